@@ -1,0 +1,193 @@
+"""The end of a run: the test split is opened once, and the outcome is written down."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selftaught.curate import by_problem
+from selftaught.errors import BadInput
+from selftaught.journal import Usage
+from selftaught.measure import Comparison, Measurement, compare, measure_majority
+from selftaught.models import Policy
+from selftaught.records import content_hash
+from selftaught.run import Run, Solved
+
+CURVE_SAMPLES = 4  # samples a problem for the champion's pass@k
+VOTE_TEMPERATURE, VOTE_TOP_K = 0.7, 40  # self-consistency's own (2203.11171)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What the test split showed.
+
+    Attributes:
+        before: the starting model, greedy.
+        after: the champion, greedy: same problems, prompt, extraction and verifier.
+        majority: the starting model's vote among `votes` samples a problem, given at least the tokens that
+            the method spent (generated, judge and trained, spread over the test problems) and those that
+            the champion then answers with.
+        votes: samples a problem in the vote.
+        spent: what the method cost, up to the opening of the test split.
+        sampled_before: pass@k of the starting model, from the vote's samples.
+        sampled_after: pass@k of the champion at the same temperature.
+        paired: before against after.
+        answers_before: the greedy attempts behind `before`, in test order.
+        answers_after: those behind `after`.
+    """
+
+    before: Measurement
+    after: Measurement
+    majority: Measurement
+    votes: int
+    spent: Usage
+    sampled_before: Measurement
+    sampled_after: Measurement
+    paired: Comparison
+    answers_before: list[Solved]
+    answers_after: list[Solved]
+
+
+def conclude(run: Run) -> Conclusion:
+    """Open the test split for the starting model, its vote at equal tokens, and the champion.
+
+    Raises:
+        BadInput: the task has no test problems, or the split was opened before for another champion.
+    """
+    test, base, champion = run.task.test, run.base, run.champion
+    if not test:
+        raise BadInput("it has no test problems", where=run.task.name, fix="ask for some (--test 300)")
+    spent = run.ledger.usage
+    _open(run, champion, spent)
+    before_answers = run.solve(base, test, "test", temperature=0.0)
+    before = run.summarise(base, "test", "greedy", before_answers)
+    after_answers = run.solve(champion, test, "test", temperature=0.0)
+    after = run.summarise(champion, "test", "greedy", after_answers)
+    votes, drawn = _votes(run, spent.spent + after.tokens, before.mean_tokens)
+    sampled = run.summarise(base, "test", "sampled", drawn)
+    groups = by_problem(one.attempt for one in drawn)
+    majority = measure_majority(base.version, "test", groups, sampled.tokens)
+    heat = {"temperature": VOTE_TEMPERATURE, "top_k": VOTE_TOP_K}
+    curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **heat)
+    return Conclusion(
+        before=before,
+        after=after,
+        majority=majority,
+        votes=votes,
+        spent=spent,
+        sampled_before=sampled,
+        sampled_after=run.summarise(champion, "test", "sampled", curve),
+        paired=compare(before, after, seed=run.settings.seed),
+        answers_before=before_answers,
+        answers_after=after_answers,
+    )
+
+
+def _open(run: Run, champion: Policy, spent: Usage) -> None:
+    """Journal that the test split is opened, and for whom: it is opened once."""
+    key = content_hash("test")
+    opened = run.journal.get(key)
+    if opened is None:
+        run.journal.put(key, "test", {"champion": champion.version, "spent": asdict(spent)})
+    elif opened[0]["champion"] != champion.version:
+        raise BadInput(
+            f"its test split was opened for policy {opened[0]['champion']}, not {champion.version}",
+            where=str(run.folder),
+            fix="start a new run folder: a test split looked at twice proves nothing",
+        )
+
+
+def _votes(run: Run, tokens: int, mean: float) -> tuple[int, list[Solved]]:
+    """As many samples of the starting model per test problem as use up at least `tokens`."""
+    test = run.task.test
+    drawn: list[Solved] = []
+    count = 0
+    while count == 0 or (used := sum(one.tokens for one in drawn)) < tokens:
+        if count:
+            mean = used / (count * len(test))
+        more = max(1, math.ceil((tokens - sum(one.tokens for one in drawn)) / (max(mean, 1.0) * len(test))))
+        heat = {"temperature": VOTE_TEMPERATURE, "top_k": VOTE_TOP_K}
+        drawn += run.solve(run.base, test, "test", samples=more, first=count, **heat)
+        count += more
+    return count, drawn
+
+
+def summary(run: Run, found: Conclusion) -> dict[str, Any]:
+    """The outcome as plain data: accuracies 0..1 with 95 % intervals, tokens, seconds, MB."""
+
+    def figure(m: Measurement) -> dict[str, Any]:
+        return {"accuracy": round(m.accuracy, 4), "ci95": [round(x, 4) for x in m.ci95]}
+
+    usage, seconds = run.ledger.usage, run.seconds()
+    own = max(0.0, 1 - (seconds["engine"] + seconds["learn"]) / max(1e-9, seconds["total"]))
+    paired = found.paired
+    return {
+        "method": run.config.get("method"),
+        "model": run.model,
+        "task": run.task.name,
+        "n_test": found.before.n,
+        "before": figure(found.before),
+        "after": figure(found.after),
+        "majority_at_equal_tokens": {
+            **figure(found.majority),
+            "samples": found.votes,
+            "tokens": found.majority.tokens,
+        },
+        "paired_difference": {
+            "mean": round(paired.difference, 4),
+            "ci95": [round(x, 4) for x in paired.ci95],
+            "p_value": float(f"{paired.p_value:.3g}"),
+        },
+        "sampled_after": {"pass_at": _rounded(found.sampled_after.pass_at)},
+        "sampled_before": {"pass_at": _rounded(found.sampled_before.pass_at)},
+        "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
+        "champion": run.champion.version,
+        "promoted": run.champion.version != run.base.version,
+        "tokens": asdict(found.spent),
+        "tokens_measuring_test": usage.spent - found.spent.spent,
+        "seconds": round(seconds["total"], 1),
+        "overhead": round(own, 4),
+        "peak_rss_mb": round(seconds["peak_rss_mb"]),
+    }
+
+
+def _rounded(curve: Any) -> dict[str, float]:
+    return {str(k): round(v, 4) for k, v in curve.items()}
+
+
+def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
+    """Write `summary.json`, `report.html` and the `champion` link into the run's folder; returns the summary.
+
+    A summary already there keeps its cost figures: looking at a finished run again is not part of its cost.
+    """
+    from selftaught.report import render
+    from selftaught.report.collect import collect
+
+    path = run.folder / "summary.json"
+    outcome = summary(run, found)
+    if path.is_file():
+        old = json.loads(path.read_text("utf-8"))
+        if old.get("champion") == outcome["champion"]:
+            outcome |= {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if k in old}
+    _replace(path, json.dumps(outcome, indent=1) + "\n")
+    _replace(run.folder / "report.html", render(collect(run, found, outcome, command)))
+    _link(run.folder / "champion", run.champion.path)
+    return outcome
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one rename, so that a reader never sees half of it."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(text, "utf-8", errors="replace")
+    os.replace(draft, path)
+
+
+def _link(link: Path, target: Path) -> None:
+    draft = link.with_name(link.name + ".draft")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(draft, link)

@@ -1,0 +1,80 @@
+"""What a run says while it works: progress with speed and time left, on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Meter(Protocol):
+    """One piece of work under way."""
+
+    def advance(self, by: int = 1, note: str = "") -> None:
+        """Note `by` more steps done."""
+        ...
+
+
+class Console:
+    """Progress bars on a terminal; elsewhere a line now and then; nothing when `quiet`."""
+
+    def __init__(self, *, quiet: bool = False, every: float = 15.0) -> None:
+        self.quiet, self._every = quiet, every
+        self._fancy = not quiet and sys.stderr.isatty()
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def meter(self, what: str, total: int) -> Iterator[Meter]:
+        """Show the progress of `total` steps of `what`."""
+        if self.quiet or total == 0:
+            yield _Silent()
+        elif self._fancy:
+            with _bar(what, total) as bar:
+                yield bar
+        else:
+            yield _Lines(self, what, total, self._every)
+
+
+class _Silent:
+    def advance(self, by: int = 1, note: str = "") -> None:
+        """Say nothing."""
+
+
+class _Lines:
+    def __init__(self, console: Console, what: str, total: int, every: float) -> None:
+        self._console, self._what, self._total, self._every = console, what, total, every
+        self._done, self._started = 0, time.monotonic()
+        self._spoke = self._started
+
+    def advance(self, by: int = 1, note: str = "") -> None:
+        """Count, and speak when it is time."""
+        self._done += by
+        now = time.monotonic()
+        if now - self._spoke >= self._every:
+            self._spoke = now
+            left = (now - self._started) / max(1, self._done) * (self._total - self._done)
+            tail = f", {note}" if note else ""
+            self._console.say(f"  {self._what}: {self._done}/{self._total}, {left:.0f} s left{tail}")
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Meter]:
+    from rich.console import Console as Rich
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
+    with Progress(*columns, *left, console=Rich(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total, note="")
+
+        class Bar:
+            def advance(self, by: int = 1, note: str = "") -> None:
+                progress.update(task, advance=by, note=note)
+
+        yield Bar()

@@ -1,0 +1,26 @@
+"""A limit on the tokens a run may spend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selftaught.journal.ledger import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most this many tokens, generated, judge and trained together; None is no limit.
+
+    It is looked at before each round and each call that spends, never in the middle of one, so that a
+    resumed run stops at the same place as an undisturbed one; a run overshoots by one call at most.
+    """
+
+    tokens: int | None = None
+
+    def spent(self, usage: Usage) -> bool:
+        """Whether nothing is left."""
+        return self.tokens is not None and usage.spent >= self.tokens
+
+
+class BudgetSpent(Exception):  # noqa: N818 - not an error: the run ends here and is concluded
+    """The budget is used up; what was reached so far stands."""

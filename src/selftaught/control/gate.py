@@ -1,0 +1,34 @@
+"""The gate: a new policy replaces the champion only if it is better on the same held-out problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selftaught.measure import Comparison, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a policy was promoted, and why."""
+
+    promoted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Promote on a one-sided paired test over the dev split.
+
+    Attributes:
+        level: greatest p-value of the exact McNemar test (new better than champion) that promotes.
+    """
+
+    level: float = 0.05
+
+    def decide(self, comparison: Comparison) -> Decision:
+        """Judge a comparison of the champion (old) with a new policy on the dev problems."""
+        better = comparison.difference > 0 and comparison.p_one_sided <= self.level
+        sign = "<=" if better else ">"
+        verdict = "promoted" if better else "not promoted"
+        reason = f"{verdict}: dev {describe(comparison)}; one-sided p={comparison.p_one_sided:.3g} {sign} {self.level:g}"
+        return Decision(better, reason)

@@ -1,0 +1,108 @@
+"""The engine protocol: where tokens come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from selftaught.models.policy import Policy
+from selftaught.records import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: keep the smallest set of tokens whose probabilities sum to at least this (1 = all).
+        top_k: keep this many most probable tokens (0 = all).
+        max_tokens: most tokens to sample.
+        stop: strings that end the answer; the one met is cut off the text.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer asked for.
+
+    Attributes:
+        prompt: chat messages.
+        sampling: how to sample.
+        seed: with the request, decides every random choice, whatever else is in the batch.
+        prefix: text the answer is made to begin with; it is not part of the sample.
+    """
+
+    prompt: Prompt
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int = 0
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer.
+
+    Attributes:
+        text: the answer without special tokens.
+        token_ids: the tokens sampled, the end-of-sequence token included where it was sampled.
+        logprobs: natural-log probability of each under the model at temperature 1, untruncated.
+        finish_reason: "stop" (end of sequence or a stop string) or "length".
+        prompt_tokens: number of prompt tokens.
+        policy: version of the policy that was sampled.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    prompt_tokens: int
+    policy: str
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot go on: closed, weights that do not load."""
+
+
+class RequestRefused(EngineError):
+    """One request that an engine cannot serve (too long, empty, NaN logits); the others go on."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Where tokens come from. Requests arrive one by one from many coroutines; the engine batches them.
+
+    An engine asked to sample from a policy it does not hold loads it or raises: stale weights are an error.
+    """
+
+    name: str
+    busy_seconds: float
+
+    async def sample(self, policy: Policy, request: Request) -> Sample:
+        """One answer from `policy`. Raises `RequestRefused` when it alone cannot be served."""
+        ...
+
+    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
+        """Natural-log probability of each token of `text` after `prompt`."""
+        ...
+
+    def release(self) -> None:
+        """Give back the memory held for weights and caches; the next request loads again."""
+        ...
+
+    def close(self) -> None:
+        """Stop. Closing twice is harmless; requests after it raise `EngineError`."""
+        ...
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
+    """`text` up to the first stop string in it, or None where none occurs."""
+    hits = [at for s in stop if (at := text.find(s)) >= 0]
+    return text[: min(hits)] if hits else None

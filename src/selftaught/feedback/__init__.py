@@ -1,0 +1,6 @@
+"""Feedback: verifiers that say RIGHT, WRONG or UNKNOWN, in processes that can be killed."""
+
+from selftaught.feedback.verifiers import Answer, Exact, Math, ReasoningGym, Verifier
+from selftaught.feedback.workers import Reply, Workers
+
+__all__ = ["Answer", "Exact", "Math", "ReasoningGym", "Reply", "Verifier", "Workers"]

@@ -1,0 +1,152 @@
+"""The jobs a worker process can do, by name. Imported in the worker only, where heavy imports are welcome."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Job = Callable[[Any], Any]
+
+
+def make_job(name: str, *args: Any) -> Job:
+    """Build the job called `name`: "math", "rg", "items" or "user"."""
+    return {"math": math_job, "rg": rg_job, "items": items_job, "user": user_job}[name](*args)
+
+
+def math_job() -> Job:
+    """`(gold, answer) -> True | False | None`: whether math-verify holds two answers equal, gold first.
+
+    None stands for an answer that could not be parsed. The library's own timeouts are off, since they need
+    SIGALRM; the caller kills this process instead.
+    """
+    from selftaught.feedback.guard import forbid_side_effects, guard_expressions
+
+    guard_expressions()
+    import logging
+
+    from math_verify import parse, verify
+
+    logging.disable(logging.CRITICAL)
+
+    def judge(payload: tuple[str, str]) -> bool | None:
+        gold, answer = (parse(f"${text}$", parsing_timeout=None) for text in payload)  # pyright: ignore[reportArgumentType]
+        if verify(gold, answer, timeout_seconds=None):
+            return True
+        # where parsing fails, the library falls back on the bare text
+        if all(isinstance(g, str) for g in gold):
+            raise ValueError(f"math-verify cannot parse the reference {payload[0][:80]!r}")
+        return None if all(isinstance(a, str) for a in answer) else False
+
+    judge(("\\frac{1}{2}", "0.5"))  # imports and builds its parsers
+    forbid_side_effects()
+    return judge
+
+
+def _rg_dataset(name: str, config: dict[str, Any], size: int, seed: int) -> Any:
+    from selftaught.feedback.guard import guard_expressions, guard_scorer
+
+    guard_expressions()
+    import reasoning_gym
+
+    dataset = reasoning_gym.create_dataset(name, size=size, seed=seed, **config)
+    guard_scorer(dataset)
+    return dataset
+
+
+def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> Job:
+    """`(entry, answers) -> score`: the best score a reasoning-gym dataset's own scorer gives the answers."""
+    from selftaught.feedback.guard import forbid_side_effects
+
+    dataset = _rg_dataset(name, config, size, seed)
+
+    def score(payload: tuple[bytes, list[str]]) -> float:
+        blob, answers = payload
+        return max(float(dataset.score_answer(answer=a, entry=pickle.loads(blob))) for a in answers)
+
+    forbid_side_effects()
+    return score
+
+
+def items_job() -> Job:
+    """Makes items of reasoning-gym datasets.
+
+    `("fields", name) -> {"fields", "names"}`: the configuration keys and their defaults (None: no such dataset) and
+    the names of all datasets. `("rows", name, config, size, seed, start, stop) -> {"rows", "base_scorer"}`: items,
+    each (question, answer, difficulty, entry), the entry pickled for `rg_job`, and whether answers are scored by the
+    base class.
+
+    A process of its own, with a fixed hash seed and freshly seeded global generators, because a few datasets
+    depend on them and the same specification must give the same problems tomorrow.
+    """
+    import reasoning_gym  # noqa: F401
+
+    made: dict[str, Any] = {}
+
+    def answer(payload: tuple[Any, ...]) -> dict[str, Any]:
+        what, *args = payload
+        return _rg_fields(*args) if what == "fields" else _rg_rows(made, *args)
+
+    return answer
+
+
+def _rg_fields(name: str) -> dict[str, Any]:
+    import dataclasses
+
+    from reasoning_gym.factory import DATASETS
+
+    names = sorted(DATASETS)
+    if name not in DATASETS:
+        return {"fields": None, "names": names}
+    made = {
+        f.name: f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        for f in dataclasses.fields(DATASETS[name][1])
+        if f.name not in ("seed", "size")
+    }
+    return {"fields": {k: v if _is_plain(v) else None for k, v in made.items()}, "names": names}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether the parent may read `value`: exactly these types, no subclasses such as enumerations."""
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return type(value) in (bool, int, float, str, type(None))
+
+
+def _rg_rows(
+    made: dict[str, Any], name: str, config: dict[str, Any], size: int, seed: int, start: int, stop: int
+) -> dict[str, Any]:
+    import random
+
+    import numpy
+    import reasoning_gym
+    from reasoning_gym.dataset import ProceduralDataset
+
+    if start == 0:
+        random.seed(seed)
+        numpy.random.seed(seed % 2**32)
+        made["dataset"] = reasoning_gym.create_dataset(name, size=size, seed=seed, **config)
+    rows = []
+    for i in range(start, stop):
+        entry = made["dataset"][i]
+        texts = [entry["question"], entry["answer"], entry.get("metadata", {}).get("difficulty")]
+        rows.append((*(None if t is None else str(t) for t in texts), pickle.dumps(entry)))
+    return {"rows": rows, "base_scorer": type(made["dataset"]).score_answer is ProceduralDataset.score_answer}
+
+
+def user_job(blob: bytes, with_reference: bool) -> Job:
+    """`(problem, text) -> (verdict, score, text)`: a user's function, shipped by cloudpickle."""
+    import cloudpickle
+
+    from selftaught.feedback.verdicts import as_verdict
+
+    function = cloudpickle.loads(blob)
+    sys.stdout = sys.stderr  # both lead nowhere
+
+    def judge(payload: tuple[Any, str]) -> tuple[str, float | None, str]:
+        problem, text = payload
+        result = function(text, problem.reference) if with_reference else function(problem, text)
+        return as_verdict(result)
+
+    return judge

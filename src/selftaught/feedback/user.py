@@ -1,0 +1,129 @@
+"""A user's own function as a verifier."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from selftaught.errors import BadInput
+from selftaught.feedback.userfile import load_function
+from selftaught.feedback.verifiers import Answer, unknown, unknown_reply
+from selftaught.feedback.workers import Workers
+from selftaught.records import Feedback, Problem, Verdict
+
+MAX_TEXT = 1_000_000
+"""Characters of a reply that a function is given, counted from the end."""
+
+_PROBLEM = {"problem", "item", "example", "question"}
+_TEXT = {"text", "answer", "response", "completion", "output", "prediction", "pred", "reply", "attempt"}
+_REFERENCE = {"reference", "gold", "target", "expected", "truth", "label"}
+
+
+class UserFunction:
+    """`fn(problem, text)` or `fn(text, reference)`, run in a worker process.
+
+    It returns a bool; a number, of which only a full score (>= 1) is RIGHT; a `Feedback`; or None for UNKNOWN.
+    It may hang, exit, raise or eat memory: the attempt is UNKNOWN and the run goes on.
+
+    Args:
+        function: the function. It and what it refers to are shipped with cloudpickle.
+        source: hash of the file it came from; by default a hash of its own source or bytecode.
+        timeout: seconds of wall clock per answer.
+
+    Raises:
+        BadInput: it takes other arguments, is asynchronous, or cannot be shipped.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, source: str = "", timeout: float = 30.0) -> None:
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        self.needs_reference = takes_reference(function, name)
+        self.version = f"{name}@{source or _code_hash(function)}"
+        self.workers = Workers(("user", _ship(function, name), self.needs_reference), timeout=timeout)
+
+    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:  # noqa: ARG002
+        """Run the function on the whole text of the reply."""
+        import cloudpickle
+
+        if self.needs_reference and problem.reference is None:
+            return unknown("no reference", self.version)
+        reply = self.workers.call((cloudpickle.dumps(problem), answer.text[-MAX_TEXT:]))
+        if reply.status != "ok":
+            return unknown_reply(reply, self.version)
+        verdict, score, text = reply.value
+        return Feedback(Verdict(verdict), score, text, self.version)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.workers.close()
+
+
+def user_verifier(verifier: Callable[..., Any] | str) -> UserFunction:
+    """A verifier from a function or from `my_file.py:function`.
+
+    Raises:
+        BadInput: see `UserFunction` and `load_function`.
+    """
+    if callable(verifier):
+        return UserFunction(verifier)
+    function, digest = load_function(verifier, what="verifier")
+    return UserFunction(function, source=digest)
+
+
+def takes_reference(function: Callable[..., Any], name: str) -> bool:
+    """Whether a verifier's signature is `(text, reference)` rather than `(problem, text)`, told by the names.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    if not callable(function):
+        raise BadInput(f"verifier {name} is a {type(function).__name__}, not a function")
+    if inspect.iscoroutinefunction(function):
+        raise BadInput(f"verifier {name} is asynchronous", fix="make it a plain function")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return True
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    fix = "write it as (problem, text) or (text, reference)"
+    if len(positional) < 2 or len(required) > 2:
+        raise BadInput(f"verifier {name} takes ({', '.join(p.name for p in parameters)})", fix=fix)
+    first, second = positional[:2]
+    if first in _REFERENCE or second in _PROBLEM:
+        raise BadInput(f"verifier {name} takes ({first}, {second})", fix=fix)
+    return first not in _PROBLEM and (first in _TEXT or second in _REFERENCE)
+
+
+def _ship(function: Callable[..., Any], name: str) -> bytes:
+    import cloudpickle
+
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    by_value = module is not None and module.__name__.startswith("_selftaught_user_")
+    if by_value:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(function)
+    except Exception as e:  # whatever the objects it refers to raise
+        raise BadInput(
+            f"verifier {name} cannot be sent to a worker process: {type(e).__name__}: {e}",
+            fix="open files, locks and connections inside the function",
+        ) from e
+    finally:
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _code_hash(function: Callable[..., Any]) -> str:
+    """Hash of a function's source, or of its bytecode where there is no source, with plain closed-over values."""
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    try:
+        text = inspect.getsource(function if code is getattr(function, "__code__", None) else type(function))
+    except (OSError, TypeError):
+        text = repr((code.co_code, code.co_consts, code.co_names)) if code else repr(type(function))
+    values = [c.cell_contents for c in getattr(function, "__closure__", None) or ()]
+    values += [*(getattr(function, "__defaults__", None) or ()), *vars(function).values()] if code else []
+    plain = [repr(v) for v in values if isinstance(v, (str, int, float, bool, bytes, type(None), tuple))]
+    return hashlib.sha256("\n".join([text, *plain]).encode()).hexdigest()[:12]

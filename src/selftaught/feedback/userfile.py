@@ -1,0 +1,95 @@
+"""Loading a function from a user's own Python file, named as `my_file.py:function`."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from selftaught.errors import BadInput, nearest
+
+
+def is_userfile(spec: str) -> bool:
+    """Whether `spec` names a Python file: `my_file.py` or `my_file.py:function`."""
+    path, _, name = spec.rpartition(":")
+    return spec.endswith(".py") or (path.endswith(".py") and name.isidentifier())
+
+
+def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
+    """Import `my_file.py:function`; returns the function and a hash of the file's content.
+
+    Args:
+        spec: the file and the function in it. Runs the file, as `import` does.
+        what: what the function is for ("verifier", "task"); used in messages.
+
+    Raises:
+        BadInput: no such file or function, or the file raises when it is imported.
+    """
+    path, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
+    file = Path(path)
+    try:
+        source = file.read_bytes()
+    except OSError as e:
+        siblings = [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        raise BadInput(
+            f"cannot read the {what}'s file: {e.strerror}",
+            where=path,
+            fix=nearest(file.name, siblings) if siblings else "",
+        ) from e
+    functions = _functions(source, path)
+    if name not in functions:
+        missing = f"no function {name!r}" if name else "which function?"
+        raise BadInput(
+            f"{missing} in the {what}'s file",
+            where=path,
+            fix=nearest(name, functions) if name else f"write {path}:{functions[0] if functions else 'function'}",
+        )
+    digest = hashlib.sha256(source).hexdigest()[:12]
+    return getattr(_import(file, digest), name), digest
+
+
+def _functions(source: bytes, path: str) -> list[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError) as e:
+        raise BadInput(f"not valid Python: {e}", where=f"{path}:{getattr(e, 'lineno', None) or 1}") from e
+    named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = [node.name for node in tree.body if isinstance(node, named)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            names += [t.id for t in node.targets if isinstance(t, ast.Name)]
+        if isinstance(node, ast.ImportFrom):
+            names += [a.asname or a.name for a in node.names]
+    return names
+
+
+def _import(file: Path, digest: str) -> Any:
+    """The module of a user's file, imported once per content, able to import its neighbours."""
+    name = f"_selftaught_user_{file.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        del sys.modules[name]
+        raise BadInput(f"the file raises {type(e).__name__}: {e}", where=blame(e, file)) from e
+    return module
+
+
+def blame(error: BaseException, file: Path) -> str:
+    """`file:line` of the innermost line of `file` in an exception's traceback."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == file.name]
+    return f"{file}:{lines[-1]}" if lines else str(file)

@@ -1,0 +1,29 @@
+"""What a user's verifier may return, and what it means."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from selftaught.records import Feedback, Verdict
+
+
+def as_verdict(result: Any) -> tuple[str, float | None, str]:
+    """A verifier's result as (verdict, score, text).
+
+    True / False are RIGHT / WRONG; a number is a score, and only a full score (>= 1) is RIGHT; None is UNKNOWN;
+    a `Feedback` stands for itself. NaN and anything else are UNKNOWN, and the text says why.
+    """
+    if isinstance(result, Feedback):
+        return str(result.verdict), result.score, result.text
+    if result is None:
+        return str(Verdict.UNKNOWN), None, "verifier returned None"
+    if not isinstance(result, (bool, int, float)) and getattr(result, "shape", None) == ():
+        result = result.item()  # a NumPy or torch scalar
+    if isinstance(result, bool):
+        return (str(Verdict.RIGHT), 1.0, "") if result else (str(Verdict.WRONG), 0.0, "")
+    if isinstance(result, (int, float)) and not math.isnan(result):
+        verdict = Verdict.RIGHT if result >= 1 else Verdict.WRONG
+        return str(verdict), min(max(float(result), 0.0), 1.0), ""
+    what = "NaN" if isinstance(result, float) else f"a {type(result).__name__}"
+    return str(Verdict.UNKNOWN), None, f"verifier returned {what}, expected a bool, a number, a Feedback or None"

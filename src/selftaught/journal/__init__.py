@@ -1,0 +1,6 @@
+"""The journal: everything a run has paid for, so that rerunning is resuming."""
+
+from selftaught.journal.journal import Journal
+from selftaught.journal.ledger import Ledger, Usage
+
+__all__ = ["Journal", "Ledger", "Usage"]

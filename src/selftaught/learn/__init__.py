@@ -1,0 +1,10 @@
+"""Learning: records and an objective in, a new policy out.
+
+An objective is a pure function from log-probabilities to a loss; `Training` holds how it is optimised.
+The trainer never knows the method: records carry the weights.
+"""
+
+from selftaught.learn.objectives import Objective, Row, Sft, sft
+from selftaught.learn.training import Training
+
+__all__ = ["Objective", "Row", "Sft", "Training", "sft"]

@@ -1,0 +1,37 @@
+"""How learning is optimised, whatever is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Settings of the optimiser.
+
+    Attributes:
+        epochs: passes over the records.
+        learning_rate: peak learning rate of AdamW.
+        batch: records in one optimiser step.
+        micro_tokens: most padded tokens in one forward pass; bounds memory, does not change the result.
+        warmup: fraction of the steps over which the learning rate rises.
+        schedule: "cosine", "linear" or "constant" after the warm-up.
+        weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
+        clip: largest gradient norm.
+        lora_rank: 0 trains all weights; otherwise a LoRA adapter of this rank on all linear layers.
+        precision: "auto" (bf16 matrix products over float32 master weights where the processor has them,
+            else float32), "bf16" or "float32".
+        checkpoint_seconds: how often an interrupted training could resume from.
+    """
+
+    epochs: int = 3
+    learning_rate: float = 2e-5
+    batch: int = 16
+    micro_tokens: int = 1024
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    lora_rank: int = 0
+    precision: str = "auto"
+    checkpoint_seconds: float = 60.0

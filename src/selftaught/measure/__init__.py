@@ -1,0 +1,41 @@
+"""What was reached, how sure we are, and whether two systems really differ.
+
+Every figure carries an interval; two systems are compared on the same problems (`compare`), never by
+looking at two separate intervals.
+"""
+
+from selftaught.measure.measurement import (
+    Comparison,
+    Measurement,
+    compare,
+    describe,
+    measure_attempts,
+    measure_majority,
+)
+from selftaught.measure.stats import (
+    Interval,
+    clustered_bootstrap,
+    majority_at_k,
+    mcnemar_exact,
+    paired_bootstrap,
+    pass_at_k,
+    sign_flip,
+    wilson,
+)
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Measurement",
+    "clustered_bootstrap",
+    "compare",
+    "describe",
+    "majority_at_k",
+    "mcnemar_exact",
+    "measure_attempts",
+    "measure_majority",
+    "paired_bootstrap",
+    "pass_at_k",
+    "sign_flip",
+    "wilson",
+]

@@ -1,0 +1,1 @@
+"""Published methods, each one function in one file; `selftaught.method.methods` finds them."""

@@ -1,0 +1,1 @@
+"""Methods that turn many problems into new weights."""

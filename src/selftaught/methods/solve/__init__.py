@@ -1,0 +1,1 @@
+"""Methods that answer one problem at test time."""

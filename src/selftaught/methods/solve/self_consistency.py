@@ -1,0 +1,36 @@
+"""Self-consistency: sample many reasoning paths and take the vote of their answers."""
+
+from dataclasses import replace
+
+from selftaught.ask import Ask
+from selftaught.curate import vote
+from selftaught.method import solver
+from selftaught.records import Attempt, Feedback, Problem, Verdict
+
+
+@solver(paper="2203.11171")
+async def self_consistency(
+    ask: Ask, problem: Problem, *, samples: int = 40, temperature: float = 0.7, top_k: int = 40
+) -> Attempt:
+    """Sample many reasoning paths and return one that reaches the most frequent answer.
+
+    Source: Wang et al., Self-Consistency Improves Chain of Thought Reasoning in Language Models,
+    2203.11171, section 2 (unweighted vote; Table 1 finds it on a par with weighting by probability).
+    The vote's share is left on the returned attempt as a score: its confidence (section 3.5).
+
+    Differs from the paper: zero-shot through the model's chat template; of equally frequent answers the
+    first given wins.
+
+    Costs `samples` answers.
+
+    Args:
+        samples: reasoning paths.
+        temperature: of sampling.
+        top_k: of sampling; 0 is no truncation.
+    """
+    paths = await ask.many(problem.prompt, samples, temperature=temperature, top_k=top_k)
+    won = vote(paths)
+    if won is None:
+        return paths[0]
+    confidence = Feedback(Verdict.UNKNOWN, won.share, f"{len(won.voters)} of {samples} votes", by="vote")
+    return replace(won.voters[0], feedback=(confidence,))

@@ -1,0 +1,11 @@
+"""Models: where weights and tokenizers come from, and how chats become tokens.
+
+`resolve` turns a name (`smollm2-135m`), a Hugging Face id, a folder or a GGUF file into a `Policy`, the
+immutable name of its weights; `ChatTokenizer` turns messages into token ids and back.
+"""
+
+from selftaught.models.chat import ChatTokenizer
+from selftaught.models.policy import Policy
+from selftaught.models.resolve import resolve
+
+__all__ = ["ChatTokenizer", "Policy", "resolve"]

@@ -1,0 +1,230 @@
+"""The records that flow through the loop: plain frozen data, no behaviour beyond what reads well.
+
+`Problem` is asked, `Attempt` answers it, `Feedback` judges the answer; the curated records below them
+(`Demo`, `Pair`, `Ranking`, `Label`, `Credit`) are what learning consumes, and each names the attempts
+it came from, so that any training row can be walked back to the samples and the policy behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Message(NamedTuple):
+    """One chat message."""
+
+    role: str
+    content: str
+
+
+Prompt = tuple[Message, ...]
+
+
+class Verdict(StrEnum):
+    """What a verifier found. UNKNOWN (timeout, unparseable, verifier failed) is never silently WRONG."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A judgement of one attempt.
+
+    Attributes:
+        verdict: RIGHT, WRONG or UNKNOWN.
+        score: a number in 0..1 where the judge gives one.
+        text: the critique, or why the verdict is UNKNOWN.
+        by: the verifier (or judging policy) and its version.
+    """
+
+    verdict: Verdict
+    score: float | None = None
+    text: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a task.
+
+    Attributes:
+        id: hash of the normalised prompt; problems with the same content have the same id.
+        prompt: the chat messages to ask.
+        reference: the known answer, or None; only verifiers, and methods that declare
+            `needs=("reference",)`, may read it (see `HIDDEN`).
+        meta: where it came from (`source`, `where`) and whatever the dataset says of it.
+    """
+
+    id: str
+    prompt: Prompt
+    reference: Any = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def question(self) -> str:
+        """The text of the last user message."""
+        return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One text sampled from a policy, in some role, for some problem.
+
+    Attributes:
+        id: content hash of the effect that produced it.
+        problem: the problem it belongs to.
+        prompt: what was really asked.
+        text: what came back, without special tokens.
+        answer: the final answer in canonical form as the task extracts it, or None.
+        token_ids: the sampled tokens, end-of-sequence included where it was sampled.
+        logprobs: natural-log probability of each sampled token, under the untempered model.
+        finish_reason: "stop", "length", or "error" when the engine refused this request.
+        by: version of the policy that wrote it.
+        role: "solve", "critique", "revise", ...
+        parent: id of the attempt this one builds on, or None.
+        feedback: judgements, oldest first.
+    """
+
+    id: str
+    problem: Problem
+    prompt: Prompt
+    text: str
+    answer: str | None
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    by: str
+    role: str = "solve"
+    parent: str | None = None
+    feedback: tuple[Feedback, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The latest verdict; UNKNOWN when nobody judged it."""
+        return self.feedback[-1].verdict if self.feedback else Verdict.UNKNOWN
+
+    @property
+    def right(self) -> bool:
+        """Whether the latest verdict is RIGHT."""
+        return self.verdict is Verdict.RIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A target to imitate: `weight` scales its loss; a negative weight pushes away."""
+
+    prompt: Prompt
+    target: str
+    weight: float = 1.0
+    attempts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference: `chosen` over `rejected`. `softness` smooths the label, `margin` asks for a lead."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    weight: float = 1.0
+    softness: float = 0.0
+    margin: float = 0.0
+    attempts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Several responses with a score each, for listwise preference learning."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    scores: tuple[float, ...]
+    attempts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A response labelled good or bad on its own."""
+
+    prompt: Prompt
+    response: str
+    good: bool
+    attempts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Per-token advantages of one attempt, and the weight of its KL anchor."""
+
+    attempt: Attempt
+    advantages: tuple[float, ...]
+    kl: float = 0.0
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """The attempt this credit belongs to."""
+        return (self.attempt.id,)
+
+
+class ReferenceHidden(RuntimeError):
+    """A method read a reference that it did not declare it needs."""
+
+
+class _Hidden:
+    """Stands where a reference is withheld: any use of it raises `ReferenceHidden`."""
+
+    __slots__ = ()
+
+    def _raise(self, *_: object, **__: object) -> Any:
+        raise ReferenceHidden(
+            "this method reads a problem's reference without declaring it: add needs=('reference',) to its decorator"
+        )
+
+    __str__ = __format__ = __eq__ = __hash__ = __bool__ = __len__ = __iter__ = __getitem__ = _raise  # pyright: ignore[reportAssignmentType]
+    __int__ = __float__ = __contains__ = __add__ = __radd__ = _raise
+
+    def __repr__(self) -> str:
+        return "<reference hidden>"
+
+
+HIDDEN = _Hidden()
+
+
+def as_json(record: Any) -> Any:
+    """A record as plain JSON data: dataclasses and messages become objects, tuples become lists."""
+    if isinstance(record, Message):
+        return {"role": record.role, "content": record.content}
+    if is_dataclass(record) and not isinstance(record, type):
+        return {name: as_json(getattr(record, name)) for name in record.__dataclass_fields__}
+    if isinstance(record, Mapping):
+        return {str(k): as_json(v) for k, v in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [as_json(v) for v in record]
+    return record
+
+
+def as_prompt(messages: Any) -> Prompt:
+    """A string (one user message) or a sequence of `{"role", "content"}` as a `Prompt`."""
+    if isinstance(messages, str):
+        return (Message("user", messages),)
+    return tuple(m if isinstance(m, Message) else Message(m["role"], m["content"]) for m in messages)
+
+
+def content_hash(*parts: Any) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content, equal hash."""
+    text = json.dumps(as_json(parts), sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_problem(prompt: Any, reference: Any = None, meta: Mapping[str, Any] | None = None) -> Problem:
+    """A `Problem` whose id is the hash of its prompt, ignoring case and white space."""
+    messages = as_prompt(prompt)
+    normal = [(m.role, " ".join(m.content.split()).casefold()) for m in messages]
+    return Problem(content_hash(normal), messages, reference, dict(meta or {}))

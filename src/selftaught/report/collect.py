@@ -1,0 +1,87 @@
+"""From a concluded run to what its page shows."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from selftaught.report.data import Example, ReportData, Round
+
+if TYPE_CHECKING:
+    from selftaught.conclude import Conclusion
+    from selftaught.run import Run, Solved
+
+EXAMPLES = 20
+PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reasoning-gym", "math-verify")
+
+
+def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) -> ReportData:
+    """The report of `run`, from its journal and its conclusion."""
+    return ReportData(
+        title=run.folder.name,
+        command=command,
+        method=str(summary["method"] or ""),
+        model=run.model,
+        task=run.task.name,
+        summary=summary,
+        rounds=_rounds(run),
+        pass_at_before=dict(found.sampled_before.pass_at),
+        pass_at_after=dict(found.sampled_after.pass_at),
+        champions=_champions(run),
+        examples=_examples(run, found.answers_before, found.answers_after),
+        config=run.config,
+        versions=versions(),
+        notes=tuple(run.notes),
+    )
+
+
+def _rounds(run: Run) -> tuple[Round, ...]:
+    rows = sorted((payload for _, _, payload, _ in run.journal.effects("round")), key=lambda p: p["round"])
+    return tuple(
+        Round(
+            number=row["round"],
+            policy=row["policy"],
+            demos=row["records"],
+            accuracy=row["accuracy"],
+            ci95=(row["ci95"][0], row["ci95"][1]),
+            samples=row["n"],
+            pass_at={int(k): v for k, v in row["pass_at"].items()},
+            promoted=row["promoted"],
+            reason=row["reason"],
+            tokens=row["tokens"],
+        )
+        for row in rows
+    )
+
+
+def _champions(run: Run) -> tuple[str, ...]:
+    lines = [f"{run.base.version}: the starting model, {run.model}"]
+    gates = sorted(run.journal.effects("gate"), key=lambda effect: effect[1])
+    return (*lines, *(f"{payload['policy']} (round {number}): {payload['reason']}" for _, number, payload, _ in gates))
+
+
+def _examples(run: Run, before: list[Solved], after: list[Solved]) -> tuple[Example, ...]:
+    """The first test problems, in the split's own (random) order: nobody chose them."""
+    return tuple(
+        Example(
+            question=old.attempt.problem.question,
+            reference=str(problem.reference),
+            before=old.attempt.text,
+            before_verdict=old.attempt.verdict.value,
+            after=new.attempt.text,
+            after_verdict=new.attempt.verdict.value,
+        )
+        for problem, old, new in list(zip(run.task.test, before, after, strict=True))[:EXAMPLES]
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,91 @@
+"""What a report is made of: plain data, nothing of the run's machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of the loop, measured on the dev split.
+
+    Attributes:
+        number: counts from 1; 0 is the starting model, where it was measured too.
+        policy: version measured at the end of the round.
+        demos: training examples of the round, None where nothing was learned.
+        accuracy: on dev, 0..1.
+        ci95: its 95 % interval.
+        samples: dev problems measured.
+        pass_at: k -> pass@k of the sampling on train in this round; may be empty.
+        promoted: whether the policy became the champion.
+        reason: why, or why not.
+        tokens: spent from the start of the run up to here, by kind: prompt, generated, judge, trained.
+        seconds: wall time from the start of the run up to here.
+    """
+
+    number: int
+    policy: str
+    demos: int | None
+    accuracy: float
+    ci95: tuple[float, float]
+    samples: int
+    pass_at: Mapping[int, float] = field(default_factory=dict)
+    promoted: bool = False
+    reason: str = ""
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """One problem, answered before and after; verdicts are "right", "wrong" or "unknown"."""
+
+    question: str
+    reference: str
+    before: str
+    before_verdict: str
+    after: str
+    after_verdict: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the page shows.
+
+    Attributes:
+        title: name of the run.
+        command: what to type to reproduce it.
+        method: the method's id.
+        model: the starting model.
+        task: the task, as given.
+        summary: the run's summary. Read from it, each optional: `n_test`; `before`, `after`,
+            `majority_at_equal_tokens` (`accuracy` 0..1, `ci95`; the last also `samples`, `tokens`);
+            `paired_difference` (`mean`, `ci95`, -1..1); `tokens` (kind -> count); `seconds`;
+            `peak_rss_mb`; `unknown_rate` (`before`, `after`, 0..1); `overhead` (share of the wall
+            time, 0..1). Without `before` and `after` the run counts as not concluded.
+        rounds: oldest first.
+        pass_at_before: k -> pass@k of the starting model; empty where not measured.
+        pass_at_after: the same of the champion.
+        champions: the champion's history, one line each, oldest first.
+        examples: problems before and after.
+        config: the resolved configuration, nested as it may be.
+        versions: package -> version.
+        notes: what else the reader should know, one line each.
+    """
+
+    title: str
+    command: str
+    method: str
+    model: str
+    task: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    rounds: tuple[Round, ...] = ()
+    pass_at_before: Mapping[int, float] = field(default_factory=dict)
+    pass_at_after: Mapping[int, float] = field(default_factory=dict)
+    champions: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

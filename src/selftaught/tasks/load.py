@@ -1,0 +1,134 @@
+"""`load_task`: from a specification to a `Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from selftaught.errors import BadInput, nearest
+from selftaught.feedback.user import user_verifier
+from selftaught.feedback.userfile import is_userfile
+from selftaught.feedback.verifiers import Exact, Math, Verifier
+from selftaught.records import Problem
+from selftaught.tasks.extract import Kind, kind_of
+from selftaught.tasks.splits import Draft, cut
+from selftaught.tasks.task import Task
+
+INSTRUCTION = "Think step by step, then finish with 'Answer:' and the result."
+"""Appended to every question unless another instruction is given."""
+
+VERIFIERS = ("exact", "math", "rg")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a source: sizes of the splits, the seed that picks problems, instruction and verifier."""
+
+    train: int
+    dev: int
+    test: int
+    seed: int
+    instruction: str
+    verifier: Callable[..., Any] | Verifier | str | None = None
+
+
+def load_task(
+    spec: str | Task,
+    *,
+    train: int = 128,
+    dev: int = 128,
+    test: int = 300,
+    seed: int = 0,
+    verifier: Callable[..., Any] | Verifier | str | None = None,
+    instruction: str | None = None,
+) -> Task:
+    """Load a task.
+
+    Args:
+        spec: one of
+            `NAME` or `NAME:key=value,key=value`, a reasoning-gym dataset and its configuration (`a|b` is a list);
+            `FILE.jsonl`, `FILE.jsonl:test=OTHER.jsonl,dev=THIRD.jsonl`, or a folder with `train.jsonl`;
+            `hf:ORG/NAME` or `hf:FOLDER`, with `:config=,split=,dev_split=,test_split=`, through `datasets`;
+            `my_task.py:function`, a function returning rows, problems or a task;
+            or a `Task`, which is returned as it is.
+        train: problems to learn from. Of files and data sets at most as many as there are.
+        dev: problems to choose by.
+        test: problems for the end.
+        seed: which problems, of those there are.
+        verifier: "exact", "math", "rg", `my_file.py:function`, a function `(problem, text)` or
+            `(text, reference)`, or a `Verifier`; by default what suits the references.
+        instruction: appended to every question; "" for none, None for `INSTRUCTION`.
+
+    Raises:
+        BadInput: anything wrong with the specification or the data, in one line.
+    """
+    if isinstance(spec, Task):
+        return spec
+    for name, size in (("train", train), ("dev", dev), ("test", test)):
+        if size < 0:
+            raise BadInput(f"{name}={size}: expected a size of 0 or more")
+    request = Request(train, dev, test, seed, INSTRUCTION if instruction is None else instruction, verifier)
+    return _load(spec, request)
+
+
+def _load(spec: str, request: Request) -> Task:
+    from selftaught.tasks.files import is_file_spec, read_pools
+
+    if spec.startswith("hf:"):
+        from selftaught.tasks.hub import hub_pools
+
+        return _assemble(*hub_pools(spec, request), request)
+    if is_userfile(spec):
+        from selftaught.tasks.script import script_pools
+
+        pools = script_pools(spec, request)
+        return pools if isinstance(pools, Task) else _assemble(spec, pools, request)
+    if is_file_spec(spec):
+        return _assemble(*read_pools(spec, request), request)
+    from selftaught.tasks.gym import load_gym
+
+    return load_gym(spec, request)
+
+
+def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Task:
+    """A task from problems by split."""
+    kind = kind_of(d.problem.reference for drafts in pools.values() for d in drafts)
+    splits = cut(pools, request, what=name)
+    verifier = choose_verifier(request.verifier, kind, (*splits.test, *splits.dev, *splits.train))
+    return Task(
+        name,
+        splits.train,
+        splits.dev,
+        splits.test,
+        verifier=verifier,
+        kind=kind,
+        instruction=request.instruction,
+        notes=splits.notes,
+    )
+
+
+def choose_verifier(
+    wanted: Callable[..., Any] | Verifier | str | None, kind: Kind, problems: Iterable[Problem] = ()
+) -> Verifier:
+    """The verifier that was asked for, or the one that suits the kind of the answers.
+
+    Raises:
+        BadInput: no such verifier, or a reference that only a function of the user's can judge.
+    """
+    if wanted is not None and not isinstance(wanted, str):
+        return cast(Verifier, wanted) if hasattr(wanted, "judge") else user_verifier(cast(Callable[..., Any], wanted))
+    if wanted and is_userfile(wanted):
+        return user_verifier(wanted)
+    if wanted == "rg":
+        raise BadInput("verifier 'rg' scores reasoning-gym tasks only", fix="use exact or math")
+    if wanted not in (None, "exact", "math"):
+        raise BadInput(f"no verifier {wanted!r}", fix=f"{nearest(wanted, VERIFIERS)} or my_file.py:function")
+    for problem in problems:
+        if not isinstance(problem.reference, (str, int, float, type(None))):
+            raise BadInput(
+                f"the answer is a {type(problem.reference).__name__}, expected text or a number",
+                where=str(problem.meta.get("where", "")),
+                fix="judge it with a verifier of your own: verifier=my_file.py:function",
+            )
+    return Math() if wanted == "math" or (wanted is None and kind in (Kind.NUMBER, Kind.MATH)) else Exact()

@@ -1,0 +1,131 @@
+"""Cutting problems into train, dev and test that share nothing.
+
+Problems are the same when their question is, whatever their letter case and white space. The order in which
+they are dealt out is that of a seeded hash of the question, so it depends neither on the order of a file nor on
+the instruction; test is filled first, then dev, then train, so that test and dev stay what they are when only
+the size of train changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from selftaught.errors import BadInput
+from selftaught.records import Problem, content_hash
+
+if TYPE_CHECKING:
+    from selftaught.tasks.load import Request
+
+ORDER = ("test", "dev", "train")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A problem and the hash of its bare question, without the instruction."""
+
+    key: str
+    problem: Problem
+
+    @property
+    def where(self) -> str:
+        """`file:line` it came from."""
+        return str(self.problem.meta["where"])
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three splits, and what the user should know about how they were cut."""
+
+    train: tuple[Problem, ...]
+    dev: tuple[Problem, ...]
+    test: tuple[Problem, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def cut(pools: dict[str, list[Draft]], request: Request, *, what: str) -> Splits:
+    """Cut pools of problems into splits of the sizes asked for.
+
+    Args:
+        pools: the problems of "train" and, where they are given apart, "dev" and "test"; a split that has no
+            pool is carved from train.
+        request: sizes and seed.
+        what: what to call the source in messages.
+
+    Raises:
+        BadInput: a pool is empty, all one problem or too small to carve; two pools share problems.
+    """
+    notes: list[str] = []
+    pools = {name: _distinct(name, drafts, what, notes) for name, drafts in pools.items()}
+    for one, other in combinations([s for s in ORDER if s in pools], 2):
+        _no_overlap(one, pools[one], other, pools[other])
+    sizes = {name: getattr(request, name) for name in ORDER}
+    carved = [name for name in ORDER if name == "train" or name not in pools]
+    chosen = {name: _first(name, pools[name], sizes[name], request.seed, notes) for name in pools if name != "train"}
+    chosen |= _carve(pools["train"], {name: sizes[name] for name in carved}, request.seed, what, notes)
+    done = {name: tuple(d.problem for d in drafts) for name, drafts in chosen.items()}
+    return Splits(done["train"], done["dev"], done["test"], tuple(notes))
+
+
+def _distinct(name: str, drafts: Sequence[Draft], what: str, notes: list[str]) -> list[Draft]:
+    first: dict[str, Draft] = {}
+    differ = 0
+    for draft in drafts:
+        seen = first.setdefault(draft.key, draft)
+        differ += seen.problem.reference != draft.problem.reference
+    if not drafts:
+        raise BadInput(f"no problems for {name}", where=what, fix="give it at least one")
+    if len(first) == 1 and len(drafts) > 1:
+        raise BadInput(f"all {len(drafts)} problems are the same one", where=drafts[0].where)
+    if dropped := len(drafts) - len(first):
+        also = f", {differ} of them with another answer than the first" if differ else ""
+        notes.append(f"{name}: {dropped} duplicate problem{'s' * (dropped > 1)} dropped{also}")
+    return list(first.values())
+
+
+def _no_overlap(one: str, first: list[Draft], other: str, second: list[Draft]) -> None:
+    places = {d.key: d.where for d in second}
+    shared = [d for d in first if d.key in places]
+    if shared:
+        raise BadInput(
+            f"{len(shared)} problem{'s' * (len(shared) > 1)} of {one} also in {other}, the first at "
+            f"{places[shared[0].key]}",
+            where=shared[0].where,
+            fix="remove them from one of the two",
+        )
+
+
+def _dealt(drafts: list[Draft], seed: int) -> list[Draft]:
+    return sorted(drafts, key=lambda d: content_hash(seed, d.key))
+
+
+def _first(name: str, drafts: list[Draft], size: int, seed: int, notes: list[str]) -> list[Draft]:
+    if len(drafts) < size:
+        notes.append(f"{name}: {len(drafts)} problems, {size} were asked for")
+    return _dealt(drafts, seed)[:size]
+
+
+def _carve(
+    drafts: list[Draft], asked: dict[str, int], seed: int, what: str, notes: list[str]
+) -> dict[str, list[Draft]]:
+    """Deal one pool out to several splits; where it is too small, train comes last but keeps two fifths."""
+    have, sizes = len(drafts), dict(asked)
+    if have < sum(asked.values()):
+        held_out = [name for name in sizes if name != "train"]
+        wanted = sum(asked[name] for name in held_out)
+        room = have * 3 // 5 if asked["train"] else have
+        if wanted > room:
+            sizes |= {name: asked[name] * room // wanted for name in held_out}
+        sizes["train"] = min(asked["train"], have - sum(sizes[name] for name in held_out))
+        got = ", ".join(f"{name} {sizes[name]} of {asked[name]}" for name in sizes if sizes[name] < asked[name])
+        notes.append(f"{have} problems, {sum(asked.values())} were asked for: {got}")
+        if any(asked[name] and not sizes[name] for name in sizes):
+            raise BadInput(
+                f"{have} distinct problem{'s are' if have > 1 else ' is'} too few to split",
+                where=what,
+                fix="give more, or ask for no train, dev or test",
+            )
+    order = iter(_dealt(drafts, seed))
+    return {name: [next(order) for _ in range(sizes[name])] for name in ORDER if name in sizes}

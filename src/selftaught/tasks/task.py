@@ -1,0 +1,131 @@
+"""`Task`: problems in train, dev and test, how an answer is found in a reply, and how it is verified."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from selftaught.errors import BadInput
+from selftaught.feedback.canonical import RULES
+from selftaught.feedback.verifiers import Answer, Verifier, unknown
+from selftaught.records import HIDDEN, Feedback, Problem, content_hash
+from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
+
+SPLITS = ("train", "dev", "test")
+_SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty")
+
+
+class Task:
+    """Problems, an instruction and a verifier. Immutable; `verify` may be called from any thread.
+
+    Args:
+        name: canonical specification, e.g. "chain_sum:max_digits=2,max_terms=2".
+        train: problems to learn from.
+        dev: problems to choose by.
+        test: problems opened once, at the end.
+        verifier: judges answers; closed by `close`.
+        kind: how answers are read (see `selftaught.tasks.extract`).
+        instruction: what was appended to every question.
+        notes: one-line remarks for the user, e.g. how many duplicates were dropped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train: Iterable[Problem],
+        dev: Iterable[Problem],
+        test: Iterable[Problem],
+        *,
+        verifier: Verifier,
+        kind: Kind,
+        instruction: str = "",
+        notes: Iterable[str] = (),
+    ) -> None:
+        self.name = name
+        self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
+        self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
+        self._known: Mapping[str, Problem] = {p.id: p for split in SPLITS for p in self.split(split)}
+        splits = {split: [(p.id, p.reference) for p in self.split(split)] for split in SPLITS}
+        self.fingerprint = content_hash(splits, verifier.version, instruction, str(self.kind), RULES)
+
+    def split(self, name: str) -> tuple[Problem, ...]:
+        """The problems of "train", "dev" or "test"."""
+        return getattr(self, name)
+
+    def find(self, text: str) -> Found | None:
+        """The final answer in a reply, as written and in canonical form."""
+        return find(text, self.kind)
+
+    def extract(self, problem: Problem, text: str) -> str | None:  # noqa: ARG002
+        """The final answer in `text` in canonical form, for voting and display; None when there is none.
+
+        Cheap and in process; reads no reference.
+        """
+        found = self.find(text)
+        return found.answer if found else None
+
+    def verify(self, problem: Problem, text: str) -> Feedback:
+        """Judge a reply. Blocks until the verifier is done; from any thread; never raises for what it is given.
+
+        The true reference is looked up by `problem.id`, so that a problem of a `hidden` task can be verified.
+        """
+        true = self._known.get(problem.id, problem)
+        by = self.verifier.version
+        try:
+            if true.reference is HIDDEN:
+                return unknown("this problem is not of this task", by)
+            found = self.find(text)
+            answer = Answer(text, *(found or (None, None)))
+            return self.verifier.judge(true, answer, self._canonical_reference(true))
+        except Exception as e:
+            return unknown(f"verifier raised: {type(e).__name__}: {e}"[:500], by)
+
+    def _canonical_reference(self, problem: Problem) -> str | None:
+        if not isinstance(problem.reference, (str, int, float)):
+            return None
+        return canonical_answer(reference_text(problem.reference), self.kind)
+
+    def hidden(self) -> Task:
+        """The same task with every reference withheld (`records.HIDDEN`), and whatever else may tell it."""
+        other = object.__new__(Task)
+        other.__dict__.update(self.__dict__)
+        for split in SPLITS:
+            setattr(other, split, tuple(_hide(p) for p in self.split(split)))
+        return other
+
+    def require(self, *, reference: bool, splits: Iterable[str] = SPLITS) -> None:
+        """Check that every problem has a reference, where one is needed.
+
+        Raises:
+            BadInput: naming the first problem without one.
+        """
+        for split in splits if reference else ():
+            for problem in self.split(split):
+                true = self._known[problem.id]
+                if true.reference is None:
+                    raise BadInput(
+                        f"the problem has no reference: {problem.question[:60]!r}",
+                        where=str(true.meta.get("where", f"{self.name} [{split}]")),
+                        fix="add its answer, or use a method and a verifier that need none",
+                    )
+
+    def close(self) -> None:
+        """Stop the verifier's worker processes. Idempotent; a later `verify` starts them again."""
+        self.verifier.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split}={len(self.split(split))}" for split in SPLITS)
+        return f"Task({self.name!r}, {sizes}, {self.verifier.version})"
+
+
+def _hide(problem: Problem) -> Problem:
+    meta: dict[str, Any] = {k: v for k, v in problem.meta.items() if k in _SHOWN_WHEN_HIDDEN}
+    return dataclasses.replace(problem, reference=HIDDEN, meta=meta)
