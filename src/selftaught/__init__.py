@@ -4,7 +4,7 @@
 
     task = st.load_task("chain_sum:min_terms=2,max_terms=2,min_digits=2,max_digits=2")
     with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
-        better = st.method("rest-em")(run, run.base, task, rounds=2, samples=8)
+        better = st.find_method("rest-em")(run, run.base, task, rounds=2, samples=8)
         print(st.conclude(run).paired)
 """
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selftaught.conclude import conclude
     from selftaught.errors import BadInput
-    from selftaught.method import find as method
-    from selftaught.method import methods, recipe, solver, study
+    from selftaught.method import find as find_method
+    from selftaught.method import recipe, solver, study
     from selftaught.run import Run, Settings
     from selftaught.tasks import Task, load_task
 
 __all__ = [
-    "BadInput", "Run", "Settings", "Task", "conclude", "load_task", "method", "methods", "recipe", "solver", "study",
+    "BadInput", "Run", "Settings", "Task", "conclude", "find_method", "load_task", "recipe", "solver", "study",
 ]  # fmt: skip
 
 # Loaded when first used, so that `import selftaught` costs nothing.
@@ -33,8 +33,7 @@ _WHERE = {
     "Task": "tasks",
     "conclude": "conclude",
     "load_task": "tasks",
-    "method": "method:find",
-    "methods": "method",
+    "find_method": "method:find",
     "recipe": "method",
     "solver": "method",
     "study": "method",

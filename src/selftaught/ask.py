@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from selftaught.engines.base import Sampling
+from selftaught.errors import BadInput, nearest
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, Prompt, as_prompt, content_hash
+from selftaught.settings import check_sampling
 
 Sampler = Callable[["Question"], Awaitable[Attempt]]
 
 
+@dataclass(frozen=True, slots=True)
 class Question:
-    """One request on its way to the journal: everything its content key is made of."""
+    """One request on its way to the journal.
 
-    __slots__ = ("occurrence", "parent", "policy", "prefix", "problem", "prompt", "role", "sampling")
+    Attributes:
+        content: hash of everything the engine and the reader of the answer are told: prompt, sampling, prefix,
+            role, parent.
+        occurrence: which solving asks, and the question's place among the equal ones of that solving.
+    """
 
-    def __init__(
-        self, policy: Policy, problem: Problem, prompt: Prompt, sampling: Sampling, role: str, parent: Attempt | None,
-        prefix: str, occurrence: str,
-    ) -> None:  # fmt: skip
-        self.policy, self.problem, self.prompt, self.sampling = policy, problem, prompt, sampling
-        self.role, self.parent, self.prefix, self.occurrence = role, parent, prefix, occurrence
+    policy: Policy
+    problem: Problem
+    prompt: Prompt
+    sampling: Sampling
+    role: str
+    parent: Attempt | None
+    prefix: str
+    content: str
+    occurrence: str
 
     def key(self, seed: int) -> str:
-        """Content key of the effect: policy, prompt, sampling parameters, seed, occurrence."""
-        content = (self.prompt, self.sampling, self.prefix, self.role, self.parent and self.parent.id)
-        return content_hash("sample", self.policy.version, self.problem.id, content, seed, self.occurrence)
+        """Content key of the effect: policy, problem, what is asked and how, seed, occurrence."""
+        return content_hash("sample", self.policy.version, self.problem.id, self.content, seed, self.occurrence)
 
 
 class Ask:
@@ -59,16 +69,43 @@ class Ask:
             parent: the attempt this one builds on.
             prefix: text the answer is made to begin with.
             sampling: fields of `Sampling` to change for this question.
+
+        Raises:
+            BadInput: `Sampling` has no such field, or a value is out of its range.
         """
-        messages, how = as_prompt(prompt), replace(self._sampling, **sampling)
-        same = content_hash(messages, how, role, prefix, parent and parent.id)
-        occurrence = f"{self._name}#{self._asked[same]}"
-        self._asked[same] += 1
-        question = Question(self._policy, self._problem, messages, how, role, parent, prefix, occurrence)
+        messages, how = as_prompt(prompt), sampling_with(self._sampling, sampling)
+        numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
+        content = content_hash(_hash(messages), numbers, how.stop, role, prefix, parent and parent.id)
+        occurrence = f"{self._name}#{self._asked[content]}"
+        self._asked[content] += 1
+        question = Question(self._policy, self._problem, messages, how, role, parent, prefix, content, occurrence)
         attempt = await self._sampler(question)
         self.tokens += len(attempt.token_ids)
         return attempt
 
     async def many(self, prompt: Any, n: int, **how: Any) -> list[Attempt]:
-        """`n` independent answers to `prompt`, sampled together."""
+        """`n` independent answers to `prompt`, sampled together; `how` is as for a single one."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(n))))
+
+
+def sampling_with(sampling: Sampling, changes: Mapping[str, Any]) -> Sampling:
+    """`sampling` with some fields changed.
+
+    Raises:
+        BadInput: there is no such field, or a value is out of its range.
+    """
+    if not changes:
+        return sampling
+    known = [field.name for field in fields(Sampling)]
+    for name in changes:
+        if name not in known:
+            raise BadInput(f"no sampling option {name!r}", fix=nearest(name, known))
+    changed = replace(sampling, **changes)
+    check_sampling(changed)
+    return changed
+
+
+@lru_cache(maxsize=8192)
+def _hash(prompt: Prompt) -> str:
+    """Hash of a prompt, computed once for the many samples that share it."""
+    return content_hash(prompt)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from selftaught.disk import full_disk
 from selftaught.errors import BadInput, nearest
-from selftaught.method import Method, Option, find, methods
+from selftaught.method import Method, find, methods
 
 COMMANDS = {
     "run": "teach a model with a method, with proof on held-out problems",
@@ -20,6 +22,8 @@ COMMANDS = {
     "eval": "measure a model, alone or under a test-time method",
     "methods": "list the methods",
 }
+SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
+INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,23 +31,36 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput instead of printing the usage."""
-        raise BadInput(message, where=self.prog, fix=f"see {self.prog} --help")
+        raise BadInput(message, where=self.prog.split()[-1], fix=f"see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
     except BadInput as error:
-        print(f"selftaught: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
+    except SystemExit as done:  # argparse has printed its help
+        return int(done.code or 0)
     except KeyboardInterrupt:
-        print("selftaught: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+        resumes = "; the same command goes on from here" if words[0] in ("run", "eval") else ""
+        print(f"selftaught: interrupted{resumes}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if (full := full_disk(error, error.filename or "")) is None:
+            raise
+        return _refuse(full)
+
+
+def _refuse(error: BadInput) -> int:
+    print(f"selftaught: {error}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(words: list[str]) -> int:
@@ -57,19 +74,24 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if words[0] not in COMMANDS:
         raise BadInput(f"unknown command {words[0]!r}", fix=nearest(words[0], COMMANDS))
-    from selftaught import commands
-
     name, rest = words[0], words[1:]
+    parser = Parser(prog=f"selftaught {name}", description=COMMANDS[name], allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     if name == "methods":
-        return _list_methods(_parse(_base("methods"), rest))
-    method = _method_of(name, rest)
-    parser = _base(name)
-    getattr(commands, f"add_{name}")(parser, method)
+        return _list_methods(as_json=_parse(parser, rest).json)
+    return _command(name, parser, rest, f"selftaught {shlex.join(words)}")
+
+
+def _command(name: str, parser: Parser, words: list[str], command: str) -> int:
+    from selftaught import commands
+    from selftaught.options import add_options, chosen
+
+    getattr(commands, f"add_{name}")(parser)
+    method = _method_of(name, parser, words)
     if method:
-        _add_options(parser, method)
-    args = _parse(parser, rest)
-    options = {o.name: getattr(args, f"option_{o.name}") for o in method.options} if method else {}
-    return getattr(commands, name)(args, method, options, command=f"selftaught {shlex.join(words)}")
+        add_options(parser, method)
+    args = _parse(parser, words)
+    return getattr(commands, name)(args, method, chosen(args, method) if method else {}, command=command)
 
 
 def _overview() -> None:
@@ -80,74 +102,63 @@ def _overview() -> None:
     print("  selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2 --model smollm2-135m")
 
 
-def _base(command: str) -> Parser:
-    parser = Parser(prog=f"selftaught {command}", description=COMMANDS[command], allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    return parser
-
-
-def _method_of(command: str, words: list[str]) -> Method | None:
+def _method_of(command: str, parser: Parser, words: list[str]) -> Method | None:
     """The method named on the command line, found before parsing since it decides which options there are."""
-    if command == "eval":
-        named = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--solver"]
-        named += [word.partition("=")[2] for word in words if word.startswith("--solver=")]
-        wanted = ("solver",)
-    else:
-        named = [word for word in words[:1] if not word.startswith("-")]
-        wanted = ("recipe",) if command == "run" else ("solver",)
-        if not named and "--help" not in words and "-h" not in words:
-            raise BadInput(f"{command} needs a method", fix=_known(wanted))
-    if not named:
-        return None
-    method = find(named[-1])
-    if method.shape not in wanted:
-        raise BadInput(f"{method.id} is a {method.shape}, not a {wanted[0]}", where=command, fix=_known(wanted))
+    positional, options = _scan(parser, words)
+    named = options.get("--solver") if command == "eval" else positional
+    if named is None:
+        if command == "eval" or {"-h", "--help"} & set(words):
+            return None
+        raise BadInput(f"{command} needs a method", fix=_known(SHAPES[command]))
+    method = find(named)
+    if method.shape != SHAPES[command]:
+        fix = _known(SHAPES[command])
+        raise BadInput(f"{method.id} is a {method.shape}, not a {SHAPES[command]}", where=command, fix=fix)
     return method
 
 
-def _known(shapes: tuple[str, ...]) -> str:
-    return "choose one of " + ", ".join(m.id for m in methods().values() if m.shape in shapes)
+def _scan(parser: Parser, words: list[str]) -> tuple[str | None, dict[str, str]]:
+    """The first positional word, and the value of every option; options not known yet are taken to have one."""
+    known = parser._option_string_actions  # pyright: ignore[reportPrivateUsage]
+    values: dict[str, str] = {}
+    positional, flag = None, ""
+    for word in words:
+        if flag:
+            values[flag], flag = word, ""
+        elif word.startswith("-") and word != "-":
+            name, equals, value = word.partition("=")
+            if equals:
+                values[name] = value
+            elif name not in known or known[name].nargs != 0:
+                flag = name
+        elif positional is None:
+            positional = word
+    return positional, values
 
 
-def _add_options(parser: Parser, method: Method) -> None:
-    """An option for every keyword-only parameter of the method."""
-    group = parser.add_argument_group(f"options of {method.id}", method.summary)
-    for option in method.options:
-        flag, shown = "--" + option.name.replace("_", "-"), f"{option.help} (default {option.default})".replace("%", "%%")
-        place: dict[str, Any] = {"dest": f"option_{option.name}", "default": option.default, "help": shown}
-        if option.kind is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **place)
-        else:
-            group.add_argument(flag, type=_reader(option), metavar=option.kind.__name__.upper(), **place)
-
-
-def _reader(option: Option) -> Any:
-    def read(text: str) -> Any:
-        return option.kind(text)
-
-    read.__name__ = option.kind.__name__
-    return read
+def _known(shape: str) -> str:
+    return "choose one of " + ", ".join(m.id for m in methods().values() if m.shape == shape)
 
 
 def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
     """Parse, refusing unknown options first: a misspelt one should not be told as a missing one."""
-    flags = [flag for action in parser._actions for flag in action.option_strings]  # pyright: ignore[reportPrivateUsage]
+    flags = list(parser._option_string_actions)  # pyright: ignore[reportPrivateUsage]
     for word in itertools.takewhile(lambda w: w != "--", words):
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in flags:
-            raise BadInput(f"unknown option {flag!r}", where=parser.prog, fix=nearest(flag, flags))
+            raise BadInput(f"unknown option {flag!r}", where=parser.prog.split()[-1], fix=nearest(flag, flags))
     args, left = parser.parse_known_args(words)
     if left:
-        raise BadInput(f"unexpected argument {left[0]!r}", where=parser.prog, fix=f"see {parser.prog} --help")
+        raise BadInput(f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help")
     return args
 
 
-def _list_methods(args: argparse.Namespace) -> int:
+def _list_methods(*, as_json: bool) -> int:
     found = [
         {"id": m.id, "shape": m.shape, "paper": m.paper, "summary": m.summary, "path": _shown(m.path)}
         for m in methods().values()
     ]
-    if args.json:
+    if as_json:
         print(json.dumps(found, indent=1))
         return 0
     from rich.console import Console

@@ -6,78 +6,114 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selftaught.configuration import check_references
 from selftaught.console import Console
 from selftaught.control import Budget
-from selftaught.control.budget import BudgetSpent
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import Method
-from selftaught.records import content_hash, make_problem
-from selftaught.run import Run, Settings
+from selftaught.records import Problem, as_json, content_hash, make_problem
+from selftaught.report.text import visible
+from selftaught.run import Run
+from selftaught.settings import Settings
 from selftaught.tasks import Task, load_task
 
 SPLITS = ("train", "dev", "test")
+DTYPES = ("auto", "bfloat16", "float32", "float16")
 
 
-def add_run(parser: argparse.ArgumentParser, _: Method | None) -> None:
+METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
     """The options of `run`, beside the method's own."""
-    parser.add_argument("method", help="a method's id, or file.py:function")
+    parser.add_argument("method", help=METHOD)
     _add_model(parser)
     _add_task(parser, train=128, dev=128, test=300)
-    parser.add_argument("--out", type=Path, help="run folder; the same command on the same folder resumes (default runs/METHOD-TASK)")
-    parser.add_argument("--tokens", type=int, help="stop before a call once this many tokens are spent (default no limit)")
-    defaults = Training()
-    training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=defaults.epochs, help=f"passes over the records (default {defaults.epochs})")
-    training.add_argument(
-        "--learning-rate", type=float, default=defaults.learning_rate, help=f"peak of AdamW's (default {defaults.learning_rate})"
+    parser.add_argument("--out", type=Path, help="run folder; the same command resumes (default runs/METHOD-TASK)")
+    parser.add_argument(
+        "--tokens", type=_at_least(0), help="stop before a call once so many are spent (default no limit)"
     )
-    training.add_argument("--batch", type=int, default=defaults.batch, help=f"records a step (default {defaults.batch})")
-    training.add_argument("--lora-rank", type=int, default=0, help="train a LoRA adapter of this rank (default 0: all weights)")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the expected cost, and stop")
+    usual = Training()
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--epochs", type=_at_least(1), default=usual.epochs, help="passes over the records (default %(default)s)"
+    )
+    training.add_argument(
+        "--learning-rate", type=float, default=usual.learning_rate, help="peak of AdamW's (default %(default)s)"
+    )
+    training.add_argument(
+        "--batch", type=_at_least(1), default=usual.batch, help="records a step (default %(default)s)"
+    )
+    training.add_argument(
+        "--lora-rank", type=_at_least(0), default=0, help="of a LoRA adapter (default 0: all weights)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved configuration and the expected cost, and stop"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def add_solve(parser: argparse.ArgumentParser, _: Method | None) -> None:
+def add_solve(parser: argparse.ArgumentParser) -> None:
     """The options of `solve`, beside the method's own."""
-    parser.add_argument("method", help="a method's id, or file.py:function")
+    parser.add_argument("method", help=METHOD)
     parser.add_argument("question", help="the question; - reads standard input")
     _add_model(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of sampling (default 0)")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="of sampling (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def add_eval(parser: argparse.ArgumentParser, _: Method | None) -> None:
+def add_eval(parser: argparse.ArgumentParser) -> None:
     """The options of `eval`, beside those of the solver."""
     parser.add_argument("--solver", help="a test-time method to measure the model under")
     _add_model(parser)
     _add_task(parser, train=0, dev=0, test=300)
     parser.add_argument("--split", choices=SPLITS, default="test", help="which problems (default test)")
-    parser.add_argument("--attempts", type=int, default=1, help="attempts per problem; more than 1 gives pass@k (default 1)")
-    parser.add_argument("--heat", type=float, default=0.0, metavar="T", help="temperature of the attempts (default 0, greedy)")
-    parser.add_argument("--out", type=Path, help="folder of the journal (default runs/eval-HASH); the same command resumes")
+    parser.add_argument(
+        "--attempts", type=_at_least(1), default=1, help="per problem; more than 1 gives pass@k (default 1)"
+    )
+    parser.add_argument(
+        "--heat", type=float, default=0.0, metavar="T", help="temperature of the attempts (default 0, greedy)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the journal (default runs/eval-HASH); the same command resumes"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="smollm2-135m", help="smollm2-135m, a folder, a .gguf file or a Hugging Face id (default smollm2-135m)")
-    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an answer (default 256)")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32", "float16"), help="of sampling (default auto)")
+    model = "smollm2-135m, a folder, a .gguf file or a Hugging Face id (default %(default)s)"
+    parser.add_argument("--model", default="smollm2-135m", help=model)
+    parser.add_argument("--max-tokens", type=_at_least(1), default=256, help="most tokens of an answer (default 256)")
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of sampling (default auto)")
     parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
-    parser.add_argument("--rows", type=int, default=128, help="most answers sampled together (default 128)")
+    parser.add_argument("--rows", type=_at_least(1), default=128, help="most answers sampled together (default 128)")
 
 
 def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
-    parser.add_argument("--task", required=True, help="a reasoning-gym dataset (chain_sum:max_terms=2), a .jsonl file or folder, hf:ID, or file.py:function")
+    task = "a reasoning-gym dataset (chain_sum:max_terms=2), a .jsonl file or folder, hf:ID, or file.py:function"
+    parser.add_argument("--task", required=True, help=task)
     for split, size in sizes.items():
-        parser.add_argument(f"--{split}", type=int, default=size, help=f"{split} problems (default {size})")
+        parser.add_argument(f"--{split}", type=_at_least(0), default=size, help=f"{split} problems (default {size})")
     parser.add_argument("--instruction", help="appended to every question (default asks for steps and 'Answer:')")
-    parser.add_argument("--verifier", help="exact, math, or file.py:function of your own (default: what suits the answers)")
-    parser.add_argument("--seed", type=int, default=0, help="of problems, sampling and training (default 0)")
+    verifier = "exact, math, or file.py:function of your own (default: what suits the answers)"
+    parser.add_argument("--verifier", help=verifier)
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="of problems, sampling and training (default 0)")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(word: str) -> int:
+        if int(word) < least:
+            raise argparse.ArgumentTypeError(f"{word} is less than {least}")
+        return int(word)
+
+    read.__name__ = "int"
+    return read
 
 
 def _task(args: argparse.Namespace) -> Task:
@@ -97,36 +133,55 @@ def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any]
     settings = Settings(
         seed=args.seed,
         sampling=Sampling(max_tokens=args.max_tokens),
-        training=Training(epochs=args.epochs, learning_rate=args.learning_rate, batch=args.batch, lora_rank=args.lora_rank),
+        training=Training(
+            epochs=args.epochs, learning_rate=args.learning_rate, batch=args.batch, lora_rank=args.lora_rank
+        ),
         budget=Budget(args.tokens),
     )
     task = _task(args)
-    task.require(reference=bool(method.needs))
+    for split in SPLITS:
+        _some(task, split)
+    check_references(task, method)
     if args.dry_run:
         from selftaught.rehearse import rehearse
 
         plan = {"method": method.id, "model": args.model, "task": task.name, "options": options}
-        plan |= {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)}
+        plan |= {"settings": as_json(settings), "problems": {split: len(task.split(split)) for split in SPLITS}}
         _show(plan | {"expected": rehearse(method, options, task, settings)}, args.json)
         return 0
+    return _teach(args, method, options, task, settings, command)
+
+
+def _teach(
+    args: argparse.Namespace, method: Method, options: dict[str, Any], task: Task, settings: Settings, command: str
+) -> int:
     from selftaught.conclude import conclude, write
 
     folder = args.out or Path("runs") / f"{method.id}-{_slug(task.name)}"
     console = Console(quiet=args.quiet)
     console.say(f"{method.id} on {task.name} with {args.model}, in {folder}")
     with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
-        try:
-            method(door, door.base, task, **options)
-        except BudgetSpent:
-            pass
+        method(door, door.base, task, **options)
         outcome = write(door, conclude(door), command=command)
+        _say_notes(door)
         console.say(f"  {door.spending()}")
-        console.say(f"  framework overhead {outcome['overhead']:.1%} of the time, peak memory {outcome['peak_rss_mb']} MB")
+        overhead, peak = f"{outcome['overhead']:.1%}", f"{outcome['peak_rss_mb']:,} MB"
+        console.say(f"  framework overhead {overhead} of the time, peak memory {peak}")
     if args.json:
         print(json.dumps(outcome, indent=1))
     else:
         _verdict(outcome, folder)
     return 0
+
+
+def _some(task: Task, split: str) -> None:
+    if not task.split(split):
+        raise BadInput(f"{task.name} has no {split} problems", where=f"--{split}", fix=f"ask for some (--{split} 128)")
+
+
+def _say_notes(door: Run) -> None:
+    for note in door.notes:
+        door.console.say(f"  note: {note}")
 
 
 def _verdict(outcome: dict[str, Any], folder: Path) -> None:
@@ -138,14 +193,16 @@ def _verdict(outcome: dict[str, Any], folder: Path) -> None:
     rows = {"before": outcome["before"], "after": outcome["after"], f"before, vote of {vote['samples']}": vote}
     for name, row in rows.items():
         table.add_row(name, f"{row['accuracy']:.3f}", f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}")
-    out, paired = Rich(), outcome["paired_difference"]
-    out.print(f"\n{outcome['n_test']} test problems, opened once:", highlight=False)
+    out, paired = Rich(markup=False, highlight=False), outcome["paired_difference"]
+    out.print(f"\n{outcome['n_test']} test problems, opened once:")
     out.print(table)
     low, high = paired["ci95"]
-    out.print(f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}", highlight=False)
+    out.print(
+        f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}",
+    )
     if not outcome["promoted"]:
-        out.print("no policy passed the gate: the starting model remains the champion", highlight=False)
-    out.print(f"report {folder / 'report.html'}\nweights {folder / 'champion'}", highlight=False)
+        out.print("no policy passed the gate: the starting model remains the champion")
+    out.print(f"report {folder / 'report.html'}\nweights {folder / 'champion'}")
 
 
 def solve(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:
@@ -156,12 +213,14 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
     problem = make_problem(question)
-    task = _bare_task(problem)
     settings = Settings(seed=args.seed, sampling=Sampling(max_tokens=args.max_tokens))
     console = Console(quiet=args.quiet)
-    with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch:
-        with Run(scratch, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
-            tried = door.solve(door.base, [problem], "the question", solver=bound(method, options), judged=False)[0]
+    with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
+        scratch, model=args.model, task=_bare_task(problem), engine=_engine(args), settings=settings, console=console,
+    ) as door:  # fmt: skip
+        tried = door.solve(door.base, [problem], "the question", solver=bound(method, options), judged=False)[0]
+    if tried.attempt.finish_reason == "error":
+        raise BadInput(tried.attempt.feedback[0].text, where="question", fix="ask a shorter one")
     votes = tried.attempt.feedback[-1] if tried.attempt.feedback else None
     outcome = {"method": method.id, "model": args.model, "text": tried.attempt.text, "answer": tried.attempt.answer}
     outcome |= {"confidence": votes.score if votes else None, "tokens": tried.tokens}
@@ -169,11 +228,11 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
         print(json.dumps(outcome, indent=1))
     else:
         note = f"; {votes.text}" if votes and votes.text else ""
-        print(f"{tried.attempt.text}\n\n({tried.tokens} tokens{note})")
+        print(f"{visible(tried.attempt.text)}\n\n({tried.tokens} tokens{note})")
     return 0
 
 
-def _bare_task(problem: Any) -> Task:
+def _bare_task(problem: Problem) -> Task:
     from selftaught.feedback.verifiers import Exact
     from selftaught.tasks import Kind
 
@@ -195,17 +254,19 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
     """Measure a model on a split."""
     del command
     task = _task(args)
+    _some(task, args.split)
     problems = task.split(args.split)
-    if not problems:
-        raise BadInput(f"{task.name} has no {args.split} problems", where="--split", fix=f"ask for some (--{args.split} 300)")
-    task.require(reference=True, splits=[args.split])
+    if task.verifier.needs_reference:
+        task.require(reference=True, splits=[args.split])
     settings = Settings(seed=args.seed, sampling=Sampling(max_tokens=args.max_tokens, temperature=args.heat))
     console = Console(quiet=args.quiet)
-    folder = args.out or Path("runs") / f"eval-{content_hash(args.model, task.fingerprint, args.max_tokens, args.heat, args.seed)}"
+    settled = content_hash(args.model, task.fingerprint, args.max_tokens, args.heat, args.seed)
+    folder = args.out or Path("runs") / f"eval-{settled}"
     with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
         solver = bound(method, options) if method else None
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
+        _say_notes(door)
     outcome = found.to_json() | {"model": args.model, "task": task.name}
     del outcome["scores"]
     _show(outcome, args.json)
@@ -221,10 +282,8 @@ def _show(outcome: dict[str, Any], as_json: bool) -> None:
 
     table = Table(box=None, show_header=False)
     for name, value in outcome.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {_text(v)}" for k, v in value.items()) or "-"
         table.add_row(name.replace("_", " "), _text(value))
-    Rich().print(table)
+    Rich(markup=False).print(table)
 
 
 def _text(value: Any) -> str:
@@ -232,6 +291,8 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return "[" + ", ".join(_text(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items()) or "-"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.curate import by_problem
+from selftaught.disk import full_disk
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
@@ -18,7 +19,7 @@ from selftaught.records import content_hash
 from selftaught.run import Run, Solved
 
 CURVE_SAMPLES = 4  # samples a problem for the champion's pass@k
-VOTE_TEMPERATURE, VOTE_TOP_K = 0.7, 40  # self-consistency's own (2203.11171)
+HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of the vote: self-consistency's own (2203.11171)
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,16 @@ def conclude(run: Run) -> Conclusion:
     test, base, champion = run.task.test, run.base, run.champion
     if not test:
         raise BadInput("it has no test problems", where=run.task.name, fix="ask for some (--test 300)")
-    spent = run.ledger.usage
-    _open(run, champion, spent)
+    spent = _open(run, champion)
     before_answers = run.solve(base, test, "test", temperature=0.0)
     before = run.summarise(base, "test", "greedy", before_answers)
     after_answers = run.solve(champion, test, "test", temperature=0.0)
     after = run.summarise(champion, "test", "greedy", after_answers)
-    votes, drawn = _votes(run, spent.spent + after.tokens, before.mean_tokens)
+    votes, drawn = _votes(run, spent.spent + after.tokens)
     sampled = run.summarise(base, "test", "sampled", drawn)
     groups = by_problem(one.attempt for one in drawn)
     majority = measure_majority(base.version, "test", groups, sampled.tokens)
-    heat = {"temperature": VOTE_TEMPERATURE, "top_k": VOTE_TOP_K}
-    curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **heat)
+    curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **HEAT)
     return Conclusion(
         before=before,
         after=after,
@@ -87,32 +86,33 @@ def conclude(run: Run) -> Conclusion:
     )
 
 
-def _open(run: Run, champion: Policy, spent: Usage) -> None:
-    """Journal that the test split is opened, and for whom: it is opened once."""
+def _open(run: Run, champion: Policy) -> Usage:
+    """Journal that the test split is opened, and for whom: it is opened once. Returns what was spent until then."""
     key = content_hash("test")
-    opened = run.journal.get(key)
-    if opened is None:
-        run.journal.put(key, "test", {"champion": champion.version, "spent": asdict(spent)})
-    elif opened[0]["champion"] != champion.version:
+    if (found := run.journal.get(key)) is None:
+        run.journal.put(key, "test", {"champion": champion.version, "spent": asdict(run.ledger.usage)})
+        return run.ledger.usage
+    opened = found[0]
+    if opened["champion"] != champion.version:
         raise BadInput(
-            f"its test split was opened for policy {opened[0]['champion']}, not {champion.version}",
+            f"its test split was opened for policy {opened['champion']}, not {champion.version}",
             where=str(run.folder),
             fix="start a new run folder: a test split looked at twice proves nothing",
         )
+    return Usage(**opened["spent"])
 
 
-def _votes(run: Run, tokens: int, mean: float) -> tuple[int, list[Solved]]:
-    """As many samples of the starting model per test problem as use up at least `tokens`."""
-    test = run.task.test
-    drawn: list[Solved] = []
-    count = 0
-    while count == 0 or (used := sum(one.tokens for one in drawn)) < tokens:
-        if count:
-            mean = used / (count * len(test))
-        more = max(1, math.ceil((tokens - sum(one.tokens for one in drawn)) / (max(mean, 1.0) * len(test))))
-        heat = {"temperature": VOTE_TEMPERATURE, "top_k": VOTE_TOP_K}
-        drawn += run.solve(run.base, test, "test", samples=more, first=count, **heat)
+def _votes(run: Run, tokens: int) -> tuple[int, list[Solved]]:
+    """As many samples of the starting model per test problem as use up at least `tokens`, and their number."""
+    test, drawn, count, used = run.task.test, [], 0, 0
+    while not count or used < tokens:
+        more = math.ceil((tokens - used) * count / used) if count else 1
+        wave = run.solve(run.base, test, "test", samples=more, first=count, **HEAT)
+        drawn += wave
         count += more
+        used += (paid := sum(one.tokens for one in wave))
+        if not paid:  # every request is refused: more of them would buy nothing
+            break
     return count, drawn
 
 
@@ -163,7 +163,17 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     """Write `summary.json`, `report.html` and the `champion` link into the run's folder; returns the summary.
 
     A summary already there keeps its cost figures: looking at a finished run again is not part of its cost.
+
+    Raises:
+        BadInput: the disk is full.
     """
+    try:
+        return _write(run, found, command)
+    except OSError as error:
+        raise full_disk(error, run.folder) or error from None
+
+
+def _write(run: Run, found: Conclusion, command: str) -> dict[str, Any]:
     from selftaught.report import render
     from selftaught.report.collect import collect
 

@@ -66,7 +66,14 @@ class _Lines:
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[Meter]:
     from rich.console import Console as Rich
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")

@@ -10,28 +10,37 @@ The keyword-only parameters are the method's configuration, their defaults the p
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, update_wrapper
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
 from selftaught.errors import BadInput, nearest
+from selftaught.feedback.userfile import load_function
 
 Shape = Literal["solver", "recipe", "study"]
 Need = Literal["verifier", "reference"]
+REQUIRED = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One keyword-only parameter of a method: its name, type, default, and what the docstring says of it."""
+    """One keyword-only parameter of a method.
+
+    Attributes:
+        name: as in the signature.
+        kind: its annotation, resolved; the type of its default where it has none.
+        default: `REQUIRED` where it has none.
+        help: what the docstring says of it.
+    """
 
     name: str
-    kind: type
+    kind: Any
     default: Any
     help: str
 
@@ -61,37 +70,61 @@ class Method:
         """The file the method is written in."""
         return Path(inspect.getsourcefile(self.function) or "")
 
-    @property
+    @cached_property
     def options(self) -> tuple[Option, ...]:
         """The keyword-only parameters, in order."""
-        hints = get_type_hints(self.function)
         said = _said(inspect.getdoc(self.function) or "")
         found = inspect.signature(self.function).parameters.values()
-        return tuple(
-            Option(p.name, hints.get(p.name, str), p.default, said.get(p.name, ""))
-            for p in found
-            if p.kind is inspect.Parameter.KEYWORD_ONLY
-        )
+        mine = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        return tuple(Option(p.name, _kind(p, self.function), p.default, said.get(p.name, "")) for p in mine)
 
     def bind(self, options: dict[str, Any]) -> dict[str, Any]:
-        """All options with their defaults filled in. Raises BadInput for one the method does not have."""
+        """All options with their defaults filled in.
+
+        Raises:
+            BadInput: the method has no such option, or one that it requires is missing.
+        """
         known = {option.name: option.default for option in self.options}
         for name in options:
             if name not in known:
                 raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=nearest(name, known))
-        return known | options
+        bound = known | options
+        for name, value in bound.items():
+            if value is REQUIRED:
+                raise BadInput(f"{self.id} needs option {name!r}", where=f"--{name}", fix="give it a value")
+        return bound
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Run the method; a recipe or study called on a run tells the run which method it is."""
+        """Run the method.
+
+        A recipe or study called on a run tells the run which method it is; a recipe that the budget ends
+        returns the champion.
+        """
         bound = self.bind(options)
         if self.shape == "solver":
             return self.function(*args, **bound)
         run, start, *rest = args
         with run.method(self, bound) as hidden:
             return self.function(run, start, *(hidden(arg) for arg in rest), **bound)
+        return run.champion
 
     def __repr__(self) -> str:
         return f"<{self.shape} {self.id}>"
+
+
+def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
+    """The type of an option. Other parameters' annotations are left alone: they may name what is never imported."""
+    stated = parameter.annotation
+    if stated is inspect.Parameter.empty:
+        return str if parameter.default in (None, REQUIRED) else type(parameter.default)
+    alone: Any = SimpleNamespace(__annotations__={parameter.name: stated})
+    try:
+        return get_type_hints(alone, getattr(function, "__globals__", {}))[parameter.name]
+    except (NameError, TypeError) as error:
+        where = f"{inspect.getsourcefile(function)}:{function.__code__.co_firstlineno}"
+        raise BadInput(
+            f"option {parameter.name!r}: its type {stated!r} cannot be read ({error})", where=where
+        ) from None
 
 
 def _said(doc: str) -> dict[str, str]:
@@ -135,28 +168,17 @@ def find(name: str) -> Method:
     Raises:
         BadInput: there is none, with the nearest names.
     """
-    path, _, function = name.rpartition(":")
-    if path.endswith(".py"):
-        return _from_file(Path(path), function.replace("-", "_"))
-    known = methods()
-    if name.replace("_", "-") not in known:
-        raise BadInput(f"unknown method {name!r}", where="method", fix=nearest(name.replace("_", "-"), known))
-    return known[name.replace("_", "-")]
+    if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
+        return _from_file(name)
+    known, wanted = methods(), name.replace("_", "-")
+    if wanted not in known:
+        raise BadInput(f"unknown method {name!r}", where="method", fix=nearest(wanted, known))
+    return known[wanted]
 
 
-def _from_file(path: Path, function: str) -> Method:
-    if not path.is_file():
-        raise BadInput("no such file", where=str(path), fix="give file.py:function")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's file, any error in it is theirs to read
-        raise BadInput(f"importing it failed ({type(error).__name__}: {error})", where=str(path)) from error
-    found = _of(module)
-    if function.replace("_", "-") not in found:
-        hint = nearest(function, [m.function.__name__ for m in found.values()]) if found else "decorate it with @recipe"
-        raise BadInput(f"no method {function!r} in it", where=str(path), fix=hint)
-    return found[function.replace("_", "-")]
+def _from_file(name: str) -> Method:
+    path, colon, function = (name, "", "") if name.endswith(".py") else name.rpartition(":")
+    found, _ = load_function(path + colon + function.replace("-", "_"), what="method")
+    if not isinstance(found, Method):
+        raise BadInput(f"{function!r} is not a method", where=path, fix="decorate it with @recipe or @solver")
+    return found

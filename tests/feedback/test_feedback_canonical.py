@@ -54,7 +54,22 @@ def test_a_number_has_one_spelling(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "12 apples", "1/0", "1,23", "1.2.3", "--5", "1e99999", "9" * 5000, "1/2/3", "nan", "inf", "0x10", "1_000"],
+    [
+        "",
+        "x",
+        "12 apples",
+        "1/0",
+        "1,23",
+        "1.2.3",
+        "--5",
+        "1e99999",
+        "9" * 5000,
+        "1/2/3",
+        "nan",
+        "inf",
+        "0x10",
+        "1_000",
+    ],
 )
 def test_what_is_no_number(text: str) -> None:
     assert canonical_number(text) is None

@@ -56,6 +56,9 @@ REPLIES = {
         ("Answer: \\sqrt{16}", "\\sqrt{16}"),
         ("Answer: 2^{10}", "2^{10}"),
         ("Answer: 12:30", "12:30"),
+        ("Answer: 2x + 3", "2x+3"),
+        ("Answer: 3 x 4", "3x4"),
+        ("Answer: 2x", "2x"),
     ],
     Kind.CHOICE: [
         ("So the answer is (B).", "B"),
@@ -157,9 +160,9 @@ def test_a_megabyte_of_anything_takes_a_moment(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
     for hostile in (text, f"answer:{text}", f"{text}\nanswer:"):
         for kind in Kind:
-            start = time.perf_counter()
+            start = time.process_time()
             find(hostile, kind)
-            assert time.perf_counter() - start < 0.5
+            assert time.process_time() - start < 0.5
 
 
 def test_only_the_end_of_a_long_text_is_examined() -> None:

@@ -22,5 +22,5 @@ class Budget:
         return self.tokens is not None and usage.spent >= self.tokens
 
 
-class BudgetSpent(Exception):  # noqa: N818 - not an error: the run ends here and is concluded
-    """The budget is used up; what was reached so far stands."""
+class BudgetSpent(Exception):
+    """The budget is used up: not an error, the run ends here and what was reached so far stands."""

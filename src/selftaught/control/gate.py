@@ -30,5 +30,7 @@ class Gate:
         better = comparison.difference > 0 and comparison.p_one_sided <= self.level
         sign = "<=" if better else ">"
         verdict = "promoted" if better else "not promoted"
-        reason = f"{verdict}: dev {describe(comparison)}; one-sided p={comparison.p_one_sided:.3g} {sign} {self.level:g}"
+        reason = (
+            f"{verdict}: dev {describe(comparison)}; one-sided p={comparison.p_one_sided:.3g} {sign} {self.level:g}"
+        )
         return Decision(better, reason)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
 
@@ -15,11 +16,14 @@ class Sampling:
     """How to sample.
 
     Attributes:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, as is anything below 1e-6.
         top_p: keep the smallest set of tokens whose probabilities sum to at least this (1 = all).
         top_k: keep this many most probable tokens (0 = all).
         max_tokens: most tokens to sample.
         stop: strings that end the answer; the one met is cut off the text.
+
+    Raises:
+        BadInput: a value that means nothing.
     """
 
     temperature: float = 1.0
@@ -27,6 +31,21 @@ class Sampling:
     top_k: int = 0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise BadInput(f"{self.temperature} is no temperature", where="temperature", fix="use 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise BadInput(f"{self.top_p} is no share of probability", where="top_p", fix="use a number in (0, 1]")
+        if self.top_k < 0:
+            raise BadInput(f"{self.top_k} is no number of tokens", where="top_k", fix="use 0 (all) or more")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise BadInput(f"got {self.stop!r}", where="stop", fix="give a tuple of non-empty strings")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always taken."""
+        return self.temperature < 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +99,42 @@ class Engine(Protocol):
     """Where tokens come from. Requests arrive one by one from many coroutines; the engine batches them.
 
     An engine asked to sample from a policy it does not hold loads it or raises: stale weights are an error.
+
+    Attributes:
+        name: short name, as it stands in journals.
+        busy_seconds: wall-clock seconds in which the engine had something to do.
     """
 
     name: str
     busy_seconds: float
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
-        """One answer from `policy`. Raises `RequestRefused` when it alone cannot be served."""
+        """One answer from `policy`.
+
+        Raises:
+            RequestRefused: this request cannot be served; the others go on.
+            BadInput: the model's chat template cannot render the prompt.
+            EngineError: the engine is closed, or the policy cannot be loaded.
+        """
         ...
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """Natural-log probability of each token of `text` after `prompt`."""
+        """Natural-log probability of each token of `text` after `prompt`, at temperature 1. Raises as `sample`."""
         ...
 
     def release(self) -> None:
-        """Give back the memory held for weights and caches; the next request loads again."""
+        """Give back the memory of weights and caches once no answer is under way; the next request loads again."""
         ...
 
     def close(self) -> None:
         """Stop. Closing twice is harmless; requests after it raise `EngineError`."""
         ...
+
+
+def check_request(request: Request) -> None:
+    """Refuse a request that asks for no token."""
+    if request.sampling.max_tokens < 1:
+        raise RequestRefused(f"max_tokens is {request.sampling.max_tokens}, expected at least 1")
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:

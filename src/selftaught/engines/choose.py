@@ -29,7 +29,7 @@ def choose(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[floa
     """
     tokens = logits.argmax(-1)
     for truncated in (False, True):
-        rows = [i for i, s in enumerate(settings) if s.temperature > 0 and truncated == (s.top_k > 0 or s.top_p < 1)]
+        rows = [i for i, s in enumerate(settings) if not s.greedy and truncated == (s.top_k > 0 or s.top_p < 1)]
         if not rows:
             continue
         whole = len(rows) == len(settings)
@@ -41,17 +41,16 @@ def choose(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[floa
         else:
             picked = _invert(torch.softmax(scaled, -1), draws)
         tokens[rows] = picked
-    logprobs = logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(logits, -1)
-    return tokens, logprobs
+    return tokens, logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(logits, -1)
 
 
 def _invert(probabilities: Tensor, draws: Tensor) -> Tensor:
     """The first index whose cumulative probability exceeds the draw; never one of probability zero."""
     cumulative = probabilities.cumsum(-1)
-    total = cumulative[:, -1:]
+    total = cumulative[:, -1:].contiguous()
     at = torch.searchsorted(cumulative, draws * total, right=True)
     # A draw that rounds up to the total would land past the end: take the last index with any probability.
-    last = torch.searchsorted(cumulative, total.contiguous())
+    last = torch.searchsorted(cumulative, total).clamp(max=probabilities.shape[1] - 1)
     return torch.minimum(at, last)[:, 0]
 
 
@@ -60,15 +59,18 @@ def _truncated(scaled: Tensor, settings: Sequence[Sampling], draws: Tensor) -> T
     vocab = scaled.shape[1]
     top_k = torch.tensor([s.top_k or vocab for s in settings], device=scaled.device)[:, None].clamp(max=vocab)
     top_p = torch.tensor([s.top_p for s in settings], device=scaled.device)[:, None]
-    short = int(top_k.max()) if int(top_k.max()) < vocab else min(SHORTLIST, vocab)
+    # Long enough for every top-k, so that only rows truncated by top-p alone can need more.
+    short = min(vocab, max(s.top_k or SHORTLIST for s in settings))
     while True:
         values, index = torch.topk(scaled, short, -1)
         kept = torch.arange(short, device=scaled.device) < top_k
         # top-p is taken after top-k, so it is relative to the mass that top-k leaves.
-        ceiling = torch.where(
-            top_k <= short, torch.logsumexp(values.masked_fill(~kept, -torch.inf), -1, True), torch.logsumexp(scaled, -1, True)
+        mass = torch.where(
+            top_k <= short,
+            torch.logsumexp(values.masked_fill(~kept, -torch.inf), -1, True),
+            torch.logsumexp(scaled, -1, True),
         )
-        probabilities = torch.exp(values - ceiling) * kept
+        probabilities = torch.exp(values - mass) * kept
         before = probabilities.cumsum(-1) - probabilities
         enough = (top_k <= short) | (before[:, -1:] + probabilities[:, -1:] >= top_p)
         if short == vocab or bool(enough.all()):

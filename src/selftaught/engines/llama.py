@@ -36,26 +36,48 @@ class _Layer:
 
 
 def fits(config: Mapping[str, Any]) -> bool:
-    """Whether this configuration is one that the fused pass computes exactly."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    """Whether this configuration is one that the fused pass computes exactly.
+
+    What a configuration leaves to a default of its model type makes it unfit, but for Llama's own.
+    """
+    kind, rope = config.get("model_type"), _rope(config)
+    stated = () if kind == "llama" else ("rms_norm_eps", "max_position_embeddings", "num_key_value_heads")
+    stated += ("head_dim",) if kind == "qwen3" else ()
+    windowed = config.get("use_sliding_window") or (kind == "mistral" and config.get("sliding_window"))
     return (
-        config.get("model_type") in FAMILY
+        kind in FAMILY
+        and all(name in config for name in stated)
+        and (kind == "llama" or "rope_theta" in rope)
         and config.get("hidden_act", "silu") == "silu"
         and rope.get("rope_type", rope.get("type", "default")) == "default"
+        and (rope.get("partial_rotary_factor") or 1) == 1
         and not config.get("quantization_config")
-        and not (config.get("use_sliding_window") or (config["model_type"] == "mistral" and config.get("sliding_window")))
+        and not windowed
+        and all(layer == "full_attention" for layer in config.get("layer_types") or ())
     )
+
+
+def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary settings, wherever this generation of configurations keeps them."""
+    old = {k: config[k] for k in ("rope_theta", "partial_rotary_factor") if config.get(k) is not None}
+    return old | (config.get("rope_parameters") or config.get("rope_scaling") or {})
 
 
 class LlamaDecoder:
     """A decoder (see `engines.decoder`) over a state dict of a Llama-like model.
 
     Args:
-        config: the model's `config.json`.
+        config: the model's `config.json`, one that `fits`.
         weights: its state dict; tensors are cast to `dtype` and fused, so it can be dropped afterwards.
+
+    Raises:
+        KeyError: a weight is missing.
+        ValueError: the weights have other sizes than the configuration says.
     """
 
-    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype, device: str) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype, device: str
+    ) -> None:
         self.heads = config["num_attention_heads"]
         self.kv_heads = config.get("num_key_value_heads") or self.heads
         self.width = config["hidden_size"]
@@ -65,14 +87,14 @@ class LlamaDecoder:
         self.dtype, self.device = dtype, device
         self._weights: Mapping[str, Tensor] = weights
         self.embedding = self._take("model.embed_tokens.weight")
+        if self.embedding.shape != (config["vocab_size"], self.width):
+            raise ValueError(f"embeddings of {list(self.embedding.shape)} do not match the configuration")
         tied = config.get("tie_word_embeddings") or "lm_head.weight" not in weights
         self.head = self.embedding if tied else self._take("lm_head.weight")
         self.norm = self._take("model.norm.weight")
         self.layers = [self._layer(f"model.layers.{i}.") for i in range(config["num_hidden_layers"])]
         self._weights = {}
-        self.vocab = self.head.shape[0]
-        rope = config.get("rope_parameters") or {}
-        theta = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
+        theta = _rope(config).get("rope_theta", 10000.0)
         self._inverse = 1.0 / theta ** (torch.arange(0, self.head_dim, 2, device=device).float() / self.head_dim)
         self._angles(256)
 
@@ -112,19 +134,11 @@ class LlamaDecoder:
         """An empty cache."""
         return Rows(len(self.layers), self.kv_heads, self.head_dim, self.dtype, self.device)
 
-    def forward(self, ids: Tensor, positions: Tensor, cache: Rows, length: int, last: Tensor | None) -> Tensor:
-        """Logits for tokens `ids` `[rows, steps]` at `positions`, written into the first rows of `cache`.
-
-        Args:
-            length: how far the rows are read (the greatest position + 1).
-            last: `[rows]`, the step of each row whose logits are wanted; None for all steps.
-
-        Returns:
-            `[rows, vocab]`, or `[rows, steps, vocab]` when `last` is None; float32.
-        """
+    def forward(self, ids: Tensor, positions: Tensor, cache: Rows, length: int, wanted: Tensor) -> Tensor:
+        """See `Decoder.forward`."""
         if length > self._cos.shape[0]:
             self._angles(max(length, self._cos.shape[0] * 2))
-        rows, steps = ids.shape
+        rows = torch.arange(ids.shape[0], device=self.device)[:, None]
         mask = step_mask(positions, length, self.dtype)
         cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
         x = self.embedding[ids]
@@ -132,9 +146,7 @@ class LlamaDecoder:
             x = x + self._attend(layer, i, self._rms(x, layer.attention_norm), cos, sin, positions, cache, length, mask)
             gate, up = F.linear(self._rms(x, layer.mlp_norm), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
-        if last is not None:
-            x = x[torch.arange(rows, device=x.device), last]
-        return F.linear(self._rms(x, self.norm), self.head).float()
+        return F.linear(self._rms(x[rows, wanted], self.norm), self.head).float()
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)

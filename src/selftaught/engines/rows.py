@@ -9,7 +9,8 @@ from torch import Tensor
 class Rows:
     """Keys and values of several sequences: per layer two tensors `[rows, heads, tokens, head_dim]`.
 
-    A row is filled from the left; what lies beyond a row's own length is masked, never read.
+    A row is filled from the left; what lies beyond a row's own length is masked. It must still be finite,
+    as NaN survives any mask: `wipe` a row that held one.
     """
 
     def __init__(self, layers: int, heads: int, head_dim: int, dtype: torch.dtype, device: str) -> None:
@@ -18,21 +19,24 @@ class Rows:
         self.values = [empty] * layers
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Rows, and tokens in each, that there is memory for."""
+        rows, _, tokens, _ = self.keys[0].shape
+        return rows, tokens
+
+    @property
     def bytes_per_token(self) -> int:
         """Bytes one token of one row takes, over all layers."""
         one = self.keys[0]
         return 2 * len(self.keys) * one.shape[1] * one.shape[3] * one.element_size()
 
-    def reserve(self, rows: int, tokens: int) -> None:
-        """Grow to hold `rows` rows of `tokens`, keeping what is held; one layer is copied at a time."""
-        have_rows, heads, have_tokens, head_dim = self.keys[0].shape
-        if rows <= have_rows and tokens <= have_tokens:
-            return
-        shape = (max(rows, have_rows), heads, max(tokens, have_tokens), head_dim)
+    def resize(self, rows: int, tokens: int) -> None:
+        """Hold `rows` rows of `tokens`, keeping what still fits; one layer is copied at a time."""
+        keep_rows, keep_tokens = min(rows, self.size[0]), min(tokens, self.size[1])
         for store in (self.keys, self.values):
             for i, old in enumerate(store):
-                new = old.new_zeros(shape)
-                new[:have_rows, :, :have_tokens] = old
+                new = old.new_zeros((rows, old.shape[1], tokens, old.shape[3]))
+                new[:keep_rows, :, :keep_tokens] = old[:keep_rows, :, :keep_tokens]
                 store[i] = new
 
     def write(self, layer: int, key: Tensor, value: Tensor, positions: Tensor) -> None:
@@ -56,10 +60,15 @@ class Rows:
             for own, other in zip(mine, theirs, strict=True):
                 own[to, :, :length] = other[row, :, :length]
 
+    def wipe(self, row: int) -> None:
+        """Overwrite a row with zeros."""
+        for store in (*self.keys, *self.values):
+            store[row] = 0
+
 
 def step_mask(positions: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     """Additive attention mask `[rows, 1, steps, length]`: each query sees the positions up to its own."""
     beyond = torch.arange(length, device=positions.device) > positions[:, :, None]
-    return torch.zeros(beyond.shape, dtype=dtype, device=positions.device).masked_fill_(
-        beyond, torch.finfo(dtype).min
-    )[:, None]
+    return torch.zeros(beyond.shape, dtype=dtype, device=positions.device).masked_fill_(beyond, torch.finfo(dtype).min)[
+        :, None
+    ]

@@ -1,13 +1,22 @@
-"""An engine whose answers come from a function: deterministic, instant, for tests and dry runs."""
+"""An engine whose answers come from a function, and its learner: deterministic, instant, for tests and dry runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from selftaught.engines.base import EngineError, Request, Sample, cut_at_stop
-from selftaught.models.policy import Policy
-from selftaught.records import Prompt
+from selftaught.engines.base import EngineError, Request, Sample, check_request, cut_at_stop
+from selftaught.errors import BadInput
+from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
+from selftaught.records import Prompt, as_json
+
+if TYPE_CHECKING:
+    from selftaught.learn import Objective, Training
 
 Script = Callable[[Policy, Request], str]
 
@@ -29,14 +38,14 @@ class ScriptedEngine:
         self._script, self._delay = script, delay
         self.calls = 0
         self.busy_seconds = 0.0
+        self._under_way, self._since = 0, 0.0
         self._closed = False
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
-        """The script's answer, cut at `max_tokens` bytes and at stop strings."""
-        if self._closed:
-            raise EngineError("the engine is closed")
-        self.busy_seconds += self._delay
-        await asyncio.sleep(self._delay)
+        """The script's answer, cut at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
+        self._check_open()
+        check_request(request)
+        await self._wait()
         self.calls += 1
         text = self._script(policy, request)
         stopped = cut_at_stop(text, request.sampling.stop)
@@ -48,10 +57,27 @@ class ScriptedEngine:
         finish = "stop" if whole else "length"
         return Sample(text, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version)
 
+    async def _wait(self) -> None:
+        """Sleep for the delay; time in which several answers are under way counts once."""
+        if not self._under_way:
+            self._since = time.perf_counter()
+        self._under_way += 1
+        try:
+            await asyncio.sleep(self._delay)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.busy_seconds += time.perf_counter() - self._since
+
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""
         del policy, prompt
+        self._check_open()
         return _logprobs(text.encode())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed")
 
     def release(self) -> None:
         """Nothing to give back."""
@@ -63,3 +89,47 @@ class ScriptedEngine:
 
 def _logprobs(data: bytes) -> tuple[float, ...]:
     return tuple(-(byte + 1) / 256 for byte in data)
+
+
+def scripted_learner(
+    base: Policy, objective: Objective, records: Sequence[Any], settings: Training, *, seed: int, folder: Path,
+    progress: Callable[[int, int, float], None] = lambda *_: None, delay: float = 0.0,
+) -> Policy:  # fmt: skip
+    """The learner that goes with `ScriptedEngine`: a real policy folder with records and manifest, but no weights.
+
+    Versions are those of `learn.learner.learn`: same base, records, objective, settings and seed, same version.
+
+    Args:
+        delay: seconds it takes, spread over the epochs.
+
+    Raises:
+        BadInput: no records.
+    """
+    from selftaught.learn.learner import policy_version
+
+    version = policy_version(base, objective, records, settings, seed)
+    target, work = folder / version, folder / f"{version}.work"
+    if read_manifest(target):
+        return policy_from(target)
+    if not records:
+        raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
+    for epoch in range(settings.epochs):
+        time.sleep(delay / settings.epochs)
+        progress(epoch + 1, settings.epochs, 1.0 / (epoch + 1))
+    draft = work / "policy"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
+    made: dict[str, Any] = {"version": version, "base": link_to(base, target), "adapter": False}
+    made |= {"objective": objective.name, "records": len(records)}
+    publish(draft, target, made | {"tokens": settings.epochs * sum(map(_size, records))})
+    shutil.rmtree(work, ignore_errors=True)
+    return policy_from(target)
+
+
+def _size(record: Any) -> int:
+    """Bytes of text in a record: what it is asked and what is learnt."""
+    data = {name: value for name, value in as_json(record).items() if name != "attempts"}
+    prompt = "".join(message["content"] for message in data.pop("prompt", ()))
+    return len("".join([prompt, *(value for value in data.values() if isinstance(value, str))]).encode())

@@ -72,10 +72,9 @@ def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> Job:
 def items_job() -> Job:
     """Makes items of reasoning-gym datasets.
 
-    `("fields", name) -> {"fields", "names"}`: the configuration keys and their defaults (None: no such dataset) and
-    the names of all datasets. `("rows", name, config, size, seed, start, stop) -> {"rows", "base_scorer"}`: items,
-    each (question, answer, difficulty, entry), the entry pickled for `rg_job`, and whether answers are scored by the
-    base class.
+    `("catalogue",) -> {name: {key: default}}`: all datasets and their configuration.
+    `("rows", name, config, size, seed, start, stop) -> {"rows", "base_scorer"}`: items, each (question, answer,
+    difficulty, entry), the entry pickled for `rg_job`, and whether answers are scored by the base class.
 
     A process of its own, with a fixed hash seed and freshly seeded global generators, because a few datasets
     depend on them and the same specification must give the same problems tomorrow.
@@ -86,25 +85,24 @@ def items_job() -> Job:
 
     def answer(payload: tuple[Any, ...]) -> dict[str, Any]:
         what, *args = payload
-        return _rg_fields(*args) if what == "fields" else _rg_rows(made, *args)
+        return _rg_catalogue() if what == "catalogue" else _rg_rows(made, *args)
 
     return answer
 
 
-def _rg_fields(name: str) -> dict[str, Any]:
+def _rg_catalogue() -> dict[str, dict[str, Any]]:
     import dataclasses
 
     from reasoning_gym.factory import DATASETS
 
-    names = sorted(DATASETS)
-    if name not in DATASETS:
-        return {"fields": None, "names": names}
-    made = {
-        f.name: f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        for f in dataclasses.fields(DATASETS[name][1])
-        if f.name not in ("seed", "size")
+    def default(f: dataclasses.Field[Any]) -> Any:
+        value = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        return value if _is_plain(value) else None
+
+    return {
+        name: {f.name: default(f) for f in dataclasses.fields(config) if f.name not in ("seed", "size")}
+        for name, (_, config) in DATASETS.items()
     }
-    return {"fields": {k: v if _is_plain(v) else None for k, v in made.items()}, "names": names}
 
 
 def _is_plain(value: Any) -> bool:
@@ -136,7 +134,7 @@ def _rg_rows(
 
 
 def user_job(blob: bytes, with_reference: bool) -> Job:
-    """`(problem, text) -> (verdict, score, text)`: a user's function, shipped by cloudpickle."""
+    """`(problem, text) -> (verdict, score, text)`: a user's function; it and the problem shipped by cloudpickle."""
     import cloudpickle
 
     from selftaught.feedback.verdicts import as_verdict
@@ -144,8 +142,8 @@ def user_job(blob: bytes, with_reference: bool) -> Job:
     function = cloudpickle.loads(blob)
     sys.stdout = sys.stderr  # both lead nowhere
 
-    def judge(payload: tuple[Any, str]) -> tuple[str, float | None, str]:
-        problem, text = payload
+    def judge(payload: tuple[bytes, str]) -> tuple[str, float | None, str]:
+        problem, text = pickle.loads(payload[0]), payload[1]
         result = function(text, problem.reference) if with_reference else function(problem, text)
         return as_verdict(result)
 

@@ -6,8 +6,8 @@ does not parse, a verifier that raised) is UNKNOWN, and the feedback's text says
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from importlib.metadata import version as package_version
 from typing import Any, NamedTuple, Protocol
 
 from selftaught.feedback.canonical import MAX_ANSWER, RULES, as_number, same_number
@@ -36,6 +36,13 @@ class Verifier(Protocol):
     def close(self) -> None:
         """Stop worker processes; idempotent."""
         ...
+
+
+def package_version(name: str) -> str:
+    """The installed version of a package."""
+    from importlib.metadata import version
+
+    return version(name)
 
 
 def right_or_wrong(right: bool, by: str) -> Feedback:
@@ -127,7 +134,7 @@ class Math:
 
 def _is_plain(text: str) -> bool:
     """Digits, spaces and operators only (and the words of a list), no LaTeX and no letters."""
-    return not any(c.isalpha() or c in "\\^√" for c in text.replace("or", "").replace("and", ""))
+    return not any(c.isalpha() or c in "\\^√" for c in re.sub("or|and|to", "", text))
 
 
 class ReasoningGym:

@@ -71,7 +71,7 @@ def _answer(job: Any, body: bytes) -> tuple[str, Any]:
         return "ok", job(pickle.loads(body))
     except MemoryError:
         return "raised", "MemoryError: over the memory limit"
-    except Exception as e:
+    except BaseException as e:  # sys.exit() too must not end the worker
         return "raised", f"{type(e).__name__}: {e}"[:500]
 
 

@@ -7,19 +7,25 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.learn.objectives import Objective
+from selftaught.learn.objectives import Objective, Row
 from selftaught.learn.training import Training
-from selftaught.models.policy import Policy, policy_from, publish, read_manifest
+from selftaught.models.cache import TEXTS
+from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
 from selftaught.records import as_json, content_hash
+
+if TYPE_CHECKING:
+    from selftaught.learn.trainer import Outcome
+    from selftaught.models.chat import ChatTokenizer
+
+HOW_ONLY = ("checkpoint_seconds", "micro_tokens")  # settings of the machine, not of what is learnt
 
 
 def policy_version(base: Policy, objective: Objective, records: Sequence[Any], settings: Training, seed: int) -> str:
     """Content hash of how a policy is made: same base, records, objective, settings and seed, same version."""
-    how = asdict(settings)
-    del how["checkpoint_seconds"], how["micro_tokens"]
+    how = {name: value for name, value in asdict(settings).items() if name not in HOW_ONLY}
     return content_hash(base.version, objective, list(records), how, seed)
 
 
@@ -33,12 +39,23 @@ def learn(
     records it was trained on and a manifest; it appears in one rename once it is complete. An
     interrupted training resumes from its checkpoint in `folder/<version>.work`.
 
+    Args:
+        base: policy to start from; its adapters are merged in first.
+        objective: how records become tokens and a loss.
+        records: what to learn from.
+        settings: of the optimiser.
+        seed: of the order of the records, of dropout and of a new adapter's weights.
+        folder: where policies are kept.
+        progress: called after each step with steps done, steps in all, and the loss.
+
     Raises:
-        BadInput: no records, or a record longer than the model's context.
+        BadInput: no records, or a record without a prompt or longer than the model's context.
+        TrainingFailed: the loss stopped being a number (see `learn.trainer`).
     """
     version = policy_version(base, objective, records, settings, seed)
-    target = folder / version
-    if "version" in read_manifest(target):
+    target, work = folder / version, folder / f"{version}.work"
+    if read_manifest(target):
+        shutil.rmtree(work, ignore_errors=True)  # left by a process killed after it published
         return policy_from(target)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
@@ -49,53 +66,70 @@ def learn(
     from selftaught.models.load import load_model
 
     tokenizer = ChatTokenizer(base.weights)
-    rows = [row for record in records for row in objective.rows(record, tokenizer)]
     model = load_model(base, torch.float32)
-    _check_lengths(rows, getattr(model.config.get_text_config(), "max_position_embeddings", None))
+    rows = _rows(objective, records, tokenizer, model.config)
     if settings.lora_rank:
         model = _with_adapter(model, settings.lora_rank, seed)
-    work = folder / f"{version}.work"
     done = train(model, rows, objective, settings, seed=seed, checkpoint=work / "checkpoint", progress=progress)
     draft = work / "policy"
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    if not settings.lora_rank:
-        _copy_tokenizer(base.weights, draft)
-    with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
-    above = {"path": str(base.path.resolve()), "version": base.version}
-    made = {"version": version, "base": above, "adapter": bool(settings.lora_rank), "objective": objective.name}
-    made |= {"records": len(records), "seed": seed, "training": asdict(settings)}
-    made |= {"steps": done.steps, "tokens": done.tokens, "losses": done.losses}
-    publish(draft, target, made)
+    _write(draft, model, base, records, adapter=bool(settings.lora_rank))
+    publish(draft, target, _manifest(version, link_to(base, target), objective, len(records), settings, seed, done))
     shutil.rmtree(work, ignore_errors=True)
     return policy_from(target)
 
 
-def _check_lengths(rows: Sequence[Any], context: int | None) -> None:
-    for i, row in enumerate(rows):
-        size = len(row.prompt) + len(row.target)
-        if context and size > context:
-            raise BadInput(
-                f"it has {size} tokens and the model's context holds {context}",
-                where=f"training record {i}",
-                fix="drop it, or lower --max-tokens",
-            )
+def _rows(objective: Objective, records: Sequence[Any], tokenizer: ChatTokenizer, config: Any) -> list[Row]:
+    """What to train on, each sequence checked against the model's context."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    rows: list[Row] = []
+    for i, record in enumerate(records):
+        for row in objective.rows(record, tokenizer):
+            size = len(row.prompt) + len(row.target)
+            if not row.prompt:
+                raise BadInput("its prompt is empty", where=f"training record {i}", fix="drop it, or give it a prompt")
+            if context and size > context:
+                raise BadInput(
+                    f"it has {size} tokens and the model's context holds {context}",
+                    where=f"training record {i}",
+                    fix="drop it, or lower --max-tokens",
+                )
+            rows.append(row)
+    return rows
 
 
 def _with_adapter(model: Any, rank: int, seed: int) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    torch.manual_seed(seed)
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed % 2**63)
+        return get_peft_model(model, settings)
+
+
+def _write(draft: Path, model: Any, base: Policy, records: Sequence[Any], *, adapter: bool) -> None:
+    """All files of a policy but its manifest."""
+    shutil.rmtree(draft, ignore_errors=True)
+    if adapter:
+        model.save_pretrained(draft, save_embedding_layers=False)  # "auto" would ask the hub about the base
+    else:
+        model.save_pretrained(draft)
+        _copy_tokenizer(base.weights, draft)
+    with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
+
+
+def _manifest(
+    version: str, base: dict[str, str], objective: Objective, records: int, settings: Training, seed: int, done: Outcome
+) -> dict[str, Any]:
+    made = {"version": version, "base": base, "adapter": bool(settings.lora_rank), "objective": objective.name}
+    made |= {"records": records, "seed": seed, "training": asdict(settings)}
+    return made | {"steps": done.steps, "tokens": done.tokens, "losses": done.losses}
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
-    """Every small text file of the model that training did not write: tokenizer, template, generation defaults."""
+    """Every small file of the model that training did not write: tokenizer, template, generation defaults."""
     for file in source.iterdir():
-        if file.suffix in (".json", ".jinja", ".model", ".txt") and not (target / file.name).exists():
-            if file.name.endswith(".index.json") or file.name == "selftaught.json":
-                continue
+        known = (target / file.name).exists() or file.name == MANIFEST or file.name.endswith(".index.json")
+        if file.suffix in TEXTS and not known:
             shutil.copy2(file, target / file.name)

@@ -10,35 +10,35 @@ import json
 import math
 import os
 import random
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selftaught.engines.local import pick_dtype
-from selftaught.errors import BadInput
 from selftaught.learn.objectives import Objective, Row
 from selftaught.learn.training import Training
+from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
+STATE = "state.safetensors"
 
 
 class TrainingFailed(RuntimeError):
-    """The loss stopped being a number; the weights before the step are kept in the last checkpoint."""
+    """The loss or its gradient stopped being a number; the last checkpoint is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a training did: optimiser steps, tokens read (prompt and target, every epoch), loss per step."""
 
-    steps: int
-    tokens: int
-    losses: tuple[float, ...]
+    steps: int = 0
+    tokens: int = 0
+    losses: tuple[float, ...] = ()
 
 
 def train(
@@ -55,43 +55,36 @@ def train(
         progress: called after each step with steps done, steps in all, and the loss.
 
     Raises:
-        TrainingFailed: the loss is NaN or infinite.
+        TrainingFailed: the loss or its gradient is NaN or infinite.
     """
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision=_precision(settings.precision))
+    accelerator = Accelerator(mixed_precision="no")  # which format to multiply in is decided in `_products`
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     plan = _plan(len(rows), settings, seed)
     state = _restore(checkpoint, model, optimizer)
     saved = time.monotonic()
-    for step in range(state.steps, len(plan)):
-        torch.manual_seed(seed * 1_000_003 + step)
-        _set_rate(optimizer, settings, step, len(plan))
-        batch = [rows[i] for i in plan[step]]
-        loss = _step(accelerator, model, optimizer, trained, batch, objective, settings)
-        if not math.isfinite(loss):
-            raise TrainingFailed(
-                f"the loss is {loss} at step {step + 1} of {len(plan)} (records {plan[step]}): lower the learning rate"
-            )
-        tokens = state.tokens + sum(len(r.prompt) + len(r.target) for r in batch)
-        state = Outcome(step + 1, tokens, (*state.losses, loss))
-        progress(step + 1, len(plan), loss)
-        if time.monotonic() - saved > settings.checkpoint_seconds and step + 1 < len(plan):
-            _save(checkpoint, model, optimizer, state)
-            saved = time.monotonic()
+    with torch.random.fork_rng():
+        for step in range(state.steps, len(plan)):
+            torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+            _set_rate(optimizer, settings, step, len(plan))
+            batch = [rows[i] for i in plan[step]]
+            loss = _step(model, optimizer, trained, batch, objective, settings)
+            if not math.isfinite(loss):
+                where = f"step {step + 1} of {len(plan)} (records {plan[step]})"
+                raise TrainingFailed(f"the loss or its gradient is {loss} at {where}: lower the learning rate")
+            tokens = state.tokens + sum(len(r.prompt) + len(r.target) for r in batch)
+            state = Outcome(step + 1, tokens, (*state.losses, loss))
+            progress(step + 1, len(plan), loss)
+            if time.monotonic() - saved > settings.checkpoint_seconds and step + 1 < len(plan):
+                _save(checkpoint, model, optimizer, state)
+                saved = time.monotonic()
     model.eval()
+    accelerator.free_memory()
     return state
-
-
-def _precision(name: str) -> str:
-    if name not in ("auto", "bf16", "float32"):
-        raise BadInput(f"unknown precision {name!r}", where="precision", fix="use auto, bf16 or float32")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fast = name == "bf16" or (name == "auto" and pick_dtype("auto", device) == torch.bfloat16)
-    return "bf16" if fast else "no"
 
 
 def _groups(parameters: list[Tensor], decay: float) -> list[dict[str, Any]]:
@@ -117,31 +110,42 @@ def _set_rate(optimizer: Any, settings: Training, step: int, total: int) -> None
     rising = max(1, round(settings.warmup * total))
     done = min(1.0, max(0, step - rising) / max(1, total - rising))
     shape = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}
-    if settings.schedule not in shape:
-        raise BadInput(f"unknown schedule {settings.schedule!r}", where="schedule", fix=f"use {', '.join(shape)}")
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate * min((step + 1) / rising, shape[settings.schedule])
 
 
 def _step(
-    accelerator: Any, model: Any, optimizer: Any, trained: list[Tensor], batch: list[Row], objective: Objective,
-    settings: Training,
-) -> float:  # fmt: skip
-    """One optimiser step over `batch`, in as many forward passes as fit; returns the mean loss per token."""
+    model: Any, optimizer: Any, trained: list[Tensor], batch: list[Row], objective: Objective, settings: Training
+) -> float:
+    """One optimiser step over `batch`, in as many forward passes as fit.
+
+    Returns:
+        The mean loss per target token; NaN where the gradient is not finite. Then no step was made.
+    """
     targets = sum(len(row.target) for row in batch)
+    device = trained[0].device.type
     total = 0.0
-    for part in _parts(batch, settings.micro_tokens):
-        with accelerator.autocast():
+    with _products(settings.precision, device):  # around all parts, so that weights are cast once a step
+        for part in _parts(batch, settings.micro_tokens):
             logprobs, mask = target_logprobs(model, part)
-        weights = torch.tensor([row.weight for row in part], device=logprobs.device)
-        loss = objective.loss(logprobs, mask, weights) / targets
-        accelerator.backward(loss)
-        total += float(loss.detach())
-    if math.isfinite(total):
-        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+            weights = torch.tensor([row.weight for row in part], device=logprobs.device)
+            with torch.autocast(device, enabled=False):
+                loss = objective.loss(logprobs, mask, weights) / targets
+                loss.backward()
+            total += float(loss.detach())
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.clip))
+    if math.isfinite(total) and math.isfinite(norm):
         optimizer.step()
+    else:
+        total = math.nan
     optimizer.zero_grad(set_to_none=True)
     return total
+
+
+def _products(precision: str, device: str) -> torch.autocast:
+    """Matrix products in bfloat16, where that is asked for or fast, over weights that stay in float32."""
+    fast = precision == "bf16" or (precision == "auto" and pick_dtype("auto", device) == torch.bfloat16)
+    return torch.autocast(device, torch.bfloat16, enabled=fast)
 
 
 def _parts(batch: list[Row], most: int) -> list[list[Row]]:
@@ -159,66 +163,82 @@ def _parts(batch: list[Row], most: int) -> list[list[Row]]:
 def target_logprobs(model: Any, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """Log-probability of every target token, float32.
 
-    Rows are padded on the left, so that all targets end in the same column and logits are computed for
-    the last columns only; what pads is told by length, never by token id.
+    Rows are padded on the right, where a causal model's real tokens never look, so no attention mask is
+    needed; what pads is told by length, never by token id. Logits, the widest tensors of all, are
+    computed for target tokens only.
+
+    Args:
+        model: a causal language model of transformers, or a peft model around one.
+        rows: each with at least one prompt token.
 
     Returns:
-        `(logprobs, mask)`, both `[rows, longest target]`; padded places (on the left) are 0 in both.
+        `(logprobs, mask)`, both `[rows, longest target]`; padded places (on the right) are 0 in both.
     """
     device = next(model.parameters()).device
     longest = max(len(r.prompt) + len(r.target) for r in rows)
-    wide = max(len(r.target) for r in rows)
-    ids = torch.zeros((len(rows), longest), dtype=torch.long, device=device)
-    seen = torch.zeros_like(ids)
-    mask = torch.zeros((len(rows), wide), device=device)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
+    before = torch.zeros((len(rows), longest), dtype=torch.bool)  # places whose next token is a target
+    mask = torch.zeros((len(rows), max(len(r.target) for r in rows)))
     for i, row in enumerate(rows):
-        tokens = torch.tensor(row.prompt + row.target, device=device)
-        ids[i, longest - len(tokens) :] = tokens
-        seen[i, longest - len(tokens) :] = 1
-        mask[i, wide - len(row.target) :] = 1
-    positions = (seen.cumsum(-1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=ids, attention_mask=seen, position_ids=positions, use_cache=False, logits_to_keep=wide + 1
-    ).logits[:, :-1]
-    chosen = ids[:, longest - wide :]
-    logprobs = -torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), chosen.flatten(), reduction="none"
-    ).view(chosen.shape)
-    return logprobs * mask, mask
+        size = len(row.prompt) + len(row.target)
+        ids[i, :size] = torch.tensor(row.prompt + row.target)
+        before[i, len(row.prompt) - 1 : size - 1] = True
+        mask[i, : len(row.target)] = 1
+    ids, before, mask = ids.to(device), before.to(device), mask.to(device)
+    with _logits_at(model, before):
+        logits = model(input_ids=ids, use_cache=False).logits[0]
+    chosen = ids[:, 1:][before[:, :-1]]
+    found = -torch.nn.functional.cross_entropy(logits.float(), chosen, reduction="none")
+    return torch.zeros_like(mask).masked_scatter(mask.bool(), found), mask
 
 
-# --- checkpoints: safetensors and JSON, as everywhere; nothing is pickled ---
+@contextmanager
+def _logits_at(model: Any, places: Tensor) -> Iterator[None]:
+    """Inside, the model's output layer is fed the hidden states of `places` `[rows, tokens]` only.
+
+    Its logits are then `[1, places, vocab]`, for any architecture whose last layers work on each token alone.
+    """
+
+    def select(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (given[0][places][None], *given[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+# --- checkpoints: one safetensors file, replaced in one rename; nothing is pickled ---
 
 
 def _save(folder: Path, model: Any, optimizer: Any, state: Outcome) -> None:
     from safetensors.torch import save_file
 
-    draft = folder.with_name(folder.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = {id(p): n for n, p in model.named_parameters()}
     tensors = {f"w.{names[id(p)]}": p.detach() for p in model.parameters() if p.requires_grad}
     for parameter, moments in optimizer.state.items():
         for key, value in moments.items():
             tensors[f"{key}.{names[id(parameter)]}"] = torch.as_tensor(value)
-    save_file({n: t.contiguous() for n, t in tensors.items()}, draft / "state.safetensors")
-    progress = {"steps": state.steps, "tokens": state.tokens, "losses": state.losses}
-    (draft / "progress.json").write_text(json.dumps(progress), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(draft, folder)
+    draft = folder / f"{STATE}.draft"
+    save_file({n: t.contiguous() for n, t in tensors.items()}, draft, {"progress": json.dumps(asdict(state))})
+    os.replace(draft, folder / STATE)
 
 
 def _restore(folder: Path, model: Any, optimizer: Any) -> Outcome:
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    if not (folder / "progress.json").is_file():
-        return Outcome(0, 0, ())
-    tensors = load_file(folder / "state.safetensors")
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parameter.data.copy_(tensors[f"w.{name}"])
-            moments = {k: tensors[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in tensors}
-            if moments:
-                optimizer.state[parameter] = moments
-    done = json.loads((folder / "progress.json").read_text("utf-8"))
+    if not (folder / STATE).is_file():
+        return Outcome()
+    with safe_open(folder / STATE, framework="pt") as saved:  # pyright: ignore[reportCallIssue]
+        known = set(saved.keys())
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.data.copy_(saved.get_tensor(f"w.{name}"))
+                moments = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in known]
+                if moments:
+                    where = parameter.device
+                    optimizer.state[parameter] = {k: saved.get_tensor(f"{k}.{name}").to(where) for k in moments}
+        done = json.loads(saved.metadata()["progress"])
     return Outcome(done["steps"], done["tokens"], tuple(done["losses"]))

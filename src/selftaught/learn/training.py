@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from selftaught.errors import BadInput, nearest
+
+SCHEDULES = ("cosine", "linear", "constant")
+PRECISIONS = ("auto", "bf16", "float32")
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -13,15 +18,18 @@ class Training:
         epochs: passes over the records.
         learning_rate: peak learning rate of AdamW.
         batch: records in one optimiser step.
-        micro_tokens: most padded tokens in one forward pass; bounds memory, does not change the result.
+        micro_tokens: most padded tokens in one forward pass; bounds memory, changes only the rounding.
         warmup: fraction of the steps over which the learning rate rises.
         schedule: "cosine", "linear" or "constant" after the warm-up.
         weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
         clip: largest gradient norm.
-        lora_rank: 0 trains all weights; otherwise a LoRA adapter of this rank on all linear layers.
+        lora_rank: 0 trains all weights; otherwise a LoRA adapter (2106.09685) of this rank on all linear layers.
         precision: "auto" (bf16 matrix products over float32 master weights where the processor has them,
             else float32), "bf16" or "float32".
-        checkpoint_seconds: how often an interrupted training could resume from.
+        checkpoint_seconds: how often the state is saved that an interrupted training resumes from.
+
+    Raises:
+        BadInput: a value that means nothing.
     """
 
     epochs: int = 3
@@ -35,3 +43,14 @@ class Training:
     lora_rank: int = 0
     precision: str = "auto"
     checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=nearest(getattr(self, name), known))
+        for name in ("epochs", "learning_rate", "batch", "micro_tokens", "clip"):
+            if not getattr(self, name) > 0:
+                raise BadInput(f"got {getattr(self, name)}", where=name, fix="use more than 0")
+        for name in ("warmup", "weight_decay", "lora_rank", "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"got {getattr(self, name)}", where=name, fix="use 0 or more")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selftaught.errors import BadInput
+from selftaught.models.tokenizer import load_image, render
 from selftaught.records import Prompt
 
 
@@ -15,63 +16,68 @@ class ChatTokenizer:
 
     - With a template, its text is tokenised without adding special tokens, so BOS is never doubled.
     - Without one (a base model), the messages' contents are joined by blank lines, and the tokenizer
-      adds its own special tokens; a BOS the text already starts with is not doubled.
+      puts its own special tokens in front; a BOS the text already starts with is not doubled, and
+      nothing is put behind: an end of sequence there would end the answer before it starts.
     - A prompt that ends in a special token (BOS included) is left as it is: sampling goes on from there.
     - Padding is never identified by token id, so `pad == eos` hides no end of sequence.
+
+    Args:
+        folder: a model folder in Hugging Face layout.
 
     Attributes:
         eos_ids: every token that ends an answer (from generation_config, config and the tokenizer).
         eos_id: the one learnt at the end of a target.
         has_template: whether the model ships a chat template.
+
+    Raises:
+        BadInput: no loadable tokenizer, or no end-of-sequence token.
     """
 
     def __init__(self, folder: Path) -> None:
-        from transformers import AutoTokenizer
-        from transformers.utils import logging
-
-        logging.set_verbosity_error()
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise BadInput(
-                f"cannot load the tokenizer ({reason})", where=str(folder), fix="save it there with save_pretrained"
-            ) from None
-        self.has_template = bool(getattr(self._tokenizer, "chat_template", None))
-        self.eos_ids = self._all_eos(folder)
+        self._image = load_image(folder)
+        self._tokenizer = self._image.tokenizer()
+        self.has_template = self._image.template is not None
+        own = self._image.eos
+        self.eos_ids: frozenset[int] = frozenset([*_configured_eos(folder), *([] if own is None else [own])])
         if not self.eos_ids:
             raise BadInput("the tokenizer has no end-of-sequence token", where=str(folder), fix="set eos_token")
-        own = self._tokenizer.eos_token_id
-        self.eos_id: int = int(own) if own is not None else min(self.eos_ids)
-
-    def _all_eos(self, folder: Path) -> frozenset[int]:
-        found: set[int] = set()
-        for name in ("generation_config.json", "config.json"):
-            path = folder / name
-            value = json.loads(path.read_text("utf-8")).get("eos_token_id") if path.is_file() else None
-            found.update(value if isinstance(value, list) else [value] if value is not None else [])
-        if self._tokenizer.eos_token_id is not None:
-            found.add(int(self._tokenizer.eos_token_id))
-        return frozenset(found)
+        self.eos_id: int = own if own is not None else min(self.eos_ids)
 
     def render(self, prompt: Prompt) -> str:
-        """The text the model is given for these messages, up to where the answer starts."""
-        messages = [{"role": m.role, "content": m.content} for m in prompt]
-        if self.has_template:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # pyright: ignore[reportReturnType]
-        return "\n\n".join(m["content"] for m in messages) + "\n\n"
+        """The text the model is given for these messages, up to where the answer starts.
+
+        Raises:
+            BadInput: the chat template cannot render them.
+        """
+        if self._image.template is None:
+            return "\n\n".join(m.content for m in prompt) + "\n\n" if prompt else ""
+        messages = [{"role": str(m.role), "content": str(m.content)} for m in prompt]
+        return render(self._image.template, messages, self._image.special)
 
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
-        """Token ids of a prompt, followed by `prefix`, text the answer is made to begin with."""
-        ids = self._tokenizer.encode(self.render(prompt), add_special_tokens=not self.has_template)
-        bos = self._tokenizer.bos_token_id
-        while not self.has_template and bos is not None and ids[:2] == [bos, bos]:
-            del ids[0]
+        """Token ids of a prompt, followed by `prefix`, text the answer is made to begin with.
+
+        Empty where a model without template or BOS is given no messages.
+
+        Raises:
+            BadInput: the chat template cannot render the messages.
+        """
+        text = self.render(prompt)
+        ids = self.encode(text) if self.has_template else self._with_bos(text)
         return ids + self.encode(prefix) if prefix else ids
+
+    def _with_bos(self, text: str) -> list[int]:
+        """Bare text behind the special tokens that the tokenizer puts in front of it."""
+        bos, whole, bare = self._image.bos, self._tokenizer.encode(text), self.encode(text)
+        front = whole.special_tokens_mask.index(0) if bare else whole.ids.count(-1 if bos is None else bos)
+        ids = whole.ids[:front] + bare
+        while bos is not None and ids[:2] == [bos, bos]:
+            del ids[0]
+        return ids
 
     def encode(self, text: str) -> list[int]:
         """Token ids of bare text, without special tokens added."""
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_target(self, target: str) -> list[int]:
         """Token ids of an answer to learn, end of sequence included."""
@@ -79,4 +85,18 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)  # pyright: ignore[reportReturnType]
+        return self._tokenizer.decode(list(ids))
+
+
+def _configured_eos(folder: Path) -> set[int]:
+    """The end-of-sequence tokens that the model's configuration names: none, one or a list."""
+    found: set[int] = set()
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        try:
+            value = json.loads(path.read_text("utf-8")).get("eos_token_id")
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise BadInput(f"cannot read it ({error})", where=str(path), fix="mend the file") from None
+        found.update(value if isinstance(value, list) else [] if value is None else [value])
+    return found

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.models.policy import Policy
 
+if TYPE_CHECKING:
+    import torch
 
-def load_model(policy: Policy, dtype: Any) -> Any:
+
+def load_model(policy: Policy, dtype: torch.dtype) -> Any:
     """The `transformers` model of a policy with every adapter of its lineage merged in.
 
-    Only safetensors are read; code from the model's repository is never run.
+    Only safetensors are read; code from the model's repository is never run. Adapters are merged in
+    float32 before the cast to `dtype`: a small change would be lost in bfloat16 arithmetic.
+
+    Raises:
+        OSError, ValueError: the weights or the configuration cannot be read.
     """
+    import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -22,4 +30,5 @@ def load_model(policy: Policy, dtype: Any) -> Any:
         )
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_model(policy.base, dtype), str(policy.path)).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    adapted = PeftModel.from_pretrained(load_model(policy.base, torch.float32), str(policy.path))
+    return adapted.merge_and_unload().to(dtype)  # pyright: ignore[reportCallIssue]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.models.cache import folder_version
 
 MANIFEST = "selftaught.json"
 
@@ -44,15 +45,22 @@ class Policy:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest beside the weights, or an empty one where the folder is not ours."""
+    """The manifest beside the weights, or an empty one where the folder is not ours.
+
+    Raises:
+        BadInput: there is one and it cannot be read.
+    """
     try:
-        return json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if not isinstance(manifest, dict) or "version" not in manifest:
+            raise ValueError("it names no version")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise BadInput(
             f"unreadable manifest ({error})", where=str(folder / MANIFEST), fix="delete the folder and run again"
         ) from None
+    return manifest
 
 
 def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -64,18 +72,40 @@ def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
     os.replace(draft, folder)
 
 
+def link_to(base: Policy, folder: Path) -> dict[str, str]:
+    """How the manifest in `folder` names its base: by relative path for a neighbour, so both can be moved together."""
+    place, near = base.path.resolve(), folder.resolve().parent
+    path = os.path.relpath(place, near / folder.name) if place.is_relative_to(near) else str(place)
+    return {"path": path, "version": base.version}
+
+
 def policy_from(folder: Path) -> Policy:
-    """The policy published in `folder`, with its whole lineage as the manifests tell it."""
+    """The policy published in `folder`, with its whole lineage as the manifests tell it.
+
+    Raises:
+        BadInput: no manifest, or the base that an adapter needs is gone or was replaced.
+    """
     manifest = read_manifest(folder)
-    above = manifest.get("base")
-    return Policy(manifest["version"], folder, _base(folder, above) if above else None, manifest["adapter"])
+    if not manifest:
+        raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a policy that was learnt")
+    above, adapter = manifest.get("base"), bool(manifest.get("adapter"))
+    return Policy(manifest["version"], folder, _base(folder, above, needed=adapter) if above else None, adapter)
 
 
-def _base(folder: Path, above: Mapping[str, str]) -> Policy:
+def _base(folder: Path, above: Mapping[str, str], *, needed: bool) -> Policy:
+    """The policy one step up. Whole weights stand alone, so for them a lost base is only a name (`needed` is false)."""
     place = (folder / above["path"]).resolve()
+    if not needed and (not place.is_dir() or read_manifest(place).get("version") != above["version"]):
+        return Policy(above["version"], place)
     if not place.is_dir():
-        raise BadInput(f"its base {place} is gone", where=str(folder), fix="put it back, or use a policy of full weights")
-    base = policy_from(place) if read_manifest(place) else Policy(above["version"], place)
+        raise BadInput(
+            f"its base {place} is gone", where=str(folder), fix="put it back, or use a policy of full weights"
+        )
+    base = policy_from(place) if read_manifest(place) else Policy(folder_version(place), place)
     if base.version != above["version"]:
-        raise BadInput(f"its base is now version {base.version}, not {above['version']}", where=str(folder))
+        raise BadInput(
+            f"its base {place} is now version {base.version}, not {above['version']} that the adapter was trained on",
+            where=str(folder),
+            fix="put the old base back, or train again",
+        )
     return base

@@ -17,7 +17,7 @@ PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reason
 
 
 def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) -> ReportData:
-    """The report of `run`, from its journal and its conclusion."""
+    """The report of `run`, from what it went through and its conclusion."""
     return ReportData(
         title=run.folder.name,
         command=command,
@@ -37,7 +37,6 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
 
 
 def _rounds(run: Run) -> tuple[Round, ...]:
-    rows = sorted((payload for _, _, payload, _ in run.journal.effects("round")), key=lambda p: p["round"])
     return tuple(
         Round(
             number=row["round"],
@@ -51,14 +50,13 @@ def _rounds(run: Run) -> tuple[Round, ...]:
             reason=row["reason"],
             tokens=row["tokens"],
         )
-        for row in rows
+        for row in run.history
     )
 
 
 def _champions(run: Run) -> tuple[str, ...]:
     lines = [f"{run.base.version}: the starting model, {run.model}"]
-    gates = sorted(run.journal.effects("gate"), key=lambda effect: effect[1])
-    return (*lines, *(f"{payload['policy']} (round {number}): {payload['reason']}" for _, number, payload, _ in gates))
+    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gates))
 
 
 def _examples(run: Run, before: list[Solved], after: list[Solved]) -> tuple[Example, ...]:

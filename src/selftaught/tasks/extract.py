@@ -55,7 +55,7 @@ _BOXED = re.compile(r"\\f?boxed\s?\{")
 _SENTENCE = re.compile(r"[.!?](?=\s+[A-Z(*]|\s*$)")
 _MATH = re.compile(r"\$\$?([^$]{1,900})\$\$?|\\\((.{1,900}?)\\\)|\\\[(.{1,900}?)\\\]")
 _UNFINISHED = re.compile(
-    r"\s*(?:(?:\*\*|[*×÷+/^:·]|\\times|\\cdot|\\div)\s*[\d($\\]|[-,;]\s?[\d(]|(?:or|and|to)\s+[-$]?\d)"
+    r"[xyzn]\b|[a-z]?\s*(?:(?:\*\*|[*×÷+/^:·x]|\\times|\\cdot|\\div)\s*[\d($\\]|[-,;]\s?[\d(]|(?:or|and|to)\s+[-$]?\d)"
 )
 _COMMAND = re.compile(
     r"\\(?!text|mathrm|mathbf|textbf|boxed|left|right|quad|circ|times|cdot|div|approx)[a-zA-Z]{2,}|\^|√"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,8 +23,8 @@ NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "tes
 
 def is_file_spec(spec: str) -> bool:
     """Whether `spec` names a JSONL file or a folder of them rather than a reasoning-gym dataset."""
-    path = spec.partition(":")[0]
-    return "/" in path or path.endswith(SUFFIXES) or any(Path(path).glob("*.jsonl*")) if path else False
+    path = spec if spec.endswith(SUFFIXES) else spec.partition(":")[0]
+    return bool(path) and ("/" in path or bool(Path(path).suffix) or any(Path(path).glob("*.jsonl*")))
 
 
 def read_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]:
@@ -36,10 +37,10 @@ def read_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]
         BadInput: a file is missing or malformed, with file and line.
     """
     path, options = _parse(spec)
+    folder = path if path.is_dir() else path.parent
     files = _folder(path) if path.is_dir() else {"train": path}
     for split, name in options.items():
-        other = Path(name)
-        files[split] = other if other.exists() else path.parent / name if (path.parent / name).exists() else other
+        files[split] = folder / name if not Path(name).exists() and (folder / name).exists() else Path(name)
     pools = {split: list(_read(file, request.instruction)) for split, file in files.items()}
     return str(path) + (":" if options else "") + ",".join(f"{k}={v}" for k, v in sorted(options.items())), pools
 
@@ -91,7 +92,7 @@ def _read(file: Path, instruction: str) -> Iterator[Draft]:
                     empty = False
                     where = f"{file}:{number}"
                     yield draft_of(_object(line, where), where, file.name, instruction)
-        except (OSError, EOFError) as e:
+        except (OSError, EOFError, zlib.error) as e:
             raise BadInput(f"cannot read on: {e}", where=f"{file}:{number + 1}") from e
     if empty:
         raise BadInput("the file is empty", where=str(file), fix="write one JSON object a line")
@@ -99,9 +100,14 @@ def _read(file: Path, instruction: str) -> Iterator[Draft]:
 
 def _object(line: bytes, where: str) -> object:
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line.decode("utf-8-sig"))
+        if b"\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        return value
     except UnicodeDecodeError as e:
         raise BadInput(f"not UTF-8 at byte {e.start + 1} of the line", where=where, fix="save it as UTF-8") from e
-    except (json.JSONDecodeError, RecursionError) as e:
-        what = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else "nested too deeply"
+    except UnicodeEncodeError as e:
+        raise BadInput("half a surrogate pair in the text", where=where, fix="write the whole character") from e
+    except (ValueError, RecursionError) as e:
+        what = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else str(e)
         raise BadInput(f"malformed JSON: {what}", where=where, fix="write one JSON object a line") from e

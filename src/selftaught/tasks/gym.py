@@ -24,6 +24,8 @@ from selftaught.tasks.task import Task
 if TYPE_CHECKING:
     from selftaught.tasks.load import Request
 
+_catalogue: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, asked for once
+
 CHUNK = 4096
 """Size of the datasets that are drawn from; fixed, because a few datasets depend on it."""
 
@@ -131,14 +133,14 @@ class _Source:
 
 def _fields(name: str, workers: Workers) -> dict[str, Any]:
     """The configuration keys of a dataset and their defaults."""
-    reply = workers.call(("fields", name))
-    if reply.status != "ok":
-        raise BadInput(f"reasoning-gym does not work here: {reply.value}", fix="pip install -U reasoning-gym")
-    if reply.value["fields"] is None:
-        raise BadInput(
-            f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=nearest(name, reply.value["names"])
-        )
-    return reply.value["fields"]
+    if not _catalogue:
+        reply = workers.call(("catalogue",))
+        if reply.status != "ok":
+            raise BadInput(f"reasoning-gym does not work here: {reply.value}", fix="pip install -U reasoning-gym")
+        _catalogue.update(reply.value)
+    if name not in _catalogue:
+        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=nearest(name, _catalogue))
+    return _catalogue[name]
 
 
 def _config(name: str, options: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Task:
                 true = self._known[problem.id]
                 if true.reference is None:
                     raise BadInput(
-                        f"the problem has no reference: {problem.question[:60]!r}",
+                        f"the problem has no reference: {str(true.meta.get('question', true.question))[:60]!r}",
                         where=str(true.meta.get("where", f"{self.name} [{split}]")),
                         fix="add its answer, or use a method and a verifier that need none",
                     )

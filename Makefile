@@ -1,0 +1,71 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh clone.
+
+PYTHON ?= python3
+# Any arguments of pip: TORCH='torch --index-url https://download.pytorch.org/whl/cpu' for a CPU build on Linux.
+TORCH ?= torch==2.13.0
+DEMO ?= selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2,max_digits=2 --out runs/demo
+TESTS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/core.stamp ## a language model teaches itself arithmetic; leaves runs/demo/report.html
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
+
+test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
+	$(BIN)/pytest $(TESTS)
+
+lint: $(VENV)/dev.stamp ## style, types, and that generated text is current
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python scripts/generate.py --readme --check
+
+format: $(VENV)/dev.stamp ## mend style, and rewrite generated text
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/python scripts/generate.py --readme
+
+docs: $(VENV)/docs.stamp ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(VENV)/core.stamp ## measure the engine and the loop beside their peers; JSON on standard output
+	@$(BIN)/python -m bench.sampling --json
+	@$(BIN)/python -m bench.loop --json
+
+clean: ## remove the environment and what was built; runs stay
+	rm -rf $(VENV) site build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- set-up: each stamp is written when its step has succeeded ---
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "selftaught needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# First and by name, so that no other package chooses the build of torch.
+$(VENV)/torch.stamp: | $(BIN)/python
+	$(PIP) $(TORCH)
+	@touch $@
+
+$(VENV)/core.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/core.stamp
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/core.stamp
+	$(PIP) -e '.[docs]'
+	@touch $@

@@ -1,0 +1,233 @@
+"""Documentation made from code: the table of methods, a page per method, the reference of the command line.
+
+    python scripts/generate.py --readme            # write the table into README.md
+    python scripts/generate.py --readme --check    # change nothing; exit 1 where it is stale
+
+mkdocs loads this file as a hook (see mkdocs.yml) and gets the pages from `pages`; none is written to disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from selftaught import cli
+from selftaught.method import Method, methods
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
+SHAPES = {
+    "recipe": "many problems, new weights",
+    "solver": "one problem, test time",
+    "study": "a published finding, reproduced",
+}
+TASK = "chain_sum:min_terms=2,max_terms=2"
+COMMANDS_HEAD = """# Commands
+
+Beside the options below, `run`, `solve` and `eval --solver` take those of the method they are given: each method's
+page lists them, and so does `selftaught run rest-em --help`.
+"""
+
+
+def ordered() -> list[Method]:
+    """Every method, by shape and then by name."""
+    return sorted(methods().values(), key=lambda m: (list(SHAPES).index(m.shape), m.id))
+
+
+def paper(reference: str) -> str:
+    """An arXiv number or an address as a link."""
+    if re.fullmatch(r"\d{4}\.\d{4,5}", reference):
+        return f"[{reference}](https://arxiv.org/abs/{reference})"
+    return f"[{reference}]({reference})" if reference.startswith("http") else reference
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def source(method: Method) -> str:
+    """Where a method is written, from the root of the repository."""
+    return method.path.resolve().relative_to(ROOT).as_posix()
+
+
+def table(link: Any) -> str:
+    """The table of methods; `link(method)` is where a name leads."""
+    rows = [f"| [{m.id}]({link(m)}) | {m.shape} | {paper(m.paper)} | {cell(m.summary)} |" for m in ordered()]
+    return "\n".join(["| method | shape | paper | what it does |", "| --- | --- | --- | --- |", *rows])
+
+
+def with_table(readme: str) -> str:
+    """The README with the table of methods between its two marks.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
+        raise ValueError(f"expected one {BEGIN} and after it one {END}")
+    before, _, rest = readme.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table(source)}\n{END}{rest.partition(END)[2]}"
+
+
+# --- pages ---
+
+
+def pages() -> dict[str, str]:
+    """Path below docs/ -> Markdown of every generated page."""
+    made = {f"methods/{m.id}.md": method_page(m) for m in ordered()}
+    return {"methods/index.md": methods_page(), **made, "reference/commands.md": commands_page()}
+
+
+def methods_page() -> str:
+    """The list of methods."""
+    kinds = "\n".join(f"- **{shape}**: {what}" for shape, what in SHAPES.items())
+    return f"""# Methods
+
+Each method is one function in one file. There are three shapes:
+
+{kinds}
+
+{table(lambda m: f"{m.id}.md")}
+
+`selftaught methods` prints this list, and `selftaught methods --json` the same as data.
+"""
+
+
+def method_page(method: Method) -> str:
+    """One method: what its docstring says, its options, how to use it, and its source."""
+    needs = " and ".join({"verifier": "a verifier", "reference": "reference answers"}[n] for n in method.needs)
+    facts = f"*{method.shape}: {SHAPES[method.shape]}* · paper {paper(method.paper)} · needs {needs or 'no labels'}"
+    code = method.path.read_text("utf-8").rstrip()
+    return f"""# {method.id}
+
+{facts}
+
+{about(method)}
+
+## Options
+
+{options_table(method)}
+
+## Use
+
+{usage(method)}
+
+## Source
+
+````python title="{source(method)}"
+{code}
+````
+"""
+
+
+def about(method: Method) -> str:
+    """A method's docstring as Markdown, without its `Args:` section, which becomes the table of options."""
+    text = inspect.getdoc(method.function) or ""
+    text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(Source|Differs from the paper|Costs)\b", r"**\1**", text, flags=re.MULTILINE)
+    return re.sub(r"(?<![\w/.])\d{4}\.\d{5}(?!\d)", lambda found: paper(found[0]), text).strip()
+
+
+def options_table(method: Method) -> str:
+    """The keyword-only parameters: flag, type, default, meaning."""
+    if not method.options:
+        return "None."
+    rows = [
+        f"| `--{o.name.replace('_', '-')}` | {getattr(o.kind, '__name__', o.kind)} | `{o.default}` | {cell(o.help)} |"
+        for o in method.options
+    ]
+    return "\n".join(["| option | type | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+def usage(method: Method) -> str:
+    """How to call it, from the shell and from Python."""
+    name, called = method.id, f'st.find_method("{method.id}")'
+    shell = {
+        "recipe": f"selftaught run {name} --task {TASK}",
+        "solver": f'selftaught solve {name} "What is 17 + 25?"\nselftaught eval --solver {name} --task {TASK}',
+    }
+    python = {
+        "recipe": f"{called}(run, run.base, task)\n    print(st.conclude(run).paired)",
+        "solver": f"print(run.measure(run.base, solver={called}).accuracy)",
+        "study": f"print({called}(run, run.base, task))",
+    }
+    command = f"```sh\n{shell[method.shape]}\n```\n\n" if method.shape in shell else ""
+    return f"""{command}```python
+import selftaught as st
+
+task = st.load_task("{TASK}")
+with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
+    {python[method.shape]}
+```"""
+
+
+def commands_page() -> str:
+    """What `--help` prints for each command."""
+    parts = [f"## selftaught {name}\n\n```text\n{said(name)}\n```\n" for name in cli.COMMANDS]
+    return "\n".join([COMMANDS_HEAD, *parts])
+
+
+def said(command: str) -> str:
+    """What `selftaught COMMAND --help` prints, 100 columns wide and without colour."""
+    out, before = io.StringIO(), dict(os.environ)
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+    try:
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            cli.main([command, "--help"])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return out.getvalue().rstrip()
+
+
+# --- mkdocs ---
+
+
+def on_config(config: Any) -> Any:
+    """Add a line of navigation for each method."""
+    for entry in config.nav:
+        if "Methods" in entry:
+            entry["Methods"] = ["methods/index.md", *({m.id: f"methods/{m.id}.md"} for m in ordered())]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the generated pages to those of docs/."""
+    from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]
+
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def main() -> int:
+    """Write or check the generated part of README.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readme", action="store_true", required=True, help="the table of methods in README.md")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where it is stale")
+    check = parser.parse_args().check
+    old = README.read_text("utf-8")
+    try:
+        new = with_table(old)
+    except ValueError as error:
+        print(f"{README.name}: {error}", file=sys.stderr)
+        return 1
+    if old == new:
+        return 0
+    if check:
+        print(f"{README.name}: the table of methods is stale; run make format", file=sys.stderr)
+        return 1
+    README.write_text(new, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

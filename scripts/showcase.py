@@ -1,0 +1,103 @@
+"""The README's figure and numbers, from a finished run.
+
+    python scripts/showcase.py runs/demo           # write docs/assets/demo.{json,svg} and the README's section
+    python scripts/showcase.py --check             # change nothing; exit 1 where the README does not fit demo.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from selftaught.journal import Journal
+from selftaught.records import as_json
+from selftaught.report import Round, before_after_figure
+
+ROOT = Path(__file__).resolve().parent.parent
+README, ASSETS = ROOT / "README.md", ROOT / "docs" / "assets"
+BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
+
+
+def gather(run: Path) -> dict[str, Any]:
+    """The summary of a run and its rounds, as plain data."""
+    from selftaught.report.collect import rounds_of
+
+    journal = Journal(run)
+    try:
+        rounds = rounds_of([payload for _, _, payload, _ in journal.effects("round")])
+    finally:
+        journal.close()
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    return {"summary": summary, "rounds": as_json(rounds)}
+
+
+def figure(data: dict[str, Any]) -> str:
+    """The run as a standalone SVG."""
+    names = {field.name for field in dataclasses.fields(Round)}
+    rounds = [Round(**{k: tuple(v) if k == "ci95" else v for k, v in r.items() if k in names}) for r in data["rounds"]]
+    return before_after_figure(data["summary"], rounds)
+
+
+def section(data: dict[str, Any]) -> str:
+    """The README's account of the run."""
+    s = data["summary"]
+    vote, tokens, paired = s["majority_at_equal_tokens"], s["tokens"], s["paired_difference"]
+    rows = [("before", s["before"]), (f"before, majority vote of {vote['samples']} at equal tokens", vote)]
+    rows.append(("**after**", s["after"]))
+    table = "\n".join(f"| {name} | {_percent(row['accuracy'])} | {_interval(row['ci95'])} |" for name, row in rows)
+    return f"""## What the demo shows
+
+![Accuracy on dev per round, and on held-out problems before and after](docs/assets/demo.svg)
+
+| on {s["n_test"]} held-out problems, opened once | accuracy | 95 % interval |
+|---|---|---|
+{table}
+
+Paired difference {_percent(paired["mean"])} points {_interval(paired["ci95"])}. The method (`{s["method"]}`) spent
+{tokens["generated"]:,} generated and {tokens["trained"]:,} trained tokens; the whole run, with the test of all three
+systems, took {s["seconds"] / 60:.1f} minutes on two CPU cores and {s["peak_rss_mb"] / 1024:.1f} GB of memory, of which the
+framework's own share was {100 * s["overhead"]:.1f} % of the time. `make demo` prints these numbers; they vary a little
+between machines, as the order of floating-point sums does."""
+
+
+def with_section(readme: str, data: dict[str, Any]) -> str:
+    """The README with the account of the run between its two marks."""
+    before, _, rest = readme.partition(BEGIN)
+    return f"{before}{BEGIN}\n{section(data)}\n{END}{rest.partition(END)[2]}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _interval(ci: list[float]) -> str:
+    return f"[{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
+
+
+def main() -> int:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"))
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    kept = ASSETS / "demo.json"
+    data = json.loads(kept.read_text("utf-8")) if args.check else gather(args.run)
+    wanted = with_section(README.read_text("utf-8"), data)
+    if args.check:
+        stale = wanted != README.read_text("utf-8") or figure(data) != (ASSETS / "demo.svg").read_text("utf-8")
+        if stale:
+            print("README.md or docs/assets/demo.svg does not fit docs/assets/demo.json; run scripts/showcase.py")
+        return int(stale)
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
+    (ASSETS / "demo.svg").write_text(figure(data), "utf-8")
+    README.write_text(wanted, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

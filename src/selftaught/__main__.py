@@ -1,0 +1,8 @@
+"""`python -m selftaught`."""
+
+import sys
+
+from selftaught.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What a round came to: as data for the journal, and as a line for the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from selftaught.control.gate import Decision
+from selftaught.journal.ledger import Usage
+from selftaught.measure import Measurement
+
+
+def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[str, Any]:
+    """A round as plain data.
+
+    Args:
+        number: of the round.
+        facts: `policy` (version) and `measurement` (on dev); where there was one, `decision` (of the gate),
+            `records` (learnt from) and `pass_at` (of the sampling on train).
+        spent: tokens from the start of the run to the end of the round.
+    """
+    found: Measurement = facts["measurement"]
+    decision: Decision = facts.get("decision", Decision(False, "it is the champion already"))
+    return {
+        "round": number,
+        "policy": facts["policy"],
+        "records": facts.get("records"),
+        "accuracy": found.accuracy,
+        "ci95": list(found.ci95),
+        "unknown_rate": found.unknown_rate,
+        "n": found.n,
+        "pass_at": facts.get("pass_at", {}),
+        "promoted": decision.promoted,
+        "reason": decision.reason,
+        "tokens": asdict(spent),
+    }
+
+
+def round_line(payload: Mapping[str, Any]) -> str:
+    """The round as a line: accuracy on dev with its interval, and whether the policy was promoted."""
+    low, high = payload["ci95"]
+    return (
+        f"round {payload['round']}: dev accuracy {payload['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+        f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
+    )

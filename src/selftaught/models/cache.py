@@ -1,0 +1,74 @@
+"""The user's cache of models, and the content hashes that give weights their version."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEXTS = (".json", ".jinja", ".model", ".txt")  # suffixes of a model's small files: configuration and tokenizer
+
+
+def cache_dir() -> Path:
+    """Where downloaded and converted models live: `$SELFTAUGHT_CACHE`, or the user's cache folder."""
+    if place := os.environ.get("SELFTAUGHT_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftaught"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_version(path: Path) -> str:
+    """16 hex digits of the content of a model folder: weights, configuration and tokenizer."""
+    return _version(path, sorted(p for p in path.iterdir() if p.suffix in (".safetensors", *TEXTS)))
+
+
+def file_version(path: Path) -> str:
+    """16 hex digits of the content of a file."""
+    return _version(path.resolve(), [path])
+
+
+def _version(place: Path, files: list[Path]) -> str:
+    """Hashing gigabytes is slow, so the version is remembered under the files' sizes and times."""
+    stamp = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    memo = cache_dir() / "versions" / f"{hashlib.sha256(str(place).encode()).hexdigest()[:16]}.json"
+    try:
+        known = json.loads(memo.read_text("utf-8"))
+        if known["stamp"] == stamp:
+            return known["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}:{file_hash(file)}\n".encode())
+    version = digest.hexdigest()[:16]
+    remember(memo, json.dumps({"stamp": stamp, "version": version}))
+    return version
+
+
+def remember(file: Path, text: str) -> None:
+    """Write a file of the cache in one rename. A cache that cannot be written only costs time: it is let be."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, "utf-8")
+        os.replace(draft, file)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """The folder `models/<name>` of the cache, held by one process at a time; others wait for it."""
+    folder = cache_dir() / "models" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield folder

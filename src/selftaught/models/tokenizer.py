@@ -1,0 +1,162 @@
+"""The tokenizer as `transformers` builds it, remembered so that starting needs no `transformers`.
+
+Importing `transformers` and building a tokenizer with it takes seconds. What comes out is a backend of
+the `tokenizers` library, a chat template and a few special tokens: that image is kept in the user's
+cache under a hash of all files it was made from, and is all that is read the next time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from selftaught.errors import BadInput
+from selftaught.models.cache import TEXTS, cache_dir, remember
+from selftaught.records import content_hash
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Template features that only the renderer of transformers guards or knows.
+_BEYOND = re.compile(r"\bnamespace\b|\bdict\s*\(|\{%-?\s*generation\b")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerImage:
+    """All of a tokenizer that is needed.
+
+    Attributes:
+        backend: the serialised `tokenizers.Tokenizer`, neither truncating nor padding.
+        split_special: whether special tokens inside a text are taken apart like other text.
+        template: the chat template, or None.
+        special: special tokens by name (`bos_token`, ...), as templates may use them.
+        bos: id of the beginning-of-sequence token, or None.
+        eos: id of the end-of-sequence token, or None.
+    """
+
+    backend: str
+    split_special: bool
+    template: str | None
+    special: dict[str, Any]
+    bos: int | None
+    eos: int | None
+
+    def tokenizer(self) -> Tokenizer:
+        """The backend, ready to use."""
+        from tokenizers import Tokenizer
+
+        made = Tokenizer.from_str(self.backend)
+        made.encode_special_tokens = self.split_special
+        return made
+
+
+def load_image(folder: Path) -> TokenizerImage:
+    """The tokenizer of a model folder, from the cache where it was read before.
+
+    Raises:
+        BadInput: there is no tokenizer that `transformers` can load in its fast form.
+    """
+    file = cache_dir() / "tokenizers" / f"{_key(folder)}.json"
+    try:
+        return TokenizerImage(**json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass
+    image = _read(folder)
+    remember(file, json.dumps({name: getattr(image, name) for name in TokenizerImage.__dataclass_fields__}))
+    return image
+
+
+def _key(folder: Path) -> str:
+    """Hash of all that decides how a tokenizer is built; of config.json, training changes more than that."""
+    texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir() if p.suffix in TEXTS}
+    try:
+        config = json.loads(texts.pop("config.json", "{}"))
+        kept = {k: config.get(k) for k in ("model_type", "model_name", "tokenizer_class")}
+    except (ValueError, AttributeError):
+        kept = {}
+    for name in ("generation_config.json", "selftaught.json", "adapter_config.json"):
+        texts.pop(name, None)
+    named = {n: t for n, t in texts.items() if not n.endswith(".index.json")}
+    return content_hash(named, kept, version("transformers"), version("tokenizers"))
+
+
+def _read(folder: Path) -> TokenizerImage:
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        made = AutoTokenizer.from_pretrained(str(folder))
+        template = made.get_chat_template() if getattr(made, "chat_template", None) else None
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BadInput(
+            f"cannot load the tokenizer ({reason})", where=str(folder), fix="save it there with save_pretrained"
+        ) from None
+    finally:
+        logging.set_verbosity(said)
+    backend: Any = getattr(made, "backend_tokenizer", None)
+    if not hasattr(backend, "to_str"):
+        raise BadInput(
+            f"its tokenizer {type(made).__name__} has no fast form", where=str(folder), fix="add a tokenizer.json"
+        )
+    backend.no_truncation()
+    backend.no_padding()
+    split = bool(getattr(made, "split_special_tokens", False))
+    special = {k: v if isinstance(v, list) else str(v) for k, v in made.special_tokens_map.items()}
+    return TokenizerImage(backend.to_str(), split, template, special, made.bos_token_id, made.eos_token_id)  # pyright: ignore[reportArgumentType]
+
+
+def render(template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, Any]) -> str:
+    """The text of `messages` under a chat template, up to where the answer starts.
+
+    Templates are untrusted: they run in jinja2's sandbox, without access to anything but the messages.
+
+    Raises:
+        BadInput: the template refuses these messages or is broken.
+    """
+    from jinja2 import TemplateError
+
+    data = {**special, "messages": list(messages), "tools": None, "documents": None, "add_generation_prompt": True}
+    try:
+        if _BEYOND.search(template):
+            from transformers.utils.chat_template_utils import render_jinja_template
+
+            asked = [list(data.pop("messages"))]
+            return render_jinja_template(asked, chat_template=template, **data)[0][0]
+        return _compiled(template).render(**data)
+    except (TemplateError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BadInput(
+            f"the model's chat template cannot render these messages ({reason})",
+            where="chat template",
+            fix="use the roles it knows, or mend the template",
+        ) from None
+
+
+@lru_cache(maxsize=8)
+def _compiled(template: str) -> Any:
+    """The template in the same environment that `transformers` uses, less what `_BEYOND` names."""
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> NoReturn:
+        raise TemplateError(message)
+
+    def tojson(value: Any, **how: Any) -> str:
+        return json.dumps(value, **{"ensure_ascii": False, **how})
+
+    place = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    del place.globals["namespace"], place.globals["dict"]
+    place.filters["tojson"] = tojson
+    place.globals["raise_exception"] = refuse
+    place.globals["strftime_now"] = lambda how: datetime.now().strftime(how)
+    return place.from_string(template)

@@ -1,0 +1,283 @@
+"""Solving problems: every sample and every verdict goes through the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from selftaught.ask import Ask, Question
+from selftaught.console import Console
+from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sampling
+from selftaught.errors import BadInput
+from selftaught.journal import Journal, Ledger, Usage
+from selftaught.models import Policy
+from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
+from selftaught.tasks import Task
+
+T = TypeVar("T")
+Solver = Callable[[Ask, Problem], Awaitable[Attempt]]
+
+JUDGING = frozenset({"critique", "judge"})
+IN_FLIGHT = 4096  # most solvings awaited at once
+FEW = 3  # so many failed verifications stop no run, whatever their share
+CLOCK_SECONDS = 5.0  # how often a long batch of solvings notes the time it took
+FAILURES = (
+    "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
+    "timeout",
+)  # fmt: skip
+"""How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The outcome of one solving: the attempt handed in, and all tokens it took."""
+
+    attempt: Attempt
+    tokens: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Solvings that belong together: one policy, one solver, and the failures met so far.
+
+    Attributes:
+        what: what the console calls it.
+        solver: None asks each problem's own prompt once.
+        judged: whether the verifier judges the outcomes.
+        failed: failed verifications, one per attempt.
+        unsettled: those of them that are not in the journal yet, by key.
+    """
+
+    what: str
+    policy: Policy
+    solver: Solver | None
+    sampling: Sampling
+    judged: bool
+    work: Sequence[tuple[Problem, str]]
+    failed: list[Feedback] = field(default_factory=list)
+    unsettled: dict[str, Feedback] = field(default_factory=dict)
+
+
+class Solving:
+    """Solves problems on an event loop in a thread of its own, so that it also works inside a notebook's.
+
+    Args:
+        engine: where tokens come from.
+        task: extracts answers and verifies them.
+        journal: where effects are looked up and kept.
+        ledger: where their cost is counted.
+        console: where progress is shown.
+        seed: of sampling.
+        failure_limit: share of a batch's verifications that may fail before it is given up.
+        tick: called now and then during a long batch.
+    """
+
+    def __init__(
+        self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
+        failure_limit: float, tick: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._engine, self._task, self._journal, self._ledger, self._console = engine, task, journal, ledger, console
+        self._seed, self._limit, self._tick = seed, failure_limit, tick
+        self._true = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
+        self._under_way: dict[str, asyncio.Task[Any]] = {}
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-run", daemon=True)
+        self._thread.start()
+
+    def solve(self, batch: Batch) -> list[Solved]:
+        """Solve a batch, in the order of its work.
+
+        Raises:
+            BadInput: too many verifications fail; what was sampled is kept.
+        """
+        try:
+            solved = self._wait(self._all(batch))
+        except BaseExceptionGroup as group:  # the first failure cancelled the others
+            raise group.exceptions[0] from None
+        for key, feedback in batch.unsettled.items():
+            if self._journal.get(key) is None:
+                self._journal.put(key, "verify", [feedback.verdict, feedback.score, feedback.text])
+        self._count("refused", [f.text for s in solved for f in s.attempt.feedback if f.text.startswith("refused")])
+        self._count("failed", [f.text for f in batch.failed])
+        self._counts["judged"] += len(solved) if batch.judged else 0
+        if batch.failed:
+            self._console.say(
+                f"  warning: {len(batch.failed)} of {len(solved)} verifications failed and count as UNKNOWN"
+            )
+        return solved
+
+    def notes(self) -> list[str]:
+        """What the user should know of all batches: failed verifications, refused requests."""
+        counts, notes = self._counts, []
+        if counts["failed"]:
+            line = f"{counts['failed']:,} of {counts['judged']:,} verifications failed and count as UNKNOWN"
+            notes.append(f"{line} ({self._first['failed']})")
+        if counts["refused"]:
+            notes.append(f"{counts['refused']:,} requests were refused ({self._first['refused']})")
+        return notes
+
+    def _count(self, what: str, texts: list[str]) -> None:
+        self._counts[what] += len(texts)
+        if texts:
+            self._first.setdefault(what, texts[0])
+
+    # --- on the loop's thread ---
+
+    async def _all(self, batch: Batch) -> list[Solved]:
+        outcomes: dict[int, Solved] = {}
+        left = iter(enumerate(batch.work))
+        before, started = self._ledger.usage.spent, time.monotonic()
+        ticked = started
+        with self._console.meter(batch.what, len(batch.work)) as meter:
+
+            async def take() -> None:
+                nonlocal ticked
+                for place, (problem, name) in left:
+                    outcomes[place] = await self._one(batch, problem, name)
+                    now, spent = time.monotonic(), self._ledger.usage.spent
+                    speed = (spent - before) / max(1e-9, now - started)
+                    meter.advance(1, f"{speed:.0f} tokens/s, {spent:,} tokens spent")
+                    if now - ticked > CLOCK_SECONDS:
+                        ticked = now
+                        self._tick()
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(IN_FLIGHT, len(batch.work))):
+                    group.create_task(take())
+        return [outcomes[place] for place in range(len(batch.work))]
+
+    async def _one(self, batch: Batch, problem: Problem, name: str) -> Solved:
+        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name)
+        attempt = await (batch.solver(ask, problem) if batch.solver else ask(problem.prompt))
+        if not isinstance(attempt, Attempt):
+            raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
+        return Solved(await self._judge(batch, attempt) if batch.judged else attempt, ask.tokens)
+
+    async def _once(self, key: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `make` comes to, made once however many ask for it at the same time."""
+        if key not in self._under_way:
+            self._under_way[key] = task = asyncio.ensure_future(make())
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        return await self._under_way[key]
+
+    async def _sample(self, question: Question) -> Attempt:
+        """One sample through the journal."""
+        key = question.key(self._seed)
+        payload, usage = self._journal.get(key) or await self._once(key, lambda: self._pay(key, question))
+        self._ledger.count(key, usage)
+        text, refused = payload["text"], payload.get("refused")
+        return Attempt(
+            id=key,
+            problem=question.problem,
+            prompt=question.prompt,
+            text=text,
+            answer=None if refused else self._task.extract(question.problem, text),
+            token_ids=tuple(payload["tokens"]),
+            logprobs=tuple(payload["logprobs"]),
+            finish_reason=payload["finish"],
+            by=question.policy.version,
+            role=question.role,
+            parent=question.parent.id if question.parent else None,
+            feedback=(Feedback(Verdict.UNKNOWN, text=f"refused: {refused}", by=self._engine.name),) if refused else (),
+        )
+
+    async def _pay(self, key: str, question: Question) -> tuple[dict[str, Any], Usage]:
+        """Sample, and journal what came back; a refusal is an outcome too."""
+        policy = question.policy.version
+        request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix)
+        parent = question.parent.id if question.parent else None
+        payload = {"problem": question.problem.id, "policy": policy, "role": question.role, "parent": parent}
+        payload["sampling"] = as_json(question.sampling)
+        try:
+            sample = await self._engine.sample(question.policy, request)
+        except RequestRefused as error:
+            payload |= {"text": "", "tokens": [], "logprobs": [], "finish": "error", "refused": str(error)}
+            usage = Usage()
+        else:
+            if sample.policy != policy:
+                raise EngineError(f"engine {self._engine.name} sampled policy {sample.policy} when asked for {policy}")
+            payload |= {"text": sample.text, "tokens": sample.token_ids, "finish": sample.finish_reason}
+            payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
+            usage = _cost(question.role, sample.prompt_tokens, len(sample.token_ids))
+        self._journal.put(key, "sample", payload, usage)
+        return payload, usage
+
+    async def _judge(self, batch: Batch, attempt: Attempt) -> Attempt:
+        """The attempt with the task's feedback."""
+        if attempt.finish_reason == "error":
+            return attempt
+        problem, version = attempt.problem, self._task.verifier.version
+        key = content_hash("verify", version, problem.id, self._true.get(problem.id), attempt.text)
+        if (found := self._journal.get(key)) is not None:
+            verdict, score, text = found[0]
+            feedback = Feedback(Verdict(verdict), score, text, version)
+        else:
+            feedback = await self._once(key, lambda: asyncio.to_thread(self._task.verify, problem, attempt.text))
+            self._settle(batch, key, feedback)
+        if feedback.text.startswith(FAILURES):
+            self._failed(batch, feedback)
+        return replace(attempt, feedback=(*attempt.feedback, feedback))
+
+    def _settle(self, batch: Batch, key: str, feedback: Feedback) -> None:
+        """Journal a verdict; a failure only when its batch is through: the rerun of a given-up one tries again."""
+        if feedback.text.startswith(FAILURES):
+            batch.unsettled[key] = feedback
+        elif self._journal.get(key) is None:
+            self._journal.put(key, "verify", [feedback.verdict, feedback.score, feedback.text])
+
+    def _failed(self, batch: Batch, feedback: Feedback) -> None:
+        """Note a failed verification; give up as soon as it is certain that too many of the batch fail."""
+        batch.failed.append(feedback)
+        count, total = len(batch.failed), len(batch.work)
+        if count == 1:
+            self._console.say(f"  warning: {feedback.text} (the attempt counts as UNKNOWN)")
+        if count > max(FEW, self._limit * total):
+            fix = "mend it and run the same command again: samples are kept"
+            raise BadInput(f"{count} of {total} verifications failed ({feedback.text})", where="verifier", fix=fix)
+
+    # --- life ---
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a solver cannot use the run it is solved by: ask with `ask`")
+        over = threading.Event()
+
+        async def whole() -> T:
+            try:
+                return await work
+            finally:
+                over.set()
+
+        future = asyncio.run_coroutine_threadsafe(whole(), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if future.cancel():  # interrupted: let the loop wind up before anything is closed
+                over.wait(timeout=5.0)
+            raise
+
+    def close(self) -> None:
+        """Stop the loop and its thread; closing twice is harmless."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+def _cost(role: str, prompt: int, count: int) -> Usage:
+    return Usage(prompt, judge=count) if role in JUDGING else Usage(prompt, generated=count)
+
+
+def solver_name(solver: Any) -> str:
+    """What a solver is called in keys, labels and messages; "policy" for none."""
+    if solver is None:
+        return "policy"
+    return getattr(solver, "id", None) or getattr(solver, "__name__", type(solver).__name__)

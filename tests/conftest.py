@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests: a cache of their own, and tiny models made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+USERS_CACHE = os.environ.get("SELFTAUGHT_CACHE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing the tests do lands in the user's cache; few threads, as tests may run side by side."""
+    import torch
+
+    torch.set_num_threads(2)
+    os.environ["SELFTAUGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if USERS_CACHE is None:
+        del os.environ["SELFTAUGHT_CACHE"]
+    else:
+        os.environ["SELFTAUGHT_CACHE"] = USERS_CACHE
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`tiny("qwen2", seed=1)`: the policy of a tiny random model, made once a session."""
+    from tiny_models import make_policy
+
+    made: dict[tuple[str, int, int], Any] = {}
+
+    def get(kind: str = "llama", seed: int = 0, context: int = 256) -> Any:
+        key = (kind, seed, context)
+        if key not in made:
+            made[key] = make_policy(tmp_path_factory.mktemp("tiny") / kind, kind, seed=seed, context=context)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def users_cache(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache that the user has, for tests with a real model."""
+    if USERS_CACHE is None:
+        monkeypatch.delenv("SELFTAUGHT_CACHE", raising=False)
+    else:
+        monkeypatch.setenv("SELFTAUGHT_CACHE", USERS_CACHE)
+    from selftaught.models.cache import cache_dir
+
+    return cache_dir()

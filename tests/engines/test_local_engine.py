@@ -1,0 +1,313 @@
+"""The local engine against transformers: tokens, log-probabilities, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import FUSED, KINDS, edit_json, greedy, make_policy, prompt_ids, reference, teacher_forced
+
+from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, Sampling
+from selftaught.engines.decoder import load_decoder
+from selftaught.engines.llama import LlamaDecoder
+from selftaught.engines.local import LocalEngine
+from selftaught.models import Policy
+from selftaught.records import Message
+
+TEXTS = ["hi", "what is 2 + 3?", "a" * 40, "tell me a story " * 5, "x", "naïve café ☕", "1,2,3,4,5,6"]
+
+
+def ask(text: str, *, seed: int = 0, prefix: str = "", **sampling: Any) -> Request:
+    return Request((Message("user", text),), Sampling(**{"temperature": 0.0, "max_tokens": 12, **sampling}), seed, prefix)
+
+
+def crowd(count: int = 15, **sampling: Any) -> list[Request]:
+    """Requests of different prompt lengths and limits, some sharing a prompt."""
+    return [ask(TEXTS[i % 7] + "!" * (i % 4), seed=i, max_tokens=1 + (i * 5) % 17, **sampling) for i in range(count)]
+
+
+def run(engine: LocalEngine, asked: Sequence[tuple[Policy, Request]]) -> list[Any]:
+    """Samples, or the exceptions in their places."""
+
+    async def go() -> list[Any]:
+        return await asyncio.gather(*(engine.sample(p, r) for p, r in asked), return_exceptions=True)
+
+    return asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def served(engine: LocalEngine, policy: Policy, requests: Sequence[Request]) -> list[Sample]:
+    found = run(engine, [(policy, r) for r in requests])
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found
+
+
+@pytest.fixture
+def engine() -> Any:
+    made = LocalEngine(dtype="float32", device="cpu", rows=3)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("kind", "fused"), [*((k, True) for k in FUSED), *((k, False) for k in KINDS)])
+def test_greedy_is_generate_token_for_token(tiny: Any, kind: str, fused: bool) -> None:
+    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=3, fused=fused)
+    model = reference(policy)
+    requests = crowd()
+    found = served(engine, policy, requests)
+    for request, sample in zip(requests, found, strict=True):
+        ids = prompt_ids(policy, request.prompt)
+        assert sample.token_ids == greedy(model, ids, request.sampling.max_tokens)
+        assert sample.prompt_tokens == len(ids)
+        assert sample.finish_reason == ("stop" if sample.token_ids[-1] == 3 else "length")
+        assert sample.policy == policy.version
+    engine.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_architectures_have_a_fused_pass(tiny: Any, kind: str) -> None:
+    import torch
+
+    decoder = load_decoder(tiny(kind), torch.float32, "cpu")
+    assert isinstance(decoder, LlamaDecoder) == (kind in FUSED)
+
+
+@pytest.mark.parametrize(("kind", "fused"), [("llama", True), ("qwen3", True), ("gpt2", False)])
+def test_logprobs_are_those_of_the_untempered_model(tiny: Any, kind: str, fused: bool) -> None:
+    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=4, fused=fused)
+    model = reference(policy)
+    requests = [*crowd(6, temperature=0.7, top_p=0.9), *crowd(4, temperature=1.5, top_k=20), *crowd(3)]
+    for request, sample in zip(requests, served(engine, policy, requests), strict=True):
+        true = teacher_forced(model, prompt_ids(policy, request.prompt), sample.token_ids)
+        assert sample.logprobs == pytest.approx(true, abs=1e-4)
+    text = " an answer, naïve"
+    prompt = requests[1].prompt
+    scored = asyncio.run(engine.logprobs(policy, prompt, text))
+    after = _plain_ids(policy, text)
+    assert scored == pytest.approx(teacher_forced(model, prompt_ids(policy, prompt), after), abs=1e-4)
+    assert len(scored) == len(text.encode())
+    engine.close()
+
+
+def _plain_ids(policy: Policy, text: str) -> list[int]:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(policy.path))(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("rows", [1, 4, 40])
+def test_a_request_gets_the_same_tokens_in_any_company(tiny: Any, rows: int) -> None:
+    policy = tiny("llama")
+    alone = LocalEngine(dtype="float32", device="cpu", rows=1)
+    together = LocalEngine(dtype="float32", device="cpu", rows=rows)
+    requests = [ask(TEXTS[i % 7], seed=i % 5, temperature=1.0, top_p=(1.0, 0.9)[i % 2], max_tokens=10) for i in range(40)]
+    singly = [served(alone, policy, [r])[0] for r in requests]
+    at_once = served(together, policy, requests)
+    assert [s.token_ids for s in at_once] == [s.token_ids for s in singly]
+    assert at_once[0].token_ids != at_once[7].token_ids  # the same question under another seed
+    alone.close()
+    together.close()
+
+
+def test_end_of_sequence_stops_and_is_no_text(tiny: Any, tmp_path: Path, engine: LocalEngine) -> None:
+    whole = tiny("llama")
+    ids = prompt_ids(whole, ask("hi").prompt)
+    free = greedy(reference(whole), ids, 12, eos=())
+    at = next(i for i in range(3, 12) if free[i] not in free[:i])  # made an end of sequence in a copy
+    shutil.copytree(whole.path, tmp_path / "m")
+    edit_json(tmp_path / "m" / "generation_config.json", eos_token_id=[3, free[at]])
+    from selftaught.models import resolve
+
+    (sample,) = served(engine, resolve(tmp_path / "m"), [ask("hi", max_tokens=30)])
+    assert sample.finish_reason == "stop"
+    assert sample.token_ids == free[: at + 1]
+    assert len(sample.logprobs) == at + 1
+    from transformers import AutoTokenizer
+
+    assert sample.text == AutoTokenizer.from_pretrained(str(whole.path)).decode(free[:at], skip_special_tokens=True)
+
+
+def test_stop_strings_cut_and_unmet_ones_do_not(tiny: Any, engine: LocalEngine) -> None:
+    policy = tiny("llama", seed=1)
+    (full,) = served(engine, policy, [ask("hi", max_tokens=24)])
+    assert full.finish_reason == "length"
+    assert len(full.token_ids) == 24
+    stop = next(c for c in full.text if c.isascii() and full.text.index(c) > 2)
+    met, first, never = served(
+        engine,
+        policy,
+        [
+            ask("hi", max_tokens=24, stop=(stop,)),
+            ask("hi", max_tokens=24, stop=("\0never\0", stop)),
+            ask("hi", max_tokens=24, stop=("\0never\0",)),
+        ],
+    )
+    assert met.finish_reason == first.finish_reason == "stop"
+    assert met.text == first.text == full.text[: full.text.index(stop)]
+    assert met.token_ids == full.token_ids[: len(met.token_ids)]
+    assert len(met.token_ids) < 24
+    assert (never.text, never.token_ids, never.finish_reason) == (full.text, full.token_ids, "length")
+
+
+def test_a_prefix_is_conditioned_on_and_not_sampled(tiny: Any, engine: LocalEngine) -> None:
+    policy = tiny("llama")
+    (sample,) = served(engine, policy, [ask("hi", prefix="The answer is ")])
+    ids = prompt_ids(policy, ask("hi").prompt) + _plain_ids(policy, "The answer is ")
+    assert sample.token_ids == greedy(reference(policy), ids, 12)
+    assert "The answer is" not in sample.text
+
+
+def test_refusals_touch_only_their_own_request(tiny: Any, engine: LocalEngine) -> None:
+    policy = tiny("llama", context=64)
+    edge = ask("y" * 30, max_tokens=500)
+    left = 64 - len(prompt_ids(policy, edge.prompt))
+    found = run(engine, [(policy, r) for r in (ask("hi"), ask("z" * 64), ask("hi", max_tokens=0), edge, ask("yo"))])
+    assert [isinstance(f, RequestRefused) for f in found] == [False, True, True, False, False]
+    assert "64" in str(found[1])
+    assert found[3].token_ids == greedy(reference(policy), prompt_ids(policy, edge.prompt), left)
+    with pytest.raises(RequestRefused):
+        asyncio.run(engine.logprobs(policy, ask("hi").prompt, "w" * 64))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_nan_logits_refuse_one_request_and_spoil_no_row(tiny: Any, tmp_path: Path, fused: bool) -> None:
+    from safetensors.torch import load_file, save_file
+
+    good = tiny("llama")
+    shutil.copytree(good.path, tmp_path / "m")
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    (poison,) = _plain_ids(good, "Z")
+    weights["model.embed_tokens.weight"][poison] = float("nan")
+    save_file(weights, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    from selftaught.models import resolve
+
+    bad = resolve(tmp_path / "m")
+    engine = LocalEngine(dtype="float32", device="cpu", rows=2, fused=fused)
+    texts = ["hi", "this one is long enough to fill the row with ZZZ", "yo", "a further one", "Z", "and the last"]
+    found = run(engine, [(bad, ask(t, max_tokens=9)) for t in texts])
+    assert [isinstance(f, RequestRefused) for f in found] == ["Z" in t for t in texts]
+    assert "NaN" in str(found[1])
+    model = reference(bad)
+    for text, sample in zip(texts, found, strict=True):
+        if "Z" not in text:
+            assert sample.token_ids == greedy(model, prompt_ids(good, ask(text).prompt), 9)
+    engine.close()
+
+
+def test_cancelled_requests_leave_the_others_be(tiny: Any, engine: LocalEngine) -> None:
+    policy, requests = tiny("llama"), [ask(TEXTS[i % 7], max_tokens=20) for i in range(12)]
+    want = [s.token_ids for s in served(engine, policy, requests)]
+
+    async def go() -> list[Any]:
+        tasks = [asyncio.create_task(engine.sample(policy, r)) for r in requests]
+        await asyncio.sleep(0.01)
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+
+    found = asyncio.run(go())
+    assert [f.token_ids for f in found[1::2]] == want[1::2]
+    assert any(isinstance(f, asyncio.CancelledError) for f in found[::2])
+    assert [s.token_ids for s in served(engine, policy, requests)] == want
+
+
+def test_closing_fails_who_still_waits_and_is_final(tiny: Any) -> None:
+    policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", rows=1)
+
+    async def go() -> list[Any]:
+        asked = [asyncio.create_task(engine.sample(policy, ask(t, max_tokens=200))) for t in TEXTS * 3]
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(engine.close)
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+
+    found = asyncio.run(go())
+    assert all(isinstance(f, Sample | EngineError) for f in found)
+    assert isinstance(found[-1], EngineError)
+    engine.close()
+    for call in (engine.sample(policy, ask("hi")), engine.logprobs(policy, ask("hi").prompt, "x")):
+        with pytest.raises(EngineError):
+            asyncio.run(asyncio.wait_for(call, 10))
+    engine.release()
+
+
+def test_closing_an_engine_never_used() -> None:
+    engine = LocalEngine()
+    engine.release()
+    engine.close()
+    engine.close()
+
+
+def test_a_policy_that_does_not_load_fails_alone(tiny: Any, tmp_path: Path, engine: LocalEngine) -> None:
+    good = tiny("llama")
+    shutil.copytree(good.path, tmp_path / "cut")
+    file = tmp_path / "cut" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    cut, gone = Policy("c" * 16, tmp_path / "cut"), Policy("d" * 16, tmp_path / "gone")
+    found = run(engine, [(good, ask("hi")), (cut, ask("hi")), (gone, ask("hi")), (good, ask("yo"))])
+    assert [isinstance(f, EngineError) for f in found] == [False, True, True, False]
+    assert "c" * 16 in str(found[1])
+    assert "d" * 16 in str(found[2])
+
+
+@pytest.mark.parametrize("held", [1, 2])
+def test_each_policy_answers_with_its_own_weights(tiny: Any, held: int) -> None:
+    engine = LocalEngine(dtype="float32", device="cpu", rows=3, held=held)
+    policies = [tiny("llama"), tiny("llama", seed=1)]
+    asked = [(policies[i % 2], ask(TEXTS[i % 7], max_tokens=8)) for i in range(12)]
+    models = {p.version: reference(p) for p in policies}
+    for (policy, request), sample in zip(asked, run(engine, asked), strict=True):
+        assert sample.policy == policy.version
+        assert sample.token_ids == greedy(models[policy.version], prompt_ids(policy, request.prompt), 8)
+    engine.close()
+
+
+def test_release_forgets_and_the_next_request_loads_again(tiny: Any, engine: LocalEngine) -> None:
+    policy = tiny("llama")
+    before = [s.token_ids for s in served(engine, policy, crowd(9))]
+    loads = engine.load_seconds
+    engine.release()
+    assert [s.token_ids for s in served(engine, policy, crowd(9))] == before
+    assert engine.load_seconds > loads
+
+    async def midway() -> list[Any]:
+        tasks = [asyncio.create_task(engine.sample(policy, r)) for r in crowd(9)]
+        await asyncio.sleep(0.02)
+        await asyncio.to_thread(engine.release)
+        return await asyncio.wait_for(asyncio.gather(*tasks), 30)
+
+    assert [s.token_ids for s in asyncio.run(midway())] == before
+
+
+def test_a_tiny_cache_serves_everyone(tiny: Any, engine: LocalEngine) -> None:
+    policy = tiny("llama")
+    small = LocalEngine(dtype="float32", device="cpu", rows=64, cache_gib=1e-9)
+    assert [s.token_ids for s in served(small, policy, crowd())] == [
+        s.token_ids for s in served(engine, policy, crowd())
+    ]
+    small.close()
+
+
+def test_an_adapter_is_merged(tiny: Any, tmp_path: Path, engine: LocalEngine) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = tiny("llama")
+    torch.manual_seed(5)
+    adapted = get_peft_model(reference(base), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted.save_pretrained(str(tmp_path / "a"))
+    policy = Policy("a" * 16, tmp_path / "a", base, adapter=True)
+    ids = prompt_ids(base, ask("hi").prompt)
+    (sample,) = served(engine, policy, [ask("hi")])
+    assert sample.token_ids == greedy(adapted.merge_and_unload(), ids, 12)
+    assert sample.token_ids != served(engine, base, [ask("hi")])[0].token_ids
+
+
+def test_a_base_model_without_template_continues_text(tmp_path: Path, engine: LocalEngine) -> None:
+    policy = make_policy(tmp_path / "m", "gpt2", template=None)
+    (sample,) = served(engine, policy, [ask("Once")])
+    assert sample.token_ids == greedy(reference(policy), _plain_ids(policy, "Once\n\n"), 12)

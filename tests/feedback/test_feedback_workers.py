@@ -1,0 +1,312 @@
+"""The pool against verifiers that really hang, exit, eat memory, raise, print and leave children behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from selftaught.feedback.user import UserFunction
+from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.workers import Workers
+from selftaught.records import Feedback, Verdict, make_problem
+
+PROBLEM = make_problem("What is 6 * 7?", "42")
+
+
+def behave(problem: Any, text: str) -> Any:
+    """Does what the text says."""
+    import os as system
+    import subprocess as processes
+
+    if text == "hang":
+        while True:
+            pass
+    if text == "exit":
+        system._exit(3)
+    if text == "quit":
+        raise SystemExit(1)
+    if text == "eat":
+        return len(bytearray(8 << 30)) > 0
+    if text == "raise":
+        raise ValueError("I do not like this")
+    if text == "print":
+        print("\x00" * 100_000)
+        system.write(1, b"nonsense on standard output" * 1000)
+        system.write(2, b"nonsense on standard error" * 10_000)
+    if text.startswith("child "):
+        child = processes.Popen(["sleep", "1000"])
+        with open(text.removeprefix("child "), "w") as f:
+            f.write(str(child.pid))
+        while True:
+            pass
+    if text == "pid":
+        return Feedback(Verdict.WRONG, 0.0, str(system.getpid()))
+    return text == problem.reference
+
+
+Judge = Callable[[str], Feedback]
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[UserFunction]:
+    verifier = UserFunction(behave, timeout=1.0)
+    yield verifier
+    verifier.close()
+
+
+@pytest.fixture
+def judge(verifier: UserFunction) -> Judge:
+    return lambda text: verifier.judge(PROBLEM, Answer(text, None, None), None)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is more than a zombie: it runs, or some thread of it does."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            zombie = f.read().rpartition(")")[2].split()[0] == "Z"
+        return not zombie or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pid: int, within: float) -> bool:
+    end = time.monotonic() + within
+    while time.monotonic() < end and alive(pid):
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_a_verdict_comes_back_and_the_worker_stays_warm(judge: Judge) -> None:
+    assert judge("42").verdict is Verdict.RIGHT
+    assert judge("41").verdict is Verdict.WRONG
+    pid = judge("pid").text
+    assert judge("pid").text == pid
+    assert int(pid) != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hang", "timeout: no result within 1 s"),
+        ("exit", "verifier died: the worker process ended (exit code 3)"),
+        ("eat", "verifier raised: MemoryError"),
+        ("raise", "verifier raised: ValueError: I do not like this"),
+        ("quit", "verifier raised: SystemExit: 1"),
+    ],
+)
+def test_what_goes_wrong_is_unknown_for_that_answer_only(judge: Judge, text: str, says: str) -> None:
+    start = time.monotonic()
+    feedback = judge(text)
+    assert feedback.verdict is Verdict.UNKNOWN
+    assert feedback.score is None
+    assert feedback.text.startswith(says)
+    assert time.monotonic() - start < 5
+    assert judge("42").verdict is Verdict.RIGHT
+
+
+def test_what_a_verifier_prints_disturbs_nothing(judge: Judge, capfd: pytest.CaptureFixture[str]) -> None:
+    assert judge("print").verdict is Verdict.WRONG
+    assert judge("42").verdict is Verdict.RIGHT
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_hanging_verifier_started_is_killed_with_it(judge: Judge, tmp_path: Any) -> None:
+    note = tmp_path / "pid"
+    assert judge(f"child {note}").text.startswith("timeout")
+    assert gone(int(note.read_text()), within=2)
+
+
+def test_a_worker_killed_from_outside_while_idle_is_replaced(judge: Judge) -> None:
+    pid = int(judge("pid").text)
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid, within=2)
+    assert judge("42").verdict is Verdict.RIGHT
+
+
+def test_eight_threads_at_once_each_get_their_own_verdict(judge: Judge) -> None:
+    texts = ["42", "41", "raise", "42", "exit", "hang", "42", "40", *["42", "41"] * 8]
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = [str(f.verdict) for f in pool.map(judge, texts)]
+    expected = {"42": "right", "41": "wrong", "40": "wrong"}
+    assert verdicts == [expected.get(t, "unknown") for t in texts]
+
+
+def test_it_works_off_the_main_thread_with_a_timeout(judge: Judge) -> None:
+    results: list[Feedback] = []
+    thread = threading.Thread(target=lambda: results.extend([judge("hang"), judge("42")]))
+    thread.start()
+    thread.join(20)
+    assert [f.verdict for f in results] == [Verdict.UNKNOWN, Verdict.RIGHT]
+
+
+def test_no_signal_handler_or_alarm_is_touched(judge: Judge) -> None:
+    before = [signal.getsignal(s) for s in (signal.SIGALRM, signal.SIGCHLD, signal.SIGTERM)]
+    assert judge("hang").text.startswith("timeout")
+    assert [signal.getsignal(s) for s in (signal.SIGALRM, signal.SIGCHLD, signal.SIGTERM)] == before
+    assert signal.alarm(0) == 0
+
+
+def slow_to_start(seconds: float) -> Callable[..., bool]:
+    """A verifier whose arrival in the worker takes longer than an answer may."""
+
+    class Slow:
+        def __reduce__(self) -> Any:
+            import time as clock
+
+            return clock.sleep, (seconds,)
+
+    slow = Slow()
+
+    def check(problem: Any, text: str) -> bool:
+        return text == "42" and slow is None
+
+    return check
+
+
+def test_the_time_limit_counts_only_once_the_worker_is_ready() -> None:
+    verifier = UserFunction(slow_to_start(1.5), timeout=0.7)
+    try:
+        assert verifier.judge(PROBLEM, Answer("42", None, None), None).verdict is Verdict.RIGHT
+    finally:
+        verifier.close()
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return int, ("not a number",)
+
+
+def test_a_worker_that_cannot_start_is_tried_once() -> None:
+    thing = Unloadable()
+
+    def check(problem: Any, text: str) -> bool:
+        return bool(thing)
+
+    verifier = UserFunction(check)
+    try:
+        for _ in range(3):
+            feedback = verifier.judge(PROBLEM, Answer("42", None, None), None)
+            assert feedback.verdict is Verdict.UNKNOWN
+            assert feedback.text.startswith("verifier could not start: ValueError")
+        assert verifier.workers.started == 1
+    finally:
+        verifier.close()
+
+
+def test_closing_stops_the_processes_and_may_be_repeated() -> None:
+    verifier = UserFunction(behave, timeout=30)
+    pid = int(verifier.judge(PROBLEM, Answer("pid", None, None), None).text)
+    hanging: list[Feedback] = []
+    thread = threading.Thread(target=lambda: hanging.append(verifier.judge(PROBLEM, Answer("hang", None, None), None)))
+    thread.start()
+    time.sleep(0.3)
+    verifier.close()
+    verifier.close()
+    thread.join(5)
+    assert gone(pid, within=2)
+    assert [f.text for f in hanging] == ["verifier died: the worker process ended (SIGKILL)"]
+    assert verifier.judge(PROBLEM, Answer("42", None, None), None).verdict is Verdict.RIGHT  # starts anew
+    verifier.close()
+
+
+def test_a_worker_may_send_plain_data_only() -> None:
+    def check(problem: Any, text: str) -> Any:
+        import sys as system
+
+        # answer in the protocol's place with an object whose loading would run code
+        frame = system._getframe()
+        while frame.f_back and "replies" not in frame.f_locals:
+            frame = frame.f_back
+        import os as operating
+        import pickle
+        import struct
+
+        class Evil:
+            def __reduce__(self) -> Any:
+                return operating.getpid, ()
+
+        body = pickle.dumps(("ok", ("right", 1.0, Evil())))
+        pipe = frame.f_locals["replies"]
+        pipe.write(struct.pack(">Q", len(body)) + body)
+        pipe.flush()
+        return False
+
+    verifier = UserFunction(check)
+    try:
+        feedback = verifier.judge(PROBLEM, Answer("42", None, None), None)
+        assert feedback.verdict is Verdict.UNKNOWN
+        assert "cannot be read" in feedback.text
+    finally:
+        verifier.close()
+
+
+PARENT = """
+import os, sys, threading, time
+from selftaught.feedback.user import UserFunction
+from selftaught.feedback.verifiers import Answer
+from selftaught.records import make_problem
+
+def check(problem, text):
+    import os, time
+    with open({note!r}, "w") as f:
+        f.write(str(os.getpid()))
+    {busy}
+
+v = UserFunction(check, timeout={timeout})
+threading.Thread(target=v.judge, args=(make_problem("q", "a"), Answer("t", None, None), None), daemon=True).start()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("busy", "timeout", "within"),
+    [
+        ("return True", 60, 2.0),
+        ("while True: pass", 60, 2.0),
+        ("10 ** 10 ** 9", 1, 6.0),  # one long instruction that lets no other thread run
+    ],
+    ids=["idle", "looping", "holding the interpreter"],
+)
+def test_workers_end_when_their_parent_is_killed(tmp_path: Any, busy: str, timeout: float, within: float) -> None:
+    note = tmp_path / "pid"
+    script = textwrap.dedent(PARENT).format(note=str(note), busy=busy, timeout=timeout)
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        end = time.monotonic() + 20
+        while not (note.exists() and note.read_text()) and time.monotonic() < end:
+            time.sleep(0.02)
+        pid = int(note.read_text())
+        assert alive(pid)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert gone(pid, within)
+
+
+def test_nothing_starts_before_it_is_needed() -> None:
+    workers = Workers(("math",))
+    assert workers.started == 0
+    workers.close()
+    assert workers.started == 0
+
+
+def test_importing_the_package_is_light() -> None:
+    code = (
+        "import sys, time; t = time.process_time(); import selftaught.tasks, selftaught.feedback; "
+        "heavy = {'torch', 'sympy', 'reasoning_gym', 'math_verify', 'datasets', 'numpy', 'cloudpickle'}; "
+        "print(sorted(heavy & set(sys.modules)), time.process_time() - t)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded, seconds = out.rsplit(" ", 1)
+    assert loaded == "[]"
+    assert float(seconds) < 0.3

@@ -1,0 +1,135 @@
+"""Chats to tokens, against transformers, with the traps of real tokenizers."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from tiny_models import BOS_CHATML, CHATML, edit_json, save_tokenizer
+from transformers import AutoTokenizer
+
+from selftaught.errors import BadInput
+from selftaught.models import ChatTokenizer
+from selftaught.records import Message
+
+CHAT = (Message("system", "be brief"), Message("user", "2 + 2?"))
+BOS, END = 1, 3
+
+
+def made(folder: Path, template: str | None = CHATML, **how: object) -> ChatTokenizer:
+    save_tokenizer(folder, template, **how)  # pyright: ignore[reportArgumentType]
+    return ChatTokenizer(folder)
+
+
+@pytest.mark.parametrize("template", [CHATML, BOS_CHATML])
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_a_chat_is_tokenised_as_transformers_does(tmp_path: Path, template: str, add_bos: bool) -> None:
+    ours, theirs = made(tmp_path, template, add_bos=add_bos), AutoTokenizer.from_pretrained(str(tmp_path))
+    messages = [m._asdict() for m in CHAT]
+    text = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert ours.render(CHAT) == text
+    assert ours.encode_prompt(CHAT) == theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert ours.encode_prompt(CHAT).count(BOS) == (template == BOS_CHATML)
+    assert ours.has_template
+
+
+def test_text_and_ids_both_ways_as_transformers_does(tmp_path: Path) -> None:
+    ours, theirs = made(tmp_path), AutoTokenizer.from_pretrained(str(tmp_path))
+    draw = random.Random(0)
+    letters = "abc XYZ 09\n\t.,!?'éü☕中😀\u0000\u200d" + "".join(chr(draw.randrange(0x20, 0x2FFF)) for _ in range(50))
+    for _ in range(200):
+        text = "".join(draw.choices(letters, k=draw.randrange(30)))
+        assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.decode(ours.encode(text)) == text
+        ids = [draw.randrange(260) for _ in range(draw.randrange(20))]
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize("text", ["Once upon", "<s>Once upon", "<s><s>x", "ends in <s>", "<s>", "<|im_end|>", ""])
+def test_without_template_bos_comes_once(tmp_path: Path, text: str) -> None:
+    ours = made(tmp_path, None, add_bos=True)
+    ids = ours.encode_prompt((Message("user", text),))
+    assert not ours.has_template
+    assert ids[0] == BOS
+    assert ids[1:2] != [BOS]
+    assert ids.count(BOS) == 1 + ("ends in" in text)
+    bare = text.removeprefix("<s>").removeprefix("<s>") if text.startswith("<s>") else text
+    assert ids == [BOS, *ours.encode(bare + "\n\n")]
+
+
+def test_without_template_messages_are_joined_by_blank_lines(tmp_path: Path) -> None:
+    ours = made(tmp_path, None)
+    assert ours.encode_prompt(CHAT) == ours.encode("be brief\n\n2 + 2?\n\n")
+    assert ours.encode_prompt(()) == []
+
+
+def test_a_prompt_ending_in_bos_is_left_alone(tmp_path: Path) -> None:
+    ours = made(tmp_path, "{% for m in messages %}{{ m.content }}{% endfor %}{{ bos_token }}", add_bos=True)
+    ids = ours.encode_prompt((Message("user", "hi"),))
+    assert ids == [*ours.encode("hi"), BOS]
+    assert ours.encode_prompt((Message("user", "hi"),), "yes") == [*ids, *ours.encode("yes")]
+
+
+def test_nothing_is_put_behind_a_prompt(tmp_path: Path) -> None:
+    """A tokenizer that appends its end of sequence would end the answer before it starts."""
+    from tokenizers import Tokenizer, processors
+
+    save_tokenizer(tmp_path, None)
+    backend = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A <|im_end|>", special_tokens=[("<s>", 1), ("<|im_end|>", 3)]
+    )
+    backend.save(str(tmp_path / "tokenizer.json"))
+    ours = ChatTokenizer(tmp_path)
+    assert ours.encode_prompt((Message("user", "hi"),)) == [BOS, *ours.encode("hi\n\n")]
+
+
+def test_every_configured_end_of_sequence_counts(tmp_path: Path) -> None:
+    edit_json(tmp_path / "generation_config.json", eos_token_id=[0, 7])
+    edit_json(tmp_path / "config.json", eos_token_id=9, model_type="llama")
+    ours = made(tmp_path)
+    assert ours.eos_ids == {0, 7, 9, END}
+    assert ours.eos_id == END
+    assert ours.encode_target("ok") == [*ours.encode("ok"), END]  # pad is the same token, and still there
+
+
+def test_end_of_sequence_from_the_configuration_alone(tmp_path: Path) -> None:
+    edit_json(tmp_path / "generation_config.json", eos_token_id=[8, 5])
+    ours = made(tmp_path, eos=None)
+    assert ours.eos_ids == {5, 8}
+    assert ours.eos_id in ours.eos_ids
+
+
+def test_no_end_of_sequence_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no end-of-sequence token"):
+        made(tmp_path, eos=None)
+
+
+def test_no_tokenizer_and_a_broken_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="tokenizer"):
+        ChatTokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{", "utf-8")
+    with pytest.raises(BadInput, match="tokenizer"):
+        ChatTokenizer(tmp_path)
+
+
+def test_a_changed_tokenizer_is_not_served_from_the_cache(tmp_path: Path) -> None:
+    assert made(tmp_path).render(CHAT).startswith("<|im_start|>")
+    assert made(tmp_path, BOS_CHATML).render(CHAT).startswith("<s><|im_start|>")
+    (tmp_path / "chat_template.jinja").unlink()
+    assert not made(tmp_path, None).has_template
+
+
+def test_a_template_that_refuses_or_reaches_out_is_bad_input(tmp_path: Path) -> None:
+    refusing = "{{ raise_exception('no system messages, please') }}"
+    with pytest.raises(BadInput, match="no system messages, please"):
+        made(tmp_path / "a", refusing).encode_prompt(CHAT)
+    escaping = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
+    with pytest.raises(BadInput):
+        made(tmp_path / "b", escaping).encode_prompt(CHAT)
+
+
+def test_special_tokens_in_a_message_do_not_break_rendering(tmp_path: Path) -> None:
+    text = made(tmp_path).render((Message("user", "{{ 7 * 7 }} {% raw %}"),))
+    assert "{{ 7 * 7 }} {% raw %}" in text  # a message is data, never a template

@@ -1,0 +1,287 @@
+"""The documentation does what it says: its commands parse, its code runs, its generated parts are current."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import itertools
+import re
+import runpy
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import selftaught as st
+from selftaught.cli import main
+from selftaught.console import Console
+from selftaught.engines import Request
+from selftaught.engines.scripted import ScriptedEngine, scripted_learner
+from selftaught.feedback.verifiers import Exact
+from selftaught.method import methods
+from selftaught.models import Policy
+from selftaught.records import Prompt, Verdict, make_problem
+from selftaught.tasks import Kind, Task
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def load_generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "scripts" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load_generator()
+WRITTEN = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in (ROOT / "README.md", *DOCS.rglob("*.md"))}
+GENERATED = {f"docs/{path}": text for path, text in generate.pages().items()}
+PAGES = WRITTEN | GENERATED
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: its language, its title, and what is in it."""
+
+    language: str
+    title: str
+    code: str
+
+
+def blocks(page: str) -> list[Block]:
+    fence = re.compile(r"^(?P<fence>`{3,})(?P<head>[^\n]*)\n(?P<code>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
+    found = []
+    for block in fence.finditer(PAGES[page]):
+        language, _, rest = block["head"].strip().partition(" ")
+        title = re.search(r'title="([^"]+)"', rest)
+        found.append(Block(language, title[1] if title else "", block["code"]))
+    return found
+
+
+def commands(page: str) -> list[list[str]]:
+    """The commands in the page's shell blocks, a list of words each."""
+    lines = "\n".join(b.code for b in blocks(page) if b.language in ("sh", "bash", "shell", "console"))
+    split = (shlex.split(line, comments=True) for line in lines.replace("\\\n", " ").splitlines())
+    return [words for words in split if words]
+
+
+def write_files(page: str, folder: Path) -> None:
+    """The page's titled blocks as files, and what its scripts make of them."""
+    for block in blocks(page):
+        if block.title and not block.title.startswith("src/"):
+            (folder / block.title).write_text(block.code, "utf-8")
+    for words in commands(page):
+        if words[0] == "python":
+            runpy.run_path(str(folder / words[1]))
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a folder with a page's files the current one."""
+
+    def enter(page: str) -> Path:
+        monkeypatch.chdir(tmp_path)
+        write_files(page, tmp_path)
+        return tmp_path
+
+    return enter
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(WRITTEN) >= 8
+    assert sum(len(commands(page)) for page in PAGES) >= 20
+    assert all(blocks(page) for page in PAGES if page.startswith("docs/tutorials/"))
+
+
+# --- generated parts ---
+
+
+def test_every_method_has_a_page_with_its_options_and_source() -> None:
+    for method in methods().values():
+        page = GENERATED[f"docs/methods/{method.id}.md"]
+        assert method.summary in page
+        assert method.path.read_text("utf-8").rstrip() in page
+        assert f"arxiv.org/abs/{method.paper}" in page or method.paper in page
+        for option in method.options:
+            assert f"| `--{option.name.replace('_', '-')}` |" in page
+            assert option.help, f"{method.id}: the docstring says nothing of {option.name}"
+
+
+def test_the_reference_shows_every_command_with_its_options() -> None:
+    page = GENERATED["docs/reference/commands.md"]
+    for command in ("run", "solve", "eval", "methods"):
+        assert f"usage: selftaught {command}" in page
+    assert "--dry-run" in page
+
+
+def test_the_readme_lists_the_methods_as_they_are() -> None:
+    readme = WRITTEN["README.md"]
+    assert generate.with_table(readme) == readme, "run `make format`"
+    for method in methods().values():
+        assert (ROOT / generate.source(method)).is_file()
+        assert f"[{method.id}]({generate.source(method)})" in readme
+
+
+def test_a_readme_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="methods:begin"):
+        generate.with_table("# a page")
+    with pytest.raises(ValueError, match="methods:end"):
+        generate.with_table(f"{generate.END}{generate.BEGIN}")
+
+
+def test_the_table_replaces_whatever_stood_between_the_marks() -> None:
+    page = f"above\n{generate.BEGIN}\n| old |\n{generate.END}\nbelow\n"
+    new = generate.with_table(page)
+    assert new.startswith("above\n")
+    assert new.endswith("\nbelow\n")
+    assert "old" not in new
+    assert generate.with_table(new) == new
+
+
+# --- links ---
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_somewhere(page: str) -> None:
+    prose = re.sub(r"^(`{3,}).*?^\1", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", prose):
+        if "://" not in target:
+            place = (ROOT / page).parent / target
+            assert place.exists() or place.resolve().relative_to(ROOT).as_posix() in GENERATED, target
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
+    for page in WRITTEN:
+        assert page == "README.md" or page.removeprefix("docs/") in navigation
+
+
+# --- commands and code ---
+
+
+@pytest.mark.parametrize("page", sorted(page for page in PAGES if commands(page)))
+def test_commands_are_real(page: str, in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Each `selftaught` command is parsed up to a `--help` put at its end: options, types and choices included."""
+    folder = in_folder(page)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for words in commands(page):
+        if words[0] == "make":
+            named = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
+            assert set(named) <= set(targets), words
+        if words[0] == "selftaught":
+            with pytest.raises(SystemExit) as ended:
+                raise SystemExit(main([*words[1:], "--help"]))
+            assert ended.value.code == 0, (words, capsys.readouterr().err)
+    assert folder.is_dir()
+
+
+def test_a_command_that_does_not_exist_would_be_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "star", "--rationalisation", "--help"]) == 2
+    assert "--rationalization" in capsys.readouterr().err
+    assert main(["run", "star", "--rounds", "many", "--help"]) == 2
+
+
+@pytest.mark.parametrize("page", sorted(page for page in PAGES if any(b.language == "python" for b in blocks(page))))
+def test_python_compiles_and_names_what_exists(page: str) -> None:
+    files = {Path(b.title).stem for b in blocks(page) if b.title}
+    for block in blocks(page):
+        if block.language != "python":
+            continue
+        for node in ast.walk(compile(block.code, page, "exec", ast.PyCF_ONLY_AST)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "st":
+                assert node.attr in st.__all__
+            if isinstance(node, ast.ImportFrom) and node.module and node.module not in files:
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{node.module}.{name.name}"
+
+
+# --- the tutorials' own files ---
+
+
+def test_the_data_tutorial_makes_tasks_that_load(in_folder: Callable[[str], Path]) -> None:
+    page = "docs/tutorials/own-data.md"
+    in_folder(page)
+    loaded = set()
+    for words in commands(page):
+        given = dict(itertools.pairwise(words))
+        if words[0] != "selftaught":
+            continue
+        sizes: dict[str, Any] = {split: int(given.get(f"--{split}", 0)) for split in ("train", "dev", "test")}
+        with st.load_task(given["--task"], verifier=given.get("--verifier"), **sizes) as task:
+            assert {split: len(task.split(split)) for split in sizes} == sizes
+            loaded.add(given["--task"])
+    assert loaded == {"times.jsonl", "multiples.jsonl", "squares.py:squares"}
+
+
+def test_the_verifier_of_the_data_tutorial_judges(in_folder: Callable[[str], Path]) -> None:
+    in_folder("docs/tutorials/own-data.md")
+    with st.load_task("multiples.jsonl", verifier="judges.py:divides", train=20, dev=20, test=20) as task:
+        problem = task.train[0]
+        low, divisor = problem.meta["low"], problem.reference
+        multiple = -(-low // divisor) * divisor
+        assert task.verify(problem, f"Easy. Answer: {multiple}").verdict is Verdict.RIGHT
+        assert task.verify(problem, f"Answer: {multiple + 1}").verdict is Verdict.WRONG
+        assert task.verify(problem, f"Answer: {multiple + 100 * divisor * 10}").verdict is Verdict.WRONG
+        assert task.verify(problem, "I cannot.").verdict is Verdict.UNKNOWN
+
+
+SUMS = [make_problem(f"What is {i} + {i + 1}?", str(2 * i + 1)) for i in range(40)]
+
+
+def sums() -> Task:
+    return Task("sums", SUMS[:20], SUMS[20:30], SUMS[30:], verifier=Exact(), kind=Kind.NUMBER)
+
+
+def total(prompt: Prompt) -> int:
+    return sum(int(number) for number in re.findall(r"\d+", prompt[-1].content))
+
+
+def test_the_recipe_of_the_method_tutorial_learns_the_shortest_right_answers(
+    in_folder: Callable[[str], Path],
+) -> None:
+    folder = in_folder("docs/tutorials/own-method.md")
+    learnt: list[Any] = []
+
+    def script(policy: Policy, request: Request) -> str:
+        del policy
+        return f"{'well, ' * (request.seed % 5)}Answer: {total(request.prompt) + (request.seed % 3 == 0)}"
+
+    def learner(base: Policy, objective: Any, records: Any, *rest: Any, **more: Any) -> Policy:
+        learnt.append(list(records))
+        return scripted_learner(base, objective, records, *rest, **more)
+
+    base, engine, quiet = Policy("scripted", folder), ScriptedEngine(script), Console(quiet=True)
+    with st.Run(folder / "run", model=base, task=sums(), engine=engine, learner=learner, console=quiet) as run:
+        st.find_method("shortest.py:shortest")(run, run.base, run.task, rounds=2, samples=8)
+        sampled = [
+            payload["text"] for _, _, payload, _ in run.journal.effects("sample") if payload["policy"] == "scripted"
+        ]
+    assert len(learnt) == 2
+    demos = learnt[0]
+    assert len({demo.prompt for demo in demos}) == len(demos) > 0
+    for demo in demos:
+        right = f"Answer: {total(demo.prompt)}"
+        others = [text for text in sampled if text.endswith(right)]
+        assert demo.target.endswith(right)
+        assert len(demo.target) == min(map(len, others))
+
+
+@pytest.mark.parametrize(("answers", "asked", "wins"), [([5, 5, 9], 2, 5), ([5, 9, 9], 3, 9), ([5, 9, 7], 3, 5)])
+def test_the_solver_of_the_method_tutorial_breaks_ties(
+    in_folder: Callable[[str], Path], answers: list[int], asked: int, wins: int
+) -> None:
+    folder = in_folder("docs/tutorials/own-method.md")
+    left = iter(answers)
+    engine = ScriptedEngine(lambda *_: f"Answer: {next(left)}")
+    quiet = Console(quiet=True)
+    with st.Run(folder / "run", model=Policy("scripted", folder), task=sums(), engine=engine, console=quiet) as run:
+        solver = st.find_method("tiebreak.py:tiebreak")
+        (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
+    assert attempt.answer == str(wins)
+    assert engine.calls == asked
