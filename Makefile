@@ -3,7 +3,9 @@
 PYTHON ?= python3
 # Any arguments of pip: TORCH='torch --index-url https://download.pytorch.org/whl/cpu' for a CPU build on Linux.
 TORCH ?= torch==2.13.0
-DEMO ?= selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2,max_digits=2 --out runs/demo
+DEMO ?= selftaught run rest-em --model smollm2-135m --task chain_sum:min_terms=2,max_terms=2,max_digits=2 \
+  --instruction "Finish with 'Answer:' and the result." --train 160 --dev 160 --test 300 --max-tokens 48 \
+  --rounds 2 --samples 8 --per-problem 2 --learning-rate 1e-4 --epochs 2 --batch 8 --out runs/demo
 TESTS ?=
 
 VENV := .venv
@@ -12,13 +14,16 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo showcase test lint format docs bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/core.stamp ## a language model teaches itself arithmetic; leaves runs/demo/report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
+
+showcase: demo ## run the demo and put its figure and numbers into the README
+	$(BIN)/python scripts/showcase.py runs/demo
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
 	$(BIN)/pytest $(TESTS)
@@ -28,6 +33,7 @@ lint: $(VENV)/dev.stamp ## style, types, and that generated text is current
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/generate.py --readme --check
+	$(BIN)/python scripts/showcase.py --check
 
 format: $(VENV)/dev.stamp ## mend style, and rewrite generated text
 	$(BIN)/ruff check --fix

@@ -1,20 +1,17 @@
 """The README's figure and numbers, from a finished run.
 
-    python scripts/showcase.py runs/demo           # write docs/assets/demo.{json,svg} and the README's section
-    python scripts/showcase.py --check             # change nothing; exit 1 where the README does not fit demo.json
+python scripts/showcase.py runs/demo           # write docs/assets/demo.{json,svg} and the README's section
+python scripts/showcase.py --check             # change nothing; exit 1 where the README does not fit demo.json
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from selftaught.journal import Journal
-from selftaught.records import as_json
 from selftaught.report import Round, before_after_figure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,29 +19,19 @@ README, ASSETS = ROOT / "README.md", ROOT / "docs" / "assets"
 BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
 
 
-def gather(run: Path) -> dict[str, Any]:
-    """The summary of a run and its rounds, as plain data."""
-    from selftaught.report.collect import rounds_of
-
-    journal = Journal(run)
-    try:
-        rounds = rounds_of([payload for _, _, payload, _ in journal.effects("round")])
-    finally:
-        journal.close()
-    summary = json.loads((run / "summary.json").read_text("utf-8"))
-    return {"summary": summary, "rounds": as_json(rounds)}
-
-
-def figure(data: dict[str, Any]) -> str:
+def figure(summary: dict[str, Any]) -> str:
     """The run as a standalone SVG."""
-    names = {field.name for field in dataclasses.fields(Round)}
-    rounds = [Round(**{k: tuple(v) if k == "ci95" else v for k, v in r.items() if k in names}) for r in data["rounds"]]
-    return before_after_figure(data["summary"], rounds)
+    rounds = [
+        Round(
+            r["number"], r["policy"], r["records"], r["accuracy"], tuple(r["ci95"]), r["n_dev"], promoted=r["promoted"]
+        )
+        for r in summary["rounds"]
+    ]
+    return before_after_figure(summary, rounds)
 
 
-def section(data: dict[str, Any]) -> str:
-    """The README's account of the run."""
-    s = data["summary"]
+def section(s: dict[str, Any]) -> str:
+    """The README's account of the run with this summary."""
     vote, tokens, paired = s["majority_at_equal_tokens"], s["tokens"], s["paired_difference"]
     rows = [("before", s["before"]), (f"before, majority vote of {vote['samples']} at equal tokens", vote)]
     rows.append(("**after**", s["after"]))
@@ -85,7 +72,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     kept = ASSETS / "demo.json"
-    data = json.loads(kept.read_text("utf-8")) if args.check else gather(args.run)
+    data = json.loads((kept if args.check else args.run / "summary.json").read_text("utf-8"))
     wanted = with_section(README.read_text("utf-8"), data)
     if args.check:
         stale = wanted != README.read_text("utf-8") or figure(data) != (ASSETS / "demo.svg").read_text("utf-8")

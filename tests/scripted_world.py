@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from selftaught.console import Console
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import Script, scripted_learner
-from selftaught.feedback.verifiers import Exact
+from selftaught.feedback.verifiers import Answer, Exact
 from selftaught.models import Policy
-from selftaught.records import Problem, content_hash, make_problem
+from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash, make_problem
 from selftaught.run import Run, Settings
 from selftaught.tasks import Kind, Task
 
@@ -46,7 +47,7 @@ def draw(*what: Any) -> float:
 def solve_sum(policy: Policy, request: Request) -> str:
     """Add the numbers in the question, rightly as often as the policy's training allows; hints always help."""
     text = request.prompt[-1].content
-    a, b = map(int, re.findall(r"(\d+) \+ (\d+)", text)[0])
+    a, b = map(int, re.findall(r"(\d+) \+ (\d+)", request.prompt[0].content)[0])
     luck = draw(text, request.seed if request.sampling.temperature else 0)
     if luck < SKILL[min(depth(policy), 2)] or "Hint" in text:
         return f"{a} and {b} make {a + b} (luck {luck:.4f}).\nAnswer: {a + b}"
@@ -84,3 +85,39 @@ def make_run(
         folder / "run", model=base_policy(folder), task=task or make_task(), engine=engine or ScriptedEngine(script),
         settings=settings, learner=learner or partial(scripted_learner, delay=delay), console=Console(quiet=True),
     )  # fmt: skip
+
+
+def judged(problem: Problem, answer: str | None, verdict: Verdict = Verdict.UNKNOWN, *, name: str = "") -> Attempt:
+    """An attempt as an engine and a verifier would have left it."""
+    text = f"Answer: {answer}"
+    ident = name or content_hash(problem.id, text)
+    feedback = (Feedback(verdict, by="test"),)
+    return Attempt(
+        ident, problem, problem.prompt, text, answer, (1, 2), (-0.5, -0.5), "stop", "base", feedback=feedback
+    )
+
+
+class Learner:
+    """The scripted learner, remembering what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Policy, list[Any]]] = []
+
+    def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
+        """See `scripted_learner`."""
+        self.given.append((base, list(records)))
+        return scripted_learner(base, objective, records, settings, **more)
+
+
+class Inverted(Exact):
+    """Calls right what is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = "inverted"
+
+    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+        """The opposite of `Exact`."""
+        found = super().judge(problem, answer, reference)
+        turned = {Verdict.RIGHT: Verdict.WRONG, Verdict.WRONG: Verdict.RIGHT}
+        return replace(found, verdict=turned.get(found.verdict, found.verdict), by=self.version)

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.curate import by_problem
 from selftaught.disk import full_disk
@@ -17,6 +17,9 @@ from selftaught.measure import Comparison, Measurement, compare, measure_majorit
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run import Run, Solved
+
+if TYPE_CHECKING:
+    from selftaught.report import Round
 
 CURVE_SAMPLES = 4  # samples a problem for the champion's pass@k
 HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of the vote: self-consistency's own (2203.11171)
@@ -118,8 +121,9 @@ def _votes(run: Run, tokens: int) -> tuple[int, list[Solved]]:
 
 def summary(run: Run, found: Conclusion) -> dict[str, Any]:
     """The outcome as plain data: accuracies 0..1 with 95 % intervals, tokens, seconds, MB."""
+    from selftaught.report.collect import rounds_of
 
-    def figure(m: Measurement) -> dict[str, Any]:
+    def figure(m: Measurement | Round) -> dict[str, Any]:
         return {"accuracy": round(m.accuracy, 4), "ci95": [round(x, 4) for x in m.ci95]}
 
     usage, seconds = run.ledger.usage, run.seconds()
@@ -145,6 +149,11 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "sampled_after": {"pass_at": _rounded(found.sampled_after.pass_at)},
         "sampled_before": {"pass_at": _rounded(found.sampled_before.pass_at)},
         "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
+        "rounds": [
+            {"number": r.number, "policy": r.policy, "records": r.demos, "n_dev": r.samples, "promoted": r.promoted}
+            | figure(r)
+            for r in rounds_of(run)
+        ],
         "champion": run.champion.version,
         "promoted": run.champion.version != run.base.version,
         "tokens": asdict(found.spent),

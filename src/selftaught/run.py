@@ -63,6 +63,7 @@ class Run:
         round: number of the round under way, 0 before the first.
         history: what each round gone through came to, as journalled.
         gates: each decision of the gate, as journalled, with its round.
+        measured: policy version -> its greedy measurement on dev, of the champions so far.
         ledger: tokens spent so far.
         journal: see `Journal`.
 
@@ -94,7 +95,7 @@ class Run:
         self._learner, self._learn_seconds = learner, 0.0
         self._method: Method | None = None
         self._started: Counter[str] = Counter()
-        self._measured: dict[str, Measurement] = {}
+        self.measured: dict[str, Measurement] = {}
         self._facts: dict[str, Any] = {}
         self._test = {problem.id for problem in task.test}
         self._held_out = {problem.prompt for problem in (*task.dev, *task.test)}
@@ -300,9 +301,9 @@ class Run:
     def _gate(self, policy: Policy, found: Measurement) -> None:
         if policy.version == self.champion.version:
             return
-        if self.champion.version not in self._measured:
-            self._measured[self.champion.version] = self._measure(self.champion)
-        comparison = compare(self._measured[self.champion.version], found)
+        if self.champion.version not in self.measured:
+            self.measured[self.champion.version] = self._measure(self.champion)
+        comparison = compare(self.measured[self.champion.version], found)
         decision: Decision = self.settings.gate.decide(comparison)
         key = content_hash("gate", self.champion.version, policy.version, self.round)
         payload = {"champion": self.champion.version, "policy": policy.version, "round": self.round, **asdict(decision)}
@@ -311,7 +312,7 @@ class Run:
         self._facts["decision"] = decision
         if decision.promoted:
             self.champion = policy
-            self._measured[policy.version] = found
+            self.measured[policy.version] = found
 
     def _note(self, key: str, kind: str, payload: dict[str, Any]) -> None:
         if self.journal.get(key) is None:

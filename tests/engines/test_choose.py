@@ -128,7 +128,14 @@ def test_logprobs_are_untempered_and_untruncated() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"stop": "x"}],
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"stop": "x"},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(how: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=next(iter(how))):

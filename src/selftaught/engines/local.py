@@ -244,7 +244,10 @@ class LocalEngine:
                 self._held.popitem(last=False)
             dtype, device, fused = self._settings
             where = pick_device(device)
-            tokenizer = ChatTokenizer(policy.weights)
+            try:
+                tokenizer = ChatTokenizer(policy.weights)
+            except (BadInput, OSError) as error:
+                raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {error}") from error
             decoder = load_decoder(policy, pick_dtype(dtype, where), where, fused=fused)
             self._held[policy.version] = Batch(policy, decoder, tokenizer, rows=self._most_rows, budget=self._budget)
             self.load_seconds += time.perf_counter() - started

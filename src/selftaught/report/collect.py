@@ -6,6 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from selftaught.control.rounds import round_payload
+from selftaught.journal import Usage
 from selftaught.report.data import Example, ReportData, Round
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
         model=run.model,
         task=run.task.name,
         summary=summary,
-        rounds=_rounds(run),
+        rounds=rounds_of(run),
         pass_at_before=dict(found.sampled_before.pass_at),
         pass_at_after=dict(found.sampled_after.pass_at),
         champions=_champions(run),
@@ -36,7 +38,10 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
     )
 
 
-def _rounds(run: Run) -> tuple[Round, ...]:
+def rounds_of(run: Run) -> tuple[Round, ...]:
+    """The rounds gone through; before them, where it was measured, the starting model as round 0."""
+    start = run.measured.get(run.base.version)
+    zero = [] if start is None else [round_payload(0, {"policy": run.base.version, "measurement": start}, Usage())]
     return tuple(
         Round(
             number=row["round"],
@@ -47,10 +52,10 @@ def _rounds(run: Run) -> tuple[Round, ...]:
             samples=row["n"],
             pass_at={int(k): v for k, v in row["pass_at"].items()},
             promoted=row["promoted"],
-            reason=row["reason"],
+            reason=row["reason"] if row["round"] else "the starting model",
             tokens=row["tokens"],
         )
-        for row in run.history
+        for row in (*zero, *run.history)
     )
 
 
