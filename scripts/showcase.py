@@ -45,9 +45,9 @@ def section(s: dict[str, Any]) -> str:
 {table}
 
 Paired difference {_percent(paired["mean"])} points {_interval(paired["ci95"])}. The method (`{s["method"]}`) spent
-{tokens["generated"]:,} generated and {tokens["trained"]:,} trained tokens; the whole run, with the test of all three
-systems, took {s["seconds"] / 60:.1f} minutes on two CPU cores and {s["peak_rss_mb"] / 1024:.1f} GB of memory, of which the
-framework's own share was {100 * s["overhead"]:.1f} % of the time. `make demo` prints these numbers; they vary a little
+{tokens["generated"]:,} generated and {tokens["trained"]:,} trained tokens. The whole run, with the test of all three
+systems, took {s["seconds"] / 60:.1f} minutes on two CPU cores and {s["peak_rss_mb"] / 1024:.1f} GB of memory; the
+framework's own share of the time was {100 * s["overhead"]:.1f} %. `make demo` prints these numbers; they vary a little
 between machines, as the order of floating-point sums does."""
 
 

@@ -1,11 +1,11 @@
 """Language models that teach themselves.
 
-    import selftaught as st
+import selftaught as st
 
-    task = st.load_task("chain_sum:min_terms=2,max_terms=2,min_digits=2,max_digits=2")
-    with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
-        better = st.find_method("rest-em")(run, run.base, task, rounds=2, samples=8)
-        print(st.conclude(run).paired)
+task = st.load_task("chain_sum:min_terms=2,max_terms=2,min_digits=2,max_digits=2")
+with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
+    better = st.find_method("rest-em")(run, run.base, task, rounds=2, samples=8)
+    print(st.conclude(run).paired)
 """
 
 from __future__ import annotations

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput, nearest
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, Prompt, as_prompt, content_hash
-from selftaught.settings import check_sampling
+from selftaught.settings import changed
 
 Sampler = Callable[["Question"], Awaitable[Attempt]]
 
@@ -73,7 +72,7 @@ class Ask:
         Raises:
             BadInput: `Sampling` has no such field, or a value is out of its range.
         """
-        messages, how = as_prompt(prompt), sampling_with(self._sampling, sampling)
+        messages, how = as_prompt(prompt), changed(self._sampling, sampling)
         numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
         content = content_hash(_hash(messages), numbers, how.stop, role, prefix, parent and parent.id)
         occurrence = f"{self._name}#{self._asked[content]}"
@@ -86,23 +85,6 @@ class Ask:
     async def many(self, prompt: Any, n: int, **how: Any) -> list[Attempt]:
         """`n` independent answers to `prompt`, sampled together; `how` is as for a single one."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(n))))
-
-
-def sampling_with(sampling: Sampling, changes: Mapping[str, Any]) -> Sampling:
-    """`sampling` with some fields changed.
-
-    Raises:
-        BadInput: there is no such field, or a value is out of its range.
-    """
-    if not changes:
-        return sampling
-    known = [field.name for field in fields(Sampling)]
-    for name in changes:
-        if name not in known:
-            raise BadInput(f"no sampling option {name!r}", fix=nearest(name, known))
-    changed = replace(sampling, **changes)
-    check_sampling(changed)
-    return changed
 
 
 @lru_cache(maxsize=8192)

@@ -149,7 +149,9 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
             raise BadInput(f"unknown option {flag!r}", where=parser.prog.split()[-1], fix=nearest(flag, flags))
     args, left = parser.parse_known_args(words)
     if left:
-        raise BadInput(f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help")
+        raise BadInput(
+            f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help"
+        )
     return args
 
 

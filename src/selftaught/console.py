@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -39,6 +39,31 @@ class Console:
                 yield bar
         else:
             yield _Lines(self, what, total, self._every)
+
+
+@contextmanager
+def shown(
+    console: Console, what: str, steps: int, tick: Callable[[float], None]
+) -> Iterator[Callable[[int, int, float], None]]:
+    """A meter as trainers report to one: called with steps done, steps in all, and the loss.
+
+    Args:
+        tick: called with the seconds since the start, at each step and at the end.
+    """
+    started = time.monotonic()
+    with console.meter(what, steps) as meter:
+        done = 0
+
+        def progress(step: int, _total: int, loss: float) -> None:
+            nonlocal done
+            meter.advance(step - done, f"loss {loss:.3f}")
+            done = step
+            tick(time.monotonic() - started)
+
+        try:
+            yield progress
+        finally:
+            tick(time.monotonic() - started)
 
 
 class _Silent:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from selftaught import models
-from selftaught.ask import sampling_with
 from selftaught.configuration import check_references, configuration, configure
-from selftaught.console import Console
+from selftaught.console import Console, shown
 from selftaught.control import Decision
-from selftaught.control.budget import BudgetSpent
+from selftaught.control.budget import RunEnds
 from selftaught.control.rounds import round_line, round_payload
 from selftaught.curate import by_problem
 from selftaught.disk import full_disk
@@ -32,11 +30,12 @@ from selftaught.learn import Objective, Training
 from selftaught.learn.learner import learn as local_learner
 from selftaught.learn.learner import policy_version
 from selftaught.measure import Measurement, compare, measure_attempts
+from selftaught.memory import give_back
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.models.policy import policy_from
 from selftaught.records import Attempt, Problem, content_hash
-from selftaught.settings import Settings, check_training
+from selftaught.settings import Settings, at_least_one, changed
 from selftaught.solving import Batch, Solved, Solving, solver_name
 from selftaught.tasks import Task
 
@@ -98,7 +97,7 @@ class Run:
         self.measured: dict[str, Measurement] = {}
         self._facts: dict[str, Any] = {}
         self._test = {problem.id for problem in task.test}
-        self._held_out = {problem.prompt for problem in (*task.dev, *task.test)}
+        self._held_out = {what for problem in (*task.dev, *task.test) for what in (problem.prompt, problem.id)}
         self._solving = Solving(
             self.engine, task, self.journal, self.ledger, self.console,
             seed=self.settings.seed, failure_limit=self.settings.failure_limit, tick=self._clock,
@@ -121,7 +120,7 @@ class Run:
         """Inside, the run serves `method`: its options belong to the configuration, its needs are enforced.
 
         Yields a function that hides the references of a task unless the method declared that it reads them.
-        A spent budget ends the block of a recipe early and raises nothing: what was reached so far stands.
+        `RunEnds` ends the block of a recipe early and goes no further: what was reached so far stands.
 
         Raises:
             BadInput: the task lacks references where they are read.
@@ -136,7 +135,7 @@ class Run:
         try:
             yield lambda arg: arg if reads or not isinstance(arg, Task) else arg.hidden()
             self._end_round()
-        except BudgetSpent:
+        except RunEnds:
             self._end_round()
             if method.shape != "recipe":
                 raise
@@ -161,12 +160,13 @@ class Run:
 
         Raises:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
-            BudgetSpent: no tokens are left.
+            RunEnds: no tokens are left.
         """
         self._check_budget()
         if self._method and any(problem.id in self._test for problem in problems):
             raise BadInput("it attempts test problems, which stay closed until the end", where=self._method.id)
-        how, name = sampling_with(self.settings.sampling, sampling), solver_name(solver)
+        how, name = changed(self.settings.sampling, sampling), solver_name(solver)
+        at_least_one("n", n)
         work = []
         for problem in problems:
             start = content_hash(policy.version, problem.id, name, how)
@@ -198,7 +198,8 @@ class Run:
         Returns:
             The outcomes, those of one problem together, in the order of `problems`.
         """
-        how, name = sampling_with(self.settings.sampling, sampling), solver_name(solver)
+        how, name = changed(self.settings.sampling, sampling), solver_name(solver)
+        at_least_one("samples", samples)
         work = [(p, f"measure/{name}/{i}") for p in problems for i in range(first, first + samples)]
         return self._solve(Batch(f"measuring on {split}", policy, solver, how, judged, work))
 
@@ -218,18 +219,18 @@ class Run:
 
         Raises:
             BadInput: there are no records, a training option is wrong, or a record is of the dev or test split.
-            BudgetSpent: no tokens are left.
+            RunEnds: no tokens are left, or a later round of a method has no records.
         """
         self._check_budget()
-        if any(getattr(record, "prompt", None) in self._held_out for record in records):
+        if any(self._is_held_out(record) for record in records):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
-        settings = replace(self.settings.training, **training)
-        check_training(settings)
+        if not records and self._method and self.round > 1:
+            raise self._end(f"round {self.round} left nothing to learn from; the run ends here")
+        settings = changed(self.settings.training, training)
         version = policy_version(base, objective, records, settings, self.settings.seed)
         key = content_hash("learn", version)
         found = self.journal.get(key)
         if found is None or not (self._policies / version).is_dir():
-            self.engine.release()
             policy = self._train(base, objective, records, settings)
         else:
             policy = policy_from(self._policies / version)
@@ -242,32 +243,34 @@ class Run:
         self._clock()
         return policy
 
+    def _is_held_out(self, record: Any) -> bool:
+        """Whether a record asks a dev or test problem, or comes from an attempt at one, however it is reworded."""
+        sources = [self.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
+        problems = [source[0].get("problem") for source in sources if source]
+        return any(what in self._held_out for what in (getattr(record, "prompt", None), *problems))
+
     @property
     def _policies(self) -> Path:
         return self.folder / "policies"
 
     def _train(self, base: Policy, objective: Objective, records: Sequence[Any], settings: Training) -> Policy:
-        started, before = time.monotonic(), self._learn_seconds
+        before = self._learn_seconds
+        self.engine.release()
+        give_back()
+
+        def tick(seconds: float) -> None:
+            self._learn_seconds = before + seconds
+            self._clock()
+
         what = f"round {self.round}: learning from {len(records)}" if self.round else f"learning from {len(records)}"
-        with self.console.meter(what, settings.epochs * -(-len(records) // settings.batch)) as meter:
-            done = 0
-
-            def progress(step: int, _total: int, loss: float) -> None:
-                nonlocal done
-                meter.advance(step - done, f"loss {loss:.3f}")
-                done = step
-                self._learn_seconds = before + time.monotonic() - started
-                self._clock()
-
+        how = {"seed": self.settings.seed, "folder": self._policies}
+        with shown(self.console, what, settings.epochs * -(-len(records) // settings.batch), tick) as progress:
             try:
-                return self._learner(
-                    base, objective, records, settings,
-                    seed=self.settings.seed, folder=self._policies, progress=progress,
-                )  # fmt: skip
+                return self._learner(base, objective, records, settings, **how, progress=progress)
             except Exception as error:
                 raise full_disk(error, self._policies) or error from None
             finally:
-                self._learn_seconds = before + time.monotonic() - started
+                give_back()
 
     # --- measuring and promoting ---
 
@@ -278,7 +281,7 @@ class Run:
 
         Raises:
             BadInput: the task has no dev problems, or too many verifications fail.
-            BudgetSpent: no tokens are left.
+            RunEnds: no tokens are left.
         """
         self._check_budget()
         found = self._measure(policy, solver, samples, temperature)
@@ -322,9 +325,11 @@ class Run:
 
     def rounds(self, most: int) -> Iterator[int]:
         """Count rounds from 1; ends early when the budget is spent. Each round's line is printed as it ends."""
+        at_least_one("rounds", most)
         for number in range(1, most + 1):
-            if self.settings.budget.spent(self.ledger.usage):
-                self._budget_note()
+            try:
+                self._check_budget()
+            except RunEnds:
                 return
             self.round = self.journal.round = number
             self._facts = {}
@@ -362,14 +367,14 @@ class Run:
 
     def _check_budget(self) -> None:
         if self.settings.budget.spent(self.ledger.usage):
-            self._budget_note()
-            raise BudgetSpent(f"{self.ledger.usage.spent:,} tokens")
+            raise self._end(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here")
 
-    def _budget_note(self) -> None:
-        line = f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here"
+    def _end(self, line: str) -> RunEnds:
+        """Note, once, why the run goes no further."""
         if line not in self._notes:
             self._notes.append(line)
             self.console.say(line)
+        return RunEnds(line)
 
     # --- life ---
 

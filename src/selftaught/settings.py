@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from selftaught.control import Budget, Gate
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput
+from selftaught.errors import BadInput, nearest
 from selftaught.learn import Training
 
 
@@ -37,24 +39,36 @@ class Settings:
     def __post_init__(self) -> None:
         _within("seed", self.seed, 0, 2**63 - 1)
         _within("failure_limit", self.failure_limit, 0, 1)
-        check_sampling(self.sampling)
-        check_training(self.training)
+        at_least_one("max_tokens", self.sampling.max_tokens)
         _within("tokens", self.budget.tokens or 0, 0)
         _within("gate.level", self.gate.level, 0, 1)
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """Raise BadInput where not even one token is asked for; `Sampling` itself refuses the rest."""
-    _within("max_tokens", sampling.max_tokens, 1)
+Part = TypeVar("Part", Sampling, Training)
 
 
-def check_training(training: Training) -> None:
-    """Raise BadInput where a number of `training` is out of its range."""
-    for name in ("epochs", "batch", "micro_tokens"):
-        _within(name, getattr(training, name), 1)
-    for name in ("learning_rate", "weight_decay", "clip", "lora_rank"):
-        _within(name, getattr(training, name), 0)
-    _within("warmup", training.warmup, 0, 1)
+def changed(part: Part, changes: Mapping[str, Any]) -> Part:
+    """`part` with some fields changed.
+
+    Raises:
+        BadInput: it has no such field, or a value is out of its range.
+    """
+    if not changes:
+        return part
+    known = [f.name for f in fields(part)]
+    for name in changes:
+        if name not in known:
+            raise BadInput(f"{type(part).__name__} has no field {name!r}", fix=nearest(name, known))
+    new = replace(part, **changes)
+    if isinstance(new, Sampling):
+        at_least_one("max_tokens", new.max_tokens)
+    return new
+
+
+def at_least_one(name: str, value: int) -> None:
+    """Raise BadInput where fewer than one of something is asked for."""
+    if value < 1:
+        raise BadInput(f"{name} is {value}, expected at least 1")
 
 
 def _within(name: str, value: float, least: float, most: float = math.inf) -> None:

@@ -48,11 +48,12 @@ def answers(policy: Any, dtype: str) -> list[Any]:
 
 def test_greedy_in_float32_is_generate(policy: Any) -> None:
     model, tokenizer = reference(policy), ChatTokenizer(policy.weights)
-    for prompt, sample in zip(ASKED, answers(policy, "float32"), strict=True):
+    found = answers(policy, "float32")
+    for prompt, sample in zip(ASKED, found, strict=True):
         ids = prompt_ids(policy, prompt)
         assert tokenizer.encode_prompt(prompt) == ids
         assert sample.token_ids == greedy(model, ids, 16, sorted(tokenizer.eos_ids))
-    assert "Paris" in answers(policy, "float32")[1].text
+    assert "Paris" in found[1].text
 
 
 def test_bfloat16_stays_near_float32(policy: Any) -> None:
@@ -63,9 +64,7 @@ def test_bfloat16_stays_near_float32(policy: Any) -> None:
         found[dtype] = asyncio.run(engine.logprobs(policy, ASKED[1], text))
         engine.close()
     gaps = [abs(a - b) for a, b in zip(*found.values(), strict=True)]
-    print(
-        f"bfloat16 against float32, |log p| of {len(gaps)} tokens: mean {sum(gaps) / len(gaps):.3f}, max {max(gaps):.3f}"
-    )
+    print(f"bfloat16 - float32, |log p| ({len(gaps)} tokens): mean {sum(gaps) / len(gaps):.3f}, max {max(gaps):.3f}")
     assert 0 < sum(gaps) / len(gaps) < 0.15
     assert max(gaps) < 0.6
 

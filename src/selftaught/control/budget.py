@@ -1,4 +1,4 @@
-"""A limit on the tokens a run may spend."""
+"""A limit on the tokens a run may spend, and how a run ends before its method does."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Budget:
         return self.tokens is not None and usage.spent >= self.tokens
 
 
-class BudgetSpent(Exception):
-    """The budget is used up: not an error, the run ends here and what was reached so far stands."""
+class RunEnds(Exception):
+    """The run can go no further (its budget is spent, a round left nothing to learn): what was reached stands."""

@@ -20,11 +20,10 @@ SCHEMA = 1
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE effects (
-  key TEXT PRIMARY KEY, kind TEXT NOT NULL, round INTEGER NOT NULL, payload TEXT NOT NULL,
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, round INTEGER NOT NULL, payload TEXT NOT NULL,
   prompt INTEGER NOT NULL, generated INTEGER NOT NULL, judge INTEGER NOT NULL, trained INTEGER NOT NULL,
   at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX effects_by_kind ON effects (kind);
+);
 CREATE TABLE sessions (
   id INTEGER PRIMARY KEY, started REAL NOT NULL, last REAL NOT NULL, engine REAL NOT NULL, learn REAL NOT NULL,
   peak_rss_mb REAL NOT NULL
@@ -111,13 +110,11 @@ class Journal:
         cost = usage or Usage()
         row = (key, kind, self.round, json.dumps(payload, separators=(",", ":")))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, time.time())
-        self._run("INSERT INTO effects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def effects(self, kind: str) -> Iterator[tuple[str, int, Any, Usage]]:
         """`(key, round, payload, usage)` of every effect of a kind, in the order they were committed."""
-        query = (
-            "SELECT key, round, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY at, key"
-        )
+        query = "SELECT key, round, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY id"
         for row in self._run(query, (kind,)):
             yield row[0], row[1], json.loads(row[2]), Usage(*row[3:])
 

@@ -26,6 +26,7 @@ from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
+SHORT = 128  # tokens up to which plain products beat the fused attention kernel of a CPU, whose backward is slow
 
 
 class TrainingFailed(RuntimeError):
@@ -63,11 +64,11 @@ def train(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
     plan = _plan(len(rows), settings, seed)
     state = _restore(checkpoint, model, optimizer)
     saved = time.monotonic()
-    with torch.random.fork_rng():
+    model.train()
+    with torch.random.fork_rng(), _attention_for(model, rows):
         for step in range(state.steps, len(plan)):
             torch.manual_seed((seed * 1_000_003 + step) % 2**63)
             _set_rate(optimizer, settings, step, len(plan))
@@ -75,9 +76,8 @@ def train(
             loss = _step(model, optimizer, trained, batch, objective, settings)
             if not math.isfinite(loss):
                 where = f"step {step + 1} of {len(plan)} (records {plan[step]})"
-                raise TrainingFailed(f"the loss or its gradient is {loss} at {where}: lower the learning rate")
-            tokens = state.tokens + sum(len(r.prompt) + len(r.target) for r in batch)
-            state = Outcome(step + 1, tokens, (*state.losses, loss))
+                raise TrainingFailed(f"the loss or its gradient is no number at {where}: lower the learning rate")
+            state = Outcome(step + 1, state.tokens + sum(map(_size, batch)), (*state.losses, loss))
             progress(step + 1, len(plan), loss)
             if time.monotonic() - saved > settings.checkpoint_seconds and step + 1 < len(plan):
                 _save(checkpoint, model, optimizer, state)
@@ -85,6 +85,22 @@ def train(
     model.eval()
     accelerator.free_memory()
     return state
+
+
+def _size(row: Row) -> int:
+    return len(row.prompt) + len(row.target)
+
+
+@contextmanager
+def _attention_for(model: Any, rows: Sequence[Row]) -> Iterator[None]:
+    """Inside, the model attends by plain products where all rows are short."""
+    usual = model.config._attn_implementation
+    if max(map(_size, rows)) <= SHORT:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def _groups(parameters: list[Tensor], decay: float) -> list[dict[str, Any]]:
@@ -149,11 +165,18 @@ def _products(precision: str, device: str) -> torch.autocast:
 
 
 def _parts(batch: list[Row], most: int) -> list[list[Row]]:
-    """`batch` sorted by length and split so that no part, padded, has more than `most` tokens."""
+    """`batch` in as few parts as have at most `most` tokens each, padded, and those as even as can be."""
+    rows = sorted(batch, key=_size)
+    fewest = len(_split(rows, most))
+    limits = sorted({(i + 1) * _size(row) for row in rows for i in range(len(rows))})
+    return next(parts for limit in limits if len(parts := _split(rows, limit)) <= fewest)
+
+
+def _split(rows: list[Row], most: int) -> list[list[Row]]:
+    """`rows`, sorted by length, split so that no part, padded, has more than `most` tokens (one row always fits)."""
     parts: list[list[Row]] = []
-    for row in sorted(batch, key=lambda r: len(r.prompt) + len(r.target)):
-        size = len(row.prompt) + len(row.target)
-        if parts and (len(parts[-1]) + 1) * size <= most:
+    for row in rows:
+        if parts and (len(parts[-1]) + 1) * _size(row) <= most:
             parts[-1].append(row)
         else:
             parts.append([row])
@@ -175,12 +198,12 @@ def target_logprobs(model: Any, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         `(logprobs, mask)`, both `[rows, longest target]`; padded places (on the right) are 0 in both.
     """
     device = next(model.parameters()).device
-    longest = max(len(r.prompt) + len(r.target) for r in rows)
+    longest = max(map(_size, rows))
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     before = torch.zeros((len(rows), longest), dtype=torch.bool)  # places whose next token is a target
     mask = torch.zeros((len(rows), max(len(r.target) for r in rows)))
     for i, row in enumerate(rows):
-        size = len(row.prompt) + len(row.target)
+        size = _size(row)
         ids[i, :size] = torch.tensor(row.prompt + row.target)
         before[i, len(row.prompt) - 1 : size - 1] = True
         mask[i, : len(row.target)] = 1

@@ -35,7 +35,7 @@ class Training:
     epochs: int = 3
     learning_rate: float = 2e-5
     batch: int = 16
-    micro_tokens: int = 1024
+    micro_tokens: int = 512
     warmup: float = 0.05
     schedule: str = "cosine"
     weight_decay: float = 0.0
