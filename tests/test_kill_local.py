@@ -15,8 +15,8 @@ from typing import Any
 
 VERIFIER = "def check(problem, text):\n    return len(text) % 3 != 0\n"
 OPTIONS = (
-    "--train 16 --dev 12 --test 6 --rounds 1 --samples 8 --per-problem 4 --max-tokens 48 --rows 8 --epochs 40"
-    " --batch 8 --tokens 200000 --dtype float32 --quiet --json"
+    "--train 16 --dev 12 --test 6 --rounds 1 --samples 8 --per-problem 4 --max-tokens 48 --rows 8 --epochs 2"
+    " --batch 1 --dtype float32 --quiet --json"
 )
 
 
@@ -71,7 +71,7 @@ def test_interrupted_and_killed_at_every_stage_nothing_paid_is_paid_again(tmp_pa
     out = tmp_path / "out"
     command = [sys.executable, "-m", "selftaught", "run", "rest-em", "--task", str(tmp_path / "data.jsonl")]
     command += ["--model", str(tiny("llama").path), "--verifier", f"{tmp_path / 'own.py'}:check", "--out", str(out)]
-    command += OPTIONS.split()
+    command += ["--instruction", "", *OPTIONS.split()]
 
     done = stopped(command, signal.SIGINT, lambda: len(rows(out)) >= 20)
     assert done.returncode == 130

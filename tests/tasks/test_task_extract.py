@@ -160,9 +160,12 @@ def test_a_megabyte_of_anything_takes_a_moment(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
     for hostile in (text, f"answer:{text}", f"{text}\nanswer:"):
         for kind in Kind:
-            start = time.process_time()
-            find(hostile, kind)
-            assert time.process_time() - start < 0.5
+            spent = []
+            for _ in range(2):  # the better of two: a garbage collection may fall into one
+                start = time.process_time()
+                find(hostile, kind)
+                spent.append(time.process_time() - start)
+            assert min(spent) < 0.5
 
 
 def test_only_the_end_of_a_long_text_is_examined() -> None:

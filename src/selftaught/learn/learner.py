@@ -66,7 +66,7 @@ def learn(
     from selftaught.models.load import load_model
 
     tokenizer = ChatTokenizer(base.weights)
-    model = load_model(base, torch.float32)
+    model = load_model(base, torch.float32).requires_grad_(True)  # merging an adapter leaves its base frozen
     rows = _rows(objective, records, tokenizer, model.config)
     if settings.lora_rank:
         model = _with_adapter(model, settings.lora_rank, seed)
