@@ -4,7 +4,7 @@ PYTHON ?= python3
 # Any arguments of pip: TORCH='torch --index-url https://download.pytorch.org/whl/cpu' for a CPU build on Linux.
 TORCH ?= torch==2.13.0
 DEMO ?= selftaught run rest-em --model smollm2-135m --task chain_sum:min_terms=2,max_terms=2,max_digits=2 \
-  --instruction "Finish with 'Answer:' and the result." --train 256 --dev 160 --test 300 --max-tokens 48 \
+  --instruction "Finish with 'Answer:' and the result." --train 192 --dev 160 --test 300 --max-tokens 48 \
   --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch 8 --out runs/demo
 TESTS ?=
 
