@@ -116,8 +116,8 @@ class Inverted(Exact):
         super().__init__()
         self.version = "inverted"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
         """The opposite of `Exact`."""
-        found = super().judge(problem, answer, reference)
+        found = super().decide(problem, answer, reference)
         turned = {Verdict.RIGHT: Verdict.WRONG, Verdict.WRONG: Verdict.RIGHT}
         return replace(found, verdict=turned.get(found.verdict, found.verdict), by=self.version)

@@ -305,10 +305,10 @@ class Flaky(Exact):
         super().__init__()
         self.share, self.version = share, version
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
         if draw(answer.text) < self.share:
             raise ZeroDivisionError("no")
-        return replace(super().judge(problem, answer, reference), by=self.version)
+        return replace(super().decide(problem, answer, reference), by=self.version)
 
 
 def test_a_verifier_that_sometimes_raises_leaves_unknowns_that_are_counted(tmp_path: Path) -> None:

@@ -197,8 +197,13 @@ class _Hidden:
 HIDDEN = _Hidden()
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def as_json(record: Any) -> Any:
     """A record as plain JSON data: dataclasses and messages become objects, tuples become lists."""
+    if type(record) in _PLAIN:  # by far the most
+        return record
     if isinstance(record, Message):
         return {"role": record.role, "content": record.content}
     if is_dataclass(record) and not isinstance(record, type):

@@ -29,7 +29,7 @@ from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
 from selftaught.learn.learner import learn as local_learner
 from selftaught.learn.learner import policy_version
-from selftaught.measure import Measurement, compare, measure_attempts
+from selftaught.measure import Measurement, compare, measure_attempts, pass_curve
 from selftaught.memory import give_back
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -177,8 +177,7 @@ class Run:
         what = f"round {self.round}: sampling" if self.round else "sampling"
         solved = self._solve(Batch(what, policy, solver, how, judged, work))
         if judged and solver is None and n > 1 and solved:
-            pass_at = self.summarise(policy, "train", "policy", solved).pass_at
-            self._facts["pass_at"] = {str(k): v for k, v in pass_at.items()}
+            self._facts["pass_at"] = pass_curve(by_problem(one.attempt for one in solved))
         return [one.attempt for one in solved]
 
     def solve(

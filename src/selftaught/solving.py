@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from selftaught.ask import Ask, Question
@@ -194,7 +195,7 @@ class Solving:
         request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix)
         parent = question.parent.id if question.parent else None
         payload = {"problem": question.problem.id, "policy": policy, "role": question.role, "parent": parent}
-        payload["sampling"] = as_json(question.sampling)
+        payload["sampling"] = _as_json(question.sampling)
         try:
             sample = await self._engine.sample(question.policy, request)
         except RequestRefused as error:
@@ -219,7 +220,9 @@ class Solving:
             verdict, score, text = found[0]
             feedback = Feedback(Verdict(verdict), score, text, version)
         else:
-            feedback = await self._once(key, lambda: asyncio.to_thread(self._task.verify, problem, attempt.text))
+            feedback = self._task.decide(problem, attempt.text) or await self._once(
+                key, lambda: asyncio.to_thread(self._task.verify, problem, attempt.text)
+            )
             self._settle(batch, key, feedback)
         if feedback.text.startswith(FAILURES):
             self._failed(batch, feedback)
@@ -270,6 +273,11 @@ class Solving:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+@lru_cache(maxsize=256)
+def _as_json(sampling: Sampling) -> Any:
+    return as_json(sampling)
 
 
 def _cost(role: str, prompt: int, count: int) -> Usage:

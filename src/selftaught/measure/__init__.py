@@ -11,6 +11,7 @@ from selftaught.measure.measurement import (
     describe,
     measure_attempts,
     measure_majority,
+    pass_curve,
 )
 from selftaught.measure.stats import (
     Interval,
@@ -36,6 +37,7 @@ __all__ = [
     "measure_majority",
     "paired_bootstrap",
     "pass_at_k",
+    "pass_curve",
     "sign_flip",
     "wilson",
 ]

@@ -144,6 +144,17 @@ def measure_attempts(
     )
 
 
+def pass_curve(attempts: Mapping[str, Sequence[Attempt]]) -> dict[str, float]:
+    """Mean pass@k for k = 1, 2, 4, ... up to the attempts per problem, keyed by k as JSON would.
+
+    Raises:
+        ValueError: no problems, or problems with different numbers of attempts.
+    """
+    samples = _samples(attempts)
+    counts = [sum(a.right for a in tried) for tried in attempts.values()]
+    return {str(k): _mean(pass_at_k(samples, c, k) for c in counts) for k in _ks(samples)}
+
+
 def measure_majority(
     policy: str, split: str, attempts: Mapping[str, Sequence[Attempt]], tokens: int, k: int | None = None
 ) -> Measurement:

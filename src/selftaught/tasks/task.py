@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from selftaught.errors import BadInput
 from selftaught.feedback.canonical import RULES
@@ -13,6 +13,7 @@ from selftaught.feedback.verifiers import Answer, Verifier, unknown
 from selftaught.records import HIDDEN, Feedback, Problem, content_hash
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
 
+T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
 _SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty")
 
@@ -71,6 +72,14 @@ class Task:
 
         The true reference is looked up by `problem.id`, so that a problem of a `hidden` task can be verified.
         """
+        return self._judged(self.verifier.judge, problem, text)
+
+    def decide(self, problem: Problem, text: str) -> Feedback | None:
+        """As `verify`, at once and in process; None where the verifier needs longer, so that `verify` must be asked."""
+        decide = getattr(self.verifier, "decide", None)
+        return self._judged(decide, problem, text) if decide else None
+
+    def _judged(self, judge: Callable[[Problem, Answer, str | None], T], problem: Problem, text: str) -> T | Feedback:
         true = self._known.get(problem.id, problem)
         by = self.verifier.version
         try:
@@ -78,7 +87,7 @@ class Task:
                 return unknown("this problem is not of this task", by)
             found = self.find(text)
             answer = Answer(text, *(found or (None, None)))
-            return self.verifier.judge(true, answer, self._canonical_reference(true))
+            return judge(true, answer, self._canonical_reference(true))
         except Exception as e:
             return unknown(f"verifier raised: {type(e).__name__}: {e}"[:500], by)
 
