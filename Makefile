@@ -33,6 +33,7 @@ lint: $(VENV)/dev.stamp ## style, types, and that generated text is current
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/generate.py --readme --check
+	$(BIN)/python scripts/showcase.py --check
 
 format: $(VENV)/dev.stamp ## mend style, and rewrite generated text
 	$(BIN)/ruff check --fix

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripted_world import NarrowEngine, make_run, make_task
-from selftaught.conclude import conclude, write
+from selftaught.conclusion import conclude, write
 from selftaught.journal import Journal
 from selftaught.learn import Training
 from selftaught.method import find

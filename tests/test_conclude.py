@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scripted_world import depth, make_run, make_task, solve_sum
-from selftaught.conclude import Conclusion, conclude, summary, write
+from selftaught.conclusion import Conclusion, conclude, summary, write
 from selftaught.control import Budget
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.errors import BadInput

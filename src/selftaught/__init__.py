@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selftaught.conclude import conclude
+    from selftaught.conclusion import conclude
     from selftaught.errors import BadInput
     from selftaught.method import find as find_method
     from selftaught.method import recipe, solver, study
@@ -31,7 +31,7 @@ _WHERE = {
     "Run": "run",
     "Settings": "run",
     "Task": "tasks",
-    "conclude": "conclude",
+    "conclude": "conclusion",
     "load_task": "tasks",
     "find_method": "method:find",
     "recipe": "method",

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:  # argparse has printed its help
         return int(done.code or 0)
     except KeyboardInterrupt:
-        resumes = "; the same command goes on from here" if words[0] in ("run", "eval") else ""
+        resumes = "; the same command goes on from here" if words[:1] in (["run"], ["eval"]) else ""
         print(f"selftaught: interrupted{resumes}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`

@@ -155,12 +155,12 @@ def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any]
 def _teach(
     args: argparse.Namespace, method: Method, options: dict[str, Any], task: Task, settings: Settings, command: str
 ) -> int:
-    from selftaught.conclude import conclude, write
+    from selftaught.conclusion import conclude, write
 
     folder = args.out or Path("runs") / f"{method.id}-{_slug(task.name)}"
     console = Console(quiet=args.quiet)
-    console.say(f"{method.id} on {task.name} with {args.model}, in {folder}")
     with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
+        console.say(f"{method.id} on {task.name} with {args.model}, in {folder}")
         method(door, door.base, task, **options)
         outcome = write(door, conclude(door), command=command)
         _say_notes(door)

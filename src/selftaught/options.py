@@ -46,7 +46,7 @@ def chosen(args: argparse.Namespace, method: Method) -> dict[str, Any]:
 
 def _help(option: Option) -> str:
     default = "required" if option.default is REQUIRED else f"default {option.default}"
-    return f"{option.help} ({default})".strip().replace("%", "%%")
+    return f"{option.help.removesuffix('.')} ({default})".strip().replace("%", "%%")
 
 
 def _flag(parser: argparse.ArgumentParser, option: Option) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from selftaught.errors import BadInput, nearest
@@ -22,7 +23,7 @@ class Training:
         warmup: fraction of the steps over which the learning rate rises.
         schedule: "cosine", "linear" or "constant" after the warm-up.
         weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
-        clip: largest gradient norm.
+        clip: largest gradient norm; infinity clips nothing.
         lora_rank: 0 trains all weights; otherwise a LoRA adapter (2106.09685) of this rank on all linear layers.
         precision: "auto" (bf16 matrix products over float32 master weights where the processor has them,
             else float32), "bf16" or "float32".
@@ -54,3 +55,6 @@ class Training:
         for name in ("warmup", "weight_decay", "lora_rank", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"got {getattr(self, name)}", where=name, fix="use 0 or more")
+        for name in ("learning_rate", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise BadInput(f"got {getattr(self, name)}", where=name, fix="use a finite number")

@@ -61,8 +61,10 @@ def load_image(folder: Path) -> TokenizerImage:
     """The tokenizer of a model folder, from the cache where it was read before.
 
     Raises:
-        BadInput: there is no tokenizer that `transformers` can load in its fast form.
+        BadInput: no such folder, or no tokenizer in it that `transformers` can load in its fast form.
     """
+    if not folder.is_dir():
+        raise BadInput("no such folder", where=str(folder), fix="give a model folder with its tokenizer")
     file = cache_dir() / "tokenizers" / f"{_key(folder)}.json"
     try:
         return TokenizerImage(**json.loads(file.read_text("utf-8")))

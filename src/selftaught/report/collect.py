@@ -11,7 +11,7 @@ from selftaught.journal import Usage
 from selftaught.report.data import Example, ReportData, Round
 
 if TYPE_CHECKING:
-    from selftaught.conclude import Conclusion
+    from selftaught.conclusion import Conclusion
     from selftaught.run import Run, Solved
 
 EXAMPLES = 20
