@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import Sampling
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, Prompt, as_prompt, content_hash
 from selftaught.settings import changed
+
+if TYPE_CHECKING:
+    from selftaught.tasks import Task
 
 Sampler = Callable[["Question"], Awaitable[Attempt]]
 
@@ -50,11 +53,15 @@ class Ask:
 
     Attributes:
         tokens: sampled so far in this solving.
+        turn: see `Task.turn`.
     """
 
-    def __init__(self, sampler: Sampler, policy: Policy, problem: Problem, sampling: Sampling, name: str) -> None:
+    def __init__(
+        self, sampler: Sampler, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task
+    ) -> None:
         self._sampler, self._policy, self._problem, self._sampling = sampler, policy, problem, sampling
         self._name = name
+        self.turn = task.turn
         self._asked: Counter[str] = Counter()
         self.tokens = 0
 

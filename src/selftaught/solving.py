@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ Solver = Callable[[Ask, Problem], Awaitable[Attempt]]
 JUDGING = frozenset({"critique", "judge"})
 IN_FLIGHT = 4096  # most solvings awaited at once
 FEW = 3  # so many failed verifications stop no run, whatever their share
+SIGNAL_SECONDS = 0.1  # how late an interrupt may be noticed
 CLOCK_SECONDS = 5.0  # how often a long batch of solvings notes the time it took
 FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
@@ -155,7 +157,7 @@ class Solving:
         return [outcomes[place] for place in range(len(batch.work))]
 
     async def _one(self, batch: Batch, problem: Problem, name: str) -> Solved:
-        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name)
+        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task)
         attempt = await (batch.solver(ask, problem) if batch.solver else ask(problem.prompt))
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
@@ -261,6 +263,10 @@ class Solving:
 
         future = asyncio.run_coroutine_threadsafe(whole(), self._loop)
         try:
+            # In pieces: the system may hand a signal to any thread, and a main thread that waits without end
+            # would run its handler only when there is nothing left to interrupt.
+            while not wait([future], timeout=SIGNAL_SECONDS).done:
+                pass
             return future.result()
         except BaseException:
             if future.cancel():  # interrupted: let the loop wind up before anything is closed

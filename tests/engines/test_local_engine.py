@@ -14,6 +14,7 @@ from selftaught.engines.base import EngineError, Request, RequestRefused, Sample
 from selftaught.engines.decoder import load_decoder
 from selftaught.engines.llama import LlamaDecoder
 from selftaught.engines.local import LocalEngine
+from selftaught.errors import BadInput
 from selftaught.models import Policy
 from selftaught.records import Message
 from tiny_models import FUSED, KINDS, edit_json, greedy, make_policy, prompt_ids, reference, teacher_forced
@@ -253,9 +254,10 @@ def test_a_policy_that_does_not_load_fails_alone(tiny: Any, tmp_path: Path, engi
     file.write_bytes(file.read_bytes()[:1000])
     cut, gone = Policy("c" * 16, tmp_path / "cut"), Policy("d" * 16, tmp_path / "gone")
     found = run(engine, [(good, ask("hi")), (cut, ask("hi")), (gone, ask("hi")), (good, ask("yo"))])
-    assert [isinstance(f, EngineError) for f in found] == [False, True, True, False]
-    assert "c" * 16 in str(found[1])
-    assert "d" * 16 in str(found[2])
+    assert [isinstance(f, BadInput) for f in found] == [False, True, True, False]
+    assert [isinstance(f, Sample) for f in found] == [True, False, False, True]
+    assert str(found[1]).startswith(f"{file}: cannot load the model (")
+    assert str(found[2]).startswith(f"{tmp_path / 'gone' / 'config.json'}: no such file")
 
 
 @pytest.mark.parametrize("held", [1, 2])

@@ -14,6 +14,7 @@ from torch import Tensor
 from selftaught.engines import llama
 from selftaught.engines.base import EngineError
 from selftaught.engines.rows import Rows, step_mask
+from selftaught.models.load import load_model, of_the_machine, read_config, reading
 from selftaught.models.policy import Policy
 
 
@@ -46,7 +47,7 @@ class TransformersDecoder:
     """Any causal language model of `transformers`, as it is, through its cache and attention interfaces.
 
     Raises:
-        EngineError: the architecture computes something else through these interfaces than on its own.
+        ValueError: the architecture computes something else through these interfaces than on its own.
     """
 
     def __init__(self, model: Any, device: str) -> None:
@@ -64,7 +65,9 @@ class TransformersDecoder:
         try:
             _check_same(self, config.vocab_size)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise EngineError(f"the local engine cannot run {type(model).__name__}: {error}") from error
+            if of_the_machine(error):
+                raise
+            raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
 
     def rows(self) -> Rows:
         """An empty cache."""
@@ -137,7 +140,8 @@ def state_dict(folder: Path) -> dict[str, Tensor]:
         files = {whole} if whole.is_file() else set(folder.glob("*.safetensors"))
     tensors: dict[str, Tensor] = {}
     for file in sorted(files):
-        tensors.update(load_file(file))
+        with reading(file):
+            tensors.update(load_file(file))
     return tensors
 
 
@@ -145,19 +149,16 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     """The decoder of a policy: fused where the architecture allows, else the transformers model itself.
 
     Raises:
-        EngineError: the weights cannot be loaded.
+        BadInput: its files cannot be read, do not belong together, or are of an architecture not to be run.
+        EngineError: the machine cannot hold it.
     """
-    from safetensors import SafetensorError
-
+    config = read_config(policy.weights)
     try:
-        config = json.loads((policy.weights / "config.json").read_text("utf-8"))
-        if fused and not policy.adapter and llama.fits(config):
-            return llama.LlamaDecoder(config, state_dict(policy.path), dtype, device)
-        from selftaught.models.load import load_model
-
-        if fused and llama.fits(config):
-            return llama.LlamaDecoder(config, load_model(policy, torch.float32).state_dict(), dtype, device)
-        return TransformersDecoder(load_model(policy, dtype), device)
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        with reading(policy.path):
+            if not (fused and llama.fits(config)):
+                return TransformersDecoder(load_model(policy, dtype), device)
+            tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
+            return llama.LlamaDecoder(config, tensors, dtype, device)
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error

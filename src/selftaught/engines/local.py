@@ -237,6 +237,7 @@ class LocalEngine:
             from selftaught.engines.batch import Batch
             from selftaught.engines.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
+            from selftaught.models.load import read_config, reading
 
             started = time.perf_counter()
             self._batch = None
@@ -244,10 +245,9 @@ class LocalEngine:
                 self._held.popitem(last=False)
             dtype, device, fused = self._settings
             where = pick_device(device)
-            try:
+            with reading(policy.weights):
+                read_config(policy.weights)  # the tokenizer's reader would complain of it as of its own
                 tokenizer = ChatTokenizer(policy.weights)
-            except (BadInput, OSError) as error:
-                raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {error}") from error
             decoder = load_decoder(policy, pick_dtype(dtype, where), where, fused=fused)
             self._held[policy.version] = Batch(policy, decoder, tokenizer, rows=self._most_rows, budget=self._budget)
             self.load_seconds += time.perf_counter() - started

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
 
 if TYPE_CHECKING:
     import torch
+
+FIX = "fetch or save it again, or use another model"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder.
+
+    Raises:
+        BadInput: there is none, or it is not a JSON object.
+    """
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}, expected an object")
+    except FileNotFoundError:
+        raise BadInput("no such file", where=str(file), fix=FIX) from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"malformed JSON ({error})", where=str(file), fix=FIX) from None
+    return config
+
+
+@contextmanager
+def reading(place: Path) -> Iterator[None]:
+    """Inside, whatever keeps the model in `place` from being loaded is raised as the user's to mend.
+
+    Memory that runs out and a failing device are no fault of the files, and pass.
+
+    Raises:
+        BadInput: naming `place` and the reason.
+    """
+    try:
+        yield
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # readers of files that may hold anything raise a dozen types
+        if of_the_machine(error):
+            raise
+        reason = f"it has no {error}" if isinstance(error, KeyError) else shorten(str(error), 200, placeholder=" ...")
+        raise BadInput(f"cannot load the model ({reason})", where=str(place), fix=FIX) from error
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether torch failed for lack of memory or by its device, not by what it was given."""
+    import torch
+
+    kinds = (torch.OutOfMemoryError, torch.AcceleratorError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def load_model(policy: Policy, dtype: torch.dtype) -> Any:
@@ -17,18 +71,34 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
     float32 before the cast to `dtype`: a small change would be lost in bfloat16 arithmetic.
 
     Raises:
-        OSError, ValueError: the weights or the configuration cannot be read.
+        BadInput: the weights or the configuration cannot be read, or do not belong together.
     """
     import torch
+
+    if not policy.adapter or policy.base is None:
+        with reading(policy.path):
+            return _whole(policy.path, dtype)
+    from peft import PeftModel
+
+    base = load_model(policy.base, torch.float32)
+    with reading(policy.path):
+        return PeftModel.from_pretrained(base, str(policy.path)).merge_and_unload().to(dtype)  # pyright: ignore[reportCallIssue]
+
+
+def _whole(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if not policy.adapter or policy.base is None:
-        return AutoModelForCausalLM.from_pretrained(
-            str(policy.path), dtype=dtype, use_safetensors=True, trust_remote_code=False
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(load_model(policy.base, torch.float32), str(policy.path))
-    return adapted.merge_and_unload().to(dtype)  # pyright: ignore[reportCallIssue]
+    finally:
+        logging.set_verbosity(said)
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+        raise ValueError(f"{len(missing)} weights of a {type(model).__name__} are missing, such as {missing[0]}")
+    return model

@@ -50,6 +50,7 @@ def load_task(
             `NAME` or `NAME:key=value,key=value`, a reasoning-gym dataset and its configuration (`a|b` is a list);
             `FILE.jsonl`, `FILE.jsonl:test=OTHER.jsonl,dev=THIRD.jsonl`, or a folder with `train.jsonl`;
             `hf:ORG/NAME` or `hf:FOLDER`, with `:config=,split=,dev_split=,test_split=`, through `datasets`;
+            `tiny` or `tiny:family=NAME|NAME,level=1|2`, the tiny world's problems;
             `my_task.py:function`, a function returning rows, problems or a task;
             or a `Task`, which is returned as it is.
         train: problems to learn from. Of files and data sets at most as many as there are.
@@ -86,6 +87,10 @@ def _load(spec: str, request: Request) -> Task:
         return pools if isinstance(pools, Task) else _assemble(spec, pools, request)
     if is_file_spec(spec):
         return _assemble(*read_pools(spec, request), request)
+    if spec.partition(":")[0] == "tiny":
+        from selftaught.worlds.tiny.task import load_tiny
+
+        return load_tiny(spec, request)
     from selftaught.tasks.gym import load_gym
 
     return load_gym(spec, request)

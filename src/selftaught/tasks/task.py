@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from selftaught.errors import BadInput
 from selftaught.feedback.canonical import RULES
 from selftaught.feedback.verifiers import Answer, Verifier, unknown
-from selftaught.records import HIDDEN, Feedback, Problem, content_hash
+from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, content_hash
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Task:
         kind: how answers are read (see `selftaught.tasks.extract`).
         instruction: what was appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
+        phrases: role -> what the task's own model is asked in, in place of the English of a method; see `turn`.
     """
 
     def __init__(
@@ -43,13 +44,15 @@ class Task:
         kind: Kind,
         instruction: str = "",
         notes: Iterable[str] = (),
+        phrases: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
+        self.phrases: Mapping[str, str] = dict(phrases or {})
         self._known: Mapping[str, Problem] = {p.id: p for split in SPLITS for p in self.split(split)}
         splits = {split: [(p.id, p.reference) for p in self.split(split)] for split in SPLITS}
-        self.fingerprint = content_hash(splits, verifier.version, instruction, str(self.kind), RULES)
+        self.fingerprint = content_hash(splits, verifier.version, instruction, str(self.kind), RULES, self.phrases)
 
     def split(self, name: str) -> tuple[Problem, ...]:
         """The problems of "train", "dev" or "test"."""
@@ -95,6 +98,24 @@ class Task:
         if not isinstance(problem.reference, (str, int, float)):
             return None
         return canonical_answer(reference_text(problem.reference), self.kind)
+
+    def turn(self, history: Prompt, role: str, text: str, **parts: Any) -> Prompt:
+        """A conversation carried on by a request, in words that the task's model understands.
+
+        Args:
+            history: the messages so far.
+            role: of the reply that is asked for ("critique", "revise", ...).
+            text: the request in English. Named parts are filled in at `{part}`; `{question}` is the message before.
+            parts: what to fill in; those that the wording does not name are left out.
+
+        Returns:
+            The history and the request: a message of its own, or one in place of the user's last message where the
+            text says `{question}`. A task with phrases of its own (`phrases`) always adds a message.
+        """
+        own = self.phrases.get(role)
+        if own is None and "{question}" in text:
+            return (*history[:-1], Message("user", text.format(question=history[-1].content, **parts)))
+        return (*history, Message("user", (text if own is None else own).format(**parts)))
 
     def hidden(self) -> Task:
         """The same task with every reference withheld (`records.HIDDEN`), and whatever else may tell it."""

@@ -1,0 +1,1 @@
+"""The tiny world: step-by-step problems in a fixed small language, and a small model that writes it."""

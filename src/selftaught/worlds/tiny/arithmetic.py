@@ -1,0 +1,43 @@
+"""Sums, differences and products of small whole numbers, and the ways they go wrong."""
+
+from __future__ import annotations
+
+import re
+
+from selftaught.worlds.tiny.families.base import Say
+
+MOST = 999
+_LINE = re.compile(r"(\d{1,4})([-+*])(\d{1,4})=(\d{1,5})")
+
+
+def apply(a: int, op: str, b: int) -> int:
+    """`a op b` for +, - and *."""
+    return a + b if op == "+" else a - b if op == "-" else a * b
+
+
+def skill(a: int, op: str, b: int) -> str:
+    """How hard a step is: "plain", "carry" (often slipped) or "heavy" (more often slipped than not)."""
+    x, y = a % 10, b % 10
+    if op == "+":
+        return "plain" if x + y < 10 else "carry" if x + y < 14 else "heavy"
+    if op == "-":
+        return "plain" if x >= y else "carry" if y - x < 5 else "heavy"
+    return "plain" if x * y < 12 else "carry" if x * y < 24 else "heavy"
+
+
+def slips(a: int, op: str, b: int) -> list[str]:
+    """Usual mistakes, the commonest first: a dropped carry, a missed borrow, the neighbour in the table."""
+    right = apply(a, op, b)
+    off = {"+": -10, "-": 10, "*": -b if b > 1 else 1}[op] if skill(a, op, b) != "plain" else 1
+    return [str(abs(right + off + by)) for by in (0, 1, -1)]
+
+
+def work(a: int, op: str, b: int, say: Say) -> int:
+    """The result that a writer puts down for `a op b`."""
+    return int(say(skill(a, op, b), str(apply(a, op, b)), slips(a, op, b)))
+
+
+def read_line(line: str) -> tuple[int, str, int, int] | None:
+    """`27+38=65` as (27, "+", 38, 65), or None."""
+    m = _LINE.fullmatch(line)
+    return (int(m[1]), m[2], int(m[3]), int(m[4])) if m else None

@@ -1,0 +1,133 @@
+"""The tiny world's problems as a task: `tiny`, `tiny:level=3`, `tiny:family=chain|add,level=3|4`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from selftaught.errors import BadInput, nearest
+from selftaught.feedback.verifiers import Answer, unknown
+from selftaught.records import Feedback, Problem, Verdict, make_problem
+from selftaught.tasks.extract import Kind
+from selftaught.tasks.task import Task
+from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked
+from selftaught.worlds.tiny.language import PHRASES, family_of
+from selftaught.worlds.tiny.text import reserved
+
+if TYPE_CHECKING:
+    from selftaught.tasks.load import Request
+
+MIDDLE = 3
+MOST_DRAWS = 200  # draws in a row without a new problem: the family has no more of that level
+
+
+class TinyVerifier:
+    """Exact verdicts on answers, and on each step; in process.
+
+    The reference is the answer itself, one way to the target, or the program that the hidden tests are made with.
+    """
+
+    version = "tiny/1"
+    needs_reference = True
+
+    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+        """The verdict on the answer, scored 1 or 0."""
+        return self.decide(problem, answer, reference)
+
+    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:  # noqa: ARG002
+        """As `judge`: it never takes long."""
+        if answer.raw is None:
+            return unknown("no answer", self.version)
+        verdict = check(problem, answer.text).answer
+        return Feedback(verdict, 1.0 if verdict is Verdict.RIGHT else 0.0, "", self.version)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:
+    """The steps of a reply, and its answer; None where it ends without one."""
+    lines = text.strip().splitlines()
+    at = next((i for i, line in enumerate(lines) if line.startswith(MARK)), None)
+    if at is None:
+        return tuple(lines), None
+    return tuple(lines[:at]), lines[at].removeprefix(MARK)
+
+
+def check(problem: Problem, text: str) -> Checked:
+    """The truth about a reply: each step, and the answer.
+
+    Raises:
+        ValueError: the problem is not of this world.
+    """
+    question = problem.question
+    family = FAMILIES.get(family_of(question) or "")
+    if family is None:
+        raise ValueError(f"not a question of the tiny world: {question!r:.80}")
+    steps, answer = split_reply(text)
+    return family.check(family.read(question), problem.reference, steps, answer)
+
+
+def load_tiny(spec: str, request: Request) -> Task:
+    """Load `tiny` or `tiny:family=NAME|NAME,level=1|2`; by default every family, at the middle level.
+
+    Questions that the model's text may hold are never drawn. Test comes first out of the stream, then dev, then
+    train, so that test and dev stay what they are when only the size of train changes.
+
+    Raises:
+        BadInput: an unknown option, family or level, or fewer problems than are asked for.
+    """
+    options = _options(spec)
+    families, levels = options["family"], [int(level) for level in options["level"]]
+    total = request.test + request.dev + request.train
+    problems = list(islice(_stream(families, levels, request.seed), total))
+    name = f"tiny:family={'|'.join(families)},level={'|'.join(map(str, levels))}"
+    if len(problems) < total:
+        raise BadInput(f"it has {len(problems)} problems, {total} were asked for", where=name, fix="ask for fewer")
+    dev = request.test + request.dev
+    return Task(
+        name,
+        problems[dev:],
+        problems[request.test : dev],
+        problems[: request.test],
+        verifier=TinyVerifier(),
+        kind=Kind.STRING,
+        phrases=PHRASES,
+    )
+
+
+def _options(spec: str) -> dict[str, list[str]]:
+    known = {"family": list(FAMILIES), "level": [str(level) for level in LEVELS]}
+    chosen = {"family": list(FAMILIES), "level": [str(MIDDLE)]}
+    for part in filter(None, spec.partition(":")[2].split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise BadInput(f"unknown option {key!r}", where=spec, fix=nearest(key, known))
+        chosen[key] = value.split("|")
+        for one in chosen[key]:
+            if one not in known[key]:
+                raise BadInput(f"unknown {key} {one!r}", where=spec, fix=nearest(one, known[key]))
+    return chosen
+
+
+def _stream(families: list[str], levels: list[int], seed: int) -> Iterator[Problem]:
+    """Distinct problems, the families and levels taking turns; ends when one of them has no more."""
+    seen: set[str] = set()
+    kinds = [(family, level, random.Random(f"{seed}/{family}/{level}")) for level in levels for family in families]
+    while True:
+        for family, level, rng in kinds:
+            found = next((p for p in islice(_draws(family, level, rng), MOST_DRAWS) if p.id not in seen), None)
+            if found is None:
+                return
+            seen.add(found.id)
+            yield found
+
+
+def _draws(family: str, level: int, rng: random.Random) -> Iterator[Problem]:
+    while True:
+        question, reference = FAMILIES[family].question(level, rng)
+        if reserved(question):
+            meta: dict[str, Any] = {"source": "tiny", "where": f"tiny [{family}]", "family": family, "level": level}
+            yield make_problem(question, reference, meta | {"question": question, "difficulty": level})
