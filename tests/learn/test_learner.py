@@ -247,7 +247,7 @@ def test_the_memory_of_a_training_is_given_back(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     # In a process of its own: what other tests left free in this one would hide or feign a leak.
     done = subprocess.run(
-        [sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=120, check=False, env=environment
+        [sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=300, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
     resident, alive = json.loads(done.stdout)
