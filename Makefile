@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase test lint format docs bench clean
+.PHONY: help demo showcase check tiny test lint format docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ demo: $(VENV)/core.stamp ## a language model teaches itself arithmetic; leaves r
 
 showcase: demo ## run the demo and put its figure and numbers into the README
 	$(BIN)/python scripts/showcase.py runs/demo
+
+check: $(VENV)/core.stamp ## test every method's claim on the tiny world, and put what is found into results/ and the README
+	$(BIN)/selftaught check --all
+	$(BIN)/python scripts/generate.py --readme
+
+tiny: $(VENV)/core.stamp ## train the tiny model again from scratch, into tiny-model/, and measure what it can do
+	$(BIN)/selftaught worlds build tiny --out tiny-model
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
 	$(BIN)/pytest $(TESTS)

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import inspect
 import io
+import json
 import os
 import re
 import sys
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from selftaught import cli
+from selftaught.check.results import COLUMNS, cells, place
 from selftaught.method import Method, methods
+from selftaught.models.resolve import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+RESULTS = ROOT / "results"
 BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 SHAPES = {
     "recipe": "many problems, new weights",
@@ -60,9 +64,16 @@ def source(method: Method) -> str:
 
 
 def table(link: Any) -> str:
-    """The table of methods; `link(method)` is where a name leads."""
-    rows = [f"| [{m.id}]({link(m)}) | {m.shape} | {paper(m.paper)} | {cell(m.summary)} |" for m in ordered()]
-    return "\n".join(["| method | shape | paper | what it does |", "| --- | --- | --- | --- |", *rows])
+    """The table of methods, with what checking their claims found; `link(method)` is where a name leads."""
+    head = ("method", "shape", "paper", "what it does", *COLUMNS)
+    rows = [(f"[{m.id}]({link(m)})", m.shape, paper(m.paper), cell(m.summary), *checked(m)) for m in ordered()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def checked(method: Method) -> tuple[str, str, str]:
+    """What `selftaught check` found on the tiny world, in `COLUMNS`; dashes where there is no result."""
+    path = place(RESULTS, method.id, "tiny")
+    return cells(json.loads(path.read_text("utf-8"))) if path.is_file() else ("–", "–", "–")
 
 
 def with_table(readme: str) -> str:
@@ -84,6 +95,19 @@ def pages() -> dict[str, str]:
     """Path below docs/ -> Markdown of every generated page."""
     made = {f"methods/{m.id}.md": method_page(m) for m in ordered()}
     return {"methods/index.md": methods_page(), **made, "reference/commands.md": commands_page()}
+
+
+def pictures() -> dict[str, str]:
+    """Path below docs/ -> every picture that is drawn from committed measurements."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import pictures as draw
+
+    abilities = json.loads((TINY / "abilities.json").read_text("utf-8"))
+    return {
+        "assets/tiny-levels.svg": draw.levels(abilities),
+        "assets/tiny-roles.svg": draw.roles(abilities),
+        "assets/tiny-claims.svg": draw.claims(RESULTS),
+    }
 
 
 def methods_page() -> str:
@@ -112,7 +136,7 @@ def method_page(method: Method) -> str:
 
 {about(method)}
 
-## Options
+{claim_of(method)}## Options
 
 {options_table(method)}
 
@@ -134,6 +158,17 @@ def about(method: Method) -> str:
     text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(Source|Differs from the paper|Costs)\b", r"**\1**", text, flags=re.MULTILINE)
     return re.sub(r"(?<![\w/.])\d{4}\.\d{5}(?!\d)", lambda found: paper(found[0]), text).strip()
+
+
+def claim_of(method: Method) -> str:
+    """What the method claims, and how it is checked."""
+    if method.claim is None:
+        return ""
+    names = [b if isinstance(b, str) else b.name for b in method.claim.baselines]
+    verdict, effect, over = checked(method)
+    found = f"Found: {verdict}, by {effect} over {over}." if verdict != "–" else "Not checked yet."
+    say = f"{method.claim.text} Held against: {', '.join(names)}. {found}"
+    return f"## Claim\n\n{say}\n\n```sh\nselftaught check {method.id}\n```\n\n"
 
 
 def options_table(method: Method) -> str:
@@ -203,7 +238,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages to those of docs/."""
     from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]
 
-    for path, text in pages().items():
+    for path, text in (pages() | pictures()).items():
         files.append(File.generated(config, path, content=text))
     return files
 

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 
@@ -42,6 +43,7 @@ def load_generator() -> Any:
 generate = load_generator()
 WRITTEN = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in (ROOT / "README.md", *DOCS.rglob("*.md"))}
 GENERATED = {f"docs/{path}": text for path, text in generate.pages().items()}
+PICTURES = {f"docs/{path}": text for path, text in generate.pictures().items()}
 PAGES = WRITTEN | GENERATED
 
 
@@ -143,6 +145,14 @@ def test_the_table_replaces_whatever_stood_between_the_marks() -> None:
     assert generate.with_table(new) == new
 
 
+def test_pictures_are_drawings_of_the_measurements() -> None:
+    assert len(PICTURES) == 3
+    for path, picture in PICTURES.items():
+        drawn = ElementTree.fromstring(picture)
+        assert drawn.tag.endswith("svg"), path
+        assert len(list(drawn.iter())) > 20, path
+
+
 # --- links ---
 
 
@@ -152,7 +162,7 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", prose):
         if "://" not in target:
             place = (ROOT / page).parent / target
-            assert place.exists() or place.resolve().relative_to(ROOT).as_posix() in GENERATED, target
+            assert place.exists() or place.resolve().relative_to(ROOT).as_posix() in GENERATED | PICTURES, target
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -1,4 +1,4 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `methods`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `methods`, `worlds`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ COMMANDS = {
     "run": "teach a model with a method, with proof on held-out problems",
     "solve": "answer one question with a test-time method",
     "eval": "measure a model, alone or under a test-time method",
+    "check": "test what a method's paper claims, against its baselines at equal tokens",
     "methods": "list the methods",
+    "worlds": "build or examine the model of a world in which claims are checked",
 }
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:  # argparse has printed its help
         return int(done.code or 0)
     except KeyboardInterrupt:
-        resumes = "; the same command goes on from here" if words[:1] in (["run"], ["eval"]) else ""
+        resumes = "; the same command goes on from here" if words[:1] in (["run"], ["eval"], ["check"]) else ""
         print(f"selftaught: interrupted{resumes}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`
@@ -79,6 +81,16 @@ def _dispatch(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     if name == "methods":
         return _list_methods(as_json=_parse(parser, rest).json)
+    if name == "check":
+        from selftaught.check.command import add_check, run_check
+
+        add_check(parser)
+        return run_check(_parse(parser, rest))
+    if name == "worlds":
+        from selftaught.worlds.command import add_worlds, run_worlds
+
+        add_worlds(parser)
+        return run_worlds(_parse(parser, rest))
     return _command(name, parser, rest, f"selftaught {shlex.join(words)}")
 
 

@@ -16,7 +16,7 @@ from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
-from selftaught.method import Method
+from selftaught.method import Method, bound
 from selftaught.records import Problem, as_json, content_hash, make_problem
 from selftaught.report.text import visible
 from selftaught.run import Run
@@ -200,6 +200,9 @@ def _verdict(outcome: dict[str, Any], folder: Path) -> None:
     out.print(
         f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}",
     )
+    for row in outcome["rounds"]:
+        for alarm in row["alarms"]:
+            out.print(f"alarm in round {row['number']}: {alarm}")
     if not outcome["promoted"]:
         out.print("no policy passed the gate: the starting model remains the champion")
     out.print(f"report {folder / 'report.html'}\nweights {folder / 'champion'}")
@@ -237,17 +240,6 @@ def _bare_task(problem: Problem) -> Task:
     from selftaught.tasks import Kind
 
     return Task("question", [], [], [problem], verifier=Exact(), kind=Kind.MATH)
-
-
-def bound(method: Method, options: dict[str, Any]) -> Any:
-    """A solver with its options filled in, still carrying its id."""
-
-    async def solver(ask: Any, problem: Any) -> Any:
-        return await method(ask, problem, **options)
-
-    changed = {o.name: options[o.name] for o in method.options if options[o.name] != o.default}
-    solver.__name__ = method.id + (json.dumps(changed, sort_keys=True) if changed else "")
-    return solver
 
 
 def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:

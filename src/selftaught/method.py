@@ -4,13 +4,15 @@
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
 - `study`: `(run, policy, task, *, ...) -> Report`, a published finding reproduced.
 
-The keyword-only parameters are the method's configuration, their defaults the paper's.
+The keyword-only parameters are the method's configuration, their defaults the paper's. Beside its function a method
+declares what its paper claims (`claim=Claim(...)`), for `selftaught check` to test.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
+from selftaught.claim import Claim
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.userfile import load_function
 
@@ -53,10 +56,14 @@ class Method:
         shape: "solver", "recipe" or "study".
         paper: arXiv number or URL of the source.
         needs: "verifier" (its choices use verdicts), "reference" (it reads reference answers).
+        claim: what its paper claims, as `selftaught check` tests it; None where it declares nothing.
     """
 
-    def __init__(self, function: Callable[..., Any], shape: Shape, paper: str, needs: tuple[Need, ...]) -> None:
-        self.function, self.shape, self.paper, self.needs = function, shape, paper, needs
+    def __init__(
+        self, function: Callable[..., Any], shape: Shape, paper: str, needs: tuple[Need, ...], claim: Claim | None
+    ) -> None:
+        self.function, self.paper, self.needs, self.claim = function, paper, needs, claim
+        self.shape: Shape = shape
         self.id = function.__name__.replace("_", "-")
         update_wrapper(self, function)
 
@@ -135,10 +142,23 @@ def _said(doc: str) -> dict[str, str]:
 
 
 def _decorator(shape: Shape) -> Callable[..., Callable[[Callable[..., Any]], Method]]:
-    def configured(*, paper: str = "", needs: tuple[Need, ...] = ()) -> Callable[[Callable[..., Any]], Method]:
-        return lambda function: Method(function, shape, paper, needs)
+    def configured(
+        *, paper: str = "", needs: tuple[Need, ...] = (), claim: Claim | None = None
+    ) -> Callable[[Callable[..., Any]], Method]:
+        return lambda function: Method(function, shape, paper, needs, claim)
 
     return configured
+
+
+def bound(method: Method, options: dict[str, Any]) -> Callable[..., Any]:
+    """A solver with its options filled in, still carrying its id."""
+
+    async def solver(ask: Any, problem: Any) -> Any:
+        return await method(ask, problem, **options)
+
+    changed = {o.name: options[o.name] for o in method.options if options[o.name] != o.default}
+    solver.__name__ = method.id + (json.dumps(changed, sort_keys=True) if changed else "")
+    return solver
 
 
 solver = _decorator("solver")

@@ -20,10 +20,11 @@ from selftaught.configuration import check_references, configuration, configure
 from selftaught.console import Console, shown
 from selftaught.control import Decision
 from selftaught.control.budget import RunEnds
-from selftaught.control.rounds import round_line, round_payload
+from selftaught.control.rounds import round_lines, round_payload
+from selftaught.control.watch import Watch
 from selftaught.curate import by_problem
 from selftaught.disk import full_disk
-from selftaught.engines import Engine
+from selftaught.engines import Engine, Sampling
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
@@ -96,6 +97,7 @@ class Run:
         self._started: Counter[str] = Counter()
         self.measured: dict[str, Measurement] = {}
         self._facts: dict[str, Any] = {}
+        self._watch = Watch()
         self._test = {problem.id for problem in task.test}
         self._held_out = {what for problem in (*task.dev, *task.test) for what in (problem.prompt, problem.id)}
         self._solving = Solving(
@@ -176,9 +178,17 @@ class Run:
         judged = self._method is None or "verifier" in self._method.needs
         what = f"round {self.round}: sampling" if self.round else "sampling"
         solved = self._solve(Batch(what, policy, solver, how, judged, work))
-        if judged and solver is None and n > 1 and solved:
-            self._facts["pass_at"] = pass_curve(by_problem(one.attempt for one in solved))
-        return [one.attempt for one in solved]
+        tried = [one.attempt for one in solved]
+        if solver is None and tried:
+            self._note_sampling(tried, n, how, judged)
+        return tried
+
+    def _note_sampling(self, tried: Sequence[Attempt], n: int, how: Sampling, judged: bool) -> None:
+        groups = by_problem(tried)
+        if judged and n > 1:
+            self._facts["pass_at"] = pass_curve(groups)
+        if not self._held_out.intersection(groups):
+            self._watch.sampled(content_hash(how, n, sorted(groups)), groups)
 
     def solve(
         self, policy: Policy, problems: Sequence[Problem], split: str, *, solver: Any = None, samples: int = 1,
@@ -207,6 +217,17 @@ class Run:
             return self._solving.solve(batch)
         finally:
             self._clock()
+
+    def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
+        """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
+
+        Reading costs prompt tokens only, which no budget counts.
+
+        Raises:
+            RunEnds: no tokens are left.
+        """
+        self._check_budget()
+        return self._solving.surprise(policy, attempts)
 
     # --- learning ---
 
@@ -239,6 +260,7 @@ class Run:
             self.journal.put(key, "learn", *found)
         self.ledger.count(key, found[1])
         self._facts["records"] = len(records)
+        self._watch.learnt(records, by_verdict=self._method is None or "verifier" in self._method.needs)
         self._clock()
         return policy
 
@@ -293,6 +315,8 @@ class Run:
         if not self.task.dev:
             raise BadInput("it has no dev problems to measure on", where=self.task.name, fix="ask for some (--dev 128)")
         solved = self.solve(policy, self.task.dev, "dev", solver=solver, samples=samples, temperature=temperature)
+        if solver is None and samples == 1 and temperature == 0.0:
+            self._watch.measured(policy.version, by_problem(one.attempt for one in solved))
         return self.summarise(policy, "dev", solver_name(solver), solved)
 
     def summarise(self, policy: Policy, split: str, solver: str, solved: Sequence[Solved]) -> Measurement:
@@ -339,11 +363,15 @@ class Run:
         """Journal what the round came to, and print its line."""
         facts, self._facts = self._facts, {}
         if "measurement" not in facts:
+            self._watch.forget()
             return
+        found, start = facts["measurement"], self.measured.get(self.base.version)
+        against = compare(start, found) if start and found.policy != self.base.version else None
         payload = round_payload(self.round, facts, self.ledger.usage)
+        payload |= self._watch.round_ends(self.base.version, found.policy, against)
         self._note(content_hash("round", self.round, payload["policy"]), "round", payload)
         self.history.append(payload)
-        self.console.say(f"{round_line(payload)}\n  {self.spending()}")
+        self.console.say("\n  ".join([*round_lines(payload), self.spending()]))
 
     # --- cost ---
 

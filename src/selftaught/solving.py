@@ -116,6 +116,19 @@ class Solving:
             )
         return solved
 
+    def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
+        """Negative log-likelihood of each attempt's text under `policy`, in nats; every one is an effect."""
+
+        async def all_of_them() -> list[float]:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._surprise(policy, attempt)) for attempt in attempts]
+            return [task.result() for task in tasks]
+
+        try:
+            return self._wait(all_of_them())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
     def notes(self) -> list[str]:
         """What the user should know of all batches: failed verifications, refused requests."""
         counts, notes = self._counts, []
@@ -210,6 +223,19 @@ class Solving:
             payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
             usage = _cost(question.role, sample.prompt_tokens, len(sample.token_ids))
         self._journal.put(key, "sample", payload, usage)
+        return payload, usage
+
+    async def _surprise(self, policy: Policy, attempt: Attempt) -> float:
+        key = content_hash("surprise", policy.version, attempt.prompt, attempt.text)
+        payload, usage = self._journal.get(key) or await self._once(key, lambda: self._read(key, policy, attempt))
+        self._ledger.count(key, usage)
+        return payload["nats"]
+
+    async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
+        logprobs = await self._engine.logprobs(policy, attempt.prompt, attempt.text)
+        nats = round(-sum(logprobs), 4)
+        payload, usage = {"attempt": attempt.id, "policy": policy.version, "nats": nats}, Usage(prompt=len(logprobs))
+        self._journal.put(key, "surprise", payload, usage)
         return payload, usage
 
     async def _judge(self, batch: Batch, attempt: Attempt) -> Attempt:

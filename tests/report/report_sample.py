@@ -38,6 +38,7 @@ def some_rounds(n: int, words: Callable[[str], str] = same) -> tuple[Round, ...]
             pass_at={1: 0.2, 8: 0.4},
             promoted=i % 3 != 2,
             reason=words(f"because {i}"),
+            alarms=(f"{words('harm')}: {words(f'alarming {i}')}",) if i == 2 else (),
             tokens={"prompt": 7 * i, "generated": 9000 + 70_000 * i, "judge": 5000 * i, "trained": 30_000 * i},
             seconds=20 + 200.0 * i,
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report_sample import SUMMARY, report_data, some_rounds
 
 from selftaught.records import Verdict
-from selftaught.report import Example, ReportData, before_after_figure, render
+from selftaught.report import Example, ReportData, Round, before_after_figure, render
 from selftaught.report.text import visible
 
 HOSTILE = {
@@ -212,6 +212,13 @@ def test_the_page_tells_the_whole_run():
         "one note",
     ):
         assert said.replace(" ", "") in text.replace(" ", ""), said
+
+
+def test_alarms_stand_with_their_round_and_only_where_there_are_any():
+    text = words(render(report_data()))
+    assert "Alarms Round 2: harm alarming 2 Round by round" in text
+    calm = tuple(Round(r.number, r.policy, r.demos, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
+    assert "Alarms" not in words(render(report_data(rounds=calm)))
 
 
 def test_verdicts_of_records_have_their_badges():

@@ -37,10 +37,11 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
     }
 
 
-def round_line(payload: Mapping[str, Any]) -> str:
-    """The round as a line: accuracy on dev with its interval, and whether the policy was promoted."""
+def round_lines(payload: Mapping[str, Any]) -> list[str]:
+    """The round as a line: accuracy on dev with its interval, and whether the policy was promoted; then its alarms."""
     low, high = payload["ci95"]
-    return (
+    line = (
         f"round {payload['round']}: dev accuracy {payload['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
+    return [line, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]

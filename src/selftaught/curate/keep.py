@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from selftaught.records import Attempt, Demo, Problem
 
@@ -20,10 +20,19 @@ def keep_right(attempts: Iterable[Attempt], *, per_problem: int | None = None) -
 
     The prompt to learn is the problem's own, so that hints given when sampling are not learnt.
     """
+    return _demos(attempts, lambda attempt: attempt.right, per_problem)
+
+
+def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None) -> list[Demo]:
+    """As `keep_right`, whatever the verdict: the control that shows what a filter is worth."""
+    return _demos(attempts, lambda _: True, per_problem)
+
+
+def _demos(attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None) -> list[Demo]:
     return [
         Demo(attempt.problem.prompt, attempt.text, attempts=lineage(attempt))
         for group in by_problem(attempts).values()
-        for attempt in [a for a in group if a.right][:per_problem]
+        for attempt in [a for a in group if wanted(a)][:per_problem]
     ]
 
 

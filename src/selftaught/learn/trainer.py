@@ -168,6 +168,8 @@ def _parts(batch: list[Row], most: int) -> list[list[Row]]:
     """`batch` in as few parts as have at most `most` tokens each, padded, and those as even as can be."""
     rows = sorted(batch, key=_size)
     fewest = len(_split(rows, most))
+    if fewest == 1:
+        return [rows]
     limits = sorted({(i + 1) * _size(row) for row in rows for i in range(len(rows))})
     return next(parts for limit in limits if len(parts := _split(rows, limit)) <= fewest)
 

@@ -4,6 +4,7 @@ Every figure carries an interval; two systems are compared on the same problems 
 looking at two separate intervals.
 """
 
+from selftaught.measure.finding import Report
 from selftaught.measure.measurement import (
     Comparison,
     Measurement,
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "Measurement",
+    "Report",
     "clustered_bootstrap",
     "compare",
     "describe",

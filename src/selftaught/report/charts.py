@@ -202,13 +202,14 @@ def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
 
 
 def line_chart(
-    series: Sequence[Series], x: Axis, y: Axis, *, title: str, size: tuple[float, float] = (480, 320)
-) -> str:
+    series: Sequence[Series], x: Axis, y: Axis, *, title: str, size: tuple[float, float] = (480, 320),
+    theme: Theme = PAGE,
+) -> str:  # fmt: skip
     """Lines with marks and intervals; each series is named in the legend above."""
     frame = Frame(52, 66, size[0] - 68, size[1] - 116, x, y)
-    entries = [(_sample(s, PAGE), s.name) for s in series if s.points]
-    body = legend(entries, 18, 14) + axes(frame, PAGE) + plot(series, frame, PAGE)
-    return svg(body, *size, title)
+    entries = [(_sample(s, theme), s.name) for s in series if s.points]
+    body = legend(entries, 18, 14) + axes(frame, theme) + plot(series, frame, theme)
+    return svg(body, *size, title, theme=theme)
 
 
 def _sample(s: Series, theme: Theme) -> str:

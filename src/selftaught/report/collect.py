@@ -53,6 +53,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
             pass_at={int(k): v for k, v in row["pass_at"].items()},
             promoted=row["promoted"],
             reason=row["reason"] if row["round"] else "the starting model",
+            alarms=tuple(row.get("alarms", ())),
             tokens=row["tokens"],
         )
         for row in (*zero, *run.history)

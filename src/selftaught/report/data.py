@@ -21,6 +21,7 @@ class Round:
         pass_at: k -> pass@k of the sampling on train in this round; may be empty.
         promoted: whether the policy became the champion.
         reason: why, or why not.
+        alarms: what gave cause for alarm, one line each, beginning with the alarm's name.
         tokens: spent from the start of the run up to here, by kind: prompt, generated, judge, trained.
         seconds: wall time from the start of the run up to here.
     """
@@ -34,6 +35,7 @@ class Round:
     pass_at: Mapping[int, float] = field(default_factory=dict)
     promoted: bool = False
     reason: str = ""
+    alarms: tuple[str, ...] = ()
     tokens: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 

@@ -62,6 +62,7 @@ def render(data: ReportData) -> str:
         scale=scale,
         charts=_charts(data, rounds),
         rounds=_round_rows(rounds),
+        alarms=[(r.number, *alarm.partition(":")[::2]) for r in rounds for alarm in r.alarms],
         train_ks=_train_ks(rounds),
         badges=BADGES,
         config=list(_flat(data.config)),

@@ -1,18 +1,26 @@
 """LMSI: self-improvement without labels, from the majority's rationales."""
 
+from selftaught.claim import Claim
 from selftaught.curate import Vote, by_problem, vote
 from selftaught.curate.keep import lineage
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
-from selftaught.records import Demo, Message
+from selftaught.records import Demo
 from selftaught.run import Run
 from selftaught.tasks import Task
 
 DIRECT = "{question}\nGive only the answer, without steps."
 
+CLAIM = Claim(
+    "Without labels, learning the rationales that agree with the majority of one's own answers raises greedy accuracy.",
+    baselines=("greedy",),
+    options={"samples": 16},
+    ablations={"one format": {"direct": False}, "half of the votes": {"confidence": 0.5}},
+)
 
-@recipe(paper="2210.11610")
+
+@recipe(paper="2210.11610", claim=CLAIM)
 def lmsi(
     run: Run, base: Policy, task: Task, *, rounds: int = 1, samples: int = 32, temperature: float = 0.7,
     later_temperature: float = 1.2, confidence: float = 0.0, direct: bool = True,
@@ -43,13 +51,12 @@ def lmsi(
         tried = run.attempt(policy, task.train, n=samples, temperature=heat)
         elected = [won for group in by_problem(tried).values() if (won := vote(group)) and won.share >= confidence]
         demos = [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for won in elected for a in won.voters]
-        policy = run.learn(base, sft(), demos + [direct_demo(won) for won in elected if direct])
+        policy = run.learn(base, sft(), demos + [direct_demo(won, task) for won in elected if direct])
         run.measure(policy)
     return run.champion
 
 
-def direct_demo(won: Vote) -> Demo:
+def direct_demo(won: Vote, task: Task) -> Demo:
     """The elected answer alone, under a prompt that asks for no steps."""
-    *before, last = won.voters[0].problem.prompt
-    prompt = (*before, Message(last.role, DIRECT.format(question=last.content)))
+    prompt = task.turn(won.voters[0].problem.prompt, "direct", DIRECT)
     return Demo(prompt, f"Answer: {won.answer}", attempts=tuple(a.id for a in won.voters))

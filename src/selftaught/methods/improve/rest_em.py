@@ -1,5 +1,6 @@
 """ReST-EM: self-training as expectation-maximisation."""
 
+from selftaught.claim import Claim
 from selftaught.curate import keep_right
 from selftaught.learn import sft
 from selftaught.method import recipe
@@ -7,8 +8,15 @@ from selftaught.models import Policy
 from selftaught.run import Run
 from selftaught.tasks import Task
 
+CLAIM = Claim(
+    "Self-training on the model's own verified solutions beats the model it began with.",
+    baselines=("greedy",),
+    options={"rounds": 2, "samples": 8, "per_problem": 4},
+    ablations={"one round": {"rounds": 1}, "no cap per problem": {"per_problem": 8}},
+)
 
-@recipe(paper="2312.06585", needs=("verifier",))
+
+@recipe(paper="2312.06585", needs=("verifier",), claim=CLAIM)
 def rest_em(
     run: Run, base: Policy, task: Task, *, rounds: int = 3, samples: int = 32, temperature: float = 0.7,
     top_k: int = 40, per_problem: int = 10,

@@ -1,18 +1,27 @@
 """STaR: bootstrapping reasoning with reasoning."""
 
 from selftaught.ask import Ask
+from selftaught.claim import Claim, Rival
 from selftaught.curate import keep_right, unsolved
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
-from selftaught.records import Attempt, Message, Problem
+from selftaught.records import Attempt, Problem
 from selftaught.run import Run
 from selftaught.tasks import Task
 
 HINT = "{question}\n\nHint: the correct answer is {answer}. Write the steps that lead to it, as if you did not know it."
 
+CLAIM = Claim(
+    "Learning one's own rationales that reach the right answer beats the model it began with, and more so where failed"
+    " problems are rationalized from the answer than where they are left out.",
+    baselines=("greedy", Rival("without rationalization", options={"rationalization": False})),
+    options={"rounds": 2},
+    ablations={"one round": {"rounds": 1}},
+)
 
-@recipe(paper="2203.14465", needs=("verifier", "reference"))
+
+@recipe(paper="2203.14465", needs=("verifier", "reference"), claim=CLAIM)
 def star(
     run: Run, base: Policy, task: Task, *, rounds: int = 3, samples: int = 1, temperature: float = 0.0,
     rationalization: bool = True,
@@ -48,6 +57,4 @@ def star(
 
 async def rationalize(ask: Ask, problem: Problem) -> Attempt:
     """One attempt at a problem whose answer is given away."""
-    *before, last = problem.prompt
-    text = HINT.format(question=last.content, answer=problem.reference)
-    return await ask((*before, Message(last.role, text)))
+    return await ask(ask.turn(problem.prompt, "rationalize", HINT, answer=problem.reference))

@@ -3,12 +3,21 @@
 from dataclasses import replace
 
 from selftaught.ask import Ask
+from selftaught.claim import Claim
 from selftaught.curate import vote
 from selftaught.method import solver
 from selftaught.records import Attempt, Feedback, Problem, Verdict
 
+CLAIM = Claim(
+    "The vote of many sampled answers beats the most probable answer, and beats picking of equally many samples the one"
+    " of the highest mean log-probability.",
+    baselines=("greedy", "best-logprob"),
+    options={"samples": 16},
+    ablations={"4 samples": {"samples": 4}},
+)
 
-@solver(paper="2203.11171")
+
+@solver(paper="2203.11171", claim=CLAIM)
 async def self_consistency(
     ask: Ask, problem: Problem, *, samples: int = 40, temperature: float = 0.7, top_k: int = 40
 ) -> Attempt:

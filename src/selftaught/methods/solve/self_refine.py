@@ -1,6 +1,7 @@
 """Self-Refine: draft, criticise, revise, with one model in every role."""
 
 from selftaught.ask import Ask
+from selftaught.claim import Claim
 from selftaught.method import solver
 from selftaught.records import Attempt, Message, Problem
 
@@ -10,8 +11,14 @@ CRITIQUE = (
 )
 REVISE = "Now answer the question again, mending what the feedback says. Keep the form the question asks for."
 
+CLAIM = Claim(
+    "Revising a draft by one's own critique beats a plain sample, and at equal tokens a vote of plain samples.",
+    baselines=("sample", "majority"),
+    ablations={"one turn": {"turns": 1}},
+)
 
-@solver(paper="2303.17651")
+
+@solver(paper="2303.17651", claim=CLAIM)
 async def self_refine(ask: Ask, problem: Problem, *, turns: int = 4, temperature: float = 0.7) -> Attempt:
     """Draft, criticise the draft, revise it, until the critic is satisfied.
 
@@ -30,11 +37,11 @@ async def self_refine(ask: Ask, problem: Problem, *, turns: int = 4, temperature
     draft = await ask(problem.prompt, temperature=temperature)
     history = (*problem.prompt, Message("assistant", draft.text))
     for _ in range(turns):
-        request = (*history, Message("user", CRITIQUE))
+        request = ask.turn(history, "critique", CRITIQUE)
         note = await ask(request, role="critique", parent=draft, temperature=temperature)
         if satisfied(note):
             break
-        history = (*request, Message("assistant", note.text), Message("user", REVISE))
+        history = ask.turn((*request, Message("assistant", note.text)), "revise", REVISE)
         draft = await ask(history, role="revise", parent=note, temperature=temperature)
         history = (*history, Message("assistant", draft.text))
     return draft

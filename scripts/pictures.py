@@ -1,0 +1,84 @@
+"""Pictures of the documentation, drawn from committed measurements while the site is built."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from selftaught.report.charts import FIGURE, Axis, Point, Series, accuracy_axis, line, line_chart, mark, svg, text
+
+LEVELS = range(1, 6)
+MEASURES = (("pass@16", "square", 2), ("majority@16", "diamond", 1), ("greedy", "circle", 0))
+
+
+class Bar(NamedTuple):
+    """A row of a forest plot."""
+
+    label: str
+    value: float
+    ci95: Sequence[float]
+
+
+def boxed(picture: str) -> str:
+    """A picture on paper of its own, so that it reads on a dark page too."""
+    head, _, rest = picture.partition("</title>")
+    return f'{head}</title><rect width="100%" height="100%" fill="{FIGURE.paper}"/>{rest}'
+
+
+def levels(abilities: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy by level: greedy, majority of 16, any of 16."""
+    rows = {row["what"]: row for row in abilities}
+
+    def point(level: int, measure: str) -> Point:
+        row = rows[f"level {level}: {measure}"]
+        return Point(level, row["value"], *row["ci95"])
+
+    series = [Series(name, [point(n, name) for n in LEVELS], c, shape) for name, shape, c in MEASURES]
+    x = Axis("level (5 is held out of the training text)", 0.6, 5.4, [(float(n), str(n)) for n in LEVELS])
+    title = "The tiny model's accuracy by level"
+    return boxed(line_chart(series, x, accuracy_axis("accuracy", [1.0]), title=title, size=(640, 340), theme=FIGURE))
+
+
+def forest(bars: Sequence[Bar], title: str, write: Callable[[float], str], scale: tuple[float, float]) -> str:
+    """Values with their intervals, one below the other, on a scale from low to high."""
+    left, right, row = 300.0, 620.0, 24.0
+    low, high = scale
+    height = 44 + row * len(bars)
+
+    def sx(value: float) -> float:
+        return left + (right - left) * (min(high, max(low, value)) - low) / (high - low)
+
+    ticks = [low + (high - low) * i / 4 for i in range(5)]
+    body = [line(sx(t), 10, sx(t), height - 30, FIGURE.grid) for t in ticks]
+    body += [text(sx(t), height - 12, write(t), fill=FIGURE.muted, anchor="middle") for t in ticks]
+    if low < 0 < high:
+        body.append(line(sx(0), 10, sx(0), height - 30, FIGURE.ink))
+    for i, bar in enumerate(bars):
+        y, colour = 24 + row * i, FIGURE.series[0]
+        body.append(text(left - 14, y + 4.5, bar.label, anchor="end"))
+        body.append(line(sx(bar.ci95[0]), y, sx(bar.ci95[1]), y, colour, 3))
+        body.append(mark(sx(bar.value), y, "circle", colour, FIGURE.paper))
+    return boxed(svg("".join(body), 640, height, title, theme=FIGURE))
+
+
+def roles(abilities: Sequence[Mapping[str, Any]]) -> str:
+    """What the model can do in each role."""
+    bars = [
+        Bar(row["what"], row["value"], row["ci95"])
+        for row in abilities
+        if not row["what"].startswith("level") and "net change" not in row["what"]
+    ]
+    return forest(bars, "The tiny model in each role", lambda v: f"{v:.0%}", (0.0, 1.0))
+
+
+def claims(folder: Path) -> str:
+    """The effect of each method over the baseline that it beats by least."""
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    tiny = [one for one in found if one["model"] == "tiny"]
+    bars = [Bar(f"{one['id']} over {one['against']}", one["effect"], one["ci95"]) for one in tiny]
+    far = max((abs(end) for bar in bars for end in bar.ci95), default=0.1)
+    far = math.ceil(far * 10) / 10
+    return forest(bars, "Effects found by selftaught check", lambda v: f"{v:+.2f}", (-far, far))

@@ -1,0 +1,93 @@
+"""The method and its baselines: each comes to an `Outcome` on the test problems of one seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from selftaught.claim import Outcome
+from selftaught.curate import by_problem, vote
+from selftaught.method import Method, bound
+from selftaught.records import Attempt
+from selftaught.run import Run, Solved
+
+HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
+
+
+def finish(run: Run, method: Method, options: Mapping[str, Any]) -> Outcome:
+    """Run a method to its end. A recipe's champion then answers the test problems, greedily."""
+    options = method.bind(dict(options))
+    if method.shape == "solver":
+        task = run.task if "reference" in method.needs else run.task.hidden()
+        solved = run.solve(run.base, task.test, "test", solver=bound(method, options))
+        return Outcome(run, run.base, solved, _tokens(solved))
+    returned = method(run, run.base, run.task, **options)
+    spent = run.ledger.usage.spent
+    if method.shape == "study":
+        return Outcome(run, run.base, (), spent, returned)
+    solved = run.solve(run.champion, run.task.test, "test", temperature=0.0)
+    return Outcome(run, run.champion, solved, spent + _tokens(solved), returned)
+
+
+def greedy(run: Run, tokens: int) -> Outcome:
+    """The starting model's most probable answer."""
+    del tokens
+    return _plain(run, run.solve(run.base, run.task.test, "test", temperature=0.0))
+
+
+def sample(run: Run, tokens: int) -> Outcome:
+    """One sample of the starting model."""
+    del tokens
+    return _plain(run, run.solve(run.base, run.task.test, "test", **HEAT))
+
+
+def majority(run: Run, tokens: int) -> Outcome:
+    """The starting model's vote among samples that took at least `tokens`, as many for each problem."""
+    return _best(run, tokens, lambda group: won.voters[0] if (won := vote(group)) else group[0])
+
+
+def best_logprob(run: Run, tokens: int) -> Outcome:
+    """Of as many samples the one of the highest mean log-probability (sample-and-rank, 2203.11171, section 3.4)."""
+    return _best(run, tokens, lambda group: max(group, key=_mean_logprob))
+
+
+PLAIN_BASELINES: dict[str, Callable[[Run, int], Outcome]] = {
+    "greedy": greedy,
+    "sample": sample,
+    "majority": majority,
+    "best-logprob": best_logprob,
+}
+
+
+def draw(run: Run, tokens: int) -> list[Solved]:
+    """As many samples of the starting model per test problem as use up at least `tokens`."""
+    drawn: list[Solved] = []
+    count, used = 0, 0
+    while not count or used < tokens:
+        more = math.ceil((tokens - used) * count / used) if count else 1
+        wave = run.solve(run.base, run.task.test, "test", samples=more, first=count, **HEAT)
+        drawn += wave
+        count += more
+        used += (paid := _tokens(wave))
+        if not paid:  # every request is refused: more of them would buy nothing
+            break
+    return drawn
+
+
+def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> Outcome:
+    drawn = draw(run, tokens)
+    chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
+    return Outcome(run, run.base, [Solved(attempt, len(attempt.token_ids)) for attempt in chosen], _tokens(drawn))
+
+
+def _plain(run: Run, solved: Sequence[Solved]) -> Outcome:
+    return Outcome(run, run.base, solved, _tokens(solved))
+
+
+def _mean_logprob(attempt: Attempt) -> float:
+    return math.fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -math.inf
+
+
+def _tokens(solved: Sequence[Solved]) -> int:
+    return sum(one.tokens for one in solved)

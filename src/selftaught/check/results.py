@@ -1,0 +1,208 @@
+"""What a check found: effects with intervals, a verdict, and the same as data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from selftaught.measure import Interval, paired_bootstrap
+
+Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
+Scores = Mapping[str, float]
+
+# Two-sided 97.5 % points of Student's t by degrees of freedom; beyond the table the next smaller entry is
+# used, which is on the safe side.
+T975 = {
+    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 12: 2.179,
+    15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980,
+}  # fmt: skip
+
+
+def clustered_effect(mine: Sequence[Scores], theirs: Sequence[Scores]) -> tuple[float, Interval]:
+    """Mean over seeds of the mean paired difference mine - theirs, and its 95 % interval.
+
+    The seed is the cluster: its problems share the training data, the trained policy and the sampler's luck. With as
+    few clusters as a check has, a bootstrap over them is too narrow, so the interval is Student's t over the seeds'
+    means with (seeds - 1) degrees of freedom (Cameron & Miller 2015, A Practitioner's Guide to Cluster-Robust
+    Inference, section VI; Miller 2024, Adding Error Bars to Evals, 2411.00640, section 2.2). Problems are new in each
+    seed, so their sampling error is in the spread of the means too. Where all seeds have the same mean, there is no
+    spread to go by, and the pooled problems are asked how large a difference they may have missed.
+
+    Args:
+        mine: for each seed, problem id -> score.
+        theirs: the same seeds and problems.
+
+    Raises:
+        ValueError: fewer than two seeds, or different problems.
+    """
+    if len(mine) != len(theirs) or len(mine) < 2:
+        raise ValueError(f"expected the same two or more seeds, got {len(mine)} and {len(theirs)}")
+    if any(a.keys() != b.keys() or not a for a, b in zip(mine, theirs, strict=True)):
+        raise ValueError("only scores on the same problems can be compared")
+    means = [math.fsum(a[i] - b[i] for i in a) / len(a) for a, b in zip(mine, theirs, strict=True)]
+    effect = math.fsum(means) / len(means)
+    spread = math.sqrt(math.fsum((m - effect) ** 2 for m in means) / (len(means) - 1))
+    if spread > 1e-12:
+        half = _t975(len(means) - 1) * spread / math.sqrt(len(means))
+        return effect, Interval(effect - half, effect + half)
+    return effect, _spreadless(mine, theirs, effect)
+
+
+def _spreadless(mine: Sequence[Scores], theirs: Sequence[Scores], effect: float) -> Interval:
+    """The pooled paired bootstrap of scores in 0..1; of any others the effect itself."""
+    old = [b[i] for a, b in zip(mine, theirs, strict=True) for i in a]
+    new = [a[i] for a in mine for i in a]
+    if all(0 <= value <= 1 for value in (*old, *new)):
+        return paired_bootstrap(old, new)
+    return Interval(effect, effect)
+
+
+def _t975(freedom: int) -> float:
+    return T975[max(known for known in T975 if known <= freedom)]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The method against one baseline.
+
+    Attributes:
+        name: of the baseline or ablation.
+        score: its mean metric over seeds and problems.
+        effect: the method's minus its.
+        ci95: 95 % interval of the effect.
+        tokens: that it took, over all seeds.
+        claimed: whether the claim names it; the others are shown for comparison and have no say.
+    """
+
+    name: str
+    score: float
+    effect: float
+    ci95: Interval
+    tokens: int
+    claimed: bool = True
+
+
+def judge(baselines: Sequence[Compared], *, sign: int, smallest: float) -> tuple[Verdict, Compared]:
+    """The verdict on a claim that the metric beats every baseline, and the baseline that decides it.
+
+    Reproduced: all intervals lie above zero in the claimed direction, an intersection-union test, which needs no
+    correction for the number of baselines (Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling).
+    Not reproduced: one that does not lie above zero ends below the smallest effect of interest, or below zero.
+
+    Args:
+        baselines: those that the claim names.
+        sign: 1 where higher is claimed, -1 where lower.
+        smallest: the smallest effect of interest.
+    """
+    claimed = [(c, *_turned(c.ci95, sign)) for c in baselines if c.claimed]
+    weakest = min(claimed, key=lambda row: row[1])
+    if weakest[1] > 0:
+        return "reproduced", weakest[0]
+    unbeaten = [row for row in claimed if row[1] <= 0]
+    least = min(unbeaten, key=lambda row: row[2])
+    return ("not reproduced", least[0]) if least[2] < smallest else ("inconclusive", weakest[0])
+
+
+def _turned(interval: Interval, sign: int) -> tuple[float, float]:
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return low, high
+
+
+@dataclass(frozen=True)
+class Result:
+    """What checking one method's claim found.
+
+    Attributes:
+        id: of the method.
+        model: name of the world.
+        claim: in a sentence.
+        verdict: "reproduced", "not reproduced" or "inconclusive".
+        score: the method's mean metric over seeds and problems.
+        baselines: each compared.
+        ablations: the method under other options, each compared.
+        against: the claimed baseline that decides; its effect and interval are the result's.
+        options: that the method ran with.
+        smallest: the smallest effect of interest.
+        seeds: how many.
+        problems: scored ones, over all seeds.
+        tokens: generated, judge and trained, by all systems on all seeds.
+        method_tokens: those of the method.
+        seconds: that all systems took on all seeds, earlier sessions of a resumed check included; answers that a
+            check before it in the same process had got already took none.
+        versions: of what took part.
+    """
+
+    id: str
+    model: str
+    claim: str
+    verdict: Verdict
+    score: float
+    baselines: tuple[Compared, ...]
+    ablations: tuple[Compared, ...]
+    against: Compared
+    options: Mapping[str, Any]
+    smallest: float
+    seeds: int
+    problems: int
+    tokens: int
+    method_tokens: int
+    seconds: float
+    versions: Mapping[str, str]
+
+    def to_json(self, command: str) -> dict[str, Any]:
+        """As it stands in `results/METHOD.json`."""
+        return {
+            "id": self.id,
+            "verdict": self.verdict,
+            "claim": self.claim,
+            "effect": round(self.against.effect, 4),
+            "ci95": [round(x, 4) for x in self.against.ci95],
+            "against": self.against.name,
+            "smallest_effect": self.smallest,
+            "score": round(self.score, 4),
+            "method_tokens": self.method_tokens,
+            "baselines": [_row(c) for c in self.baselines],
+            "ablations": [_row(c) for c in self.ablations],
+            "model": self.model,
+            "options": dict(self.options),
+            "seeds": self.seeds,
+            "problems": self.problems,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+            "command": command,
+            "versions": dict(self.versions),
+        }
+
+
+def _row(compared: Compared) -> dict[str, Any]:
+    row = asdict(compared)
+    row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+    return row | {"ci95": [round(x, 4) for x in compared.ci95]}
+
+
+def write(result: Result, folder: Path, command: str) -> Path:
+    """Write a result into `folder`, whole or not at all."""
+    path = place(folder, result.id, result.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(result.to_json(command), indent=1) + "\n", "utf-8")
+    draft.replace(path)
+    return path
+
+
+def place(folder: Path, method: str, model: str) -> Path:
+    """Where the result of a method is kept: `METHOD.json`; `METHOD.MODEL.json` where the model is not the tiny one."""
+    return folder / (f"{method}.json" if model == "tiny" else f"{method}.{model}.json")
+
+
+COLUMNS = ("verdict", "effect", "over")
+
+
+def cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A result, as `Result.to_json` gives it, in a table's `COLUMNS`: the effect with its 95 % interval."""
+    low, high = result["ci95"]
+    return result["verdict"], f"{result['effect']:+.3f} [{low:+.3f}, {high:+.3f}]", result["against"]

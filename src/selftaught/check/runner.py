@@ -1,0 +1,283 @@
+"""Running a check: every seed a run in its folder, so that rerunning is resuming."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+from selftaught import models
+from selftaught.check.baselines import PLAIN_BASELINES, finish
+from selftaught.check.memory import Said, Shared
+from selftaught.check.results import Compared, Result, Scores, clustered_effect, judge
+from selftaught.claim import Claim, Outcome, Rival, accuracy
+from selftaught.console import Console, Meter
+from selftaught.control import Budget
+from selftaught.engines import Engine
+from selftaught.errors import BadInput
+from selftaught.learn.learner import learn as local_learner
+from selftaught.method import Method, find
+from selftaught.models import Policy
+from selftaught.records import content_hash
+from selftaught.run import Learner, Run
+from selftaught.worlds.world import World
+
+SEEDS = 5
+MANY_ROUNDS = 1000  # of a rival that trains: its budget ends it
+LONG = 120.0  # seconds from which a check says beforehand how long it will take
+TOGETHER = ("selftaught", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A system on one seed: its scores by problem id, and the tokens it took."""
+
+    scores: Scores
+    tokens: int
+
+
+@dataclass
+class Trial:
+    """All systems on one seed, by name; what the seed took; and what went wrong on the way."""
+
+    systems: dict[str, Finished] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is checked, where, and with which means."""
+
+    method: Method
+    claim: Claim
+    world: World
+    base: Policy
+    folder: Path
+    engine: Engine
+    learner: Learner
+    console: Console
+    ablations: Sequence[Rival]
+    said: Said
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All of the method's options."""
+        return self.method.bind(dict(self.claim.options))
+
+    @property
+    def names(self) -> list[str]:
+        """The baselines, the claim's first. The vote at equal tokens is always among them."""
+        named = _names(self.claim)
+        votes = self.method.shape != "study" and self.claim.metric is accuracy and "majority" not in named
+        return [*named, "majority"] if votes else named
+
+
+def check(
+    method: Method, world: World, *, seeds: int = SEEDS, ablate: bool = False, folder: Path = Path("runs/check"),
+    engine: Engine | None = None, learner: Learner = local_learner, console: Console | None = None,
+    said: Said | None = None,
+) -> Result:  # fmt: skip
+    """Test a method's claim.
+
+    On every seed, with other problems and other samples, the method and its baselines run on the same problems: the
+    vote and its like get at least the method's tokens, rivals that train are stopped once they have spent them.
+
+    Args:
+        seeds: at least 2; an interval over few is wide.
+        ablate: whether the claim's ablations run too.
+        folder: holds a folder for each seed and system; a check that was cut off goes on from there.
+        engine: where tokens come from, left open; by default a local one, closed at the end.
+        learner: trains policies.
+        said: what the starting model said in checks before this one, on the same engine; what it says now is added.
+
+    Raises:
+        BadInput: the method claims nothing, fewer than two seeds, or what its runs raise.
+    """
+    claim = method.claim
+    if claim is None:
+        raise BadInput("it declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
+    if seeds < 2:
+        raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use 5, or 2 at least")
+    console = console or Console()
+    base = models.resolve(world.model, console.say)
+    rivals = [Rival(name, "", options) for name, options in claim.ablations.items()] if ablate else []
+    own = folder / f"{method.id}.{world.name}-{_settled(method, claim, world, base)}"
+    with _engine(engine) as used:
+        what = Check(method, claim, world, base, own, used, learner, console, rivals, {} if said is None else said)
+        trials = _trials(what, seeds, remember=said is not None)
+    return _result(what, trials)
+
+
+@contextmanager
+def _engine(given: Engine | None) -> Iterator[Engine]:
+    if given is not None:
+        yield given
+        return
+    from selftaught.engines.local import LocalEngine
+
+    with closing(LocalEngine()) as engine:
+        yield engine
+
+
+def _settled(method: Method, claim: Claim, world: World, base: Policy) -> str:
+    """Hash of what decides the outcome: other options or another world start afresh, in a folder of their own."""
+    with world.load(0) as task:
+        problems = task.fingerprint
+    return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings)[:8]
+
+
+def _trials(what: Check, seeds: int, *, remember: bool) -> list[Trial]:
+    """Every seed in turn, saying how far it is."""
+    trials: list[Trial] = []
+    say = what.console.say
+    say(f"{what.method.id} on {what.world.name}, {seeds} seeds, in {what.folder}\n  claim: {what.claim.text}")
+    for seed in range(seeds):
+        trials.append(_trial(what, seed))
+        for key in [key for key in what.said if not remember or key[0] != what.base.version]:
+            del what.said[key]  # the next seed has other problems, and trained policies are of this method alone
+        left = (seeds - seed - 1) * sum(t.seconds for t in trials) / len(trials)
+        if seed == 0 and left > LONG:
+            say(f"  this is a long one: about {left / 60:.0f} min for the other {seeds - 1} seeds; it can be cut off")
+        scores = ", ".join(f"{name} {_mean(found.scores):.3f}" for name, found in trials[-1].systems.items())
+        for note in trials[-1].notes:
+            say(f"  note: {note}")
+        spent = sum(t.tokens for t in trials)
+        say(f"  seed {seed + 1}/{seeds}: {scores}; {spent:,} tokens spent" + (f", {left:.0f} s left" if left else ""))
+    return trials
+
+
+def _trial(what: Check, seed: int) -> Trial:
+    """The method and its baselines on one seed."""
+    trial = Trial()
+    with _run(what, seed, "method") as run:
+        mine = finish(run, what.method, what.claim.options)
+        limit = mine.tokens
+        spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
+        trial.systems[what.method.id] = _scored(what, mine)
+        for name in what.names:
+            if name in PLAIN_BASELINES:
+                trial.systems[name] = _scored(what, PLAIN_BASELINES[name](run, limit))
+        _count(trial, run)
+    for rival in [b for b in what.claim.baselines if isinstance(b, Rival)]:
+        _compete(what, seed, rival, trial, Budget(spent))
+    for ablation in what.ablations:
+        _compete(what, seed, ablation, trial, None)
+    return trial
+
+
+def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget | None) -> None:
+    """A rival in a run of its own; with a budget, one that trains goes on until that is spent.
+
+    The run's folder is named by all that decides it, so that a change to the claim starts it afresh.
+    """
+    method = find(rival.method) if rival.method else what.method
+    options = dict(rival.options) if rival.method else {**what.claim.options, **rival.options}
+    trains = method.shape == "recipe" and budget is not None
+    if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
+        options["rounds"] = MANY_ROUNDS
+    limit = budget if trains else None
+    mark = "-" + content_hash(method.id, options, limit)[:8]
+    with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
+        trial.systems[rival.name] = _scored(what, finish(run, method, options))
+        _count(trial, run)
+
+
+@contextmanager
+def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | None = None) -> Iterator[Run]:
+    settings = what.world.with_seed(seed)
+    settings = replace(settings, budget=budget) if budget else settings
+    with Run(
+        what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=what.world.load(seed),
+        engine=cast(Engine, Shared(what.engine, what.said)), settings=settings, learner=what.learner,
+        console=_Meters(what.console, f"seed {seed + 1}, {name}"),
+    ) as run:  # fmt: skip
+        if not run.task.test:
+            raise BadInput("it has no test problems", where=run.task.name)
+        yield run
+
+
+class _Meters(Console):
+    """Shows how far a piece of work is, and nothing else: what rounds came to would drown the check's own lines."""
+
+    def __init__(self, console: Console, whose: str) -> None:
+        super().__init__(quiet=True)
+        self._console, self._whose = console, whose
+
+    @contextmanager
+    def meter(self, what: str, total: int) -> Iterator[Meter]:
+        """Show the progress of `total` steps of `what`, and whose it is."""
+        with self._console.meter(f"{self._whose}: {what}", total) as meter:
+            yield meter
+
+
+def _scored(what: Check, outcome: Outcome) -> Finished:
+    return Finished(dict(what.claim.metric(outcome)), outcome.tokens)
+
+
+def _count(trial: Trial, run: Run) -> None:
+    trial.tokens += run.ledger.usage.spent
+    trial.seconds += run.seconds()["total"]
+    if run.settings.budget.tokens is None:  # a rival whose budget is spent has ended as it should
+        trial.notes += [note for note in run.notes if note not in trial.notes]
+
+
+def _result(what: Check, trials: Sequence[Trial]) -> Result:
+    claim, mine = what.claim, what.method.id
+    baselines = tuple(_compared(name, name in _names(claim), mine, trials) for name in what.names)
+    verdict, against = judge(baselines, sign=1 if claim.direction == "higher" else -1, smallest=claim.smallest)
+    return Result(
+        id=mine,
+        model=what.world.name,
+        claim=claim.text,
+        verdict=verdict,
+        score=_mean({i: _mean(t.systems[mine].scores) for i, t in enumerate(trials)}),
+        baselines=baselines,
+        ablations=tuple(_compared(rival.name, False, mine, trials) for rival in what.ablations),
+        against=against,
+        options=what.options,
+        smallest=claim.smallest,
+        seeds=len(trials),
+        problems=sum(len(t.systems[mine].scores) for t in trials),
+        tokens=sum(t.tokens for t in trials),
+        method_tokens=sum(t.systems[mine].tokens for t in trials),
+        seconds=sum(t.seconds for t in trials),
+        versions=_versions(what.base),
+    )
+
+
+def _names(claim: Claim) -> list[str]:
+    return [b if isinstance(b, str) else b.name for b in claim.baselines]
+
+
+def _compared(name: str, claimed: bool, mine: str, trials: Sequence[Trial]) -> Compared:
+    """The method against one system, over all seeds."""
+    ours, theirs = ([t.systems[who].scores for t in trials] for who in (mine, name))
+    effect, interval = clustered_effect(ours, theirs)
+    score = _mean({i: _mean(scores) for i, scores in enumerate(theirs)})
+    return Compared(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
+
+
+def _versions(base: Policy) -> dict[str, str]:
+    """Of the packages that take part, Python, and the starting model's weights."""
+    found = {"python": sys.version.split()[0], "model": base.version}
+    for name in TOGETHER:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout on the path
+            found[name] = "unknown"
+    return found
+
+
+def _mean(scores: Mapping[Any, float]) -> float:
+    return math.fsum(scores.values()) / len(scores)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)

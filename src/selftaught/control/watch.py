@@ -1,0 +1,95 @@
+"""The watch over a run: what its policies say, compared like with like, and the alarms of each round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from selftaught.control.alarms import LEVEL, Vitals, disorder, dissent, harm, narrowing, vitals
+from selftaught.measure import Comparison
+from selftaught.records import Attempt
+
+Groups = Mapping[str, Sequence[Attempt]]
+
+
+class Watch:
+    """Remembers the first sampling of each kind, and what the round under way has shown so far."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[Vitals, dict[str, float]]] = {}
+        self._dev: dict[str, Vitals] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the round under way; what later samplings are compared with stays."""
+        self._groups: dict[str, list[Attempt]] = {}
+        self._sampled: list[tuple[Vitals, Vitals]] = []
+        self._rewards: tuple[dict[str, float], dict[str, float]] | None = None
+        self._dissent: tuple[str, ...] = ()
+
+    def sampled(self, like: str, groups: Groups) -> None:
+        """A policy's own attempts at training problems, by problem.
+
+        Args:
+            like: what the sampling is; only samplings of the same name are compared.
+            groups: problem id -> its attempts.
+        """
+        found = vitals(groups)
+        if found is None:
+            return
+        rewards = {} if found.reward is None else {name: _right(group) for name, group in groups.items()}
+        first, first_rewards = self._first.setdefault(like, (found, rewards))
+        self._sampled.append((first, found))
+        self._rewards = (first_rewards, rewards) if first_rewards and rewards else self._rewards
+        for name, group in groups.items():
+            self._groups.setdefault(name, []).extend(group)
+
+    def learnt(self, records: Sequence[Any], *, by_verdict: bool) -> None:
+        """What is learnt from in this round.
+
+        Args:
+            records: each naming its attempts.
+            by_verdict: whether verdicts may have chosen them; then they owe the vote nothing.
+        """
+        if not by_verdict:
+            chosen = frozenset(name for record in records for name in getattr(record, "attempts", ()))
+            self._dissent = dissent(self._groups, chosen)
+
+    def measured(self, policy: str, groups: Groups) -> None:
+        """A policy's greedy attempts at the dev problems."""
+        found = vitals(groups)
+        if found is not None:
+            self._dev[policy] = found
+
+    def round_ends(self, base: str, policy: str, comparison: Comparison | None) -> dict[str, Any]:
+        """The round's vitals, and its alarms: one of each name at most, what was sampled before what was measured.
+
+        Args:
+            base: version of the starting model.
+            policy: version of the policy that was measured.
+            comparison: of the two on dev; None where there is none.
+        """
+        pairs = list(self._sampled)
+        if policy != base and base in self._dev and policy in self._dev:
+            pairs.append((self._dev[base], self._dev[policy]))
+        better = comparison is not None and comparison.difference > 0 and comparison.p_one_sided <= LEVEL
+        lines = [*(harm(comparison, self._rewards) if comparison else ()), *self._dissent]
+        for first, now in pairs:
+            lines += disorder(first, now)
+            lines += () if better or comparison is None else narrowing(first, now)
+        named: dict[str, str] = {}
+        for line in lines:
+            named.setdefault(line.partition(":")[0], line)
+        told = {"sampled": self._sampled[-1][1] if self._sampled else None, "dev": self._dev.get(policy)}
+        self.forget()
+        shown = {name: _plain(found) for name, found in told.items() if found}
+        return {"alarms": list(named.values()), "vitals": shown}
+
+
+def _right(group: Sequence[Attempt]) -> float:
+    return sum(attempt.right for attempt in group) / len(group)
+
+
+def _plain(found: Vitals) -> dict[str, Any]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(found).items()}

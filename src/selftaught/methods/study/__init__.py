@@ -1,0 +1,1 @@
+"""Methods that reproduce a published finding."""

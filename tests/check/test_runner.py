@@ -1,0 +1,248 @@
+"""A check on scripted answers: verdicts, equal tokens, resuming."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
+
+from selftaught.check import Result, check
+from selftaught.check.command import show, show_all
+from selftaught.check.results import cells, write
+from selftaught.claim import Claim, Outcome, Rival
+from selftaught.curate import keep
+from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
+from selftaught.errors import BadInput
+from selftaught.journal import Journal
+from selftaught.learn import sft
+from selftaught.method import Method, find, recipe
+from selftaught.models import Policy
+from selftaught.run import Run
+from selftaught.tasks import Task
+
+
+def run_check(method: Any, folder: Path, **more: Any) -> Result:
+    return check(method, make_world(folder), folder=folder / "check", **options(engine=engine(), **more))
+
+
+def claiming(method: Method, claim: Claim) -> Method:
+    return Method(method.function, method.shape, method.paper, method.needs, claim)
+
+
+def rows(result: Result) -> dict[str, Any]:
+    return {row.name: row for row in (*result.baselines, *result.ablations)}
+
+
+@pytest.mark.parametrize(
+    ("method", "verdicts"),
+    [(helper, {"reproduced"}), (harmer, {"not reproduced"}), (idler, {"inconclusive", "not reproduced"})],
+)
+def test_what_helps_is_told_from_what_does_nothing_and_what_harms(
+    tmp_path: Path, method: Method, verdicts: set[str]
+) -> None:
+    result = run_check(method, tmp_path)
+    assert result.verdict in verdicts
+    assert (result.seeds, result.problems) == (5, 5 * TEST)
+    for row in result.baselines:
+        assert row.effect == pytest.approx(result.score - row.score)
+        assert row.ci95.low < row.effect < row.ci95.high
+
+
+def test_lower_can_be_what_is_claimed(tmp_path: Path) -> None:
+    def errors(outcome: Outcome) -> dict[str, float]:
+        return {one.attempt.problem.id: 1.0 - one.attempt.right for one in outcome.answers}
+
+    claim = Claim("It errs less.", ("greedy",), metric=errors, direction="lower")
+    result = run_check(claiming(helper, claim), tmp_path)
+    assert result.verdict == "reproduced"
+    assert result.against.effect < 0
+    assert [row.name for row in result.baselines] == ["greedy"]  # the vote is added where accuracy is measured
+
+
+CLAIMED = Claim(
+    "It beats the start.",
+    ("greedy", "majority", Rival("itself, one each", options={"per_problem": 1}), Rival("star", "star")),
+    options={"rounds": 2, "samples": 4},
+    ablations={"one round": {"rounds": 1}},
+)
+
+
+def spent_by(folder: Path, name: str) -> list[int]:
+    spent = []
+    for seed in sorted(folder.glob("check/*/seed-*")):
+        (place,) = seed.glob(f"{name}-*")
+        journal = Journal(place)
+        test = {p for (p,) in journal._run("SELECT DISTINCT json_extract(payload, '$.problem') FROM effects")}
+        assert test
+        spent.append(journal.usage().spent)
+        journal.close()
+    return spent
+
+
+def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spent(tmp_path: Path) -> None:
+    rest_em = claiming(find("rest-em"), CLAIMED)
+    result = run_check(rest_em, tmp_path, seeds=3, ablate=True)
+    found, mine = rows(result), result.method_tokens
+    assert list(found) == ["greedy", "majority", "itself, one each", "star", "one round"]
+    sample = len("Answer: 1234")
+    assert mine <= found["majority"].tokens <= mine + 3 * TEST * sample
+    answers = 3 * TEST * sample
+    for name in ("itself, one each", "star"):
+        assert mine - answers <= found[name].tokens <= 1.6 * mine  # overshoots by a call on each seed
+    assert found["one round"].tokens < 0.8 * mine
+    assert result.tokens >= sum(row.tokens for row in result.ablations) + mine
+    assert found["greedy"].effect > 0.1
+    assert found["greedy"].claimed
+    assert not found["one round"].claimed
+    assert len(spent_by(tmp_path, "star")) == 3
+
+
+def test_a_solver_s_vote_gets_its_tokens_on_each_seed(tmp_path: Path) -> None:
+    consistent = claiming(find("self-consistency"), Claim("x", ("best-logprob", "greedy"), options={"samples": 7}))
+    result = run_check(consistent, tmp_path, seeds=2)
+    found = rows(result)
+    assert set(found) == {"best-logprob", "greedy", "majority"}
+    assert found["best-logprob"].tokens == found["majority"].tokens
+    assert 0 <= found["majority"].tokens - result.method_tokens <= 2 * TEST * 2 * len("Answer: 1234")
+
+
+def test_best_logprob_is_the_likeliest_sample(tmp_path: Path) -> None:
+    from scripted_world import make_run
+    from selftaught.check.baselines import best_logprob, draw, majority
+
+    with make_run(tmp_path, script=add) as run:
+        drawn = draw(run, 2000)
+        likely = best_logprob(run, 2000)
+        voted = majority(run, 2000)
+    for one in likely.answers:
+        group = [s.attempt for s in drawn if s.attempt.problem == one.attempt.problem]
+        best = max(sum(a.logprobs) / len(a.logprobs) for a in group)
+        assert sum(one.attempt.logprobs) / len(one.attempt.logprobs) == best
+    for one in voted.answers:
+        answers = [s.attempt.answer for s in drawn if s.attempt.problem == one.attempt.problem]
+        assert answers.count(one.attempt.answer) == max(map(answers.count, answers))
+    assert likely.tokens == voted.tokens == sum(s.tokens for s in drawn) >= 2000
+
+
+def test_resuming_samples_nothing_and_finds_the_same(tmp_path: Path) -> None:
+    rest_em = claiming(find("rest-em"), CLAIMED)
+    first, again = (run_check(rest_em, tmp_path, seeds=2) for _ in range(2))
+    silent = ScriptedEngine(refuse)
+    third = check(rest_em, make_world(tmp_path), folder=tmp_path / "check", seeds=2, **options(engine=silent))
+    assert silent.calls == 0
+    for other in (again, third):
+        assert replace(other, seconds=0.0) == replace(first, seconds=0.0)
+
+
+def refuse(policy: Policy, request: Request) -> str:
+    raise AssertionError("it was asked again")
+
+
+class Tired(ScriptedEngine):
+    """Gives up after so many answers."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(add)
+        self.most = most
+
+    async def sample(self, policy: Policy, request: Request) -> Sample:
+        if self.calls >= self.most:
+            raise EngineError("tired")
+        return await super().sample(policy, request)
+
+
+def test_a_check_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    whole, parts = engine(), engine()
+    expected = check(helper, make_world(tmp_path), folder=tmp_path / "a", seeds=2, **options(engine=whole))
+    with pytest.raises(EngineError):
+        check(helper, make_world(tmp_path), folder=tmp_path / "b", seeds=2, **options(engine=Tired(whole.calls // 2)))
+    found = check(helper, make_world(tmp_path), folder=tmp_path / "b", seeds=2, **options(engine=parts))
+    assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
+    assert parts.calls <= whole.calls - whole.calls // 2 + 1
+
+
+def test_what_the_starting_model_said_in_one_check_is_not_asked_again_in_the_next(tmp_path: Path) -> None:
+    said: dict[Any, Any] = {}
+    run_check(claiming(find("rest-em"), CLAIMED), tmp_path, seeds=2, said=said)
+    assert {version for version, _ in said} == {"base-model"}
+    alone, after = engine(), engine()
+    expected, found = (
+        check(idler, make_world(tmp_path), folder=tmp_path / where, seeds=2, **options(engine=who, **more))
+        for where, who, more in (("a", alone, {}), ("b", after, {"said": said}))
+    )
+    assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
+    assert after.calls == 2 * TEST < alone.calls  # its own questions; the baselines' were asked before
+
+
+def test_a_rival_with_other_options_starts_afresh_where_the_method_goes_on(tmp_path: Path) -> None:
+    for options_of_rival in ({"per_problem": 1}, {"per_problem": 2}):
+        claim = replace(CLAIMED, baselines=(Rival("itself", options=options_of_rival),))
+        run_check(claiming(find("rest-em"), claim), tmp_path, seeds=2)
+    assert len(list((tmp_path / "check").glob("*/seed-0/method"))) == 1
+    assert len(list((tmp_path / "check").glob("*/seed-0/itself-*"))) == 2
+
+
+def test_a_study_is_held_against_itself_by_its_own_figure(tmp_path: Path) -> None:
+    result = run_check(find("self-train-collapse"), tmp_path, seeds=2)
+    assert [row.name for row in result.baselines] == ["frozen", "right ones only", "half replay"]
+    assert result.problems > 0
+    assert result.against.tokens > 0
+
+
+KEYS = {"id", "verdict", "claim", "effect", "ci95", "baselines", "seeds", "tokens", "seconds", "command", "versions"}
+
+
+def test_the_result_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_check(helper, tmp_path, seeds=2)
+    path = write(result, tmp_path / "results", "selftaught check helper --seeds 2")
+    assert path.name == "helper.scripted.json"
+    assert write(replace(result, model="tiny"), tmp_path / "results", "").name == "helper.json"
+    data = json.loads(path.read_text())
+    assert set(data) >= KEYS
+    for row in data["baselines"]:
+        assert set(row) >= {"name", "score", "effect", "ci95", "tokens", "claimed"}
+    hard = min(data["baselines"], key=lambda row: row["ci95"][0])
+    assert (data["effect"], data["ci95"], data["against"]) == (hard["effect"], hard["ci95"], hard["name"])
+    assert cells(data)[1:] == (f"{data['effect']:+.3f} [{data['ci95'][0]:+.3f}, {data['ci95'][1]:+.3f}]", hard["name"])
+    assert data["versions"]["model"] == "base-model"
+    show(result, path)
+    show_all([result])
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("helper", "majority", result.verdict, str(path.name)[:6]))
+
+
+@recipe(paper="2203.14465", claim=CLAIM)
+def blind(run: Run, base: Policy, task: Task, *, rounds: int = 1) -> Policy:
+    """Learn every answer."""
+    for _ in run.rounds(rounds):
+        run.measure(run.learn(base, sft(), keep(run.attempt(base, task.train))))
+    return run.champion
+
+
+def test_seeds_have_problems_of_their_own_and_the_champion_is_what_the_gate_let_through(tmp_path: Path) -> None:
+    run_check(blind, tmp_path, seeds=3)
+    problems, promoted = [], []
+    for seed in sorted((tmp_path / "check").glob("*/seed-*")):
+        journal = Journal(seed / "method")
+        problems.append({payload["problem"] for _, _, payload, _ in journal.effects("sample")})
+        promoted += [payload["promoted"] for _, _, payload, _ in journal.effects("gate")]
+        journal.close()
+    assert len(problems) == 3
+    assert not set.intersection(*problems)
+    assert len(promoted) == 3
+
+
+def test_what_cannot_be_checked_is_refused_in_a_line(tmp_path: Path) -> None:
+    bare = Method(helper.function, "solver", "", (), None)
+    with pytest.raises(BadInput, match="no claim"):
+        run_check(bare, tmp_path)
+    with pytest.raises(BadInput, match="interval"):
+        run_check(helper, tmp_path, seeds=1)
+    with pytest.raises(BadInput, match="majority"):
+        Claim("x", ("majorty",))
+    with pytest.raises(BadInput, match="held against"):
+        Claim("x", ())
