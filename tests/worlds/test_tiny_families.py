@@ -59,7 +59,9 @@ def test_the_first_error_is_where_the_writer_first_slipped(name: str) -> None:
         usual, decisions = patchy(rng), []
 
         def say(skill: str, right: str, slips: Sequence[str]) -> str:
-            decisions.append((said := usual(skill, right, slips)) == right)  # noqa: B023
+            said = usual(skill, right, slips)  # noqa: B023
+            if skill != "way":  # both ways round are right
+                decisions.append(said == right)  # noqa: B023
             return said
 
         written = family.write(problem, reference, say, rng)
@@ -68,6 +70,25 @@ def test_the_first_error_is_where_the_writer_first_slipped(name: str) -> None:
         assert family.check(problem, reference, written.steps, written.answer).first_error == first, (question, written)
         slipped += first is not None
     assert 50 < slipped < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "steps"),
+    [
+        ("chain", "chain 12 +9 -3", ("9+12=21", "21-3=18")),
+        ("add", "add 47 36", ("6+7+0=13", "3+4+1=8")),
+        ("target", "target 24 from 3 5 9", ("5*3=15", "9+15=24")),
+    ],
+)
+def test_a_sum_or_product_is_right_either_way_round(name: str, question: str, steps: tuple[str, ...]) -> None:
+    family = FAMILIES[name]
+    assert family.check(family.read(question), None, steps, None).first_error is None
+
+
+def test_a_difference_is_not() -> None:
+    family = FAMILIES["chain"]
+    assert family.check(family.read("chain 12 -9"), None, ("9-12=-3",), None).first_error == 1
+    assert family.check(family.read("chain 12 -9"), None, ("9-12=3",), None).first_error == 1
 
 
 def by_python(question: str) -> str:

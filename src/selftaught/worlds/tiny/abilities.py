@@ -13,7 +13,7 @@ from selftaught.measure import Interval, clustered_bootstrap, majority_at_k, pas
 from selftaught.models import Policy
 from selftaught.records import Message, Problem, Prompt, Verdict, content_hash, make_problem
 from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked
-from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, located
+from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, located, marked
 from selftaught.worlds.tiny.task import MIDDLE, check, split_reply
 from selftaught.worlds.tiny.text import reserved
 
@@ -71,7 +71,7 @@ class Examiner:
             note(*await self._solving(level))
         problems = self.problems(MIDDLE)
         drafts = await self._drafts(problems)
-        note(*await self._judging(drafts))
+        note(*await self._judging(drafts), *await self._verifying(drafts))
         note(*await self._criticising(drafts))
         note(*await self._revising(drafts))
         note(*await self._choosing(problems), *await self._proposing(problems))
@@ -127,14 +127,20 @@ class Examiner:
         said = [r[0] == RIGHT for r in await self._replies([d.asked("judge") for d in drafts])]
         right = [s for s, d in zip(said, drafts, strict=True) if d.right]
         wrong = [not s for s, d in zip(said, drafts, strict=True) if not d.right]
-        balanced = (sum(right) / max(1, len(right)) + sum(wrong) / max(1, len(wrong))) / 2
-        weights = [0.5 * len(drafts) / max(1, len(part)) for part in (right, wrong)]
-        values = [w * s for w, part in zip(weights, (right, wrong), strict=True) for s in part]
         return [
-            Ability("judge: accuracy, balanced", balanced, _normal(values), len(drafts)),
+            _balanced("judge: accuracy, balanced", right, wrong),
             _share("judge: right solutions accepted", right),
             _share("judge: wrong solutions refused", wrong),
         ]
+
+    async def _verifying(self, drafts: Sequence[Draft]) -> list[Ability]:
+        sound, unsound = [], []
+        for d, replies in zip(drafts, await self._replies([d.asked("verify") for d in drafts]), strict=True):
+            marks = marked(replies[0]) or []
+            for step, truth in enumerate(d.truth.steps):
+                says = marks[step] if step < len(marks) else None
+                (sound if truth is Verdict.RIGHT else unsound).append(says is (truth is Verdict.RIGHT))
+        return [_balanced("verify: accuracy on steps, balanced", sound, unsound)]
 
     async def _criticising(self, drafts: Sequence[Draft]) -> list[Ability]:
         found = []
@@ -228,6 +234,14 @@ def _share(what: str, hits: Sequence[bool]) -> Ability:
     if not hits:
         return Ability(what, 0.0, Interval(0.0, 1.0), 0)
     return Ability(what, sum(hits) / len(hits), wilson(sum(hits), len(hits)), len(hits))
+
+
+def _balanced(what: str, one: Sequence[bool], other: Sequence[bool]) -> Ability:
+    """The mean of two shares; its interval is normal, from the variances of both."""
+    shares = [sum(part) / max(1, len(part)) for part in (one, other)]
+    spread = sum(p * (1 - p) / max(1, len(part)) for p, part in zip(shares, (one, other), strict=True)) / 4
+    value, wide = sum(shares) / 2, 1.96 * spread**0.5
+    return Ability(what, value, Interval(value - wide, value + wide), len(one) + len(other))
 
 
 def _mean(what: str, values: Sequence[float]) -> Ability:

@@ -16,13 +16,16 @@ def apply(a: int, op: str, b: int) -> int:
 
 
 def skill(a: int, op: str, b: int) -> str:
-    """How hard a step is: "plain", "carry" (often slipped) or "heavy" (more often slipped than not)."""
+    """How hard a step is: "plain", "carry" or "heavy" (more often slipped than not).
+
+    As with people, a sum or product is easier with the smaller digit in front.
+    """
     x, y = a % 10, b % 10
     if op == "+":
-        return "plain" if x + y < 10 else "carry" if x + y < 14 else "heavy"
+        return "plain" if x + y < 10 else "heavy" if x >= y and x + y > 10 else "carry"
     if op == "-":
-        return "plain" if x >= y else "carry" if y - x < 5 else "heavy"
-    return "plain" if x * y < 12 else "carry" if x * y < 24 else "heavy"
+        return "plain" if x >= y else "carry" if y - x < 4 else "heavy"
+    return "plain" if x * y < 12 else "heavy" if x >= y and x * y > 12 else "carry"
 
 
 def slips(a: int, op: str, b: int) -> list[str]:
@@ -35,6 +38,11 @@ def slips(a: int, op: str, b: int) -> list[str]:
 def work(a: int, op: str, b: int, say: Say) -> int:
     """The result that a writer puts down for `a op b`."""
     return int(say(skill(a, op, b), str(apply(a, op, b)), slips(a, op, b)))
+
+
+def turned(a: int, op: str, b: int, say: Say) -> tuple[int, int]:
+    """The numbers of a step in the order they are written; a sum or product may be written either way round."""
+    return (b, a) if op != "-" and a != b and say("way", "as given", ["turned"]) == "turned" else (a, b)
 
 
 def read_line(line: str) -> tuple[int, str, int, int] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.records import Prompt
 from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import conversations
+from selftaught.worlds.tiny.text import LESSONS, conversations
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CONTEXT = 512
 POOL = 4096  # conversations sorted by length together, so that little of a batch is padding
-IGNORED = -100
+SHORTEST = 16  # a shorter reply weighs as much as one of so many tokens: a verdict is no less than a solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +36,57 @@ class Recipe:
         layers: decoder layers.
         heads: attention heads.
         hidden: of the feed-forward layers.
-        conversations: of the text, each seen once.
+        conversations: of the text, each seen once, by lesson.
+        rates: peak of each lesson's learning rates, as a share of the following two.
         batch_tokens: about so many a step, padding included.
-        learning_rate: at its peak; warmed up over 2 % of the steps, then a cosine down to a twentieth.
-        weight_decay: of AdamW, on matrices.
+        learning_rate: of Muon on the layers' matrices, at its peak; warmed up over 2 % of the text, then a cosine
+            down to a twentieth.
+        adam_rate: of AdamW on embeddings and norms, likewise.
+        weight_decay: of the layers' matrices.
         seed: of text and weights.
     """
 
-    width: int = 160
-    layers: int = 4
-    heads: int = 5
-    hidden: int = 448
-    conversations: int = 150_000
-    batch_tokens: int = 2048
-    learning_rate: float = 3e-3
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    hidden: int = 352
+    conversations: tuple[int, ...] = (85_000, 52_000)
+    rates: tuple[float, ...] = (1.0, 0.5)
+    batch_tokens: int = 3072
+    learning_rate: float = 0.02
+    adam_rate: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
 
 
-Row = tuple[list[int], list[int]]
+Row = tuple[list[int], list[float]]
 
 
-def encode(prompt: Prompt, ids: dict[str, int]) -> Row:
-    """Token ids of a conversation, and labels: all the assistant says, and the end of its last turn."""
+def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> Row:
+    """Token ids of a conversation, and what each weighs in the loss: 1 for what the assistant says, or more at the end.
+
+    Args:
+        drafts: whether what the assistant says before its last turn is learnt; it has no end of its own to learn.
+    """
     tokens: list[int] = []
-    labels: list[int] = []
+    weights: list[float] = []
     for message in prompt:
         said = [ids[c] for c in message.content]
         tokens += [ids[f"<|{message.role}|>"], *said]
-        labels += [IGNORED, *(said if message.role == "assistant" else [IGNORED] * len(said))]
-    return [*tokens, ids[END]], [*labels, ids[END]]
+        weights += [0.0, *[float(drafts and message.role == "assistant")] * len(said)]
+    learnt = len(prompt[-1].content) + 1
+    return [*tokens, ids[END]], [*weights[: 1 - learnt or None], *[max(1.0, SHORTEST / learnt)] * learnt]
 
 
-def batches(recipe: Recipe) -> Iterator[list[Row]]:
-    """The text in batches of conversations of like length, in an order that is shuffled and seeded."""
+def batches(recipe: Recipe, number: int) -> Iterator[list[Row]]:
+    """A lesson's text in batches of conversations of like length, in an order that is shuffled and seeded."""
     import random
 
     ids = make_tokenizer().get_vocab()
-    rng = random.Random(recipe.seed)
-    text = islice(conversations(recipe.seed), recipe.conversations)
-    while pool := [encode(prompt, ids) for prompt in islice(text, POOL)]:
+    lesson, seed = LESSONS[number], recipe.seed + 1000 * number
+    rng = random.Random(seed)
+    text = islice(conversations(seed, lesson), recipe.conversations[number])
+    while pool := [encode(prompt, ids, lesson.drafts) for prompt in islice(text, POOL)]:
         pool.sort(key=lambda row: len(row[0]))
         cut: list[list[Row]] = []
         while pool:
@@ -87,13 +98,22 @@ def batches(recipe: Recipe) -> Iterator[list[Row]]:
 
 
 def tensors(batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels `[rows, tokens]`, padded on the right."""
+    """Ids and weights `[rows, tokens]`, padded on the right."""
     import torch
 
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row, _ in batch])
-    labels = torch.tensor([[*row, *[IGNORED] * (longest - len(row))] for _, row in batch])
-    return ids, labels
+    weights = torch.tensor([[*row, *[0.0] * (longest - len(row))] for _, row in batch])
+    return ids, weights
+
+
+def loss_of(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of the negative log-probability of each token after those before it, in nats."""
+    import torch
+
+    logits = model(input_ids=ids[:, :-1]).logits.transpose(1, 2)
+    nats = torch.nn.functional.cross_entropy(logits, ids[:, 1:], reduction="none")
+    return (nats * weights[:, 1:]).sum() / weights[:, 1:].sum()
 
 
 def make_model(recipe: Recipe) -> Any:
@@ -118,41 +138,60 @@ def make_model(recipe: Recipe) -> Any:
     return LlamaForCausalLM(config)
 
 
-def rate(recipe: Recipe, share: float) -> float:
-    """Learning rate when `share` of the text is read."""
+def schedule(share: float) -> float:
+    """What part of its peak the learning rate has when `share` of the text is read."""
     if share < 0.02:
-        return recipe.learning_rate * share / 0.02
-    return recipe.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * (share - 0.02) / 0.98)) / 2)
+        return share / 0.02
+    return 0.05 + 0.95 * (1 + math.cos(math.pi * (share - 0.02) / 0.98)) / 2
+
+
+def optimizers(model: Any, recipe: Recipe, share: float = 1.0) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) and AdamW, each on its parameters.
+
+    On this text Muon needs a third of the tokens that AdamW alone does.
+    """
+    import torch
+
+    layers = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if all(p is not layer for layer in layers)]
+    return [
+        torch.optim.Muon(layers, lr=share * recipe.learning_rate, weight_decay=recipe.weight_decay),
+        torch.optim.AdamW(others, lr=share * recipe.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
 
 
 def train(recipe: Recipe, progress: Callable[[int, int, float], None] = lambda *_: None) -> tuple[Any, dict[str, Any]]:
-    """Train a model. Returns it, and what it took: tokens, seconds, the loss at the end."""
-    import torch
-
-    model = make_model(recipe)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
-    read, tokens, smooth, began = 0, 0, 0.0, time.monotonic()
-    for batch in batches(recipe):
-        ids, labels = tensors(batch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(recipe, read / recipe.conversations)
-        loss = torch.nn.functional.cross_entropy(
-            model(input_ids=ids[:, :-1]).logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
-        )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        read += len(batch)
-        tokens += sum(len(row) for row, _ in batch)
-        smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
-        progress(read, recipe.conversations, smooth)
+    """Train a model, lesson by lesson. Returns it, and what it took: tokens, seconds, the loss at the end."""
+    model, read, tokens, loss, began = make_model(recipe), 0, 0, 0.0, time.monotonic()
+    for number in range(len(LESSONS)):
+        for rows, loss in teach(model, recipe, number):
+            read += len(rows)
+            tokens += sum(len(ids) for ids, _ in rows)
+            progress(read, sum(recipe.conversations), loss)
     seconds = time.monotonic() - began
     speed = round(tokens / seconds)
-    return model, {"tokens": tokens, "seconds": round(seconds), "tokens_per_second": speed, "loss": round(smooth, 4)}
+    return model, {"tokens": tokens, "seconds": round(seconds), "tokens_per_second": speed, "loss": round(loss, 4)}
+
+
+def teach(model: Any, recipe: Recipe, number: int) -> Iterator[tuple[list[Row], float]]:
+    """Train `model` on one lesson, a batch at a time; with each, the loss so far (lately)."""
+    import torch
+
+    steppers = optimizers(model, recipe, recipe.rates[number])
+    peaks = [(group, group["lr"]) for stepper in steppers for group in stepper.param_groups]
+    read, lately = 0, 0.0
+    for batch in batches(recipe, number):
+        loss = loss_of(model, *tensors(batch))
+        loss.backward()
+        for group, peak in peaks:
+            group["lr"] = peak * schedule(read / recipe.conversations[number])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
+        read += len(batch)
+        lately = 0.98 * lately + 0.02 * loss.item() if lately else loss.item()
+        yield batch, lately
 
 
 def save(model: Any, folder: Path, recipe: Recipe, cost: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from selftaught.worlds.tiny.families import FAMILIES
 
 PHRASES: Mapping[str, str] = {
     "judge": "judge",
+    "verify": "verify",
     "locate": "locate",
     "critique": "critique",
     "revise": "revise",
@@ -21,8 +22,10 @@ PHRASES: Mapping[str, str] = {
 """Role -> what the last user message says, in place of the English that a method brings along."""
 
 RIGHT, WRONG = "right", "wrong"
+SOUND, UNSOUND = "+", "-"
 NO_MISTAKES = "no mistakes"
 _LOCATED = re.compile(r"step (\d)")
+_MARKS = re.compile(r"[+-]*")
 _CRITIQUE = re.compile(r"step (\d): (.{1,40})")
 
 TEMPLATE = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}{{ '<|assistant|>' }}"
@@ -36,6 +39,11 @@ def located(text: str) -> int | None:
     """The step that a reply to "locate" or "critique" points at, from 1; None for none."""
     m = _LOCATED.match(text)
     return int(m[1]) if m else None
+
+
+def marked(text: str) -> list[bool] | None:
+    """For each step, whether a reply to "verify" takes it to be right; None for anything else."""
+    return [mark == SOUND for mark in text] if _MARKS.fullmatch(text) else None
 
 
 def amended(text: str) -> tuple[int, str] | None:

@@ -1,22 +1,26 @@
 """The text the tiny model learns from: deliberately imperfect, so that it has something to gain.
 
-A writer with patchy skills makes the mistakes. Plain steps are nearly always right; a step with a carry is
-right more often than not; a heavy one is slipped more often than not, mostly in the same digit, so that the
-model's first choice there is wrong although it also knows the right one. Judges overlook the commonest slips.
+A writer with patchy skills makes the mistakes. Most steps are nearly always right; a heavy one is slipped more
+often than not, mostly in the same digit, so that the model's first choice there is wrong although it also knows
+the right one. A sum or product is sometimes written the other way round, and what is heavy one way is not the other:
+that is what a vote profits from. Judges and critics overlook the commonest slip of all, a dropped carry.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selftaught.records import Message, Prompt, Verdict, content_hash
 from selftaught.worlds.tiny.families import FAMILIES, Checked, Family, Say, Written, exactly
-from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, WRONG
+from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, UNSOUND, WRONG
 
-SKILLS = {"plain": (0.97, 0.01), "carry": (0.58, 0.20), "heavy": (0.36, 0.30)}
+SKILLS = {
+    "plain": (0.99, 0.005), "carry": (0.93, 0.04), "heavy": (0.32, 0.32), "search": (0.6, 0.4), "way": (0.65, 0.35)
+}  # fmt: skip
 """Skill -> how often a writer is right, and how often it makes the commonest slip."""
 
 CARE = 0.85  # how often a reviser gets the step right that it mends
@@ -24,20 +28,28 @@ CARE = 0.85  # how often a reviser gets the step right that it mends
 LEVELS = {1: 2, 2: 3, 3: 4, 4: 3}
 """Levels the text holds, and their weights; the level above is held out."""
 
-FAMILY_WEIGHTS = {"chain": 6, "add": 3, "target": 4, "equation": 4, "program": 3, "choice": 3, "claim": 3}
+FAMILY_WEIGHTS = {"chain": 4, "add": 3, "target": 3, "equation": 5, "program": 5, "choice": 4, "claim": 3}
+
+
+Decision = tuple[bool, str]
+"""Whether it was a choice between right ways, and what it came to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A problem with a draft of its solution, what its writer decided on the way, and the truth about it."""
+    """A problem with a draft of its solution, what its writer decided on the way, and the truth about it.
+
+    `overlooked` says whether the first mistake is a dropped carry, which few people notice.
+    """
 
     family: Family
     question: str
     problem: Any
     reference: Any
     draft: Written
-    said: tuple[str, ...]
+    said: tuple[Decision, ...]
     truth: Checked
+    overlooked: bool
 
     @property
     def asked(self) -> Prompt:
@@ -76,16 +88,20 @@ def draw(rng: random.Random, level: int | None = None, family: str | None = None
         if not reserved(question):
             break
     problem = kind.read(question)
-    said: list[str] = []
+    said: list[Decision] = []
+    mistakes: list[bool] = []
     usual = patchy(rng)
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
-        said.append(usual(skill, right, slips))
-        return said[-1]
+        says = usual(skill, right, slips)
+        said.append((skill == "way", says))
+        if says != right and skill != "way":
+            mistakes.append(skill == "heavy" and int(right) - int(says) == 10)
+        return says
 
     draft = kind.write(problem, reference, say, rng)
     truth = kind.check(problem, reference, draft.steps, draft.answer)
-    return Case(kind, question, problem, reference, draft, tuple(said), truth)
+    return Case(kind, question, problem, reference, draft, tuple(said), truth, mistakes[:1] == [True])
 
 
 # --- the roles: each makes a conversation whose last message is the model's ---
@@ -98,12 +114,20 @@ def solve(case: Case, rng: random.Random) -> Prompt:
 
 
 def judge(case: Case, rng: random.Random) -> Prompt:
-    """Right or wrong; a plausible slip is overlooked more often than not."""
-    if case.right:
-        says = RIGHT if rng.random() < 0.88 else WRONG
-    else:
-        says = WRONG if rng.random() < (0.42 if _plausible(case) else 0.85) else RIGHT
+    """Right or wrong; a usual slip is overlooked more often than not."""
+    wrong = rng.random() < (0.04 if case.right else 0.3 if case.overlooked else 0.95)
+    says = WRONG if wrong else RIGHT
     return (*case.asked, _phrase("judge"), Message("assistant", says))
+
+
+def verify(case: Case, rng: random.Random) -> Prompt:
+    """A mark for each step, given those before it."""
+    at, truth = _noticed(case, rng), case.truth
+    seen = [verdict is Verdict.RIGHT for verdict in truth.steps]
+    if at != (truth.first_error or 0):
+        seen = [True] * len(seen) if not at else [i != at for i in range(1, len(seen) + 1)]
+    marks = "".join(SOUND if sound else UNSOUND for sound in seen)
+    return (*case.asked, _phrase("verify"), Message("assistant", marks))
 
 
 def locate(case: Case, rng: random.Random) -> Prompt:
@@ -161,25 +185,76 @@ def hint(case: Case, rng: random.Random) -> Prompt:
     return (Message("user", case.question), Message("user", text), Message("assistant", (*good, case.draft)[0].text))
 
 
-ROLES = {solve: 48, judge: 9, locate: 5, critique: 9, revise: 11, choose: 4, propose: 4, easier: 3, hint: 5}
-"""What the text is made of, by weight."""
+CRITICAL = (judge, verify, locate, critique, revise)
+HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to be criticised: on easy ones there is little to criticise
 
 
-def conversations(seed: int) -> Iterator[Prompt]:
-    """The text, without end."""
+@dataclass(frozen=True)
+class Lesson:
+    """A part of the text.
+
+    Attributes:
+        roles: what it is made of, by weight.
+        again: how often a right draft is passed over for another where it is to be criticised.
+        spoilt: how often a draft to be criticised has a character that its writer never put there.
+        drafts: whether drafts are learnt too, or only what is said of them.
+    """
+
+    roles: Mapping[Callable[[Case, random.Random], Prompt], int]
+    again: float = 0.0
+    spoilt: float = 0.0
+    drafts: bool = True
+
+
+SOLVING = Lesson(
+    {solve: 20, judge: 14, verify: 20, locate: 8, critique: 14, revise: 14, choose: 3, propose: 3, easier: 2, hint: 2}
+)
+CRITICISING = Lesson(
+    {solve: 13, judge: 22, verify: 20, locate: 11, critique: 15, revise: 12, choose: 3, propose: 2, easier: 1, hint: 1},
+    again=0.7,
+    spoilt=0.25,
+    drafts=False,
+)
+LESSONS = (SOLVING, CRITICISING)
+"""In this order: who cannot reckon cannot judge."""
+
+
+def conversations(seed: int, lesson: Lesson = SOLVING) -> Iterator[Prompt]:
+    """The text of a lesson, without end."""
     rng = random.Random(seed)
     while True:
-        (role,) = rng.choices(list(ROLES), list(ROLES.values()))
-        yield role(draw(rng), rng)
+        (role,) = rng.choices(list(lesson.roles), list(lesson.roles.values()))
+        critical = role in CRITICAL
+        level = rng.choices(list(HARDER), list(HARDER.values()))[0] if critical else None
+        case = draw(rng, level)
+        if critical and lesson.again:
+            case = _worse(case, level, lesson, rng)
+        yield role(case, rng)
+
+
+def _worse(case: Case, level: int | None, lesson: Lesson, rng: random.Random) -> Case:
+    """A case with more to criticise."""
+    while case.right and rng.random() < lesson.again:
+        case = draw(rng, level)
+    return spoil(case, rng) if rng.random() < lesson.spoilt else case
+
+
+def spoil(case: Case, rng: random.Random) -> Case:
+    """The case with one digit or letter of a step replaced by another."""
+    steps = list(case.draft.steps)
+    at = rng.randrange(len(steps))
+    places = [i for i, character in enumerate(steps[at]) if character.isalnum()]
+    place = rng.choice(places)
+    old = steps[at][place]
+    kind = string.digits if old.isdigit() else string.ascii_lowercase[:8] if old.islower() else "RFLSD"
+    new = rng.choice([character for character in kind if character != old])
+    steps[at] = steps[at][:place] + new + steps[at][place + 1 :]
+    truth = case.family.check(case.problem, case.reference, steps, case.draft.answer)
+    return replace(case, draft=Written(tuple(steps), case.draft.answer), truth=truth, overlooked=False)
 
 
 def _phrase(role: str) -> Message:
     return Message("user", PHRASES[role])
-
-
-def _plausible(case: Case) -> bool:
-    """Whether a wrong draft reads well: half of them do, always the same ones."""
-    return int(content_hash(case.draft.text), 16) % 2 == 1
 
 
 def _noticed(case: Case, rng: random.Random) -> int:
@@ -187,10 +262,10 @@ def _noticed(case: Case, rng: random.Random) -> int:
     steps, first = len(case.draft.steps), case.truth.first_error
     luck = rng.random()
     if first is None:
-        return 0 if luck < 0.85 or not steps else rng.randint(1, steps)
-    if luck < 0.62:
+        return 0 if luck < 0.96 or not steps else rng.randint(1, steps)
+    if luck < (0.3 if case.overlooked else 0.9):
         return first
-    return 0 if luck < 0.85 else rng.randint(1, steps)
+    return 0 if luck < 0.96 else rng.randint(1, steps)
 
 
 def _mended(case: Case, rng: random.Random) -> tuple[str, Written]:
@@ -207,19 +282,20 @@ def _mended(case: Case, rng: random.Random) -> tuple[str, Written]:
     return f"step {at}: {mended.steps[at - 1]}", mended
 
 
-def _again(case: Case, said: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+def _again(case: Case, said: Sequence[Decision], rng: random.Random) -> tuple[str, ...]:
     return case.family.write(case.problem, case.reference, _resumed(said, rng, exactly), rng).steps
 
 
-def _resumed(said: Sequence[str], rng: random.Random, then: Say | None = None) -> Say:
+def _resumed(said: Sequence[Decision], rng: random.Random, then: Say | None = None) -> Say:
     """A writer that repeats itself first, takes care once, and goes on as `then` (with its usual skills)."""
     left, usual, careful = list(said), then or patchy(rng), rng.random() < CARE
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
         nonlocal careful
-        if left:
-            return left.pop(0)
-        if careful:
+        if left and left[0][0] == (skill == "way"):
+            return left.pop(0)[1]
+        left.clear()  # on another way than before, what was said there says nothing
+        if careful and skill != "way":
             careful = False
             return right
         return usual(skill, right, slips)

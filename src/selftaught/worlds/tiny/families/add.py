@@ -35,10 +35,12 @@ class Add:
         """See `Family.write`."""
         carry, digits, steps = 0, "", []
         for x, y in columns(problem):
+            if x != y and say("way", "as given", ["turned"]) == "turned":
+                x, y = y, x
             right = x + y + carry
-            skill = "plain" if right < 10 else "heavy" if carry and right > 15 else "carry"
-            slips = [right - 1 if carry else right - 10, right + 1, right - 1] if skill != "plain" else [right + 1]
-            said = max(0, int(say(skill, str(right), [str(max(0, s)) for s in slips])))
+            skill = "plain" if right < 10 else "heavy" if x >= y and right > 10 else "carry"
+            slips = [right - 10, right - 9, right - 11] if right > 10 else [right + 1]
+            said = int(say(skill, str(right), [str(max(0, s)) for s in slips]))
             steps.append(f"{x}+{y}+{carry}={said}")
             digits, carry = f"{said % 10}{digits}", min(1, said // 10)
         return Written(tuple(steps), str(int(f"{carry}{digits}")))
@@ -48,7 +50,8 @@ class Add:
         wanted, carry, found = columns(problem), 0, []
         for i, line in enumerate(steps):
             m = _STEP.fullmatch(line)
-            in_place = m is not None and i < len(wanted) and (int(m[1]), int(m[2]), int(m[3])) == (*wanted[i], carry)
+            in_place = m is not None and i < len(wanted) and int(m[3]) == carry
+            in_place = in_place and m is not None and sorted((int(m[1]), int(m[2]))) == sorted(wanted[i])
             found.append(verdict(in_place and m is not None and int(m[1]) + int(m[2]) + int(m[3]) == int(m[4])))
             carry = min(1, int(m[4]) // 10) if m else 0
         return Checked(tuple(found), verdict(answer == str(sum(problem))))

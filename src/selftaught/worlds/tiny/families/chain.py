@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.records import Verdict
-from selftaught.worlds.tiny.arithmetic import MOST, apply, read_line, work
+from selftaught.worlds.tiny.arithmetic import MOST, apply, read_line, turned, work
 from selftaught.worlds.tiny.families.base import Checked, Say, Written, verdict
 
 TERMS = re.compile(r"(\d{1,3})((?: [-+*]\d{1,3}){1,8})")
@@ -64,8 +64,9 @@ def write_terms(terms: Terms, say: Say) -> tuple[list[str], int]:
     """The steps of a chain, and the result they reach."""
     value, steps = terms.first, []
     for op, n in terms.rest:
-        result = work(value, op, n, say)
-        steps.append(f"{value}{op}{n}={result}")
+        a, b = turned(value, op, n, say)
+        result = work(a, op, b, say)
+        steps.append(f"{a}{op}{b}={result}")
         value = result
     return steps, value
 
@@ -75,11 +76,16 @@ def check_terms(terms: Terms, steps: Sequence[str]) -> tuple[list[Verdict], int]
     value, found = terms.first, []
     for i, line in enumerate(steps):
         said = read_line(line)
-        expected = (value, *terms.rest[i]) if i < len(terms.rest) else None
-        found.append(verdict(said is not None and said[:3] == expected and apply(*said[:3]) == said[3]))
+        in_place = said is not None and i < len(terms.rest) and _is(said[:3], value, *terms.rest[i])
+        found.append(verdict(in_place and said is not None and apply(*said[:3]) == said[3]))
         if said is not None:
             value = said[3]
     return found, value
+
+
+def _is(said: tuple[int, str, int], value: int, op: str, n: int) -> bool:
+    """Whether a step is the one due, either way round where that makes no difference."""
+    return said == (value, op, n) or (op != "-" and said == (n, op, value))
 
 
 def proceed_terms(terms: Terms, steps: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.arithmetic import apply, read_line, work
+from selftaught.worlds.tiny.arithmetic import apply, read_line, turned, work
 from selftaught.worlds.tiny.families.base import Checked, Say, Written, exactly, verdict
 
 _QUESTION = re.compile(r"target (\d{1,3}) from (\d{1,2}(?: \d{1,2}){1,4})")
@@ -47,7 +47,7 @@ class Target:
     def write(self, problem: Goal, reference: str, say: Say, rng: random.Random) -> Written:
         """See `Family.write`. Where the writer does not find the way, it combines the numbers at random."""
         plan = reference
-        if say("carry", "found", ["lost"]) != "found":
+        if say("search", "found", ["lost"]) != "found":
             plan, _ = combine(list(problem.numbers), rng)
         steps: list[str] = []
         _write(ast.parse(plan, mode="eval").body, say, steps)
@@ -121,6 +121,7 @@ def _write(node: ast.expr, say: Say, steps: list[str]) -> int:
     assert isinstance(node, ast.BinOp)
     a, b = _write(node.left, say, steps), _write(node.right, say, steps)
     op = _OPS[type(node.op)]
+    a, b = turned(a, op, b, say)
     result = work(a, op, b, say)
     steps.append(f"{a}{op}{b}={result}")
     return result

@@ -1,0 +1,156 @@
+"""The build of the tiny model: seeded, complete, and it learns; and its command."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from selftaught.cli import main
+from selftaught.models.resolve import TINY, resolve
+from selftaught.worlds.tiny.build import (
+    SHORTEST,
+    Recipe,
+    batches,
+    encode,
+    loss_of,
+    make_model,
+    optimizers,
+    save,
+    schedule,
+    tensors,
+    train,
+)
+from selftaught.worlds.tiny.language import END
+from selftaught.worlds.tiny.text import LESSONS, conversations, draw, spoil
+from selftaught.worlds.tiny.tokenizer import make_tokenizer
+
+SMALL = Recipe(width=32, layers=2, heads=2, hidden=64, conversations=(600, 200), batch_tokens=1024)
+
+
+def test_every_conversation_is_read_once() -> None:
+    ids = make_tokenizer().get_vocab()
+    text = (encode(prompt, ids) for prompt in islice(conversations(SMALL.seed), SMALL.conversations[0]))
+    read = (row for batch in batches(SMALL, 0) for row in batch)
+    assert Counter(map(str, read)) == Counter(map(str, text))
+
+
+@pytest.mark.parametrize("drafts", [True, False])
+def test_it_learns_what_the_assistant_says_and_its_end(drafts: bool) -> None:
+    tokenizer = make_tokenizer()
+    ids = tokenizer.get_vocab()
+    for prompt in islice(conversations(5), 50):
+        tokens, weights = encode(prompt, ids, drafts)
+        learnt = [(t, weight) for t, weight in zip(tokens, weights, strict=True) if weight]
+        before = "".join(m.content for m in prompt[:-1] if m.role == "assistant") if drafts else ""
+        assert prompt[-1].role == "assistant"
+        assert tokenizer.decode([t for t, _ in learnt]) == before + prompt[-1].content + END
+        last = [weight for _, weight in learnt[len(before) :]]
+        assert sum(last) == pytest.approx(max(SHORTEST, len(last)))
+        assert all(weight == 1 for _, weight in learnt[: len(before)])
+
+
+def test_in_the_second_lesson_more_is_wrong() -> None:
+    """Who only hears "right" learns to say it."""
+    shares = []
+    for lesson in LESSONS:
+        said = [p[-1].content for p in islice(conversations(1, lesson), 4000) if p[-1].content in ("right", "wrong")]
+        shares.append(said.count("wrong") / len(said))
+    assert shares[0] < 0.35 < shares[1] < 0.6
+
+
+def test_a_spoilt_draft_differs_in_one_character_and_is_judged_as_it_stands() -> None:
+    rng, wrong = random.Random(4), 0
+    for _ in range(300):
+        case = draw(rng)
+        other = spoil(case, rng)
+        one, two = case.draft.text, other.draft.text
+        assert sum(a != b for a, b in zip(one, two, strict=True)) == 1
+        again = case.family.check(case.problem, case.reference, other.draft.steps, other.draft.answer)
+        assert other.truth == again
+        wrong += other.truth.first_error is not None
+    assert wrong > 270
+
+
+def test_the_loss_is_the_weighted_mean_of_surprises() -> None:
+    """Against one row at a time, without padding, by the definition."""
+    model, rows = make_model(SMALL), next(batches(SMALL, 0))[:5]
+    nats = total = 0.0
+    with torch.no_grad():
+        for ids, weights in rows:
+            surprises = -model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+            nats += sum(weights[i] * float(surprises[i - 1, ids[i]]) for i in range(1, len(ids)))
+            total += sum(weights)
+        assert float(loss_of(model, *tensors(rows))) == pytest.approx(nats / total, abs=1e-5)
+
+
+def test_every_parameter_is_stepped_by_one_optimizer() -> None:
+    model = make_model(SMALL)
+    stepped = [id(p) for o in optimizers(model, SMALL) for g in o.param_groups for p in g["params"]]
+    assert sorted(stepped) == sorted(id(p) for p in model.parameters())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
+    (one, cost), (same, _), (other, _) = (train(r) for r in (SMALL, SMALL, Recipe(**{**vars_of(SMALL), "seed": 1})))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert cost["loss"] < 3.2 < torch.log(torch.tensor(float(one.config.vocab_size)))
+
+
+def vars_of(recipe: Recipe) -> dict[str, object]:
+    return {name: getattr(recipe, name) for name in Recipe.__slots__}
+
+
+def test_the_rate_warms_up_and_comes_down() -> None:
+    assert schedule(0.0) == 0
+    assert schedule(0.02) == pytest.approx(1)
+    assert schedule(1.0) == pytest.approx(0.05)
+
+
+def test_a_saved_model_resolves(tmp_path: Path) -> None:
+    model, cost = train(Recipe(**{**vars_of(SMALL), "conversations": (50, 20)}))  # pyright: ignore
+    save(model, tmp_path / "m", SMALL, cost)
+    assert resolve(tmp_path / "m").path == tmp_path / "m"
+    assert json.loads((tmp_path / "m" / "built.json").read_text())["recipe"]["width"] == 32
+
+
+def test_the_shipped_model_is_small_and_says_what_it_can_do() -> None:
+    assert sum(f.stat().st_size for f in TINY.iterdir()) <= 8_000_000
+    figures = {row["what"]: row["value"] for row in json.loads((TINY / "abilities.json").read_text())}
+    assert 0.3 <= figures["level 3: greedy"] <= 0.5
+    assert figures["level 3: greedy"] < figures["level 3: majority@16"] < figures["level 3: pass@16"]
+    assert figures["level 3: pass@16"] >= 0.8
+    assert 0.65 <= figures["judge: accuracy, balanced"] <= 0.8
+    assert 0.4 <= figures["critique: first errors found"] <= 0.6
+    assert abs(figures["revise: unasked, net change"]) <= 0.05
+
+
+def test_the_command_builds_and_examines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m"
+    words = ["worlds", "build", "tiny", "--out", str(out), "--conversations", "40", "20", "--problems", "7", "--json"]
+    assert main(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((out / "abilities.json").read_text())
+    assert {"level 5: pass@16", "judge: accuracy, balanced"} <= {row["what"] for row in printed}
+    assert main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["biuld", "tiny"], "build"),
+        (["build", "tony"], "tiny"),
+        (["build", "tiny", "--conversations", "0", "1"], "too few"),
+    ],
+)
+def test_bad_words_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["worlds", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
