@@ -71,11 +71,14 @@ class Sample:
 
     Attributes:
         text: the answer without special tokens.
-        token_ids: the tokens sampled, the end-of-sequence token included where it was sampled.
-        logprobs: natural-log probability of each under the model at temperature 1, untruncated.
+        token_ids: the tokens sampled, the end-of-sequence token included where it was sampled; empty where an
+            endpoint does not tell them.
+        logprobs: natural-log probability of each under the model at temperature 1, untruncated; empty where an
+            endpoint does not tell them.
         finish_reason: "stop" (end of sequence or a stop string) or "length".
         prompt_tokens: number of prompt tokens.
         policy: version of the policy that was sampled.
+        counted: number of tokens sampled, where an endpoint tells it but not the tokens.
     """
 
     text: str
@@ -84,6 +87,12 @@ class Sample:
     finish_reason: str
     prompt_tokens: int
     policy: str
+    counted: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens sampled."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
 
 class EngineError(RuntimeError):
@@ -128,6 +137,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop. Closing twice is harmless; requests after it raise `EngineError`."""
+        ...
+
+
+@runtime_checkable
+class Paid(Protocol):
+    """An engine whose tokens cost money. It is told what a run spent before, so that a cap holds across restarts."""
+
+    @property
+    def spent(self) -> float:
+        """Dollars spent so far, those carried over included; 0 where no price is known."""
+        ...
+
+    def carry_over(self, prompt: int, completion: int) -> None:
+        """Count tokens of prompts and of answers that were paid for earlier."""
         ...
 
 
