@@ -212,7 +212,9 @@ class OpenAIEngine:
                 raise EngineError("the engine was closed") from None
             raise
         logprobs, count = answer.logprobs or (), answer.completion_tokens
-        return Sample(answer.text, (), logprobs, answer.finish_reason, answer.prompt_tokens, policy.version, count)
+        return Sample(
+            answer.text, (), logprobs, answer.finish_reason, answer.prompt_tokens, policy.version, counted=count
+        )
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -234,6 +236,8 @@ class OpenAIEngine:
             if self._server is None:
                 self._server = await self._retried(self._who)
         continues = self._endpoint.continues
+        if request.given or request.top is not None:
+            raise RequestRefused("an endpoint goes on from text, not from tokens, and names no further tokens")
         if request.prefix and not (self._server in CONTINUES if continues is None else continues):
             raise RequestRefused("the endpoint does not say that it continues a message, which a prefix needs")
         while True:
