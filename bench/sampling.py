@@ -1,94 +1,345 @@
-"""Sampling: tokens per second of the local engine and of transformers' `generate`, in turns.
+"""Sampling: the local engine, transformers' `generate` and vLLM side by side, in turns, on the same weights.
 
-`n` answers to one prompt at temperature 1, all as long as `--tokens`; both sides have the same weights, precision
-and threads. Every repeat asks a prompt of its own, since the local engine keeps the prompts it has read, and the
-two sides take turns in going first. A ratio above 1 means that the local engine is faster.
+Workloads, all at temperature 1:
+
+- `n1`, `n16`, ...: that many answers to one prompt, all as long as `--tokens`;
+- `problems`: 8 answers to each of 64 word problems, to their natural end;
+- `tree`: 16 problems, 4 levels deep, each node 4 children of 32 tokens;
+- `dialogue`: draft, critique and revision of 64 problems.
+
+A ratio above 1 means that the local engine is faster. An engine that is not installed is given as null. `generate` is
+called once for all that is asked at the same time. Every repeat asks prompts of its own, since engines keep what they
+have read, and the sides take turns in going first. The bound is the time that the products of the model's weights
+would take at the speed measured for a product of its own largest layer.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from bench.report import machine, show
 from selftaught.engines import Request, Sampling
-from selftaught.engines.local import LocalEngine, pick_device, pick_dtype
+from selftaught.engines.local import LocalEngine
 from selftaught.models import ChatTokenizer, Policy, resolve
+from selftaught.models.device import pick_device, pick_dtype
 from selftaught.models.load import load_model
-from selftaught.records import Prompt, as_prompt
+from selftaught.records import Message, Prompt, as_prompt
 
-QUESTION = "Write a long story, as long as you can, about a lighthouse keeper and storm number {number}."
-Side = Callable[[Prompt, int, int], int]  # (prompt, answers, tokens) -> tokens sampled
-
-
-def local_side(policy: Policy, dtype: str) -> tuple[Side, Callable[[], None]]:
-    """The local engine, and how to stop it."""
-    engine = LocalEngine(dtype=dtype)
-
-    async def sample(prompt: Prompt, n: int, tokens: int) -> int:
-        requests = (Request(prompt, Sampling(max_tokens=tokens), seed) for seed in range(n))
-        found = await asyncio.gather(*(engine.sample(policy, request) for request in requests))
-        return sum(len(one.token_ids) for one in found)
-
-    return lambda prompt, n, tokens: asyncio.run(sample(prompt, n, tokens)), engine.close
+STORY = "Write a long story, as long as you can, about a lighthouse keeper and storm number {number}."
+SUM = (
+    "{name} has {a} apples and buys {b} more on each of {c} days, then gives half of them away. How many are left?"
+    " Think step by step."
+)
 
 
-def generate_side(policy: Policy, dtype: str) -> Side:
-    """`generate` of transformers on the same weights."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Answers asked for together: `count` of them to `prompt`, going on from the tokens `given`."""
 
-    device = pick_device("auto")
-    model = load_model(policy, pick_dtype(dtype, device)).to(device).eval()
-    tokenizer = ChatTokenizer(policy.weights)
-    plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": tokenizer.eos_id}
+    prompt: Prompt
+    given: tuple[int, ...]
+    count: int
+    tokens: int
+    to_end: bool = True  # whether an end of sequence ends it
 
-    def sample(prompt: Prompt, n: int, tokens: int) -> int:
-        ids = torch.tensor([tokenizer.encode_prompt(prompt)], device=device)
+
+class Side(Protocol):
+    """One engine: samples all that is asked at once, and says which tokens came."""
+
+    def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]: ...
+
+    def close(self) -> None: ...
+
+
+class Local:
+    """The local engine."""
+
+    def __init__(self, policy: Policy, dtype: str, rows: int) -> None:
+        self._policy, self._engine = policy, LocalEngine(dtype=dtype, rows=rows)
+        self._seed = 0
+
+    def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:
+        async def one(ask: Asked, seed: int) -> list[int]:
+            request = Request(ask.prompt, Sampling(max_tokens=ask.tokens), seed, given=ask.given)
+            return list((await self._engine.sample(self._policy, request)).token_ids)
+
+        async def all_of() -> list[list[list[int]]]:
+            groups = [asyncio.gather(*(one(ask, self._seed + i) for i in range(ask.count))) for ask in asked]
+            return [await group for group in groups]
+
+        self._seed += 10_000
+        return asyncio.run(all_of())
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class Generate:
+    """`generate` of transformers."""
+
+    def __init__(self, policy: Policy, dtype: str, rows: int) -> None:
+        device = pick_device("auto")
+        self._model = load_model(policy, pick_dtype(dtype, device)).to(device).eval()
+        self._tokenizer = ChatTokenizer(policy.weights)
+        self._eos = sorted(self._tokenizer.eos_ids)
+        self._rows = rows
+
+    def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:
+        """As many groups at once as `rows` answers make."""
+        found: list[list[list[int]]] = []
+        while len(found) < len(asked):
+            part = list(asked[len(found) : len(found) + max(1, self._rows // asked[len(found)].count)])
+            found += self._batch(part)
+        return found
+
+    def _batch(self, asked: list[Asked]) -> list[list[list[int]]]:
+        import torch
+
+        rows = [whole(self._tokenizer, a) for a in asked]
+        longest, pad = max(map(len, rows)), self._eos[0]
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=self._model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=ids.device)
+        first = asked[0]
         with torch.inference_mode():
-            out = model.generate(
-                ids, attention_mask=torch.ones_like(ids), num_return_sequences=n,
-                max_new_tokens=tokens, min_new_tokens=tokens, **plain,
-            )  # fmt: skip
-        return n * (out.shape[1] - ids.shape[1])
+            out = self._model.generate(
+                ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+                num_return_sequences=first.count, max_new_tokens=first.tokens,
+                min_new_tokens=0 if first.to_end else first.tokens, eos_token_id=self._eos, pad_token_id=pad,
+            )[:, longest:].tolist()  # fmt: skip
+        ended = [self._ended(row) for row in out]
+        return [ended[i : i + first.count] for i in range(0, len(ended), first.count)]
 
-    return sample
+    def _ended(self, row: list[int]) -> list[int]:
+        end = next((i for i, token in enumerate(row) if token in self._eos), len(row))
+        return row[: end + 1]
+
+    def close(self) -> None:
+        del self._model
 
 
-def rates(sides: dict[str, Side], n: int, tokens: int, repeats: int) -> dict[str, list[float]]:
+class Vllm:
+    """vLLM's offline engine."""
+
+    def __init__(self, policy: Policy, dtype: str, rows: int) -> None:
+        from vllm import LLM  # pyright: ignore[reportMissingImports]
+
+        name, self._tokenizer = _precision(dtype), ChatTokenizer(policy.weights)
+        self._llm = LLM(str(policy.path), dtype=name, max_num_seqs=rows, enforce_eager=True, max_model_len=2048)
+
+    def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+
+        prompts = [{"prompt_token_ids": whole(self._tokenizer, a)} for a in asked]
+        how = [
+            SamplingParams(n=a.count, temperature=1.0, max_tokens=a.tokens, min_tokens=0 if a.to_end else a.tokens)
+            for a in asked
+        ]
+        found = self._llm.generate(prompts, how, use_tqdm=False)
+        return [[list(one.token_ids) for one in request.outputs] for request in found]
+
+    def close(self) -> None:
+        del self._llm
+
+
+KINDS: dict[str, Callable[[Policy, str, int], Side]] = {"local": Local, "generate": Generate, "vllm": Vllm}
+
+
+def whole(tokenizer: ChatTokenizer, asked: Asked) -> list[int]:
+    """All tokens that an answer goes on from."""
+    return [*tokenizer.encode_prompt(asked.prompt), *asked.given]
+
+
+def story(number: int) -> Prompt:
+    return as_prompt(STORY.format(number=number))
+
+
+def problem(number: int) -> Prompt:
+    name = ("Ada", "Ben", "Cleo", "Dan")[number % 4]
+    return as_prompt(SUM.format(name=name, a=number + 3, b=number % 7 + 2, c=number % 5 + 2))
+
+
+def many(side: Side, repeat: int, size: Size, n: int) -> int:
+    """`n` answers to one prompt."""
+    return count(side.sample([Asked(story(1000 * n + repeat), (), n, size.tokens, to_end=False)]))
+
+
+def problems(side: Side, repeat: int, size: Size) -> int:
+    """8 answers to each problem, to their natural end."""
+    numbers = range(repeat * size.problems, (repeat + 1) * size.problems)
+    return count(side.sample([Asked(problem(10_000 + i), (), 8, size.longest) for i in numbers]))
+
+
+def tree(side: Side, repeat: int, size: Size) -> int:
+    """A tree: at each level the first child of every node goes on, with 4 children of 32 tokens."""
+    nodes = [Asked(problem(20_000 + repeat * size.roots + i), (), 4, 32, to_end=False) for i in range(size.roots)]
+    total = 0
+    for _ in range(size.depth):
+        found = side.sample(nodes)
+        total += count(found)
+        nodes = [replace(a, given=a.given + tuple(f[0])) for a, f in zip(nodes, found, strict=True)]
+    return total
+
+
+def dialogue(side: Side, repeat: int, size: Size) -> int:
+    """Draft, critique, revision."""
+    talks = [Asked(problem(30_000 + repeat * size.problems + i), (), 1, size.tokens) for i in range(size.problems)]
+    total = 0
+    for turn in ("Is that right? Say what is wrong with it.", "Now give a better answer.", ""):
+        found = side.sample(talks)
+        total += count(found)
+        further = size.turn(turn)
+        talks = [replace(a, given=a.given + tuple(f[0]) + further) for a, f in zip(talks, found, strict=True)]
+    return total
+
+
+def turns(tokenizer: ChatTokenizer) -> Callable[[str], tuple[int, ...]]:
+    """How this model's template goes on after an answer: what lies behind the answer in a longer talk."""
+
+    def turn(text: str) -> tuple[int, ...]:
+        talk = (*as_prompt("Hello."), Message("assistant", "ANSWER"), Message("user", text))
+        return tuple(tokenizer.encode(tokenizer.render(talk).split("ANSWER")[1]))
+
+    return turn
+
+
+def count(found: list[list[list[int]]]) -> int:
+    return sum(len(answer) for answers in found for answer in answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is asked."""
+
+    n: tuple[int, ...]
+    tokens: int
+    problems: int = 64
+    longest: int = 192
+    roots: int = 16
+    depth: int = 4
+    turn: Callable[[str], tuple[int, ...]] = lambda _: ()  # the tokens that a further turn adds
+
+
+Workload = Callable[[Side, int, Size], int]
+
+
+def workloads(size: Size) -> dict[str, Workload]:
+    each = {f"n{n}": lambda s, r, z, n=n: many(s, r, z, n) for n in size.n}
+    return each | {"problems": problems, "tree": tree, "dialogue": dialogue}
+
+
+def rates(sides: dict[str, Side], work: Workload, size: Size, repeats: int) -> dict[str, list[float]]:
     """Tokens per second of each side in each repeat."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats):
-        prompt = as_prompt(QUESTION.format(number=1000 * n + repeat))
         order = list(sides) if repeat % 2 == 0 else list(reversed(sides))
         for name in order:
             started = time.perf_counter()
-            count = sides[name](prompt, n, tokens)
-            found[name].append(count / (time.perf_counter() - started))
+            made = work(sides[name], repeat + 1, size)
+            found[name].append(made / (time.perf_counter() - started))
     return found
 
 
-def measure(model: str, sizes: list[int], tokens: int, repeats: int, dtype: str) -> dict[str, Any]:
+def first_token(side: Side, repeats: int) -> float:
+    """Median milliseconds to one token of a prompt not seen before."""
+    taken = []
+    for repeat in range(repeats):
+        asked = [Asked(story(77_000 + repeat), (), 1, 1, to_end=False)]
+        started = time.perf_counter()
+        side.sample(asked)
+        taken.append((time.perf_counter() - started) * 1000)
+    return round(median(taken), 1)
+
+
+def bound(policy: Policy, dtype: str, rows: int) -> float:
+    """Tokens per second at which `rows` rows would go through the model's weights, at the speed of plain products."""
+    import torch
+    import torch.nn.functional as F
+
+    from selftaught.models.load import read_config
+
+    config, device = read_config(policy.weights), pick_device("auto")
+    width, inner, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    head = config.get("head_dim") or width // config["num_attention_heads"]
+    attention = width * head * 2 * (config["num_attention_heads"] + config.get("num_key_value_heads", 0))
+    weights = config["num_hidden_layers"] * (attention + 3 * width * inner) + width * vocab
+    x = torch.randn(rows, width, device=device, dtype=pick_dtype(dtype, device))
+    weight = torch.randn(2 * inner, width, device=device, dtype=x.dtype)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(30):
+            started = time.perf_counter()
+            F.linear(x, weight)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - started)
+    return rows * weight.numel() / best / weights
+
+
+def measure(model: str, size: Size, repeats: int, dtype: str) -> dict[str, Any]:
     """The whole benchmark."""
-    policy = resolve(model, print)
-    local, stop = local_side(policy, dtype)
-    sides = {"local": local, "generate": generate_side(policy, dtype)}
+    policy, rows = resolve(model, print), max(*size.n, 64)
+    size = replace(size, turn=turns(ChatTokenizer(policy.weights)))
+    sides: dict[str, Side] = {}
+    peaks: dict[str, float | None] = dict.fromkeys(KINDS)
+    found: dict[str, dict[str, list[float]]] = {}
     try:
-        for side in sides.values():  # loading and first calls are not what is measured
-            side(as_prompt(QUESTION.format(number=0)), max(sizes), 2)
-        found = {n: rates(sides, n, tokens, repeats) for n in sizes}
+        for name, kind in KINDS.items():
+            if name in ("local", "generate") or find_spec(name):
+                before = _reset_peak()
+                sides[name] = kind(policy, dtype, rows)
+                many(sides[name], 0, Size(size.n, 4), max(size.n))  # loading is not what is measured
+                peaks[name] = round(_peak() - before, 2)
+        waits = {name: first_token(sides[name], repeats) if name in sides else None for name in KINDS}
+        for name, work in workloads(size).items():
+            found[name] = rates(sides, work, size, repeats)
     finally:
-        stop()
-    pairs = {n: [a / b for a, b in zip(f["local"], f["generate"], strict=True)] for n, f in found.items()}
+        for side in sides.values():
+            side.close()
+    limit = bound(policy, dtype, max(size.n))
+    fastest = median(found[f"n{max(size.n)}"]["local"])
     return {
-        "ratios": {f"local_vs_generate_n{n}": round(median(each), 3) for n, each in pairs.items()},
-        "tokens_per_second": {f"{s}_n{n}": round(median(f[s]), 1) for n, f in found.items() for s in sides},
-        "settings": {"model": model, "tokens": tokens, "repeats": repeats, "dtype": _precision(dtype)},
+        "ratios": {f"local_vs_{o}_{w}": _ratio(f, o) for w, f in found.items() for o in KINDS if o != "local"},
+        "tokens_per_second": {
+            f"{s}_{w}": round(median(f[s]), 1) if s in f else None for w, f in found.items() for s in KINDS
+        },
+        "first_token_ms": waits,
+        "memory_gib_added": peaks,
+        "bound": {"tokens_per_second": round(limit, 1), f"share_reached_n{max(size.n)}": round(fastest / limit, 3)},
+        "settings": {"model": model, "tokens": size.tokens, "repeats": repeats, "dtype": _precision(dtype)},
         "machine": machine() | _torch(),
     }
+
+
+def _ratio(found: dict[str, list[float]], other: str) -> float | None:
+    if other not in found:
+        return None
+    return round(median(a / b for a, b in zip(found["local"], found[other], strict=True)), 3)
+
+
+def _peak() -> float:
+    """GiB of memory this process has held at most, since `_reset_peak` where the system can (Linux)."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _reset_peak() -> float:
+    """Count from now on; GiB held now."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
 
 
 def _precision(dtype: str) -> str:
@@ -106,13 +357,18 @@ def main() -> None:
     """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.sampling", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m", help="default smollm2-135m")
-    parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 64], help="answers at once (default 1 16 64)")
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 64, 128], help="answers to one prompt")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer (default 48)")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
-    parser.add_argument("--dtype", default="auto", help="of both sides (default auto, as the local engine chooses)")
+    parser.add_argument("--dtype", default="auto", help="of all sides (default auto, as the local engine chooses)")
+    parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    show(measure(args.model, args.n, args.tokens, args.repeats, args.dtype), args.json)
+    size = Size(tuple(args.n), args.tokens)
+    repeats = args.repeats
+    if args.quick:
+        size, repeats = Size((1, 8), 8, problems=4, longest=16, roots=2, depth=2), 1
+    show(measure(args.model, size, repeats, args.dtype), args.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing the tests do lands in the user's cache; few threads, as tests may run side by side."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
     os.environ["SELFTAUGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     if USERS_CACHE is None:

@@ -86,7 +86,7 @@ class Ask:
         self._asked[content] += 1
         question = Question(self._policy, self._problem, messages, how, role, parent, prefix, content, occurrence)
         attempt = await self._sampler(question)
-        self.tokens += len(attempt.token_ids)
+        self.tokens += attempt.tokens
         return attempt
 
     async def many(self, prompt: Any, n: int, **how: Any) -> list[Attempt]:

@@ -17,6 +17,7 @@ from selftaught.engines import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import Method, bound
+from selftaught.models.remote import PREFIX, remote_policy, trainable
 from selftaught.records import Problem, as_json, content_hash, make_problem
 from selftaught.report.text import visible
 from selftaught.run import Run
@@ -87,12 +88,24 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    model = "smollm2-135m, a folder, a .gguf file or a Hugging Face id (default %(default)s)"
+    model = "smollm2-135m, a folder, a .gguf file, a Hugging Face id, or openai:NAME (default %(default)s)"
     parser.add_argument("--model", default="smollm2-135m", help=model)
     parser.add_argument("--max-tokens", type=_at_least(1), default=256, help="most tokens of an answer (default 256)")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of sampling (default auto)")
     parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
     parser.add_argument("--rows", type=_at_least(1), default=128, help="most answers sampled together (default 128)")
+    remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
+    remote.add_argument(
+        "--requests-per-minute", type=_at_least(1), metavar="N", help="most requests (default no limit)"
+    )
+    remote.add_argument("--tokens-per-minute", type=_at_least(1), metavar="N", help="most tokens (default no limit)")
+    price = "dollars per million tokens of %s (default 0)"
+    remote.add_argument("--prompt-price", type=float, default=0.0, metavar="DOLLARS", help=price % "prompts")
+    remote.add_argument("--completion-price", type=float, default=0.0, metavar="DOLLARS", help=price % "answers")
+    remote.add_argument(
+        "--spend", type=float, metavar="DOLLARS", help="most to spend, at these prices (default no cap)"
+    )
+    remote.add_argument("--served", default="", metavar="NAME", help="what it answers with, if not NAME")
 
 
 def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
@@ -122,6 +135,12 @@ def _task(args: argparse.Namespace) -> Task:
 
 
 def _engine(args: argparse.Namespace) -> Any:
+    if args.model.startswith(PREFIX):
+        from selftaught.engines.openai import Endpoint, Limits, OpenAIEngine
+
+        per_minute = args.requests_per_minute, args.tokens_per_minute
+        limits = Limits(args.rows, *per_minute, args.prompt_price, args.completion_price, args.spend)
+        return OpenAIEngine(Endpoint(served=args.served), limits)
     from selftaught.engines.local import LocalEngine
 
     return LocalEngine(dtype=args.dtype, device=args.device, rows=args.rows)
@@ -142,14 +161,28 @@ def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any]
     for split in SPLITS:
         _some(task, split)
     check_references(task, method)
+    expected = _rehearsed(args, method, options, task, settings)
     if args.dry_run:
-        from selftaught.rehearse import rehearse
-
         plan = {"method": method.id, "model": args.model, "task": task.name, "options": options}
         plan |= {"settings": as_json(settings), "problems": {split: len(task.split(split)) for split in SPLITS}}
-        _show(plan | {"expected": rehearse(method, options, task, settings)}, args.json)
+        _show(plan | {"expected": expected}, args.json)
         return 0
     return _teach(args, method, options, task, settings, command)
+
+
+def _rehearsed(
+    args: argparse.Namespace, method: Method, options: dict[str, Any], task: Task, settings: Settings
+) -> dict[str, Any]:
+    """What the method will cost, where it matters before it starts: a model that cannot learn is refused unpaid for."""
+    from selftaught.rehearse import rehearse
+
+    remote = args.model.startswith(PREFIX)
+    if not (args.dry_run or remote):
+        return {}
+    expected = rehearse(method, options, task, settings)
+    if remote and expected["learnings"]:
+        trainable(remote_policy(args.model.removeprefix(PREFIX)))
+    return expected
 
 
 def _teach(
@@ -205,7 +238,9 @@ def _verdict(outcome: dict[str, Any], folder: Path) -> None:
             out.print(f"alarm in round {row['number']}: {alarm}")
     if not outcome["promoted"]:
         out.print("no policy passed the gate: the starting model remains the champion")
-    out.print(f"report {folder / 'report.html'}\nweights {folder / 'champion'}")
+    out.print(f"report {folder / 'report.html'}")
+    if (folder / "champion").exists():
+        out.print(f"weights {folder / 'champion'}")
 
 
 def solve(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:

@@ -195,7 +195,8 @@ def _write(run: Run, found: Conclusion, command: str) -> dict[str, Any]:
             outcome |= {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if k in old}
     _replace(path, json.dumps(outcome, indent=1) + "\n")
     _replace(run.folder / "report.html", render(collect(run, found, outcome, command)))
-    _link(run.folder / "champion", run.champion.path)
+    if not run.champion.remote:
+        _link(run.folder / "champion", run.champion.path)
     return outcome
 
 

@@ -83,13 +83,16 @@ class Attempt:
         prompt: what was really asked.
         text: what came back, without special tokens.
         answer: the final answer in canonical form as the task extracts it, or None.
-        token_ids: the sampled tokens, end-of-sequence included where it was sampled.
-        logprobs: natural-log probability of each sampled token, under the untempered model.
+        token_ids: the sampled tokens, end-of-sequence included where it was sampled; empty where the engine is
+            not told them (an endpoint).
+        logprobs: natural-log probability of each sampled token, under the untempered model; empty where the
+            engine is not told them.
         finish_reason: "stop", "length", or "error" when the engine refused this request.
         by: version of the policy that wrote it.
         role: "solve", "critique", "revise", ...
         parent: id of the attempt this one builds on, or None.
         feedback: judgements, oldest first.
+        counted: number of sampled tokens, where the engine is told it but not the tokens.
     """
 
     id: str
@@ -104,6 +107,12 @@ class Attempt:
     role: str = "solve"
     parent: str | None = None
     feedback: tuple[Feedback, ...] = ()
+    counted: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of sampled tokens."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
     @property
     def verdict(self) -> Verdict:

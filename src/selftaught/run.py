@@ -24,7 +24,7 @@ from selftaught.control.rounds import round_lines, round_payload
 from selftaught.control.watch import Watch
 from selftaught.curate import by_problem
 from selftaught.disk import full_disk
-from selftaught.engines import Engine, Sampling
+from selftaught.engines import Engine, Paid, Sampling
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
@@ -35,6 +35,7 @@ from selftaught.memory import give_back
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.models.policy import policy_from
+from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.settings import Settings, at_least_one, changed
 from selftaught.solving import Batch, Solved, Solving, solver_name
@@ -52,7 +53,8 @@ class Run:
         folder: where the journal, the policies and the report live; made if absent, resumed if not.
         model: anything `models.resolve` takes, or a `Policy`.
         task: where problems and verdicts come from; closed with the run.
-        engine: where tokens come from; a `LocalEngine` by default; closed with the run.
+        engine: where tokens come from; by default a `LocalEngine`, or an `OpenAIEngine` for a model behind an
+            endpoint; closed with the run.
         settings: see `Settings`.
         learner: trains a policy; `learn.learner.learn` by default.
         console: where progress is shown.
@@ -81,11 +83,14 @@ class Run:
         try:
             self.base = models.resolve(model, self.console.say)
             self.model = str(model) if not isinstance(model, Policy) else model.version
-            self.engine: Engine = engine or _local_engine()
+            self.engine: Engine = engine or _usual_engine(self.base)
             configure(self.journal, configuration(self.base, task, self.engine, self.settings))
         except BaseException:
             self.journal.close()
             raise
+        if isinstance(self.engine, Paid):
+            before = self.journal.usage()
+            self.engine.carry_over(before.prompt, before.generated + before.judge)
         self.champion = self.base
         self.round = 0
         self.ledger = Ledger()
@@ -114,8 +119,10 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """One-line remarks for the reader of the report: duplicates dropped, verifications failed, budget spent."""
-        return [*self._notes, *self._solving.notes()]
+        """One-line remarks for the reader of the report: duplicates dropped, verifications failed, money spent."""
+        spent = self.engine.spent if isinstance(self.engine, Paid) else 0.0
+        money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
+        return [*self._notes, *self._solving.notes(), *money]
 
     @contextmanager
     def method(self, method: Method, options: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
@@ -238,9 +245,11 @@ class Run:
             training: fields of `Training` to change.
 
         Raises:
-            BadInput: there are no records, a training option is wrong, or a record is of the dev or test split.
+            BadInput: there are no records, a training option is wrong, a record is of the dev or test split, or
+                the model is behind an endpoint.
             RunEnds: no tokens are left, or a later round of a method has no records.
         """
+        trainable(base)
         self._check_budget()
         if any(self._is_held_out(record) for record in records):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
@@ -420,7 +429,11 @@ class Run:
         self.close()
 
 
-def _local_engine() -> Engine:
+def _usual_engine(base: Policy) -> Engine:
+    if base.remote:
+        from selftaught.engines.openai import OpenAIEngine
+
+        return OpenAIEngine()
     from selftaught.engines.local import LocalEngine
 
     return LocalEngine()

@@ -202,6 +202,7 @@ class Solving:
             role=question.role,
             parent=question.parent.id if question.parent else None,
             feedback=(Feedback(Verdict.UNKNOWN, text=f"refused: {refused}", by=self._engine.name),) if refused else (),
+            counted=payload.get("counted"),
         )
 
     async def _pay(self, key: str, question: Question) -> tuple[dict[str, Any], Usage]:
@@ -221,7 +222,8 @@ class Solving:
                 raise EngineError(f"engine {self._engine.name} sampled policy {sample.policy} when asked for {policy}")
             payload |= {"text": sample.text, "tokens": sample.token_ids, "finish": sample.finish_reason}
             payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
-            usage = _cost(question.role, sample.prompt_tokens, len(sample.token_ids))
+            payload |= {} if sample.counted is None else {"counted": sample.counted}
+            usage = _cost(question.role, sample.prompt_tokens, sample.tokens)
         self._journal.put(key, "sample", payload, usage)
         return payload, usage
 

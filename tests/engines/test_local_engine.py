@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,186 @@ def test_stop_strings_cut_and_unmet_ones_do_not(tiny: Any, engine: LocalEngine) 
     assert met.token_ids == full.token_ids[: len(met.token_ids)]
     assert len(met.token_ids) < 24
     assert (never.text, never.token_ids, never.finish_reason) == (full.text, full.token_ids, "length")
+
+
+def test_a_stop_string_is_met_wherever_it_ends(tiny: Any) -> None:
+    """Long answers, where only their end is looked at: the cut is that of the whole text."""
+    policy, engine = tiny("llama", context=1024), LocalEngine(dtype="float32", device="cpu", rows=8)
+    free = [ask("hi", seed=seed, temperature=1.0, max_tokens=300) for seed in range(4)]
+    for request, full in zip(free, served(engine, policy, free), strict=True):
+        places = [len(full.text) * share // 8 for share in range(1, 8)]
+        stops = [full.text[at : at + 5] for at in places if "\ufffd" not in full.text[at : at + 5]]
+        limits = [replace(request.sampling, stop=("\0" * 70, stop)) for stop in stops if stop]
+        cut = served(engine, policy, [replace(request, sampling=one) for one in limits])
+        for one, limit in zip(cut, limits, strict=True):
+            assert one.text == full.text[: full.text.index(limit.stop[1])]
+            assert one.token_ids == full.token_ids[: len(one.token_ids)]
+            assert one.finish_reason == "stop"
+    engine.close()
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 0.8, "top_p": 0.9}])
+def test_an_answer_goes_on_from_its_tokens_as_if_never_cut(tiny: Any, engine: LocalEngine, how: dict[str, Any]) -> None:
+    policy = tiny("llama", seed=1)
+    for i, text in enumerate(TEXTS):
+        request = ask(text, seed=i, prefix="So", max_tokens=30, **how)
+        (whole,) = served(engine, policy, [request])
+        tokens, logprobs, said = (), (), ""
+        for most in (1, 9, 20):
+            if tokens[-1:] == (3,):
+                break
+            part = replace(request, sampling=replace(request.sampling, max_tokens=most), given=tokens)
+            (sample,) = served(engine, policy, [part])
+            tokens, logprobs, said = tokens + sample.token_ids, logprobs + sample.logprobs, said + sample.text
+        assert tokens == whole.token_ids
+        assert logprobs == pytest.approx(whole.logprobs, abs=1e-4)
+        assert said.replace("\ufffd", "") == whole.text.replace("\ufffd", "")
+
+
+def test_distributions_and_entropies_where_asked_for(tiny: Any, engine: LocalEngine) -> None:
+    import torch
+
+    policy = tiny("qwen3")
+    model = reference(policy)
+    asked = [replace(ask(t, seed=i, temperature=1.3, top_k=9), top=(None, 0, 3)[i % 3]) for i, t in enumerate(TEXTS)]
+    for request, sample in zip(asked, served(engine, policy, asked), strict=True):
+        if request.top is None:
+            assert sample.top == sample.entropies == ()
+            continue
+        ids = prompt_ids(policy, request.prompt)
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*ids, *sample.token_ids]])).logits[0, len(ids) - 1 : -1].double()
+        logp = torch.log_softmax(logits, -1)
+        assert sample.entropies == pytest.approx((-(logp.exp() * logp).sum(-1)).tolist(), abs=1e-4)
+        best, index = logp.topk(request.top, -1)
+        assert [[token for token, _ in step] for step in sample.top] == index.tolist()
+        assert [value for step in sample.top for _, value in step] == pytest.approx(best.flatten().tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "fused"), [("llama", True), ("gpt2", False)])
+@pytest.mark.parametrize("cache_gib", [2.0, 3e-4])
+def test_shared_beginnings_change_no_token(tiny: Any, kind: str, fused: bool, cache_gib: float) -> None:
+    """A header, prompts under it, partial answers and next turns, asked in every order, are each as on their own."""
+    policy = tiny(kind)
+    model = reference(policy)
+    engine = LocalEngine(dtype="float32", device="cpu", rows=7, fused=fused, cache_gib=cache_gib)
+    header = Message("system", "Be brief, be right, and show every step of what you do. " * 2)
+    asked = []
+    for i in range(6):
+        talk = (header, Message("user", f"question {i % 3} of many"))
+        asked += [Request(talk, Sampling(temperature=0.0, max_tokens=5 + i), seed=i)] * 2
+        asked.append(
+            Request(talk, Sampling(temperature=0.0, max_tokens=6), prefix="First, let me think. " * (i % 2 + 1))
+        )
+        turns = (*talk, Message("assistant", "an answer"), Message("user", "are you sure?"))
+        asked.append(Request(turns, Sampling(temperature=0.0, max_tokens=7)))
+    true = {}
+    for request in asked:
+        ids = prompt_ids(policy, request.prompt) + (_plain_ids(policy, request.prefix) if request.prefix else [])
+        true[request] = greedy(model, ids, request.sampling.max_tokens)
+    for order in range(3):
+        shuffled = random.Random(order).sample(asked, len(asked))
+        for request, sample in zip(shuffled, served(engine, policy, shuffled), strict=True):
+            assert sample.token_ids == true[request]
+    engine.close()
+
+
+def test_many_answers_to_one_prompt_hold_it_once(tiny: Any) -> None:
+    """Memory grows with the tokens held, not with answers times prompt."""
+    policy = tiny("llama", context=1024)
+    sizes = {}
+    for count in (1, 32):
+        engine = LocalEngine(dtype="float32", device="cpu", rows=32)
+        asked = [ask("a long question " * 30, seed=i, temperature=1.0, max_tokens=30) for i in range(count)]
+        prompt = served(engine, policy, asked)[0].prompt_tokens
+        (batch,) = engine._held.values()
+        sizes[count] = batch.most_tokens
+        engine.close()
+    assert prompt > 480
+    assert sizes[32] <= sizes[1] + 32 * 32 + 32 * 32
+    assert sizes[32] < 32 * prompt / 4
+
+
+def test_a_queue_far_beyond_the_budget_is_served_within_it(tiny: Any) -> None:
+    policy = tiny("llama")
+    small = LocalEngine(dtype="float32", device="cpu", rows=64, cache_gib=1024 * 2000 / 2**30)
+    asked = [ask(TEXTS[i % 7], seed=i, temperature=1.0, max_tokens=1 + i % 8) for i in range(2000)]
+    found = served(small, policy, asked)
+    assert len(found) == 2000
+    (batch,) = small._held.values()
+    assert batch.most_tokens * batch.bytes_per_token <= 1024 * 2000
+    large = LocalEngine(dtype="float32", device="cpu", rows=64)
+    assert [s.token_ids for s in served(large, policy, asked[:100])] == [s.token_ids for s in found[:100]]
+    small.close()
+    large.close()
+
+
+def test_running_out_of_memory_shrinks_the_batch(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator of torch refuses for real: the engine asks for more than the address space holds."""
+    import torch
+
+    from selftaught.engines import batch as module
+
+    policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", rows=16)
+    requests = crowd(20, temperature=1.0)
+    want = [s.token_ids for s in served(engine, policy, requests)]
+    step = module.Batch.step
+
+    def greedy_step(self: Any) -> None:
+        if len(self.active) > 4:
+            torch.empty(2**56, dtype=torch.uint8)
+        step(self)
+
+    monkeypatch.setattr(module.Batch, "step", greedy_step)
+    assert [s.token_ids for s in served(engine, policy, requests)] == want
+    (held,) = engine._held.values()
+    assert held.most_rows <= 4
+    engine.close()
+
+
+@pytest.mark.parametrize(("kind", "fused"), [("llama", True), ("gpt2", False)])
+def test_scoring_many_texts_is_scoring_each(tiny: Any, kind: str, fused: bool) -> None:
+    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=5, fused=fused)
+    model = reference(policy)
+    asked = [(ask(TEXTS[i % 4]).prompt, ("yes", "no, not at all", "", "naïve ☕ " * (i % 5))[i % 4]) for i in range(24)]
+
+    async def go() -> list[Any]:
+        return await asyncio.gather(*(engine.logprobs(policy, p, t) for p, t in asked))
+
+    for (prompt, text), found in zip(asked, asyncio.run(go()), strict=True):
+        true = teacher_forced(model, prompt_ids(policy, prompt), after) if (after := _plain_ids(policy, text)) else []
+        assert found == pytest.approx(true, abs=1e-4)
+    engine.close()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
+def test_a_live_model_is_sampled_as_it_is_at_every_step(tiny: Any, kind: str) -> None:
+    import torch
+
+    base, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=4)
+    model = reference(base)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    seen = set()
+    for step in range(3):
+        policy = Policy(f"{step:016x}", base.path, base)
+        engine.adopt(policy, model)
+        requests = crowd(6)
+        found = served(engine, policy, requests)
+        for request, sample in zip(requests, found, strict=True):
+            ids = prompt_ids(policy, request.prompt)
+            assert sample.token_ids == greedy(model, ids, request.sampling.max_tokens)
+            assert sample.policy == policy.version
+        seen.add(found[-1].token_ids)
+        model.train()
+        model(torch.tensor([[5, 6, 7, 8]]), labels=torch.tensor([[5, 6, 7, 8]])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(seen) == 3
+    old = Policy(f"{0:016x}", base.path / "gone", base)  # no longer in memory: it is loaded, or refused
+    assert isinstance(run(engine, [(old, ask("hi"))])[0], BadInput)
+    engine.close()
+    with pytest.raises(EngineError):
+        engine.adopt(base, model)
 
 
 def test_a_prefix_is_conditioned_on_and_not_sampled(tiny: Any, engine: LocalEngine) -> None:

@@ -14,7 +14,7 @@ from selftaught.models.policy import Policy
 from selftaught.records import Demo, Message
 
 SENTENCES = """one two three four five six seven eight nine ten plus minus is the sum of red green blue cat dog
-user assistant : what how ."""
+user assistant : what how . 0 1 good bad"""
 WORDS = SENTENCES.split()
 TEMPLATE = "{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}assistant : "
 HERE = Path(__file__).parent
@@ -35,14 +35,14 @@ def make_tokenizer() -> Any:
 
 
 def make_model(
-    kind: str = "llama", *, hidden: int = 32, layers: int = 2, context: int = 48, spread: float = 0.02
+    kind: str = "llama", *, hidden: int = 32, layers: int = 2, context: int = 48, spread: float = 0.02, seed: int = 0
 ) -> Any:
-    """A randomly initialised float32 model, the same each time."""
+    """A randomly initialised float32 model, the same each time for the same seed."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig
     from transformers import LlamaForCausalLM as Llama
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     if kind == "gpt2":
         no_drop = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}

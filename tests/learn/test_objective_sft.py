@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from learn_models import demo, demos, make_model, make_tokenizer
 
 from selftaught.learn import Row, Training, sft
-from selftaught.learn.trainer import _parts, _step, target_logprobs
+from selftaught.learn.forward import evaluate, target_logprobs
+from selftaught.learn.trainer import _parts, _step
 from selftaught.models import ChatTokenizer
 
 ROWS = [
@@ -19,6 +21,8 @@ ROWS = [
     Row((7,), (*range(3, 25), 1)),
     Row((1, 1, 0), (1,)),  # the end of sequence within the prompt, and as the whole target
 ]
+
+ALONE = [(row,) for row in ROWS]
 
 
 def plain_loss(model, row: Row) -> torch.Tensor:
@@ -38,14 +42,14 @@ def gradients(model) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
 def test_the_loss_and_its_gradient_are_those_of_transformers(kind):
     model = make_model(kind).eval()
-    logprobs, mask = target_logprobs(model, ROWS)
-    ours = sft().loss(logprobs, mask, torch.ones(len(ROWS)))
+    batch = evaluate(model, ROWS)
+    ours = sft().loss(batch)
     ours.backward()
     got = gradients(model)
     theirs = torch.stack([plain_loss(model, row) for row in ROWS])
     theirs.sum().backward()
     wanted = gradients(model)
-    assert torch.allclose(-logprobs.sum(-1), theirs, atol=1e-5)
+    assert torch.allclose(-batch.sums, theirs, atol=1e-5)
     assert math.isclose(ours.item(), theirs.sum().item(), rel_tol=1e-5)
     assert got.keys() == wanted.keys()
     assert all(torch.allclose(got[n], wanted[n], atol=1e-5) for n in wanted)
@@ -54,9 +58,9 @@ def test_the_loss_and_its_gradient_are_those_of_transformers(kind):
 def test_weights_scale_each_rows_loss():
     model = make_model().eval()
     weights = torch.tensor([2.0, 0.0, 1.0, -0.5, 3.0])
-    logprobs, mask = target_logprobs(model, ROWS)
+    weighted = [replace(row, weight=weight.item()) for row, weight in zip(ROWS, weights, strict=True)]
     theirs = torch.stack([plain_loss(model, row) for row in ROWS])
-    assert torch.allclose(sft().loss(logprobs, mask, weights), (theirs * weights).sum(), atol=1e-4)
+    assert torch.allclose(sft().loss(evaluate(model, weighted)), (theirs * weights).sum(), atol=1e-4)
 
 
 def test_each_target_token_has_its_logprob_and_padding_is_zero():
@@ -73,11 +77,15 @@ def test_each_target_token_has_its_logprob_and_padding_is_zero():
 
 
 @pytest.mark.parametrize("most", [1, 20, 60, 10_000])
-def test_parts_hold_every_row_once_and_at_most_so_many_padded_tokens(most):
-    parts = _parts(ROWS, most)
-    assert sorted(map(repr, ROWS)) == sorted(repr(row) for part in parts for row in part)
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (2, 3), (1, 2, 2), (5,)])
+def test_parts_hold_whole_groups_once_and_at_most_so_many_padded_tokens(most, sizes):
+    rest = iter(ROWS)
+    groups = [tuple(next(rest) for _ in range(size)) for size in sizes]
+    parts = _parts(groups, most)
+    assert sorted(map(repr, groups)) == sorted(repr(group) for part in parts for group in part)
     for part in parts:
-        padded = len(part) * max(len(row.prompt) + len(row.target) for row in part)
+        rows = [row for group in part for row in group]
+        padded = len(rows) * max(len(row.prompt) + len(row.target) for row in rows)
         assert padded <= most or len(part) == 1
 
 
@@ -95,9 +103,9 @@ def test_splitting_a_step_leaves_its_loss_and_gradients_equal():
         trained = list(model.parameters())
         settings = Training(micro_tokens=most, clip=1e9, precision="float32")
         optimizer = Kept(trained, lr=0.1)
-        loss = _step(model, optimizer, trained, ROWS, sft(), settings)
+        loss = _step(model, optimizer, trained, ALONE, sft(), settings)
         found.append((loss, optimizer.given))
-    assert len(_parts(ROWS, 60)) in range(2, len(ROWS))
+    assert len(_parts(ALONE, 60)) in range(2, len(ROWS))
     (loss, grads), *others = found
     for other_loss, other_grads in others:
         assert other_loss == pytest.approx(loss, rel=1e-5)

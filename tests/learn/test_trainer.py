@@ -12,7 +12,9 @@ from learn_models import make_model
 
 from selftaught.errors import BadInput
 from selftaught.learn import Row, Training, sft
-from selftaught.learn.trainer import TrainingFailed, _plan, _set_rate, target_logprobs, train
+from selftaught.learn.forward import target_logprobs
+from selftaught.learn.objectives.base import Base
+from selftaught.learn.trainer import TrainingFailed, _plan, _set_rate, train
 
 ROWS = [
     Row((0, 5, 6, 7), (8, 9, 1)),
@@ -29,7 +31,9 @@ def state(model) -> dict[str, torch.Tensor]:
 def trained(tmp_path, rows=ROWS, model=None, seed=0, progress=lambda *_: None, **settings):
     model = model or make_model()
     how = Training(**{"precision": "float32", "batch": 2, "epochs": 2, "learning_rate": 1e-3, **settings})
-    done = train(model, rows, sft(), how, seed=seed, checkpoint=tmp_path / "checkpoint", progress=progress)
+    done = train(
+        model, [(row,) for row in rows], sft(), how, seed=seed, checkpoint=tmp_path / "checkpoint", progress=progress
+    )
     return model, done
 
 
@@ -146,12 +150,13 @@ def test_a_loss_that_is_no_number_fails_and_keeps_the_last_checkpoint(tmp_path):
     def poison(step, _total, _loss):
         if step == 2:  # the checkpoint of step 1 is on disk, that of step 2 follows this call
             kept["bytes"] = (tmp_path / "checkpoint" / "state.safetensors").read_bytes()
-            rows[:] = [Row(r.prompt, r.target, float("inf")) for r in rows]
+            groups[:] = [(Row(r.prompt, r.target, float("inf")),) for r in ROWS]
 
-    rows, kept = list(ROWS), {}
+    groups, kept = [(row,) for row in ROWS], {}
     model = make_model()
+    how = Training(precision="float32", batch=2, epochs=4, learning_rate=1e-3, checkpoint_seconds=0)
     with pytest.raises(TrainingFailed, match="step 3 of 8"):
-        trained(tmp_path, rows, model, epochs=4, checkpoint_seconds=0, progress=poison)
+        train(model, groups, sft(), how, seed=0, checkpoint=tmp_path / "checkpoint", progress=poison)
     assert all(p.isfinite().all() for p in model.parameters())
     assert (tmp_path / "checkpoint" / "state.safetensors").read_bytes() != kept["bytes"]
     resumed, done = trained(tmp_path, epochs=4)
@@ -161,16 +166,16 @@ def test_a_loss_that_is_no_number_fails_and_keeps_the_last_checkpoint(tmp_path):
 
 
 def test_a_gradient_that_is_no_number_fails_though_the_loss_is_finite(tmp_path):
-    class Cliff:
+    class Cliff(Base):
         name = "cliff"
 
-        def loss(self, logprobs, mask, weights):
-            return torch.sqrt((logprobs * 0).sum())  # value 0, derivative 0 * infinity
+        def loss(self, batch):
+            return torch.sqrt((batch.logprobs * 0).sum())  # value 0, derivative 0 * infinity
 
     model = make_model()
     before = state(model)
     with pytest.raises(TrainingFailed, match="gradient is no number at step 1 of 3"):
-        train(model, ROWS, Cliff(), Training(batch=4), seed=0, checkpoint=tmp_path / "checkpoint")
+        train(model, [(row,) for row in ROWS], Cliff(), Training(batch=4), seed=0, checkpoint=tmp_path / "checkpoint")
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 

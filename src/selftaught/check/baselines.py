@@ -78,7 +78,7 @@ def draw(run: Run, tokens: int) -> list[Solved]:
 def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> Outcome:
     drawn = draw(run, tokens)
     chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
-    return Outcome(run, run.base, [Solved(attempt, len(attempt.token_ids)) for attempt in chosen], _tokens(drawn))
+    return Outcome(run, run.base, [Solved(attempt, attempt.tokens) for attempt in chosen], _tokens(drawn))
 
 
 def _plain(run: Run, solved: Sequence[Solved]) -> Outcome:

@@ -57,12 +57,17 @@ class Request:
         sampling: how to sample.
         seed: with the request, decides every random choice, whatever else is in the batch.
         prefix: text the answer is made to begin with; it is not part of the sample.
+        given: tokens the answer goes on from, after `prefix`; not part of the sample either. With the tokens of an
+            earlier sample and its seed, the answer goes on as if it had never been cut off.
+        top: name this many of the most probable tokens at every step, and the entropy; None for neither.
     """
 
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     prefix: str = ""
+    given: tuple[int, ...] = ()
+    top: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,17 @@ class Sample:
 
     Attributes:
         text: the answer without special tokens.
-        token_ids: the tokens sampled, the end-of-sequence token included where it was sampled.
-        logprobs: natural-log probability of each under the model at temperature 1, untruncated.
+        token_ids: the tokens sampled, the end-of-sequence token included where it was sampled; empty where an
+            endpoint does not tell them.
+        logprobs: natural-log probability of each under the model at temperature 1, untruncated; empty where an
+            endpoint does not tell them.
         finish_reason: "stop" (end of sequence or a stop string) or "length".
         prompt_tokens: number of prompt tokens.
         policy: version of the policy that was sampled.
+        top: for each token sampled, the most probable tokens there with their log-probabilities, where asked for.
+        entropies: for each token sampled, the entropy in nats of what it was sampled from, at temperature 1 and
+            untruncated, where asked for.
+        counted: number of tokens sampled, where an endpoint tells it but not the tokens.
     """
 
     text: str
@@ -84,10 +95,18 @@ class Sample:
     finish_reason: str
     prompt_tokens: int
     policy: str
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()
+    entropies: tuple[float, ...] = ()
+    counted: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens sampled."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
 
 class EngineError(RuntimeError):
-    """An engine that cannot go on: closed, weights that do not load."""
+    """An engine that cannot go on: it is closed, or the machine cannot hold the weights."""
 
 
 class RequestRefused(EngineError):
@@ -128,6 +147,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop. Closing twice is harmless; requests after it raise `EngineError`."""
+        ...
+
+
+@runtime_checkable
+class Paid(Protocol):
+    """An engine whose tokens cost money. It is told what a run spent before, so that a cap holds across restarts."""
+
+    @property
+    def spent(self) -> float:
+        """Dollars spent so far, those carried over included; 0 where no price is known."""
+        ...
+
+    def carry_over(self, prompt: int, completion: int) -> None:
+        """Count tokens of prompts and of answers that were paid for earlier."""
         ...
 
 

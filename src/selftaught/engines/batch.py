@@ -2,90 +2,68 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selftaught.engines.base import Request, RequestRefused, Sample, cut_at_stop
-from selftaught.engines.choose import choose
+from selftaught.engines.base import RequestRefused
+from selftaught.engines.choose import Chooser, survey
 from selftaught.engines.decoder import Decoder
-from selftaught.engines.rows import Rows
+from selftaught.engines.jobs import Job, Outcome, finished, uniforms
+from selftaught.engines.known import Known
+from selftaught.engines.passes import Stepping
+from selftaught.engines.reader import Reader, Text, stems
+from selftaught.engines.rows import rounded
+from selftaught.engines.sharing import Level
+from selftaught.engines.trunk import Trunk
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
 
-PREFILL_TOKENS = 2048  # most padded prompt tokens in one forward pass
-PREFIX_SHARE = 4  # one part in this many of the memory goes to prompts kept for the next request that has them
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A request on its way through the engine; while it decodes it owns the cache row of its index.
-
-    Attributes:
-        policy: what to sample or to score with.
-        request: what is asked.
-        future: a `Sample`, or the log-probabilities of `scored`.
-        since: when it came, in seconds of a monotonic clock.
-        scored: text to score instead of sampling, or None.
-        ids: prompt tokens, once it is prepared.
-        tokens: tokens sampled so far, with their `logprobs`.
-        room: most tokens it may sample.
-    """
-
-    policy: Policy
-    request: Request
-    future: Future[Any]
-    since: float
-    scored: str | None = None
-    ids: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    uniforms: Iterator[float] = field(default_factory=lambda: iter(()))
-    room: int = 0
-
-    @property
-    def position(self) -> int:
-        """Where the newest token goes in the cache row."""
-        return len(self.ids) + len(self.tokens) - 1
-
-    def settle(self, result: Any = None, error: Exception | None = None) -> None:
-        """Hand over the result or the error; nobody listens where the request was cancelled."""
-        try:
-            if error is not None:
-                self.future.set_exception(error)
-            else:
-                self.future.set_result(result)
-        except InvalidStateError:
-            pass
+KNOWN_SHARE = 4  # one part in this many of the memory goes to what is known but not in use
+NAN = "the model returned NaN logits; try --dtype float32"
 
 
 class Batch:
     """Requests decoding together under one policy: every step adds a token to each of them.
 
+    A request's beginning is a stem, shared with all that go on from it; its own row holds what it sampled.
+
     Args:
         policy: the policy whose weights `decoder` holds.
         rows: most requests decoded together.
         budget: most bytes for keys and values.
+        outbox: where results and errors are put.
     """
 
-    def __init__(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, *, rows: int, budget: int) -> None:
+    def __init__(
+        self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, *, rows: int, budget: int,
+        outbox: list[Outcome],
+    ) -> None:  # fmt: skip
         self.policy, self._decoder, self._tokenizer = policy, decoder, tokenizer
         self.active: list[Job] = []
-        self._cache = decoder.rows()
-        tokens = budget // self._cache.bytes_per_token
-        self._most_rows, self._prefix_tokens = rows, tokens // PREFIX_SHARE
-        self._row_tokens = tokens - self._prefix_tokens
-        self._prefixes: OrderedDict[tuple[int, ...], tuple[Rows, Tensor]] = OrderedDict()
+        self.source: Any = None  # the live model whose tensors `decoder` reads, if it does
+        self.most_tokens = 0  # the most for which there was memory at one time
+        self._outbox = outbox
+        self._own, self._trunk = decoder.rows(), Trunk(decoder.rows)
+        tokens = budget // self._own.bytes_per_token
+        self.most_rows, self._room = rows, tokens - tokens // KNOWN_SHARE
+        self._known = Known(tokens // KNOWN_SHARE)
+        self._reader = Reader(decoder, self._known)
+        self._plan: tuple[list[Level], Chooser] | None = None  # for the active rows; None once they have changed
+        self._encoded = lru_cache(1024)(tokenizer.encode_prompt)  # many samples are asked of one prompt
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of one token's keys and values."""
+        return self._own.bytes_per_token
 
     def rest(self) -> None:
         """Give back all memory but the weights'; for a batch without active requests."""
-        self._cache = self._decoder.rows()
-        self._prefixes.clear()
+        self._own, self._trunk, self._plan = self._decoder.rows(), Trunk(self._decoder.rows), None
+        self._known.clear()
 
     # --- taking requests in ---
 
@@ -98,79 +76,87 @@ class Batch:
         """
         if job.ids:
             return
-        ids = self._tokenizer.encode_prompt(job.request.prompt, job.request.prefix)
+        request = job.request
+        ids = (*self._encoded(request.prompt, request.prefix), *request.given)
         if not ids:
             raise RequestRefused("the prompt is empty")
         context = self._decoder.max_context
-        job.room = min(job.request.sampling.max_tokens, context - len(ids))
-        if job.room < 1:
+        if job.scored is not None:
+            job.tokens = self._tokenizer.encode(job.scored)
+            if len(ids) + len(job.tokens) > context:
+                size = len(ids) + len(job.tokens)
+                raise RequestRefused(f"{size} tokens to score and the model's context holds {context}")
+        job.room = min(request.sampling.max_tokens, context - len(ids))
+        if job.room < 1 and job.scored is None:
             raise RequestRefused(f"the prompt has {len(ids)} tokens and the model's context holds {context}")
-        job.ids, job.uniforms = ids, uniforms(job.request.seed)
+        job.ids, job.uniforms = ids, uniforms(request.seed, len(request.given))
 
-    def has_room(self, new: Sequence[Job]) -> bool:
-        """Whether `new`, all prepared, fit beside the active requests if all run to their limits; one always does."""
-        jobs = [*self.active, *new]
-        longest = max(len(job.ids) + job.room for job in jobs)
-        return len(jobs) == 1 or (len(jobs) <= self._most_rows and len(jobs) * longest <= self._row_tokens)
+    def fitting(self, waiting: Sequence[Job]) -> int:
+        """How many of `waiting`, all prepared, fit beside the active requests if all run to their limits.
+
+        Where none is active, one always does.
+        """
+        count, own, stem = len(self.active), 0, 0
+        beginnings: set[tuple[int, ...]] = set()
+        for job in self.active:
+            own, stem = max(own, job.room), max(stem, len(job.ids))
+            beginnings.add(job.ids)
+        for taken, job in enumerate(waiting):
+            count, own, stem = count + 1, max(own, job.room), max(stem, len(job.ids))
+            beginnings.add(job.ids)
+            tokens = count * rounded(own) + len(beginnings) * rounded(stem)
+            if count > 1 and (count > self.most_rows or tokens > self._room):
+                return taken
+        return len(waiting)
 
     def enter(self, new: list[Job]) -> None:
-        """Give each of `new` a row holding its prompt, and choose its first token."""
-        known = self._known({tuple(job.ids) for job in new})
-        self._grow(len(self.active) + len(new), max(len(job.ids) for job in new) + 1)
+        """Give each of `new` a row and its stem, and choose its first token."""
+        if not new:
+            return
+        self._grow(len(self.active) + len(new), max([1, *(job.place + 1 for job in self.active)]))
+        self._read({job.ids for job in new})
+        entered = []
         for job in new:
-            self._cache.copy_row(known[tuple(job.ids)][0], 0, len(self.active), len(job.ids))
+            stem = self._trunk.get(job.ids)
+            if stem is None or stem.logits is None:
+                self._outbox.append((job, None, RequestRefused(NAN)))
+                continue
+            stem.users += 1
+            job.stem = stem
             self.active.append(job)
-        self._accept(torch.stack([known[tuple(job.ids)][1] for job in new]), new)
+            entered.append(job)
+        self._plan = None
+        self._count()
+        if entered:
+            logits = torch.stack([job.stem.logits for job in entered])
+            self._accept(logits, entered, self._chooser(entered, logits))
 
-    def _known(self, prompts: set[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[Rows, Tensor]]:
-        """Cache row and last logits of each prompt; each is computed once for all that share it."""
-        found = {ids: self._prefixes[ids] for ids in prompts if ids in self._prefixes}
-        unknown = sorted((ids for ids in prompts if ids not in found), key=len)
-        while unknown:
-            count = max(1, PREFILL_TOKENS // len(unknown[-1]))
-            chunk, unknown = unknown[-count:], unknown[:-count]
-            found.update(zip(chunk, self._prompts(chunk), strict=True))
-        for ids, prefix in found.items():
-            self._prefixes[ids] = prefix
-            self._prefixes.move_to_end(ids)
-        held = sum(map(len, self._prefixes))
-        while held > self._prefix_tokens:
-            held -= len(self._prefixes.popitem(last=False)[0])
-        return found
-
-    def _prompts(self, prompts: Sequence[Sequence[int]]) -> list[tuple[Rows, Tensor]]:
-        """Cache row and last logits of each prompt, each in memory of its own."""
-        last = torch.tensor([[len(ids) - 1] for ids in prompts], device=self._decoder.device)
-        rows, logits = self._forward(prompts, last)
-        found = []
-        for i, ids in enumerate(prompts):
-            own = self._decoder.rows()
-            own.resize(1, len(ids))
-            own.copy_row(rows, i, 0, len(ids))
-            found.append((own, logits[i, 0].clone()))
-        return found
-
-    def _forward(self, prompts: Sequence[Sequence[int]], wanted: Tensor) -> tuple[Rows, Tensor]:
-        """Whole prompts in one pass over a fresh cache, padded on the right, where causal rows never look."""
-        longest, device = max(len(ids) for ids in prompts), self._decoder.device
-        padded = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in prompts], device=device)
-        positions = torch.arange(longest, device=device).expand(len(prompts), -1)
-        rows = self._decoder.rows()
-        rows.resize(len(prompts), longest)
-        return rows, self._decoder.forward(padded, positions, rows, longest, wanted)
+    def _read(self, beginnings: set[tuple[int, ...]]) -> None:
+        """Make a stem of each of `beginnings`, with its logits, unless the model gives NaN for it."""
+        missing = [ids for ids in beginnings if (s := self._trunk.get(ids)) is None or s.logits is None]
+        placed = []
+        for ids in stems(missing):
+            found = self._reader.read([Text(ids)])
+            placed += [self._trunk.place(read.text.ids, read.rows, read.row) for read in found if read.sound]
+        for read in self._reader.read([Text(ids, last=True) for ids in missing]):
+            if read.sound and not bool(read.found.isnan().any()):
+                self._trunk.place(read.text.ids, read.rows, read.row).logits = read.found[0].clone()
+        for stem in reversed(placed):
+            if stem.logits is None:
+                self._trunk.prune(stem)
 
     def _grow(self, rows: int, tokens: int) -> None:
-        """Room for `rows` of `tokens`: by some more than needed, since growing copies, but within the budget."""
-        have_rows, have_tokens = self._cache.size
-        if rows <= have_rows and tokens <= have_tokens:
-            return
-        roomy = (max(rows, have_rows), max(have_tokens, -(-tokens // 64) * 64))
-        fits = roomy[0] * roomy[1] <= self._row_tokens
-        self._cache.resize(*(roomy if fits else (rows, max(tokens, self._longest))))
+        """Memory for own rows of `tokens`. Attention reads all of it, so there is little to spare in length."""
+        have_rows, have_tokens = self._own.size
+        need = rounded(tokens)
+        if rows > have_rows or need > have_tokens or 2 * need < have_tokens:
+            fits = max(rows, have_rows) * need + self._trunk.tokens <= self._room
+            self._own.resize(max(rows, have_rows) if fits else rows, need)
+            self._count()
 
-    @property
-    def _longest(self) -> int:
-        return max((job.position + 1 for job in self.active), default=0)
+    def _count(self) -> None:
+        rows, tokens = self._own.size
+        self.most_tokens = max(self.most_tokens, rows * tokens + self._trunk.tokens + self._known.tokens)
 
     # --- decoding ---
 
@@ -179,85 +165,89 @@ class Batch:
         self._retire([job for job in self.active if job.future.cancelled()])
         if not self.active:
             return
-        device = self._decoder.device
-        ids = torch.tensor([[job.tokens[-1]] for job in self.active], device=device)
-        positions = torch.tensor([[job.position] for job in self.active], device=device)
-        self._grow(len(self.active), self._longest)
-        wanted = torch.zeros_like(ids)
-        logits = self._decoder.forward(ids, positions, self._cache, self._longest, wanted)
-        self._accept(logits[:, 0], list(self.active))
+        places = [len(job.tokens) - 1 for job in self.active]
+        self._grow(len(places), max(places) + 1)
+        positions = [len(job.ids) + place for job, place in zip(self.active, places, strict=True)]
+        ids = torch.tensor([[job.tokens[-1]] for job in self.active], device=self._decoder.device)
+        levels = self._plan[0] if self._plan else self._trunk.levels([job.stem for job in self.active if job.stem])
+        logits = self._decoder.forward(ids, Stepping(self._own, places, levels, positions))
+        self._plan = self._plan or (levels, self._chooser(self.active, logits))
+        self._accept(logits, list(self.active), self._plan[1])
 
-    def _accept(self, logits: Tensor, jobs: list[Job]) -> None:
+    def _chooser(self, jobs: Sequence[Job], logits: Tensor) -> Chooser:
+        return Chooser([job.request.sampling for job in jobs], logits.shape[1], logits.device)
+
+    def _accept(self, logits: Tensor, jobs: list[Job], chooser: Chooser) -> None:
         """Choose a token for each of `jobs`, and settle those that are done."""
-        settings = [job.request.sampling for job in jobs]
-        tokens, logprobs = choose(logits, settings, [next(job.uniforms) for job in jobs])
+        tokens, logprobs = chooser(logits, [next(job.uniforms) for job in jobs])
+        self._detail(logits, jobs)
         done = []
         for job, token, logprob in zip(jobs, tokens.tolist(), logprobs.tolist(), strict=True):
             job.tokens.append(token)
             job.logprobs.append(logprob)
             if logprob != logprob:
-                job.settle(error=RequestRefused("the model returned NaN logits; try --dtype float32"))
-                self._prefixes.pop(tuple(job.ids), None)
-                self._cache.wipe(self.active.index(job))
+                self._outbox.append((job, None, RequestRefused(NAN)))
+                self._own.wipe(self.active.index(job))
                 done.append(job)
-            elif (sample := self._finished(job)) is not None:
-                job.settle(sample)
+            elif (sample := finished(job, self._tokenizer)) is not None:
+                self._outbox.append((job, sample, None))
+                self._learn(job)
                 done.append(job)
-        self._retire(done)
+        if done:
+            self._retire(done)
 
-    def _finished(self, job: Job) -> Sample | None:
-        """The sample, where the request ends with its newest token."""
-        stop, ended = job.request.sampling.stop, job.tokens[-1] in self._tokenizer.eos_ids
-        text = self._tokenizer.decode(job.tokens) if stop else ""
-        cut = cut_at_stop(text, stop)
-        if not ended and cut is None and len(job.tokens) < job.room:
-            return None
-        if cut is None:
-            cut = self._tokenizer.decode(job.tokens[:-1] if ended else job.tokens)
-            reason = "stop" if ended else "length"
-        else:
-            reason = "stop"
-        return Sample(cut, tuple(job.tokens), tuple(job.logprobs), reason, len(job.ids), job.policy.version)
+    def _detail(self, logits: Tensor, jobs: list[Job]) -> None:
+        """Note the distributions of those who asked for them."""
+        curious = [i for i, job in enumerate(jobs) if job.request.top is not None]
+        if curious:
+            for i, detail in zip(
+                curious, survey(logits[curious], [jobs[i].request.top or 0 for i in curious]), strict=True
+            ):
+                jobs[i].details.append(detail)
+
+    def _learn(self, job: Job) -> None:
+        """Keep what a finished answer computed, for those that go on from it."""
+        if job.place:
+            row = self.active.index(job)
+            span = self._own.take(row, 0, job.place)
+            if bool(torch.isfinite(span).all()):
+                self._known.add((*job.ids, *job.tokens[:-1]), len(job.ids), span)
+            else:
+                self._own.wipe(row)
 
     def _retire(self, done: Sequence[Job]) -> None:
         """Free the rows of `done`: the last row moves into each gap, so that the active rows stay the first ones."""
         for row in sorted((self.active.index(job) for job in done), reverse=True):
-            last = self.active.pop()
-            if row < len(self.active):
-                self._cache.copy_row(self._cache, len(self.active), row, last.position + 1)
+            gone, last = self.active[row], self.active.pop()
+            if last is not gone:
+                self._own.move(len(self.active), row, last.place + 1)
                 self.active[row] = last
+            if gone.stem:
+                self._trunk.leave(gone.stem)
+            self._plan = None
 
     # --- scoring ---
 
-    def score(self, job: Job) -> tuple[float, ...]:
-        """Natural-log probability of each token of `job.scored` after its prompt.
-
-        Raises:
-            RequestRefused: it cannot be served.
-            BadInput: the chat template cannot render it.
-        """
-        before = self._tokenizer.encode_prompt(job.request.prompt)
-        after = self._tokenizer.encode(job.scored or "")
-        context = self._decoder.max_context
-        if not before:
-            raise RequestRefused("the prompt is empty")
-        if len(before) + len(after) > context:
-            raise RequestRefused(f"{len(before) + len(after)} tokens to score and the model's context holds {context}")
-        if not after:
-            return ()
-        steps = torch.arange(len(before) - 1, len(before) + len(after) - 1, device=self._decoder.device)
-        logits = self._forward([before + after], steps[None])[1][0]
-        chosen = logits.gather(1, torch.tensor(after, device=logits.device)[:, None])[:, 0]
-        found = chosen - torch.logsumexp(logits, -1)
-        if bool(found.isnan().any()):
-            raise RequestRefused("the model returned NaN logits; try --dtype float32")
-        return tuple(found.tolist())
-
-
-def uniforms(seed: int) -> Iterator[float]:
-    """The random numbers in [0, 1) of a request, decided by its seed alone."""
-    import numpy as np
-
-    stream = np.random.Generator(np.random.Philox(key=seed))
-    while True:
-        yield from stream.random(64).tolist()
+    def score(self, jobs: Sequence[Job]) -> None:
+        """Settle requests for log-probabilities, all prepared; each prompt is read once."""
+        if not jobs:
+            return
+        by_text: dict[int, Job] = {}
+        texts = []
+        for job in jobs:
+            if not job.tokens:
+                self._outbox.append((job, (), None))
+                continue
+            text = Text((*job.ids, *job.tokens[:-1]), after=tuple(job.tokens), at=len(job.ids) - 1)
+            by_text[id(text)] = job
+            texts.append(text)
+        before = {text.ids[: text.at] for text in texts if text.at}
+        for ids in stems(list(before)):
+            list(self._reader.read([Text(ids)]))
+        if len(before) < len(texts):
+            list(self._reader.read([Text(ids) for ids in before]))
+        for read in self._reader.read(texts):
+            found: list[Any] = read.found.tolist()
+            bad = any(value != value for value in found)
+            error = RequestRefused(NAN) if bad else None
+            self._outbox.append((by_text[id(read.text)], tuple(found), error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,70 +11,206 @@ from torch import Tensor
 from selftaught.engines.base import Sampling
 
 SHORTLIST = 512  # candidates looked at for top-p before falling back to a full sort
+BLOCK = 256  # tokens whose probabilities are summed before any is looked at
+AT_ONCE = 2**20  # logits worked on together, so that they stay near the processor
 
 
-def choose(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Choose a token a row.
+class Chooser:
+    """Chooses a token a row, for rows that are sampled as `settings` say.
 
     Each row depends on nothing but its own logits, settings and uniform number (inverse transform
     sampling), so a request's tokens do not depend on what else is in the batch.
+    """
 
-    Args:
-        logits: `[rows, vocab]`, float32.
-        settings: how to sample each row.
-        uniforms: a number in [0, 1) for each row; unused by greedy rows.
+    def __init__(self, settings: Sequence[Sampling], vocab: int, device: str | torch.device = "cpu") -> None:
+        self._count = max(1, AT_ONCE // vocab)
+        self._parts = [_Part(settings[i : i + self._count], device) for i in range(0, len(settings), self._count)]
+
+    def __call__(self, logits: Tensor, uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Choose.
+
+        Args:
+            logits: `[rows, vocab]`.
+            uniforms: a number in [0, 1) for each row; unused by greedy rows.
+
+        Returns:
+            Tokens `[rows]` and their natural-log probabilities `[rows]` at temperature 1 without truncation;
+            NaN where the row's logits hold a NaN.
+        """
+        draws = torch.tensor(uniforms, dtype=torch.float32, device=logits.device)[:, None]
+        split = zip(self._parts, logits.split(self._count), draws.split(self._count), strict=True)
+        pairs = [part.choose(some.float(), own) for part, some, own in split]
+        return torch.cat([tokens for tokens, _ in pairs]), torch.cat([logprobs for _, logprobs in pairs])
+
+
+def choose(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Choose a token a row, once; see `Chooser`."""
+    return Chooser(settings, logits.shape[1], logits.device)(logits, uniforms)
+
+
+class _Part:
+    """Rows worked on together, sorted by the way in which they are sampled."""
+
+    def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
+        self._size = len(settings)
+        self._ways: list[tuple[_Way, Tensor | None]] = []
+        for kind in (_Greedy, _Plain, _Truncated):
+            rows = [i for i, s in enumerate(settings) if _kind(s) is kind]
+            if rows:
+                at = None if len(rows) == len(settings) else torch.tensor(rows, device=device)
+                self._ways.append((kind([settings[i] for i in rows], device), at))
+
+    def choose(self, logits: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        weights = _Weights(logits)
+        tokens = torch.empty(self._size, dtype=torch.long, device=logits.device)
+        for way, at in self._ways:
+            if at is None:
+                tokens = way.choose(weights, draws)
+            else:
+                tokens[at] = way.choose(weights.of(at), draws[at])
+        return tokens, weights.logprobs(tokens)
+
+
+class _Weights:
+    """Logits, and e to the power of what each lies below the greatest of its row, padded to whole blocks."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits, self.most = logits, logits.amax(-1, keepdim=True)
+        self.exp, self.sums = self._exp(logits - self.most)
+
+    def _exp(self, below: Tensor) -> tuple[Tensor, Tensor]:
+        rows, vocab = below.shape
+        if vocab % BLOCK == 0:
+            exp = below.exp_()
+        else:
+            exp = below.new_zeros((rows, -(-vocab // BLOCK) * BLOCK))
+            torch.exp(below, out=exp[:, :vocab])
+        return exp, exp.view(rows, -1, BLOCK).sum(-1)
+
+    def of(self, rows: Tensor) -> _Weights:
+        """Some rows of it."""
+        part = object.__new__(_Weights)
+        part.logits, part.most, part.exp, part.sums = (x[rows] for x in (self.logits, self.most, self.exp, self.sums))
+        return part
+
+    def heated(self, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights at other temperatures `[rows, 1]`, and their sums by block."""
+        return self._exp((self.logits - self.most) / heat)
+
+    def logprobs(self, tokens: Tensor) -> Tensor:
+        """Natural-log probability of one token a row."""
+        chosen = self.logits.gather(1, tokens[:, None]) - self.most
+        return (chosen - self.sums.sum(-1, keepdim=True).log())[:, 0]
+
+
+class _Way(Protocol):
+    """One way to choose, for some rows."""
+
+    def choose(self, weights: _Weights, draws: Tensor) -> Tensor: ...
+
+
+class _Greedy:
+    """The most probable token."""
+
+    def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
+        del settings, device
+
+    def choose(self, weights: _Weights, draws: Tensor) -> Tensor:
+        del draws
+        return weights.logits.argmax(-1)
+
+
+class _Plain:
+    """The first token whose cumulative probability exceeds the draw: first the block, then the token in it."""
+
+    def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
+        self._heat = None if all(s.temperature == 1 for s in settings) else _heat(settings, device)
+
+    def choose(self, weights: _Weights, draws: Tensor) -> Tensor:
+        exp, sums = (weights.exp, weights.sums) if self._heat is None else weights.heated(self._heat)
+        block, before, total = _invert(sums, draws)
+        inside = exp.view(len(exp), -1, BLOCK)[torch.arange(len(exp), device=exp.device), block]
+        within, _, _ = _invert(inside, (draws * total - before) / inside.sum(-1, keepdim=True))
+        return (block * BLOCK + within).clamp(max=weights.logits.shape[1] - 1)
+
+
+def _heat(settings: Sequence[Sampling], device: str | torch.device) -> Tensor:
+    return torch.tensor([s.temperature for s in settings], device=device)[:, None]
+
+
+def _invert(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The first index whose cumulative share exceeds the draw, never one of weight 0.
 
     Returns:
-        Tokens `[rows]` and their natural-log probabilities `[rows]` at temperature 1 without truncation;
-        NaN where the row's logits hold a NaN.
+        Indices `[rows]`, and the weight before each and in all, `[rows, 1]`.
     """
-    tokens = logits.argmax(-1)
-    for truncated in (False, True):
-        rows = [i for i, s in enumerate(settings) if not s.greedy and truncated == (s.top_k > 0 or s.top_p < 1)]
-        if not rows:
-            continue
-        whole = len(rows) == len(settings)
-        heat = torch.tensor([settings[i].temperature for i in rows], device=logits.device)[:, None]
-        draws = torch.tensor([uniforms[i] for i in rows], dtype=torch.float32, device=logits.device)[:, None]
-        scaled = (logits if whole else logits[rows]) / heat
-        if truncated:
-            picked = _truncated(scaled, [settings[i] for i in rows], draws)
-        else:
-            picked = _invert(torch.softmax(scaled, -1), draws)
-        tokens[rows] = picked
-    return tokens, logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(logits, -1)
-
-
-def _invert(probabilities: Tensor, draws: Tensor) -> Tensor:
-    """The first index whose cumulative probability exceeds the draw; never one of probability zero."""
-    cumulative = probabilities.cumsum(-1)
+    cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:].contiguous()
     at = torch.searchsorted(cumulative, draws * total, right=True)
-    # A draw that rounds up to the total would land past the end: take the last index with any probability.
-    last = torch.searchsorted(cumulative, total).clamp(max=probabilities.shape[1] - 1)
-    return torch.minimum(at, last)[:, 0]
+    # A draw that rounds up to the total would land past the end: take the last index with any weight.
+    last = torch.searchsorted(cumulative, total).clamp(max=weights.shape[1] - 1)
+    at = torch.minimum(at, last)
+    return at[:, 0], cumulative.gather(1, at) - weights.gather(1, at), total
 
 
-def _truncated(scaled: Tensor, settings: Sequence[Sampling], draws: Tensor) -> Tensor:
-    """Sample from the top-k, top-p truncation of each row, looking at as few candidates as suffice."""
-    vocab = scaled.shape[1]
-    top_k = torch.tensor([s.top_k or vocab for s in settings], device=scaled.device)[:, None].clamp(max=vocab)
-    top_p = torch.tensor([s.top_p for s in settings], device=scaled.device)[:, None]
-    # Long enough for every top-k, so that only rows truncated by top-p alone can need more.
-    short = min(vocab, max(s.top_k or SHORTLIST for s in settings))
-    while True:
+class _Truncated:
+    """A draw from the top-k, top-p truncation of each row, looking at as few candidates as suffice."""
+
+    def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
+        self._heat = _heat(settings, device)
+        # Long enough for every top-k, so that only rows truncated by top-p alone can need more.
+        self._short = max(s.top_k or SHORTLIST for s in settings)
+        self._top_k = torch.tensor([s.top_k or 2**31 for s in settings], device=device)[:, None]
+        self._top_p = torch.tensor([s.top_p for s in settings], device=device)[:, None]
+
+    def choose(self, weights: _Weights, draws: Tensor) -> Tensor:
+        scaled = (weights.logits - weights.most) / self._heat
+        vocab = scaled.shape[1]
+        return self._among(scaled, min(vocab, self._short), draws)
+
+    def _among(self, scaled: Tensor, short: int, draws: Tensor) -> Tensor:
+        """The draw among the `short` most probable tokens, or among all where those hold too little of a row's mass."""
+        top_k = self._top_k.clamp(max=scaled.shape[1])
         values, index = torch.topk(scaled, short, -1)
         kept = torch.arange(short, device=scaled.device) < top_k
         # top-p is taken after top-k, so it is relative to the mass that top-k leaves.
-        mass = torch.where(
-            top_k <= short,
-            torch.logsumexp(values.masked_fill(~kept, -torch.inf), -1, True),
-            torch.logsumexp(scaled, -1, True),
-        )
+        left = torch.logsumexp(values.masked_fill(~kept, -torch.inf), -1, True)
+        mass = torch.where(top_k <= short, left, torch.logsumexp(scaled, -1, True))
         probabilities = torch.exp(values - mass) * kept
         before = probabilities.cumsum(-1) - probabilities
-        enough = (top_k <= short) | (before[:, -1:] + probabilities[:, -1:] >= top_p)
-        if short == vocab or bool(enough.all()):
-            probabilities = torch.where(before < top_p, probabilities, 0.0)
-            return index.gather(1, _invert(probabilities, draws)[:, None])[:, 0]
-        short = vocab
+        enough = (top_k <= short) | (before[:, -1:] + probabilities[:, -1:] >= self._top_p)
+        if short < scaled.shape[1] and not bool(enough.all()):
+            return self._among(scaled, scaled.shape[1], draws)
+        picked, _, _ = _invert(torch.where(before < self._top_p, probabilities, 0.0), draws)
+        return index.gather(1, picked[:, None])[:, 0]
+
+
+def _kind(settings: Sampling) -> type[_Greedy | _Plain | _Truncated]:
+    if settings.greedy:
+        return _Greedy
+    return _Truncated if settings.top_k > 0 or settings.top_p < 1 else _Plain
+
+
+def logprobs_of(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Natural-log probability of one token a row of logits `[rows, vocab]`: `[rows]`, float32."""
+    step = max(1, AT_ONCE // logits.shape[1])
+    at = torch.tensor(tokens, device=logits.device)[:, None]
+    parts = []
+    for i in range(0, len(tokens), step):
+        some = logits[i : i + step].float()
+        parts.append(some.gather(1, at[i : i + step])[:, 0] - torch.logsumexp(some, -1))
+    return torch.cat(parts)
+
+
+def survey(logits: Tensor, most: Sequence[int]) -> list[tuple[tuple[tuple[int, float], ...], float]]:
+    """The most probable tokens of each row with their log-probabilities, and the entropy in nats, at temperature 1.
+
+    Args:
+        logits: `[rows, vocab]`.
+        most: how many tokens to name for each row.
+    """
+    logp = torch.log_softmax(logits.float(), -1)
+    entropy = torch.special.entr(logp.exp()).sum(-1).tolist()
+    values, index = torch.topk(logp, min(max(most), logp.shape[1]), -1)
+    named = [list(zip(i, v, strict=True)) for i, v in zip(index.tolist(), values.tolist(), strict=True)]
+    return [(tuple(row[:count]), spread) for row, count, spread in zip(named, most, entropy, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from selftaught.engines import llama
 from selftaught.engines.base import EngineError
-from selftaught.engines.rows import Rows, step_mask
+from selftaught.engines.passes import Pass, Reading, Stepping
+from selftaught.engines.rows import CHUNK, Rows
+from selftaught.engines.sharing import Level
 from selftaught.models.load import load_model, of_the_machine, read_config, reading
 from selftaught.models.policy import Policy
 
@@ -28,17 +31,14 @@ class Decoder(Protocol):
         """An empty cache."""
         ...
 
-    def forward(self, ids: Tensor, positions: Tensor, cache: Rows, length: int, wanted: Tensor) -> Tensor:
-        """Logits for tokens `ids` `[rows, steps]` at `positions`, written into the first rows of `cache`.
+    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """Logits for tokens `ids` `[rows, steps]`, whose keys and values go through `run`.
 
         Args:
-            ids: token ids; either whole prompts from position 0, or one step a row.
-            positions: `[rows, steps]`.
-            length: how far the rows are read (the greatest position + 1).
-            wanted: `[rows, n]`, the steps of each row whose logits are wanted.
+            wanted: (row, step) of each token whose logits are wanted; None for the first step of every row.
 
         Returns:
-            `[rows, n, vocab]`, float32.
+            `[wanted, vocab]`.
         """
         ...
 
@@ -74,57 +74,61 @@ class TransformersDecoder:
         layers, heads, head_dim = self._shape
         return Rows(layers, heads, head_dim, self.model.dtype, self.device)
 
-    def forward(self, ids: Tensor, positions: Tensor, cache: Rows, length: int, wanted: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """See `Decoder.forward`."""
-        kept = wanted.unique() if self._keeps else torch.arange(ids.shape[1], device=ids.device)
+        wanted = [(row, 0) for row in range(len(ids))] if wanted is None else wanted
+        rows, steps = [row for row, _ in wanted], torch.tensor([s for _, s in wanted], dtype=torch.long)
+        kept = steps.unique() if self._keeps and wanted else torch.arange(ids.shape[1])
         logits = self.model(
             input_ids=ids,
-            position_ids=positions,
-            attention_mask=step_mask(positions, length, self.model.dtype),
-            past_key_values=_bridge()(cache, positions, length),
+            position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may reach beyond
+            attention_mask=run.mask,
+            past_key_values=_bridge()(run),
             use_cache=True,
-            **({"logits_to_keep": kept} if self._keeps else {}),
+            **({"logits_to_keep": kept.to(ids.device)} if self._keeps else {}),
         ).logits
-        row = torch.arange(ids.shape[0], device=ids.device)[:, None]
-        return logits[row, torch.searchsorted(kept, wanted)].float()
+        return logits[rows, torch.searchsorted(kept, steps).to(ids.device)]
 
 
 @cache
 def _bridge() -> Any:
-    """The class that puts cache rows behind the cache interface of transformers, made once that is imported."""
+    """The class that puts a pass behind the cache interface of transformers, made once that is imported."""
     from transformers import Cache
 
     class Bridge(Cache):
-        """Writes in place and returns views."""
+        """Writes in place."""
 
-        def __init__(self, rows: Rows, positions: Tensor, length: int) -> None:
+        def __init__(self, run: Pass) -> None:
             super().__init__(layers=[])
-            self._rows, self._positions, self._length = rows, positions, length
+            self._run = run
 
         def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-            self._rows.write(layer_idx, key_states, value_states, self._positions)
-            return self._rows.view(layer_idx, key_states.shape[0], self._length)
+            return self._run.update(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
 
         def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the interface has it
-            return self._length - self._positions.shape[1]
+            return self._run.mask.shape[-1] - self._run.mask.shape[-2]
 
     return Bridge
 
 
 def _check_same(decoder: TransformersDecoder, vocab: int) -> None:
-    """Raise where two padded rows and a further step, by our cache, differ from the model's own plain pass."""
-    ids = (torch.arange(12, device=decoder.device).view(2, 6) * 7 + 3) % vocab
-    rows, at = decoder.rows(), torch.arange(5, device=decoder.device).expand(2, -1)
-    rows.resize(2, 6)
-    steps = torch.tensor([[4], [2]], device=decoder.device)  # the second row is 3 tokens long
+    """Raise where two padded rows and further steps, by our cache, differ from the model's own plain pass."""
+    ids = (torch.arange(14, device=decoder.device).view(2, 7) * 7 + 3) % vocab
+    shared, own, sizes = decoder.rows(), decoder.rows(), (5, 3)  # the second row is 3 tokens long
+    shared.resize(2, CHUNK)
+    own.resize(2, CHUNK)
     with torch.inference_mode():
-        first = decoder.forward(ids[:, :5], at, rows, 5, steps)
-        second = decoder.forward(ids.gather(1, steps + 1), steps + 1, rows, 6, torch.zeros_like(steps))
-        for row, size in enumerate((6, 4)):
-            true = decoder.model(input_ids=ids[row : row + 1, :size], use_cache=False).logits[0].float()
-            mine = torch.cat((first[row], second[row]))
+        found = [decoder.forward(ids[:, :5], Reading(shared, (0, 0), 5), [(0, 4), (1, 2)])]
+        levels = [Level(shared, (0, 1), sizes)]
+        for step in range(2):
+            at = [size + step for size in sizes]
+            new = ids[[0, 1], at][:, None]
+            found.append(decoder.forward(new, Stepping(own, (step, step), levels, at)))
+        for row, size in enumerate(sizes):
+            true = decoder.model(input_ids=ids[row : row + 1, : size + 2], use_cache=False).logits[0].float()
+            mine = torch.stack([one[row] for one in found]).float()
             slack = (1e-3 if decoder.model.dtype == torch.float32 else 0.1) * float(true.abs().max())
-            if float((mine - true[-2:]).abs().max()) > slack:
+            if float((mine - true[-3:]).abs().max()) > slack:
                 raise ValueError("its logits differ through a cache written in place")
 
 
@@ -162,3 +166,16 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error
+
+
+def live_decoder(model: Any) -> Decoder:
+    """A decoder over the tensors of `model` as they are, in its dtype and where they lie: it sees every change to them.
+
+    Raises:
+        ValueError: the architecture computes something else through the engine than on its own.
+    """
+    config, tensors = model.config.to_dict(), model.state_dict()
+    if llama.fits(config) and "model.embed_tokens.weight" in tensors:
+        model.eval()
+        return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=True)
+    return TransformersDecoder(model, str(model.device))

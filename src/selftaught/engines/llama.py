@@ -1,12 +1,12 @@
 """The fused forward pass of the Llama family (Llama, SmolLM, Mistral, Qwen2, Qwen3), read straight from safetensors.
 
-The same arithmetic as the models in `transformers`, with query/key/value and gate/up projections joined
-into one matrix product each, and without importing their modelling code (2 s of start-up).
+The same arithmetic as the models in `transformers`, with the query, key and value projections joined into one
+product and activations fused into theirs, and without importing their modelling code (2 s of start-up).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught.engines.rows import Rows, step_mask
+from selftaught.engines.passes import Pass
+from selftaught.engines.products import Joined, PackedProduct, Product, packs
+from selftaught.engines.rows import Rows
 
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -22,17 +24,14 @@ FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
+    qkv: Product
     q_norm: Tensor | None
     k_norm: Tensor | None
-    out: Tensor
-    out_bias: Tensor | None
+    out: Product
     mlp_norm: Tensor
-    gate_up: Tensor
-    gate_up_bias: Tensor | None
-    down: Tensor
-    down_bias: Tensor | None
+    gate: Product
+    up: Product
+    down: Product
 
 
 def fits(config: Mapping[str, Any]) -> bool:
@@ -69,6 +68,7 @@ class LlamaDecoder:
     Args:
         config: the model's `config.json`, one that `fits`.
         weights: its state dict; tensors are cast to `dtype` and fused, so it can be dropped afterwards.
+        live: read the tensors of `weights` as they are at every call instead; they must be of `dtype` and on `device`.
 
     Raises:
         KeyError: a weight is missing.
@@ -76,21 +76,26 @@ class LlamaDecoder:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype, device: str
-    ) -> None:
+        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype, device: str,
+        *, live: bool = False,
+    ) -> None:  # fmt: skip
         self.heads = config["num_attention_heads"]
         self.kv_heads = config.get("num_key_value_heads") or self.heads
         self.width = config["hidden_size"]
+        if self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} attention heads cannot share {self.kv_heads} key heads")
         self.head_dim = config.get("head_dim") or self.width // self.heads
         self.max_context = config.get("max_position_embeddings", 2048)
         self.eps = config.get("rms_norm_eps", 1e-6)
         self.dtype, self.device = dtype, device
+        self._product = PackedProduct if not live and packs(dtype, device) else Product
+        self._live = live
         self._weights: Mapping[str, Tensor] = weights
         self.embedding = self._take("model.embed_tokens.weight")
         if self.embedding.shape != (config["vocab_size"], self.width):
             raise ValueError(f"embeddings of {list(self.embedding.shape)} do not match the configuration")
         tied = config.get("tie_word_embeddings") or "lm_head.weight" not in weights
-        self.head = self.embedding if tied else self._take("lm_head.weight")
+        self.head = self._product(self.embedding if tied else self._take("lm_head.weight"))
         self.norm = self._take("model.norm.weight")
         self.layers = [self._layer(f"model.layers.{i}.") for i in range(config["num_hidden_layers"])]
         self._weights = {}
@@ -105,22 +110,22 @@ class LlamaDecoder:
     def _maybe(self, *names: str) -> Tensor | None:
         return self._take(*names) if names[0] in self._weights else None
 
+    def _projection(self, *names: str) -> Product:
+        if self._live and len(names) > 1:
+            return Joined([self._projection(name) for name in names])
+        return self._product(self._take(*(f"{n}.weight" for n in names)), self._maybe(*(f"{n}.bias" for n in names)))
+
     def _layer(self, at: str) -> _Layer:
-        qkv = [f"{at}self_attn.{n}_proj" for n in "qkv"]
-        gate_up = [f"{at}mlp.gate_proj", f"{at}mlp.up_proj"]
         return _Layer(
             attention_norm=self._take(f"{at}input_layernorm.weight"),
-            qkv=self._take(*(f"{n}.weight" for n in qkv)),
-            qkv_bias=self._maybe(*(f"{n}.bias" for n in qkv)),
+            qkv=self._projection(*(f"{at}self_attn.{n}_proj" for n in "qkv")),
             q_norm=self._maybe(f"{at}self_attn.q_norm.weight"),
             k_norm=self._maybe(f"{at}self_attn.k_norm.weight"),
-            out=self._take(f"{at}self_attn.o_proj.weight"),
-            out_bias=self._maybe(f"{at}self_attn.o_proj.bias"),
+            out=self._projection(f"{at}self_attn.o_proj"),
             mlp_norm=self._take(f"{at}post_attention_layernorm.weight"),
-            gate_up=self._take(*(f"{n}.weight" for n in gate_up)),
-            gate_up_bias=self._maybe(*(f"{n}.bias" for n in gate_up)),
-            down=self._take(f"{at}mlp.down_proj.weight"),
-            down_bias=self._maybe(f"{at}mlp.down_proj.bias"),
+            gate=self._projection(f"{at}mlp.gate_proj"),
+            up=self._projection(f"{at}mlp.up_proj"),
+            down=self._projection(f"{at}mlp.down_proj"),
         )
 
     def _angles(self, length: int) -> None:
@@ -134,48 +139,31 @@ class LlamaDecoder:
         """An empty cache."""
         return Rows(len(self.layers), self.kv_heads, self.head_dim, self.dtype, self.device)
 
-    def forward(self, ids: Tensor, positions: Tensor, cache: Rows, length: int, wanted: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """See `Decoder.forward`."""
-        if length > self._cos.shape[0]:
-            self._angles(max(length, self._cos.shape[0] * 2))
-        rows = torch.arange(ids.shape[0], device=self.device)[:, None]
-        mask = step_mask(positions, length, self.dtype)
-        cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
+        longest = int(run.positions.max()) + 1
+        if longest > self._cos.shape[0]:
+            self._angles(max(longest, self._cos.shape[0] * 2))
+        cos, sin = self._cos[run.positions][:, :, None], self._sin[run.positions][:, :, None]
         x = self.embedding[ids]
         for i, layer in enumerate(self.layers):
-            x = x + self._attend(layer, i, self._rms(x, layer.attention_norm), cos, sin, positions, cache, length, mask)
-            gate, up = F.linear(self._rms(x, layer.mlp_norm), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
-        return F.linear(self._rms(x[rows, wanted], self.norm), self.head).float()
+            query, key, value = self._heads(layer, self._rms(x, layer.attention_norm), cos, sin)
+            x = layer.out.plus(run.attend(i, query, key, value), x)
+            within = self._rms(x, layer.mlp_norm)
+            x = layer.down.plus(layer.up.times(within, layer.gate.silu(within)), x)
+        last = x[:, 0] if wanted is None else x[[row for row, _ in wanted], [step for _, step in wanted]]
+        return self.head(self._rms(last, self.norm)) if len(last) else last
 
-    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
-
-    def _attend(
-        self, layer: _Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, cache: Rows,
-        length: int, mask: Tensor,
-    ) -> Tensor:  # fmt: skip
-        rows, steps, _ = x.shape
-        joined = F.linear(x, layer.qkv, layer.qkv_bias).view(rows, steps, -1, self.head_dim)
-        turned, value = joined[:, :, : self.heads + self.kv_heads], joined[:, :, self.heads + self.kv_heads :]
+    def _heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, each `[rows, steps, heads, head_dim]`, the first two turned by their positions."""
+        joined = layer.qkv(x).unflatten(-1, (-1, self.head_dim))
+        turned, value = joined.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = turned.split((self.heads, self.kv_heads), 2)
             turned = torch.cat((self._rms(query, layer.q_norm), self._rms(key, layer.k_norm)), 2)
-        turned = (turned * cos + torch.roll(turned, self.head_dim // 2, -1) * sin).transpose(1, 2)
-        query, key = turned[:, : self.heads], turned[:, self.heads :]
-        cache.write(index, key, value.transpose(1, 2), positions)
-        keys, values = cache.view(index, rows, length)
-        group = self.heads // self.kv_heads
-        if steps == 1:  # the query heads that share a key head stand in for steps: no key is repeated
-            query = query.reshape(rows, self.kv_heads, group, self.head_dim)
-            if rows <= 32:
-                mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            else:  # on wide batches two plain products beat the fused kernel, which is built for long queries
-                scores = torch.matmul(query, keys.transpose(-1, -2)) * self.head_dim**-0.5 + mask
-                mixed = torch.matmul(torch.softmax(scores, -1), values)
-            mixed = mixed.reshape(rows, 1, self.heads * self.head_dim)
-        else:
-            keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
-            mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            mixed = mixed.transpose(1, 2).reshape(rows, steps, self.heads * self.head_dim)
-        return F.linear(mixed, layer.out, layer.out_bias)
+        turned = turned * cos + torch.roll(turned, self.head_dim // 2, -1) * sin
+        query, key = turned.split((self.heads, self.kv_heads), 2)
+        return query, key, value
+
+    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)

@@ -7,7 +7,9 @@ import atexit
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import EngineError, Request, Sample, check_request
@@ -17,7 +19,10 @@ from selftaught.models.policy import Policy
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
-    from selftaught.engines.batch import Batch, Job
+    from selftaught.engines.batch import Batch
+    from selftaught.engines.decoder import Decoder
+    from selftaught.engines.jobs import Job, Outcome
+    from selftaught.models.chat import ChatTokenizer
 
 PATIENCE = 30.0  # seconds a policy is served while requests for another one wait
 
@@ -26,7 +31,8 @@ class LocalEngine:
     """Samples with torch in this process; a worker thread owns the weights and the batch.
 
     Every step decodes one token for all rows; a finished row is replaced at once by the next request.
-    A prompt shared by several requests is computed once. A policy not yet held is loaded; the batch
+    What several requests begin with is computed once and held once for all of them: one prompt, a header of
+    many prompts, a partial answer, the turns of a dialogue so far. A policy not yet held is loaded; the batch
     serves one policy at a time.
 
     Args:
@@ -59,12 +65,14 @@ class LocalEngine:
         self._settings = (dtype, device, fused)
         self._most_rows, self._budget, self._most_held = rows, int(cache_gib * 2**30), held
         self._inbox: list[Job] = []
-        self._releases: list[Future[None]] = []
+        self._errands: list[tuple[Callable[[], None], Future[None]]] = []  # for when no answer is under way
         self._wake = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
         # The worker's own:
         self._queue: list[Job] = []
+        self._taken: list[Job] = []
+        self._outbox: list[Outcome] = []
         self._held: OrderedDict[str, Batch] = OrderedDict()
         self._batch: Batch | None = None
         self._turn_began = 0.0
@@ -80,11 +88,45 @@ class LocalEngine:
 
     def release(self) -> None:
         """Drop weights, caches and prefixes, once no answer is under way; the next request loads again."""
-        done: Future[None] = Future()
         with self._wake:
             if self._thread is None or self._closed:
                 return
-            self._releases.append(done)
+        with suppress(EngineError):  # closed meanwhile
+            self._run_errand(self._forget)
+
+    def adopt(self, policy: Policy, model: Any) -> None:
+        """Serve `policy` from the very tensors of `model`, once no answer is under way: nothing is copied or read.
+
+        For training and sampling in one process: after a step in place, adopt the model again, under the name of
+        the new policy. The policy it was adopted as before is forgotten then, since its weights are no more.
+
+        Args:
+            policy: what the weights are now called; its folder need hold no more than `config.json` and the tokenizer.
+            model: a model of `transformers`, sampled in its own dtype; it is left in evaluation mode.
+
+        Raises:
+            EngineError: the engine is closed.
+            ValueError: the architecture computes something else through the engine than on its own.
+        """
+
+        def take_over() -> None:
+            from selftaught.engines.decoder import live_decoder
+            from selftaught.models.chat import ChatTokenizer
+
+            self._batch = None
+            for version in [v for v, batch in self._held.items() if batch.source is model]:
+                del self._held[version]
+            self._make_way()
+            self._hold(policy, live_decoder(model), ChatTokenizer(policy.weights), model)
+
+        self._run_errand(take_over)
+
+    def _run_errand(self, what: Callable[[], None]) -> None:
+        """Have the worker do something between answers, and wait for it."""
+        done: Future[None] = Future()
+        with self._wake:
+            self._start()
+            self._errands.append((what, done))
             self._wake.notify()
         done.result()
 
@@ -98,19 +140,22 @@ class LocalEngine:
         atexit.unregister(self.close)
 
     async def _ask(self, policy: Policy, request: Request, scored: str | None = None) -> Any:
-        from selftaught.engines.batch import Job
+        from selftaught.engines.jobs import Job
 
-        job = Job(policy, request, Future(), time.monotonic(), scored)
+        job = Job(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
         with self._wake:
-            if self._closed:
-                raise EngineError("the engine is closed")
+            self._start()
             self._inbox.append(job)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="selftaught-engine", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)  # torch aborts the process where a thread still computes at its end
             self._wake.notify()
-        return await asyncio.wrap_future(job.future)
+        return await job.future
+
+    def _start(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="selftaught-engine", daemon=True)
+            self._thread.start()
+            atexit.register(self.close)  # torch aborts the process where a thread still computes at its end
 
     # --- from here on, on the worker thread ---
 
@@ -122,20 +167,30 @@ class LocalEngine:
                 started = time.perf_counter()
                 try:
                     self._turn()
-                except Exception as error:  # our own defect or out of memory: those under way learn of it, nobody hangs
+                except Exception as error:  # our own defect, or out of memory: nobody hangs
                     self._fail(error)
+                self._deliver()
                 self.busy_seconds += time.perf_counter() - started
         closed = EngineError("the engine was closed")
         self._fail(closed)
-        for job in self._queue:
-            job.settle(error=closed)
+        self._outbox += [(job, None, closed) for job in self._queue]
         self._queue.clear()
+        self._deliver()
         self._forget()
+        for _, done in self._errands:
+            done.set_exception(closed)
+
+    def _deliver(self) -> None:
+        if self._outbox:
+            from selftaught.engines.jobs import deliver
+
+            deliver(self._outbox)
+            self._outbox.clear()
 
     def _has_work(self) -> bool:
         """Wait for something to do; False once the engine is closed."""
         with self._wake:
-            while not (self._inbox or self._queue or self._releases or self._active or self._closed):
+            while not (self._inbox or self._queue or self._errands or self._active or self._closed):
                 self._wake.wait()
             self._queue += self._inbox
             self._inbox.clear()
@@ -147,67 +202,81 @@ class LocalEngine:
 
     def _turn(self) -> None:
         """Let requests in, and decode one token for each that is."""
-        if not self._releases:
+        if not self._errands:
             self._admit()
         elif not self._active:
-            self._forget()
+            self._do_errands()
         if self._batch and self._batch.active:
             self._batch.step()
 
     def _fail(self, error: Exception) -> None:
-        """Fail all requests in the batch, and drop its memory, which may be half written."""
-        for job in self._active:
-            job.settle(error=error)
-        if self._batch:
-            self._batch.active.clear()
-            self._batch.rest()
+        """Drop the batch's memory, which may be half written; its requests start anew in a smaller batch, or fail.
+
+        They start anew where the machine ran out of memory and there was more than one: as each is decided by its
+        seed, nothing changes but the time it takes.
+        """
+        jobs = list({id(job): job for job in [*self._active, *self._taken]}.values())
+        self._taken = []
+        batch = self._batch
+        if batch:
+            batch.active.clear()
+            batch.rest()
+        if batch and len(jobs) > 1 and _no_memory(error):
+            batch.most_rows = len(jobs) // 2
+            self._queue = [job.anew() for job in jobs] + self._queue
+        else:
+            self._outbox += [(job, None, error) for job in jobs]
+
+    def _do_errands(self) -> None:
+        with self._wake:
+            errands, self._errands = self._errands, []
+        for what, done in errands:
+            try:
+                what()
+                done.set_result(None)
+            except Exception as error:  # for whoever asked
+                done.set_exception(error)
 
     def _forget(self) -> None:
         self._held.clear()
         self._batch = None
-        with self._wake:
-            done, self._releases = self._releases, []
-        for future in done:
-            future.set_result(None)
 
     def _admit(self) -> None:
         """Take requests for the policy being served from the queue, as many as there is room for."""
         if not self._active and self._queue and not self._switch(self._queue[0].policy):
             return
         batch = self._batch
-        if batch is None or self._others_wait(batch.policy.version):
+        if batch is None or not self._queue or self._others_wait(batch.policy.version):
             return
-        new: list[Job] = []
-        kept: list[Job] = []
+        scored: list[Job] = []
+        ready: list[Job] = []
+        left: list[Job] = []
+        free = batch.most_rows - len(batch.active)
         for i, job in enumerate(self._queue):
-            if job.policy.version != batch.policy.version:
-                kept.append(job)
-            elif job.future.cancelled() or not self._prepared(batch, job):
-                continue
-            elif batch.has_room([*new, job]):
-                new.append(job)
-            else:
-                kept += self._queue[i:]
+            if len(ready) + len(scored) >= free:
+                left += self._queue[i:]
                 break
-        self._queue = kept
-        if new:
-            try:
-                batch.enter(new)
-            except Exception as error:
-                for job in new:
-                    job.settle(error=error)
-                raise
+            if job.policy.version != batch.policy.version:
+                left.append(job)
+            elif not job.future.cancelled() and self._prepared(batch, job):
+                (ready if job.scored is None else scored).append(job)
+                left.append(job)
+        ready = ready[: batch.fitting(ready)]
+        self._taken = scored + ready
+        taken = {id(job) for job in self._taken}
+        self._queue = [job for job in left if id(job) not in taken]
+        batch.score(scored)
+        batch.enter(ready)
+        self._taken = []
 
     def _prepared(self, batch: Batch, job: Job) -> bool:
-        """Whether a request is ready to decode; one that cannot be served fails alone, one to score is done at once."""
+        """Whether a request is ready; one that cannot be served fails alone."""
         try:
-            if job.scored is None:
-                batch.prepare(job)
-                return True
-            job.settle(batch.score(job))
+            batch.prepare(job)
         except Exception as error:  # whatever is wrong with this request is its own failure
-            job.settle(error=error)
-        return False
+            self._outbox.append((job, None, error))
+            return False
+        return True
 
     def _others_wait(self, version: str) -> bool:
         """Whether requests for another policy have waited so long that the batch must empty for them."""
@@ -224,9 +293,7 @@ class LocalEngine:
             self._batch = self._load(policy)
         except Exception as error:  # of many kinds; each means that these weights are not to be had
             self._batch = None
-            for job in self._queue:
-                if job.policy.version == policy.version:
-                    job.settle(error=error)
+            self._outbox += [(job, None, error) for job in self._queue if job.policy.version == policy.version]
             self._queue = [job for job in self._queue if job.policy.version != policy.version]
             return False
         self._turn_began = time.monotonic()
@@ -234,22 +301,36 @@ class LocalEngine:
 
     def _load(self, policy: Policy) -> Batch:
         if policy.version not in self._held:
-            from selftaught.engines.batch import Batch
             from selftaught.engines.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
             from selftaught.models.load import read_config, reading
 
             started = time.perf_counter()
             self._batch = None
-            while len(self._held) >= self._most_held:
-                self._held.popitem(last=False)
+            self._make_way()
             dtype, device, fused = self._settings
             where = pick_device(device)
             with reading(policy.weights):
                 read_config(policy.weights)  # the tokenizer's reader would complain of it as of its own
                 tokenizer = ChatTokenizer(policy.weights)
-            decoder = load_decoder(policy, pick_dtype(dtype, where), where, fused=fused)
-            self._held[policy.version] = Batch(policy, decoder, tokenizer, rows=self._most_rows, budget=self._budget)
+            self._hold(policy, load_decoder(policy, pick_dtype(dtype, where), where, fused=fused), tokenizer)
             self.load_seconds += time.perf_counter() - started
         self._held.move_to_end(policy.version)
         return self._held[policy.version]
+
+    def _make_way(self) -> None:
+        while len(self._held) >= self._most_held:
+            self._held.popitem(last=False)
+
+    def _hold(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, source: Any = None) -> None:
+        from selftaught.engines.batch import Batch
+
+        batch = Batch(policy, decoder, tokenizer, rows=self._most_rows, budget=self._budget, outbox=self._outbox)
+        batch.source = source
+        self._held[policy.version] = batch
+
+
+def _no_memory(error: Exception) -> bool:
+    from selftaught.models.load import of_the_machine
+
+    return isinstance(error, MemoryError) or of_the_machine(error)

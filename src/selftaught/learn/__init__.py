@@ -1,7 +1,7 @@
 """Learning: records and an objective in, a new policy out.
 
-An objective is a pure function from log-probabilities to a loss; `Training` holds how it is optimised.
-The trainer never knows the method: records carry the weights.
+An objective is a pure function from log-probabilities to a loss (`selftaught.learn.objectives` has them all);
+`Training` holds how it is optimised. The trainer never knows the method: records carry the weights.
 """
 
 from selftaught.learn.objectives import Objective, Row, Sft, sft

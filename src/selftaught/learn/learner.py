@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.learn.objectives import Objective, Row
+from selftaught.learn.objectives.base import Group, Objective
 from selftaught.learn.training import Training
 from selftaught.models.cache import TEXTS
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
@@ -26,7 +26,15 @@ HOW_ONLY = ("checkpoint_seconds", "micro_tokens")  # settings of the machine, no
 def policy_version(base: Policy, objective: Objective, records: Sequence[Any], settings: Training, seed: int) -> str:
     """Content hash of how a policy is made: same base, records, objective, settings and seed, same version."""
     how = {name: value for name, value in asdict(settings).items() if name not in HOW_ONLY}
-    return content_hash(base.version, objective, list(records), how, seed)
+    return content_hash(base.version, _named(objective), list(records), how, seed)
+
+
+def _named(objective: Objective) -> Any:
+    """The objective's fields; policies among them by version, as the same weights may lie anywhere."""
+    if not is_dataclass(objective):
+        return objective.name
+    values = {name: getattr(objective, name) for name in objective.__dataclass_fields__}
+    return {name: value.version if isinstance(value, Policy) else value for name, value in values.items()}
 
 
 def learn(
@@ -49,7 +57,8 @@ def learn(
         progress: called after each step with steps done, steps in all, and the loss.
 
     Raises:
-        BadInput: no records, or a record without a prompt or longer than the model's context.
+        BadInput: no records, a record without a prompt or longer than the model's context, or one that the
+            objective cannot learn from; a reference or teacher of another vocabulary.
         TrainingFailed: the loss stopped being a number (see `learn.trainer`).
     """
     version = policy_version(base, objective, records, settings, seed)
@@ -66,11 +75,13 @@ def learn(
     from selftaught.models.load import load_model
 
     tokenizer = ChatTokenizer(base.weights)
+    groups = _asked(objective, _groups(objective, records, tokenizer, base), tokenizer, settings, work)
     model = load_model(base, torch.float32).requires_grad_(True)  # merging an adapter leaves its base frozen
-    rows = _rows(objective, records, tokenizer, model.config)
     if settings.lora_rank:
         model = _with_adapter(model, settings.lora_rank, seed)
-    done = train(model, rows, objective, settings, seed=seed, checkpoint=work / "checkpoint", progress=progress)
+    done = train(
+        model, groups, objective, settings, seed=seed, checkpoint=work / "checkpoint", progress=progress, head=base.path
+    )
     draft = work / "policy"
     _write(draft, model, base, records, adapter=bool(settings.lora_rank))
     publish(draft, target, _manifest(version, link_to(base, target), objective, len(records), settings, seed, done))
@@ -78,23 +89,69 @@ def learn(
     return policy_from(target)
 
 
-def _rows(objective: Objective, records: Sequence[Any], tokenizer: ChatTokenizer, config: Any) -> list[Row]:
+def _groups(objective: Objective, records: Sequence[Any], tokenizer: ChatTokenizer, base: Policy) -> list[Group]:
     """What to train on, each sequence checked against the model's context."""
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    rows: list[Row] = []
-    for i, record in enumerate(records):
-        for row in objective.rows(record, tokenizer):
-            size = len(row.prompt) + len(row.target)
+    context = _context(base)
+    found = objective.groups(records, tokenizer)
+    for i, group in enumerate(found):
+        for row in group:
+            size = max(len(row.prompt), len(row.anchor)) + len(row.target)
             if not row.prompt:
                 raise BadInput("its prompt is empty", where=f"training record {i}", fix="drop it, or give it a prompt")
+            if not row.target:
+                raise BadInput("nothing of it is learnt", where=f"training record {i}", fix="drop it")
             if context and size > context:
                 raise BadInput(
                     f"it has {size} tokens and the model's context holds {context}",
                     where=f"training record {i}",
                     fix="drop it, or lower --max-tokens",
                 )
-            rows.append(row)
-    return rows
+    groups = [group for group in found if group]
+    if not groups:
+        raise BadInput(
+            f"none of {len(records)} records teaches anything: {objective.name} learns from differences, "
+            "and within each record all are scored alike",
+            where="learn",
+            fix="draw more samples, or use problems that are neither always nor never solved",
+        )
+    return groups
+
+
+def _context(base: Policy) -> int | None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(base.weights), trust_remote_code=False)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def _asked(
+    objective: Objective, groups: Sequence[Group], tokenizer: ChatTokenizer, settings: Training, work: Path
+) -> Sequence[Group]:
+    """`groups` with what the objective's own reference or teacher, a policy other than the base, says of them.
+
+    It is loaded, asked and freed before the weights to train are loaded.
+    """
+    import torch
+
+    from selftaught.learn.forward import anchored, products
+    from selftaught.models.chat import ChatTokenizer
+    from selftaught.models.load import load_model
+
+    needs = objective.needs([row for group in groups for row in group])
+    for name in ("reference", "teacher"):
+        other = getattr(objective, name, None)
+        if name in needs and isinstance(other, Policy):
+            if ChatTokenizer(other.weights).vocabulary() != tokenizer.vocabulary():
+                raise BadInput(
+                    "its vocabulary is not that of the model to train",
+                    where=f"{objective.name}, {name} {other.path}",
+                    fix="use a policy of the same family",
+                )
+            asked, top_k = load_model(other, torch.float32), getattr(objective, "top_k", 0)
+            with products(settings.precision, asked.device.type):
+                groups = anchored(asked, groups, {name}, settings.micro_tokens, top_k=top_k, cache=work / name)
+            del asked
+    return groups
 
 
 def _with_adapter(model: Any, rank: int, seed: int) -> Any:
@@ -108,8 +165,12 @@ def _with_adapter(model: Any, rank: int, seed: int) -> Any:
 
 
 def _write(draft: Path, model: Any, base: Policy, records: Sequence[Any], *, adapter: bool) -> None:
-    """All files of a policy but its manifest."""
+    """All files of a policy but its manifest; a value head in a folder of its own."""
+    from selftaught.learn.forward import take_head, write_head
+
     shutil.rmtree(draft, ignore_errors=True)
+    if (head := take_head(model)) is not None:
+        write_head(head, draft)
     if adapter:
         model.save_pretrained(draft, save_embedding_layers=False)  # "auto" would ask the hub about the base
     else:

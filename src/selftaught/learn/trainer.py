@@ -11,7 +11,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftaught.learn.objectives import Objective, Row
+from selftaught.learn.forward import add_head, anchored, evaluate, products
+from selftaught.learn.objectives.base import Group, Objective, Row
 from selftaught.learn.training import Training
-from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
@@ -43,28 +43,33 @@ class Outcome:
 
 
 def train(
-    model: Any, rows: Sequence[Row], objective: Objective, settings: Training, *, seed: int, checkpoint: Path,
-    progress: Progress = lambda *_: None,
+    model: Any, groups: Sequence[Group], objective: Objective, settings: Training, *, seed: int, checkpoint: Path,
+    progress: Progress = lambda *_: None, head: Path | None = None,
 ) -> Outcome:  # fmt: skip
     """Train `model` in place, resuming from `checkpoint` where it holds one.
 
     Args:
         model: a causal language model of transformers, or a peft model around one, in float32.
-        rows: what to train on; not empty.
-        seed: of the order of the rows and of dropout; a resumed training sees the same order.
+        groups: what to train on, rows that belong together; not empty. What the objective needs of frozen
+            weights and the rows lack is asked of `model` as it comes in.
+        seed: of the order of the groups and of dropout; a resumed training sees the same order.
         checkpoint: folder for the state of an interrupted training.
         progress: called after each step with steps done, steps in all, and the loss.
+        head: folder of a policy whose value head to go on from, for objectives that train one.
 
     Raises:
         TrainingFailed: the loss or its gradient is NaN or infinite.
     """
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="no")  # which format to multiply in is decided in `_products`
+    accelerator = Accelerator(mixed_precision="no")  # which format to multiply in is decided in `products`
+    rows = [row for group in groups for row in group]
+    needs = objective.needs(rows)
+    groups = _ready(model, groups, rows, objective, settings, checkpoint, head)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
-    plan = _plan(len(rows), settings, seed)
+    plan = _plan(len(groups), settings, seed)
     state = _restore(checkpoint, model, optimizer)
     saved = time.monotonic()
     model.train()
@@ -72,12 +77,13 @@ def train(
         for step in range(state.steps, len(plan)):
             torch.manual_seed((seed * 1_000_003 + step) % 2**63)
             _set_rate(optimizer, settings, step, len(plan))
-            batch = [rows[i] for i in plan[step]]
-            loss = _step(model, optimizer, trained, batch, objective, settings)
+            batch = [groups[i] for i in plan[step]]
+            loss = _step(model, optimizer, trained, batch, objective, settings, needs)
             if not math.isfinite(loss):
                 where = f"step {step + 1} of {len(plan)} (records {plan[step]})"
                 raise TrainingFailed(f"the loss or its gradient is no number at {where}: lower the learning rate")
-            state = Outcome(step + 1, state.tokens + sum(map(_size, batch)), (*state.losses, loss))
+            read = sum(_size(row) for group in batch for row in group)
+            state = Outcome(step + 1, state.tokens + read, (*state.losses, loss))
             progress(step + 1, len(plan), loss)
             if time.monotonic() - saved > settings.checkpoint_seconds and step + 1 < len(plan):
                 _save(checkpoint, model, optimizer, state)
@@ -85,6 +91,19 @@ def train(
     model.eval()
     accelerator.free_memory()
     return state
+
+
+def _ready(
+    model: Any, groups: Sequence[Group], rows: Sequence[Row], objective: Objective, settings: Training, cache: Path,
+    head: Path | None,
+) -> Sequence[Group]:  # fmt: skip
+    """`groups` with what frozen weights say of them; the model gets a head if the objective needs one."""
+    needs, top_k = objective.needs(rows), getattr(objective, "top_k", 0)
+    with products(settings.precision, next(model.parameters()).device.type), _attention_for(model, rows):
+        groups = anchored(model, groups, needs, settings.micro_tokens, top_k=top_k, cache=cache)
+    if "value" in needs:
+        add_head(model, getattr(objective, "outputs", 1), head)
+    return groups
 
 
 def _size(row: Row) -> int:
@@ -131,22 +150,25 @@ def _set_rate(optimizer: Any, settings: Training, step: int, total: int) -> None
 
 
 def _step(
-    model: Any, optimizer: Any, trained: list[Tensor], batch: list[Row], objective: Objective, settings: Training
-) -> float:
+    model: Any, optimizer: Any, trained: list[Tensor], batch: list[Group], objective: Objective, settings: Training,
+    needs: Collection[str] = (),
+) -> float:  # fmt: skip
     """One optimiser step over `batch`, in as many forward passes as fit.
 
     Returns:
-        The mean loss per target token; NaN where the gradient is not finite. Then no step was made.
+        The mean loss (see `Objective.size`); NaN where the gradient is not finite. Then no step was made.
     """
-    targets = sum(len(row.target) for row in batch)
+    size = sum(map(objective.size, batch))
     device = trained[0].device.type
     total = 0.0
-    with _products(settings.precision, device):  # around all parts, so that weights are cast once a step
-        for part in _parts(batch, settings.micro_tokens):
-            logprobs, mask = target_logprobs(model, part)
-            weights = torch.tensor([row.weight for row in part], device=logprobs.device)
+    with products(settings.precision, device):  # around all parts, so that weights are cast once a step
+        survey = _survey(model, batch, objective, settings, needs)
+        learnt = [tuple(row for row in group if not row.probe) for group in batch]
+        for part in _parts(learnt, settings.micro_tokens):
+            rows = [row for group in part for row in group]
+            seen = evaluate(model, rows, needs, tuple(map(len, part)), survey)
             with torch.autocast(device, enabled=False):
-                loss = objective.loss(logprobs, mask, weights) / targets
+                loss = objective.loss(seen) / size
                 loss.backward()
             total += float(loss.detach())
     norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.clip))
@@ -158,80 +180,49 @@ def _step(
     return total
 
 
-def _products(precision: str, device: str) -> torch.autocast:
-    """Matrix products in bfloat16, where that is asked for or fast, over weights that stay in float32."""
-    fast = precision == "bf16" or (precision == "auto" and pick_dtype("auto", device) == torch.bfloat16)
-    return torch.autocast(device, torch.bfloat16, enabled=fast)
+def _survey(
+    model: Any, batch: list[Group], objective: Objective, settings: Training, needs: Collection[str]
+) -> tuple[Tensor, int] | None:
+    """The objective's sum over the probes of the whole step, so that it does not depend on how the step is split."""
+    probes = [(row,) for group in batch for row in group if row.probe]
+    if not probes:
+        return None
+    with torch.no_grad():
+        parts = [[row for (row,) in part] for part in _parts(probes, settings.micro_tokens)]
+        sums = [objective.survey(evaluate(model, rows, needs, (1,) * len(rows))) for rows in parts]
+    return torch.stack(sums).sum(0), len(probes)
 
 
-def _parts(batch: list[Row], most: int) -> list[list[Row]]:
+def _parts(batch: list[Group], most: int) -> list[list[Group]]:
     """`batch` in as few parts as have at most `most` tokens each, padded, and those as even as can be."""
-    rows = sorted(batch, key=_size)
-    fewest = len(_split(rows, most))
+    groups = sorted(batch, key=_longest)
+    fewest = len(_split(groups, most))
     if fewest == 1:
-        return [rows]
-    limits = sorted({(i + 1) * _size(row) for row in rows for i in range(len(rows))})
-    return next(parts for limit in limits if len(parts := _split(rows, limit)) <= fewest)
+        return [groups]
+    rows = sum(map(len, groups))
+    limits = sorted({(i + 1) * _longest(group) for group in groups for i in range(rows)})
+    return next(parts for limit in limits if len(parts := _split(groups, limit)) <= fewest)
 
 
-def _split(rows: list[Row], most: int) -> list[list[Row]]:
-    """`rows`, sorted by length, split so that no part, padded, has more than `most` tokens (one row always fits)."""
-    parts: list[list[Row]] = []
-    for row in rows:
-        if parts and (len(parts[-1]) + 1) * _size(row) <= most:
-            parts[-1].append(row)
+def _longest(group: Group) -> int:
+    return max(map(_size, group))
+
+
+def _split(groups: list[Group], most: int) -> list[list[Group]]:
+    """`groups`, sorted by their longest row, split so that no part, padded, has more than `most` tokens.
+
+    One group always fits.
+    """
+    parts: list[list[Group]] = []
+    held = 0
+    for group in groups:
+        if parts and (held + len(group)) * _longest(group) <= most:
+            parts[-1].append(group)
+            held += len(group)
         else:
-            parts.append([row])
+            parts.append([group])
+            held = len(group)
     return parts
-
-
-def target_logprobs(model: Any, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """Log-probability of every target token, float32.
-
-    Rows are padded on the right, where a causal model's real tokens never look, so no attention mask is
-    needed; what pads is told by length, never by token id. Logits, the widest tensors of all, are
-    computed for target tokens only.
-
-    Args:
-        model: a causal language model of transformers, or a peft model around one.
-        rows: each with at least one prompt token.
-
-    Returns:
-        `(logprobs, mask)`, both `[rows, longest target]`; padded places (on the right) are 0 in both.
-    """
-    device = next(model.parameters()).device
-    longest = max(map(_size, rows))
-    ids = torch.zeros((len(rows), longest), dtype=torch.long)
-    before = torch.zeros((len(rows), longest), dtype=torch.bool)  # places whose next token is a target
-    mask = torch.zeros((len(rows), max(len(r.target) for r in rows)))
-    for i, row in enumerate(rows):
-        size = _size(row)
-        ids[i, :size] = torch.tensor(row.prompt + row.target)
-        before[i, len(row.prompt) - 1 : size - 1] = True
-        mask[i, : len(row.target)] = 1
-    ids, before, mask = ids.to(device), before.to(device), mask.to(device)
-    with _logits_at(model, before):
-        logits = model(input_ids=ids, use_cache=False).logits[0]
-    chosen = ids[:, 1:][before[:, :-1]]
-    found = -torch.nn.functional.cross_entropy(logits.float(), chosen, reduction="none")
-    return torch.zeros_like(mask).masked_scatter(mask.bool(), found), mask
-
-
-@contextmanager
-def _logits_at(model: Any, places: Tensor) -> Iterator[None]:
-    """Inside, the model's output layer is fed the hidden states of `places` `[rows, tokens]` only.
-
-    Its logits are then `[1, places, vocab]`, for any architecture whose last layers work on each token alone.
-    """
-
-    def select(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (given[0][places][None], *given[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 # --- checkpoints: one safetensors file, replaced in one rename; nothing is pickled ---

@@ -83,6 +83,10 @@ class ChatTokenizer:
         """Token ids of an answer to learn, end of sequence included."""
         return [*self.encode(target), self.eos_id]
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token and its id."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
         return self._tokenizer.decode(list(ids))

@@ -26,12 +26,14 @@ class Policy:
             folder with the adapter.
         base: the policy it was trained from, or None for a starting model.
         adapter: whether `path` holds a LoRA adapter to be applied to `base`.
+        remote: the model's name at an endpoint, where the weights are not here and `path` is no folder.
     """
 
     version: str
     path: Path
     base: Policy | None = None
     adapter: bool = False
+    remote: str = ""
 
     @property
     def root(self) -> Policy:
@@ -40,7 +42,17 @@ class Policy:
 
     @property
     def weights(self) -> Path:
-        """The nearest folder up the lineage that holds whole weights and the tokenizer."""
+        """The nearest folder up the lineage that holds whole weights and the tokenizer.
+
+        Raises:
+            BadInput: they are behind an endpoint.
+        """
+        if self.remote:
+            raise BadInput(
+                "its weights are behind an endpoint, not here",
+                where=self.version,
+                fix="use a folder or a Hugging Face id where weights are needed",
+            )
         return self.base.weights if self.adapter and self.base else self.path
 
 

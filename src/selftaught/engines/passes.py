@@ -1,0 +1,123 @@
+"""The two ways in which a model is run over cache rows: reading whole sequences, and one step of many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selftaught.engines.rows import Rows
+from selftaught.engines.sharing import Level
+
+
+class Pass(Protocol):
+    """One run of a model over cache rows; every layer's keys and values go through it.
+
+    Attributes:
+        positions: `[rows, steps]`, where in its sequence each token stands.
+        mask: additive, `[rows, 1, steps, keys]`.
+    """
+
+    positions: Tensor
+    mask: Tensor
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values `[rows, steps, kv_heads, head_dim]`.
+
+        Returns:
+            All that `mask` speaks of, `[rows, kv_heads, keys, head_dim]`.
+        """
+        ...
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store keys and values, and attend.
+
+        Args:
+            query: `[rows, steps, heads, head_dim]`.
+            key: `[rows, steps, kv_heads, head_dim]`, and so is `value`.
+
+        Returns:
+            `[rows, steps, heads * head_dim]`.
+        """
+        ...
+
+
+class Reading:
+    """Sequences read from some position on, all in one pass; where one is shorter, it is padded on the right.
+
+    Args:
+        rows: one a sequence, holding what comes before.
+        starts: the position of each sequence's first token here.
+        steps: tokens read of each, padding included.
+    """
+
+    def __init__(self, rows: Rows, starts: Sequence[int], steps: int) -> None:
+        first = rows.layers[0]
+        self._rows, device = rows, first.device
+        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(steps, device=device)
+        self._at = (torch.arange(len(starts), device=device)[:, None], self.positions)
+        beyond = torch.arange(rows.size[1], device=device) > self.positions[:, :, None]
+        self.mask = _additive(beyond, first.dtype)[:, None]
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pass.update`."""
+        self._rows.write(layer, key, value, self._at)
+        return self._rows.keys_values(layer, len(key))
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `Pass.attend`."""
+        keys, values = self.update(layer, key, value)
+        group = query.shape[2] // key.shape[2]
+        keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
+        mixed = F.scaled_dot_product_attention(query.transpose(1, 2), keys, values, attn_mask=self.mask)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class Stepping:
+    """One token for each of many rows, which own what they sampled and share what came before.
+
+    Args:
+        own: the tokens each row has to itself; the first rows are those that step.
+        places: where in its own row each row's token goes.
+        levels: the beginnings that rows share, in order.
+        positions: where in its whole sequence each row's token stands.
+    """
+
+    def __init__(self, own: Rows, places: Sequence[int], levels: Sequence[Level], positions: Sequence[int]) -> None:
+        first = own.layers[0]
+        self._own, self._levels, device = own, levels, first.device
+        self.positions = torch.tensor(positions, device=device)[:, None]
+        place = torch.tensor(places, device=device)
+        self._at = (torch.arange(len(places), device=device)[:, None], place[:, None])
+        beyond = torch.arange(own.size[1], device=device) > place[:, None]
+        self._widths = [level.width for level in levels] + [own.size[1]]
+        self.mask = _additive(torch.cat([level.hidden for level in levels] + [beyond], 1), first.dtype)[:, None, None]
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pass.update`; what is shared is copied for each row, for as long as one layer takes."""
+        self._own.write(layer, key, value, self._at)
+        pairs = [level.rows(layer) for level in self._levels] + [self._own.keys_values(layer, len(key))]
+        return torch.cat([keys for keys, _ in pairs], 2), torch.cat([values for _, values in pairs], 2)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `Pass.attend`; one softmax over what is shared and what is not, each multiplied where it lies."""
+        self._own.write(layer, key, value, self._at)
+        keys, values = self._own.keys_values(layer, len(key))
+        rows, _, heads, head_dim = query.shape
+        query = query.view(rows, key.shape[2], heads // key.shape[2], head_dim)
+        scores = [level.scores(layer, query) for level in self._levels] + [query @ keys.transpose(-1, -2)]
+        whole = scores[0] if len(scores) == 1 else torch.cat(scores, -1)
+        weights = torch.softmax(torch.add(self.mask, whole, alpha=head_dim**-0.5), -1)
+        *shared, own = weights.split(self._widths, -1)
+        mixed = own @ values
+        for level, part in zip(self._levels, shared, strict=True):
+            mixed = mixed + level.mixed(layer, part)
+        return mixed.view(rows, 1, heads * head_dim)
+
+
+def _additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where seen, the least number where hidden."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)

@@ -1,0 +1,120 @@
+"""Attention of many rows to beginnings they share: one product for all rows of a slot (Hydragen, arXiv:2402.05099)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selftaught.engines.rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Slots that are read by about as many rows each, so that padding them to the same number costs little.
+
+    Attributes:
+        slots: index tensor, or None for the first `count` slots as they lie.
+        order: `[count * width]` rows, those of each slot together, padded; None for all rows as they lie.
+    """
+
+    slots: Tensor | None
+    count: int
+    width: int
+    order: Tensor | None
+
+
+class Level:
+    """Slots of keys and values, and which row reads which of them.
+
+    Scores and weights of rows are `[rows, kv_heads, group, tokens]`, `group` being the query heads that share a
+    key head.
+
+    Args:
+        slots: the rows read here.
+        reads: for each row its slot.
+        lengths: for each row how many tokens of it are visible.
+    """
+
+    def __init__(self, slots: Rows, reads: Sequence[int], lengths: Sequence[int]) -> None:
+        self._slots, self.width = slots, slots.size[1]
+        device = slots.layers[0].device
+        self._reads = torch.tensor(reads, device=device)
+        self.hidden = torch.arange(self.width, device=device) >= torch.tensor(lengths, device=device)[:, None]
+        self._parts, back = _arranged(reads, device)
+        self._back = None if back is None else torch.tensor(back, device=device)
+
+    def scores(self, layer: int, query: Tensor) -> Tensor:
+        """Products of queries `[rows, kv_heads, group, head_dim]` with the keys of each row's slot."""
+        keys = self._slots.layers[layer][0]
+        return self._collect([q @ self._of(part, keys).transpose(-1, -2) for part, q in self._spread(query)], query)
+
+    def mixed(self, layer: int, weights: Tensor) -> Tensor:
+        """The values of each row's slot, summed under `weights`."""
+        values = self._slots.layers[layer][1]
+        return self._collect([w @ self._of(part, values) for part, w in self._spread(weights)], weights)
+
+    def rows(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of each row's slot, copied: `[rows, kv_heads, tokens, head_dim]`."""
+        keys, values = self._slots.layers[layer]
+        return keys[self._reads], values[self._reads]
+
+    def _of(self, part: _Part, stored: Tensor) -> Tensor:
+        return stored[: part.count] if part.slots is None else stored[part.slots]
+
+    def _spread(self, x: Tensor) -> list[tuple[_Part, Tensor]]:
+        """Rows side by side with those that read the same slot: `[slots, kv_heads, width * group, n]` of each part."""
+        _, heads, group, n = x.shape
+        found = []
+        for part in self._parts:
+            own = x if part.order is None else x[part.order]
+            own = own.view(part.count, part.width, heads, group, n).transpose(1, 2)
+            found.append((part, own.reshape(part.count, heads, part.width * group, n)))
+        return found
+
+    def _collect(self, pieces: list[Tensor], like: Tensor) -> Tensor:
+        """Back to one row after the other."""
+        _, heads, group, _ = like.shape
+        apart = []
+        for part, piece in zip(self._parts, pieces, strict=True):
+            split = piece.view(part.count, heads, part.width, group, -1).transpose(1, 2)
+            apart.append(split.reshape(part.count * part.width, heads, group, -1))
+        whole = apart[0] if len(apart) == 1 else torch.cat(apart)
+        return whole if self._back is None else whole[self._back]
+
+
+def _arranged(reads: Sequence[int], device: torch.device) -> tuple[list[_Part], list[int] | None]:
+    """The parts for rows that read these slots, and where each row ends up in them, one part after the other."""
+    members: list[list[int]] = [[] for _ in range(max(reads) + 1)]
+    for row, slot in enumerate(reads):
+        members[slot].append(row)
+    widest = max(map(len, members))
+    if len(members) == 1 or list(reads) == list(range(len(reads))):
+        return [_Part(None, len(members), widest, None)], None
+    even = len(members) * widest <= 2 * len(reads)
+    bunches = [list(range(len(members)))] if even else _alike(members)
+    parts, back, at = [], [0] * len(reads), 0
+    for bunch in bunches:
+        width = max(len(members[slot]) for slot in bunch)
+        order = []
+        for slot in bunch:
+            for place, row in enumerate(members[slot]):
+                back[row] = at + len(order) + place
+            order += members[slot] + [0] * (width - len(members[slot]))
+        at += len(order)
+        slots = None if len(bunches) == 1 else torch.tensor(bunch, device=device)
+        parts.append(_Part(slots, len(bunch), width, torch.tensor(order, device=device)))
+    return parts, back
+
+
+def _alike(members: list[list[int]]) -> list[list[int]]:
+    """Slots bunched so that none has less than half the rows of another in its bunch; without those nobody reads."""
+    bunches: list[list[int]] = []
+    for slot in sorted((s for s, rows in enumerate(members) if rows), key=lambda s: -len(members[s])):
+        if bunches and len(members[slot]) * 2 >= len(members[bunches[-1][0]]):
+            bunches[-1].append(slot)
+        else:
+            bunches.append([slot])
+    return bunches

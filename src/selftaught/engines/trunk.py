@@ -1,0 +1,125 @@
+"""The beginnings that requests under way share: each held once, however many rows go on from it.
+
+There are two levels, so that prompts under one long header, or partial answers to one prompt, hold their common part
+once and only the rest apart; what a request samples is a third, and its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from selftaught.engines.known import STEM
+from selftaught.engines.rows import Rows, rounded
+from selftaught.engines.sharing import Level
+
+
+@dataclass(slots=True, eq=False)
+class Stem:
+    """A beginning in use.
+
+    Attributes:
+        ids: its tokens, from position 0.
+        parent: the stem that holds its first tokens, or None.
+        slot: where in its level its own tokens are.
+        logits: of the token after it, where a request goes on from there.
+        users: requests and stems that go on from it.
+    """
+
+    ids: tuple[int, ...]
+    parent: Stem | None
+    slot: int
+    logits: Tensor | None = None
+    users: int = 0
+
+    @property
+    def start(self) -> int:
+        """Position of the first token that it holds itself."""
+        return len(self.parent.ids) if self.parent else 0
+
+    @property
+    def level(self) -> int:
+        """0, or 1 where it has a parent."""
+        return 1 if self.parent else 0
+
+
+class Trunk:
+    """All stems in use; those of a level lie side by side.
+
+    Args:
+        rows: makes an empty cache.
+    """
+
+    def __init__(self, rows: Callable[[], Rows]) -> None:
+        self._rows = [rows(), rows()]
+        self._held: list[list[Stem]] = [[], []]
+        self._by_ids: dict[tuple[int, ...], Stem] = {}
+
+    @property
+    def tokens(self) -> int:
+        """Tokens there is memory for."""
+        return sum(rows.size[0] * rows.size[1] for rows in self._rows)
+
+    def get(self, ids: tuple[int, ...]) -> Stem | None:
+        """The stem of these tokens."""
+        return self._by_ids.get(ids)
+
+    def place(self, ids: tuple[int, ...], source: Rows, row: int) -> Stem:
+        """Hold `ids`, copied from a row of `source`, less what a stem in use holds already."""
+        if found := self._by_ids.get(ids):
+            return found
+        parent = self._parent(ids)
+        level = 1 if parent else 0
+        stem = Stem(ids, parent, len(self._held[level]))
+        self._held[level].append(stem)
+        self._by_ids[ids] = stem
+        if parent:
+            parent.users += 1
+        self._fit(level)
+        self._rows[level].put(stem.slot, 0, source.take(row, stem.start, len(ids)))
+        return stem
+
+    def leave(self, stem: Stem) -> None:
+        """One request fewer goes on from `stem`; the last one frees its slot."""
+        stem.users -= 1
+        self.prune(stem)
+
+    def prune(self, stem: Stem) -> None:
+        """Free the slot of a stem that nobody uses."""
+        if stem.users or self._by_ids.get(stem.ids) is not stem:
+            return
+        del self._by_ids[stem.ids]
+        held = self._held[stem.level]
+        last = held.pop()
+        if last is not stem:  # into the gap, so that the stems of a level stay side by side
+            self._rows[stem.level].move(last.slot, stem.slot, len(last.ids) - last.start)
+            held[stem.slot], last.slot = last, stem.slot
+        if stem.parent:
+            self.leave(stem.parent)
+
+    def levels(self, stems: Sequence[Stem]) -> list[Level]:
+        """What the rows that go on from `stems` read."""
+        roots = [stem.parent or stem for stem in stems]
+        levels = [Level(self._rows[0], [root.slot for root in roots], [len(root.ids) for root in roots])]
+        if self._held[1]:
+            readers = [stem.slot for stem in stems if stem.parent]
+            spare = min(range(len(self._held[1])), key=readers.count)  # read, and masked, by those without
+            slots = [stem.slot if stem.parent else spare for stem in stems]
+            lengths = [len(stem.ids) - stem.start if stem.parent else 0 for stem in stems]
+            levels.append(Level(self._rows[1], slots, lengths))
+        return levels
+
+    def _parent(self, ids: tuple[int, ...]) -> Stem | None:
+        """The longest stem of the first level that `ids` goes on from."""
+        fit = [s for s in self._held[0] if STEM <= len(s.ids) < len(ids) and ids[: len(s.ids)] == s.ids]
+        return max(fit, key=lambda stem: len(stem.ids), default=None)
+
+    def _fit(self, level: int) -> None:
+        """Memory for all stems of a level; attention reads all of it, so there is little to spare in length."""
+        held, rows = self._held[level], self._rows[level]
+        tokens = rounded(max(len(stem.ids) - stem.start for stem in held))
+        count, have = rows.size
+        if len(held) > count or tokens > have or tokens * 4 <= have * 3:
+            rows.resize(max(len(held), count if tokens <= have else 0), tokens)

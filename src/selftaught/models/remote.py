@@ -1,0 +1,68 @@
+"""Models behind an endpoint: their policies name what is asked for, and hold no weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from selftaught.errors import BadInput
+from selftaught.models.policy import Policy
+
+PREFIX = "openai:"
+URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"  # the variables that OpenAI's own clients read
+USUAL = "https://api.openai.com/v1"
+
+
+def base_url(given: str = "") -> str:
+    """The address that paths such as `/chat/completions` are put behind, without a slash at its end.
+
+    Args:
+        given: an address; by default that of the environment, `OPENAI_BASE_URL`, or else OpenAI's own.
+
+    Raises:
+        BadInput: it is no http address, or holds a password or a query, which would end up in messages.
+    """
+    url = (given or os.environ.get(URL, "") or USUAL).strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fine, parts = False, urlsplit("")
+    if not fine:
+        raise BadInput("it is no http address", where=URL, fix=f"give one such as {USUAL}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise BadInput("it holds more than an address", where=URL, fix=f"put the key into {KEY}")
+    return url
+
+
+def remote_policy(name: str, url: str = "") -> Policy:
+    """The policy that stands for the model `name` at an endpoint.
+
+    Its version is the name and the address: all that is known of the weights. Two endpoints never share one.
+
+    Args:
+        name: as the endpoint calls the model.
+        url: see `base_url`.
+
+    Raises:
+        BadInput: no name, or no address.
+    """
+    if not name.strip() or not name.isprintable():
+        raise BadInput("it names no model", where=PREFIX + name.strip(), fix=f"give one, as in {PREFIX}gpt-4o-mini")
+    version = f"{PREFIX}{name}@{base_url(url).partition('://')[2]}"
+    return Policy(version, Path(PREFIX + name), remote=name)
+
+
+def trainable(policy: Policy) -> None:
+    """Refuse to train a model whose weights are behind an endpoint.
+
+    Raises:
+        BadInput: they are.
+    """
+    if policy.remote:
+        raise BadInput(
+            f"{PREFIX}{policy.remote} cannot be trained: its weights are behind an endpoint",
+            where="learn",
+            fix="teach a folder or a Hugging Face id; an endpoint's model can be measured and asked (eval, solve)",
+        )

@@ -1,0 +1,127 @@
+"""Attention over shared and own tokens, against plain attention over each row's whole sequence."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from selftaught.engines import trunk as module
+from selftaught.engines.passes import Reading, Stepping
+from selftaught.engines.products import PackedProduct, Product, packs
+from selftaught.engines.rows import Rows
+from selftaught.engines.sharing import Level
+from selftaught.engines.trunk import Trunk
+
+HEADS, KV, DIM = 6, 2, 8
+
+
+def rows(count: int = 0, tokens: int = 0) -> Rows:
+    made = Rows(1, KV, DIM, torch.float32, "cpu")
+    made.resize(count, tokens)
+    for layer in made.layers:
+        layer.normal_()  # what is masked must not matter
+    return made
+
+
+def plain(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Attention of one query `[heads, head_dim]` to `[kv_heads, tokens, head_dim]`, in float64 by its definition."""
+    keys, values = (x.double().repeat_interleave(HEADS // KV, 0) for x in (keys, values))
+    weights = torch.softmax((keys @ query.double()[:, :, None])[..., 0] * DIM**-0.5, -1)
+    return (weights[:, None] @ values)[:, 0]
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [[0] * 7, list(range(7)), [0, 1, 0, 1, 2, 2, 0], [0] * 40 + [1, 2, 3, 4, 4], [3, 2, 1, 0], [1, 0, 0]],
+)
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_a_step_is_plain_attention_for_every_row(reads: list[int], levels: int) -> None:
+    torch.manual_seed(len(reads) + levels)
+    count, rng = len(reads), random.Random(1)
+    own, places = rows(count + 2, 32), [rng.randrange(20) for _ in reads]
+    slots = [rows(max(reads) + 1, 32) for _ in range(levels)]
+    lengths = [[rng.randrange(1, 32) if level == 0 else rng.randrange(32) for _ in reads] for level in range(levels)]
+    made = [Level(s, reads, n) for s, n in zip(slots, lengths, strict=True)]
+    step = Stepping(own, places, made, [0] * count)
+    query, key, value = (torch.randn(count, 1, heads, DIM) for heads in (HEADS, KV, KV))
+    mixed = step.attend(0, query, key, value)
+    keys, values = step.update(0, key, value)
+    for row, place in enumerate(places):
+        seen = [s.layers[0][:, reads[row], :, : n[row]] for s, n in zip(slots, lengths, strict=True)]
+        whole = torch.cat([*seen, own.layers[0][:, row, :, : place + 1]], 2)
+        assert torch.equal(own.layers[0][0, row, :, place], key[row, 0])
+        true = plain(query[row, 0], *whole).float()
+        assert torch.allclose(mixed[row, 0].view(HEADS, DIM), true, atol=1e-5)
+        visible = step.mask[row, 0, 0] == 0
+        assert torch.equal(keys[row][:, visible], whole[0])
+        assert torch.equal(values[row][:, visible], whole[1])
+
+
+def test_reading_is_causal_attention_from_where_each_row_starts() -> None:
+    torch.manual_seed(0)
+    held, starts, steps = rows(3, 32), [0, 5, 11], 6
+    before = held.layers[0].clone()
+    run = Reading(held, starts, steps)
+    query, key, value = (torch.randn(3, steps, heads, DIM) for heads in (HEADS, KV, KV))
+    mixed = run.attend(0, query, key, value)
+    for row, start in enumerate(starts):
+        whole = torch.cat([before[:, row, :, :start], torch.stack([key[row], value[row]]).transpose(1, 2)], 2)
+        for step in range(steps):
+            true = plain(query[row, step], *whole[:, :, : start + step + 1]).float()
+            assert torch.allclose(mixed[row, step].view(HEADS, DIM), true, atol=1e-5)
+    assert run.positions.tolist() == [[start + i for i in range(steps)] for start in starts]
+
+
+def test_a_trunk_holds_every_token_once_and_gives_back_what_was_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEM", 2)
+    rng, trunk, users = random.Random(2), Trunk(rows), []
+    kept: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def source(ids: tuple[int, ...]) -> Rows:
+        made = rows(1, len(ids))
+        for i in range(len(ids)):
+            torch.manual_seed(hash(ids[: i + 1]) % 2**31)
+            made.layers[0][:, 0, :, i] = torch.randn(2, KV, DIM)
+        return made
+
+    for _ in range(50):
+        if users and rng.random() < 0.45:
+            trunk.leave(users.pop(rng.randrange(len(users))))
+        else:
+            ids = tuple(rng.randrange(2) for _ in range(rng.randrange(1, 12)))
+            ids = (7,) * 30 + ids if rng.random() < 0.5 else ids
+            stem = trunk.place(ids, source(ids), 0)
+            stem.users += 1
+            users.append(stem)
+            kept[ids] = source(ids).layers[0][:, 0]
+        if not users:
+            continue
+        levels = trunk.levels(users)
+        found = [level.rows(0) for level in levels]
+        for row, stem in enumerate(users):
+            visible = [~level.hidden[row] for level in levels]
+            keys = torch.cat([k[row][:, seen] for (k, _), seen in zip(found, visible, strict=True)], 1)
+            assert torch.equal(keys, kept[stem.ids][0])
+    for stem in users:
+        trunk.leave(stem)
+    assert all(trunk.get(ids) is None for ids in kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_products_are_plain_products(dtype: torch.dtype) -> None:
+    if not packs(dtype, "cpu"):
+        pytest.skip("this build of torch has no packed products")
+    torch.manual_seed(0)
+    weight, bias = torch.randn(48, 40).to(dtype) / 6, torch.randn(48).to(dtype)
+    for made in (PackedProduct(weight, bias), PackedProduct(weight)):
+        with_bias = Product(weight.double(), bias.double() if made._bias is not None else None)
+        for shape in ((1, 40), (3, 5, 40), (200, 40)):
+            x = torch.randn(shape).to(dtype)
+            other = torch.randn(*shape[:-1], 48).to(dtype)
+            close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}
+            assert torch.allclose(made(x).double(), with_bias(x.double()), **close)
+            assert torch.allclose(made.silu(x).double(), with_bias.silu(x.double()), **close)
+            assert torch.allclose(made.times(x, other).double(), with_bias.times(x.double(), other.double()), **close)
+            assert torch.allclose(made.plus(x, other).double(), with_bias.plus(x.double(), other.double()), **close)
