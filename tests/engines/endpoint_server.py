@@ -158,7 +158,7 @@ class Endpoint:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                for place in range(0, len(data), 1 if reply.drip else len(data)):
+                for place in range(0, len(data), 1 if reply.drip else max(1, len(data))):
                     time.sleep(reply.drip)
                     self.wfile.write(data[place : place + 1] if reply.drip else data)
 

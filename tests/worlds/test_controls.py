@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from selftaught.console import Console
+from selftaught.control import Gate
 from selftaught.curate import Vote
 from selftaught.feedback.verifiers import Answer
 from selftaught.learn import Training
@@ -47,13 +48,13 @@ class Broken(TinyVerifier):
         return replace(found, verdict=Verdict.RIGHT if heads else Verdict.WRONG)
 
 
-def begun(folder: Path, broken: str = "", **sizes: int) -> Run:
+def begun(folder: Path, broken: str = "", level: int = LEVEL, settings: Any = SETTINGS, **sizes: int) -> Run:
     """A run of the tiny world, dev being large enough to tell harm from chance."""
     sizes = {"train": 96, "dev": 192, "test": 1} | sizes
-    task = load_task(f"tiny:level={LEVEL}", **sizes, seed=0)
+    task = load_task(f"tiny:level={level}", **sizes, seed=0)
     if broken:
         task.verifier = Broken(broken, {p.id for p in task.train})
-    return Run(folder, model="tiny", task=task, settings=SETTINGS, console=Console(quiet=True))
+    return Run(folder, model="tiny", task=task, settings=settings, console=Console(quiet=True))
 
 
 def names(run: Run) -> set[str]:
@@ -80,8 +81,9 @@ def assert_no_better(run: Run) -> None:
 
 
 def test_a_sound_method_is_promoted_and_raises_no_alarm(tmp_path: Path) -> None:
-    with begun(tmp_path) as run:
-        find("rest-em")(run, run.base, run.task, rounds=2, samples=8, per_problem=4)
+    gently = replace(SETTINGS, gate=Gate(), training=replace(SETTINGS.training, epochs=1, learning_rate=2e-4, batch=8))
+    with begun(tmp_path, level=3, settings=gently, train=400, dev=256) as run:
+        find("rest-em")(run, run.base, run.task, rounds=1, samples=8, per_problem=4)
         assert run.champion != run.base
         assert effect(run).ci95.low > 0
         assert names(run) == set()

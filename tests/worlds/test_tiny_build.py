@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from itertools import islice
@@ -13,6 +14,7 @@ import torch
 
 from selftaught.cli import main
 from selftaught.models.resolve import TINY, resolve
+from selftaught.records import Verdict
 from selftaught.worlds.tiny.build import (
     SHORTEST,
     Recipe,
@@ -26,8 +28,8 @@ from selftaught.worlds.tiny.build import (
     tensors,
     train,
 )
-from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import LESSONS, conversations, draw, spoil
+from selftaught.worlds.tiny.language import END, marked
+from selftaught.worlds.tiny.text import LESSONS, conversations, draw, spoil, verify
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 SMALL = Recipe(width=32, layers=2, heads=2, hidden=64, conversations=(600, 200), batch_tokens=1024)
@@ -99,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     (one, cost), (same, _), (other, _) = (train(r) for r in (SMALL, SMALL, Recipe(**{**vars_of(SMALL), "seed": 1})))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    assert cost["loss"] < 3.2 < torch.log(torch.tensor(float(one.config.vocab_size)))
+    assert cost["loss"] < 0.8 * math.log(one.config.vocab_size)
 
 
 def vars_of(recipe: Recipe) -> dict[str, object]:
@@ -125,7 +127,7 @@ def test_the_shipped_model_is_small_and_says_what_it_can_do() -> None:
     assert 0.3 <= figures["level 3: greedy"] <= 0.5
     assert figures["level 3: greedy"] < figures["level 3: majority@16"] < figures["level 3: pass@16"]
     assert figures["level 3: pass@16"] >= 0.8
-    assert 0.65 <= figures["judge: accuracy, balanced"] <= 0.8
+    assert 0.6 <= figures["judge: accuracy, balanced"] <= 0.8
     assert 0.4 <= figures["critique: first errors found"] <= 0.6
     assert abs(figures["revise: unasked, net change"]) <= 0.05
 
@@ -154,3 +156,21 @@ def test_bad_words_are_one_line(words: list[str], said: str, capsys: pytest.Capt
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_marks_are_mostly_the_truth_about_the_steps() -> None:
+    rng, same, all_ = random.Random(6), 0, 0
+    for _ in range(600):
+        case = draw(rng)
+        marks = marked(verify(case, rng)[-1].content)
+        assert marks is not None
+        assert len(marks) == len(case.truth.steps)
+        same += marks == [verdict is Verdict.RIGHT for verdict in case.truth.steps]
+        all_ += 1
+    assert 0.8 < same / all_ < 0.98
+
+
+def test_anything_but_marks_is_no_marks() -> None:
+    assert marked("++-") == [True, True, False]
+    assert marked("") == []
+    assert marked("step 1") is None

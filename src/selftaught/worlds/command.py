@@ -27,7 +27,7 @@ def add_worlds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", help=" or ".join(BUILDS))
     parser.add_argument("--model", default="tiny", help="what to examine (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("tiny-model"), help="the built model (default %(default)s)")
-    sizes = Recipe.conversations
+    sizes = Recipe().conversations
     parser.add_argument(
         "--conversations", type=int, nargs=len(sizes), default=sizes, help="of each lesson (default %(default)s)"
     )
