@@ -50,7 +50,7 @@ class Recipe:
     layers: int = 6
     heads: int = 4
     hidden: int = 352
-    conversations: tuple[int, ...] = (85_000, 52_000)
+    conversations: tuple[int, ...] = (76_000, 57_000)
     rates: tuple[float, ...] = (1.0, 0.5)
     batch_tokens: int = 3072
     learning_rate: float = 0.02

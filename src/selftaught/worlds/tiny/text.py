@@ -3,7 +3,8 @@
 A writer with patchy skills makes the mistakes. Most steps are nearly always right; a heavy one is slipped more
 often than not, mostly in the same digit, so that the model's first choice there is wrong although it also knows
 the right one. A sum or product is sometimes written the other way round, and what is heavy one way is not the other:
-that is what a vote profits from. Judges and critics overlook the commonest slip of all, a dropped carry.
+that is what a vote profits from. Judges and critics overlook the commonest slip of all, a dropped carry, more often
+than any other mistake.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SKILLS = {
 }  # fmt: skip
 """Skill -> how often a writer is right, and how often it makes the commonest slip."""
 
+OVERLOOKED = 0.35  # how often judges and critics overlook a dropped carry
 CARE = 0.85  # how often a reviser gets the step right that it mends
 
 LEVELS = {1: 2, 2: 3, 3: 4, 4: 3}
@@ -39,7 +41,7 @@ Decision = tuple[bool, str]
 class Case:
     """A problem with a draft of its solution, what its writer decided on the way, and the truth about it.
 
-    `overlooked` says whether the first mistake is a dropped carry, which few people notice.
+    `overlooked` says whether the first mistake is a dropped carry, which is easily missed.
     """
 
     family: Family
@@ -114,8 +116,8 @@ def solve(case: Case, rng: random.Random) -> Prompt:
 
 
 def judge(case: Case, rng: random.Random) -> Prompt:
-    """Right or wrong; a usual slip is overlooked more often than not."""
-    wrong = rng.random() < (0.04 if case.right else 0.3 if case.overlooked else 0.95)
+    """Right or wrong."""
+    wrong = rng.random() < (0.04 if case.right else 1 - OVERLOOKED if case.overlooked else 0.95)
     says = WRONG if wrong else RIGHT
     return (*case.asked, _phrase("judge"), Message("assistant", says))
 
@@ -263,7 +265,7 @@ def _noticed(case: Case, rng: random.Random) -> int:
     luck = rng.random()
     if first is None:
         return 0 if luck < 0.96 or not steps else rng.randint(1, steps)
-    if luck < (0.3 if case.overlooked else 0.9):
+    if luck < (1 - OVERLOOKED if case.overlooked else 0.9):
         return first
     return 0 if luck < 0.96 else rng.randint(1, steps)
 
