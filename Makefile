@@ -52,6 +52,7 @@ docs: $(VENV)/docs.stamp ## build the documentation into site/
 
 bench: $(VENV)/core.stamp ## measure the engine and the loop beside their peers; JSON on standard output
 	@$(BIN)/python -m bench.sampling --json
+	@$(BIN)/python -m bench.tiny --json
 	@$(BIN)/python -m bench.loop --json
 
 clean: ## remove the environment and what was built; runs stay

@@ -10,8 +10,9 @@ import torch
 from selftaught.engines import trunk as module
 from selftaught.engines.passes import Reading, Stepping
 from selftaught.engines.products import PackedProduct, Product, packs
-from selftaught.engines.rows import Rows
+from selftaught.engines.rows import CHUNK, Rows
 from selftaught.engines.sharing import Level
+from selftaught.engines.tails import GAPS, Ends, Tail, Tails
 from selftaught.engines.trunk import Trunk
 
 HEADS, KV, DIM = 6, 2, 8
@@ -23,6 +24,20 @@ def rows(count: int = 0, tokens: int = 0) -> Rows:
     for layer in made.layers:
         layer.normal_()  # what is masked must not matter
     return made
+
+
+def grown(rng: random.Random, count: int) -> tuple[Tails, list[Tail]]:
+    """As many tails of one to four blocks, their blocks in no order, as some have come and gone."""
+    store, tails = Tails(rows()), [Tail() for _ in range(count + 3)]
+    blocks = [tail for tail in tails for _ in range(rng.randrange(4))]
+    rng.shuffle(blocks)
+    for tail in [*blocks, *tails]:
+        store.lengthen([tail], 10**6)
+    for layer in store.store.layers:
+        layer.normal_()  # what is masked must not matter
+    store.drop(tails[:2])
+    store.drop(tails[2:3])
+    return store, tails[3:]
 
 
 def plain(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -40,23 +55,71 @@ def plain(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torc
 def test_a_step_is_plain_attention_for_every_row(reads: list[int], levels: int) -> None:
     torch.manual_seed(len(reads) + levels)
     count, rng = len(reads), random.Random(1)
-    own, places = rows(count + 2, 32), [rng.randrange(20) for _ in reads]
+    store, tails = grown(rng, count)
+    places = [rng.randrange(max(0, tail.room - CHUNK), tail.room) for tail in tails]
+    before = [store.take([tail], [tail.room])[0] for tail in tails]
     slots = [rows(max(reads) + 1, 32) for _ in range(levels)]
     lengths = [[rng.randrange(1, 32) if level == 0 else rng.randrange(32) for _ in reads] for level in range(levels)]
     made = [Level(s, reads, n) for s, n in zip(slots, lengths, strict=True)]
-    step = Stepping(own, places, made, [0] * count)
+    step = Stepping(Ends(store, tails), places, made, [0] * count)
     query, key, value = (torch.randn(count, 1, heads, DIM) for heads in (HEADS, KV, KV))
     mixed = step.attend(0, query, key, value)
     keys, values = step.update(0, key, value)
     for row, place in enumerate(places):
         seen = [s.layers[0][:, reads[row], :, : n[row]] for s, n in zip(slots, lengths, strict=True)]
-        whole = torch.cat([*seen, own.layers[0][:, row, :, : place + 1]], 2)
-        assert torch.equal(own.layers[0][0, row, :, place], key[row, 0])
+        new = torch.stack([key[row, 0], value[row, 0]])[:, :, None]
+        whole = torch.cat([*seen, before[row][0, :, :, :place], new], 2)
+        assert torch.equal(
+            store.take([tails[row]], [place + 1])[0][0], torch.cat([before[row][0, :, :, :place], new], 2)
+        )
         true = plain(query[row, 0], *whole).float()
         assert torch.allclose(mixed[row, 0].view(HEADS, DIM), true, atol=1e-5)
         visible = step.mask[row, 0, 0] == 0
         assert torch.equal(keys[row][:, visible], whole[0])
         assert torch.equal(values[row][:, visible], whole[1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_move_with_what_is_in_them_and_only_as_many_are_held_as_needed(seed: int) -> None:
+    rng, store, tails = random.Random(seed), Tails(rows()), []
+    kept: dict[int, torch.Tensor] = {}
+    for _ in range(60):
+        if tails and rng.random() < 0.4:
+            done = rng.sample(tails, rng.randrange(1, len(tails) + 1))
+            store.drop(done)
+            tails = [tail for tail in tails if tail not in done]
+            assert all(not tail.blocks for tail in done)
+        else:
+            longer = rng.sample(tails, len(tails) // 2) + [Tail() for _ in range(rng.randrange(1, 4))]
+            most = rng.choice((0, 10**6))
+            before = {id(tail): kept[id(tail)] for tail in longer if tail.blocks}
+            store.lengthen(longer, most)
+            assert store.tokens >= store.reach * CHUNK
+            assert most or store.tokens == store.reach * CHUNK
+            tails += [tail for tail in longer if tail not in tails]
+            for tail in longer:
+                block = torch.randn(1, 2, KV, CHUNK, DIM)
+                store.store.layers[0][:, tail.blocks[-1]] = block[0]
+                known = before.get(id(tail))
+                kept[id(tail)] = block if known is None else torch.cat([known, block], 3)
+        held = [block for tail in tails for block in tail.blocks]
+        assert len(set(held)) == len(held) >= store.reach * (GAPS - 1) / GAPS
+        assert all(block < store.reach for block in held)
+        lengths = [tail.room - rng.randrange(CHUNK) for tail in tails]
+        for tail, length, span in zip(tails, lengths, store.take(tails, lengths) if tails else [], strict=True):
+            assert torch.equal(span, kept[id(tail)][..., :length, :])
+
+
+def test_a_row_s_sums_are_the_same_in_any_company() -> None:
+    rng = random.Random(0)
+    store, tails = grown(rng, 30)
+    places = [tail.room - 1 for tail in tails]
+    torch.manual_seed(1)
+    query, key, value = (torch.randn(len(tails), 1, heads, DIM) for heads in (HEADS, KV, KV))
+    together = Stepping(Ends(store, tails), places, [], places).attend(0, query, key, value)
+    order = [17, 3, 29]
+    some = Stepping(Ends(store, [tails[i] for i in order]), [places[i] for i in order], [], [0] * 3)
+    assert torch.equal(some.attend(0, query[order], key[order], value[order]), together[order])
 
 
 def test_reading_is_causal_attention_from_where_each_row_starts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,9 @@ from selftaught.engines.jobs import Job, Outcome, finished, uniforms
 from selftaught.engines.known import Known
 from selftaught.engines.passes import Stepping
 from selftaught.engines.reader import Reader, Text, stems
-from selftaught.engines.rows import rounded
+from selftaught.engines.rows import CHUNK, rounded
 from selftaught.engines.sharing import Level
+from selftaught.engines.tails import Ends, Tails
 from selftaught.engines.trunk import Trunk
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
@@ -26,10 +28,24 @@ KNOWN_SHARE = 4  # one part in this many of the memory goes to what is known but
 NAN = "the model returned NaN logits; try --dtype float32"
 
 
+@dataclass(slots=True)
+class _Plan:
+    """What stays the same from step to step while the same requests are active.
+
+    Attributes:
+        begins: how many tokens each request goes on from.
+    """
+
+    levels: list[Level]
+    ends: Ends
+    begins: list[int]
+    chooser: Chooser | None = None
+
+
 class Batch:
     """Requests decoding together under one policy: every step adds a token to each of them.
 
-    A request's beginning is a stem, shared with all that go on from it; its own row holds what it sampled.
+    A request's beginning is a stem, shared with all that go on from it; its tail holds what it sampled.
 
     Args:
         policy: the policy whose weights `decoder` holds.
@@ -47,22 +63,24 @@ class Batch:
         self.source: Any = None  # the live model whose tensors `decoder` reads, if it does
         self.most_tokens = 0  # the most for which there was memory at one time
         self._outbox = outbox
-        self._own, self._trunk = decoder.rows(), Trunk(decoder.rows)
-        tokens = budget // self._own.bytes_per_token
+        self._tails, self._trunk = Tails(decoder.rows()), Trunk(decoder.rows)
+        tokens = budget // self.bytes_per_token
         self.most_rows, self._room = rows, tokens - tokens // KNOWN_SHARE
         self._known = Known(tokens // KNOWN_SHARE)
         self._reader = Reader(decoder, self._known)
-        self._plan: tuple[list[Level], Chooser] | None = None  # for the active rows; None once they have changed
-        self._encoded = lru_cache(1024)(tokenizer.encode_prompt)  # many samples are asked of one prompt
+        self._plan: _Plan | None = None  # for the active rows; None once they have changed
+        # Many samples are asked of one prompt.
+        self._encoded = lru_cache(1024)(lambda prompt, prefix: tuple(tokenizer.encode_prompt(prompt, prefix)))
 
     @property
     def bytes_per_token(self) -> int:
         """Bytes of one token's keys and values."""
-        return self._own.bytes_per_token
+        return self._tails.store.bytes_per_token
 
     def rest(self) -> None:
         """Give back all memory but the weights'; for a batch without active requests."""
-        self._own, self._trunk, self._plan = self._decoder.rows(), Trunk(self._decoder.rows), None
+        self._tails, self._trunk = Tails(self._decoder.rows()), Trunk(self._decoder.rows)
+        self._plan = None
         self._known.clear()
 
     # --- taking requests in ---
@@ -77,7 +95,8 @@ class Batch:
         if job.ids:
             return
         request = job.request
-        ids = (*self._encoded(request.prompt, request.prefix), *request.given)
+        ids = self._encoded(request.prompt, request.prefix)
+        ids = (*ids, *request.given) if request.given else ids
         if not ids:
             raise RequestRefused("the prompt is empty")
         context = self._decoder.max_context
@@ -97,23 +116,22 @@ class Batch:
         Where none is active, one always does.
         """
         count, own, stem = len(self.active), 0, 0
-        beginnings: set[tuple[int, ...]] = set()
+        beginnings: set[object] = set()
         for job in self.active:
             own, stem = max(own, job.room), max(stem, len(job.ids))
-            beginnings.add(job.ids)
+            beginnings.add(job.stem)
         for taken, job in enumerate(waiting):
             count, own, stem = count + 1, max(own, job.room), max(stem, len(job.ids))
-            beginnings.add(job.ids)
+            beginnings.add(self._trunk.get(job.ids) or job.ids)
             tokens = count * rounded(own) + len(beginnings) * rounded(stem)
             if count > 1 and (count > self.most_rows or tokens > self._room):
                 return taken
         return len(waiting)
 
     def enter(self, new: list[Job]) -> None:
-        """Give each of `new` a row and its stem, and choose its first token."""
+        """Give each of `new` its stem, and choose its first token."""
         if not new:
             return
-        self._grow(len(self.active) + len(new), max([1, *(job.place + 1 for job in self.active)]))
         self._read({job.ids for job in new})
         entered = []
         for job in new:
@@ -145,18 +163,16 @@ class Batch:
             if stem.logits is None:
                 self._trunk.prune(stem)
 
-    def _grow(self, rows: int, tokens: int) -> None:
-        """Memory for own rows of `tokens`. Attention reads all of it, so there is little to spare in length."""
-        have_rows, have_tokens = self._own.size
-        need = rounded(tokens)
-        if rows > have_rows or need > have_tokens or 2 * need < have_tokens:
-            fits = max(rows, have_rows) * need + self._trunk.tokens <= self._room
-            self._own.resize(max(rows, have_rows) if fits else rows, need)
+    def _lengthen(self) -> None:
+        """Blocks for the tails that their next token does not fit into."""
+        full = [job.tail for job in self.active if job.place >= job.tail.room]
+        if full:
+            self._tails.lengthen(full, (self._room - self._trunk.tokens) // CHUNK)
+            self._plan = None
             self._count()
 
     def _count(self) -> None:
-        rows, tokens = self._own.size
-        self.most_tokens = max(self.most_tokens, rows * tokens + self._trunk.tokens + self._known.tokens)
+        self.most_tokens = max(self.most_tokens, self._tails.tokens + self._trunk.tokens + self._known.tokens)
 
     # --- decoding ---
 
@@ -165,14 +181,19 @@ class Batch:
         self._retire([job for job in self.active if job.future.cancelled()])
         if not self.active:
             return
+        self._lengthen()
+        plan = self._plan = self._plan or self._arrange()
         places = [len(job.tokens) - 1 for job in self.active]
-        self._grow(len(places), max(places) + 1)
-        positions = [len(job.ids) + place for job, place in zip(self.active, places, strict=True)]
+        positions = [begin + place for begin, place in zip(plan.begins, places, strict=True)]
         ids = torch.tensor([[job.tokens[-1]] for job in self.active], device=self._decoder.device)
-        levels = self._plan[0] if self._plan else self._trunk.levels([job.stem for job in self.active if job.stem])
-        logits = self._decoder.forward(ids, Stepping(self._own, places, levels, positions))
-        self._plan = self._plan or (levels, self._chooser(self.active, logits))
-        self._accept(logits, list(self.active), self._plan[1])
+        logits = self._decoder.forward(ids, Stepping(plan.ends, places, plan.levels, positions))
+        plan.chooser = plan.chooser or self._chooser(self.active, logits)
+        self._accept(logits, list(self.active), plan.chooser)
+
+    def _arrange(self) -> _Plan:
+        levels = self._trunk.levels([job.stem for job in self.active if job.stem])
+        ends = Ends(self._tails, [job.tail for job in self.active])
+        return _Plan(levels, ends, [len(job.ids) for job in self.active])
 
     def _chooser(self, jobs: Sequence[Job], logits: Tensor) -> Chooser:
         return Chooser([job.request.sampling for job in jobs], logits.shape[1], logits.device)
@@ -181,20 +202,20 @@ class Batch:
         """Choose a token for each of `jobs`, and settle those that are done."""
         tokens, logprobs = chooser(logits, [next(job.uniforms) for job in jobs])
         self._detail(logits, jobs)
-        done = []
+        done, sound = [], []
         for job, token, logprob in zip(jobs, tokens.tolist(), logprobs.tolist(), strict=True):
             job.tokens.append(token)
             job.logprobs.append(logprob)
             if logprob != logprob:
                 self._outbox.append((job, None, RequestRefused(NAN)))
-                self._own.wipe(self.active.index(job))
+                self._tails.wipe(job.tail)
                 done.append(job)
             elif (sample := finished(job, self._tokenizer)) is not None:
                 self._outbox.append((job, sample, None))
-                self._learn(job)
                 done.append(job)
-        if done:
-            self._retire(done)
+                sound.append(job)
+        self._learn([job for job in sound if job.place])
+        self._retire(done)
 
     def _detail(self, logits: Tensor, jobs: list[Job]) -> None:
         """Note the distributions of those who asked for them."""
@@ -205,26 +226,28 @@ class Batch:
             ):
                 jobs[i].details.append(detail)
 
-    def _learn(self, job: Job) -> None:
-        """Keep what a finished answer computed, for those that go on from it."""
-        if job.place:
-            row = self.active.index(job)
-            span = self._own.take(row, 0, job.place)
-            if bool(torch.isfinite(span).all()):
+    def _learn(self, jobs: Sequence[Job]) -> None:
+        """Keep what finished answers computed, for those that go on from them."""
+        if not jobs:
+            return
+        spans = self._tails.take([job.tail for job in jobs], [job.place for job in jobs])
+        for job, span in zip(jobs, spans, strict=True):
+            if bool(torch.isfinite(span.sum(dtype=torch.float32))):
                 self._known.add((*job.ids, *job.tokens[:-1]), len(job.ids), span)
             else:
-                self._own.wipe(row)
+                self._tails.wipe(job.tail)
 
     def _retire(self, done: Sequence[Job]) -> None:
-        """Free the rows of `done`: the last row moves into each gap, so that the active rows stay the first ones."""
-        for row in sorted((self.active.index(job) for job in done), reverse=True):
-            gone, last = self.active[row], self.active.pop()
-            if last is not gone:
-                self._own.move(len(self.active), row, last.place + 1)
-                self.active[row] = last
-            if gone.stem:
-                self._trunk.leave(gone.stem)
-            self._plan = None
+        """Free what `done` held."""
+        if not done:
+            return
+        gone = {id(job) for job in done}
+        self.active = [job for job in self.active if id(job) not in gone]
+        self._tails.drop([job.tail for job in done])
+        for job in done:
+            if job.stem:
+                self._trunk.leave(job.stem)
+        self._plan = None
 
     # --- scoring ---
 

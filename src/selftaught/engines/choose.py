@@ -54,8 +54,9 @@ class _Part:
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
         self._size = len(settings)
         self._ways: list[tuple[_Way, Tensor | None]] = []
+        kinds = {key: _kind(s) for key, s in {id(s): s for s in settings}.items()}  # most are one and the same
         for kind in (_Greedy, _Plain, _Truncated):
-            rows = [i for i, s in enumerate(settings) if _kind(s) is kind]
+            rows = [i for i, s in enumerate(settings) if kinds[id(s)] is kind]
             if rows:
                 at = None if len(rows) == len(settings) else torch.tensor(rows, device=device)
                 self._ways.append((kind([settings[i] for i in rows], device), at))

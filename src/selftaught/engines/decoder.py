@@ -17,6 +17,7 @@ from selftaught.engines.base import EngineError
 from selftaught.engines.passes import Pass, Reading, Stepping
 from selftaught.engines.rows import CHUNK, Rows
 from selftaught.engines.sharing import Level
+from selftaught.engines.tails import Ends, Tail, Tails
 from selftaught.models.load import load_model, of_the_machine, read_config, reading
 from selftaught.models.policy import Policy
 
@@ -114,16 +115,16 @@ def _bridge() -> Any:
 def _check_same(decoder: TransformersDecoder, vocab: int) -> None:
     """Raise where two padded rows and further steps, by our cache, differ from the model's own plain pass."""
     ids = (torch.arange(14, device=decoder.device).view(2, 7) * 7 + 3) % vocab
-    shared, own, sizes = decoder.rows(), decoder.rows(), (5, 3)  # the second row is 3 tokens long
+    shared, own, tails, sizes = decoder.rows(), Tails(decoder.rows()), (Tail(), Tail()), (5, 3)  # tokens of each row
     shared.resize(2, CHUNK)
-    own.resize(2, CHUNK)
+    own.lengthen(tails, len(tails))
     with torch.inference_mode():
         found = [decoder.forward(ids[:, :5], Reading(shared, (0, 0), 5), [(0, 4), (1, 2)])]
         levels = [Level(shared, (0, 1), sizes)]
         for step in range(2):
             at = [size + step for size in sizes]
             new = ids[[0, 1], at][:, None]
-            found.append(decoder.forward(new, Stepping(own, (step, step), levels, at)))
+            found.append(decoder.forward(new, Stepping(Ends(own, tails), (step, step), levels, at)))
         for row, size in enumerate(sizes):
             true = decoder.model(input_ids=ids[row : row + 1, : size + 2], use_cache=False).logits[0].float()
             mine = torch.stack([one[row] for one in found]).float()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selftaught.engines.base import Request, Sample, cut_at_stop
+from selftaught.engines.tails import Tail
 from selftaught.engines.trunk import Stem
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
@@ -17,7 +18,7 @@ WINDOW = 64  # tokens at the end of an answer in which stop strings are looked f
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way through the engine; while it decodes it owns the cache row of its index.
+    """A request on its way through the engine.
 
     Attributes:
         policy: what to sample or to score with.
@@ -29,6 +30,7 @@ class Job:
         tokens: tokens sampled so far, with their `logprobs`, and `details` where they are asked for.
         room: most tokens it may sample.
         stem: what it goes on from, while it decodes.
+        tail: where the keys and values of its own tokens are.
         looked: how many of its tokens need not be looked at again for stop strings.
     """
 
@@ -44,6 +46,7 @@ class Job:
     uniforms: Iterator[float] = field(default_factory=lambda: iter(()))
     room: int = 0
     stem: Stem | None = None
+    tail: Tail = field(default_factory=Tail)
     looked: int = 0
 
     @property
@@ -57,7 +60,7 @@ class Job:
 
     @property
     def place(self) -> int:
-        """Where in its own row the newest token goes."""
+        """Where among its own the newest token goes."""
         return len(self.tokens) - 1
 
 

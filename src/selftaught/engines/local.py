@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from selftaught.engines.jobs import Job, Outcome
     from selftaught.models.chat import ChatTokenizer
 
+LUMP = 8  # a full batch lets requests in once one row in so many is free: their prompts are read together then
 PATIENCE = 30.0  # seconds a policy is served while requests for another one wait
 
 
@@ -251,10 +252,13 @@ class LocalEngine:
         scored: list[Job] = []
         ready: list[Job] = []
         left: list[Job] = []
+        rest: list[Job] = []
         free = batch.most_rows - len(batch.active)
+        if batch.active and free < min(len(self._queue), batch.most_rows // LUMP):
+            return
         for i, job in enumerate(self._queue):
             if len(ready) + len(scored) >= free:
-                left += self._queue[i:]
+                rest = self._queue[i:]
                 break
             if job.policy.version != batch.policy.version:
                 left.append(job)
@@ -264,7 +268,7 @@ class LocalEngine:
         ready = ready[: batch.fitting(ready)]
         self._taken = scored + ready
         taken = {id(job) for job in self._taken}
-        self._queue = [job for job in left if id(job) not in taken]
+        self._queue = [job for job in left if id(job) not in taken] + rest
         batch.score(scored)
         batch.enter(ready)
         self._taken = []

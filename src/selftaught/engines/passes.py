@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selftaught.engines.rows import Rows
 from selftaught.engines.sharing import Level
+from selftaught.engines.tails import Ends
 
 
 class Pass(Protocol):
@@ -80,39 +81,37 @@ class Stepping:
     """One token for each of many rows, which own what they sampled and share what came before.
 
     Args:
-        own: the tokens each row has to itself; the first rows are those that step.
-        places: where in its own row each row's token goes.
+        own: the tokens each row has to itself.
+        places: where among its own each row's token goes.
         levels: the beginnings that rows share, in order.
         positions: where in its whole sequence each row's token stands.
     """
 
-    def __init__(self, own: Rows, places: Sequence[int], levels: Sequence[Level], positions: Sequence[int]) -> None:
-        first = own.layers[0]
-        self._own, self._levels, device = own, levels, first.device
-        self.positions = torch.tensor(positions, device=device)[:, None]
-        place = torch.tensor(places, device=device)
-        self._at = (torch.arange(len(places), device=device)[:, None], place[:, None])
-        beyond = torch.arange(own.size[1], device=device) > place[:, None]
-        self._widths = [level.width for level in levels] + [own.size[1]]
-        self.mask = _additive(torch.cat([level.hidden for level in levels] + [beyond], 1), first.dtype)[:, None, None]
+    def __init__(self, own: Ends, places: Sequence[int], levels: Sequence[Level], positions: Sequence[int]) -> None:
+        self._own, self._levels = own, levels
+        place = torch.tensor(places, device=own.device)
+        self.positions = torch.tensor(positions, device=own.device)[:, None]
+        self._at = own.at(place)
+        beyond = torch.arange(own.width, device=own.device) > place[:, None]
+        self._widths = [level.width for level in levels] + [own.width]
+        self.mask = _additive(torch.cat([level.hidden for level in levels] + [beyond], 1), own.dtype)[:, None, None]
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pass.update`; what is shared is copied for each row, for as long as one layer takes."""
+        """See `Pass.update`; all is copied for each row, for as long as one layer takes."""
         self._own.write(layer, key, value, self._at)
-        pairs = [level.rows(layer) for level in self._levels] + [self._own.keys_values(layer, len(key))]
+        pairs = [level.rows(layer) for level in self._levels] + [self._own.rows(layer)]
         return torch.cat([keys for keys, _ in pairs], 2), torch.cat([values for _, values in pairs], 2)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `Pass.attend`; one softmax over what is shared and what is not, each multiplied where it lies."""
         self._own.write(layer, key, value, self._at)
-        keys, values = self._own.keys_values(layer, len(key))
         rows, _, heads, head_dim = query.shape
         query = query.view(rows, key.shape[2], heads // key.shape[2], head_dim)
-        scores = [level.scores(layer, query) for level in self._levels] + [query @ keys.transpose(-1, -2)]
+        scores = [part.scores(layer, query) for part in (*self._levels, self._own)]
         whole = scores[0] if len(scores) == 1 else torch.cat(scores, -1)
         weights = torch.softmax(torch.add(self.mask, whole, alpha=head_dim**-0.5), -1)
         *shared, own = weights.split(self._widths, -1)
-        mixed = own @ values
+        mixed = self._own.mixed(layer, own)
         for level, part in zip(self._levels, shared, strict=True):
             mixed = mixed + level.mixed(layer, part)
         return mixed.view(rows, 1, heads * head_dim)

@@ -69,7 +69,7 @@ class Level:
         _, heads, group, n = x.shape
         found = []
         for part in self._parts:
-            own = x if part.order is None else x[part.order]
+            own = x if part.order is None else x.index_select(0, part.order)
             own = own.view(part.count, part.width, heads, group, n).transpose(1, 2)
             found.append((part, own.reshape(part.count, heads, part.width * group, n)))
         return found
@@ -82,7 +82,7 @@ class Level:
             split = piece.view(part.count, heads, part.width, group, -1).transpose(1, 2)
             apart.append(split.reshape(part.count * part.width, heads, group, -1))
         whole = apart[0] if len(apart) == 1 else torch.cat(apart)
-        return whole if self._back is None else whole[self._back]
+        return whole if self._back is None else whole.index_select(0, self._back)
 
 
 def _arranged(reads: Sequence[int], device: torch.device) -> tuple[list[_Part], list[int] | None]:

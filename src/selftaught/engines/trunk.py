@@ -15,6 +15,8 @@ from selftaught.engines.known import STEM
 from selftaught.engines.rows import Rows, rounded
 from selftaught.engines.sharing import Level
 
+SPARE = 1024  # most tokens of memory for stems to come
+
 
 @dataclass(slots=True, eq=False)
 class Stem:
@@ -117,9 +119,11 @@ class Trunk:
         return max(fit, key=lambda stem: len(stem.ids), default=None)
 
     def _fit(self, level: int) -> None:
-        """Memory for all stems of a level; attention reads all of it, so there is little to spare in length."""
+        """Memory for all stems of a level; attention reads all of their length, so there is little to spare in it."""
         held, rows = self._held[level], self._rows[level]
         tokens = rounded(max(len(stem.ids) - stem.start for stem in held))
         count, have = rows.size
-        if len(held) > count or tokens > have or tokens * 4 <= have * 3:
-            rows.resize(max(len(held), count if tokens <= have else 0), tokens)
+        if tokens > have or tokens * 2 < have:
+            rows.resize(len(held), tokens)
+        elif len(held) > count:
+            rows.resize(len(held) + min(count // 4 + 1, SPARE // have), have)

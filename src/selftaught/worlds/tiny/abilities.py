@@ -12,10 +12,10 @@ from selftaught.engines import Engine, Request, Sampling
 from selftaught.measure import Interval, clustered_bootstrap, majority_at_k, pass_at_k, wilson
 from selftaught.models import Policy
 from selftaught.records import Message, Problem, Prompt, Verdict, content_hash, make_problem
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked
+from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked, split_reply
 from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, located, marked
-from selftaught.worlds.tiny.task import MIDDLE, check, split_reply
-from selftaught.worlds.tiny.text import reserved
+from selftaught.worlds.tiny.task import MIDDLE, check
+from selftaught.worlds.tiny.text import patchy, reserved
 
 SAMPLES = 16
 HEAT = 0.7
@@ -71,7 +71,8 @@ class Examiner:
             note(*await self._solving(level))
         problems = self.problems(MIDDLE)
         drafts = await self._drafts(problems)
-        note(*await self._judging(drafts), *await self._verifying(drafts))
+        note(*await self._judging("others' drafts", self._written(problems)))
+        note(*await self._judging("its own drafts", drafts), *await self._verifying(drafts))
         note(*await self._criticising(drafts))
         note(*await self._revising(drafts))
         note(*await self._choosing(problems), *await self._proposing(problems))
@@ -123,14 +124,25 @@ class Examiner:
         texts = [(p, text) for p, texts in zip(problems, replies, strict=True) for text in texts]
         return [Draft(p, text, check(p, text)) for p, text in texts]
 
-    async def _judging(self, drafts: Sequence[Draft]) -> list[Ability]:
+    def _written(self, problems: Sequence[Problem]) -> list[Draft]:
+        """Of each problem a right and a wrong solution, as the writer of the text might put them down."""
+        found, rng = [], random.Random(f"exam/{self._seed}/written")
+        for problem in problems:
+            family = FAMILIES[problem.meta["family"]]
+            asked = family.read(problem.question)
+            texts = [family.write(asked, problem.reference, patchy(rng), rng).text for _ in range(16)]
+            drafts = [Draft(problem, text, check(problem, text)) for text in texts]
+            found += [d for right in (True, False) if (d := next((d for d in drafts if d.right is right), None))]
+        return found
+
+    async def _judging(self, whose: str, drafts: Sequence[Draft]) -> list[Ability]:
         said = [r[0] == RIGHT for r in await self._replies([d.asked("judge") for d in drafts])]
         right = [s for s, d in zip(said, drafts, strict=True) if d.right]
         wrong = [not s for s, d in zip(said, drafts, strict=True) if not d.right]
         return [
-            _balanced("judge: accuracy, balanced", right, wrong),
-            _share("judge: right solutions accepted", right),
-            _share("judge: wrong solutions refused", wrong),
+            _balanced(f"judge, {whose}: accuracy, balanced", right, wrong),
+            _share(f"judge, {whose}: right ones accepted", right),
+            _share(f"judge, {whose}: wrong ones refused", wrong),
         ]
 
     async def _verifying(self, drafts: Sequence[Draft]) -> list[Ability]:

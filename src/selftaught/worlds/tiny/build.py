@@ -5,18 +5,22 @@ Seeded throughout: the same processor and versions give the same weights.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.records import Prompt
+from selftaught.engines import Request, Sampling
+from selftaught.models import Policy
+from selftaught.records import Message, Prompt
 from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import LESSONS, conversations
+from selftaught.worlds.tiny.text import LESSONS, Case, conversations, drafted, questions
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 CONTEXT = 512
 POOL = 4096  # conversations sorted by length together, so that little of a batch is padding
+LONGEST = 120  # tokens of a draft of its own
+HEAT = 0.7  # at which it writes them
 SHORTEST = 16  # a shorter reply weighs as much as one of so many tokens: a verdict is no less than a solution
 
 
@@ -38,6 +44,7 @@ class Recipe:
         hidden: of the feed-forward layers.
         conversations: of the text, each seen once, by lesson.
         rates: peak of each lesson's learning rates, as a share of the following two.
+        own: drafts that the model writes for a lesson on its own ones, for each of its conversations.
         batch_tokens: about so many a step, padding included.
         learning_rate: of Muon on the layers' matrices, at its peak; warmed up over 2 % of the text, then a cosine
             down to a twentieth.
@@ -50,8 +57,9 @@ class Recipe:
     layers: int = 6
     heads: int = 4
     hidden: int = 352
-    conversations: tuple[int, ...] = (76_000, 57_000)
-    rates: tuple[float, ...] = (1.0, 0.5)
+    conversations: tuple[int, ...] = (76_000, 36_000, 22_000)
+    rates: tuple[float, ...] = (1.0, 0.5, 0.3)
+    own: float = 0.7
     batch_tokens: int = 3072
     learning_rate: float = 0.02
     adam_rate: float = 3e-3
@@ -78,14 +86,14 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> Row:
     return [*tokens, ids[END]], [*weights[: 1 - learnt or None], *[max(1.0, SHORTEST / learnt)] * learnt]
 
 
-def batches(recipe: Recipe, number: int) -> Iterator[list[Row]]:
+def batches(recipe: Recipe, number: int, own: Sequence[Case] = ()) -> Iterator[list[Row]]:
     """A lesson's text in batches of conversations of like length, in an order that is shuffled and seeded."""
     import random
 
     ids = make_tokenizer().get_vocab()
     lesson, seed = LESSONS[number], recipe.seed + 1000 * number
     rng = random.Random(seed)
-    text = islice(conversations(seed, lesson), recipe.conversations[number])
+    text = islice(conversations(seed, lesson, own), recipe.conversations[number])
     while pool := [encode(prompt, ids, lesson.drafts) for prompt in islice(text, POOL)]:
         pool.sort(key=lambda row: len(row[0]))
         cut: list[list[Row]] = []
@@ -180,7 +188,8 @@ def teach(model: Any, recipe: Recipe, number: int) -> Iterator[tuple[list[Row], 
     steppers = optimizers(model, recipe, recipe.rates[number])
     peaks = [(group, group["lr"]) for stepper in steppers for group in stepper.param_groups]
     read, lately = 0, 0.0
-    for batch in batches(recipe, number):
+    own = own_drafts(model, recipe, number) if LESSONS[number].own else ()
+    for batch in batches(recipe, number, own):
         loss = loss_of(model, *tensors(batch))
         loss.backward()
         for group, peak in peaks:
@@ -192,6 +201,32 @@ def teach(model: Any, recipe: Recipe, number: int) -> Iterator[tuple[list[Row], 
         read += len(batch)
         lately = 0.98 * lately + 0.02 * loss.item() if lately else loss.item()
         yield batch, lately
+
+
+def own_drafts(model: Any, recipe: Recipe, number: int) -> list[Case]:
+    """Drafts sampled from the model as it is, of problems of the text, with the truth about them."""
+    import random
+    import tempfile
+
+    from selftaught.engines.local import LocalEngine
+
+    rng = random.Random(recipe.seed + 1000 * number)
+    asked = list(islice(questions(rng), round(recipe.own * recipe.conversations[number])))
+    sampling = Sampling(max_tokens=LONGEST, temperature=HEAT)
+
+    async def drafts(engine: LocalEngine, policy: Policy) -> list[str]:
+        requests = [Request((Message("user", q),), sampling, recipe.seed + i) for i, (q, _) in enumerate(asked)]
+        return [s.text for s in await asyncio.gather(*(engine.sample(policy, request) for request in requests))]
+
+    with tempfile.TemporaryDirectory() as folder, closing(LocalEngine(dtype="float32", rows=256)) as engine:
+        policy = Policy("draft", Path(folder))
+        model.config.save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        engine.adopt(policy, model)
+        texts = asyncio.run(drafts(engine, policy))
+    model.train()
+    cases = [drafted(q, reference, text) for (q, reference), text in zip(asked, texts, strict=True)]
+    return [case for case in cases if case]
 
 
 def save(model: Any, folder: Path, recipe: Recipe, cost: dict[str, Any]) -> None:

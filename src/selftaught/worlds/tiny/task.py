@@ -12,7 +12,7 @@ from selftaught.feedback.verifiers import Answer, unknown
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 from selftaught.tasks.extract import Kind
 from selftaught.tasks.task import Task
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked
+from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import reserved
 
@@ -45,15 +45,6 @@ class TinyVerifier:
 
     def close(self) -> None:
         """Nothing to stop."""
-
-
-def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:
-    """The steps of a reply, and its answer; None where it ends without one."""
-    lines = text.strip().splitlines()
-    at = next((i for i, line in enumerate(lines) if line.startswith(MARK)), None)
-    if at is None:
-        return tuple(lines), None
-    return tuple(lines[:at]), lines[at].removeprefix(MARK)
 
 
 def check(problem: Problem, text: str) -> Checked:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selftaught.records import Message, Prompt, Verdict, content_hash
-from selftaught.worlds.tiny.families import FAMILIES, Checked, Family, Say, Written, exactly
-from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, UNSOUND, WRONG
+from selftaught.worlds.tiny.families import FAMILIES, Checked, Family, Say, Written, exactly, split_reply
+from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, UNSOUND, WRONG, family_of
 
 SKILLS = {
     "plain": (0.99, 0.005), "carry": (0.93, 0.04), "heavy": (0.32, 0.32), "search": (0.6, 0.4), "way": (0.65, 0.35)
@@ -64,6 +64,16 @@ class Case:
         return self.truth.answer is Verdict.RIGHT
 
 
+def drafted(question: str, reference: Any, text: str) -> Case | None:
+    """The case of a draft by whoever wrote `text`; None where that has no steps or no answer."""
+    family = FAMILIES[family_of(question) or ""]
+    problem, (steps, answer) = family.read(question), split_reply(text)
+    if not steps or answer is None:
+        return None
+    truth = family.check(problem, reference, steps, answer)
+    return Case(family, question, problem, reference, Written(steps, answer), (), truth, False)
+
+
 def patchy(rng: random.Random) -> Say:
     """A `Say` with the skills of the table."""
 
@@ -82,13 +92,20 @@ def reserved(question: str) -> bool:
     return int(content_hash(question), 16) % 2 == 1
 
 
+def questions(rng: random.Random, level: int | None = None, family: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Questions of the text with their references, none that a task may draw, without end."""
+    while True:
+        kind = FAMILIES[family or rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]]
+        question, reference = kind.question(level or rng.choices(list(LEVELS), list(LEVELS.values()))[0], rng)
+        while reserved(question):
+            question, reference = kind.question(level or rng.choices(list(LEVELS), list(LEVELS.values()))[0], rng)
+        yield question, reference
+
+
 def draw(rng: random.Random, level: int | None = None, family: str | None = None) -> Case:
     """A case of the text: a question that no task may draw, with a patchy writer's draft."""
-    kind = FAMILIES[family or rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]]
-    while True:
-        question, reference = kind.question(level or rng.choices(list(LEVELS), list(LEVELS.values()))[0], rng)
-        if not reserved(question):
-            break
+    question, reference = next(questions(rng, level, family))
+    kind = FAMILIES[family_of(question) or ""]
     problem = kind.read(question)
     said: list[Decision] = []
     mistakes: list[bool] = []
@@ -187,7 +204,15 @@ def hint(case: Case, rng: random.Random) -> Prompt:
     return (Message("user", case.question), Message("user", text), Message("assistant", (*good, case.draft)[0].text))
 
 
+def remark(case: Case, rng: random.Random) -> Prompt:
+    """A critique of a draft by whatever writer: the first wrong step, and what would be right there."""
+    at = _noticed(case, rng)
+    better = case.family.proceed(case.problem, case.reference, case.draft.steps[: at - 1]) if at else None
+    return (*case.asked, _phrase("critique"), Message("assistant", f"step {at}: {better}" if better else NO_MISTAKES))
+
+
 CRITICAL = (judge, verify, locate, critique, revise)
+OWN = (judge, verify, locate, remark)  # what can be said of a draft without knowing how it was written
 HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to be criticised: on easy ones there is little to criticise
 
 
@@ -200,12 +225,14 @@ class Lesson:
         again: how often a right draft is passed over for another where it is to be criticised.
         spoilt: how often a draft to be criticised has a character that its writer never put there.
         drafts: whether drafts are learnt too, or only what is said of them.
+        own: whether the drafts of `OWN` roles are the model's.
     """
 
     roles: Mapping[Callable[[Case, random.Random], Prompt], int]
     again: float = 0.0
     spoilt: float = 0.0
     drafts: bool = True
+    own: bool = False
 
 
 SOLVING = Lesson(
@@ -217,15 +244,29 @@ CRITICISING = Lesson(
     spoilt=0.25,
     drafts=False,
 )
-LESSONS = (SOLVING, CRITICISING)
-"""In this order: who cannot reckon cannot judge."""
+REVIEWING = replace(
+    CRITICISING,
+    roles={solve: 16, judge: 26, verify: 16, locate: 12, remark: 12, revise: 10, choose: 3, propose: 3, easier: 2},
+    own=True,
+)
+LESSONS = (SOLVING, CRITICISING, REVIEWING)
+"""In this order: who cannot reckon cannot judge, and one's own mistakes are not those that others make."""
 
 
-def conversations(seed: int, lesson: Lesson = SOLVING) -> Iterator[Prompt]:
-    """The text of a lesson, without end."""
+def conversations(seed: int, lesson: Lesson = SOLVING, own: Sequence[Case] = ()) -> Iterator[Prompt]:
+    """The text of a lesson, without end.
+
+    Args:
+        own: the model's own drafts, for a lesson on them; where it writes none, those of the text serve.
+    """
     rng = random.Random(seed)
+    # By a coin right or wrong: else who judges learns how rare it is to be right.
+    coin = [some for some in ([c for c in own if c.right], [c for c in own if not c.right]) if some]
     while True:
         (role,) = rng.choices(list(lesson.roles), list(lesson.roles.values()))
+        if lesson.own and coin and role in OWN:
+            yield role(rng.choice(rng.choice(coin)), rng)
+            continue
         critical = role in CRITICAL
         level = rng.choices(list(HARDER), list(HARDER.values()))[0] if critical else None
         case = draw(rng, level)

@@ -1,7 +1,7 @@
 """The families of problems of the tiny world, by name."""
 
 from selftaught.worlds.tiny.families.add import Add
-from selftaught.worlds.tiny.families.base import LEVELS, MARK, Checked, Family, Say, Written, exactly
+from selftaught.worlds.tiny.families.base import LEVELS, MARK, Checked, Family, Say, Written, exactly, split_reply
 from selftaught.worlds.tiny.families.chain import Chain
 from selftaught.worlds.tiny.families.choice import Choose
 from selftaught.worlds.tiny.families.claim import Claims
@@ -13,4 +13,4 @@ FAMILIES: dict[str, Family] = {
     family.name: family for family in (Chain(), Add(), Target(), Equation(), Program(), Choose(), Claims())
 }
 
-__all__ = ["FAMILIES", "LEVELS", "MARK", "Checked", "Family", "Say", "Written", "exactly"]
+__all__ = ["FAMILIES", "LEVELS", "MARK", "Checked", "Family", "Say", "Written", "exactly", "split_reply"]

@@ -81,3 +81,12 @@ def exactly(skill: str, right: str, slips: Sequence[str]) -> str:
 def verdict(right: bool) -> Verdict:
     """RIGHT or WRONG."""
     return Verdict.RIGHT if right else Verdict.WRONG
+
+
+def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:
+    """The steps of a reply, and its answer; None where it ends without one."""
+    lines = text.strip().splitlines()
+    at = next((i for i, line in enumerate(lines) if line.startswith(MARK)), None)
+    if at is None:
+        return tuple(lines), None
+    return tuple(lines[:at]), lines[at].removeprefix(MARK)

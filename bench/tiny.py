@@ -1,0 +1,121 @@
+"""The tiny world: how fast its model is sampled and trained, beside what the processor's products would allow.
+
+Sampling is of 8 answers to each of 210 problems of the middle level, to their natural end, 256 at a time; training is
+the building of the model from scratch, its text included. The bound is 2 (sampling) or 6 (training) operations per
+parameter and token, at the speed measured for a large product in the same seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+from bench.report import machine, show
+from selftaught.engines import Request, Sampling
+from selftaught.engines.local import LocalEngine
+from selftaught.models import resolve
+from selftaught.worlds.tiny.abilities import HEAT, MOST_TOKENS, Examiner
+from selftaught.worlds.tiny.build import Recipe, make_model, teach
+from selftaught.worlds.tiny.task import MIDDLE
+
+ROWS = 256
+PROBLEMS, SAMPLES = 210, 8
+SIDE = 1024  # of the matrices whose product is timed
+
+
+class Sampler:
+    """Answers to the examination's problems."""
+
+    def __init__(self, problems: int) -> None:
+        self._engine, self._policy = LocalEngine(dtype="float32", rows=ROWS), resolve("tiny", print)
+        self._prompts = [p.prompt for p in Examiner(self._engine, self._policy, problems=problems).problems(MIDDLE)]
+
+    def __call__(self, repeat: int) -> float:
+        """Tokens per second."""
+        started = time.perf_counter()
+        tokens = asyncio.run(self._sample(repeat))
+        return tokens / (time.perf_counter() - started)
+
+    async def _sample(self, repeat: int) -> int:
+        sampling = Sampling(max_tokens=MOST_TOKENS, temperature=HEAT)
+        seeds = range(repeat * SAMPLES, (repeat + 1) * SAMPLES)
+        asked = [Request(prompt, sampling, seed) for prompt in self._prompts for seed in seeds]
+        samples = await asyncio.gather(*(self._engine.sample(self._policy, request) for request in asked))
+        return sum(len(sample.token_ids) for sample in samples)
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._engine.close()
+
+
+class Trainer:
+    """The model's first lesson."""
+
+    def __init__(self, seconds: float) -> None:
+        recipe = Recipe()
+        self.model = make_model(recipe)
+        self._steps: Iterator[tuple[list[Any], float]] = teach(self.model, recipe, 0)
+        self._seconds = seconds
+        next(self._steps)  # the first pool of text is written before it
+
+    def __call__(self) -> float:
+        """Tokens per second."""
+        started, tokens = time.perf_counter(), 0
+        while time.perf_counter() - started < self._seconds:
+            tokens += sum(len(ids) for ids, _ in next(self._steps)[0])
+        return tokens / (time.perf_counter() - started)
+
+
+def product_rate() -> float:
+    """Operations per second of a product of float32 matrices."""
+    import torch
+
+    one, other = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    best = float("inf")
+    for _ in range(20):
+        started = time.perf_counter()
+        one @ other
+        best = min(best, time.perf_counter() - started)
+    return 2 * SIDE**3 / best
+
+
+def measure(repeats: int, problems: int, seconds: float) -> dict[str, Any]:
+    """The whole benchmark, its parts in turns."""
+    sampler, trainer = Sampler(problems), Trainer(seconds)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    sampler(0)  # loading is not what is measured
+    found: dict[str, list[float]] = {"sampling": [], "training": []}
+    shares: dict[str, list[float]] = {"sampling": [], "training": []}
+    bounds: dict[str, list[float]] = {"sampling": [], "training": []}
+    for repeat in range(repeats):
+        rate = product_rate()
+        for name, value, operations in (("sampling", sampler(repeat + 1), 2), ("training", trainer(), 6)):
+            found[name].append(value)
+            bounds[name].append(rate / (operations * parameters))
+            shares[name].append(value / bounds[name][-1])
+    sampler.close()
+    return {
+        "tokens_per_second": {name: round(median(values)) for name, values in found.items()},
+        "bound_tokens_per_second": {name: round(median(values)) for name, values in bounds.items()},
+        "share_of_bound": {name: round(median(values), 3) for name, values in shares.items()},
+        "settings": {"parameters": parameters, "rows": ROWS, "repeats": repeats, "dtype": "float32"},
+        "machine": machine(),
+    }
+
+
+def main() -> None:
+    """Parse the options, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tiny", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
+    parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    show(measure(1, 14, 1.0) if args.quick else measure(args.repeats, PROBLEMS, 8.0), args.json)
+
+
+if __name__ == "__main__":
+    main()
