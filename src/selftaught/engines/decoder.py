@@ -27,6 +27,7 @@ class Decoder(Protocol):
 
     max_context: int
     device: str
+    parameters: int
 
     def rows(self) -> Rows:
         """An empty cache."""
@@ -54,6 +55,7 @@ class TransformersDecoder:
     def __init__(self, model: Any, device: str) -> None:
         config = model.config.get_text_config()
         self.model, self.device = model.to(device).eval(), device
+        self.parameters = sum(p.numel() for p in model.parameters())
         window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
         self.max_context = min(getattr(config, "max_position_embeddings", None) or 2048, window or 1 << 30)
         heads = config.num_attention_heads

@@ -89,7 +89,7 @@ class LlamaDecoder:
         self.eps = config.get("rms_norm_eps", 1e-6)
         self.dtype, self.device = dtype, device
         self._product = PackedProduct if not live and packs(dtype, device) else Product
-        self._live = live
+        self._live, self.parameters = live, sum(weight.numel() for weight in weights.values())
         self._weights: Mapping[str, Tensor] = weights
         self.embedding = self._take("model.embed_tokens.weight")
         if self.embedding.shape != (config["vocab_size"], self.width):

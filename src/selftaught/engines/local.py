@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from selftaught.engines.jobs import Job, Outcome
     from selftaught.models.chat import ChatTokenizer
 
+SMALL = 10_000_000  # parameters
 LUMP = 8  # a full batch lets requests in once one row in so many is free: their prompts are read together then
 PATIENCE = 30.0  # seconds a policy is served while requests for another one wait
 
@@ -39,7 +40,7 @@ class LocalEngine:
     Args:
         dtype: "auto" (bfloat16 where the processor multiplies it natively, else float32), or a name.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
-        rows: most requests decoded together.
+        rows: most requests decoded together; 0 for 128, and 512 where the model is so small that products cost little.
         cache_gib: most memory for keys and values; fewer rows are used rather than more memory, but one
             request always runs.
         fused: use the fused pass where the architecture has one.
@@ -52,12 +53,12 @@ class LocalEngine:
     name = "local"
 
     def __init__(
-        self, *, dtype: str = "auto", device: str = "auto", rows: int = 128, cache_gib: float = 2.0,
+        self, *, dtype: str = "auto", device: str = "auto", rows: int = 0, cache_gib: float = 2.0,
         fused: bool = True, held: int = 1,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
             raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
-        if rows < 1 or held < 1 or cache_gib <= 0:
+        if rows < 0 or held < 1 or cache_gib <= 0:
             raise BadInput(
                 f"rows={rows}, held={held}, cache_gib={cache_gib}", where="LocalEngine", fix="use more than 0"
             )
@@ -329,7 +330,8 @@ class LocalEngine:
     def _hold(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, source: Any = None) -> None:
         from selftaught.engines.batch import Batch
 
-        batch = Batch(policy, decoder, tokenizer, rows=self._most_rows, budget=self._budget, outbox=self._outbox)
+        rows = self._most_rows or (512 if decoder.parameters < SMALL else 128)
+        batch = Batch(policy, decoder, tokenizer, rows=rows, budget=self._budget, outbox=self._outbox)
         batch.source = source
         self._held[policy.version] = batch
 

@@ -59,12 +59,12 @@ TINY = World(
     name="tiny",
     model="tiny",
     task="tiny:level=3",
-    train=96,
+    train=192,
     dev=64,
     test=160,
     settings=Settings(
         sampling=Sampling(max_tokens=96),
-        training=Training(epochs=2, learning_rate=3e-4, batch=16, micro_tokens=2048),
+        training=Training(epochs=1, learning_rate=3e-4, batch=8, micro_tokens=2048),
         gate=BEST_ON_DEV,
     ),
 )

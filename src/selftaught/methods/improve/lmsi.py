@@ -15,7 +15,7 @@ DIRECT = "{question}\nGive only the answer, without steps."
 CLAIM = Claim(
     "Without labels, learning the rationales that agree with the majority of one's own answers raises greedy accuracy.",
     baselines=("greedy",),
-    options={"samples": 16},
+    options={"samples": 8},
     ablations={"one format": {"direct": False}, "half of the votes": {"confidence": 0.5}},
 )
 

@@ -11,8 +11,8 @@ from selftaught.tasks import Task
 CLAIM = Claim(
     "Self-training on the model's own verified solutions beats the model it began with.",
     baselines=("greedy",),
-    options={"rounds": 2, "samples": 8, "per_problem": 4},
-    ablations={"one round": {"rounds": 1}, "no cap per problem": {"per_problem": 8}},
+    options={"rounds": 1, "samples": 4, "per_problem": 4},
+    ablations={"two rounds": {"rounds": 2}, "one solution per problem": {"per_problem": 1}},
 )
 
 
