@@ -14,7 +14,8 @@ from selftaught.errors import BadInput
 from selftaught.learn import Row, Training, sft
 from selftaught.learn.forward import target_logprobs
 from selftaught.learn.objectives.base import Base
-from selftaught.learn.trainer import TrainingFailed, _plan, _set_rate, train
+from selftaught.learn.schedules import rate_at
+from selftaught.learn.trainer import TrainingFailed, _plan, train
 
 ROWS = [
     Row((0, 5, 6, 7), (8, 9, 1)),
@@ -94,11 +95,8 @@ def test_every_epoch_has_every_row_once_in_an_order_of_its_own():
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 @pytest.mark.parametrize(("warmup", "total"), [(0.0, 1), (0.3, 10), (1.0, 4), (0.05, 40)])
 def test_the_rate_rises_to_its_peak_and_then_follows_its_schedule(schedule, warmup, total):
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.0)
-    rates = []
-    for step in range(total):
-        _set_rate(optimizer, Training(schedule=schedule, warmup=warmup, learning_rate=2.0), step, total)
-        rates.append(optimizer.param_groups[0]["lr"])
+    settings = Training(schedule=schedule, warmup=warmup, learning_rate=2.0)
+    rates = [rate_at(step, total, settings) for step in range(total)]
     rising = max(1, round(warmup * total))
     assert rates[:rising] == pytest.approx([2.0 * (i + 1) / rising for i in range(rising)])
     rest = [(i - rising) / (total - rising) for i in range(rising, total)]
