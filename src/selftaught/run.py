@@ -30,6 +30,7 @@ from selftaught.engines import Engine, Paid, Sampling
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
+from selftaught.learn.curves import curves_of
 from selftaught.learn.learner import learn as local_learner
 from selftaught.learn.learner import policy_version
 from selftaught.learn.objectives import grpo
@@ -278,7 +279,8 @@ class Run:
             policy = policy_from(self._policies / version)
         if found is None:
             made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
-            found = ({"policy": version, "base": base.version, "records": len(records)}, Usage(trained=made["tokens"]))
+            facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}
+            found = (facts, Usage(trained=made["tokens"]))
             self.journal.put(key, "learn", *found)
         self.ledger.count(key, found[1])
         self._facts["records"] = len(records)

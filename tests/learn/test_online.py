@@ -179,7 +179,6 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
 
 
 def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
-    from scripted_world import base_policy
     from selftaught.engines import ScriptedEngine
 
     with make_run(tmp_path / "a", base) as run:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
+from selftaught.learn.curves import Trackers
 from selftaught.learn.learner import manifest_of, rows_of, trainable_model, write_policy
 from selftaught.learn.objectives.advantages import BASELINES
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
@@ -186,6 +187,7 @@ class _Loop:
         self._version, self._work = version, work
         self._tokenizer: ChatTokenizer = ChatTokenizer(base.weights)
         self.done, self.records = Outcome(), 0
+        self._trackers = Trackers(version, str(work.parent / "tracked" / version))
 
     def replay(self, steps: int) -> None:
         """Go through the rollouts of the first steps again, which are all in the journal."""
@@ -230,6 +232,7 @@ class _Loop:
                     trainer.save(self._work / "checkpoint", self.done)
                     saved = time.monotonic()
         finally:
+            self._trackers.close()
             trainer.close()
         write_policy(self._work / "policy", model, self._base, [], adapter=bool(settings.lora_rank))
 
@@ -255,8 +258,14 @@ class _Loop:
             norms.append(made.norm)
             read += made.tokens
         facts = _facts(rolled, kept, plan) | watch.facts()
-        facts |= {"step": step + 1, "updates": len(losses), "staleness": max(0, len(losses) - 1) / 2}
-        facts |= {"loss": _mean(losses), "grad_norm": _mean(norms), "tokens": read}
+        facts |= {"policy": self._version, "step": step + 1, "updates": len(losses)}
+        facts |= {
+            "staleness": max(0, len(losses) - 1) / 2,
+            "loss": _mean(losses),
+            "grad_norm": _mean(norms),
+            "tokens": read,
+        }
+        self._trackers.tell(step + 1, {k: v for k, v in facts.items() if isinstance(v, (int, float))})
         self._services.note(self._key(step), facts, read)
         self._services.progress(step + 1, plan.steps, facts["loss"] or 0.0)
 

@@ -70,6 +70,10 @@ class AdamW(torch.optim.Optimizer):
             if "rest" in self.state[p]:
                 p.data = join(p.data, self.state[p].pop("rest"))
 
+    def whole(self, p: Tensor) -> Tensor:
+        """A parameter's values in float32."""
+        return join(p.data, self.state[p]["rest"]) if "rest" in self.state[p] else p.data.float()
+
     def set(self, p: Tensor, whole: Tensor) -> None:
         """Give a parameter new values, from float32."""
         if "rest" in self.state[p]:
@@ -137,17 +141,20 @@ class AdamW(torch.optim.Optimizer):
         first, root = 1 - b1**count, math.sqrt(1 - b2**count)
         parts = [p.data, gradient, state["exp_avg"], state["exp_avg_sq"], *([state["rest"]] if "rest" in state else [])]
         for near, g, m, v, *rest in _chunked(parts):
-            whole = join(near, rest[0]) if rest else near
+            whole = join(near, rest[0]) if rest else near.float()  # float32 tensors are changed in place
             g = g.float() * scale
-            mean = m.float().lerp_(g, 1 - b1) if rest else m.lerp_(g, 1 - b1)
+            mean = m.float().lerp_(g, 1 - b1)
             v.mul_(b2).addcmul_(g, g, value=1 - b2)
             whole.mul_(1 - rate * decay)
             whole.addcdiv_(mean, v.sqrt().div_(root).add_(self._eps), value=-rate / first)
             if rest:
-                m.copy_(mean)
                 new = split(whole)
                 near.copy_(new[0])
                 rest[0].copy_(new[1])
+            elif near.dtype != torch.float32:
+                near.copy_(whole)
+            if m.dtype != torch.float32:
+                m.copy_(mean)
 
 
 def _chunked(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftaught.learn.curves import Trackers
 from selftaught.learn.forward import add_head, anchored, evaluate, side_by_side
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.optimizer import AdamW, join
 from selftaught.learn.packing import NAME, packed_tokens, register
 from selftaught.learn.schedules import rate_at
+from selftaught.learn.teachers import MEAN, MovingTeacher
 from selftaught.learn.training import Training
 from selftaught.models.device import pick_dtype
 
@@ -84,6 +86,8 @@ def train(
         TrainingFailed: the loss or its gradient is NaN or infinite; what was learnt before is in the checkpoint.
     """
     trainer = Trainer(model, objective, settings, groups, seed=seed, head=head)
+    name = checkpoint.parent.name.removesuffix(".work")
+    trackers = Trackers(name, str(checkpoint.parent.parent / "tracked" / name))
     try:
         groups = trainer.anchored(groups, cache=checkpoint)
         plan = _plan(len(groups), settings, seed)
@@ -97,6 +101,7 @@ def train(
                 where = f"step {step + 1} of {len(plan)} (records {plan[step]})"
                 raise TrainingFailed(f"the loss or its gradient is no number at {where}: lower the learning rate")
             done = done.and_then(made)
+            trackers.tell(step + 1, {"loss": made.loss, "learning_rate": made.rate, "grad_norm": made.norm})
             progress(step + 1, len(plan), made.loss)
             if time.monotonic() - saved > settings.checkpoint_seconds and step + 1 < len(plan):
                 trainer.save(checkpoint, done)
@@ -104,6 +109,7 @@ def train(
         if carry_to:
             trainer.carry_into(carry_to)
     finally:
+        trackers.close()
         trainer.close()
     return done
 
@@ -143,6 +149,7 @@ class Trainer:
         self.dtype = training_dtype(settings.precision, trained[0].device.type)
         if self.dtype == torch.bfloat16:
             self._narrow()
+        self._teacher = self._moving_teacher()
         if settings.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -156,11 +163,22 @@ class Trainer:
             if not p.requires_grad and p.is_floating_point():
                 p.data = p.data.to(torch.bfloat16)
 
+    def _moving_teacher(self) -> MovingTeacher | None:
+        objective = self.objective
+        kind = getattr(objective, "moving", "")
+        if not kind:
+            return None
+        decay, ahead, top_k = (getattr(objective, name) for name in ("decay", "ahead", "top_k"))
+        ahead = ahead if kind == "future" else 0
+        most = self.settings.micro_tokens
+        return MovingTeacher(self.model, self._optimizer, decay=decay, ahead=ahead, top_k=top_k, most=most)
+
     def anchored(self, groups: Sequence[Group], cache: Path | None = None) -> Sequence[Group]:
         """`groups` with what frozen weights say of them, the model's own as it is now (see `learn.forward`)."""
         top_k = getattr(self.objective, "top_k", 0)
+        needs = self.needs - {"teacher"} if self._teacher else self.needs  # one that moves is asked at each step
         with attention_of(self.model):
-            return anchored(self.model, groups, self.needs, self.settings.micro_tokens, top_k=top_k, cache=cache)
+            return anchored(self.model, groups, needs, self.settings.micro_tokens, top_k=top_k, cache=cache)
 
     def step(
         self, batch: Sequence[Group], number: int, total: int, look: Callable[[Batch], None] | None = None
@@ -177,17 +195,25 @@ class Trainer:
         rate = rate_at(number, total, self.settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self.model.train()
         with torch.random.fork_rng(), attention_of(self.model):
             torch.manual_seed((self._seed * 1_000_003 + number) % 2**63)
-            loss = self._backward(batch, look)
+            labelled = self._teacher.label(batch, self._descend) if self._teacher else batch
+            loss, norm = self._descend(labelled, look)
+        if self._teacher and math.isfinite(loss):
+            self._teacher.stepped()
+        return Step(loss, rate, norm, sum(_size(row) for group in batch for row in group))
+
+    def _descend(self, batch: Sequence[Group], look: Callable[[Batch], None] | None = None) -> tuple[float, float]:
+        """One update: the mean loss and the norm of its gradient; the loss is NaN where none was made."""
+        self.model.train()
+        loss = self._backward(batch, look)
         norm = self._optimizer.norm()
         if math.isfinite(loss) and math.isfinite(norm):
             self._optimizer.step(scale=min(1.0, self.settings.clip / (norm + 1e-6)))
         else:
             loss = math.nan
         self._optimizer.zero_grad()
-        return Step(loss, rate, norm, sum(_size(row) for group in batch for row in group))
+        return loss, norm
 
     def _backward(self, batch: Sequence[Group], look: Callable[[Batch], None] | None) -> float:
         """The mean loss (see `Objective.size`), whose gradient is left with the parameters."""
@@ -211,7 +237,9 @@ class Trainer:
     def save(self, folder: Path, done: Outcome) -> None:
         """Keep weights, moments, `extra` and how far the training has come in `folder`."""
         tensors = {f"w.{n}": p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
-        _write(folder, tensors | self._moments((*MOMENTS, "rest")), json.dumps(asdict(done) | {"extra": self.extra}))
+        _write(
+            folder, tensors | self._moments((*MOMENTS, "rest", MEAN)), json.dumps(asdict(done) | {"extra": self.extra})
+        )
 
     def restore(self, folder: Path) -> Outcome:
         """Go back to what was saved, if anything was; returns how far the training had come."""
@@ -225,7 +253,7 @@ class Trainer:
                     rest = f"rest.{name}"
                     kept = saved.get_tensor(f"w.{name}")
                     self._optimizer.set(p, join(kept, saved.get_tensor(rest)) if rest in saved.keys() else kept)  # noqa: SIM118
-            self._take(saved, MOMENTS)
+            self._take(saved, (*MOMENTS, MEAN))
             done = json.loads(saved.metadata()["progress"])
         self.extra = done.get("extra", {})
         return Outcome(done["steps"], done["tokens"], *(tuple(done[name]) for name in ("losses", "rates", "norms")))
