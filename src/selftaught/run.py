@@ -48,7 +48,7 @@ from selftaught.measure import Measurement, compare, measure_attempts, pass_curv
 from selftaught.memory import give_back
 from selftaught.method import Method
 from selftaught.models import Policy
-from selftaught.models.policy import policy_from
+from selftaught.models.policy import policy_from, read_manifest
 from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.settings import Settings, at_least_one, changed
@@ -348,7 +348,9 @@ class Run:
         finally:
             self.engine.release()
             give_back()
-        self._note(content_hash("learn", made.version), "learn", {"policy": made.version, "base": policy.version})
+        facts = {"policy": made.version, "base": policy.version, "records": read_manifest(made.path)["records"]}
+        self._note(content_hash("learn", made.version), "learn", facts)
+        self._facts["records"] = facts["records"]
         return made
 
     def _roll(self, rollout: Any, how: Sampling, policy: Policy, problems: Sequence[Problem], n: int) -> list[Any]:
