@@ -156,23 +156,29 @@ def asked(
 
     from selftaught.learn.forward import anchored
     from selftaught.learn.trainer import training_dtype
-    from selftaught.models.chat import ChatTokenizer
     from selftaught.models.load import load_model
 
     needs = objective.needs([row for group in groups for row in group])
     for name in ("reference", "teacher"):
         other = getattr(objective, name, None)
         if name in needs and isinstance(other, Policy):
-            if ChatTokenizer(other.weights).vocabulary() != tokenizer.vocabulary():
-                raise BadInput(
-                    "its vocabulary is not that of the model to train",
-                    where=f"{objective.name}, {name} {other.path}",
-                    fix="use a policy of the same family",
-                )
+            check_vocabulary(objective.name, name, other, tokenizer)
             frozen, top_k = load_model(other, training_dtype(settings.precision, "cpu")), getattr(objective, "top_k", 0)
             groups = anchored(frozen, groups, {name}, settings.micro_tokens, top_k=top_k, cache=work / name)
             del frozen
     return groups
+
+
+def check_vocabulary(objective: str, name: str, other: Policy, tokenizer: ChatTokenizer) -> None:
+    """Raise `BadInput` where another policy's token ids mean something else."""
+    from selftaught.models.chat import ChatTokenizer
+
+    if ChatTokenizer(other.weights).vocabulary() != tokenizer.vocabulary():
+        raise BadInput(
+            "its vocabulary is not that of the model to train",
+            where=f"{objective}, {name} {other.path}",
+            fix="use a policy of the same family",
+        )
 
 
 def _with_adapter(model: Any, rank: int, seed: int) -> Any:

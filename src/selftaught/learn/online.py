@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn.curves import Trackers
-from selftaught.learn.learner import manifest_of, rows_of, trainable_model, write_policy
+from selftaught.learn.learner import check_vocabulary, manifest_of, rows_of, trainable_model, write_policy
 from selftaught.learn.objectives.advantages import BASELINES
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.objectives.rollouts import Rollouts
@@ -275,7 +275,10 @@ class _Loop:
         """Rows of the problems whose rollouts do not all come to the same."""
         from selftaught.learn.trainer import attention_of
 
-        kept = [group for group in rolled if len({_hashed(self._plan.outcome(one)) for one in group}) > 1]
+        told = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]  # none refused
+        kept: list[Sequence[Rollout]] = [
+            group for group in told if len({_hashed(self._plan.outcome(one)) for one in group}) > 1
+        ]
         records = [record for group in kept for record in self._records(group)]
         self.records += len(records)
         if not records:
@@ -351,6 +354,7 @@ class _Frozen:
     def tell(self, groups: Sequence[Group]) -> Sequence[Group]:
         """`groups` with the reference's log-probabilities where a row is anchored."""
         from selftaught.learn.forward import anchored
+        from selftaught.models.chat import ChatTokenizer
         from selftaught.models.load import load_model
 
         trainer, other = self._trainer, getattr(self._plan.objective, "reference", None)
@@ -360,6 +364,8 @@ class _Frozen:
         if other is None and self._plan.settings.lora_rank:
             return trainer.anchored(groups)
         if self._model is None:
+            if other is not None:
+                check_vocabulary(self._plan.objective.name, "reference", other, ChatTokenizer(self._base.weights))
             self._model = load_model(other or self._base, trainer.dtype).requires_grad_(False)
         return anchored(self._model, groups, {"reference"}, self._plan.settings.micro_tokens)
 
