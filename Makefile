@@ -50,10 +50,11 @@ format: $(VENV)/dev.stamp ## mend style, and rewrite generated text
 docs: $(VENV)/docs.stamp ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/core.stamp ## measure the engine and the loop beside their peers; JSON on standard output
+bench: $(VENV)/core.stamp ## measure the engine, the loop and training beside their peers; JSON on standard output
 	@$(BIN)/python -m bench.sampling --json
 	@$(BIN)/python -m bench.tiny --json
 	@$(BIN)/python -m bench.loop --json
+	@$(BIN)/python -m bench.training --json
 
 clean: ## remove the environment and what was built; runs stay
 	rm -rf $(VENV) site build dist .pytest_cache .ruff_cache .hypothesis

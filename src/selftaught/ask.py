@@ -53,6 +53,7 @@ class Ask:
 
     Attributes:
         tokens: sampled so far in this solving.
+        made: all that was sampled so far in this solving, in the order in which it was asked for.
         turn: see `Task.turn`.
     """
 
@@ -64,6 +65,12 @@ class Ask:
         self.turn = task.turn
         self._asked: Counter[str] = Counter()
         self.tokens = 0
+        self._made: dict[int, Attempt] = {}
+
+    @property
+    def made(self) -> list[Attempt]:
+        """See above."""
+        return [attempt for _, attempt in sorted(self._made.items())]
 
     async def __call__(
         self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "", **sampling: Any
@@ -85,8 +92,10 @@ class Ask:
         occurrence = f"{self._name}#{self._asked[content]}"
         self._asked[content] += 1
         question = Question(self._policy, self._problem, messages, how, role, parent, prefix, content, occurrence)
+        place = sum(self._asked.values())
         attempt = await self._sampler(question)
         self.tokens += attempt.tokens
+        self._made[place] = attempt
         return attempt
 
     async def many(self, prompt: Any, n: int, **how: Any) -> list[Attempt]:

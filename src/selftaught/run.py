@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,25 @@ from selftaught.engines import Engine, Paid, Sampling
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
+from selftaught.learn.curves import curves_of
 from selftaught.learn.learner import learn as local_learner
 from selftaught.learn.learner import policy_version
+from selftaught.learn.objectives import grpo
+from selftaught.learn.online import (
+    Crediting,
+    Plan,
+    Rewarding,
+    Rollout,
+    Services,
+    outcome_of,
+    outcome_reward,
+    reinforce,
+)
 from selftaught.measure import Measurement, compare, measure_attempts, pass_curve
 from selftaught.memory import give_back
 from selftaught.method import Method
 from selftaught.models import Policy
-from selftaught.models.policy import policy_from
+from selftaught.models.policy import policy_from, read_manifest
 from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.settings import Settings, at_least_one, changed
@@ -97,7 +111,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.gates: list[dict[str, Any]] = []
         self._notes: list[str] = list(task.notes)
-        self._learner, self._learn_seconds = learner, 0.0
+        self._learner, self._learn_seconds, self._learning_since = learner, 0.0, 0.0
         self._method: Method | None = None
         self._started: Counter[str] = Counter()
         self.measured: dict[str, Measurement] = {}
@@ -265,13 +279,120 @@ class Run:
             policy = policy_from(self._policies / version)
         if found is None:
             made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
-            found = ({"policy": version, "base": base.version, "records": len(records)}, Usage(trained=made["tokens"]))
+            facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}
+            found = (facts, Usage(trained=made["tokens"]))
             self.journal.put(key, "learn", *found)
         self.ledger.count(key, found[1])
         self._facts["records"] = len(records)
         self._watch.learnt(records, by_verdict=self._method is None or "verifier" in self._method.needs)
         self._clock()
         return policy
+
+    def reinforce(
+        self, policy: Policy, problems: Sequence[Problem], *, rollout: Any = None, objective: Objective | None = None,
+        steps: int = 50, n: int = 8, reward: Rewarding = outcome_reward, credit: Crediting | None = None,
+        outcome: Callable[[Rollout], Any] = outcome_of, cap: float = 2.0, sampling: Mapping[str, Any] | None = None,
+        **training: Any,
+    ) -> Policy:  # fmt: skip
+        """A new policy, trained online: at each step rollouts by the weights as they are, credit, and an update.
+
+        Each step's figures (reward, entropy, length, KL by turn, clipped share, gradient norm) are journalled. Killed
+        and run again it goes on from its checkpoint and ends the same.
+
+        Args:
+            policy: where to start.
+            problems: what to roll out on, `batch` of them a step.
+            rollout: a solver, of one turn or many; by default the problem's own prompt is asked once.
+            objective: `learn.objectives.grpo()` by default.
+            steps: rollouts and updates, so many times; `epochs` (1) optimiser steps on each.
+            n: rollouts of each problem.
+            reward: of a rollout; None leaves it out. By default 1 where the answer is right.
+            credit: makes the `Credit` records of one problem's rollouts, for rewards by turn and anchors by turn; by
+                default `reward` against the objective's baseline, on every token of every turn.
+            outcome: what a rollout came to; a problem whose rollouts all came to the same is skipped, whatever their
+                rewards: shaping among failures teaches how to fail.
+            cap: greatest importance weight of a token, which makes up for a temperature, a top-p or a top-k.
+            sampling: fields of `Sampling` to change; the temperature is 1 unless it says otherwise.
+            training: fields of `Training` to change; here `epochs` is 1, and the rate constant, unless changed.
+
+        Raises:
+            BadInput: no problems, a dev or test problem, an option that is wrong, or an engine that cannot sample
+                from weights in training.
+            RunEnds: no tokens are left.
+            TrainingFailed: the loss stopped being a number.
+        """
+        trainable(policy)
+        self._check_budget()
+        for name, value in (("steps", steps), ("n", n)):
+            at_least_one(name, value)
+        if any(problem.id in self._held_out for problem in problems):
+            raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
+        settings = changed(self.settings.training, {"epochs": 1, "schedule": "constant", **training})
+        how = changed(self.settings.sampling, {"temperature": 1.0, **(sampling or {})})
+        names = [solver_name(x) for x in (rollout, reward, credit, outcome)]
+        plan = Plan(
+            objective or grpo(), settings, steps, n, reward, credit, outcome, cap, content_hash(names, how),
+            self.settings.seed,
+        )  # fmt: skip
+        self.engine.release()
+        give_back()
+        what = f"round {self.round}: reinforcing" if self.round else "reinforcing"
+        try:
+            with shown(self.console, what, steps, lambda _: self._clock()) as progress:
+                services = Services(
+                    partial(self._roll, rollout, how), self._serve, self._sampling_of, self._online_step(), progress
+                )
+                made = reinforce(policy, problems, plan, services, folder=self._policies)
+        except Exception as error:
+            raise full_disk(error, self._policies) or error from None
+        finally:
+            self.engine.release()
+            give_back()
+        facts = {"policy": made.version, "base": policy.version, "records": read_manifest(made.path)["records"]}
+        self._note(content_hash("learn", made.version), "learn", facts)
+        self._facts["records"] = facts["records"]
+        return made
+
+    def _roll(self, rollout: Any, how: Sampling, policy: Policy, problems: Sequence[Problem], n: int) -> list[Any]:
+        """`n` rollouts of each problem, for a step of an online training."""
+        self._check_budget()
+        name, met = solver_name(rollout), Counter[str]()
+        work = []
+        for problem in problems:
+            work += [(problem, f"online/{name}/{met[problem.id] + i}") for i in range(n)]
+            met[problem.id] += n
+        judged = self._method is None or "verifier" in self._method.needs
+        solved = self._solve(Batch("rolling out", policy, rollout, how, judged, work, turns=True))
+        rolled = [Rollout(one.attempt, one.turns or (one.attempt,)) for one in solved]
+        self._learning_since = time.monotonic()
+        return [rolled[i : i + n] for i in range(0, len(rolled), n)]
+
+    def _serve(self, policy: Policy, model: Any) -> None:
+        adopt = getattr(self.engine, "adopt", None)
+        if adopt is None:
+            raise BadInput(
+                "it cannot sample from weights in training", where=f"engine {self.engine.name}", fix="use LocalEngine"
+            )
+        adopt(policy, model)
+
+    def _sampling_of(self, attempt: Attempt) -> Sampling:
+        found = self.journal.get(attempt.id)
+        if found is None:
+            return self.settings.sampling
+        fields = found[0]["sampling"]
+        return Sampling(**{**fields, "stop": tuple(fields["stop"])})
+
+    def _online_step(self) -> Callable[[str, dict[str, Any] | None, int], None]:
+        def note(key: str, facts: dict[str, Any] | None, tokens: int) -> None:
+            if facts is not None:
+                self._learn_seconds += time.monotonic() - self._learning_since
+                if self.journal.get(key) is None:
+                    self.journal.put(key, "online", facts, Usage(trained=tokens))
+            if (found := self.journal.get(key)) is not None:
+                self.ledger.count(key, found[1])
+            self._clock()
+
+        return note
 
     def _is_held_out(self, record: Any) -> bool:
         """Whether a record asks a dev or test problem, or comes from an attempt at one, however it is reworded."""

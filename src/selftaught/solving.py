@@ -38,10 +38,11 @@ FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """The outcome of one solving: the attempt handed in, and all tokens it took."""
+    """The outcome of one solving: the attempt handed in, all tokens it took, and (if asked for) all its attempts."""
 
     attempt: Attempt
     tokens: int
+    turns: tuple[Attempt, ...] = ()
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Batch:
         what: what the console calls it.
         solver: None asks each problem's own prompt once.
         judged: whether the verifier judges the outcomes.
+        turns: whether all that was sampled is handed back too, judged as the outcome is.
         failed: failed verifications, one per attempt.
         unsettled: those of them that are not in the journal yet, by key.
     """
@@ -62,6 +64,7 @@ class Batch:
     sampling: Sampling
     judged: bool
     work: Sequence[tuple[Problem, str]]
+    turns: bool = False
     failed: list[Feedback] = field(default_factory=list)
     unsettled: dict[str, Feedback] = field(default_factory=dict)
 
@@ -174,7 +177,10 @@ class Solving:
         attempt = await (batch.solver(ask, problem) if batch.solver else ask(problem.prompt))
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
-        return Solved(await self._judge(batch, attempt) if batch.judged else attempt, ask.tokens)
+        turns = ask.made if batch.turns else []
+        if batch.judged:
+            attempt, *turns = [await self._judge(batch, one) for one in (attempt, *turns)]
+        return Solved(attempt, ask.tokens, tuple(turns))
 
     async def _once(self, key: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `make` comes to, made once however many ask for it at the same time."""

@@ -75,6 +75,17 @@ def demos() -> list[Demo]:
     ]
 
 
+def step_gradients(model: Any, groups: Any, objective: Any, settings: Any) -> tuple[float, list[Any]]:
+    """The loss of one step of the trainer over `groups`, and the gradient of each parameter."""
+    from selftaught.learn.trainer import Trainer, attention_of
+
+    trainer = Trainer(model, objective, settings, groups, seed=0)
+    with attention_of(model):
+        loss = trainer._backward(groups, None)
+    found = [trainer._optimizer.gradient(p) for p in model.parameters()]
+    return loss, [g.clone() for g in found if g is not None]
+
+
 def weights(folder: Path) -> dict[str, Any]:
     """The tensors published in a policy's folder."""
     from safetensors.torch import load_file

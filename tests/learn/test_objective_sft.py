@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learn_models import demo, demos, make_model, make_tokenizer
+from learn_models import demo, demos, make_model, make_tokenizer, step_gradients
 
 from selftaught.learn import Row, Training, sft
 from selftaught.learn.forward import evaluate, target_logprobs
-from selftaught.learn.trainer import _parts, _step
+from selftaught.learn.packing import packed_tokens
+from selftaught.learn.trainer import _alike, _evenly
 from selftaught.models import ChatTokenizer
 
 ROWS = [
@@ -81,7 +82,7 @@ def test_each_target_token_has_its_logprob_and_padding_is_zero():
 def test_parts_hold_whole_groups_once_and_at_most_so_many_padded_tokens(most, sizes):
     rest = iter(ROWS)
     groups = [tuple(next(rest) for _ in range(size)) for size in sizes]
-    parts = _parts(groups, most)
+    parts = _alike(groups, most)
     assert sorted(map(repr, groups)) == sorted(repr(group) for part in parts for group in part)
     for part in parts:
         rows = [row for group in part for row in group]
@@ -89,23 +90,22 @@ def test_parts_hold_whole_groups_once_and_at_most_so_many_padded_tokens(most, si
         assert padded <= most or len(part) == 1
 
 
-class Kept(torch.optim.SGD):
-    """An optimiser that keeps the gradients it was given and moves nothing."""
-
-    def step(self, closure=None):
-        self.given = [p.grad.clone() for group in self.param_groups for p in group["params"]]
+@pytest.mark.parametrize("most", [1, 20, 60, 10_000])
+def test_packed_parts_hold_each_group_once_and_count_a_shared_prompt_once(most):
+    groups = [(row, Row(row.prompt, (3, 1))) for row in ROWS]
+    parts = _evenly(groups, most)
+    assert sorted(map(repr, groups)) == sorted(repr(group) for part in parts for group in part)
+    sizes = [packed_tokens([row for group in part for row in group]) for part in parts]
+    assert all(size <= most or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
+    assert sum(sizes) == sum(len(row.prompt) + len(row.target) - 1 + 1 for row in ROWS)
 
 
 def test_splitting_a_step_leaves_its_loss_and_gradients_equal():
     found = []
     for most in (1, 60, 10_000):
-        model = make_model()
-        trained = list(model.parameters())
         settings = Training(micro_tokens=most, clip=1e9, precision="float32")
-        optimizer = Kept(trained, lr=0.1)
-        loss = _step(model, optimizer, trained, ALONE, sft(), settings)
-        found.append((loss, optimizer.given))
-    assert len(_parts(ALONE, 60)) in range(2, len(ROWS))
+        found.append(step_gradients(make_model(), ALONE, sft(), settings))
+    assert len(_alike(ALONE, 60)) in range(2, len(ROWS))
     (loss, grads), *others = found
     for other_loss, other_grads in others:
         assert other_loss == pytest.approx(loss, rel=1e-5)

@@ -2,9 +2,12 @@
 
 An objective is a pure function from log-probabilities to a loss (`selftaught.learn.objectives` has them all);
 `Training` holds how it is optimised. The trainer never knows the method: records carry the weights.
+`Run.learn` trains on records that are there, `Run.reinforce` on rollouts by the weights as they are.
 """
 
 from selftaught.learn.objectives import Objective, Row, Sft, sft
+from selftaught.learn.population import Population
+from selftaught.learn.replay import mixed
 from selftaught.learn.training import Training
 
-__all__ = ["Objective", "Row", "Sft", "Training", "sft"]
+__all__ = ["Objective", "Population", "Row", "Sft", "Training", "mixed", "sft"]

@@ -8,13 +8,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from selftaught.errors import BadInput
 from selftaught.learn.objectives.base import ANCHORS, Batch, Group, Row
-from selftaught.models.device import pick_dtype
+from selftaught.learn.packing import lay_out, packs, run, window
+from selftaught.learn.vocabulary import Output
 
 HEAD = "value_head"  # name of the submodule, and of its folder beside a policy's weights
 CACHE = "anchors.safetensors"
@@ -40,10 +42,6 @@ def evaluate(
 ) -> Batch:  # fmt: skip
     """All that the model says of `rows`, and all that the rows say of themselves.
 
-    Rows are padded on the right, where a causal model's real tokens never look, so no attention mask is
-    needed; what pads is told by length, never by token id. Logits, the widest tensors of all, are
-    computed for target tokens only.
-
     Args:
         rows: each with at least one prompt token; of whole groups, if a loss is to be computed.
         needs: what beyond log-probabilities (see `learn.objectives.base.NEEDS`); what frozen weights say
@@ -51,43 +49,104 @@ def evaluate(
         sizes: rows of each group.
         survey: handed through.
     """
-    device = next(model.parameters()).device
-    ids, before, mask = (x.to(device) for x in _padded(rows))
-    with _logits_at(model, before) as seen:
-        logits = model(input_ids=ids, use_cache=False).logits[0].float()
-    chosen = ids[:, 1:][before[:, :-1]]
-    found = -torch.nn.functional.cross_entropy(logits, chosen, reduction="none")
-    tokens = _facts(rows, mask)
-    places = mask.bool()
-    entropy = student = values = None
-    if "entropy" in needs:
-        spread = logits.log_softmax(-1)
-        entropy = torch.zeros_like(mask).masked_scatter(places, -(spread.exp() * spread).sum(-1))
+    output, chosen = read(model, rows)
+    mask = _mask(rows, chosen.device)
+    tokens, places = _facts(rows, mask), mask.bool()
+    wanted = chosen[:, None]
     if "teacher" in needs:
-        wanted = tokens.pop("teacher_ids")[places]
-        student = _scatter(logits.log_softmax(-1).gather(-1, wanted), places)
-        tokens["label"] = _scatter((wanted == chosen[:, None]).float(), places)
-    if "value" in needs:
-        with torch.autocast(device.type, enabled=False):
-            values = _scatter(getattr(model, HEAD)(seen[0].float()), places)
-    numbers = {name: torch.tensor([r.numbers[name] for r in rows], device=device) for name in _shared(rows, "numbers")}
-    weights = torch.tensor([row.weight for row in rows], device=device)
-    logprobs = torch.zeros_like(mask).masked_scatter(places, found)
+        wanted = torch.cat([wanted, tokens.pop("teacher_ids")[places]], -1)
+        tokens["label"] = _scatter((wanted[:, 1:] == chosen[:, None]).float(), places)
+    said, spread = output.say(wanted, entropy="entropy" in needs)
+    student = _scatter(said[:, 1:], places) if "teacher" in needs else None
+    values = _scatter(getattr(model, HEAD)(output.hidden.float()), places) if "value" in needs else None
+    entropy = None if spread is None else _scatter(spread[:, None], places)[..., 0]
+    numbers = {n: torch.tensor([r.numbers[n] for r in rows], device=mask.device) for n in _shared(rows, "numbers")}
+    weights = torch.tensor([row.weight for row in rows], device=mask.device)
+    logprobs = _scatter(said[:, :1], places)[..., 0]
     return Batch(logprobs, mask, weights, sizes, numbers, tokens, entropy, student, values, survey)
 
 
-def _padded(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids and the places whose next token is a target, `[rows, longest]`; the mask `[rows, longest target]`."""
+def read(model: Any, rows: Sequence[Row]) -> tuple[Output, Tensor]:
+    """What the output layer of `model` is given before every target token of every row, and those tokens.
+
+    Rows lie side by side where the model can be run so; else they are padded on the right, where a causal
+    model's real tokens never look, so no attention mask is needed. What pads is told by length, never by token id.
+    """
+    device, head = next(model.parameters()).device, model.get_output_embeddings()
+    plain = plain_head(model)
+    if side_by_side(model):
+        layout = lay_out(rows, device)
+        with _at(head, layout.before, plain) as seen:
+            logits = run(model, layout)
+        chosen = layout.chosen
+    else:
+        ids, before = (x.to(device) for x in _padded(rows))
+        with _at(head, before.flatten().nonzero()[:, 0], plain) as seen:
+            logits = model(input_ids=ids, use_cache=False).logits
+        chosen = ids[:, 1:][before[:, :-1]]
+    return Output(head.weight, getattr(head, "bias", None), seen[0], None if plain else logits[0]), chosen
+
+
+def side_by_side(model: Any) -> bool:
+    """Whether rows go through `model` without padding; not where a token sees only so many before it."""
+    return window(model) is None and packs(model)
+
+
+@contextmanager
+def _at(head: Any, places: Tensor, plain: bool) -> Iterator[list[Tensor]]:
+    """Inside, the output layer is fed the hidden states of some places only, or of none if it is `plain`.
+
+    Its logits are then `[1, places, vocab]`, for any architecture whose last layers work on each token
+    alone. The list yielded holds those hidden states, `[places, width]`, once the model has run.
+    """
+    seen: list[Tensor] = []
+
+    def select(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        seen[:] = [given[0].flatten(0, 1)[places]]
+        return (seen[0][None, : 0 if plain else None], *given[1:])
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+_plain: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def plain_head(model: Any) -> bool:
+    """Whether the model's logits are its hidden states times a weight, and nothing more; tried once for each model."""
+    if model not in _plain:
+        head = model.get_output_embeddings()
+        _plain[model] = type(head) is torch.nn.Linear and _is_product(model, head)
+    return _plain[model]
+
+
+@torch.no_grad()
+def _is_product(model: Any, head: Any) -> bool:
+    ids = torch.arange(4, device=head.weight.device)[None] % len(head.weight)
+    with _at(head, torch.arange(4, device=ids.device), plain=False) as seen:
+        logits = model(input_ids=ids, use_cache=False).logits[0]
+    return torch.equal(logits, head(seen[0]))
+
+
+def _mask(rows: Sequence[Row], device: torch.device) -> Tensor:
+    """`[rows, longest target]`, 1 for a target token."""
+    lengths = torch.tensor([len(row.target) for row in rows], device=device)
+    return (torch.arange(int(lengths.max()), device=device) < lengths[:, None]).float()
+
+
+def _padded(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Token ids and the places whose next token is a target, `[rows, longest]`."""
     longest = max(len(row.prompt) + len(row.target) for row in rows)
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     before = torch.zeros((len(rows), longest), dtype=torch.bool)
-    mask = torch.zeros((len(rows), max(len(r.target) for r in rows)))
     for i, row in enumerate(rows):
         size = len(row.prompt) + len(row.target)
         ids[i, :size] = torch.tensor(row.prompt + row.target)
         before[i, len(row.prompt) - 1 : size - 1] = True
-        mask[i, : len(row.target)] = 1
-    return ids, before, mask
+    return ids, before
 
 
 def _shared(rows: Sequence[Row], which: str) -> set[str]:
@@ -113,32 +172,6 @@ def _scatter(values: Tensor, places: Tensor) -> Tensor:
     return whole.masked_scatter(places[..., None], values)
 
 
-@contextmanager
-def _logits_at(model: Any, places: Tensor) -> Iterator[list[Tensor]]:
-    """Inside, the model's output layer is fed the hidden states of `places` `[rows, tokens]` only.
-
-    Its logits are then `[1, places, vocab]`, for any architecture whose last layers work on each token
-    alone. The list yielded holds those hidden states, `[places, width]`, once the model has run.
-    """
-    seen: list[Tensor] = []
-
-    def select(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        seen[:] = [given[0][places]]
-        return (seen[0][None], *given[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def products(precision: str, device: str) -> torch.autocast:
-    """Matrix products in bfloat16, where that is asked for or fast, over weights that stay in float32."""
-    fast = precision == "bf16" or (precision == "auto" and pick_dtype("auto", device) == torch.bfloat16)
-    return torch.autocast(device, torch.bfloat16, enabled=fast)
-
-
 # --- what frozen weights say of the rows, before the trained ones move ---
 
 
@@ -149,7 +182,7 @@ def anchored(
 
     Args:
         needs: of these "reference", "start" and "teacher" are filled in, where the rows lack them.
-        most: padded tokens in one forward pass.
+        most: padded tokens in one forward pass; one group always fits.
         top_k: of how many of its likeliest tokens the teacher tells; 0 for the whole vocabulary.
         cache: folder that keeps the answers, so that a resumed training need not ask again.
     """
@@ -157,52 +190,60 @@ def anchored(
     names = [n for n in ANCHORS if n in needs and not all(n in row.tokens for row in rows)]
     if not names:
         return groups
-    found = _cached(cache, len(rows)) or _say(model, rows, names, most, top_k)
+    found = _cached(cache, len(rows)) or _say(model, groups, names, most, top_k)
     if cache:
         _keep(cache, found)
     filled = iter([replace(row, tokens={**row.tokens, **said}) for row, said in zip(rows, found, strict=True)])
     return [tuple(next(filled) for _ in group) for group in groups]
 
 
-def _say(model: Any, rows: Sequence[Row], names: Collection[str], most: int, top_k: int) -> list[dict[str, Tensor]]:
-    """For each row what `model` says of it, in parts of rows of like length."""
-    found: list[dict[str, Tensor]] = [{} for _ in rows]
-    seen = [replace(row, prompt=row.anchor or row.prompt, numbers={}, tokens={}) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: len(seen[i].prompt) + len(seen[i].target))
+def _say(model: Any, groups: Sequence[Group], names: Collection[str], most: int, top_k: int) -> list[dict[str, Tensor]]:
+    """For each row what `model` says of it, in parts of groups of like length."""
+    seen = [[replace(row, prompt=row.anchor or row.prompt, numbers={}, tokens={}) for row in g] for g in groups]
+    found: list[list[dict[str, Tensor]]] = [[] for _ in groups]
+    order = sorted(range(len(groups)), key=lambda i: max((_size(row) for row in seen[i]), default=0))
     off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     was_training = model.training
     model.eval()
     with torch.no_grad(), off:
         for part in _chunks(seen, order, most):
-            for i, said in zip(part, _ask(model, [seen[i] for i in part], names, top_k), strict=True):
-                found[i] = said
+            answers = iter(_ask(model, [row for i in part for row in seen[i]], names, top_k))
+            for i in part:
+                found[i] = [next(answers) for _ in seen[i]]
     model.train(was_training)
-    return found
+    return [said for group in found for said in group]
 
 
-def _chunks(rows: Sequence[Row], order: Sequence[int], most: int) -> Iterator[list[int]]:
+def _size(row: Row) -> int:
+    return len(row.prompt) + len(row.target)
+
+
+def _chunks(groups: Sequence[Sequence[Row]], order: Sequence[int], most: int) -> Iterator[list[int]]:
     part: list[int] = []
+    held = 0
     for i in order:
-        if part and (len(part) + 1) * (len(rows[i].prompt) + len(rows[i].target)) > most:
+        rows = len(groups[i])
+        if part and (held + rows) * max(map(_size, groups[i]), default=0) > most:
             yield part
-            part = []
-        part.append(i)
+            part, held = [], 0
+        if rows:
+            part.append(i)
+            held += rows
     if part:
         yield part
 
 
 def _ask(model: Any, rows: Sequence[Row], names: Collection[str], top_k: int) -> list[dict[str, Tensor]]:
-    ids, before, _ = (x.to(next(model.parameters()).device) for x in _padded(rows))
-    with _logits_at(model, before):
-        spread = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-    chosen = ids[:, 1:][before[:, :-1]]
+    output, chosen = read(model, rows)
     answers: dict[str, Tensor] = {}
     if "reference" in names or "start" in names:
-        drawn = spread.gather(-1, chosen[:, None])[:, 0].cpu()
+        drawn = output.say(chosen[:, None])[0][:, 0].cpu()
         answers |= {name: drawn for name in ("reference", "start") if name in names}
     if "teacher" in names:
-        likeliest = spread.topk(min(top_k or spread.shape[-1], spread.shape[-1]))
-        answers |= {"teacher": likeliest.values.cpu(), "teacher_ids": likeliest.indices.cpu()}
+        count = min(top_k or len(output.weight), len(output.weight))
+        tops = [logits.log_softmax(-1).topk(count) for _, logits in output.chunks()]
+        answers |= {"teacher": torch.cat([top.values.cpu() for top in tops])}
+        answers |= {"teacher_ids": torch.cat([top.indices.cpu() for top in tops])}
     lengths = [len(row.target) for row in rows]
     split = {name: values.split(lengths) for name, values in answers.items()}
     return [{name: parts[i].clone() for name, parts in split.items()} for i in range(len(rows))]

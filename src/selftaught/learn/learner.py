@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from selftaught.learn.trainer import Outcome
     from selftaught.models.chat import ChatTokenizer
 
-HOW_ONLY = ("checkpoint_seconds", "micro_tokens")  # settings of the machine, not of what is learnt
+OPTIMIZER = "optimizer"  # folder of a policy's optimiser state, for a training that carries it on
+HOW_ONLY = ("checkpoint_seconds", "micro_tokens", "checkpointing")  # settings of the machine, not of what is learnt
 
 
 def policy_version(base: Policy, objective: Objective, records: Sequence[Any], settings: Training, seed: int) -> str:
     """Content hash of how a policy is made: same base, records, objective, settings and seed, same version."""
     how = {name: value for name, value in asdict(settings).items() if name not in HOW_ONLY}
-    return content_hash(base.version, _named(objective), list(records), how, seed)
+    return content_hash(base.version, named(objective), list(records), how, seed)
 
 
-def _named(objective: Objective) -> Any:
+def named(objective: Objective) -> Any:
     """The objective's fields; policies among them by version, as the same weights may lie anywhere."""
     if not is_dataclass(objective):
         return objective.name
@@ -68,29 +69,48 @@ def learn(
         return policy_from(target)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
-    import torch
 
     from selftaught.learn.trainer import train
     from selftaught.models.chat import ChatTokenizer
-    from selftaught.models.load import load_model
 
     tokenizer = ChatTokenizer(base.weights)
-    groups = _asked(objective, _groups(objective, records, tokenizer, base), tokenizer, settings, work)
-    model = load_model(base, torch.float32).requires_grad_(True)  # merging an adapter leaves its base frozen
-    if settings.lora_rank:
-        model = _with_adapter(model, settings.lora_rank, seed)
-    done = train(
-        model, groups, objective, settings, seed=seed, checkpoint=work / "checkpoint", progress=progress, head=base.path
-    )
+    groups = asked(objective, rows_of(objective, records, tokenizer, base), tokenizer, settings, work)
+    model = trainable_model(base, settings, seed)
     draft = work / "policy"
-    _write(draft, model, base, records, adapter=bool(settings.lora_rank))
-    publish(draft, target, _manifest(version, link_to(base, target), objective, len(records), settings, seed, done))
+    done = train(
+        model, groups, objective, settings, seed=seed, checkpoint=work / "checkpoint", progress=progress,
+        head=base.path, carried=base.path / OPTIMIZER if settings.carry else None,
+        carry_to=work / OPTIMIZER if settings.carry else None,
+    )  # fmt: skip
+    write_policy(draft, model, base, records, adapter=bool(settings.lora_rank))
+    if settings.carry:
+        (work / OPTIMIZER).rename(draft / OPTIMIZER)
+    publish(draft, target, manifest_of(version, link_to(base, target), objective, len(records), settings, seed, done))
     shutil.rmtree(work, ignore_errors=True)
     return policy_from(target)
 
 
-def _groups(objective: Objective, records: Sequence[Any], tokenizer: ChatTokenizer, base: Policy) -> list[Group]:
-    """What to train on, each sequence checked against the model's context."""
+def trainable_model(base: Policy, settings: Training, seed: int) -> Any:
+    """The model of a policy, all weights in float32 and to be trained, or frozen with an adapter that is."""
+    import torch
+
+    from selftaught.learn.trainer import training_dtype
+    from selftaught.models.load import load_model
+
+    if not settings.lora_rank:
+        return load_model(base, torch.float32).requires_grad_(True)  # merging an adapter leaves its base frozen
+    model = load_model(base, training_dtype(settings.precision, "cpu"))
+    return _with_adapter(model, settings.lora_rank, seed)
+
+
+def rows_of(
+    objective: Objective, records: Sequence[Any], tokenizer: ChatTokenizer, base: Policy, *, keep_empty: bool = False
+) -> list[Group]:
+    """What to train on, each sequence checked against the model's context.
+
+    Args:
+        keep_empty: return a group for each record, in order, also where it teaches nothing.
+    """
     context = _context(base)
     found = objective.groups(records, tokenizer)
     for i, group in enumerate(found):
@@ -106,6 +126,8 @@ def _groups(objective: Objective, records: Sequence[Any], tokenizer: ChatTokeniz
                     where=f"training record {i}",
                     fix="drop it, or lower --max-tokens",
                 )
+    if keep_empty:
+        return list(found)
     groups = [group for group in found if group]
     if not groups:
         raise BadInput(
@@ -124,34 +146,39 @@ def _context(base: Policy) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def _asked(
+def asked(
     objective: Objective, groups: Sequence[Group], tokenizer: ChatTokenizer, settings: Training, work: Path
 ) -> Sequence[Group]:
     """`groups` with what the objective's own reference or teacher, a policy other than the base, says of them.
 
     It is loaded, asked and freed before the weights to train are loaded.
     """
-    import torch
 
-    from selftaught.learn.forward import anchored, products
-    from selftaught.models.chat import ChatTokenizer
+    from selftaught.learn.forward import anchored
+    from selftaught.learn.trainer import training_dtype
     from selftaught.models.load import load_model
 
     needs = objective.needs([row for group in groups for row in group])
     for name in ("reference", "teacher"):
         other = getattr(objective, name, None)
         if name in needs and isinstance(other, Policy):
-            if ChatTokenizer(other.weights).vocabulary() != tokenizer.vocabulary():
-                raise BadInput(
-                    "its vocabulary is not that of the model to train",
-                    where=f"{objective.name}, {name} {other.path}",
-                    fix="use a policy of the same family",
-                )
-            asked, top_k = load_model(other, torch.float32), getattr(objective, "top_k", 0)
-            with products(settings.precision, asked.device.type):
-                groups = anchored(asked, groups, {name}, settings.micro_tokens, top_k=top_k, cache=work / name)
-            del asked
+            check_vocabulary(objective.name, name, other, tokenizer)
+            frozen, top_k = load_model(other, training_dtype(settings.precision, "cpu")), getattr(objective, "top_k", 0)
+            groups = anchored(frozen, groups, {name}, settings.micro_tokens, top_k=top_k, cache=work / name)
+            del frozen
     return groups
+
+
+def check_vocabulary(objective: str, name: str, other: Policy, tokenizer: ChatTokenizer) -> None:
+    """Raise `BadInput` where another policy's token ids mean something else."""
+    from selftaught.models.chat import ChatTokenizer
+
+    if ChatTokenizer(other.weights).vocabulary() != tokenizer.vocabulary():
+        raise BadInput(
+            "its vocabulary is not that of the model to train",
+            where=f"{objective}, {name} {other.path}",
+            fix="use a policy of the same family",
+        )
 
 
 def _with_adapter(model: Any, rank: int, seed: int) -> Any:
@@ -164,7 +191,7 @@ def _with_adapter(model: Any, rank: int, seed: int) -> Any:
         return get_peft_model(model, settings)
 
 
-def _write(draft: Path, model: Any, base: Policy, records: Sequence[Any], *, adapter: bool) -> None:
+def write_policy(draft: Path, model: Any, base: Policy, records: Sequence[Any], *, adapter: bool) -> None:
     """All files of a policy but its manifest; a value head in a folder of its own."""
     from selftaught.learn.forward import take_head, write_head
 
@@ -180,12 +207,14 @@ def _write(draft: Path, model: Any, base: Policy, records: Sequence[Any], *, ada
         out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
 
 
-def _manifest(
+def manifest_of(
     version: str, base: dict[str, str], objective: Objective, records: int, settings: Training, seed: int, done: Outcome
 ) -> dict[str, Any]:
+    """What stands beside a policy's weights: how they were made."""
     made = {"version": version, "base": base, "adapter": bool(settings.lora_rank), "objective": objective.name}
     made |= {"records": records, "seed": seed, "training": asdict(settings)}
-    return made | {"steps": done.steps, "tokens": done.tokens, "losses": done.losses}
+    made |= {"steps": done.steps, "tokens": done.tokens, "losses": done.losses}
+    return made | {"rates": done.rates, "norms": done.norms}
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from selftaught.errors import BadInput, nearest
 
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "wsd", "infinite")
 PRECISIONS = ("auto", "bf16", "float32")
 
 
@@ -19,14 +19,20 @@ class Training:
         epochs: passes over the records.
         learning_rate: peak learning rate of AdamW.
         batch: records in one optimiser step.
-        micro_tokens: most padded tokens in one forward pass; bounds memory, changes only the rounding.
+        micro_tokens: most tokens in one forward pass; bounds memory, changes only the rounding.
+        checkpointing: compute activations again in the backward pass: a third more time for far less memory.
         warmup: fraction of the steps over which the learning rate rises.
-        schedule: "cosine", "linear" or "constant" after the warm-up.
+        schedule: after the warm-up "cosine", "linear", "constant", "wsd" or "infinite" (see `learn.schedules`).
+        cooldown: fraction of the steps after the warm-up in which "wsd" decays at the end, and "infinite" comes
+            down to its plateau at first and anneals at the end.
+        plateau: where "infinite" stays, as a fraction of the peak rate.
         weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
         clip: largest gradient norm; infinity clips nothing.
         lora_rank: 0 trains all weights; otherwise a LoRA adapter (2106.09685) of this rank on all linear layers.
-        precision: "auto" (bf16 matrix products over float32 master weights where the processor has them,
-            else float32), "bf16" or "float32".
+        carry: go on with the optimiser's state that the policy trained from was left with, and leave one for the
+            next (B-STaR carries, STaR starts afresh); full weights only, and policies take three times the disk.
+        precision: "auto" (bf16 where the processor multiplies it faster, by a measurement of 10 ms, else float32),
+            "bf16" (computing in bfloat16; weights are updated in float32, see `learn.optimizer`) or "float32".
         checkpoint_seconds: how often the state is saved that an interrupted training resumes from.
 
     Raises:
@@ -37,11 +43,15 @@ class Training:
     learning_rate: float = 2e-5
     batch: int = 16
     micro_tokens: int = 512
+    checkpointing: bool = False
     warmup: float = 0.05
     schedule: str = "cosine"
+    cooldown: float = 0.2
+    plateau: float = 0.5
     weight_decay: float = 0.0
     clip: float = 1.0
     lora_rank: int = 0
+    carry: bool = False
     precision: str = "auto"
     checkpoint_seconds: float = 60.0
 
@@ -58,3 +68,8 @@ class Training:
         for name in ("learning_rate", "weight_decay"):
             if not math.isfinite(getattr(self, name)):
                 raise BadInput(f"got {getattr(self, name)}", where=name, fix="use a finite number")
+        for name, most in (("cooldown", 0.5 if self.schedule == "infinite" else 1.0), ("plateau", 1.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise BadInput(f"got {getattr(self, name)}", where=name, fix=f"use 0 to {most:g}")
+        if self.carry and self.lora_rank:
+            raise BadInput("each training has an adapter of its own", where="carry", fix="train full weights")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.control.rounds import round_payload
 from selftaught.journal import Usage
-from selftaught.report.data import Example, ReportData, Round
+from selftaught.report.data import Curve, Example, ReportData, Round
 
 if TYPE_CHECKING:
     from selftaught.conclusion import Conclusion
@@ -35,6 +35,7 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
         config=run.config,
         versions=versions(),
         notes=tuple(run.notes),
+        curves=curves_of(run),
     )
 
 
@@ -58,6 +59,29 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
         )
         for row in (*zero, *run.history)
     )
+
+
+def curves_of(run: Run) -> tuple[Curve, ...]:
+    """The curve of each training, as journalled."""
+
+    def name(number: int, policy: str) -> str:
+        return f"round {number}" if number else policy[:8]
+
+    found = [
+        Curve(name(number, payload["policy"]), _points(payload["curves"].get("loss", ())))
+        for _, number, payload, _ in run.journal.effects("learn") if "curves" in payload
+    ]  # fmt: skip
+    online: dict[str, list[dict[str, Any]]] = {}
+    for _, number, facts, _ in run.journal.effects("online"):
+        online.setdefault(name(number, facts["policy"]), []).append(facts)
+    for title, facts in online.items():
+        loss, right = ([(f["step"], f[key]) for f in facts if f[key] is not None] for key in ("loss", "right"))
+        found.append(Curve(f"{title}, online", _points(loss), _points(right)))
+    return tuple(found)
+
+
+def _points(pairs: Any) -> tuple[tuple[float, float], ...]:
+    return tuple((float(step), float(value)) for step, value in pairs)
 
 
 def _champions(run: Run) -> tuple[str, ...]:

@@ -41,6 +41,15 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How one training went: `(step, value)` each; of an online one also the share of rollouts that were right."""
+
+    name: str
+    loss: tuple[tuple[float, float], ...] = ()
+    right: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Example:
     """One problem, answered before and after; verdicts are "right", "wrong" or "unknown"."""
 
@@ -75,6 +84,7 @@ class ReportData:
         config: the resolved configuration, nested as it may be.
         versions: package -> version.
         notes: what else the reader should know, one line each.
+        curves: of each training, oldest first.
     """
 
     title: str
@@ -91,3 +101,4 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    curves: tuple[Curve, ...] = ()

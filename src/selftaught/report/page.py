@@ -20,12 +20,13 @@ from selftaught.report.charts import (
     accuracy_axis,
     interval_strip,
     line_chart,
+    nice_axis,
     powers_axis,
     rounds_series,
     stacked_bars,
     steps_axis,
 )
-from selftaught.report.data import ReportData, Round
+from selftaught.report.data import Curve, ReportData, Round
 from selftaught.report.text import (
     count,
     duration,
@@ -42,6 +43,8 @@ SYSTEMS = (  # key in the summary, name in the table, colour and shape of its ma
     ("majority_at_equal_tokens", "Before, majority vote at equal tokens", 2, "diamond"),
     ("after", "After", 0, "circle"),
 )
+CURVES = 6  # most trainings in one chart, the latest
+SHAPES = ("circle", "square", "diamond")
 BADGES = {"right": "✓", "wrong": "✗", "unknown": "?"}
 
 
@@ -189,7 +192,24 @@ def _charts(data: ReportData, rounds: Sequence[Round]) -> list[dict[str, Any]]:
         chart = stacked_bars(labels, spent, title=title, x_label="round", y_label="tokens")
         totals = [(kind, count(sum(values))) for kind, values in spent.items()]
         drawn.append((chart, "Tokens spent in each round, by what they were spent on; in all:", totals))
+    for key, words in (("loss", "Training loss"), ("right", "Rollouts that are right")):
+        shown = [c for c in data.curves if getattr(c, key) and min(y for _, y in getattr(c, key)) >= 0]
+        if shown:
+            caption = f"{words}, by optimiser step, of each training." if key == "loss" else f"{words}, by step."
+            drawn.append((_curves_chart(shown[-CURVES:], key, words), caption, []))
     return [{"svg": _safe(chart), "caption": caption, "totals": totals} for chart, caption, totals in drawn]
+
+
+def _curves_chart(curves: Sequence[Curve], key: str, title: str) -> str:
+    """One line for each training, without marks that would hide each other."""
+    series = [
+        Series(c.name, [Point(x, y, note=f"{c.name}, step {x:.0f}: {y:.4g}") for x, y in getattr(c, key)],
+               colour=i, shape=SHAPES[i % len(SHAPES)], dashed=i >= len(SHAPES))
+        for i, c in enumerate(curves)
+    ]  # fmt: skip
+    xs, ys = ([p[i] for c in curves for p in getattr(c, key)] for i in (0, 1))
+    y_axis = nice_axis("loss", ys) if key == "loss" else accuracy_axis("right", ys)
+    return line_chart(series, steps_axis("step", [int(x) for x in xs]), y_axis, title=title)
 
 
 def _pass_chart(data: ReportData) -> str:

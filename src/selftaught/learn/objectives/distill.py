@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selftaught.errors import BadInput, nearest
-from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within, tokens_of
+from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_positive, check_within, tokens_of
 from selftaught.records import Demo
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ class Distill(Base):
             mixes in the teacher alone, below 0 nothing.
         threshold: nats of KL(teacher || student) from which a token is hard.
         top_k: of how many of its likeliest tokens the teacher tells; 0 for all.
+        temperature: T, at which both distributions are compared, and T^2 weighs the divergence (Hinton et al.,
+            1503.02531). Other than 1 it compares the shares among the teacher's k likeliest tokens alone.
+        moving: "" for a teacher that stands still, "ema" or "future" for one that moves with the student (see
+            `learn.teachers`); a past checkpoint is a `teacher` that stands still.
+        decay: of the moving average.
+        ahead: virtual steps of "future".
     """
 
     takes = (Demo,)
@@ -96,6 +102,10 @@ class Distill(Base):
     adaptive: float = -1.0
     threshold: float = 0.0
     top_k: int = 64
+    temperature: float = 1.0
+    moving: str = ""
+    decay: float = 0.999
+    ahead: int = 1
     name: str = "distill"
 
     def __post_init__(self) -> None:
@@ -106,6 +116,12 @@ class Distill(Base):
         check_within(0, float("inf"), soft=self.soft, threshold=self.threshold, top_k=self.top_k)
         if not 0 < self.beta < 1:
             raise BadInput(f"got {self.beta}", where="beta", fix="use more than 0 and less than 1")
+        if self.moving not in ("", "ema", "future"):
+            raise BadInput(f"unknown {self.moving!r}", where="moving", fix=nearest(self.moving, ("ema", "future")))
+        if self.moving and self.teacher is not None:
+            raise BadInput("a moving teacher starts from the student", where="moving", fix="give no teacher")
+        check_positive(temperature=self.temperature, ahead=self.ahead)
+        check_within(0, 1, decay=self.decay)
         if self.adaptive > 1:
             raise BadInput(f"got {self.adaptive}", where="adaptive", fix="use at most 1")
 
@@ -134,14 +150,19 @@ class Distill(Base):
         import torch
 
         assert batch.student is not None
-        teacher, student = with_rest(batch.tokens["teacher"]), with_rest(batch.student)
+        teacher, student = (self._tempered(x) for x in (batch.tokens["teacher"], batch.student))
         if self.adaptive >= 0:
             known = batch.tokens["label"]
-            label = torch.cat([known, 1 - known.sum(-1, keepdim=True)], -1)
+            label = known if self.temperature != 1 else torch.cat([known, 1 - known.sum(-1, keepdim=True)], -1)
             student = evolved(teacher, student, label, self.adaptive, self.threshold)
         if self.divergence == "js":
-            return js(teacher, student, self.beta)
-        return (forward_kl if self.divergence == "forward" else reverse_kl)(teacher, student)
+            apart = js(teacher, student, self.beta)
+        else:
+            apart = (forward_kl if self.divergence == "forward" else reverse_kl)(teacher, student)
+        return apart * self.temperature**2
+
+    def _tempered(self, logprobs: Tensor) -> Tensor:
+        return with_rest(logprobs) if self.temperature == 1 else (logprobs / self.temperature).log_softmax(-1)
 
 
 def distill(teacher: Policy | None = None, **settings: object) -> Distill:

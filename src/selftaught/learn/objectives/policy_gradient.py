@@ -121,7 +121,7 @@ class PolicyGradient(Base):
                 where=where,
                 fix="give one finite advantage for each token",
             )
-        if self.kl_in == "reward":
+        if self.kl_in == "reward" and (self.kl or record.kl):
             raise BadInput("a KL within the reward needs the whole group", where=where, fix="use Rollouts records")
         return replace(row, numbers={"kl": self.kl + record.kl}, tokens={**row.tokens, "advantage": record.advantages})
 

@@ -1,0 +1,165 @@
+"""AdamW over weights that are held once: bfloat16 to compute with, and beside it the 16 bits that float32 has more.
+
+A float32 number is, bit for bit, its nearest bfloat16 and a signed 16-bit remainder. Products read the first half;
+an update joins both, moves the float32 number, and splits it again. So no second copy of the weights exists, none is
+cast at any step, and an update too small for bfloat16 is not lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**18  # numbers updated at a time on a CPU, so that what is computed of them stays in its cache
+
+
+def split(whole: Tensor) -> tuple[Tensor, Tensor]:
+    """A float32 tensor as its nearest bfloat16 and an int16 remainder, of its shape; `join` undoes it exactly."""
+    bits = whole.view(torch.int32)
+    near = (bits + 0x8000) >> 16
+    rest = bits - (near << 16)
+    return near.to(torch.int16).view(torch.bfloat16), rest.to(torch.int16)
+
+
+def join(near: Tensor, rest: Tensor) -> Tensor:
+    """The float32 tensor that `split` took apart."""
+    return ((near.view(torch.int16).to(torch.int32) << 16) + rest).view(torch.float32)
+
+
+class AdamW(torch.optim.Optimizer):
+    """AdamW (Loshchilov and Hutter, 1711.05101) in float32 arithmetic, for parameters in float32 or split in two.
+
+    Equal to `torch.optim.AdamW` where parameters are float32. Of split parameters the first moment is kept in
+    bfloat16 too: it forgets a tenth at each step, far more than is rounded off; the second moment, which forgets a
+    thousandth, is float32 always.
+
+    Args:
+        groups: of parameters, as for any optimiser of torch; `weight_decay` by group.
+        learning_rate: of all groups.
+        betas: decay of the two moments.
+        eps: added to the root of the second moment.
+    """
+
+    def __init__(
+        self, groups: Sequence[dict[str, Any]], learning_rate: float, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:  # fmt: skip
+        super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
+        self._betas, self._eps = betas, eps
+        self._sums: dict[Tensor, Tensor] = {}
+        self._hooks: list[Any] = []
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All of them, in order."""
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def split(self, keep: Collection[int] = ()) -> None:
+        """Turn every float32 parameter into bfloat16 with a remainder, but those whose `id` is to `keep`."""
+        for p in self.parameters:
+            if p.dtype == torch.float32 and id(p) not in keep:
+                p.data, self.state[p]["rest"] = split(p.data)
+
+    def join(self) -> None:
+        """Turn split parameters back into float32."""
+        for p in self.parameters:
+            if "rest" in self.state[p]:
+                p.data = join(p.data, self.state[p].pop("rest"))
+
+    def whole(self, p: Tensor) -> Tensor:
+        """A parameter's values in float32."""
+        return join(p.data, self.state[p]["rest"]) if "rest" in self.state[p] else p.data.float()
+
+    def set(self, p: Tensor, whole: Tensor) -> None:
+        """Give a parameter new values, from float32."""
+        if "rest" in self.state[p]:
+            near, rest = split(whole)
+            p.data.copy_(near)
+            self.state[p]["rest"].copy_(rest)
+        else:
+            p.data.copy_(whole)
+
+    # --- gradients ---
+
+    def sum_in_float32(self) -> None:
+        """From now to the next `zero_grad`, gradients of several backward passes are summed in float32.
+
+        Between passes bfloat16 would round the sum; and each gradient is freed as soon as it is added.
+        """
+        if not self._hooks:
+            self._hooks = [p.register_post_accumulate_grad_hook(self._add) for p in self.parameters]  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _add(self, p: Tensor) -> None:
+        assert p.grad is not None
+        if p in self._sums:
+            self._sums[p] += p.grad
+        else:
+            self._sums[p] = p.grad.float()
+        p.grad = None
+
+    def gradient(self, p: Tensor) -> Tensor | None:
+        """What was summed up for a parameter, or None."""
+        return self._sums.get(p, p.grad)
+
+    def norm(self) -> float:
+        """Of all gradients together."""
+        found = [g for p in self.parameters if (g := self.gradient(p)) is not None]
+        total = sum(float(torch.linalg.vector_norm(g, dtype=torch.float32)) ** 2 for g in found)
+        return math.sqrt(total) if math.isfinite(total) else math.nan
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
+        super().zero_grad(set_to_none)
+        self._sums.clear()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    # --- the update ---
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None, *, scale: float = 1.0) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One update by the gradients times `scale`."""
+        assert closure is None
+        for group in self.param_groups:
+            for p in group["params"]:
+                if (gradient := self.gradient(p)) is not None:
+                    self._update(p, gradient, scale, group["lr"], group["weight_decay"])
+
+    def _update(self, p: Tensor, gradient: Tensor, scale: float, rate: float, decay: float) -> None:
+        state, (b1, b2) = self.state[p], self._betas
+        if "step" not in state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = torch.zeros_like(p, dtype=torch.float32)
+        state["step"] += 1
+        count = float(state["step"])
+        first, root = 1 - b1**count, math.sqrt(1 - b2**count)
+        parts = [p.data, gradient, state["exp_avg"], state["exp_avg_sq"], *([state["rest"]] if "rest" in state else [])]
+        for near, g, m, v, *rest in _chunked(parts):
+            whole = join(near, rest[0]) if rest else near.float()  # float32 tensors are changed in place
+            g = g.float() * scale
+            mean = m.float().lerp_(g, 1 - b1)
+            v.mul_(b2).addcmul_(g, g, value=1 - b2)
+            whole.mul_(1 - rate * decay)
+            whole.addcdiv_(mean, v.sqrt().div_(root).add_(self._eps), value=-rate / first)
+            if rest:
+                new = split(whole)
+                near.copy_(new[0])
+                rest[0].copy_(new[1])
+            elif near.dtype != torch.float32:
+                near.copy_(whole)
+            if m.dtype != torch.float32:
+                m.copy_(mean)
+
+
+def _chunked(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The same pieces of several tensors of one shape, writable in place."""
+    if tensors[0].device.type != "cpu" or not all(t.is_contiguous() for t in tensors):
+        yield tuple(tensors)
+        return
+    yield from zip(*(t.view(-1).split(CHUNK) for t in tensors), strict=True)

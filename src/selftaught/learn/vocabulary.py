@@ -1,0 +1,108 @@
+"""Log-probabilities over a vocabulary, from hidden states, a few tokens at a time.
+
+Logits are the widest tensors of all: 49,152 numbers a token, where a hidden state has 576. They exist for `CHUNK`
+tokens at once and are computed again for the gradient, which costs a third more of the output layer's products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 128  # tokens whose logits exist at once
+
+
+class Output:
+    """The output layer: how hidden states become logits.
+
+    Args:
+        weight: `[vocab, width]`.
+        bias: `[vocab]`, or None.
+        hidden: `[places, width]`, the hidden states that it is given.
+        logits: `[places, vocab]`, where they are no plain product of the hidden states; nothing is saved then.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, hidden: Tensor, logits: Tensor | None = None) -> None:
+        self.weight, self.bias, self.hidden, self._logits = weight, bias, hidden, logits
+
+    def say(self, wanted: Tensor, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities of some tokens at each place, at least in float32, and the entropy in nats.
+
+        Args:
+            wanted: `[places, k]`, token ids.
+            entropy: whether it is wanted.
+
+        Returns:
+            `[places, k]`, and `[places]` or None.
+        """
+        if self._logits is not None:
+            spread = wide(self._logits).log_softmax(-1)
+            return spread.gather(-1, wanted), (-(spread.exp() * spread).sum(-1) if entropy else None)
+        found, spread = _Say.apply(self.hidden, self.weight, self.bias, wanted, entropy)  # pyright: ignore[reportGeneralTypeIssues]
+        return found, (spread if entropy else None)
+
+    @torch.no_grad()
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Logits of the whole vocabulary, for one slice of the places after the other; no gradient."""
+        for at in _slices(len(self.hidden)):
+            logits = F.linear(self.hidden[at], self.weight, self.bias) if self._logits is None else self._logits[at]
+            yield at, wide(logits)
+
+
+class _Say(torch.autograd.Function):
+    """log softmax(W h + b) at the tokens wanted, and its entropy; logits are computed anew for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        kind = wide(hidden[:0]).dtype
+        found = torch.empty(wanted.shape, dtype=kind, device=hidden.device)
+        total = torch.empty(len(hidden), dtype=kind, device=hidden.device)  # log of the sum of exponentials
+        spread = torch.zeros_like(total)
+        for at in _slices(len(hidden)):
+            logits = wide(F.linear(hidden[at], weight, bias))
+            total[at] = logits.logsumexp(-1)
+            found[at] = logits.gather(-1, wanted[at]) - total[at, None]
+            if entropy:
+                shares = (logits - total[at, None]).exp_()
+                spread[at] = total[at] - shares.mul_(logits).sum(-1)
+        ctx.save_for_backward(hidden, weight, bias, wanted, total, spread)
+        ctx.entropy = entropy
+        return found, spread
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, wanted, total, spread = ctx.saved_tensors
+        of_found, of_spread = gradients
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        for at in _slices(len(hidden)):
+            logits = wide(F.linear(hidden[at], weight, bias)) - total[at, None]
+            if ctx.entropy:
+                d = logits.exp()
+                d *= -(of_found[at].sum(-1, keepdim=True) + of_spread[at, None] * (logits + spread[at, None]))
+            else:
+                d = logits.exp_().mul_(-of_found[at].sum(-1, keepdim=True))
+            d = d.scatter_add_(-1, wanted[at], of_found[at]).to(weight.dtype)
+            if d_hidden is not None:
+                d_hidden[at] = d @ weight
+            if d_weight is not None:
+                d_weight.addmm_(d.T, hidden[at])
+            if d_bias is not None:
+                d_bias += d.sum(0)
+        return d_hidden, d_weight, d_bias, None, None
+
+
+def wide(values: Tensor) -> Tensor:
+    """Float32, or float64 as it is."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _slices(count: int) -> list[slice]:
+    return [slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]

@@ -1,0 +1,269 @@
+"""Learning online: it raises what is rewarded, resumes exactly, skips what agrees, and anchors turn by turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learn_models import WORDS, make_policy, weights
+
+from selftaught.console import Console
+from selftaught.engines import Sampling
+from selftaught.engines.local import LocalEngine
+from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import Answer, right_or_wrong
+from selftaught.learn import Training
+from selftaught.learn.correction import behaviour
+from selftaught.learn.objectives import grpo, reinforce
+from selftaught.learn.online import Rollout
+from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
+from selftaught.run import Run, Settings
+from selftaught.tasks import Kind, Task
+
+GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time
+PROBLEMS = [make_problem(text) for text in ("what is one", "how red is the cat", "what is two plus two", "how")]
+HOW = {"learning_rate": 1e-2, "precision": "float32", "batch": 2, "warmup": 0.0, "checkpoint_seconds": 0.0}
+
+
+class Wanted:
+    """Right where the first word is a good one."""
+
+    version = "wanted"
+    needs_reference = False
+
+    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+        del problem, reference
+        return right_or_wrong((answer.text.split() or [""])[0] in GOOD, self.version)
+
+    decide = judge
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_policy(tmp_path_factory.mktemp("base"), spread=0.1)
+
+
+def make_run(folder: Path, base: Any, seed: int = 0) -> Run:
+    task = Task("words", PROBLEMS, [make_problem("dog")], [], verifier=Wanted(), kind=Kind.TEXT)
+    how = Settings(seed=seed, sampling=Sampling(max_tokens=2), training=Training())
+    engine = LocalEngine(dtype="float32", device="cpu", rows=16)
+    return Run(folder, model=base, task=task, engine=engine, settings=how, console=Console(quiet=True))
+
+
+def steps_of(run: Run) -> list[dict[str, Any]]:
+    return [facts for _, _, facts, _ in run.journal.effects("online")]
+
+
+async def two_turns(ask, problem):
+    first = await ask(problem.prompt)
+    again = (*problem.prompt, Message("assistant", first.text), Message("user", "what"))
+    return await ask(again, role="revise", parent=first)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
+    with make_run(tmp_path, base, seed) as run:
+        policy = run.reinforce(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, n=16, **HOW)
+        told = steps_of(run)
+        first, last = (sum(facts["right"] for facts in some) / 2 for some in (told[:2], told[-2:]))
+        assert last > first + 0.2
+        assert policy.base == run.base
+        usual = {
+            "reward",
+            "right",
+            "length",
+            "entropy",
+            "clip_fraction",
+            "kl",
+            "kl_old",
+            "grad_norm",
+            "loss",
+            "staleness",
+        }
+        assert usual <= told[0].keys()
+        assert [facts["step"] for facts in told] == list(range(1, 9))
+        assert told[0]["kl"]["1"] == pytest.approx(0, abs=1e-6)
+        assert told[-1]["kl"]["1"] > 1e-4
+        assert run.ledger.usage.trained == sum(facts["tokens"] for facts in told) > 0
+        spent = run.ledger.usage
+    with make_run(tmp_path, base, seed) as run:  # a rerun pays nothing and comes to the same
+        assert run.reinforce(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, n=16, **HOW) == policy
+        assert run.ledger.usage == spent
+        assert run.engine.busy_seconds == 0
+
+
+def test_the_sign_of_the_advantage_decides(base, tmp_path):
+    with make_run(tmp_path, base) as run:
+        run.reinforce(run.base, run.task.train, reward=lambda r: -float(r.attempt.right), steps=6, n=16, **HOW)
+        told = steps_of(run)
+    assert told[-1]["right"] < told[0]["right"] - 0.1
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_path, rank):
+    how = {**HOW, "lora_rank": rank, "epochs": 2}
+    calls = 0
+
+    class Killed(BaseException):
+        """As an interrupt: nothing catches it on the way."""
+
+    async def dies(ask, problem):
+        nonlocal calls
+        calls += 1
+        if calls == 2 * 4 * 3 + 3:  # in the fourth step
+            raise Killed
+        return await ask(problem.prompt)
+
+    async def lives(ask, problem):
+        return await ask(problem.prompt)
+
+    dies.__name__ = lives.__name__ = "same"
+    with pytest.raises(Killed), make_run(tmp_path / "killed", base) as run:
+        run.reinforce(run.base, run.task.train, rollout=dies, steps=5, n=4, **how)
+    found = []
+    for folder in ("killed", "whole"):
+        with make_run(tmp_path / folder, base) as run:
+            policy = run.reinforce(run.base, run.task.train, rollout=lives, steps=5, n=4, **how)
+            found.append((policy.version, weights(policy.path), steps_of(run), run.ledger.usage))
+    (version, first, told, usage), (other, second, retold, spent) = found
+    assert (version, usage) == (other, spent)
+    assert told == retold
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, tmp_path):
+    with make_run(tmp_path, base) as run:
+        policy = run.reinforce(
+            run.base, run.task.train, steps=2, n=4, outcome=lambda _: "all the same",
+            reward=lambda r: float(len(r.attempt.text)), **HOW,
+        )  # fmt: skip
+        told = steps_of(run)
+    assert [facts["skipped"] for facts in told] == [2, 2]
+    assert [facts["updates"] for facts in told] == [0, 0]
+    before, after = weights(base.path), weights(policy.path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def per_turn(first_anchor: float):
+    """Credits with an anchor of its own for each turn, as SCoRe has them."""
+
+    def credit(rollouts: list[Rollout]) -> list[Credit]:
+        made = []
+        for one in rollouts:
+            for place, turn in enumerate(one.turns):
+                gain = 1.0 if turn.right else -1.0
+                made.append(Credit(turn, (gain,) * turn.tokens, kl=first_anchor if place == 0 else 0.0))
+        return made
+
+    return credit
+
+
+def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
+    moved = {}
+    for anchor in (0.0001, 10.0):
+        with make_run(tmp_path / f"{anchor}", base) as run:
+            run.reinforce(
+                run.base, run.task.train, rollout=two_turns, credit=per_turn(anchor),
+                outcome=lambda r: [turn.right for turn in r.turns], objective=reinforce(), steps=5, n=8, **HOW,
+            )  # fmt: skip
+            moved[anchor] = steps_of(run)[-1]["kl"]
+    assert set(moved[10.0]) == {"1", "2"}
+    assert moved[10.0]["1"] < 0.3 * moved[0.0001]["1"]
+    assert moved[10.0]["2"] > moved[10.0]["1"]
+
+
+def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
+    from selftaught.engines import ScriptedEngine
+
+    with make_run(tmp_path / "a", base) as run:
+        with pytest.raises(BadInput, match="dev or test"):
+            run.reinforce(run.base, run.task.dev, steps=1)
+        with pytest.raises(BadInput, match="no problems"):
+            run.reinforce(run.base, [], steps=1)
+        with pytest.raises(BadInput, match="steps is 0"):
+            run.reinforce(run.base, run.task.train, steps=0)
+    task = Task("words", PROBLEMS, [], [], verifier=Wanted(), kind=Kind.TEXT)
+    scripted = ScriptedEngine(lambda *_: "cat")
+    quiet = Console(quiet=True)
+    with (
+        Run(tmp_path / "b", model=base, task=task, engine=scripted, console=quiet) as run,
+        pytest.raises(BadInput, match="cannot sample from weights in training"),
+    ):
+        run.reinforce(run.base, run.task.train, steps=1, **HOW)
+
+
+# --- importance weights ---
+
+
+@pytest.mark.parametrize(
+    "how", [Sampling(temperature=0.7), Sampling(top_p=0.6), Sampling(top_k=3), Sampling(1.5, 0.8, 5), Sampling(0.0)]
+)
+def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
+    from selftaught.engines.choose import choose
+
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(1, 9).expand(4000, 9)
+    drawn, _ = choose(logits, [how] * 4000, torch.rand(4000).tolist())
+    told = behaviour(logits[:9], torch.arange(9), how).exp()
+    shares = torch.bincount(drawn, minlength=9) / 4000
+    seen = shares > 0
+    assert torch.allclose(told[seen], shares[seen], atol=0.03)
+    assert told[seen].sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_weighted_by_them_samples_tell_the_policys_own_mean():
+    from selftaught.engines.choose import choose
+
+    torch.manual_seed(0)
+    logits, gain = torch.randn(1, 9).expand(20_000, 9), torch.randn(9)
+    for how in (Sampling(temperature=0.7), Sampling(temperature=1.4)):
+        drawn, logprobs = choose(logits, [how] * 20_000, torch.rand(20_000).tolist())
+        ratio = (logprobs - behaviour(logits, drawn, how)).exp()
+        true = float((logits[0].softmax(-1) * gain).sum())
+        assert float((ratio * gain[drawn]).mean()) == pytest.approx(true, abs=0.03)
+        assert abs(float(gain[drawn].mean()) - true) > 0.04
+
+
+def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_path):
+    from selftaught.learn.correction import weigh
+    from selftaught.learn.objectives import Row
+    from selftaught.models.load import load_model
+
+    model = load_model(base, torch.float32)
+    with make_run(tmp_path, base) as run:
+        tried: list[Attempt] = run.attempt(run.base, run.task.train, n=2, temperature=1.0)
+        hot = run.attempt(run.base, run.task.train, n=2, temperature=2.0)
+    from selftaught.models import ChatTokenizer
+
+    tokenizer = ChatTokenizer(base.weights)
+    for attempts, how in ((tried, Sampling()), (hot, Sampling(temperature=2.0))):
+        rows = [Row(tuple(tokenizer.encode_prompt(a.prompt)), a.token_ids) for a in attempts]
+        told = weigh(model, rows, [how] * len(rows), [a.logprobs for a in attempts], cap=2.0)
+        for attempt, (now, _) in zip(attempts, told, strict=True):
+            assert now == pytest.approx(attempt.logprobs, abs=1e-4)
+        ratios = [w for _, each in told for w in each]
+        if how.temperature == 1:
+            assert ratios == pytest.approx([1.0] * len(ratios), abs=1e-3)
+        else:
+            assert max(abs(w - 1) for w in ratios) > 0.02
+            assert max(ratios) <= 2.0
+
+
+def test_a_plan_names_what_it_is_made_of(base):
+    from selftaught.learn.online import Plan, outcome_of, outcome_reward
+
+    plan = Plan(grpo(), Training(), 5, 4, outcome_reward, None, outcome_of, 2.0, "named", 0)
+    others = [replace(plan, **change) for change in (
+        {"steps": 6}, {"n": 5}, {"cap": 3.0}, {"named": "other"}, {"seed": 1}, {"objective": grpo(kl=0.1)},
+        {"settings": Training(batch=3)})]  # fmt: skip
+    assert len({one.version(base, PROBLEMS) for one in (plan, *others)}) == len(others) + 1
+    size = min(plan.settings.batch, len(PROBLEMS))
+    asked = [problem.id for step in range(3) for problem in plan.problems_of(PROBLEMS, step)]
+    assert len(asked) == 3 * size
+    assert all(asked.count(problem.id) == 3 for problem in PROBLEMS)

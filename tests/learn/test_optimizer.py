@@ -1,0 +1,101 @@
+"""AdamW on split weights, and log-probabilities in chunks: exact where they say so, and no memory for whole logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftaught.learn import vocabulary
+from selftaught.learn.optimizer import AdamW, join, split
+from selftaught.learn.vocabulary import Output
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(-(2**31), 2**31 - 1))
+def test_a_split_number_is_joined_bit_for_bit_and_its_half_is_the_nearest(bits):
+    whole = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+    near, rest = split(whole)
+    assert join(near, rest).view(torch.int32).item() == bits
+    if whole.isfinite() and whole.abs() < 1e38:
+        assert (near.float() - whole).abs() <= (whole.bfloat16().float() - whole).abs()
+
+
+def steps(make, weight, count=20, bf16=False):
+    torch.manual_seed(0)
+    p = torch.nn.Parameter(weight.clone())
+    optimizer = make([{"params": [p], "weight_decay": 0.1}])
+    if bf16:
+        optimizer.split()
+    for _ in range(count):
+        p.grad = torch.randn_like(weight).to(p.dtype)
+        optimizer.step()
+    if bf16:
+        optimizer.join()
+    return p.data
+
+
+def test_on_float32_it_is_torchs_adamw():
+    weight = torch.randn(300, 1000)  # more than one chunk
+    ours = steps(lambda groups: AdamW(groups, 1e-3), weight)
+    theirs = steps(lambda groups: torch.optim.AdamW(groups, lr=1e-3), weight)
+    assert torch.allclose(ours, theirs, atol=1e-7)
+
+
+def test_split_weights_follow_float32_ones_where_bf16_ones_stand_still():
+    weight, rate = torch.randn(64, 64), 1e-5
+    whole = steps(lambda groups: AdamW(groups, rate), weight) - weight
+    halved = steps(lambda groups: AdamW(groups, rate), weight, bf16=True) - weight
+    plain = steps(lambda groups: AdamW(groups, rate), weight.bfloat16()).float() - weight.bfloat16().float()
+    assert (halved - whole).norm() < 0.02 * whole.norm()
+    assert (plain - whole).norm() > 0.5 * whole.norm()
+
+
+def test_gradients_of_several_passes_are_summed_in_float32():
+    p = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    optimizer = AdamW([{"params": [p]}], 1e-3)
+    optimizer.sum_in_float32()
+    for _ in range(300):
+        p.sum().backward()
+    assert optimizer.gradient(p).tolist() == [300.0] * 4  # in bfloat16 256 + 1 is 256
+    assert optimizer.norm() == pytest.approx(600.0)
+    optimizer.zero_grad()
+    assert optimizer.gradient(p) is None
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_gradients(bias, monkeypatch):
+    monkeypatch.setattr(vocabulary, "CHUNK", 3)
+    torch.manual_seed(0)
+    made = {"dtype": torch.float64, "requires_grad": True}
+    hidden, weight = torch.randn(7, 5, **made), torch.randn(11, 5, **made)
+    offset = torch.randn(11, **made) if bias else None
+    wanted = torch.randint(0, 11, (7, 3))
+
+    def said(hidden, weight, offset=None):
+        return Output(weight, offset, hidden).say(wanted, entropy=True)
+
+    spread = torch.nn.functional.linear(hidden, weight, offset).log_softmax(-1)
+    found, entropy = said(hidden, weight, offset)
+    assert torch.allclose(found, spread.gather(-1, wanted))
+    assert torch.allclose(entropy, -(spread.exp() * spread).sum(-1))
+    assert torch.autograd.gradcheck(said, (hidden, weight, *([offset] if bias else [])))
+
+
+def test_logits_never_exist_whole():
+    torch.manual_seed(0)
+    hidden = torch.randn(1000, 8, requires_grad=True)
+    weight = torch.randn(5000, 8, requires_grad=True)
+    widest = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            widest.extend(x.numel() for x in (out if isinstance(out, tuple) else (out,)) if torch.is_tensor(x))
+            return out
+
+    with Watch():
+        found, _ = Output(weight, None, hidden).say(torch.zeros(1000, 1, dtype=torch.long))
+        found.sum().backward()
+    assert max(widest) <= vocabulary.CHUNK * 5000
