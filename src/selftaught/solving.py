@@ -188,7 +188,7 @@ class Solving:
         key = question.key(self._seed)
         payload, usage = self._journal.get(key) or await self._once(key, lambda: self._pay(key, question))
         self._ledger.count(key, usage)
-        text, refused = payload["text"], payload.get("refused")
+        text, refused = question.begun + payload["text"], payload.get("refused")
         return Attempt(
             id=key,
             problem=question.problem,
@@ -203,15 +203,19 @@ class Solving:
             parent=question.parent.id if question.parent else None,
             feedback=(Feedback(Verdict.UNKNOWN, text=f"refused: {refused}", by=self._engine.name),) if refused else (),
             counted=payload.get("counted"),
+            given=question.given or ((question.prefix,) if question.prefix else ()),
+            begun=len(question.begun),
+            cut=payload.get("cut", ""),
         )
 
     async def _pay(self, key: str, question: Question) -> tuple[dict[str, Any], Usage]:
         """Sample, and journal what came back; a refusal is an outcome too."""
         policy = question.policy.version
-        request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix)
+        request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix, question.given)
         parent = question.parent.id if question.parent else None
         payload = {"problem": question.problem.id, "policy": policy, "role": question.role, "parent": parent}
         payload["sampling"] = _as_json(question.sampling)
+        payload |= {"begun": len(question.begun), "forced": question.forced} if question.begun else {}
         try:
             sample = await self._engine.sample(question.policy, request)
         except RequestRefused as error:
@@ -223,6 +227,7 @@ class Solving:
             payload |= {"text": sample.text, "tokens": sample.token_ids, "finish": sample.finish_reason}
             payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
             payload |= {} if sample.counted is None else {"counted": sample.counted}
+            payload |= {"cut": sample.cut} if sample.cut else {}
             usage = _cost(question.role, sample.prompt_tokens, sample.tokens)
         self._journal.put(key, "sample", payload, usage)
         return payload, usage
