@@ -10,14 +10,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import Sampling
+from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Message, Problem, Prompt, as_prompt, content_hash
+from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
 from selftaught.settings import changed
 
 if TYPE_CHECKING:
     from selftaught.tasks import Task
 
 Sampler = Callable[["Question"], Awaitable[Attempt]]
+Judge = Callable[[Attempt], Awaitable[Feedback]]
+Note = Callable[[str, str, Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +63,18 @@ class Ask:
     Attributes:
         tokens: sampled so far in this solving.
         turn: see `Task.turn`.
+        steps: the form in which the task's answers go step by step.
+        policy: version of the policy that is asked.
     """
 
     def __init__(
-        self, sampler: Sampler, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task
-    ) -> None:
+        self, sampler: Sampler, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
+        judge: Judge | None = None, note: Note | None = None,
+    ) -> None:  # fmt: skip
         self._sampler, self._policy, self._problem, self._sampling = sampler, policy, problem, sampling
-        self._name = name
-        self.turn = task.turn
-        self._phrases = task.phrases
+        self._name, self._judge, self._note = name, judge, note
+        self.turn, self.steps, self.policy = task.turn, task.steps, policy.version
+        self._phrases, self._extract = task.phrases, task.extract
         self._asked: Counter[str] = Counter()
         self.tokens = 0
 
@@ -134,6 +140,33 @@ class Ask:
             return await self.go_on(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
         return await self(self.turn(history, phrase, text), parent=attempt, **how)
+
+    def answer(self, text: str) -> str | None:
+        """The final answer in a text, as the task extracts it; None where there is none."""
+        return self._extract(self._problem, text)
+
+    async def verdict(self, attempt: Attempt) -> Feedback:
+        """The task's verdict on an attempt, for solvers that search with it. Journalled like any other.
+
+        Raises:
+            BadInput: there is none to be had: the problem is not one to learn from, or the method does not declare
+                that it needs a verifier. What answers a test problem never sees its verdict.
+        """
+        if self._judge is None:
+            raise BadInput(
+                "it asks for a verdict where none may be seen",
+                where=self._name,
+                fix='declare needs=("verifier",), and attempt training problems only',
+            )
+        return await self._judge(attempt)
+
+    def note(self, kind: str, payload: Any) -> None:
+        """Keep plain data in the journal, as an effect of that kind that costs nothing: once, however often rerun."""
+        number = self._asked[kind]
+        self._asked[kind] += 1
+        if self._note:
+            key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}")
+            self._note(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
 
     async def _put(self, question: Question) -> Attempt:
         """Put a question: the next among the equal ones of this solving."""

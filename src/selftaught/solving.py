@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from selftaught.ask import Ask, Question
@@ -52,6 +52,7 @@ class Batch:
         what: what the console calls it.
         solver: None asks each problem's own prompt once.
         judged: whether the verifier judges the outcomes.
+        shown: whether solvers may see verdicts while they solve (`Ask.verdict`).
         failed: failed verifications, one per attempt.
         unsettled: those of them that are not in the journal yet, by key.
     """
@@ -62,6 +63,7 @@ class Batch:
     sampling: Sampling
     judged: bool
     work: Sequence[tuple[Problem, str]]
+    shown: bool = False
     failed: list[Feedback] = field(default_factory=list)
     unsettled: dict[str, Feedback] = field(default_factory=dict)
 
@@ -170,7 +172,8 @@ class Solving:
         return [outcomes[place] for place in range(len(batch.work))]
 
     async def _one(self, batch: Batch, problem: Problem, name: str) -> Solved:
-        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task)
+        judge = partial(self._feedback, batch) if batch.shown else None
+        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task, judge=judge, note=self._note)
         attempt = await (batch.solver(ask, problem) if batch.solver else ask(problem.prompt))
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
@@ -249,6 +252,10 @@ class Solving:
         """The attempt with the task's feedback."""
         if attempt.finish_reason == "error":
             return attempt
+        return replace(attempt, feedback=(*attempt.feedback, await self._feedback(batch, attempt)))
+
+    async def _feedback(self, batch: Batch, attempt: Attempt) -> Feedback:
+        """The task's verdict on an attempt, through the journal."""
         problem, version = attempt.problem, self._task.verifier.version
         key = content_hash("verify", version, problem.id, self._true.get(problem.id), attempt.text)
         if (found := self._journal.get(key)) is not None:
@@ -261,7 +268,11 @@ class Solving:
             self._settle(batch, key, feedback)
         if feedback.text.startswith(FAILURES):
             self._failed(batch, feedback)
-        return replace(attempt, feedback=(*attempt.feedback, feedback))
+        return feedback
+
+    def _note(self, key: str, kind: str, payload: Any) -> None:
+        if self._journal.get(key) is None:
+            self._journal.put(key, kind, payload)
 
     def _settle(self, batch: Batch, key: str, feedback: Feedback) -> None:
         """Journal a verdict; a failure only when its batch is through: the rerun of a given-up one tries again."""
