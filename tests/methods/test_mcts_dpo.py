@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
+from scripted_world import Learner, judged, make_run, make_task
+from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import Training
@@ -19,11 +19,6 @@ from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
 from selftaught.run import Run
 from selftaught.settings import Settings
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "search"))
-from search_world import by_steps
-
-from scripted_world import judged
 
 METHOD = find("mcts-dpo")
 SMALL: dict[str, Any] = {"rounds": 3, "batch": 5, "iterations": 6, "depth": 4}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.control.rounds import round_payload
 from selftaught.journal import Usage
 from selftaught.report.data import Example, ReportData, Round
+from selftaught.report.trees import Tree, trees_of
 
 if TYPE_CHECKING:
     from selftaught.conclusion import Conclusion
@@ -35,6 +36,7 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
         config=run.config,
         versions=versions(),
         notes=tuple(run.notes),
+        trees=_trees(run),
     )
 
 
@@ -58,6 +60,12 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
         )
         for row in (*zero, *run.history)
     )
+
+
+def _trees(run: Run) -> tuple[Tree, ...]:
+    questions = {problem.id: problem.question for problem in run.task.train}
+    records = ((number, payload) for _, number, payload, _ in run.journal.effects("tree"))
+    return trees_of(records, lambda problem: questions.get(problem, problem))
 
 
 def _champions(run: Run) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from selftaught.report.trees import Tree
+
 
 @dataclass(frozen=True)
 class Round:
@@ -75,6 +77,7 @@ class ReportData:
         config: the resolved configuration, nested as it may be.
         versions: package -> version.
         notes: what else the reader should know, one line each.
+        trees: searches, where the method made any.
     """
 
     title: str
@@ -91,3 +94,4 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    trees: tuple[Tree, ...] = ()
