@@ -25,11 +25,14 @@ class Rival:
         name: what the table calls it.
         method: id of the method; empty for the claiming method itself, under other options.
         options: of that method; for the claiming method itself, changes to the claim's own options.
+        grows: a number among the options of a solver (of samples, say) that is raised until the rival takes at least
+            the claiming method's tokens.
     """
 
     name: str
     method: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    grows: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ class Outcome:
 
 Metric = Callable[[Outcome], Mapping[str, float]]
 """From a finished system to a number for each test problem, by problem id."""
+
+Figures = Callable[[Outcome], Mapping[str, float]]
+"""From a finished system to named figures that describe what it did."""
 
 
 def accuracy(outcome: Outcome) -> dict[str, float]:
@@ -79,6 +85,7 @@ class Claim:
         ablations: name -> changes to `options`: reported on demand beside the baselines, without a say.
         smallest: the smallest effect of interest, in units of the metric; a claim is not reproduced once any
             effect as large as this is ruled out.
+        figures: what else is measured of the method and reported beside, without a say.
 
     Raises:
         BadInput: no baseline, or one whose name is not known.
@@ -91,6 +98,7 @@ class Claim:
     options: Mapping[str, Any] = field(default_factory=dict)
     ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smallest: float = 0.02
+    figures: Figures | None = None
 
     def __post_init__(self) -> None:
         if not self.baselines:

@@ -93,6 +93,11 @@ class Attempt:
         parent: id of the attempt this one builds on, or None.
         feedback: judgements, oldest first.
         counted: number of sampled tokens, where the engine is told it but not the tokens.
+        given: what it was made to go on from: tokens, and text put between them (see `Request.given`). Where it goes
+            on from an earlier attempt, `text` holds all of the answer, that attempt's and what was put behind it
+            included; `token_ids` are always those sampled for this attempt alone.
+        begun: so many characters of the text were given; what follows was sampled.
+        cut: what the tokens say beyond the text: the stop string that was met (see `Sample.cut`).
     """
 
     id: str
@@ -108,6 +113,9 @@ class Attempt:
     parent: str | None = None
     feedback: tuple[Feedback, ...] = ()
     counted: int | None = None
+    given: tuple[int | str, ...] = ()
+    begun: int = 0
+    cut: str = ""
 
     @property
     def tokens(self) -> int:

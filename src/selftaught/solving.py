@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from selftaught.ask import Ask, Question
@@ -54,6 +54,7 @@ class Batch:
         solver: None asks each problem's own prompt once.
         judged: whether the verifier judges the outcomes.
         turns: whether all that was sampled is handed back too, judged as the outcome is.
+        shown: whether solvers may see verdicts while they solve (`Ask.verdict`).
         failed: failed verifications, one per attempt.
         unsettled: those of them that are not in the journal yet, by key.
     """
@@ -65,6 +66,7 @@ class Batch:
     judged: bool
     work: Sequence[tuple[Problem, str]]
     turns: bool = False
+    shown: bool = False
     failed: list[Feedback] = field(default_factory=list)
     unsettled: dict[str, Feedback] = field(default_factory=dict)
 
@@ -173,7 +175,8 @@ class Solving:
         return [outcomes[place] for place in range(len(batch.work))]
 
     async def _one(self, batch: Batch, problem: Problem, name: str) -> Solved:
-        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task)
+        judge = partial(self._feedback, batch) if batch.shown else None
+        ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task, judge=judge, note=self._note)
         attempt = await (batch.solver(ask, problem) if batch.solver else ask(problem.prompt))
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
@@ -194,7 +197,7 @@ class Solving:
         key = question.key(self._seed)
         payload, usage = self._journal.get(key) or await self._once(key, lambda: self._pay(key, question))
         self._ledger.count(key, usage)
-        text, refused = payload["text"], payload.get("refused")
+        text, refused = question.begun + payload["text"], payload.get("refused")
         return Attempt(
             id=key,
             problem=question.problem,
@@ -209,15 +212,19 @@ class Solving:
             parent=question.parent.id if question.parent else None,
             feedback=(Feedback(Verdict.UNKNOWN, text=f"refused: {refused}", by=self._engine.name),) if refused else (),
             counted=payload.get("counted"),
+            given=question.given or ((question.prefix,) if question.prefix else ()),
+            begun=len(question.begun),
+            cut=payload.get("cut", ""),
         )
 
     async def _pay(self, key: str, question: Question) -> tuple[dict[str, Any], Usage]:
         """Sample, and journal what came back; a refusal is an outcome too."""
         policy = question.policy.version
-        request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix)
+        request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix, question.given)
         parent = question.parent.id if question.parent else None
         payload = {"problem": question.problem.id, "policy": policy, "role": question.role, "parent": parent}
         payload["sampling"] = _as_json(question.sampling)
+        payload |= {"begun": len(question.begun), "forced": question.forced} if question.begun else {}
         try:
             sample = await self._engine.sample(question.policy, request)
         except RequestRefused as error:
@@ -229,6 +236,7 @@ class Solving:
             payload |= {"text": sample.text, "tokens": sample.token_ids, "finish": sample.finish_reason}
             payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
             payload |= {} if sample.counted is None else {"counted": sample.counted}
+            payload |= {"cut": sample.cut} if sample.cut else {}
             usage = _cost(question.role, sample.prompt_tokens, sample.tokens)
         self._journal.put(key, "sample", payload, usage)
         return payload, usage
@@ -250,6 +258,10 @@ class Solving:
         """The attempt with the task's feedback."""
         if attempt.finish_reason == "error":
             return attempt
+        return replace(attempt, feedback=(*attempt.feedback, await self._feedback(batch, attempt)))
+
+    async def _feedback(self, batch: Batch, attempt: Attempt) -> Feedback:
+        """The task's verdict on an attempt, through the journal."""
         problem, version = attempt.problem, self._task.verifier.version
         key = content_hash("verify", version, problem.id, self._true.get(problem.id), attempt.text)
         if (found := self._journal.get(key)) is not None:
@@ -262,7 +274,11 @@ class Solving:
             self._settle(batch, key, feedback)
         if feedback.text.startswith(FAILURES):
             self._failed(batch, feedback)
-        return replace(attempt, feedback=(*attempt.feedback, feedback))
+        return feedback
+
+    def _note(self, key: str, kind: str, payload: Any) -> None:
+        if self._journal.get(key) is None:
+            self._journal.put(key, kind, payload)
 
     def _settle(self, batch: Batch, key: str, feedback: Feedback) -> None:
         """Journal a verdict; a failure only when its batch is through: the rerun of a given-up one tries again."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
+from selftaught.ask import Ask
 from selftaught.check import Result, check
 from selftaught.check.command import show, show_all
 from selftaught.check.results import cells, write
@@ -19,8 +20,9 @@ from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.learn import sft
-from selftaught.method import Method, find, recipe
+from selftaught.method import Method, find, recipe, solver
 from selftaught.models import Policy
+from selftaught.records import Attempt, Problem
 from selftaught.run import Run
 from selftaught.tasks import Task
 
@@ -246,3 +248,22 @@ def test_what_cannot_be_checked_is_refused_in_a_line(tmp_path: Path) -> None:
         Claim("x", ("majorty",))
     with pytest.raises(BadInput, match="held against"):
         Claim("x", ())
+
+
+@solver(paper="2303.17651")
+async def several(ask: Ask, problem: Problem, *, samples: int = 6) -> Attempt:
+    """Ask several times, and take the first."""
+    return (await ask.many(problem.prompt, samples, temperature=0.7))[0]
+
+
+def test_a_rival_grows_until_it_takes_the_methods_tokens_and_figures_are_reported(tmp_path: Path) -> None:
+    def asked(outcome: Outcome) -> dict[str, float]:
+        return {"answers": float(len(outcome.answers))}
+
+    rival = Rival("itself, smaller", options={"samples": 1}, grows="samples")
+    result = run_check(claiming(several, Claim("It is the same.", (rival,), figures=asked)), tmp_path)
+    row = rows(result)["itself, smaller"]
+    assert result.method_tokens <= row.tokens < 1.5 * result.method_tokens
+    assert result.figures == {"answers": TEST}
+    assert result.to_json("")["figures"] == {"answers": TEST}
+    show(result, tmp_path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from selftaught.report import Example, ReportData, Round
+from selftaught.report import Example, ReportData, Round, Step, Tree
 
 SUMMARY = {
     "method": "rest-em",
@@ -47,6 +47,14 @@ def some_rounds(n: int, words: Callable[[str], str] = same) -> tuple[Round, ...]
     return (start, *learned)
 
 
+def some_tree(number: int, words: Callable[[str], str] = same) -> Tree:
+    good = Step(words("12 + 3 = 15"), 0.4, 1.9, 6, 1.1, 0.9, "right", True, ("chosen, smoothing 0.14",))
+    bad = Step(words("12 + 3 = 16"), 0.2, -0.6, 1, -1.4, None, "wrong", False, ("rejected",))
+    first = Step(words("3 * 4 = 12"), 0.7, 0.8, 7, 1.2, 0.8, main=True, steps=(good, bad))
+    other = Step(words("3 * 4 = 7"), 0.3, 0.2, 1, 0.1, 0.2, steps=(Step(words("7 + 3 = 10"), 1.0, -1.0, 0, -1.0),))
+    return Tree(words("3 * 4 + 3 ="), words("abc"), number, 8, 5, 1, (first, other))
+
+
 def report_data(words: Callable[[str], str] = same, *, n: int = 3, **changes) -> ReportData:
     fields = {
         "title": words("demo"),
@@ -65,5 +73,6 @@ def report_data(words: Callable[[str], str] = same, *, n: int = 3, **changes) ->
         "config": {words("seed"): 0, "learn": {"lr": 2e-5, words("note"): words("plain")}, "stop": [words("x")]},
         "versions": {words("torch"): words("2.13.0")},
         "notes": (words("one note"),),
+        "trees": tuple(some_tree(i, words) for i in (1, 3)),
     }
     return ReportData(**{**fields, **changes})

@@ -95,7 +95,7 @@ def test_hostile_text_is_shown_and_does_nothing(kind):
     # The same elements with the same attributes in the same order as for harmless text.
     assert page.tags == PLAIN.tags
     shown = visible(text)
-    assert page.texts["pre"].count("\n" + shown) == 4 * 20 + 1
+    assert page.texts["pre"].count("\n" + shown) == 4 * 20 + 1 + 2
     assert shown in page.texts["title"]
     assert shown in page.texts["li"]
     assert any(shown in cell for cell in page.texts["td"])

@@ -96,6 +96,8 @@ def show(result: Result, path: Path) -> None:
         aside = "" if row.claimed else " (not of the claim)" if row in result.baselines else " (ablation)"
         table.add_row(row.name + aside, f"{row.score:.3f}", *_effect(row), f"{row.tokens:,}")
     out.print(table)
+    if result.figures:
+        out.print("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items()))
     out.print(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,6 +134,7 @@ class Result:
         seconds: that all systems took on all seeds, earlier sessions of a resumed check included; answers that a
             check before it in the same process had got already took none.
         versions: of what took part.
+        figures: what the claim measures of the method besides, means over seeds.
     """
 
     id: str
@@ -152,6 +153,7 @@ class Result:
     method_tokens: int
     seconds: float
     versions: Mapping[str, str]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self, command: str) -> dict[str, Any]:
         """As it stands in `results/METHOD.json`."""
@@ -167,6 +169,7 @@ class Result:
             "method_tokens": self.method_tokens,
             "baselines": [_row(c) for c in self.baselines],
             "ablations": [_row(c) for c in self.ablations],
+            **({"figures": {name: round(value, 4) for name, value in self.figures.items()}} if self.figures else {}),
             "model": self.model,
             "options": dict(self.options),
             "seeds": self.seeds,

@@ -43,12 +43,13 @@ class Finished:
 
 @dataclass
 class Trial:
-    """All systems on one seed, by name; what the seed took; and what went wrong on the way."""
+    """All systems on one seed, by name; what the seed took; what went wrong on the way; figures of the method."""
 
     systems: dict[str, Finished] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,13 @@ def _trial(what: Check, seed: int) -> Trial:
         limit = mine.tokens
         spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
         trial.systems[what.method.id] = _scored(what, mine)
+        trial.figures = what.claim.figures(mine) if what.claim.figures else {}
         for name in what.names:
             if name in PLAIN_BASELINES:
                 trial.systems[name] = _scored(what, PLAIN_BASELINES[name](run, limit))
         _count(trial, run)
     for rival in [b for b in what.claim.baselines if isinstance(b, Rival)]:
-        _compete(what, seed, rival, trial, Budget(spent))
+        _compete(what, seed, rival, trial, Budget(limit if rival.grows else spent))
     for ablation in what.ablations:
         _compete(what, seed, ablation, trial, None)
     return trial
@@ -185,7 +187,11 @@ def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget 
     limit = budget if trains else None
     mark = "-" + content_hash(method.id, options, limit)[:8]
     with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
-        trial.systems[rival.name] = _scored(what, finish(run, method, options))
+        outcome = finish(run, method, options)
+        while rival.grows and budget and 0 < outcome.tokens < (budget.tokens or 0):
+            options[rival.grows] = math.ceil(options[rival.grows] * (budget.tokens or 0) / outcome.tokens)
+            outcome = finish(run, method, options)
+        trial.systems[rival.name] = _scored(what, outcome)
         _count(trial, run)
 
 
@@ -249,6 +255,7 @@ def _result(what: Check, trials: Sequence[Trial]) -> Result:
         method_tokens=sum(t.systems[mine].tokens for t in trials),
         seconds=sum(t.seconds for t in trials),
         versions=_versions(what.base),
+        figures={name: _mean({i: t.figures[name] for i, t in enumerate(trials)}) for name in trials[0].figures},
     )
 
 

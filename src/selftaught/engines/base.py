@@ -57,8 +57,9 @@ class Request:
         sampling: how to sample.
         seed: with the request, decides every random choice, whatever else is in the batch.
         prefix: text the answer is made to begin with; it is not part of the sample.
-        given: tokens the answer goes on from, after `prefix`; not part of the sample either. With the tokens of an
-            earlier sample and its seed, the answer goes on as if it had never been cut off.
+        given: what the answer goes on from, after `prefix`; not part of the sample either: tokens, and text that is
+            put between them. An end of sequence among the tokens is left out. With the tokens of an earlier sample and
+            its seed, the answer goes on as if it had never been cut off.
         top: name this many of the most probable tokens at every step, and the entropy; None for neither.
     """
 
@@ -66,7 +67,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     prefix: str = ""
-    given: tuple[int, ...] = ()
+    given: tuple[int | str, ...] = ()
     top: int | None = None
 
 
@@ -87,6 +88,8 @@ class Sample:
         entropies: for each token sampled, the entropy in nats of what it was sampled from, at temperature 1 and
             untruncated, where asked for.
         counted: number of tokens sampled, where an endpoint tells it but not the tokens.
+        cut: what the tokens say beyond the text: the stop string that was met, and what its last token holds behind
+            it. Empty where none was met, and from an endpoint, which does not tell.
     """
 
     text: str
@@ -98,6 +101,7 @@ class Sample:
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
     entropies: tuple[float, ...] = ()
     counted: int | None = None
+    cut: str = ""
 
     @property
     def tokens(self) -> int:

@@ -95,8 +95,9 @@ class Batch:
         if job.ids:
             return
         request = job.request
+        job.given = self._tokens_of(request.given)
         ids = self._encoded(request.prompt, request.prefix)
-        ids = (*ids, *request.given) if request.given else ids
+        ids = (*ids, *job.given) if job.given else ids
         if not ids:
             raise RequestRefused("the prompt is empty")
         context = self._decoder.max_context
@@ -108,7 +109,14 @@ class Batch:
         job.room = min(request.sampling.max_tokens, context - len(ids))
         if job.room < 1 and job.scored is None:
             raise RequestRefused(f"the prompt has {len(ids)} tokens and the model's context holds {context}")
-        job.ids, job.uniforms = ids, uniforms(request.seed, len(request.given))
+        job.ids, job.uniforms = ids, uniforms(request.seed, len(job.given))
+
+    def _tokens_of(self, given: Sequence[int | str]) -> tuple[int, ...]:
+        """What an answer goes on from, as tokens: text tokenised, and no end of sequence."""
+        ids: list[int] = []
+        for piece in given:
+            ids += self._tokenizer.encode(piece) if isinstance(piece, str) else [piece]
+        return tuple(token for token in ids if token not in self._tokenizer.eos_ids)
 
     def fitting(self, waiting: Sequence[Job]) -> int:
         """How many of `waiting`, all prepared, fit beside the active requests if all run to their limits.

@@ -27,6 +27,7 @@ class Job:
         since: when it came, in seconds of a monotonic clock.
         scored: text to score instead of sampling, or None.
         ids: the tokens it goes on from (to be scored: all, with `tokens` the last of them), once it is prepared.
+        given: the last of `ids`, where it goes on from an earlier answer (`Request.given`).
         tokens: tokens sampled so far, with their `logprobs`, and `details` where they are asked for.
         room: most tokens it may sample.
         stem: what it goes on from, while it decodes.
@@ -40,6 +41,7 @@ class Job:
     since: float
     scored: str | None = None
     ids: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     details: list[tuple[tuple[tuple[int, float], ...], float]] = field(default_factory=list)
@@ -90,6 +92,7 @@ def finished(job: Job, tokenizer: ChatTokenizer) -> Sample | None:
         job.policy.version,
         tuple(named for named, _ in job.details),
         tuple(entropy for _, entropy in job.details),
+        cut="" if cut is None else text[len(cut) :],
     )
 
 
@@ -108,7 +111,7 @@ def _stopped(job: Job, tokenizer: ChatTokenizer) -> bool:
 
 def _text(job: Job, tokenizer: ChatTokenizer, tokens: list[int]) -> str:
     """The text of an answer; where it goes on from given tokens, what they and it make together beyond them."""
-    given = list(job.request.given)
+    given = list(job.given)
     if not given:
         return tokenizer.decode(tokens)
     before, whole = tokenizer.decode(given).rstrip("\ufffd"), tokenizer.decode(given + tokens)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -236,8 +236,10 @@ class OpenAIEngine:
             if self._server is None:
                 self._server = await self._retried(self._who)
         continues = self._endpoint.continues
-        if request.given or request.top is not None:
+        if request.top is not None or any(isinstance(piece, int) for piece in request.given):
             raise RequestRefused("an endpoint goes on from text, not from tokens, and names no further tokens")
+        if request.given:
+            request = replace(request, prefix=request.prefix + "".join(map(str, request.given)), given=())
         if request.prefix and not (self._server in CONTINUES if continues is None else continues):
             raise RequestRefused("the endpoint does not say that it continues a message, which a prefix needs")
         while True:

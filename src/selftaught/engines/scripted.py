@@ -49,13 +49,15 @@ class ScriptedEngine:
         self.calls += 1
         text = self._script(policy, request)
         stopped = cut_at_stop(text, request.sampling.stop)
-        data = (text if stopped is None else stopped).encode()
+        cut = "" if stopped is None else next(s for s in request.sampling.stop if text.startswith(s, len(stopped)))
+        data = (text if stopped is None else stopped + cut).encode()
         kept = data[: request.sampling.max_tokens]
         whole = len(kept) == len(data)
-        text = kept.decode(errors="ignore")
-        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt)
-        finish = "stop" if whole else "length"
-        return Sample(text, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version)
+        said = kept.decode(errors="ignore")
+        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt) + _bytes(request.prefix, *request.given)
+        finish, cut = ("stop", cut) if whole else ("length", "")
+        said = said.removesuffix(cut)
+        return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, cut=cut)
 
     async def _wait(self) -> None:
         """Sleep for the delay; time in which several answers are under way counts once."""
@@ -85,6 +87,11 @@ class ScriptedEngine:
     def close(self) -> None:
         """Refuse requests from now on."""
         self._closed = True
+
+
+def _bytes(*given: int | str) -> int:
+    """Tokens in what an answer goes on from."""
+    return sum(len(piece.encode()) if isinstance(piece, str) else 1 for piece in given)
 
 
 def _logprobs(data: bytes) -> tuple[float, ...]:

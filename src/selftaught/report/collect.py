@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.control.rounds import round_payload
 from selftaught.journal import Usage
 from selftaught.report.data import Curve, Example, ReportData, Round
+from selftaught.report.trees import Tree, trees_of
 
 if TYPE_CHECKING:
     from selftaught.conclusion import Conclusion
@@ -36,6 +37,7 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
         versions=versions(),
         notes=tuple(run.notes),
         curves=curves_of(run),
+        trees=_trees(run),
     )
 
 
@@ -82,6 +84,12 @@ def curves_of(run: Run) -> tuple[Curve, ...]:
 
 def _points(pairs: Any) -> tuple[tuple[float, float], ...]:
     return tuple((float(step), float(value)) for step, value in pairs)
+
+
+def _trees(run: Run) -> tuple[Tree, ...]:
+    questions = {problem.id: problem.question for problem in run.task.train}
+    records = ((number, payload) for _, number, payload, _ in run.journal.effects("tree"))
+    return trees_of(records, lambda problem: questions.get(problem, problem))
 
 
 def _champions(run: Run) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from selftaught.report.trees import Tree
+
 
 @dataclass(frozen=True)
 class Round:
@@ -85,6 +87,7 @@ class ReportData:
         versions: package -> version.
         notes: what else the reader should know, one line each.
         curves: of each training, oldest first.
+        trees: searches, where the method made any.
     """
 
     title: str
@@ -102,3 +105,4 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     curves: tuple[Curve, ...] = ()
+    trees: tuple[Tree, ...] = ()

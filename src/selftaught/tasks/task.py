@@ -12,6 +12,7 @@ from selftaught.feedback.canonical import RULES
 from selftaught.feedback.verifiers import Answer, Verifier, unknown
 from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, content_hash
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
+from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
@@ -31,6 +32,7 @@ class Task:
         instruction: what was appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
         phrases: role -> what the task's own model is asked in, in place of the English of a method; see `turn`.
+        steps: the form in which answers go step by step.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Task:
         instruction: str = "",
         notes: Iterable[str] = (),
         phrases: Mapping[str, str] | None = None,
+        steps: StepFormat = LINES,
     ) -> None:
         self.name = name
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
+        self.steps = steps
         self._known: Mapping[str, Problem] = {p.id: p for split in SPLITS for p in self.split(split)}
         splits = {split: [(p.id, p.reference) for p in self.split(split)] for split in SPLITS}
         self.fingerprint = content_hash(splits, verifier.version, instruction, str(self.kind), RULES, self.phrases)

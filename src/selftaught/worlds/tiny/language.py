@@ -10,9 +10,11 @@ from selftaught.worlds.tiny.families import FAMILIES
 PHRASES: Mapping[str, str] = {
     "judge": "judge",
     "verify": "verify",
+    "evaluate": "verify",
     "locate": "locate",
     "critique": "critique",
     "revise": "revise",
+    "reflect": "revise",
     "choose": "choose",
     "easier": "easier",
     "propose": "propose",

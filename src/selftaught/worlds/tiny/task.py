@@ -11,8 +11,9 @@ from selftaught.errors import BadInput, nearest
 from selftaught.feedback.verifiers import Answer, unknown
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 from selftaught.tasks.extract import Kind
+from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked, split_reply
+from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import reserved
 
@@ -86,6 +87,7 @@ def load_tiny(spec: str, request: Request) -> Task:
         verifier=TinyVerifier(),
         kind=Kind.STRING,
         phrases=PHRASES,
+        steps=StepFormat(last=f"^{MARK}"),
     )
 
 

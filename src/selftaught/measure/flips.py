@@ -1,0 +1,59 @@
+"""What revising does to answers: how often it mends them, and how often it spoils what was right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from selftaught.records import Verdict
+
+if TYPE_CHECKING:
+    from selftaught.claim import Outcome
+
+NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
+
+
+def flips(outcome: Outcome) -> dict[str, float]:
+    """What came of every revision on the test problems, as shares of them.
+
+    A revision is an attempt with the role "revise" that builds on another one. What stood before it is the last answer
+    given on the way to it, "none" where there was none yet; where it gives no answer, what stood before stands.
+
+    Returns:
+        "revisions" (per test problem), and a share for each way that a verdict may go: "right to wrong",
+        "wrong to right", "none to right", ...; all zero where nothing was revised.
+    """
+    problems = {problem.id: problem for problem in outcome.run.task.test}
+    samples = {key: payload for key, _, payload, _ in outcome.run.journal.effects("sample")}
+    mine = {key: payload for key, payload in samples.items() if payload["problem"] in problems}
+
+    @cache
+    def standing(key: str) -> Verdict:
+        payload = mine[key]
+        feedback = outcome.run.task.verify(problems[payload["problem"]], whole(samples, key))
+        before = payload["parent"] if payload["role"] == "revise" else None
+        return standing(before) if feedback.verdict is Verdict.UNKNOWN and before in mine else feedback.verdict
+
+    counts: Counter[tuple[Verdict, Verdict]] = Counter(
+        (standing(payload["parent"]), standing(key))
+        for key, payload in mine.items()
+        if payload["role"] == "revise" and payload["parent"] in mine
+    )
+    total = sum(counts.values())
+    shares = {
+        f"{NAMES[a]} to {NAMES[b]}": counts[a, b] / total if total else 0.0 for a in Verdict for b in Verdict
+        if b is not Verdict.UNKNOWN or a is Verdict.UNKNOWN
+    }  # fmt: skip
+    return {"revisions": total / max(1, len(problems)), **shares}
+
+
+def whole(samples: Mapping[str, Any], key: str) -> str:
+    """All of an answer that was given in pieces, from the journal's samples by key."""
+    payload = samples[key]
+    if "begun" not in payload:
+        return payload["text"]
+    parent, forced = samples[payload["parent"]], payload["forced"]
+    before = whole(samples, payload["parent"]) + parent.get("cut", "")
+    return before[: payload["begun"] - len(forced)] + forced + payload["text"]

@@ -1,0 +1,201 @@
+"""Growing a tree with a model: steps in the task's own format, what they are worth, and pairs of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from selftaught.ask import Ask
+from selftaught.learn.objectives.steps import visit_softness
+from selftaught.records import Attempt, Pair, Problem, Verdict
+from selftaught.search.belief import belief
+from selftaught.search.mcts import mcts
+from selftaught.search.tree import Node, main_line, prior_of
+
+OUTCOME = {Verdict.RIGHT: 1.0, Verdict.WRONG: -1.0, Verdict.UNKNOWN: 0.0}
+BLANKS = 4  # end marks in a row, with nothing between them, after which a step is taken as it is
+DIGITS = 6  # of the figures in a tree's record
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How trees grow.
+
+    Attributes:
+        iterations: of the search, from every root.
+        width: steps sampled to follow a step; equal ones count once.
+        depth: steps that are told apart; what follows is one.
+        step_tokens: most tokens of a step.
+        temperature: of sampling steps.
+        explore: c of PUCT.
+        gamma: discount of what follows.
+        length_penalty: of the prior, see `prior_of`.
+        believes: whether the model judges each of its steps.
+    """
+
+    iterations: int = 64
+    width: int = 2
+    depth: int = 3
+    step_tokens: int = 128
+    temperature: float = 1.0
+    explore: float = 1.0
+    gamma: float = 1.0
+    length_penalty: float = 1.25
+    believes: bool = True
+
+
+@dataclass
+class Grower:
+    """A solver that grows a tree for each problem, and answers with its main line.
+
+    Attributes:
+        how: see `Growth`.
+        pairs: the pairs that each tree came to, by problem id.
+        trees: the trees' roots, by problem id.
+    """
+
+    how: Growth = field(default_factory=Growth)
+    pairs: dict[str, list[Pair]] = field(default_factory=dict)
+    trees: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The name of the solver in keys, with all that decides what it asks."""
+        return "mcts" + json.dumps(asdict(self.how), sort_keys=True)
+
+    async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
+        """Search for an answer to one problem; the tree goes into the journal."""
+        root = Node()
+        expand = Expansion(ask, problem, self.how)
+        await mcts(root, expand, iterations=self.how.iterations, explore=self.how.explore, gamma=self.how.gamma)
+        found = preferences(root)
+        ask.note("tree", record(root, found))
+        self.trees[problem.id] = root
+        self.pairs[problem.id] = [as_pair(problem, *pair) for pair in found]
+        line = main_line(root)
+        return stem(problem, ask, line[-1]) if line else await ask(problem.prompt)  # every request was refused
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """Samples the steps that may follow a step, and says what each is worth."""
+
+    ask: Ask
+    problem: Problem
+    how: Growth
+
+    async def __call__(self, node: Node) -> list[Node]:
+        """`width` steps sampled together, equal ones counted once; beyond the last step the rest, in one piece."""
+        last = node.depth + 1 > self.how.depth
+        drawn = await asyncio.gather(*(self._step(node, last) for _ in range(1 if last else self.how.width)))
+        different = {attempt.text.strip(): attempt for attempt in reversed(drawn) if attempt.finish_reason != "error"}
+        return list(
+            await asyncio.gather(*(self._valued(node, attempt, last) for attempt in reversed(different.values())))
+        )
+
+    async def _step(self, node: Node, last: bool) -> Attempt:
+        """One step to follow `node`, in the task's format; the last one goes on to the end of the answer."""
+        form = self.ask.steps
+        how: dict[str, Any] = {"temperature": self.how.temperature}
+        how |= {} if last else {"max_tokens": self.how.step_tokens, "stop": (form.end,)}
+        if node.parent is None:
+            said = await self.ask(self.problem.prompt, **how)
+        else:
+            said = await self.ask.go_on(stem(self.problem, self.ask, node), **how)
+        begun = said.begun
+        for _ in range(BLANKS):
+            if not said.cut or form.says(said.text[begun:]):
+                break
+            said = await self.ask.go_on(said, **how)
+        return said
+
+    async def _valued(self, parent: Node, attempt: Attempt, last: bool) -> Node:
+        """The step as a node: R(s) = O(s) + C(s), outcome and the model's own belief (2405.00451, equation 2).
+
+        As in the authors' code, belief counts less from the fifth step on, and where there is none the step is worth
+        what its beginning was. An UNKNOWN verdict is worth nothing, for or against.
+        """
+        text = (attempt.text + attempt.cut).removeprefix(parent.answer.rstrip("\ufffd"))
+        given = sum(len(step.tokens) for step in parent.path)
+        tokens = (*(piece for piece in attempt.given[given:] if isinstance(piece, int)), *attempt.token_ids)
+        ended = last or not (attempt.cut or attempt.finish_reason == "length") or self.ask.steps.finishes(text)
+        verdict = (await self.ask.verdict(attempt)).verdict if ended else None
+        sure = await belief(self.ask, attempt, "evaluate") if self.how.believes else None
+        value = sure / max(1, parent.depth - 3) if sure else parent.value if self.how.believes else 0.0
+        value += OUTCOME[verdict] if verdict else 0.0
+        prior = prior_of(attempt.logprobs, self.how.length_penalty)
+        return Node(attempt.id, text, tokens, prior, value, ended=ended, verdict=verdict, belief=sure)
+
+
+def stem(problem: Problem, ask: Ask, node: Node) -> Attempt:
+    """The answer up to a node as an attempt, to be gone on from."""
+    *before, step = node.path
+    begun = "".join(earlier.text for earlier in before)
+    given = tuple(token for earlier in before for token in earlier.tokens)
+    text = begun + step.text
+    return Attempt(
+        step.id, problem, problem.prompt, text, ask.answer(text), step.tokens, (), "stop" if step.ended else "length",
+        ask.policy, parent=before[-1].id if before else None, given=given, begun=len(begun),
+    )  # fmt: skip
+
+
+Preference = tuple[Node, Node, float]
+"""The chosen step, the rejected one, and how unsure the search is of it."""
+
+
+def preferences(root: Node) -> list[Preference]:
+    """At each depth of the main line the child of the highest Q over that of the lowest, as far as they differ.
+
+    Label smoothing is 1 / (N(chosen) / N(rejected) + 1), at most a half; a step never visited counts as visited once.
+    A step without any alternative goes on to where there is one, as in the authors' code. Where one answer is the
+    beginning of the other, nothing is preferred.
+    """
+    found: list[Preference] = []
+    for node in [root, *main_line(root)]:
+        if len(node.children) < 2:
+            continue
+        best, worst = max(node.children, key=lambda c: c.q), min(node.children, key=lambda c: c.q)
+        chosen, rejected = _only(best).answer, _only(worst).answer
+        if best.q > worst.q and not chosen.startswith(rejected) and not rejected.startswith(chosen):
+            found.append((best, worst, visit_softness(max(1, best.visits), max(1, worst.visits))))
+    return found
+
+
+def _only(node: Node) -> Node:
+    """The last of the steps that follow `node` without an alternative."""
+    while len(node.children) == 1:
+        node = node.children[0]
+    return node
+
+
+def as_pair(problem: Problem, chosen: Node, rejected: Node, softness: float) -> Pair:
+    """A preference between two steps as a record to learn from, both with the answer before them."""
+    steps = [*_only(chosen).path, *_only(rejected).path]
+    ids = tuple(dict.fromkeys(step.id for step in steps))
+    return Pair(problem.prompt, _only(chosen).answer, _only(rejected).answer, softness=softness, attempts=ids)
+
+
+def record(root: Node, pairs: Sequence[Preference]) -> dict[str, Any]:
+    """A tree as plain data, for the journal: its nodes with what the search knows of them, and the pairs."""
+    nodes = list(root)
+    place = {id(node): i for i, node in enumerate(nodes)}
+    rows = [
+        {
+            "id": node.id,
+            "parent": place[id(node.parent)] if node.parent else None,
+            "text": node.text,
+            "prior": round(node.prior, DIGITS),
+            "value": round(node.value, DIGITS),
+            "belief": None if node.belief is None else round(node.belief, DIGITS),
+            "visits": node.visits,
+            "q": round(node.q, DIGITS),
+            "verdict": node.verdict,
+            "ended": node.ended,
+        }
+        for node in nodes
+    ]
+    chosen = [[place[id(best)], place[id(worst)], round(softness, DIGITS)] for best, worst, softness in pairs]
+    return {"nodes": rows, "pairs": chosen, "line": [place[id(node)] for node in main_line(root)]}

@@ -1,0 +1,140 @@
+"""Iterative deepening: the schedule, when a chain ends, how chains are combined, and what doubts do to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_world import make_run, make_task
+from selftaught.claim import Outcome
+from selftaught.curate import keep_right
+from selftaught.engines import Request, ScriptedEngine
+from selftaught.errors import BadInput
+from selftaught.measure.flips import flips
+from selftaught.method import bound, find
+from selftaught.methods.solve.iterative_deepening import TRIGGER, intervals
+from selftaught.models import Policy
+from selftaught.records import Attempt
+from selftaught.run import Run
+
+METHOD = find("iterative-deepening")
+
+
+def test_intervals_are_the_geometric_series_up_to_the_budget() -> None:
+    assert intervals(64, 2.0, 448) == [64, 128, 256]
+    assert sum(intervals(10, 1.5, 1000)) == 1000
+    for ratio in (1.2, 1.5, 3.0):
+        *spans, _ = intervals(7, ratio, 5000)
+        count = len(spans)
+        assert sum(spans) == pytest.approx(7 * (ratio**count - 1) / (ratio - 1), abs=count)  # closed form
+        late = pairwise(spans[8:])
+        assert [b / a for a, b in late] == pytest.approx([ratio] * max(0, count - 9), rel=0.02)
+    assert intervals(16, 1.0, 50) == [16, 16, 16, 2]
+
+
+@pytest.mark.parametrize("wrong", [(0, 2.0, 10), (5, 0.9, 10), (5, 2.0, 0)])
+def test_a_schedule_that_never_grows_up_is_refused(wrong: tuple[int, float, int]) -> None:
+    with pytest.raises(BadInput, match="intervals"):
+        intervals(*wrong)
+
+
+class Thinker:
+    """Says its answers one after the other, the next one behind each doubt; wants a number of bytes for each."""
+
+    def __init__(self, answers: Sequence[Sequence[str]], thought: int = 0) -> None:
+        self.answers, self.thought = answers, thought
+
+    def __call__(self, policy: Policy, request: Request) -> str:
+        """What comes after what was given; the seed chooses a chain."""
+        del policy
+        said = b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.given).decode()
+        if "right, or: wrong" in request.prompt[-1].content:
+            return "right" if "Answer: 21" in request.prompt[-2].content else "wrong"
+        doubts = said.count(TRIGGER)
+        chain = next((c for c in self.answers if said.startswith(f"[{c[0]}]")), None)
+        chain = chain or self.answers[request.seed % len(self.answers)]
+        answer = chain[min(doubts, len(chain) - 1)]
+        whole = f"[{chain[0]}]" + "." * self.thought + f"Answer: {answer}\n"
+        part = said.rpartition(TRIGGER)[2]
+        return whole.removeprefix(part) if part and whole.startswith(part) else whole
+
+
+def played(folder: Path, script: Any, **options: Any) -> tuple[Attempt, Run]:
+    with make_run(folder, engine=ScriptedEngine(script)) as run:
+        solver = bound(METHOD, METHOD.bind({"samples": 1, "first": 30, "budget": 210, **options}))
+        (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
+        return attempt, run
+
+
+def test_an_answer_stands_once_it_is_given_twice_in_a_row(tmp_path: Path) -> None:
+    attempt, run = played(tmp_path, Thinker([["4", "21", "21", "9"]]))
+    assert attempt.text.count(TRIGGER) == 2
+    assert attempt.answer == "21"
+    assert attempt.tokens < run.ledger.usage.generated
+    assert attempt.text.startswith("[4]Answer: 4\n" + TRIGGER)
+
+
+def test_without_doubt_an_answer_that_ends_is_final(tmp_path: Path) -> None:
+    attempt, _ = played(tmp_path, Thinker([["4", "21"]]), doubt=False)
+    assert (attempt.answer, attempt.text.count(TRIGGER)) == ("4", 0)
+
+
+def test_each_interval_is_as_long_as_its_budget(tmp_path: Path) -> None:
+    attempt, run = played(tmp_path, Thinker([["21"]], thought=1000))
+    spent = [usage.generated for _, _, _, usage in _effects(tmp_path)]
+    assert spent == [30, 60, 120]
+    assert sum(spent) == run.ledger.usage.generated == 210
+    assert attempt.text.count(TRIGGER) == 2
+
+
+def test_chains_vote_or_the_most_believed_wins(tmp_path: Path) -> None:
+    script = Thinker([["4"], ["4"], ["5"], ["21"]])
+    voted, _ = played(tmp_path / "vote", script, samples=24)
+    believed, run = played(tmp_path / "judge", script, samples=24, pick="judge")
+    assert voted.answer == "4"
+    assert believed.answer == "21"
+    assert run.ledger.usage.judge > 0
+    with pytest.raises(BadInput, match="vote"):
+        played(tmp_path / "odd", script, pick="voted")
+
+
+def test_flips_are_counted_as_they_happened(tmp_path: Path) -> None:
+    task = make_task(train=1, dev=1, test=1)
+    right = task.test[0].reference
+    script = Thinker([["4", right, right], [right, "4", "4"]])
+    with make_run(tmp_path, engine=ScriptedEngine(script), task=task) as run:
+        solver = bound(METHOD, METHOD.bind({"samples": 40, "first": 40, "budget": 280}))
+        solved = run.solve(run.base, task.test, "test", solver=solver)
+        found = flips(Outcome(run, run.base, solved, 0))
+    begun = [payload for _, _, payload, _ in _effects(tmp_path) if payload["parent"] is None]
+    mended = sum(p["text"].startswith("[4]") for p in begun) / 40
+    assert found["revisions"] == 80  # each chain doubts its first answer, and the second
+    assert found["wrong to right"] == pytest.approx(mended / 2)
+    assert found["right to wrong"] == pytest.approx((1 - mended) / 2)
+    assert found["right to right"] == pytest.approx(mended / 2)
+    assert sum(share for name, share in found.items() if name != "revisions") == pytest.approx(1)
+
+
+def _effects(folder: Path) -> Any:
+    from selftaught.journal import Journal
+
+    journal = Journal(folder / "run")
+    try:
+        return list(journal.effects("sample"))
+    finally:
+        journal.close()
+
+
+def test_a_chain_that_comes_out_right_is_a_trace_to_learn_from(tmp_path: Path) -> None:
+    attempt, _ = played(tmp_path, Thinker([["4", "21", "21"]]))
+    with make_run(tmp_path, engine=ScriptedEngine(Thinker([["4", "21", "21"]]))) as run:
+        judged = run.solve(run.base, [attempt.problem], "train", solver=bound(METHOD, METHOD.bind({"samples": 1})))
+    (demo,) = keep_right([one.attempt for one in judged])
+    assert demo.prompt == attempt.problem.prompt
+    assert TRIGGER in demo.target
+    assert demo.target.rstrip().endswith("Answer: 21")
+    assert set(demo.attempts) <= {key for key, *_ in _effects(tmp_path)}

@@ -1,0 +1,171 @@
+"""`Ask.go_on`: a solver appends text to a partial answer and goes on, token for token, at the right cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_world import make_run, make_task
+from selftaught.ask import Ask
+from selftaught.console import Console
+from selftaught.engines import Request, ScriptedEngine
+from selftaught.engines.local import LocalEngine
+from selftaught.feedback.verifiers import Exact
+from selftaught.learn.objectives.rollouts import sampled_row
+from selftaught.models import ChatTokenizer, Policy
+from selftaught.records import Attempt, Problem, make_problem
+from selftaught.run import Run
+from selftaught.tasks import Kind, Task
+from tiny_models import prompt_ids, reference, teacher_forced
+
+SAID = "one, two\nthree, four\nAnswer: 5"
+
+
+def counting(policy: Policy, request: Request) -> str:
+    """Goes on where what it is given ends."""
+    del policy
+    said = b"".join(piece.encode() if isinstance(piece, str) else bytes([piece]) for piece in request.given).decode()
+    return SAID.removeprefix(said) if SAID.startswith(said) else f" after {said[-5:]!r} Answer: 7"
+
+
+def solved(folder: Path, solver: Callable[..., Any], **how: Any) -> tuple[Attempt, Run]:
+    with make_run(folder, script=counting, **how) as run:
+        (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
+        return attempt, run
+
+
+def test_pieces_make_the_same_answer_as_one_piece_and_cost_as_much(tmp_path: Path) -> None:
+    async def whole(ask: Ask, problem: Problem) -> Attempt:
+        return await ask(problem.prompt)
+
+    async def pieces(ask: Ask, problem: Problem) -> Attempt:
+        part = await ask(problem.prompt, max_tokens=5)
+        while part.finish_reason == "length":
+            part = await ask.go_on(part, max_tokens=7)
+            assert part.text == SAID[: len(part.text)]
+            assert len(part.text) - part.begun == part.tokens <= 7
+        assert ask.tokens == len(SAID)
+        return part
+
+    one, first = solved(tmp_path / "one", whole)
+    many, second = solved(tmp_path / "many", pieces)
+    assert many.text == one.text == SAID
+    assert many.answer == one.answer == "5"
+    assert first.ledger.usage.generated == second.ledger.usage.generated == len(SAID)
+
+
+def test_forced_text_is_part_of_the_answer_read_by_the_model_and_not_paid_for(tmp_path: Path) -> None:
+    async def doubting(ask: Ask, problem: Problem) -> Attempt:
+        part = await ask(problem.prompt, max_tokens=8)
+        return await ask.go_on(part, "\nWait!", role="revise")
+
+    attempt, run = solved(tmp_path, doubting)
+    assert attempt.text == "one, two\nWait! after 'Wait!' Answer: 7"
+    assert attempt.text[attempt.begun :] == " after 'Wait!' Answer: 7"
+    assert attempt.tokens == len(" after 'Wait!' Answer: 7")
+    assert (attempt.answer, attempt.role) == ("7", "revise")
+    assert run.ledger.usage.generated == 8 + attempt.tokens
+    question = len(attempt.problem.question)
+    assert run.ledger.usage.prompt == question + (question + len("one, two\nWait!"))
+
+
+def test_a_stop_string_is_kept_for_what_goes_on(tmp_path: Path) -> None:
+    async def by_lines(ask: Ask, problem: Problem) -> Attempt:
+        line = await ask(problem.prompt, stop=("\n",))
+        assert (line.text, line.cut, line.finish_reason) == ("one, two", "\n", "stop")
+        while line.cut:
+            line = await ask.go_on(line, stop=("\n",))
+        return line
+
+    attempt, run = solved(tmp_path, by_lines)
+    assert attempt.text == SAID
+    assert run.ledger.usage.generated == len(SAID)
+
+
+def test_a_chain_is_paid_once_and_leads_back_through_its_parents(tmp_path: Path) -> None:
+    async def chain(ask: Ask, problem: Problem) -> Attempt:
+        part = await ask(problem.prompt, max_tokens=4)
+        twice = [await ask.go_on(part, max_tokens=3) for _ in range(2)]
+        assert twice[0].id != twice[1].id  # asked again, it is a new sample
+        return await ask.go_on(await ask.go_on(twice[0], " no", max_tokens=3), "!")
+
+    outcomes: list[Any] = []
+    calls, samples = -1, {}
+    for _ in range(2):
+        with make_run(tmp_path, script=counting) as run:
+            (attempt,) = run.attempt(run.base, run.task.train[:1], solver=chain)
+            assert isinstance(run.engine, ScriptedEngine)
+            outcomes.append((attempt, run.journal.digest(), run.ledger.usage))
+            calls = run.engine.calls
+            samples = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
+    assert outcomes[0] == outcomes[1]
+    assert calls == 0
+    steps, key = [], outcomes[0][0].id
+    while key:
+        steps.append(samples[key].get("forced"))
+        key = samples[key]["parent"]
+    assert steps == ["!", " no", "", None]
+
+
+def test_interjections_are_turns_where_the_task_has_words_of_its_own(tmp_path: Path) -> None:
+    async def doubting(ask: Ask, problem: Problem) -> Attempt:
+        return await ask.interject(await ask(problem.prompt, max_tokens=8), "reflect", "\nWait!", role="revise")
+
+    task = make_task()
+    task.phrases = {"reflect": "again"}
+    attempt, _ = solved(tmp_path, doubting, task=task)
+    assert [m.content for m in attempt.prompt[1:]] == ["one, two", "again"]
+    assert attempt.text == SAID
+    assert attempt.begun == 0
+
+
+# --- against transformers ---
+
+
+def test_tokens_and_log_probabilities_are_those_of_the_whole_sequence(tiny: Any, tmp_path: Path) -> None:
+    policy = tiny("llama", seed=1)
+    problem = make_problem("hi", "1")
+    task = Task("one", [problem], [], [], verifier=Exact(), kind=Kind.NUMBER)
+    parts: list[Attempt] = []
+
+    async def chain(ask: Ask, problem: Problem) -> Attempt:
+        parts.append(await ask(problem.prompt, max_tokens=6))
+        parts.append(await ask.go_on(parts[-1], " Wait!", max_tokens=6))
+        parts.append(await ask.go_on(parts[-1], max_tokens=6))
+        return parts[-1]
+
+    with Run(
+        tmp_path, model=policy, task=task, engine=LocalEngine(dtype="float32"), console=Console(quiet=True)
+    ) as run:
+        run.attempt(policy, [problem], solver=chain)
+    tokenizer = ChatTokenizer(policy.weights)
+    eos = tokenizer.eos_ids
+    ids = prompt_ids(policy, problem.prompt)
+    forced = [[], tokenizer.encode(" Wait!"), []]
+    for part, text in zip(parts, forced, strict=True):
+        ids += text
+        assert teacher_forced(reference(policy), ids, part.token_ids) == pytest.approx(part.logprobs, abs=1e-4)
+        row = sampled_row(part, tokenizer, "here", recorded=True)
+        assert [*row.prompt] == ids
+        ids += [token for token in part.token_ids if token not in eos]
+
+
+def test_an_end_of_sequence_is_left_out_where_an_answer_goes_on(tiny: Any) -> None:
+    import asyncio
+
+    policy = tiny("llama", seed=1)
+    engine = LocalEngine(dtype="float32")
+    given = Request(make_problem("hi").prompt, given=(70, 71, 3))
+    try:
+        with_end, without = (asyncio.run(engine.sample(policy, one)) for one in (given, replace(given, given=(70, 71))))
+        spelt = asyncio.run(
+            engine.sample(policy, replace(given, given=(ChatTokenizer(policy.weights).decode([70, 71]),)))
+        )
+    finally:
+        engine.close()
+    assert with_end.token_ids == without.token_ids == spelt.token_ids
+    assert with_end.prompt_tokens == len(prompt_ids(policy, given.prompt)) + 2
