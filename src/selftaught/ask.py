@@ -66,14 +66,16 @@ class Ask:
         self.tokens = 0
 
     async def __call__(
-        self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "", **sampling: Any
-    ) -> Attempt:
+        self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "",
+        policy: Policy | None = None, **sampling: Any,
+    ) -> Attempt:  # fmt: skip
         """One answer to `prompt` (messages, or the text of a user message).
 
         Args:
             role: "solve" and "revise" count as generated tokens on the ledger, "critique" and "judge" as judge tokens.
             parent: the attempt this one builds on.
             prefix: text the answer is made to begin with.
+            policy: who is asked, where it is not the policy that solves.
             sampling: fields of `Sampling` to change for this question.
 
         Raises:
@@ -84,7 +86,8 @@ class Ask:
         content = content_hash(_hash(messages), numbers, how.stop, role, prefix, parent and parent.id)
         occurrence = f"{self._name}#{self._asked[content]}"
         self._asked[content] += 1
-        question = Question(self._policy, self._problem, messages, how, role, parent, prefix, content, occurrence)
+        who = policy or self._policy
+        question = Question(who, self._problem, messages, how, role, parent, prefix, content, occurrence)
         attempt = await self._sampler(question)
         self.tokens += attempt.tokens
         return attempt
