@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from selftaught.ask import Ask
+from selftaught.models import Policy
 from selftaught.records import Attempt, Message, Prompt
 
 CRITIQUE = (
@@ -26,14 +28,33 @@ _STEP = re.compile(r"\bstep (\d{1,3})\b", re.IGNORECASE)
 _MARKS = re.compile(r"[-+]+")
 
 
-async def criticise(ask: Ask, attempt: Attempt) -> Attempt:
-    """What is wrong with an attempt, and where; a critique."""
-    return await ask(ask.turn(said(attempt), "critique", CRITIQUE), role="critique", parent=attempt)
+async def criticise(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
+    """What is wrong with an attempt, and where; a critique.
+
+    Args:
+        critic: who writes it, by default the policy that solves.
+        sampling: fields of `Sampling` to change; as in the other turns.
+    """
+    request = ask.turn(asked(attempt), "critique", CRITIQUE)
+    return await ask(request, role="critique", parent=attempt, policy=critic, **sampling)
 
 
-async def revise(ask: Ask, note: Attempt) -> Attempt:
+async def revise(ask: Ask, note: Attempt, **sampling: Any) -> Attempt:
     """The answer again, going by a critique of it. The critique's prompt holds the question and the answer."""
-    return await ask(ask.turn(said(note), "revise", REVISE), role="revise", parent=note)
+    return await ask(ask.turn(said(note), "revise", REVISE), role="revise", parent=note, **sampling)
+
+
+async def mend(ask: Ask, attempt: Attempt, turns: int = 1, critic: Policy | None = None, **sampling: Any) -> Attempt:
+    """The attempt, criticised and revised up to `turns` times, until the critic is satisfied.
+
+    Each turn sees the question, the latest answer and its critique alone.
+    """
+    for _ in range(turns):
+        note = await criticise(ask, attempt, critic, **sampling)
+        if satisfied(note) or not note.text:
+            break
+        attempt = await revise(ask, note, **sampling)
+    return attempt
 
 
 async def judge(ask: Ask, attempt: Attempt) -> Attempt:
@@ -63,7 +84,12 @@ def satisfied(note: Attempt) -> bool:
 
 def located(note: Attempt) -> int | None:
     """The step that a critique points at, from 1; None for none."""
-    found = None if satisfied(note) else _STEP.search(note.text)
+    return None if satisfied(note) else step_in(note.text)
+
+
+def step_in(text: str) -> int | None:
+    """The first step that a text names by its number."""
+    found = _STEP.search(text)
     return int(found[1]) if found else None
 
 
