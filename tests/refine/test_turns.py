@@ -56,13 +56,12 @@ def script(policy: Policy, request: Request) -> str:
 
 
 def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tmp_path: Path) -> None:
-    for _ in range(2):  # the second time nothing is asked
-        with make_run(tmp_path, script=script) as run:
-            tried = run.attempt(run.base, run.task.train[:2], n=2)
-            notes = run.attempt(run.base, tried, solver=criticise)
-            revised = run.attempt(run.base, notes, solver=revise, n=2)
-            words = run.attempt(run.base, tried, solver=judge) + run.attempt(run.base, revised, solver=mark_steps)
-            usage = run.ledger.usage
+    with make_run(tmp_path, script=script) as run:
+        tried = run.attempt(run.base, run.task.train[:2], n=2)
+        notes = run.attempt(run.base, tried, solver=criticise)
+        revised = run.attempt(run.base, notes, solver=revise, n=2)
+        words = run.attempt(run.base, tried, solver=judge) + run.attempt(run.base, revised, solver=mark_steps)
+        usage = run.ledger.usage
     assert [n.parent for n in notes] == [a.id for a in tried]
     assert [r.parent for r in revised] == [n.id for n in notes for _ in range(2)]
     assert [w.parent for w in words] == [a.id for a in (*tried, *revised)]
