@@ -48,10 +48,11 @@ def round_lines(payload: Mapping[str, Any]) -> list[str]:
         f"round {payload['round']}: dev accuracy {payload['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
-    told = [f"{name}: {', '.join(map(_figure, figures.items()))}" for name, figures in payload.get("told", {}).items()]
+    told = [f"{name}: {figures_line(figures)}" for name, figures in payload.get("told", {}).items()]
     return [line, *told, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
 
 
-def _figure(item: tuple[str, Any]) -> str:
-    name, value = item
-    return f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+def figures_line(figures: Mapping[str, Any]) -> str:
+    """Figures that a method told (see `Run.tell`), on a line."""
+    shown = ((name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in figures.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown)
