@@ -11,10 +11,13 @@ import pytest
 
 from scripted_world import Learner, depth, draw, make_run
 from selftaught.engines import Request
+from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
+from selftaught.learn import Training
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.run import Run
+from selftaught.settings import Settings
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.families.chain import Chain
 
@@ -129,6 +132,23 @@ def test_exact_verdicts_on_steps_of_the_tiny_world(tmp_path: Path) -> None:
     assert {d.prompt for d in demos} == set(problems)
     for demo in demos:
         assert all(verdict == "right" for verdict in task.steps(problems[demo.prompt], demo.target) or ["none"])
+
+
+@pytest.mark.skipif(not hasattr(Training(), "carry"), reason="this learner starts every optimiser anew")
+def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path: Path) -> None:
+    for rank, carry in ((0, True), (4, False)):
+        given: list[Any] = []
+
+        def learner(
+            base: Policy, objective: Any, records: Any, settings: Any, *, given: list[Any] = given, **more: Any
+        ) -> Policy:
+            given.append(settings)
+            return scripted_learner(base, objective, records, settings, **more)
+
+        settings = Settings(training=Training(lora_rank=rank))
+        with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
+            BSTAR(run, run.base, run.task, **SMALL)
+        assert [one.carry for one in given] == [carry, carry]
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from selftaught.claim import Claim, Rival
 from selftaught.control.balance import Balance, Choice, Rewarded, dynamics, first, grouped, halvings, select, spread
 from selftaught.curate.keep import lineage
 from selftaught.errors import BadInput, nearest
-from selftaught.learn import sft
+from selftaught.learn import Training, sft
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict
@@ -49,8 +49,9 @@ def b_star(
     Differs from the paper: temperatures compete by successive halving and, after the first round, among neighbours,
     where the paper goes through a grid; the number of samples is chosen too. Steps are marked by the starting model,
     asked to, or exactly where the task can, in place of a process reward model that was trained on Monte-Carlo labels.
-    There is no SFT on reference solutions first. Each round's optimiser starts anew. n* is 8 as in the authors' code,
-    whose target size comes to 6; reference solutions are not counted among right selections, as they are there.
+    There is no SFT on reference solutions first. The optimiser's state is carried on where the learner can (not with
+    adapters), its schedule starts anew. n* is 8 as in the authors' code, whose target size comes to 6; reference
+    solutions are not counted among right selections, as they are there.
 
     Costs `rounds` times up to `samples` answers a problem, 4 and later 2.5 probes a round for 8 temperatures, marks
     for each distinct answer, and one fine-tuning a round.
@@ -93,9 +94,14 @@ def b_star(
         groups = {**choice.groups, **grouped(draw(shuffled[probe:], now.temperature, now.samples))}
         chosen = select(first(groups, now.samples), now.threshold, target)
         run.tell("balance", told(choice, target))
-        policy = run.learn(policy, sft(), demos(chosen.values()), epochs=epochs)
+        policy = run.learn(policy, sft(), demos(chosen.values()), epochs=epochs, **carried(run.settings.training))
         run.measure(policy)
     return run.champion
+
+
+def carried(training: Training) -> dict[str, bool]:
+    """Has the optimiser's state go on from round to round, where the learner can do so: with full weights."""
+    return {"carry": True} if hasattr(training, "carry") and not training.lora_rank else {}
 
 
 def told(choice: Choice, target: int) -> dict[str, float]:
