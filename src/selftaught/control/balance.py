@@ -69,15 +69,24 @@ def select(groups: Groups, threshold: float, target: int) -> dict[str, list[Rewa
     Args:
         target: n*, answers wanted per problem.
     """
-    kept: dict[str, list[Rewarded]] = {}
+    return _above(_ranked(groups), threshold, target)
+
+
+def _ranked(groups: Groups) -> dict[str, list[Rewarded]]:
+    """The distinct answers to each problem, the best rewarded first."""
+    ranked: dict[str, list[Rewarded]] = {}
     for problem, group in groups.items():
         distinct: dict[str, Rewarded] = {}
         for one in sorted(group, key=lambda one: -one.reward):
-            if one.reward > threshold:
-                distinct.setdefault(one.attempt.text, one)
-        kept[problem] = list(distinct.values())
-    cap = _cap([len(answers) for answers in kept.values()], target * len(kept))
-    return {problem: answers[:cap] for problem, answers in kept.items()}
+            distinct.setdefault(one.attempt.text, one)
+        ranked[problem] = list(distinct.values())
+    return ranked
+
+
+def _above(ranked: Mapping[str, list[Rewarded]], threshold: float, target: int) -> dict[str, list[Rewarded]]:
+    counts = {name: sum(one.reward > threshold for one in answers) for name, answers in ranked.items()}
+    cap = _cap(list(counts.values()), target * len(ranked))
+    return {name: answers[: min(cap, counts[name])] for name, answers in ranked.items()}
 
 
 def _cap(counts: Sequence[int], wanted: int) -> int:
@@ -239,8 +248,9 @@ class Balance:
         """The best setting at a temperature, with its mean score."""
         best: dict[int, tuple[float, float, list[float]]] = {}
         for samples in self.samples:
-            some = first(groups, samples)
-            scores = ((x, list(balance_scores(some, x, self.target).values())) for x in self.thresholds)
+            ranked = _ranked(first(groups, samples))  # once for all thresholds
+            chosen = ((x, _above(ranked, x, self.target).values()) for x in self.thresholds)
+            scores = ((x, [_score(answers, self.target) for answers in found]) for x, found in chosen)
             best[samples] = max((fmean(values), x, values) for x, values in scores)
         top, _, scores = max(best.values(), key=lambda row: row[0])
         near = [n for n, (mean, _, mine) in best.items() if top - mean <= _error(scores, mine)]
