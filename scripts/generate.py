@@ -223,6 +223,34 @@ def said(command: str) -> str:
     return out.getvalue().rstrip()
 
 
+# --- measurements in written pages ---
+
+MEASURED = re.compile(r"<!-- measured: ([a-z-]+) -->")
+"""Where a written page wants what `selftaught check` found for a method."""
+
+
+def with_measurements(page: str) -> str:
+    """A written page with the results of its methods in the places marked for them."""
+    return MEASURED.sub(lambda found: measured(found[1]), page)
+
+
+def measured(name: str) -> str:
+    """What checking a method's claim found on the tiny world: a row for each system, and how it came about."""
+    path = place(RESULTS, name, "tiny")
+    if not path.is_file():
+        return f"Not checked yet: `selftaught check {name} --ablate` measures it."
+    found = json.loads(path.read_text("utf-8"))
+    rows = [(f"**{name}**", f"{found['score']:.3f}", "", f"{found['method_tokens']:,}")]
+    for one in (*found["baselines"], *found["ablations"]):
+        low, high = one["ci95"]
+        effect = f"{one['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        rows.append((cell(one["name"]), f"{one['score']:.3f}", effect, f"{one['tokens']:,}"))
+    head = ("system", "accuracy", f"{name} minus it, 95 % interval", "tokens")
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
+    made = f"{found['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
+    return "\n".join([f"{made}, `{found['command']}`.", "", *lines])
+
+
 # --- mkdocs ---
 
 
@@ -232,6 +260,12 @@ def on_config(config: Any) -> Any:
         if "Methods" in entry:
             entry["Methods"] = ["methods/index.md", *({m.id: f"methods/{m.id}.md"} for m in ordered())]
     return config
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Put measurements into written pages."""
+    del page, config, files
+    return with_measurements(markdown)
 
 
 def on_files(files: Any, config: Any) -> Any:

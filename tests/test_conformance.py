@@ -32,7 +32,16 @@ from selftaught.tasks import Task
 ALL = list(methods().values())
 MOST_LINES = 80
 
-SHORT = {"rounds": 2, "samples": 3, "turns": 2}
+SHORT = {
+    "rounds": 2,
+    "samples": 3,
+    "turns": 2,
+    "temperatures": 2,
+    "probe": 2,
+    "critiques": 1,
+    "checks": 1,
+    "repairs": 1,
+}
 """By name of the option: what it is cut to, where its default is larger, to be run as often as it has effects."""
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another

@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import itertools
+import json
 import re
 import runpy
 import shlex
@@ -153,6 +154,23 @@ def test_pictures_are_drawings_of_the_measurements() -> None:
         assert len(list(drawn.iter())) > 10, path
 
 
+def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = {name for text in WRITTEN.values() for name in generate.MEASURED.findall(text)}
+    assert marks <= set(methods())
+    monkeypatch.setattr(generate, "RESULTS", tmp_path)
+    page = "above\n\n<!-- measured: star -->\n\nbelow"
+    assert "Not checked yet: `selftaught check star --ablate`" in generate.with_measurements(page)
+    row = {"name": "greedy", "score": 0.4, "effect": 0.1, "ci95": [0.05, 0.15], "tokens": 1200, "claimed": True}
+    found = {"score": 0.5, "method_tokens": 34000, "baselines": [row], "ablations": [row | {"name": "one | round"}]}
+    found |= {"verdict": "reproduced", "seeds": 5, "problems": 800, "command": "selftaught check star"}
+    (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
+    made = generate.with_measurements(page)
+    assert "Reproduced: 5 seeds, 800 test problems, `selftaught check star`." in made
+    assert "| **star** | 0.500 |  | 34,000 |" in made
+    assert "| greedy | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
+    assert "| one \\| round |" in made
+
+
 # --- links ---
 
 
@@ -280,6 +298,25 @@ def test_the_recipe_of_the_method_tutorial_learns_the_shortest_right_answers(
         others = [text for text in sampled if text.endswith(right)]
         assert demo.target.endswith(right)
         assert len(demo.target) == min(map(len, others))
+
+
+def test_the_recipe_of_the_balance_page_draws_its_probe_once(in_folder: Callable[[str], Path]) -> None:
+    folder = in_folder("docs/systems/b-star.md")
+
+    def script(policy: Policy, request: Request) -> str:
+        """The hotter the more different answers, and the more of them wrong."""
+        del policy
+        luck = request.seed % 1000 / 1000
+        wrong = luck > 1.3 - request.sampling.temperature
+        return f"{request.seed % round(1 + 10 * request.sampling.temperature)}: Answer: {total(request.prompt) + wrong}"
+
+    base, engine, quiet = Policy("scripted", folder), ScriptedEngine(script), Console(quiet=True)
+    with st.Run(folder / "run", model=base, task=sums(), engine=engine, learner=scripted_learner, console=quiet) as run:
+        st.find_method("balanced.py:balanced")(run, run.base, run.task, rounds=1)
+        drawn = [p for _, _, p, _ in run.journal.effects("sample") if p["sampling"]["temperature"]]
+        made = next((run.folder / "policies").glob("*/records.jsonl")).read_text("utf-8").splitlines()
+    assert len(drawn) == 4 * 20 * 16
+    assert len(made) >= 4 * 20
 
 
 @pytest.mark.parametrize(("answers", "asked", "wins"), [([5, 5, 9], 2, 5), ([5, 9, 9], 3, 9), ([5, 9, 7], 3, 5)])

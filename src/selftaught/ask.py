@@ -86,14 +86,16 @@ class Ask:
         return [attempt for _, attempt in sorted(self._made.items())]
 
     async def __call__(
-        self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "", **sampling: Any
-    ) -> Attempt:
+        self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "",
+        policy: Policy | None = None, **sampling: Any,
+    ) -> Attempt:  # fmt: skip
         """One answer to `prompt` (messages, or the text of a user message).
 
         Args:
             role: "solve" and "revise" count as generated tokens on the ledger, "critique" and "judge" as judge tokens.
             parent: the attempt this one builds on.
             prefix: text the answer is made to begin with.
+            policy: who is asked, where it is not the policy that solves.
             sampling: fields of `Sampling` to change for this question.
 
         Raises:
@@ -102,7 +104,8 @@ class Ask:
         messages, how = as_prompt(prompt), changed(self._sampling, sampling)
         numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
         content = content_hash(_hash(messages), numbers, how.stop, role, prefix, parent and parent.id)
-        return await self._put(Question(self._policy, self._problem, messages, how, role, parent, prefix, content, ""))
+        who = policy or self._policy
+        return await self._put(Question(who, self._problem, messages, how, role, parent, prefix, content, ""))
 
     async def go_on(self, attempt: Attempt, text: str = "", *, role: str = "solve", **sampling: Any) -> Attempt:
         """More of an answer: sampling goes on from the very tokens of `attempt`, behind `text` forced upon it.

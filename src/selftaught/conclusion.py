@@ -151,7 +151,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
         "rounds": [
             {"number": r.number, "policy": r.policy, "records": r.demos, "n_dev": r.samples, "promoted": r.promoted}
-            | {"alarms": list(r.alarms)}
+            | {"alarms": list(r.alarms), "told": r.told}
             | figure(r)
             for r in rounds_of(run)
         ],

@@ -52,7 +52,7 @@ from selftaught.models.policy import policy_from, read_manifest
 from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.settings import Settings, at_least_one, changed
-from selftaught.solving import Batch, Solved, Solving, solver_name
+from selftaught.solving import Batch, Solved, Solving, Subject, problem_of, solver_name
 from selftaught.tasks import Task
 
 __all__ = ["Run", "Settings", "Solved"]
@@ -168,14 +168,16 @@ class Run:
     # --- sampling and judging ---
 
     def attempt(
-        self, policy: Policy, problems: Sequence[Problem], *, solver: Any = None, n: int = 1, **sampling: Any
+        self, policy: Policy, problems: Sequence[Subject], *, solver: Any = None, n: int = 1, **sampling: Any
     ) -> list[Attempt]:
         """`n` attempts at every problem, judged if the method declared that it needs a verifier.
 
         Called again with the same arguments it draws new samples; a rerun of the program draws the same.
 
         Args:
-            solver: `async (ask, problem) -> Attempt`; by default the problem's own prompt is asked once.
+            problems: what to attempt; or attempts that the solver goes on from, to criticise, judge or revise them.
+            solver: `async (ask, problem) -> Attempt`, given an attempt where it goes on from one; by default the
+                problem's own prompt is asked once.
             sampling: fields of `Sampling` to change.
 
         Returns:
@@ -186,15 +188,15 @@ class Run:
             RunEnds: no tokens are left.
         """
         self._check_budget()
-        if self._method and any(problem.id in self._test for problem in problems):
+        if self._method and any(problem_of(subject).id in self._test for subject in problems):
             raise BadInput("it attempts test problems, which stay closed until the end", where=self._method.id)
         how, name = changed(self.settings.sampling, sampling), solver_name(solver)
         at_least_one("n", n)
         work = []
-        for problem in problems:
-            start = content_hash(policy.version, problem.id, name, how)
+        for subject in problems:
+            start = content_hash(policy.version, subject.id, name, how)
             for _ in range(n):
-                work.append((problem, f"attempt/{name}/{self._started[start]}"))
+                work.append((subject, f"attempt/{name}/{self._started[start]}"))
                 self._started[start] += 1
         judged = self._method is None or "verifier" in self._method.needs
         what = f"round {self.round}: sampling" if self.round else "sampling"
@@ -476,6 +478,15 @@ class Run:
             self.journal.put(key, kind, payload)
 
     # --- rounds ---
+
+    def tell(self, name: str, figures: Mapping[str, float | int | str]) -> None:
+        """Have the round under way say what a method watches: journalled with it, and printed on a line of its own.
+
+        Args:
+            name: what the figures are of; telling it again in the same round replaces them.
+            figures: what each is called -> its value.
+        """
+        self._facts.setdefault("told", {})[name] = dict(figures)
 
     def rounds(self, most: int) -> Iterator[int]:
         """Count rounds from 1; ends early when the budget is spent. Each round's line is printed as it ends."""

@@ -22,7 +22,8 @@ from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, con
 from selftaught.tasks import Task
 
 T = TypeVar("T")
-Solver = Callable[[Ask, Problem], Awaitable[Attempt]]
+Subject = Problem | Attempt
+Solver = Callable[[Ask, Any], Awaitable[Attempt]]
 
 JUDGING = frozenset({"critique", "judge"})
 IN_FLIGHT = 4096  # most solvings awaited at once
@@ -53,6 +54,7 @@ class Batch:
         what: what the console calls it.
         solver: None asks each problem's own prompt once.
         judged: whether the verifier judges the outcomes.
+        work: what to solve, a problem or an attempt to go on from, and the name of that solving.
         turns: whether all that was sampled is handed back too, judged as the outcome is.
         shown: whether solvers may see verdicts while they solve (`Ask.verdict`).
         failed: failed verifications, one per attempt.
@@ -64,7 +66,7 @@ class Batch:
     solver: Solver | None
     sampling: Sampling
     judged: bool
-    work: Sequence[tuple[Problem, str]]
+    work: Sequence[tuple[Subject, str]]
     turns: bool = False
     shown: bool = False
     failed: list[Feedback] = field(default_factory=list)
@@ -160,8 +162,8 @@ class Solving:
 
             async def take() -> None:
                 nonlocal ticked
-                for place, (problem, name) in left:
-                    outcomes[place] = await self._one(batch, problem, name)
+                for place, (subject, name) in left:
+                    outcomes[place] = await self._one(batch, subject, name)
                     now, spent = time.monotonic(), self._ledger.usage.spent
                     speed = (spent - before) / max(1e-9, now - started)
                     meter.advance(1, f"{speed:.0f} tokens/s, {spent:,} tokens spent")
@@ -174,10 +176,11 @@ class Solving:
                     group.create_task(take())
         return [outcomes[place] for place in range(len(batch.work))]
 
-    async def _one(self, batch: Batch, problem: Problem, name: str) -> Solved:
+    async def _one(self, batch: Batch, subject: Subject, name: str) -> Solved:
+        problem = problem_of(subject)
         judge = partial(self._feedback, batch) if batch.shown else None
         ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task, judge=judge, note=self._note)
-        attempt = await (batch.solver(ask, problem) if batch.solver else ask(problem.prompt))
+        attempt = await (batch.solver(ask, subject) if batch.solver else ask(problem.prompt))
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
         turns = ask.made if batch.turns else []
@@ -255,8 +258,8 @@ class Solving:
         return payload, usage
 
     async def _judge(self, batch: Batch, attempt: Attempt) -> Attempt:
-        """The attempt with the task's feedback."""
-        if attempt.finish_reason == "error":
+        """The attempt with the task's feedback; critiques and judgements answer no problem, and are left alone."""
+        if attempt.finish_reason == "error" or attempt.role in JUDGING:
             return attempt
         return replace(attempt, feedback=(*attempt.feedback, await self._feedback(batch, attempt)))
 
@@ -338,6 +341,11 @@ def _as_json(sampling: Sampling) -> Any:
 
 def _cost(role: str, prompt: int, count: int) -> Usage:
     return Usage(prompt, judge=count) if role in JUDGING else Usage(prompt, generated=count)
+
+
+def problem_of(subject: Subject) -> Problem:
+    """The problem itself, or the one that an attempt is at."""
+    return subject.problem if isinstance(subject, Attempt) else subject
 
 
 def solver_name(solver: Any) -> str:

@@ -39,6 +39,9 @@ def some_rounds(n: int, words: Callable[[str], str] = same) -> tuple[Round, ...]
             promoted=i % 3 != 2,
             reason=words(f"because {i}"),
             alarms=(f"{words('harm')}: {words(f'alarming {i}')}",) if i == 2 else (),
+            told={words("balance"): {words("hot"): 0.75, words("kept"): 12 * i, words("who"): words("critic")}}
+            if i == 1
+            else {},
             tokens={"prompt": 7 * i, "generated": 9000 + 70_000 * i, "judge": 5000 * i, "trained": 30_000 * i},
             seconds=20 + 200.0 * i,
         )

@@ -216,9 +216,16 @@ def test_the_page_tells_the_whole_run():
 
 def test_alarms_stand_with_their_round_and_only_where_there_are_any():
     text = words(render(report_data()))
-    assert "Alarms Round 2: harm alarming 2 Round by round" in text
+    assert "Alarms Round 2: harm alarming 2 What the method watched" in text
     calm = tuple(Round(r.number, r.policy, r.demos, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
     assert "Alarms" not in words(render(report_data(rounds=calm)))
+
+
+def test_what_a_method_watched_stands_with_its_round_and_only_where_it_told():
+    text = words(render(report_data()))
+    assert "What the method watched Round 1: balance hot 0.75, kept 12, who critic Round by round" in text
+    silent = tuple(Round(r.number, r.policy, r.demos, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
+    assert "watched" not in words(render(report_data(rounds=silent)))
 
 
 def test_verdicts_of_records_have_their_badges():

@@ -17,7 +17,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
     Args:
         number: of the round.
         facts: `policy` (version) and `measurement` (on dev); where there was one, `decision` (of the gate),
-            `records` (learnt from) and `pass_at` (of the sampling on train).
+            `records` (learnt from), `pass_at` (of the sampling on train) and `told` (what the method watches).
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
@@ -34,14 +34,25 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "promoted": decision.promoted,
         "reason": decision.reason,
         "tokens": asdict(spent),
+        "told": facts.get("told", {}),
     }
 
 
 def round_lines(payload: Mapping[str, Any]) -> list[str]:
-    """The round as a line: accuracy on dev with its interval, and whether the policy was promoted; then its alarms."""
+    """The round as a line: accuracy on dev with its interval, and whether the policy was promoted.
+
+    Lines with what the method told follow, and the alarms.
+    """
     low, high = payload["ci95"]
     line = (
         f"round {payload['round']}: dev accuracy {payload['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
-    return [line, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
+    told = [f"{name}: {figures_line(figures)}" for name, figures in payload.get("told", {}).items()]
+    return [line, *told, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
+
+
+def figures_line(figures: Mapping[str, Any]) -> str:
+    """Figures that a method told (see `Run.tell`), on a line."""
+    shown = ((name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in figures.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown)

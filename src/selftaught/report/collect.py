@@ -57,6 +57,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
             promoted=row["promoted"],
             reason=row["reason"] if row["round"] else "the starting model",
             alarms=tuple(row.get("alarms", ())),
+            told=row.get("told", {}),
             tokens=row["tokens"],
         )
         for row in (*zero, *run.history)

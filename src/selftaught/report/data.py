@@ -24,6 +24,7 @@ class Round:
         promoted: whether the policy became the champion.
         reason: why, or why not.
         alarms: what gave cause for alarm, one line each, beginning with the alarm's name.
+        told: what the method watched: name -> figures by name.
         tokens: spent from the start of the run up to here, by kind: prompt, generated, judge, trained.
         seconds: wall time from the start of the run up to here.
     """
@@ -38,6 +39,7 @@ class Round:
     promoted: bool = False
     reason: str = ""
     alarms: tuple[str, ...] = ()
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 

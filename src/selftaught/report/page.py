@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from selftaught.control.rounds import figures_line
 from selftaught.report.charts import (
     Axis,
     Point,
@@ -66,6 +67,7 @@ def render(data: ReportData) -> str:
         charts=_charts(data, rounds),
         rounds=_round_rows(rounds),
         alarms=[(r.number, *alarm.partition(":")[::2]) for r in rounds for alarm in r.alarms],
+        told=[(r.number, name, figures_line(figures)) for r in rounds for name, figures in r.told.items()],
         train_ks=_train_ks(rounds),
         badges=BADGES,
         config=list(_flat(data.config)),

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from selftaught.errors import BadInput
 from selftaught.feedback.canonical import RULES
 from selftaught.feedback.verifiers import Answer, Verifier, unknown
-from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, content_hash
+from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, Verdict, content_hash
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
 from selftaught.tasks.steps import LINES, StepFormat
 
@@ -85,6 +85,15 @@ class Task:
         """As `verify`, at once and in process; None where the verifier needs longer, so that `verify` must be asked."""
         decide = getattr(self.verifier, "decide", None)
         return self._judged(decide, problem, text) if decide else None
+
+    def step_verdicts(self, problem: Problem, text: str) -> tuple[Verdict, ...] | None:
+        """A verdict on each step of a reply, in order, each given the steps before it; None where none is to be had.
+
+        Exact where the verifier has `steps(problem, text)`: at once and in process, and for a `hidden` task too.
+        """
+        judge = getattr(self.verifier, "steps", None)
+        true = self._known.get(problem.id, problem)
+        return judge(true, text) if judge and true.reference is not HIDDEN else None
 
     def _judged(self, judge: Callable[[Problem, Answer, str | None], T], problem: Problem, text: str) -> T | Feedback:
         true = self._known.get(problem.id, problem)

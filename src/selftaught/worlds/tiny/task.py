@@ -44,6 +44,10 @@ class TinyVerifier:
         verdict = check(problem, answer.text).answer
         return Feedback(verdict, 1.0 if verdict is Verdict.RIGHT else 0.0, "", self.version)
 
+    def steps(self, problem: Problem, text: str) -> tuple[Verdict, ...]:
+        """A verdict on each step of a reply, given those before it."""
+        return check(problem, text).steps
+
     def close(self) -> None:
         """Nothing to stop."""
 

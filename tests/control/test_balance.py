@@ -1,0 +1,206 @@
+"""The balance controller against brute force, closed forms and a synthetic policy whose best setting is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from scripted_world import judged, sums
+from selftaught.control.balance import (
+    Balance,
+    Rewarded,
+    Setting,
+    balance_scores,
+    dynamics,
+    first,
+    grouped,
+    halvings,
+    select,
+    spread,
+)
+from selftaught.errors import BadInput
+from selftaught.records import Problem, Verdict
+
+PROBLEMS = sums(16)
+
+
+def answer(problem: Problem, text: str, right: bool, reward: float, name: str = "") -> Rewarded:
+    attempt = judged(problem, "1", Verdict.RIGHT if right else Verdict.WRONG, name=name or f"{problem.id}/{text}")
+    return Rewarded(replace(attempt, text=text), reward)
+
+
+Drawn = list[list[tuple[int, bool, float]]]  # for each problem: which text, whether it is right, its reward
+
+drawn = some.lists(
+    some.lists(some.tuples(some.integers(0, 3), some.booleans(), some.sampled_from([0.0, 0.5, 1.0])), max_size=6),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+def groups_of(drawn: Drawn) -> dict[str, list[Rewarded]]:
+    """Equal texts at a problem share a verdict and a reward, as they would."""
+    groups: dict[str, list[Rewarded]] = {}
+    for problem, answers in zip(PROBLEMS, drawn, strict=False):
+        known: dict[int, tuple[bool, float]] = {}
+        groups[problem.id] = [
+            answer(problem, str(text), *known.setdefault(text, (right, reward)), name=f"{problem.id}/{i}")
+            for i, (text, right, reward) in enumerate(answers)
+        ]
+    return groups
+
+
+@given(drawn, some.sampled_from([-1.0, 0.0, 0.5, 1.0]), some.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_scores_are_those_of_the_formula_by_brute_force(drawn: Drawn, threshold: float, target: int) -> None:
+    groups = groups_of(drawn)
+    chosen: dict[str, list[bool]] = {}
+    for cap in range(1, 7):  # the paper's loop: raise the cap until enough is selected
+        chosen = {}
+        for problem, group in groups.items():
+            seen: dict[str, tuple[float, bool]] = {}
+            for one in group:
+                if one.reward > threshold:
+                    seen.setdefault(one.attempt.text, (one.reward, one.attempt.right))
+            chosen[problem] = [right for _, right in sorted(seen.values(), key=lambda x: -x[0])[:cap]]
+        if sum(map(len, chosen.values())) >= target * len(groups):
+            break
+    for problem, score in balance_scores(groups, threshold, target).items():
+        kept = chosen[problem]
+        right = kept.count(True)
+        assert score == pytest.approx(min(right / target, 1) * right / len(kept) if kept else 0.0)
+        assert 0 <= score <= 1
+    assert sum(map(len, select(groups, threshold, target).values())) == sum(map(len, chosen.values()))
+
+
+def test_wrong_selections_lower_the_score_and_wanting_more_does_too() -> None:
+    problem = PROBLEMS[0]
+    right = [answer(problem, f"r{i}", True, 1.0) for i in range(2)]
+    wrong = answer(problem, "w", False, 0.2)
+    assert balance_scores({problem.id: right}, 0.0, 2) == {problem.id: 1.0}
+    assert balance_scores({problem.id: [*right, wrong]}, 0.0, 3) == {problem.id: pytest.approx(2 / 3 * 2 / 3)}
+    assert balance_scores({problem.id: right}, 0.0, 4) == {problem.id: 0.5}
+    assert balance_scores({problem.id: [right[0], right[0]]}, 0.0, 2) == {problem.id: 0.5}  # the same text twice
+    assert balance_scores({problem.id: [wrong]}, 0.5, 2) == {problem.id: 0.0}
+
+
+def test_easy_problems_do_not_crowd_out_hard_ones() -> None:
+    easy, hard = PROBLEMS[:2]
+    groups = {easy.id: [answer(easy, str(i), True, 1.0) for i in range(10)], hard.id: [answer(hard, "a", True, 1.0)]}
+    assert [len(answers) for answers in select(groups, 0.5, 2).values()] == [3, 1]  # 4 wanted: 2 would make 3
+
+
+def test_dynamics_of_a_small_example() -> None:
+    a, b = PROBLEMS[:2]
+    groups = {
+        a.id: [
+            answer(a, "x", True, 1.0),
+            answer(a, "x", True, 1.0),
+            answer(a, "y", True, 0.9),
+            answer(a, "z", False, 0),
+        ],
+        b.id: [
+            answer(b, "x", True, 0.4),
+            answer(b, "y", False, 0.6),
+            answer(b, "y", False, 0.6),
+            answer(b, "z", False, 0),
+        ],
+    }
+    seen = dynamics(groups, 0.5, 2)
+    assert (seen.pass_at, seen.pass_several, seen.distinct_right) == (1.0, 0.5, 1.5)
+    assert seen.diversity == 3 / 4
+    assert seen.purity == pytest.approx(2 / 3)  # x and y of the first, y of the second
+    assert (seen.best_of, seen.gap) == (0.5, 0.5)
+    assert seen.score == pytest.approx((1.0 + 0.0) / 2)
+
+
+class Synthetic:
+    """A policy that is right less often the hotter it is, and says different things more often: best in between."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed, self.draws = seed, 0
+
+    def __call__(self, problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+        found = []
+        for problem in problems:
+            rng = random.Random(f"{self.seed}/{problem.id}/{temperature}")
+            for i in range(n):
+                right = rng.random() < 1.1 - temperature
+                text = f"{right}{rng.randrange(max(1, round(8 * temperature**2)))}"
+                found.append(answer(problem, text, right, float(right), name=f"{problem.id}/{temperature}/{i}"))
+        self.draws += len(problems) * n
+        return found
+
+
+GRID = spread(0.1, 0.8, 8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_halving_finds_nearly_the_best_of_the_whole_grid_at_half_the_cost(seed: int) -> None:
+    probe, target = sums(64), 4
+    balance = Balance(GRID, (16,), (0.5,), target)
+    policy = Synthetic(seed)
+    choice = balance.choose(probe, policy)
+    cost = policy.draws
+    whole = {t: fmean(balance_scores(grouped(policy(probe, t, 16)), 0.5, target).values()) for t in GRID}
+    assert cost == 4 * 64 * 16
+    assert whole[choice.setting.temperature] >= max(whole.values()) - 0.05
+    assert choice.score == whole[choice.setting.temperature]  # on the whole probe
+    assert {problems for problems, _ in choice.tried.values()} == {16, 32, 64}
+    assert list(choice.groups) == [problem.id for problem in probe]
+
+
+def test_near_an_earlier_choice_only_neighbours_take_part() -> None:
+    policy = Synthetic()
+    choice = Balance(GRID, (8,), (0.5,), 4).choose(PROBLEMS, policy, Setting(0.5, 8, 0.5))
+    assert sorted(choice.tried) == pytest.approx([0.4, 0.5, 0.6])
+    assert policy.draws == 2.5 * len(PROBLEMS) * 8
+    assert sorted(Balance(GRID, (1,), (0.5,), 4).choose(PROBLEMS, policy, Setting(0.1, 1, 0.5)).tried) == [0.1, 0.2]
+
+
+def test_more_samples_are_drawn_only_where_they_help() -> None:
+    def same(problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+        return [
+            answer(p, str(min(i, 1)), True, 1.0, name=f"{p.id}{temperature}{i}") for p in problems for i in range(n)
+        ]
+
+    balance = Balance((1.0,), halvings(16, 2), (0.5,), 2)
+    assert balance.choose(PROBLEMS, same).setting.samples == 2
+
+    def late(problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+        return [
+            answer(p, str(i), i >= 8, float(i >= 8), name=f"{p.id}{temperature}{i}") for p in problems for i in range(n)
+        ]
+
+    assert balance.choose(PROBLEMS, late).setting.samples == 16
+
+
+def test_of_equal_thresholds_the_strictest_is_taken_and_impure_ones_are_not() -> None:
+    def graded(problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+        del temperature, n
+        return [answer(p, str(i), i > 0, (0.1, 0.9, 1.2, 1.2)[i]) for p in problems for i in range(4)]
+
+    balance = Balance((1.0,), (4,), (0.0, 0.5, 1.0, 1.5), 2)
+    assert balance.choose(PROBLEMS, graded).setting.threshold == 1.0  # two are enough: only the best of the right
+    assert replace(balance, target=3).choose(PROBLEMS, graded).setting.threshold == 0.5
+
+
+def test_small_cases_and_wrong_uses() -> None:
+    policy = Synthetic()
+    assert Balance((0.3,), (2,), (0.5,), 1).choose(PROBLEMS[:1], policy).setting == Setting(0.3, 2, 0.5)
+    assert halvings(64, 8) == (8, 16, 32, 64)
+    assert halvings(3, 8) == (3,)
+    assert spread(0.5, 1.2, 8) == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2])
+    assert spread(0.5, 1.2, 1) == (0.5,)
+    assert first({"a": [1, 2, 3]}, 2) == {"a": [1, 2]}  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="nothing to choose from"):
+        Balance((), (1,), (0.5,))
+    with pytest.raises(BadInput, match="target 0"):
+        Balance((1.0,), (1,), (0.5,), 0)
+    with pytest.raises(BadInput, match="no problems to probe"):
+        Balance((1.0,), (1,), (0.5,)).choose([], policy)

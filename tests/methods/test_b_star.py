@@ -1,0 +1,158 @@
+"""B-STaR on scripted answers: what it probes, marks, selects and learns."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_world import Learner, depth, draw, make_run
+from selftaught.engines import Request
+from selftaught.engines.scripted import scripted_learner
+from selftaught.errors import BadInput
+from selftaught.learn import Training
+from selftaught.method import find
+from selftaught.models import Policy
+from selftaught.run import Run
+from selftaught.settings import Settings
+from selftaught.tasks import load_task
+from selftaught.worlds.tiny.families.chain import Chain
+
+BSTAR = find("b-star")
+SMALL: dict[str, Any] = {"rounds": 2, "samples": 8, "probe": 6, "temperatures": 4, "target": 2}
+
+
+def warm(policy: Policy, request: Request) -> str:
+    """The cooler the fewer different answers, the hotter the fewer right ones; marks go by the answer's own words."""
+    if "+ where" in request.prompt[-1].content:
+        return "+-" if "shaky" in request.prompt[-2].content else "++"
+    a, b = map(int, re.findall(r"(\d+) \+ (\d+)", request.prompt[0].content)[0])
+    heat, luck = request.sampling.temperature, draw(request.prompt[0].content, request.seed)
+    off = 0 if luck < 1.4 - heat else 1
+    way = int(1000 * luck) % max(1, round(6 * heat)) if heat else 0
+    return f"way {way}{' shaky' if way == 0 else ''} ({depth(policy)}).\nAnswer: {a + b + off}"
+
+
+def played(folder: Path, learner: Learner, **options: Any) -> Run:
+    run = make_run(folder, script=warm, learner=learner)
+    BSTAR(run, run.base, run.task, **{**SMALL, **options})
+    return run
+
+
+def test_each_round_learns_distinct_right_answers_on_top_of_the_last_policy(tmp_path: Path) -> None:
+    learner = Learner()
+    with played(tmp_path, learner) as run:
+        texts = {key: p for key, _, p, _ in run.journal.effects("sample")}
+        right = {p.prompt: p.reference for p in run.task.train}
+        assert [base.version for base, _ in learner.given] == [
+            run.base.version, json.loads((p := learner.given[1][0].path / "selftaught.json").read_text())["version"]
+        ]  # fmt: skip
+        assert p.exists()
+        for base, demos in learner.given:
+            assert len({(d.prompt, d.target) for d in demos}) == len(demos) > 0
+            assert all(d.target.endswith(f"Answer: {right[d.prompt]}") for d in demos)
+            assert {texts[d.attempts[0]]["policy"] for d in demos} == {base.version}
+        told = [row["told"]["balance"] for row in run.history]
+        assert len(told) == 2
+        for row in told:
+            assert row["purity"] == 1.0
+            assert row["pass_at"] >= row["score"] > 0
+            assert row["gap"] == pytest.approx(row["pass_at"] - row["best_of"])
+
+
+def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> None:
+    """3 arms of the first halving on half of the probe... the ledger has them all, and the judge's words apart."""
+    with played(tmp_path, Learner(), rounds=1) as run:
+        samples = [p for _, _, p, _ in run.journal.effects("sample")]
+        probed = sorted(run.task.train, key=lambda p: p.id)[:6]
+        train = {p.id for p in run.task.train}
+        solved = [p for p in samples if p["role"] == "solve" and p["problem"] in train]
+        marked = [p for p in samples if p["role"] == "judge"]
+        chosen = run.history[0]["told"]["balance"]
+        on_probe = [p for p in solved if p["problem"] in {q.id for q in probed}]
+        assert len(on_probe) == 8 * (4 * 3 + 2 * 3)  # four on half of the probe, two on the rest
+        rest = [p for p in solved if p not in on_probe]
+        assert len(rest) == 6 * chosen["samples"]
+        assert {p["sampling"]["temperature"] for p in rest} == {chosen["temperature"]}
+        assert {p["policy"] for p in marked} == {run.base.version}
+        assert run.ledger.usage.judge == sum(len(p["tokens"]) for p in marked) > 0
+
+
+def test_what_is_not_tuned_stays(tmp_path: Path) -> None:
+    fixed = {"temperature": 0.9, "threshold": 0.7}
+    for tune in ("nothing", "temperature", "threshold"):
+        with played(tmp_path / tune, Learner(), tune=tune, **fixed) as run:
+            told = [row["told"]["balance"] for row in run.history]
+            temperatures = {p["sampling"]["temperature"] for _, _, p, _ in run.journal.effects("sample")} - {0.0}
+        assert (len(temperatures) == 1) == (tune != "temperature")
+        if tune != "temperature":
+            assert {row["temperature"] for row in told} == {0.9}
+        if tune != "threshold":
+            assert {row["threshold"] for row in told} == {0.7}
+        if tune == "nothing":
+            assert {row["samples"] for row in told} == {8}
+
+
+def test_the_process_reward_prefers_answers_whose_steps_are_sound(tmp_path: Path) -> None:
+    for process, shaky in (("policy", False), ("none", True)):
+        learner = Learner()
+        with played(tmp_path / process, learner, rounds=1, process=process, tune="nothing", threshold=1.0 - 1e-9):
+            texts = [demo.target for _, demos in learner.given for demo in demos]
+            assert any("shaky" in text for text in texts) is shaky
+
+
+def test_exact_verdicts_on_steps_of_the_tiny_world(tmp_path: Path) -> None:
+    task = load_task("tiny:family=chain,level=2", train=6, dev=4, test=2, seed=0, instruction=None)
+    chain = Chain()
+
+    def script(policy: Policy, request: Request) -> str:
+        """Right all through; or, as often, two slips that make up for each other."""
+        del policy
+        terms = chain.read(request.prompt[0].content)
+        assert terms is not None
+        first, second = (value for value in terms.rest)
+        middle = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}[first[0]](terms.first, first[1])
+        off = request.seed % 2
+        lines = [
+            f"{terms.first}{first[0]}{first[1]}={middle + off}", f"{middle + off}{second[0]}{second[1]}={terms.value}"
+        ]  # fmt: skip
+        return "\n".join([*lines, f"Answer: {terms.value}"])
+
+    learner = Learner()
+    with make_run(tmp_path, task=task, script=script, learner=learner) as run:
+        sound = {p.prompt: task.step_verdicts(p, script(run.base, Request(p.prompt, seed=0))) for p in task.train}
+        assert all(verdict == "right" for steps in sound.values() for verdict in steps or ["none"])
+        how = {"rounds": 1, "samples": 8, "probe": 6, "target": 1, "tune": "nothing", "threshold": 1.0}
+        BSTAR(run, run.base, run.task, process="exact", **how)
+    ((_, demos),) = learner.given
+    problems = {p.prompt: p for p in task.train}
+    assert {d.prompt for d in demos} == set(problems)
+    for demo in demos:
+        assert all(verdict == "right" for verdict in task.step_verdicts(problems[demo.prompt], demo.target) or ["none"])
+
+
+@pytest.mark.skipif(not hasattr(Training(), "carry"), reason="this learner starts every optimiser anew")
+def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path: Path) -> None:
+    for rank, carry in ((0, True), (4, False)):
+        given: list[Any] = []
+
+        def learner(
+            base: Policy, objective: Any, records: Any, settings: Any, *, given: list[Any] = given, **more: Any
+        ) -> Policy:
+            given.append(settings)
+            return scripted_learner(base, objective, records, settings, **more)
+
+        settings = Settings(training=Training(lora_rank=rank))
+        with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
+            BSTAR(run, run.base, run.task, **SMALL)
+        assert [one.carry for one in given] == [carry, carry]
+
+
+def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run, pytest.raises(BadInput, match="unknown 'temperatur'; did you mean 'temperature'"):
+        BSTAR(run, run.base, run.task, tune="temperatur")
+    with make_run(tmp_path / "b") as run, pytest.raises(BadInput, match="no verdicts on steps"):
+        BSTAR(run, run.base, run.task, rounds=1, samples=2, process="exact")

@@ -1,0 +1,85 @@
+"""Turns about an attempt: what is asked, how replies are read, and that attempts are gone on from through the run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripted_world import judged, make_run, sums
+from selftaught.engines import Request
+from selftaught.models import Policy
+from selftaught.records import Attempt, Verdict
+from selftaught.refine import accepted, criticise, judge, located, mark_steps, marks, revise, satisfied
+from selftaught.worlds.tiny.language import NO_MISTAKES, RIGHT, WRONG
+from selftaught.worlds.tiny.language import located as tiny_located
+
+(PROBLEM,) = sums(1)
+
+
+def note(text: str, logprobs: tuple[float, ...] = ()) -> Attempt:
+    return replace(judged(PROBLEM, "1"), text=text, logprobs=logprobs)
+
+
+@pytest.mark.parametrize("text", ["step 2: 65-5=60", "step 3", "none", NO_MISTAKES, "Step 12 is off", ""])
+def test_places_are_read_as_in_the_tiny_language_and_in_prose(text: str) -> None:
+    assert located(note(text)) == (12 if text.startswith("Step") else tiny_located(text))
+    assert satisfied(note(text)) is (text == NO_MISTAKES)
+
+
+def test_a_satisfied_critic_points_nowhere() -> None:
+    assert located(note("Step 2 is fine, there are no mistakes.")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(RIGHT, True), (WRONG, False), (" Right.", True), ("It is right", None), ("", None)]
+)
+def test_judgements(text: str, found: bool | None) -> None:
+    assert accepted(note(text)) is found
+
+
+def test_marks_are_probabilities_where_tokens_tell_them() -> None:
+    logs = (math.log(0.9), math.log(0.6), -0.01)
+    assert marks(note("+-", logs)) == pytest.approx((0.9, 0.4))  # the third is the end of the reply
+    assert marks(note("+-", logs[:1])) == (1.0, 0.0)  # two marks in one token
+    assert marks(note("+-\n", logs)) == (1.0, 0.0)
+    assert marks(note("++ ok")) is None
+    assert marks(note("")) is None
+
+
+def script(policy: Policy, request: Request) -> str:
+    del policy
+    return f"{len(request.prompt)}: {request.prompt[-1].content.split()[0]} of {request.prompt[-2].content}" if len(
+        request.prompt) > 1 else "Answer: 5"  # fmt: skip
+
+
+def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tmp_path: Path) -> None:
+    with make_run(tmp_path, script=script) as run:
+        tried = run.attempt(run.base, run.task.train[:2], n=2)
+        notes = run.attempt(run.base, tried, solver=criticise)
+        revised = run.attempt(run.base, notes, solver=revise, n=2)
+        words = run.attempt(run.base, tried, solver=judge) + run.attempt(run.base, revised, solver=mark_steps)
+        usage = run.ledger.usage
+    assert [n.parent for n in notes] == [a.id for a in tried]
+    assert [r.parent for r in revised] == [n.id for n in notes for _ in range(2)]
+    assert [w.parent for w in words] == [a.id for a in (*tried, *revised)]
+    assert [m.content for m in revised[0].prompt][1::2] == [tried[0].text, notes[0].text]
+    assert words[-1].prompt[:-2] == revised[-1].problem.prompt  # a judge sees the question and the answer, no more
+    assert words[-1].prompt[-2].content == revised[-1].text
+    assert {a.role for a in notes} == {"critique"}
+    assert not any(a.feedback for a in (*notes, *words))
+    assert all(a.feedback for a in (*tried, *revised))
+    assert {a.verdict for a in tried} == {Verdict.WRONG}
+    assert len({a.id for a in (*tried, *notes, *revised, *words)}) == 4 + 4 + 8 + 4 + 8
+    assert usage.judge == sum(a.tokens for a in (*notes, *words))
+
+
+def test_what_is_told_stands_in_the_round(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.tell("before", {"lost": 1})
+        for number in run.rounds(2):
+            run.tell("share", {"right": 0.25 * number, "of": 8})
+            run.measure(run.base)
+        assert [row["told"] for row in run.history] == [{"share": {"right": 0.25 * n, "of": 8}} for n in (1, 2)]
