@@ -37,7 +37,7 @@ def crowd(count: int = 15, **sampling: Any) -> list[Request]:
     return [ask(SUMS[i % 5], seed=i, max_tokens=1 + i * 5 % 47, **sampling) for i in range(count)]
 
 
-def run(engine: Engine, asked: Sequence[tuple[Policy, Request]], within: float = 300) -> list[Any]:
+def run(engine: Engine, asked: Sequence[tuple[Policy, Request]], within: float = 900) -> list[Any]:
     """Samples, or the exceptions in their places."""
 
     async def go() -> list[Any]:
@@ -266,8 +266,9 @@ def test_whole_weights_take_each_others_place(
 def test_weights_of_another_shape_are_started_anew(
     engine: VllmEngine, local: LocalEngine, base: Policy, tiny: Any, tmp_path: Path
 ) -> None:
-    from tiny_models import save_tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tiny_models import save_tokenizer
 
     size = {"hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(
@@ -395,7 +396,6 @@ def test_release_and_death_and_close(local: LocalEngine, base: Policy) -> None:
     want = served(local, base, [ask()])[0]
     alike(served(engine, base, [ask()])[0], want)
     assert children() > before
-    assert 0 < engine.busy_seconds
     assert 0 < engine.load_seconds < engine.busy_seconds
     engine.release()
     assert children() == before

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
+from concurrent import futures
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from heapq import nlargest
 from textwrap import shorten
@@ -48,6 +49,7 @@ class VllmEngine:
         rows: most requests decoded together.
         cache_gib: most memory for keys and values; None: 2 GiB on a CPU, on a GPU what vLLM finds free.
         adapters: most LoRA adapters held together; 0: all are merged into whole weights.
+        stay: whether `release` leaves vLLM as it is, where there is memory for it beside the training.
         options: further arguments of vLLM's `AsyncEngineArgs` (`tensor_parallel_size`, `quantization`, ...), which
             come before what the engine would set.
 
@@ -61,8 +63,9 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(
-        self, *, dtype: str = "auto", rows: int = 128, cache_gib: float | None = None, adapters: int = 4, **options: Any
-    ) -> None:
+        self, *, dtype: str = "auto", rows: int = 128, cache_gib: float | None = None, adapters: int = 4,
+        stay: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
         if dtype not in DTYPES:
             raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
         if rows < 1 or adapters < 0 or (cache_gib is not None and cache_gib <= 0):
@@ -71,7 +74,7 @@ class VllmEngine:
         check_installed()
         self.busy_seconds = 0.0
         self.load_seconds = 0.0
-        self._adapters = adapters > 0
+        self._adapters, self._stays = adapters > 0, stay
         self._server = Server(Settings(dtype, rows, cache_gib, adapters, options))
         self._guard = threading.Lock()
         self._closed = False
@@ -97,12 +100,12 @@ class VllmEngine:
         return await self._ask(self._score(policy, Request(prompt), text))
 
     def release(self) -> None:
-        """End vLLM's processes once no answer is under way; the next request starts them again."""
+        """End vLLM's processes once no answer is under way; the next request starts them again. See `stay`."""
         with self._guard:
-            if self._loop is None or self._closed:
+            if self._loop is None or self._closed or self._stays:
                 return
             future = asyncio.run_coroutine_threadsafe(self._forget(), self._loop)
-        with suppress(EngineError):  # closed meanwhile
+        with suppress(futures.CancelledError):  # closed meanwhile
             future.result()
 
     def close(self) -> None:

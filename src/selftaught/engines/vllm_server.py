@@ -38,6 +38,7 @@ QUIET = {
     # A copy of a process with threads, ours among them, may hang.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
+QUIET_CHILDREN = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +229,11 @@ class Server:
         from vllm.engine.arg_utils import AsyncEngineArgs  # pyright: ignore[reportMissingImports]
         from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore[reportMissingImports]
 
-        with _hidden_script():
-            config = AsyncEngineArgs(**self._arguments(folder, rank)).create_engine_config()
+        arguments = self._arguments(folder, rank)
+        # Compiling takes minutes on a CPU, and vLLM compiles single functions even where it is told to be eager.
+        eager = {"TORCH_COMPILE_DISABLE": "1"} if arguments["enforce_eager"] else {}
+        with _birth(**QUIET_CHILDREN, **eager):
+            config = AsyncEngineArgs(**arguments).create_engine_config()
             self.chooses = not getattr(config, "use_v2_model_runner", False)
             if self.chooses:
                 config.model_config.logits_processors = ["selftaught.engines.vllm_choice:Choice"]
@@ -245,10 +249,11 @@ class Server:
         cpu, own = current_platform.is_cpu(), self._settings
         cache = USUAL_CACHE_GIB if cpu and own.cache_gib is None else own.cache_gib
         made: dict[str, Any] = {
-            "model": str(folder), "load_format": "safetensors", "skip_tokenizer_init": True, "generation_config": "vllm",
+            "model": str(folder), "load_format": "safetensors", "use_tqdm_on_load": False,
+            "skip_tokenizer_init": True, "generation_config": "vllm",  # prompts are tokenised here, and endings known
             "dtype": str(pick_dtype(own.dtype, "cpu" if cpu else "cuda")).removeprefix("torch."),
             "max_num_seqs": own.rows, "max_model_len": -1, "max_logprobs": -1, "logprobs_mode": "raw_logprobs",
-            "enforce_eager": cpu, "use_tqdm_on_load": False,
+            "enforce_eager": cpu,
         }  # fmt: skip
         if cache is not None:
             made["kv_cache_memory_bytes"] = int(cache * 2**30)
@@ -315,11 +320,18 @@ def _merged(policy: Policy) -> TemporaryDirectory[str]:
 
 
 @contextmanager
-def _hidden_script() -> Iterator[None]:
-    """Inside, new processes do not run the main script again, as they do where it has no `if __name__ == ...`."""
-    script = sys.modules["__main__"]
+def _birth(**variables: str) -> Iterator[None]:
+    """Inside, new processes get more environment variables, and do not run the main script again.
+
+    They would, where it has no `if __name__ == "__main__"`: a new process imports the script of its parent.
+    """
+    script, before = sys.modules["__main__"], {name: os.environ.get(name) for name in variables}
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ.update({name: value for name, value in variables.items() if before[name] is None})
     try:
         yield
     finally:
         sys.modules["__main__"] = script
+        for name in variables:
+            if before[name] is None:
+                del os.environ[name]
