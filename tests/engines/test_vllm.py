@@ -234,7 +234,7 @@ def test_cancelled_requests_leave_the_others_be(engine: VllmEngine, base: Policy
     found = asyncio.run(go())
     assert [f.token_ids for f in found[1::2]] == want[1::2]
     assert any(isinstance(f, asyncio.CancelledError) for f in found[::2])
-    assert not engine._under_way
+    assert not engine._turns.under_way
     assert [s.token_ids for s in served(engine, base, requests)] == want
 
 
@@ -402,7 +402,7 @@ def test_release_and_death_and_close(local: LocalEngine, base: Policy) -> None:
 
     async def killed() -> list[Any]:
         asked = [asyncio.create_task(engine.sample(base, ask(max_tokens=400))) for _ in range(3)]
-        while not engine._under_way:
+        while not engine._turns.under_way:
             await asyncio.sleep(0.05)
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,6 @@ import atexit
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent import futures
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
 from selftaught.engines.vllm_server import Need, Server, Settings, check_installed, need_of
+from selftaught.engines.vllm_turns import Turns
 from selftaught.errors import BadInput, nearest
 from selftaught.models.device import DTYPES
 from selftaught.models.policy import Policy
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NAN = "the model returned NaN logits; try --dtype float32"
-PATIENCE = 30.0  # seconds whole weights are served while requests for others wait
 
 
 class VllmEngine:
@@ -53,9 +52,6 @@ class VllmEngine:
         options: further arguments of vLLM's `AsyncEngineArgs` (`tensor_parallel_size`, `quantization`, ...), which
             come before what the engine would set.
 
-    Attributes:
-        load_seconds: wall-clock seconds spent loading weights.
-
     Raises:
         BadInput: vLLM is not installed, an unknown dtype, or a number that leaves no room for any request.
     """
@@ -73,22 +69,21 @@ class VllmEngine:
             raise BadInput(what, where="VllmEngine", fix="use more than 0")
         check_installed()
         self.busy_seconds = 0.0
-        self.load_seconds = 0.0
         self._adapters, self._stays = adapters > 0, stay
         self._server = Server(Settings(dtype, rows, cache_gib, adapters, options))
+        self._turns = Turns(self._server)
         self._guard = threading.Lock()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         # The thread's own:
         self._serial = 0
-        self._under_way: Counter[str] = Counter()  # versions of policies with answers under way
-        self._waiting: dict[int, tuple[str, float]] = {}  # serial -> whole weights waited for, since when
-        self._failed: dict[str, tuple[float, Exception]] = {}  # version -> when it last failed to load, and why
-        self._changed = asyncio.Event()  # set, and replaced, when who waits should look again
-        self._loading, self._leaving = False, 0
-        self._turn_began = 0.0
         self._busy, self._since = 0, 0.0
+
+    @property
+    def load_seconds(self) -> float:
+        """Wall-clock seconds spent loading weights."""
+        return self._turns.load_seconds
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """See `Engine.sample`."""
@@ -104,7 +99,7 @@ class VllmEngine:
         with self._guard:
             if self._loop is None or self._closed or self._stays:
                 return
-            future = asyncio.run_coroutine_threadsafe(self._forget(), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._turns.forget(), self._loop)
         with suppress(futures.CancelledError):  # closed meanwhile
             future.result()
 
@@ -167,86 +162,13 @@ class VllmEngine:
         await asyncio.gather(*others, return_exceptions=True)
         self._server.stop()
 
-    async def _forget(self) -> None:
-        self._leaving += 1
-        try:
-            while self._under_way or self._loading:
-                await self._changed.wait()
-            self._server.stop()
-        finally:
-            self._leaving -= 1
-            self._pulse()
-
-    # --- whose turn it is ---
-
-    @asynccontextmanager
-    async def _held(self, need: Need) -> AsyncIterator[None]:
-        """Inside, the weights that are needed are held and stay as they are."""
-        self._serial += 1
-        serial, since, version = self._serial, time.monotonic(), need.policy.version
-        self._waiting[serial] = need.whole.version, since
-        try:
-            while not self._may_enter(need):
-                changed = self._changed
-                if version in self._failed and self._failed[version][0] >= since:
-                    raise self._failed[version][1]
-                if self._may_load(need):
-                    await self._load(need)
-                else:
-                    await changed.wait()
-        finally:
-            del self._waiting[serial]
-        self._under_way[version] += 1
-        try:
-            yield
-        finally:
-            self._under_way[version] -= 1
-            if not self._under_way[version]:
-                del self._under_way[version]
-                self._pulse()
-
-    def _pulse(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _may_enter(self, need: Need) -> bool:
-        if self._loading or self._leaving or not self._server.holds(need):
-            return False
-        patience = time.monotonic() - PATIENCE
-        others = any(whole != need.whole.version and since < patience for whole, since in self._waiting.values())
-        return not (others and self._turn_began < patience)
-
-    def _may_load(self, need: Need) -> bool:
-        if self._loading or self._leaving:
-            return False
-        if not self._under_way:
-            return True
-        whole = self._server.holds_whole(need)
-        return whole and not self._server.holds(need) and self._server.has_room(self._under_way)
-
-    async def _load(self, need: Need) -> None:
-        """Load what is needed; where it cannot be, all that wait for it fail."""
-        self._loading, started = True, time.perf_counter()
-        whole = not self._server.holds_whole(need)
-        try:
-            await self._server.load(need, self._under_way)
-        except Exception as error:  # of many kinds; each means that these weights are not to be had
-            self._failed[need.policy.version] = time.monotonic(), error
-            raise
-        finally:
-            self._loading = False
-            self.load_seconds += time.perf_counter() - started
-            if whole:
-                self._turn_began = time.monotonic()
-            self._pulse()
-
     # --- serving ---
 
     async def _sample(self, policy: Policy, request: Request) -> Sample:
         from selftaught.engines.jobs import finished
 
         need = need_of(policy, adapters=self._adapters)
-        async with self._held(need):
+        async with self._turns.held(need):
             job, tokenizer = self._job(policy, request), self._server.tokenizer
             at_once = not request.sampling.stop
             async with self._answering(need, job.ids, self._how(job), at_once=at_once) as outputs:
@@ -263,7 +185,7 @@ class VllmEngine:
     async def _score(self, policy: Policy, request: Request, text: str) -> tuple[float, ...]:
         """The last token is one that vLLM is made to sample, the others are read as a prompt."""
         need = need_of(policy, adapters=self._adapters)
-        async with self._held(need):
+        async with self._turns.held(need):
             job = self._job(policy, request, text)
             if not job.tokens:
                 return ()

@@ -134,9 +134,9 @@ class Server:
 
     def holds_whole(self, need: Need) -> bool:
         """Whether the whole weights are loaded, with room for the adapter."""
-        return self.llm is not None and self._whole is not None and (
-            self._whole.version == need.whole.version and self._rank >= need.rank
-        )  # fmt: skip
+        if self.llm is None or self.llm.errored or self._whole is None:
+            return False
+        return self._whole.version == need.whole.version and self._rank >= need.rank
 
     def holds(self, need: Need) -> bool:
         """Whether all that is needed is loaded."""
@@ -179,7 +179,7 @@ class Server:
         scratch = _merged(need.whole) if need.whole.adapter else None
         folder = Path(scratch.name) if scratch else need.whole.path
         try:
-            if self.llm is not None and layout == self._layout and self._rank >= need.rank:
+            if self.llm and not self.llm.errored and layout == self._layout and self._rank >= need.rank:
                 await self._replace(folder)
             else:
                 rank = max(self._rank, next((r for r in RANKS if r >= need.rank), 0) if need.rank else 0)
