@@ -114,7 +114,7 @@ class Server:
         tokenizer: of the weights that are held.
         encoded: its `encode_prompt`, remembering.
         context: most tokens of a sequence.
-        chooses: whether tokens are chosen by `vllm_choice`; else by vLLM, whose seeds count positions too.
+        chooses: whether tokens are chosen by `vllm_inside`; else by vLLM, whose seeds count positions too.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -179,7 +179,7 @@ class Server:
         scratch = _merged(need.whole) if need.whole.adapter else None
         folder = Path(scratch.name) if scratch else need.whole.path
         try:
-            if self.llm and not self.llm.errored and layout == self._layout and self._rank >= need.rank:
+            if layout == self._layout and self._rank >= need.rank and self._replaceable():
                 await self._replace(folder)
             else:
                 rank = max(self._rank, next((r for r in RANKS if r >= need.rank), 0) if need.rank else 0)
@@ -199,11 +199,16 @@ class Server:
         self._scratch, self._whole, self._layout, self.tokenizer = scratch, need.whole, layout, tokenizer
         self.encoded = lru_cache(1024)(tokenizer.encode_prompt)  # many samples are asked of one prompt
 
+    def _replaceable(self) -> bool:
+        """Whether vLLM runs, and holds its weights as they were read."""
+        plain = self.llm is not None and self.llm.model_config.quantization is None
+        return plain and not self.llm.errored
+
     async def _replace(self, folder: Path) -> None:
         """Put other weights of the same shape in the place of those held, and forget what was computed with them."""
         self._whole = None
         self._adapters.clear()  # vLLM drops them with the weights they lie over
-        await self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        await self.llm.collective_rpc("replace_weights", args=(str(folder),))
         await self.llm.reset_prefix_cache()
 
     async def _lay_over(self, need: Need, busy: Container[str]) -> None:
@@ -236,7 +241,7 @@ class Server:
             config = AsyncEngineArgs(**arguments).create_engine_config()
             self.chooses = not getattr(config, "use_v2_model_runner", False)
             if self.chooses:
-                config.model_config.logits_processors = ["selftaught.engines.vllm_choice:Choice"]
+                config.model_config.logits_processors = ["selftaught.engines.vllm_inside:Choice"]
                 config.scheduler_config.async_scheduling = False  # a choice needs to know how many went before
             self.llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         self.context, self._rank = self.llm.model_config.max_model_len, rank
@@ -253,13 +258,15 @@ class Server:
             "skip_tokenizer_init": True, "generation_config": "vllm",  # prompts are tokenised here, and endings known
             "dtype": str(pick_dtype(own.dtype, "cpu" if cpu else "cuda")).removeprefix("torch."),
             "max_num_seqs": own.rows, "max_model_len": -1, "max_logprobs": -1, "logprobs_mode": "raw_logprobs",
-            "enforce_eager": cpu,
+            "enforce_eager": cpu, "worker_extension_cls": "selftaught.engines.vllm_inside.Replacing",
         }  # fmt: skip
         if cache is not None:
             made["kv_cache_memory_bytes"] = int(cache * 2**30)
         if rank:
             made |= {"enable_lora": True, "max_lora_rank": rank}
-            made |= {"max_loras": own.adapters, "max_cpu_loras": own.adapters}
+            # On a CPU, vLLM lays what is in the last place over whatever has no adapter: it stays empty, and so zero.
+            places = own.adapters + cpu
+            made |= {"max_loras": places, "max_cpu_loras": places}
         return made | dict(own.options)
 
     def stop(self) -> None:

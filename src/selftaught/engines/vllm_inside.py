@@ -1,4 +1,4 @@
-"""Choosing tokens inside vLLM as the local engine does. Loaded by vLLM, in its own processes."""
+"""What runs inside vLLM, in its own processes: choosing tokens as the local engine does, replacing weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ignore[reportMissingImports]
+    ParallelLMHead,
+    UnquantizedEmbeddingMethod,
+)
+from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 from vllm.v1.sample.logits_processor import LogitsProcessor  # pyright: ignore[reportMissingImports]
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates  # pyright: ignore[reportMissingImports]
 
@@ -82,3 +87,22 @@ def _row(params: Any, prompt: list[int] | None, sampled: list[int]) -> _Row | No
         return None
     temperature, top_p, top_k, seed, given = how  # the seed as text: it may have more than 64 bits
     return _Row(Sampling(temperature, top_p, int(top_k)), uniforms(int(seed), given), sampled)
+
+
+class Replacing:
+    """A method more for vLLM's workers, which take this class among their bases."""
+
+    def replace_weights(self, folder: str) -> None:
+        """Put the weights of a folder in the place of those held, as vLLM does, and finish what it leaves undone.
+
+        On a CPU each layer multiplies with a copy of its weights in an order of its own. vLLM makes these anew for
+        layers that it reads weights for; an output layer tied to the embedding is none of them, and would go on with
+        the old ones.
+        """
+        worker: Any = self
+        worker.reload_weights(weights_path=folder)
+        if not current_platform.is_cpu():
+            return
+        for layer in worker.model_runner.get_model().modules():
+            if isinstance(layer, ParallelLMHead) and isinstance(layer.quant_method, UnquantizedEmbeddingMethod):
+                layer.quant_method.process_weights_after_loading(layer)
