@@ -345,31 +345,30 @@ def test_what_cannot_be_loaded_is_an_error_and_nothing_else_is_served(
     assert all("\n" not in str(f) for f in found[1:6])
 
 
-def test_nan_logits_refuse_one_request(engine: VllmEngine, local: LocalEngine, shaken: Callable[..., Policy]) -> None:
+def test_nan_logits_refuse_one_request(
+    engine: VllmEngine, local: LocalEngine, base: Policy, shaken: Callable[..., Policy]
+) -> None:
     from selftaught.models.chat import ChatTokenizer
-
-    def poison(weights: dict[str, Any]) -> None:
-        (token,) = ChatTokenizer(resolve("tiny").weights).encode("Z")
-        weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"].clone()
-        weights["model.embed_tokens.weight"][token] = float("nan")
-        weights["lm_head.weight"] = resolved  # what is chosen from stays sound
-
-    import torch
-    from safetensors.torch import load_file
-
-    resolved = load_file(resolve("tiny").path / "model.safetensors")["model.embed_tokens.weight"].clone()
-    assert isinstance(resolved, torch.Tensor)
-    bad = shaken(5, poison)
     from tiny_models import edit_json
 
-    edit_json(bad.path / "config.json", tie_word_embeddings=False)
-    bad = resolve(bad.path)
+    (token,) = ChatTokenizer(base.weights).encode("Z")
+
+    def poison(weights: dict[str, Any]) -> None:
+        """The embedding of one letter is spoilt; the output layer, untied, is not."""
+        embedding = weights["model.embed_tokens.weight"]
+        weights["lm_head.weight"] = embedding.clone()
+        embedding[token] = float("nan")
+
+    folder = shaken(5, poison).path
+    edit_json(folder / "config.json", tie_word_embeddings=False)
+    bad = resolve(folder)
     texts = [SUMS[0], "chain Z 1", SUMS[1], SUMS[2], "Z", SUMS[3]]
-    found = run(engine, [(bad, ask(text, seed=i, temperature=i % 2)) for i, text in enumerate(texts)])
+    asked = [ask(text, seed=i, temperature=i % 2) for i, text in enumerate(texts)]
+    found = run(engine, [(bad, request) for request in asked])
     assert [isinstance(f, RequestRefused) and "NaN" in str(f) for f in found] == ["Z" in text for text in texts]
-    for i, (text, one) in enumerate(zip(texts, found, strict=True)):
+    for text, request, one in zip(texts, asked, found, strict=True):
         if "Z" not in text:
-            alike(one, served(local, bad, [ask(text, seed=i, temperature=i % 2)])[0])
+            alike(one, served(local, bad, [request])[0])
 
 
 # --- life ---

@@ -7,7 +7,7 @@ import atexit
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from heapq import nlargest
@@ -88,11 +88,11 @@ class VllmEngine:
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """See `Engine.sample`."""
         check_request(request)
-        return await self._ask(self._sample(policy, request))
+        return await self._ask(lambda: self._sample(policy, request))
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """See `Engine.logprobs`."""
-        return await self._ask(self._score(policy, Request(prompt), text))
+        return await self._ask(lambda: self._score(policy, Request(prompt), text))
 
     def release(self) -> None:
         """End vLLM's processes once no answer is under way; the next request starts them again. See `stay`."""
@@ -115,27 +115,26 @@ class VllmEngine:
             self._loop.close()
         atexit.unregister(self.close)
 
-    async def _ask(self, serving: Coroutine[Any, Any, T]) -> T:
+    async def _ask(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Have the engine's thread serve a request; cancelled where this is."""
         with self._guard:
             if self._closed:
-                serving.close()
                 raise EngineError("the engine is closed")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-vllm", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
-            future = asyncio.run_coroutine_threadsafe(self._open(serving), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._open(serve), self._loop)
         return await asyncio.wrap_future(future)
 
     # --- from here on, on the engine's thread ---
 
-    async def _open(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work`; a cancellation that comes of closing is told as such."""
+    async def _open(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Serve a request; a cancellation that comes of closing is told as such."""
         try:
             with self._clock():
-                return await work
+                return await serve()
         except asyncio.CancelledError:
             if self._closed:
                 raise EngineError("the engine was closed") from None

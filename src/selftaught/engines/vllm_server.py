@@ -67,8 +67,7 @@ def need_of(policy: Policy, *, adapters: bool = True) -> Need:
     Raises:
         BadInput: the weights are behind an endpoint, or the adapter's configuration cannot be read.
     """
-    folder = policy.weights
-    del folder
+    _ = policy.weights  # refused where they are behind an endpoint
     if not policy.adapter or policy.base is None:
         return Need(policy, policy)
     rank = _rank(policy.path) if adapters and not policy.base.adapter else 0
