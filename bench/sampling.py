@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from typing import Any, Protocol
 from bench.report import machine, show
 from selftaught.engines import Request, Sampling
 from selftaught.engines.local import LocalEngine
+from selftaught.engines.vllm_server import check_installed
 from selftaught.models import ChatTokenizer, Policy, resolve
 from selftaught.models.device import pick_device, pick_dtype
 from selftaught.models.load import load_model
@@ -128,13 +130,17 @@ class Generate:
 
 
 class Vllm:
-    """vLLM's offline engine."""
+    """vLLM's offline engine, in processes of its own. On a CPU uncompiled, and with the local engine's memory."""
 
     def __init__(self, policy: Policy, dtype: str, rows: int) -> None:
+        check_installed()
         from vllm import LLM  # pyright: ignore[reportMissingImports]
 
         name, self._tokenizer = _precision(dtype), ChatTokenizer(policy.weights)
-        self._llm = LLM(str(policy.path), dtype=name, max_num_seqs=rows, enforce_eager=True, max_model_len=2048)
+        cpu = pick_device("auto") == "cpu"
+        how: dict[str, Any] = {"kv_cache_memory_bytes": 2 * 2**30} if cpu else {}
+        how |= {"max_num_seqs": rows, "max_model_len": 2048, "enforce_eager": cpu, "generation_config": "vllm"}
+        self._llm = LLM(str(policy.path), dtype=name, **how)
 
     def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
@@ -327,12 +333,27 @@ def _ratio(found: dict[str, list[float]], other: str) -> float | None:
 
 
 def _peak() -> float:
-    """GiB of memory this process has held at most, since `_reset_peak` where the system can (Linux)."""
+    """GiB of memory held at most, since `_reset_peak` where the system can (Linux); processes started count, too."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
-    except (OSError, StopIteration):
+        return sum(_status(pid, "VmHWM") for pid in ("self", *_below(os.getpid()))) / 2**20
+    except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _below(pid: int) -> list[str]:
+    """The processes that a process started, and those that they did."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if _status(process.name, "PPid") == pid:
+                found += [process.name, *_below(int(process.name))]
+    return found
+
+
+def _status(pid: str, name: str) -> int:
+    """A number of what Linux tells of a process."""
+    lines = Path("/proc", pid, "status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def _reset_peak() -> float:

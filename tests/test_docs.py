@@ -196,7 +196,7 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_commands_are_real(page: str, in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Each `selftaught` command is parsed up to a `--help` put at its end: options, types and choices included."""
     folder = in_folder(page)
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for words in commands(page):
         if words[0] == "make":
             named = [word for word in words[1:] if "=" not in word and not word.startswith("-")]

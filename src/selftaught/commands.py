@@ -26,6 +26,7 @@ from selftaught.tasks import Task, load_task
 
 SPLITS = ("train", "dev", "test")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
+ENGINES = ("local", "vllm")
 
 
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
@@ -91,6 +92,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     model = "smollm2-135m, a folder, a .gguf file, a Hugging Face id, or openai:NAME (default %(default)s)"
     parser.add_argument("--model", default="smollm2-135m", help=model)
     parser.add_argument("--max-tokens", type=_at_least(1), default=256, help="most tokens of an answer (default 256)")
+    engine = "what samples: torch in this process, or vLLM, which is to be installed (default local)"
+    parser.add_argument("--engine", default="local", choices=ENGINES, help=engine)
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of sampling (default auto)")
     parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
     parser.add_argument("--rows", type=_at_least(1), default=128, help="most answers sampled together (default 128)")
@@ -135,6 +138,8 @@ def _task(args: argparse.Namespace) -> Task:
 
 
 def _engine(args: argparse.Namespace) -> Any:
+    if args.engine == "vllm":
+        return _vllm(args)
     if args.model.startswith(PREFIX):
         from selftaught.engines.openai import Endpoint, Limits, OpenAIEngine
 
@@ -144,6 +149,16 @@ def _engine(args: argparse.Namespace) -> Any:
     from selftaught.engines.local import LocalEngine
 
     return LocalEngine(dtype=args.dtype, device=args.device, rows=args.rows)
+
+
+def _vllm(args: argparse.Namespace) -> Any:
+    if args.model.startswith(PREFIX):
+        raise BadInput(f"{args.model} is behind an endpoint", where="--engine vllm", fix="leave the option out")
+    if args.device != "auto":
+        raise BadInput("vLLM takes the devices it sees", where="--device", fix="set CUDA_VISIBLE_DEVICES instead")
+    from selftaught.engines.vllm import VllmEngine
+
+    return VllmEngine(dtype=args.dtype, rows=args.rows)
 
 
 def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:

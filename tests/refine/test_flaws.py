@@ -54,8 +54,8 @@ def test_exact_verdicts_on_steps_come_first() -> None:
         (problem,) = task.train
         tried = replace(judged(problem, "1", Verdict.WRONG, name="x"), text="1+1=3\nAnswer: 3", parent="right")
         right = replace(judged(problem, "1", Verdict.RIGHT, name="right"), text="1+1=3\nAnswer: 4")
-        assert task.steps(problem, tried.text) == (Verdict.WRONG,)
-        assert task.hidden().steps(task.hidden().train[0], tried.text) == (Verdict.WRONG,)
+        assert task.step_verdicts(problem, tried.text) == (Verdict.WRONG,)
+        assert task.hidden().step_verdicts(task.hidden().train[0], tried.text) == (Verdict.WRONG,)
         assert places(task, [tried], [right]) == {"x": 1}
         assert places(task, [replace(tried, text="Answer: 3")], [right]) == {}
 

@@ -1,0 +1,92 @@
+"""What the engine on vLLM decides before vLLM is loaded; none of it needs vLLM."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selftaught.cli import main
+from selftaught.engines.vllm_server import RANKS, Need, layout_of, need_of
+from selftaught.errors import BadInput
+from selftaught.models import Policy, resolve
+
+PLAIN = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": "none", "target_modules": ["q_proj"]}
+
+
+def adapter(folder: Path, base: Policy, **config: Any) -> Policy:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(PLAIN | config), "utf-8")
+    return Policy(folder.name, folder, base, adapter=True)
+
+
+def test_without_vllm_one_line_says_how_to_install_it() -> None:
+    code = "import sys; sys.modules['vllm'] = None; from selftaught.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "solve", "self-consistency", "2+2?", "--model", "tiny", "--engine", "vllm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.endswith("vLLM: it is not installed; pip install 'selftaught[vllm]' in an environment of its own")
+
+
+def test_importing_the_engine_loads_nothing_heavy() -> None:
+    code = "import selftaught.engines.vllm, sys; print(*{'vllm', 'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--model", "openai:x"], "openai:x is behind an endpoint; leave the option out"),
+        (["--device", "cpu"], "--device: vLLM takes the devices it sees; set CUDA_VISIBLE_DEVICES instead"),
+    ],
+)
+def test_options_that_mean_nothing_to_vllm_are_refused(
+    options: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["solve", "self-consistency", "2+2?", "--engine", "vllm", *options]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_what_a_policy_needs(tmp_path: Path) -> None:
+    base = resolve("tiny")
+    over = adapter(tmp_path / "over", base)
+    assert need_of(base) == Need(base, base)
+    assert need_of(over) == Need(over, base, 8)
+    assert need_of(over, adapters=False) == Need(over, over)
+    merged = [
+        adapter(tmp_path / "twice", over),
+        adapter(tmp_path / "dora", base, use_dora=True),
+        adapter(tmp_path / "biased", base, bias="all"),
+        adapter(tmp_path / "saved", base, modules_to_save=["lm_head"]),
+        adapter(tmp_path / "other", base, peft_type="IA3"),
+        adapter(tmp_path / "huge", base, r=RANKS[-1] + 1),
+    ]
+    assert [need_of(policy) for policy in merged] == [Need(policy, policy) for policy in merged]
+
+
+def test_an_adapter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    base = resolve("tiny")
+    (tmp_path / "bare").mkdir()
+    broken = adapter(tmp_path / "broken", base)
+    (broken.path / "adapter_config.json").write_text("{", "utf-8")
+    for policy in (Policy("bare", tmp_path / "bare", base, adapter=True), broken):
+        with pytest.raises(BadInput, match="cannot read the adapter") as error:
+            need_of(policy)
+        assert str(policy.path) in str(error.value)
+    with pytest.raises(BadInput, match="behind an endpoint"):
+        need_of(resolve("openai:some-model"))
+
+
+def test_only_weights_of_one_shape_take_each_others_place(tiny: Any, tmp_path: Path) -> None:
+    one, other, third = (tiny(kind, seed).path for kind, seed in (("llama", 0), ("llama", 1), ("qwen2", 0)))
+    assert layout_of(one) == layout_of(other)
+    assert layout_of(one) != layout_of(third)
+    longer = tiny("llama", context=1024).path
+    assert layout_of(one)[1] == layout_of(longer)[1]
+    assert layout_of(one) != layout_of(longer)
