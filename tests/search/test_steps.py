@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_world import by_steps, given_of
 
 from scripted_world import make_run, make_task
+from search_world import by_steps, given_of
 from selftaught.ask import Ask
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput

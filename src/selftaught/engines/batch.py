@@ -13,7 +13,7 @@ from torch import Tensor
 from selftaught.engines.base import RequestRefused
 from selftaught.engines.choose import Chooser, survey
 from selftaught.engines.decoder import Decoder
-from selftaught.engines.jobs import Job, Outcome, finished, uniforms
+from selftaught.engines.jobs import Job, Outcome, finished, given_tokens, uniforms
 from selftaught.engines.known import Known
 from selftaught.engines.passes import Stepping
 from selftaught.engines.reader import Reader, Text, stems
@@ -95,7 +95,7 @@ class Batch:
         if job.ids:
             return
         request = job.request
-        job.given = self._tokens_of(request.given)
+        job.given = given_tokens(request.given, self._tokenizer)
         ids = self._encoded(request.prompt, request.prefix)
         ids = (*ids, *job.given) if job.given else ids
         if not ids:
@@ -110,13 +110,6 @@ class Batch:
         if job.room < 1 and job.scored is None:
             raise RequestRefused(f"the prompt has {len(ids)} tokens and the model's context holds {context}")
         job.ids, job.uniforms = ids, uniforms(request.seed, len(job.given))
-
-    def _tokens_of(self, given: Sequence[int | str]) -> tuple[int, ...]:
-        """What an answer goes on from, as tokens: text tokenised, and no end of sequence."""
-        ids: list[int] = []
-        for piece in given:
-            ids += self._tokenizer.encode(piece) if isinstance(piece, str) else [piece]
-        return tuple(token for token in ids if token not in self._tokenizer.eos_ids)
 
     def fitting(self, waiting: Sequence[Job]) -> int:
         """How many of `waiting`, all prepared, fit beside the active requests if all run to their limits.

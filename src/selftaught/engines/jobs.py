@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,14 @@ def uniforms(seed: int, skip: int = 0) -> Iterator[float]:
     stream.random(skip)
     while True:
         yield from stream.random(64).tolist()
+
+
+def given_tokens(given: Sequence[int | str], tokenizer: ChatTokenizer) -> tuple[int, ...]:
+    """What an answer goes on from (`Request.given`) as tokens: text tokenised, and no end of sequence."""
+    ids: list[int] = []
+    for piece in given:
+        ids += tokenizer.encode(piece) if isinstance(piece, str) else [piece]
+    return tuple(token for token in ids if token not in tokenizer.eos_ids)
 
 
 def finished(job: Job, tokenizer: ChatTokenizer) -> Sample | None:

@@ -23,7 +23,7 @@ from selftaught.models.policy import Policy
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
-    from selftaught.engines.jobs import Job
+    from selftaught.engines.jobs import Job, given_tokens
 
 T = TypeVar("T")
 
@@ -209,7 +209,8 @@ class VllmEngine:
         from selftaught.engines.jobs import Job
 
         job = Job(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
-        job.ids = (*self._server.encoded(request.prompt, request.prefix), *request.given)
+        job.given = given_tokens(request.given, self._server.tokenizer)
+        job.ids = (*self._server.encoded(request.prompt, request.prefix), *job.given)
         job.tokens = self._server.tokenizer.encode(scored) if scored else []
         context, size = self._server.context, len(job.ids) + len(job.tokens)
         if not job.ids:
@@ -231,7 +232,7 @@ class VllmEngine:
         if not self._server.chooses:
             seed = request.seed % 2**63
             return how | {"temperature": own.temperature, "top_p": own.top_p, "top_k": own.top_k, "seed": seed}
-        choice = [own.temperature, own.top_p, own.top_k, str(request.seed), len(request.given)]
+        choice = [own.temperature, own.top_p, own.top_k, str(request.seed), len(job.given)]
         return how | {"temperature": 0.0, "extra_args": {"selftaught": choice}}  # greedy among what `Choice` leaves
 
     @asynccontextmanager

@@ -200,8 +200,7 @@ class Server:
 
     def _replaceable(self) -> bool:
         """Whether vLLM runs, and holds its weights as they were read."""
-        plain = self.llm is not None and self.llm.model_config.quantization is None
-        return plain and not self.llm.errored
+        return self.llm is not None and self.llm.model_config.quantization is None and not self.llm.errored
 
     async def _replace(self, folder: Path) -> None:
         """Put other weights of the same shape in the place of those held, and forget what was computed with them."""
