@@ -139,7 +139,7 @@ class Vllm:
         name, self._tokenizer = _precision(dtype), ChatTokenizer(policy.weights)
         cpu = pick_device("auto") == "cpu"
         how: dict[str, Any] = {"kv_cache_memory_bytes": 2 * 2**30} if cpu else {}
-        how |= {"max_num_seqs": rows, "max_model_len": 2048, "enforce_eager": cpu, "generation_config": "vllm"}
+        how |= {"max_num_seqs": rows, "max_model_len": -1, "enforce_eager": cpu, "generation_config": "vllm"}
         self._llm = LLM(str(policy.path), dtype=name, **how)
 
     def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:

@@ -200,7 +200,9 @@ class Server:
 
     def _replaceable(self) -> bool:
         """Whether vLLM runs, and holds its weights as they were read."""
-        return self.llm is not None and self.llm.model_config.quantization is None and not self.llm.errored
+        if self.llm is None or self.llm.errored:
+            return False
+        return self.llm.model_config.quantization is None
 
     async def _replace(self, folder: Path) -> None:
         """Put other weights of the same shape in the place of those held, and forget what was computed with them."""
