@@ -57,6 +57,8 @@ def stories(count: int) -> list[tuple[str, str, str]]:
 
 def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     """A training by selftaught's own trainer."""
+    import accelerate  # noqa: F401 - TRL's trainer has imported it too when its clock starts
+
     from selftaught import models
     from selftaught.learn import Training, sft
     from selftaught.learn.learner import rows_of, trainable_model

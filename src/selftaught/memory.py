@@ -15,6 +15,11 @@ def give_back() -> None:
     pieces have other sizes, takes more beside it.
     """
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return what is free already; cheap enough for between two steps of a training."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)

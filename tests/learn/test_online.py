@@ -174,7 +174,7 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]
     assert set(moved[10.0]) == {"1", "2"}
-    assert moved[10.0]["1"] < 0.3 * moved[0.0001]["1"]
+    assert moved[10.0]["1"] < 0.6 * moved[0.0001]["1"]
     assert moved[10.0]["2"] > moved[10.0]["1"]
 
 
@@ -214,7 +214,7 @@ def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
     shares = torch.bincount(drawn, minlength=9) / 4000
     seen = shares > 0
     assert torch.allclose(told[seen], shares[seen], atol=0.03)
-    assert told[seen].sum() == pytest.approx(1.0, abs=1e-4)
+    assert told[seen].sum() == pytest.approx(1.0, abs=2e-3)
 
 
 def test_weighted_by_them_samples_tell_the_policys_own_mean():
@@ -226,8 +226,8 @@ def test_weighted_by_them_samples_tell_the_policys_own_mean():
         drawn, logprobs = choose(logits, [how] * 20_000, torch.rand(20_000).tolist())
         ratio = (logprobs - behaviour(logits, drawn, how)).exp()
         true = float((logits[0].softmax(-1) * gain).sum())
-        assert float((ratio * gain[drawn]).mean()) == pytest.approx(true, abs=0.03)
-        assert abs(float(gain[drawn].mean()) - true) > 0.04
+        assert float((ratio * gain[drawn]).mean()) == pytest.approx(true, abs=0.015)
+        assert abs(float(gain[drawn].mean()) - true) > 0.03
 
 
 def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_path):

@@ -24,10 +24,12 @@ from selftaught.learn.packing import NAME, packed_tokens, register
 from selftaught.learn.schedules import rate_at
 from selftaught.learn.teachers import MEAN, MovingTeacher
 from selftaught.learn.training import Training
+from selftaught.memory import trim
 from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
+LARGE = 10_000_000  # weights from which the memory that a step leaves behind is worth the time to give back
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -147,6 +149,7 @@ class Trainer:
         self.model = self._accelerator.prepare(model)
         self._optimizer = optimizer
         self.dtype = training_dtype(settings.precision, trained[0].device.type)
+        self._large = sum(p.numel() for p in model.parameters()) > LARGE
         if self.dtype == torch.bfloat16:
             self._narrow()
         self._teacher = self._moving_teacher()
@@ -213,6 +216,8 @@ class Trainer:
         else:
             loss = math.nan
         self._optimizer.zero_grad()
+        if self._large:
+            trim()  # what a step frees in pieces, the next, whose rows have other lengths, would take anew
         return loss, norm
 
     def _backward(self, batch: Sequence[Group], look: Callable[[Batch], None] | None) -> float:
