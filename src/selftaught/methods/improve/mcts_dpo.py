@@ -22,11 +22,11 @@ CLAIM = Claim(
     " model's trees, and more than as many preferences between whole answers.",
     baselines=(
         "greedy",
-        Rival("offline: pairs from the frozen start", options={"online": False, "rounds": 3}),
-        Rival("pairs of whole answers", options={"level": "answer", "rounds": 3}),
+        Rival("offline: pairs from the frozen start", options={"online": False, "rounds": 2}),
+        Rival("pairs of whole answers", options={"level": "answer", "rounds": 2}),
     ),
     options={
-        "rounds": 3, "batch": 48, "iterations": 16, "depth": 6, "step_tokens": 32, "most": 96, "learning_rate": 1e-4,
+        "rounds": 2, "batch": 48, "iterations": 8, "depth": 4, "step_tokens": 32, "most": 96, "learning_rate": 1e-4,
     },
     ablations={"without self-evaluation": {"self_evaluation": False}, "without smoothing": {"smoothing": False}},
 )  # fmt: skip

@@ -24,7 +24,7 @@ CLAIM = Claim(
         "best-logprob",
         Rival("fixed intervals", options={"growth": 1.0, "samples": 1}, grows="samples"),
     ),
-    options={"first": 16, "budget": 112, "samples": 4},
+    options={"samples": 4},
     ablations={
         "only answers that were cut are doubted": {"doubt": False},
         "best by its own judgement": {"pick": "judge"},
