@@ -81,7 +81,7 @@ def test_without_repairs_it_is_plain_rejection_sampling(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner, repairs=0) as run:
         assert {p["role"] for _, _, p, _ in run.journal.effects("sample")} == {"solve"}
-        assert run.history[0]["told"]["critic"] == {"policy": "none", "repairs": 0}
+        assert run.history[0]["told"]["critic"] == {"policy": "none", "lessons": 0, "repairs": 0}
     assert len(learner.given) == 2
     assert {len(d.prompt) for _, demos in learner.given for d in demos} == {1}
 

@@ -34,6 +34,8 @@ def test_meta_skills_first_and_replayed_in_every_round(tmp_path: Path) -> None:
     assert roles == {1, 3, 5}  # an answer, a critique of it, a revision after that
     assert all(demo.target.endswith(right[demo.prompt[:1]]) for demo in corpus if len(demo.prompt) != 3)
     assert rounds[0][: len(corpus)] == corpus
+    told = run.history[0]["told"]["corpus"]
+    assert (told["lessons"], told["mending"]) == tuple(sum(len(d.prompt) == n for d in corpus) for n in (3, 5))
     assert rounds[1][: len(rounds[0])] == rounds[0]  # the data of all rounds
     assert len(rounds[1]) > len(rounds[0]) > len(corpus)
     assert all(demo.prompt in right for demo in rounds[1][len(corpus) :])

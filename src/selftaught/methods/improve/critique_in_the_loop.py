@@ -21,7 +21,7 @@ CLAIM = Claim(
     "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
     " sampling, which learns what is right at the first attempt.",
     baselines=("greedy", Rival("without the critic", options={"repairs": 0})),
-    options={"rounds": 2, "samples": 6, "repairs": 6, "drafts": 3, "checks": 2, "per_problem": 4},
+    options={"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "checks": 2, "per_problem": 4},
     ablations={
         "one round": {"rounds": 1},
         "no Monte-Carlo check": {"least": 0.0},
@@ -68,7 +68,7 @@ def critique_in_the_loop(
         learn_revisions: learn right revisions under the prompt with draft and critique too, so that the skill stays.
         self_talk: learn draft, critique and revision as one text too.
     """
-    critic = None
+    critic, lessons = None, list[refine.Lesson]()
     if repairs:
         annotator = models.resolve(teacher, run.console.say) if teacher else base
         lessons = critic_lessons(run, base, annotator, task, drafts, critiques, checks, least, temperature)
@@ -84,7 +84,8 @@ def critique_in_the_loop(
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in mended if learn_revisions]
         demos += [refine.self_talk(a) for a in mended if self_talk]
         run.tell("hard problems", coverage(difficult, tried, repaired))
-        run.tell("critic", {"policy": critic.version if critic else "none", "repairs": len(repaired)})
+        who = critic.version if critic else "none"
+        run.tell("critic", {"policy": who, "lessons": len(lessons), "repairs": len(repaired)})
         actor = run.learn(base, sft(), demos)
         run.measure(actor)
     return run.champion

@@ -72,6 +72,7 @@ def self(
         words = run.attempt(policy, after, solver=refine.judge, temperature=0.0) if filtered else []
         kept = [a for a, word in zip(after, words, strict=True) if refine.accepted(word)] if filtered else after
         evolved = (evolved if restart else []) + keep(kept)
+        run.tell("corpus", {"lessons": len(lessons), "mending": sum(one.mends > 0 for one in lessons)})
         run.tell("right", {"answers": right(before), "refined": right(after), "kept": right(kept), "of": len(kept)})
         policy = run.learn(base if restart else policy, sft(), corpus + evolved)
         run.measure(policy)
