@@ -20,6 +20,7 @@ from torch import Tensor
 from selftaught.learn.objectives.base import Row
 
 NAME = "selftaught_packed"  # of the attention function, as transformers knows it
+FEW = 640  # tokens of a layout up to which one product over all, hidden from each other, costs less than one a span
 DENSE = 1024  # tokens up to which scores are held whole for a moment; a CPU's fused kernel has a slow backward
 
 
@@ -43,6 +44,7 @@ class Layout:
         spans: one for each prompt and each target, in order; every token is in one.
         before: `[targets]`, for each target token of each row the place of the token it follows.
         chosen: `[targets]`, the target tokens.
+        hidden: `[tokens, tokens]`, true where a token does not see another; None where the tokens are many.
     """
 
     ids: Tensor
@@ -50,6 +52,7 @@ class Layout:
     spans: tuple[Span, ...]
     before: Tensor
     chosen: Tensor
+    hidden: Tensor | None = None
 
 
 def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
@@ -74,7 +77,17 @@ def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
             spans.append(Span(start, len(ids), first, last))
     chosen = [token for row in rows for token in row.target]
     here = [torch.tensor(values, dtype=torch.long, device=device) for values in (ids, positions, before, chosen)]
-    return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3])
+    hidden = _apart(spans, len(ids), here[0].device) if len(ids) <= FEW and len(spans) > 1 else None
+    return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3], hidden)
+
+
+def _apart(spans: Sequence[Span], tokens: int, device: torch.device) -> Tensor:
+    hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+    for span in spans:
+        own = slice(span.start, span.end)
+        hidden[own, own] = _hidden(span.end - span.start, span.end - span.start, 1, device)
+        hidden[own, span.first : span.last] = False
+    return hidden
 
 
 def packed_tokens(rows: Sequence[Row]) -> int:
@@ -105,6 +118,8 @@ def attend(
         )
         return whole.transpose(1, 2), None
     q, k, v = query[0], key[0], value[0]
+    if layout.hidden is not None and q.device.type == "cpu" and not dropout:
+        return _Dense.apply(q, k, v, scale, layout.hidden).transpose(0, 1)[None], None  # pyright: ignore
     found = []
     for span in layout.spans:
         own, earlier = slice(span.start, span.end), slice(span.first, span.last)
@@ -117,7 +132,7 @@ def attend(
 def _span(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
     """`[heads, queries, head_dim]`: the last `queries` of the tokens that `k` and `v` are of, causally."""
     if q.device.type == "cpu" and k.shape[1] <= DENSE and not dropout:
-        return _Dense.apply(q, k, v, scale)  # pyright: ignore[reportReturnType]
+        return _Dense.apply(q, k, v, scale, _hidden(q.shape[1], k.shape[1], 1, q.device))  # pyright: ignore[reportReturnType]
     seen = None if q.shape[1] == k.shape[1] else ~_hidden(q.shape[1], k.shape[1], 1, q.device)
     return F.scaled_dot_product_attention(
         q[None], k[None], v[None], seen, dropout, is_causal=seen is None, scale=scale, enable_gqa=True
@@ -137,29 +152,29 @@ class _Dense(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, hidden: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k, v, hidden)
         ctx.scale = scale
         rows = q.reshape(len(k), -1, q.shape[-1])
-        return (_shares(rows, k, q.shape[1], scale).to(v.dtype) @ v).view(q.shape)
+        return (_shares(rows, k, scale, hidden).to(v.dtype) @ v).view(q.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v = ctx.saved_tensors
+        q, k, v, hidden = ctx.saved_tensors
         rows, of_out = q.reshape(len(k), -1, q.shape[-1]), gradients[0].reshape(len(k), -1, q.shape[-1])
-        shares = _shares(rows, k, q.shape[1], ctx.scale)
+        shares = _shares(rows, k, ctx.scale, hidden)
         d_v = shares.to(v.dtype).transpose(1, 2) @ of_out
         d = (of_out @ v.transpose(1, 2)).to(shares.dtype)
         d = (d - (d * shares).sum(-1, keepdim=True)).mul_(shares).mul_(ctx.scale).to(k.dtype)
-        return (d @ k).view(q.shape), d.transpose(1, 2) @ rows, d_v, None
+        return (d @ k).view(q.shape), d.transpose(1, 2) @ rows, d_v, None, None
 
 
-def _shares(rows: Tensor, k: Tensor, queries: int, scale: float) -> Tensor:
+def _shares(rows: Tensor, k: Tensor, scale: float, hidden: Tensor) -> Tensor:
     """`[kv_heads, rows, keys]`: softmax of the scores, at least in float32."""
     scores = rows @ k.transpose(1, 2)
     scores = (scores if scores.dtype == torch.float64 else scores.float()).mul_(scale)
-    late = _hidden(queries, k.shape[1], rows.shape[1] // queries, rows.device)
-    return scores.masked_fill_(late, -torch.inf).softmax(-1)
+    hidden = hidden.repeat(rows.shape[1] // len(hidden), 1)
+    return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
 
 
 # --- which models can be run so ---

@@ -60,11 +60,11 @@ TINY = World(
     model="tiny",
     task="tiny:level=3",
     train=192,
-    dev=64,
+    dev=192,
     test=160,
     settings=Settings(
         sampling=Sampling(max_tokens=96),
-        training=Training(epochs=1, learning_rate=3e-4, batch=8, micro_tokens=2048),
+        training=Training(epochs=1, learning_rate=3e-4, batch=8, micro_tokens=2048, precision="float32"),
         gate=BEST_ON_DEV,
     ),
 )
