@@ -42,6 +42,7 @@ from selftaught.learn.online import (
     Services,
     outcome_of,
     outcome_reward,
+    played_through,
     reinforce,
 )
 from selftaught.measure import Measurement, compare, measure_attempts, pass_curve
@@ -345,15 +346,19 @@ class Run:
                 services = Services(
                     partial(self._roll, rollout, how), self._serve, self._sampling_of, self._online_step(), progress
                 )
-                made = reinforce(policy, problems, plan, services, folder=self._policies)
+                if self._learner is local_learner:
+                    made = reinforce(policy, problems, plan, services, folder=self._policies)
+                else:
+                    made = played_through(policy, problems, plan, services, self._learner, self._policies)
         except Exception as error:
             raise full_disk(error, self._policies) or error from None
         finally:
             self.engine.release()
             give_back()
-        facts = {"policy": made.version, "base": policy.version, "records": read_manifest(made.path)["records"]}
+        count = read_manifest(made.path).get("records", 0)
+        facts = {"policy": made.version, "base": policy.version, "records": count}
         self._note(content_hash("learn", made.version), "learn", facts)
-        self._facts["records"] = facts["records"]
+        self._facts["records"] = count
         return made
 
     def _roll(self, rollout: Any, how: Sampling, policy: Policy, problems: Sequence[Problem], n: int) -> list[Any]:

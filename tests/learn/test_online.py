@@ -198,6 +198,21 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
         run.reinforce(run.base, run.task.train, steps=1, **HOW)
 
 
+def test_a_rehearsal_asks_what_the_training_would(tmp_path):
+    from scripted_world import make_task
+    from selftaught.method import recipe
+    from selftaught.rehearse import rehearse
+
+    @recipe(paper="2402.03300")
+    def online(run, base, task):
+        """Three steps of GRPO."""
+        return run.reinforce(base, task.train, steps=3, n=4, batch=2)
+
+    bill = rehearse(online, {}, make_task(), Settings())
+    assert bill["questions"] == {"solve": 3 * 4 * 2}
+    assert bill["learnings"] >= 1
+
+
 # --- importance weights ---
 
 

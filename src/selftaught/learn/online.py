@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,19 @@ def reinforce(base: Policy, problems: Sequence[Problem], plan: Plan, services: S
     return policy_from(target)
 
 
+def played_through(
+    base: Policy, problems: Sequence[Problem], plan: Plan, services: Services, learner: Callable[..., Policy],
+    folder: Path,
+) -> Policy:  # fmt: skip
+    """All rollouts of an online training by names alone, and one learning from all their records.
+
+    For learners that train no weights: what a run is going to ask is told so without a model.
+    """
+    loop = _Loop(base, problems, plan, services, plan.version(base, problems), folder)
+    records = loop.gathered()
+    return learner(base, plan.objective, records, plan.settings, seed=plan.seed, folder=folder) if records else base
+
+
 class _Loop:
     """One online training under way."""
 
@@ -181,13 +195,22 @@ class _Loop:
         self, base: Policy, problems: Sequence[Problem], plan: Plan, services: Services, version: str, work: Path
     ) -> None:  # fmt: skip
         from selftaught.learn.trainer import Outcome
-        from selftaught.models.chat import ChatTokenizer
 
         self._base, self._problems, self._plan, self._services = base, problems, plan, services
         self._version, self._work = version, work
-        self._tokenizer: ChatTokenizer = ChatTokenizer(base.weights)
         self.done, self.records = Outcome(), 0
         self._trackers = Trackers(version, str(work.parent / "tracked" / version))
+
+    @cached_property
+    def _tokenizer(self) -> ChatTokenizer:
+        from selftaught.models.chat import ChatTokenizer
+
+        return ChatTokenizer(self._base.weights)
+
+    def gathered(self) -> list[Any]:
+        """The records of all steps."""
+        rolled = [group for step in range(self._plan.steps) for group in self._roll(step)]
+        return [record for group in self._kept(rolled) for record in self._records(group)]
 
     def replay(self, steps: int) -> None:
         """Go through the rollouts of the first steps again, which are all in the journal."""
@@ -275,10 +298,7 @@ class _Loop:
         """Rows of the problems whose rollouts do not all come to the same."""
         from selftaught.learn.trainer import attention_of
 
-        told = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]  # none refused
-        kept: list[Sequence[Rollout]] = [
-            group for group in told if len({_hashed(self._plan.outcome(one)) for one in group}) > 1
-        ]
+        kept = self._kept(rolled)
         records = [record for group in kept for record in self._records(group)]
         self.records += len(records)
         if not records:
@@ -286,6 +306,11 @@ class _Loop:
         turns = {turn.id: i for group in kept for one in group for i, turn in enumerate(one.turns)}
         with attention_of(trainer.model):
             return self._weighed(trainer, records, turns), kept
+
+    def _kept(self, rolled: Sequence[Sequence[Rollout]]) -> list[Sequence[Rollout]]:
+        """The groups that do not agree, without rollouts in which a request was refused."""
+        told = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]
+        return [g for g in told if len({content_hash(self._plan.outcome(one)) for one in g}) > 1]
 
     def _records(self, group: Sequence[Rollout]) -> list[Any]:
         plan = self._plan
@@ -338,10 +363,6 @@ def _filled(row: Row, turn: int, now: Sequence[float], weights: Sequence[float])
     if "advantage" in tokens:
         tokens["advantage"] = tuple(a * w for a, w in zip(tokens["advantage"], weights, strict=True))
     return replace(row, tokens=tokens, numbers={**row.numbers, "turn": float(turn)})
-
-
-def _hashed(outcome: Any) -> str:
-    return content_hash(outcome)
 
 
 class _Frozen:
