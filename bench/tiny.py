@@ -1,8 +1,9 @@
 """The tiny world: how fast its model is sampled and trained, beside what the processor's products would allow.
 
-Sampling is of 8 answers to each of 210 problems of the middle level, to their natural end, 256 at a time; training is
-the building of the model from scratch, its text included. The bound is 2 (sampling) or 6 (training) operations per
-parameter and token, at the speed measured for a large product in the same seconds.
+Sampling is of 8 answers to each of 210 problems of the middle level, to their natural end, by an engine with its own
+defaults; training is the building of the model from scratch in float32, its text included. The bound is 2 (sampling) or
+6 (training) operations per parameter and token, at the speed measured for a large product of that dtype in the same
+seconds.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import asyncio
 import time
 from collections.abc import Iterator
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.report import machine, show
 from selftaught.engines import Request, Sampling
 from selftaught.engines.local import LocalEngine
 from selftaught.models import resolve
+from selftaught.models.device import pick_device, pick_dtype
 from selftaught.worlds.tiny.abilities import HEAT, MOST_TOKENS, Examiner
 from selftaught.worlds.tiny.build import Recipe, make_model, teach
 from selftaught.worlds.tiny.task import MIDDLE
 
-ROWS = 256
+if TYPE_CHECKING:
+    import torch
+
 PROBLEMS, SAMPLES = 210, 8
 SIDE = 1024  # of the matrices whose product is timed
 
@@ -31,7 +35,7 @@ class Sampler:
     """Answers to the examination's problems."""
 
     def __init__(self, problems: int) -> None:
-        self._engine, self._policy = LocalEngine(dtype="float32", rows=ROWS), resolve("tiny", print)
+        self._engine, self._policy = LocalEngine(), resolve("tiny", print)
         self._prompts = [p.prompt for p in Examiner(self._engine, self._policy, problems=problems).problems(MIDDLE)]
 
     def __call__(self, repeat: int) -> float:
@@ -70,11 +74,11 @@ class Trainer:
         return tokens / (time.perf_counter() - started)
 
 
-def product_rate() -> float:
-    """Operations per second of a product of float32 matrices."""
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations per second of a product of matrices of that dtype."""
     import torch
 
-    one, other = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    one, other = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(20):
         started = time.perf_counter()
@@ -85,24 +89,26 @@ def product_rate() -> float:
 
 def measure(repeats: int, problems: int, seconds: float) -> dict[str, Any]:
     """The whole benchmark, its parts in turns."""
+    import torch
+
     sampler, trainer = Sampler(problems), Trainer(seconds)
     parameters = sum(p.numel() for p in trainer.model.parameters())
     sampler(0)  # loading is not what is measured
     found: dict[str, list[float]] = {"sampling": [], "training": []}
     shares: dict[str, list[float]] = {"sampling": [], "training": []}
     bounds: dict[str, list[float]] = {"sampling": [], "training": []}
+    dtypes = {"sampling": pick_dtype("auto", pick_device("auto")), "training": torch.float32}
     for repeat in range(repeats):
-        rate = product_rate()
-        for name, value, operations in (("sampling", sampler(repeat + 1), 2), ("training", trainer(), 6)):
-            found[name].append(value)
-            bounds[name].append(rate / (operations * parameters))
-            shares[name].append(value / bounds[name][-1])
+        for name, operations in (("sampling", 2), ("training", 6)):
+            bounds[name].append(product_rate(dtypes[name]) / (operations * parameters))
+            found[name].append(sampler(repeat + 1) if name == "sampling" else trainer())
+            shares[name].append(found[name][-1] / bounds[name][-1])
     sampler.close()
     return {
         "tokens_per_second": {name: round(median(values)) for name, values in found.items()},
         "bound_tokens_per_second": {name: round(median(values)) for name, values in bounds.items()},
         "share_of_bound": {name: round(median(values), 3) for name, values in shares.items()},
-        "settings": {"parameters": parameters, "rows": ROWS, "repeats": repeats, "dtype": "float32"},
+        "settings": {"parameters": parameters, "repeats": repeats, "dtype": {k: str(d)[6:] for k, d in dtypes.items()}},
         "machine": machine(),
     }
 
