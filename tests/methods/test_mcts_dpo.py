@@ -21,7 +21,7 @@ from selftaught.run import Run
 from selftaught.settings import Settings
 
 METHOD = find("mcts-dpo")
-SMALL: dict[str, Any] = {"rounds": 3, "batch": 5, "iterations": 6, "depth": 4}
+SMALL: dict[str, Any] = {"rounds": 3, "trees": 5, "iterations": 6, "depth": 4}
 
 
 class Objectives(Learner):
@@ -62,7 +62,7 @@ def test_each_round_searches_with_the_policy_of_the_last_and_stays_near_the_star
         assert isinstance(objective, StepDpo)
         assert objective.reference == run.base
         assert objective.beta == 0.1
-        assert (settings.learning_rate, settings.epochs) == (1e-6, 1)
+        assert (settings.learning_rate, settings.epochs) == (pytest.approx(1e-6), 1)  # the paper's rate
     prompts = [{pair.prompt[0].content for pair in pairs} for _, pairs in learner.given]
     assert not prompts[0] & prompts[1]  # other problems in every round, until all had their turn
 
@@ -85,7 +85,7 @@ def test_whole_answers_make_pairs_of_right_over_wrong(tmp_path: Path) -> None:
 
 def test_no_more_pairs_than_asked_for_are_learnt_at_either_level(tmp_path: Path) -> None:
     for level in ("step", "answer"):
-        learner, _, _ = learnt(tmp_path / level, level=level, most=3)
+        learner, _, _ = learnt(tmp_path / level, level=level, most=3, trees=10)
         assert [len(pairs) for _, pairs in learner.given] == [3, 3, 3]
 
 

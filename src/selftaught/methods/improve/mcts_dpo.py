@@ -26,7 +26,7 @@ CLAIM = Claim(
         Rival("pairs of whole answers", options={"level": "answer", "rounds": 2}),
     ),
     options={
-        "rounds": 2, "batch": 48, "iterations": 8, "depth": 4, "step_tokens": 32, "most": 96, "learning_rate": 1e-4,
+        "rounds": 2, "trees": 48, "iterations": 8, "depth": 4, "step_tokens": 32, "most": 96, "pace": 1 / 3,
     },
     ablations={"without self-evaluation": {"self_evaluation": False}, "without smoothing": {"smoothing": False}},
 )  # fmt: skip
@@ -34,9 +34,9 @@ CLAIM = Claim(
 
 @recipe(paper="2405.00451", needs=("verifier",), claim=CLAIM)
 def mcts_dpo(
-    run: Run, base: Policy, task: Task, *, rounds: int = 8, batch: int = 64, iterations: int = 64, width: int = 2,
+    run: Run, base: Policy, task: Task, *, rounds: int = 8, trees: int = 64, iterations: int = 64, width: int = 2,
     depth: int = 3, step_tokens: int = 128, temperature: float = 1.0, self_evaluation: bool = True,
-    smoothing: bool = True, beta: float = 0.1, learning_rate: float = 1e-6, online: bool = True, level: str = "step",
+    smoothing: bool = True, beta: float = 0.1, pace: float = 0.05, online: bool = True, level: str = "step",
     samples: int = 8, most: int = 256,
 ) -> Policy:  # fmt: skip
     """Search for answers step by step, prefer steps by their Q, learn by DPO, and search with what was learnt.
@@ -55,7 +55,7 @@ def mcts_dpo(
 
     Args:
         rounds: batches of trees, each with the policy that the last one made.
-        batch: training problems of a round; they take turns.
+        trees: training problems of a round, a tree for each; they take turns.
         iterations: of the search, from every root; most cost no tokens, as the tree is soon complete.
         width: steps sampled to follow a step.
         depth: steps told apart; the rest of an answer is one.
@@ -64,7 +64,7 @@ def mcts_dpo(
         self_evaluation: whether the model's own belief in a step counts beside the outcome.
         smoothing: whether the label of a pair is smoothed by the visits of its steps.
         beta: of DPO.
-        learning_rate: of the training.
+        pace: learning rate, as a multiple of the run's: 0.05 of the usual 2e-5 is the paper's 1e-6.
         online: whether the current policy searches; otherwise the starting model does, in every round.
         level: "step", or "answer": pairs of right and wrong whole answers, without a search.
         samples: answers to a problem for pairs of whole answers.
@@ -74,9 +74,10 @@ def mcts_dpo(
         raise BadInput(f"unknown {level!r}", where="level", fix=nearest(level, LEVELS))
     growth = Growth(iterations, width, depth, step_tokens, temperature, believes=self_evaluation)
     objective = (step_dpo if level == "step" else dpo)(beta, reference=base)
+    rate = pace * run.settings.training.learning_rate
     policy = base
     for number in run.rounds(rounds):
-        problems = turn(task.train, batch, number)
+        problems = turn(task.train, trees, number)
         actor = policy if online else base
         if level == "step":
             grower = Grower(growth)
@@ -85,14 +86,14 @@ def mcts_dpo(
         else:
             pairs = answer_pairs(run.attempt(actor, problems, n=samples, temperature=temperature))
         pairs = [pair if smoothing else replace(pair, softness=0.0) for pair in pairs]
-        policy = run.learn(policy, objective, pairs[:most], learning_rate=learning_rate, epochs=1)
+        policy = run.learn(policy, objective, pairs[:most], learning_rate=rate, epochs=1)
         run.measure(policy)
     return run.champion
 
 
-def turn(problems: Sequence[Problem], batch: int, number: int) -> list[Problem]:
-    """The problems of round `number`, from 1: the next `batch`, beginning anew after the last."""
-    size = min(batch, len(problems))
+def turn(problems: Sequence[Problem], count: int, number: int) -> list[Problem]:
+    """The problems of round `number`, from 1: the next `count`, beginning anew after the last."""
+    size = min(count, len(problems))
     return list(islice(cycle(problems), (number - 1) * size, number * size))
 
 
