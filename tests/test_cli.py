@@ -86,11 +86,11 @@ def samples_in(folder: Path) -> dict[str, str]:
     ("words", "said"),
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
-        ("run", "run needs a method; choose one of lmsi, rest-em, star"),
-        ("solve", "solve needs a method; choose one of self-consistency, self-refine"),
+        ("run", "run needs a method; choose one of {recipes}"),
+        ("solve", "solve needs a method; choose one of {solvers}"),
         ("run rest-m --task x", "method: unknown method 'rest-m'; did you mean 'rest-em'?"),
-        ("run self-refine --task x", "run: self-refine is a solver, not a recipe; choose one of lmsi, rest-em, star"),
-        ("solve star hello", "solve: star is a recipe, not a solver; choose one of self-consistency, self-refine"),
+        ("run self-refine --task x", "run: self-refine is a solver, not a recipe; choose one of {recipes}"),
+        ("solve star hello", "solve: star is a recipe, not a solver; choose one of {solvers}"),
         ("eval --solver star --task x", "eval: star is a recipe, not a solver"),
         ("run rest-em --task x --sampels 3", "run: unknown option '--sampels'; did you mean '--samples'"),
         ("run rest-em --task x --sampels=3", "run: unknown option '--sampels'; did you mean '--samples'"),
@@ -112,6 +112,8 @@ def samples_in(folder: Path) -> dict[str, str]:
 def test_a_misspelt_word_is_one_line_with_the_nearest_names(
     capsys: pytest.CaptureFixture[str], words: str, said: str
 ) -> None:
+    known = {shape: ", ".join(m.id for m in methods().values() if m.shape == shape) for shape in ("recipe", "solver")}
+    said = said.replace("{recipes}", known["recipe"]).replace("{solvers}", known["solver"])
     assert refused(capsys, words.split()).startswith(said)
 
 

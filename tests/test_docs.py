@@ -138,11 +138,11 @@ def test_a_readme_without_marks_is_refused() -> None:
 
 
 def test_the_table_replaces_whatever_stood_between_the_marks() -> None:
-    page = f"above\n{generate.BEGIN}\n| old |\n{generate.END}\nbelow\n"
+    page = f"above\n{generate.BEGIN}\n| what stood here |\n{generate.END}\nbelow\n"
     new = generate.with_table(page)
     assert new.startswith("above\n")
     assert new.endswith("\nbelow\n")
-    assert "old" not in new
+    assert "what stood here" not in new
     assert generate.with_table(new) == new
 
 

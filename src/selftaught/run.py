@@ -201,8 +201,8 @@ class Run:
                 self._started[start] += 1
         judged = self._method is None or "verifier" in self._method.needs
         what = f"round {self.round}: sampling" if self.round else "sampling"
-        shown = judged and not any(problem.id in self._held_out for problem in problems)
-        solved = self._solve(Batch(what, policy, solver, how, judged, work, shown))
+        may_see = judged and not any(problem_of(subject).id in self._held_out for subject in problems)
+        solved = self._solve(Batch(what, policy, solver, how, judged, work, shown=may_see))
         tried = [one.attempt for one in solved]
         if solver is None and tried:
             self._note_sampling(tried, n, how, judged)
