@@ -35,6 +35,7 @@ MOST_LINES = 80
 SHORT = {
     "rounds": 2,
     "samples": 3,
+    "steps": 1,
     "turns": 2,
     "temperatures": 2,
     "probe": 2,
@@ -281,6 +282,9 @@ def assert_lineage(run: Run) -> None:
     """Every sample is by a policy made from the base, builds on a sample, and every record is made of samples."""
     samples = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
     made = {p.version: p for p in map(policy_from, policies(run))}
+    bases = {run.base.version: run.base, **made}
+    live = {f["live"]: bases[f["base"]] for _, _, f, _ in run.journal.effects("online")}  # sampled while they learnt
+    made |= {name: Policy(name, run.folder, base) for name, base in live.items()}
     for payload in samples.values():
         assert payload["policy"] == run.base.version or start(made[payload["policy"]]) == run.base.version
         assert payload["parent"] is None or payload["parent"] in samples

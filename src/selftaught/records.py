@@ -221,6 +221,8 @@ def as_json(record: Any) -> Any:
     """A record as plain JSON data: dataclasses and messages become objects, tuples become lists."""
     if type(record) in _PLAIN:  # by far the most
         return record
+    if record is HIDDEN:  # withheld here too
+        return None
     if isinstance(record, Message):
         return {"role": record.role, "content": record.content}
     if is_dataclass(record) and not isinstance(record, type):

@@ -217,7 +217,7 @@ class Run:
 
     def solve(
         self, policy: Policy, problems: Sequence[Problem], split: str, *, solver: Any = None, samples: int = 1,
-        first: int = 0, judged: bool = True, **sampling: Any,
+        first: int = 0, judged: bool = True, turns: bool = False, **sampling: Any,
     ) -> list[Solved]:  # fmt: skip
         """Attempts for a measurement: asked again they are the same ones, not new samples.
 
@@ -227,6 +227,7 @@ class Run:
             samples: attempts per problem.
             first: number of the first sample, so that a measurement can be extended by more.
             judged: whether the verifier judges them.
+            turns: whether all that was sampled on the way is handed back too, judged alike (`Solved.turns`).
             sampling: fields of `Sampling` to change.
 
         Returns:
@@ -235,7 +236,7 @@ class Run:
         how, name = changed(self.settings.sampling, sampling), solver_name(solver)
         at_least_one("samples", samples)
         work = [(p, f"measure/{name}/{i}") for p in problems for i in range(first, first + samples)]
-        return self._solve(Batch(f"measuring on {split}", policy, solver, how, judged, work))
+        return self._solve(Batch(f"measuring on {split}", policy, solver, how, judged, work, turns))
 
     def _solve(self, batch: Batch) -> list[Solved]:
         try:
@@ -433,41 +434,55 @@ class Run:
 
     # --- measuring and promoting ---
 
-    def measure(self, policy: Policy, *, solver: Any = None, samples: int = 1, temperature: float = 0.0) -> Measurement:
+    def measure(
+        self, policy: Policy, *, solver: Any = None, samples: int = 1, temperature: float = 0.0, gated: bool = False,
+        figures: Callable[[Sequence[Solved]], Mapping[str, float]] | None = None,
+    ) -> Measurement:  # fmt: skip
         """Accuracy on the dev split; a policy measured greedily also goes through the gate.
 
         A policy that passes replaces the champion; one that does not is kept, named and reported.
+
+        Args:
+            gated: goes through the gate by what `solver` makes of it, against the champion under the same solver: for
+                methods whose policies are to be used by that solver.
+            figures: of the solvings, with all their turns; the round tells them under the solver's name.
 
         Raises:
             BadInput: the task has no dev problems, or too many verifications fail.
             RunEnds: no tokens are left.
         """
         self._check_budget()
-        found = self._measure(policy, solver, samples, temperature)
-        if solver is None and samples == 1 and temperature == 0.0:
+        how: dict[str, Any] = {"solver": solver, "samples": samples, "temperature": temperature}
+        gated = gated or (solver is None and samples == 1 and temperature == 0.0)
+        found, solved = self._measure(policy, gated, turns=figures is not None, **how)
+        if figures is not None:
+            self.tell(solver_name(solver), figures(solved))
+        if gated:
             self._facts |= {"policy": policy.version, "measurement": found}
-            self._gate(policy, found)
+            self._gate(policy, found, how)
         return found
 
-    def _measure(self, policy: Policy, solver: Any = None, samples: int = 1, temperature: float = 0.0) -> Measurement:
+    def _measure(self, policy: Policy, gated: bool, **how: Any) -> tuple[Measurement, Sequence[Solved]]:
         if not self.task.dev:
             raise BadInput("it has no dev problems to measure on", where=self.task.name, fix="ask for some (--dev 128)")
-        solved = self.solve(policy, self.task.dev, "dev", solver=solver, samples=samples, temperature=temperature)
-        if solver is None and samples == 1 and temperature == 0.0:
+        solved = self.solve(policy, self.task.dev, "dev", **how)
+        if gated:
             self._watch.measured(policy.version, by_problem(one.attempt for one in solved))
-        return self.summarise(policy, "dev", solver_name(solver), solved)
+        return self.summarise(policy, "dev", solver_name(how["solver"]), solved), solved
 
     def summarise(self, policy: Policy, split: str, solver: str, solved: Sequence[Solved]) -> Measurement:
         """The measurement that a list of solvings amounts to."""
         groups = by_problem(one.attempt for one in solved)
         return measure_attempts(policy.version, split, solver, groups, sum(one.tokens for one in solved))
 
-    def _gate(self, policy: Policy, found: Measurement) -> None:
+    def _gate(self, policy: Policy, found: Measurement, how: Mapping[str, Any]) -> None:
+        """Decide between `policy` and the champion, which is measured now where it was not in the same way."""
         if policy.version == self.champion.version:
             return
-        if self.champion.version not in self.measured:
-            self.measured[self.champion.version] = self._measure(self.champion)
-        comparison = compare(self.measured[self.champion.version], found)
+        known = self.measured.get(self.champion.version)
+        if known is None or known.solver != found.solver:
+            known = self.measured[self.champion.version] = self._measure(self.champion, True, **how)[0]
+        comparison = compare(known, found)
         decision: Decision = self.settings.gate.decide(comparison)
         key = content_hash("gate", self.champion.version, policy.version, self.round)
         payload = {"champion": self.champion.version, "policy": policy.version, "round": self.round, **asdict(decision)}

@@ -209,7 +209,10 @@ class _Loop:
 
     def gathered(self) -> list[Any]:
         """The records of all steps."""
-        rolled = [group for step in range(self._plan.steps) for group in self._roll(step)]
+        rolled: list[list[Rollout]] = []
+        for step in range(self._plan.steps):
+            rolled += self._roll(step)
+            self._services.note(self._key(step), self._named(step), 0)
         return [record for group in self._kept(rolled) for record in self._records(group)]
 
     def replay(self, steps: int) -> None:
@@ -224,6 +227,11 @@ class _Loop:
     def _roll(self, step: int) -> list[list[Rollout]]:
         asked_of = self._plan.problems_of(self._problems, step)
         return self._services.roll(self._name(step), asked_of, self._plan.n)
+
+    def _named(self, step: int) -> dict[str, Any]:
+        """Whose rollouts a step's are, to walk back from them: `live` is the policy that they are journalled under."""
+        live = self._name(step).version
+        return {"policy": self._version, "base": self._base.version, "live": live, "step": step + 1}
 
     def _name(self, step: int) -> Policy:
         """The policy of a step; its folder has no weights, so that nobody takes others for them."""
@@ -281,7 +289,7 @@ class _Loop:
             norms.append(made.norm)
             read += made.tokens
         facts = _facts(rolled, kept, plan) | watch.facts()
-        facts |= {"policy": self._version, "step": step + 1, "updates": len(losses)}
+        facts |= self._named(step) | {"updates": len(losses)}
         facts |= {
             "staleness": max(0, len(losses) - 1) / 2,
             "loss": _mean(losses),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from selftaught.records import Verdict
 
 if TYPE_CHECKING:
     from selftaught.claim import Outcome
+    from selftaught.solving import Solved
 
 NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
@@ -47,6 +48,35 @@ def flips(outcome: Outcome) -> dict[str, float]:
         if b is not Verdict.UNKNOWN or a is Verdict.UNKNOWN
     }  # fmt: skip
     return {"revisions": total / max(1, len(problems)), **shares}
+
+
+def corrections(solved: Sequence[Solved]) -> dict[str, float]:
+    """What the last of an answer's turns made of the first, each as a share of all that was solved.
+
+    Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, the difference of the two, and the shares
+    that it is made of. An answer that the verifier cannot judge is not right.
+
+    Args:
+        solved: solvings with their turns, judged (`run.solve(..., turns=True)`).
+
+    Returns:
+        "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
+        "unchanged" (the same final answer again; the same text, where neither has one); all zero of none.
+    """
+    pairs = [(one.turns[0], one.turns[-1]) for one in solved if one.turns]
+
+    def share(hits: Sequence[bool]) -> float:
+        return sum(hits) / len(hits) if hits else 0.0
+
+    first, second = share([a.right for a, _ in pairs]), share([b.right for _, b in pairs])
+    return {
+        "first": first,
+        "second": second,
+        "delta": second - first,
+        "wrong to right": share([b.right and not a.right for a, b in pairs]),
+        "right to wrong": share([a.right and not b.right for a, b in pairs]),
+        "unchanged": share([a.answer == b.answer and (a.answer is not None or a.text == b.text) for a, b in pairs]),
+    }
 
 
 def whole(samples: Mapping[str, Any], key: str) -> str:

@@ -2,15 +2,30 @@
 
 from selftaught.refine.flaws import derail, places, self_talk
 from selftaught.refine.lessons import Lesson, critiques, distinct, revisions, teach, verified
-from selftaught.refine.turns import accepted, criticise, judge, located, mark_steps, marks, mend, revise, satisfied
+from selftaught.refine.turns import (
+    accepted,
+    again,
+    criticise,
+    doubted,
+    judge,
+    located,
+    mark_steps,
+    marks,
+    mend,
+    revise,
+    satisfied,
+    two_turns,
+)
 
 __all__ = [
     "Lesson",
     "accepted",
+    "again",
     "criticise",
     "critiques",
     "derail",
     "distinct",
+    "doubted",
     "judge",
     "located",
     "mark_steps",
@@ -22,5 +37,6 @@ __all__ = [
     "satisfied",
     "self_talk",
     "teach",
+    "two_turns",
     "verified",
 ]

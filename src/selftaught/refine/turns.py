@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from selftaught.ask import Ask
 from selftaught.models import Policy
-from selftaught.records import Attempt, Message, Prompt
+from selftaught.records import Attempt, Message, Problem, Prompt
 
 CRITIQUE = (
     "Check the answer above step by step. If something is wrong, name the first wrong step by its number and say what"
     " should stand there, as in: step 2: 65 - 5 = 60. If nothing is wrong, write only: no mistakes."
 )
 REVISE = "Now answer the question again, mending what the feedback says. Keep the form the question asks for."
+AGAIN = (
+    "There may be a mistake in the answer above. Look through it, mend what is wrong, and answer the question again in"
+    " full. Keep the form the question asks for."
+)
 JUDGE = "Is the answer above right? Reply with one word: right or wrong."
 VERIFY = (
     "Check each step of the answer above in turn. Reply with one mark for each step and nothing else: + where the step"
@@ -55,6 +60,21 @@ async def mend(ask: Ask, attempt: Attempt, turns: int = 1, critic: Policy | None
             break
         attempt = await revise(ask, note, **sampling)
     return attempt
+
+
+async def again(ask: Ask, attempt: Attempt, **sampling: Any) -> Attempt:
+    """A second answer, unasked for by any critique: told only that there may be a mistake (SCoRe, 2409.12917)."""
+    return await ask(doubted(ask.turn, attempt), role="revise", parent=attempt, **sampling)
+
+
+async def two_turns(ask: Ask, problem: Problem) -> Attempt:
+    """An answer, and `again`."""
+    return await again(ask, await ask(problem.prompt))
+
+
+def doubted(turn: Callable[..., Prompt], attempt: Attempt) -> Prompt:
+    """What asks for a second answer. `turn` is the task's (`Task.turn`, `Ask.turn`)."""
+    return turn(asked(attempt), "revise", AGAIN)
 
 
 async def judge(ask: Ask, attempt: Attempt) -> Attempt:

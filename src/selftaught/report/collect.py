@@ -78,8 +78,9 @@ def curves_of(run: Run) -> tuple[Curve, ...]:
     for _, number, facts, _ in run.journal.effects("online"):
         online.setdefault(name(number, facts["policy"]), []).append(facts)
     for title, facts in online.items():
-        loss, right = ([(f["step"], f[key]) for f in facts if f[key] is not None] for key in ("loss", "right"))
-        found.append(Curve(f"{title}, online", _points(loss), _points(right)))
+        loss, right = ([(f["step"], f[key]) for f in facts if f.get(key) is not None] for key in ("loss", "right"))
+        if loss or right:  # learners that train no weights tell neither
+            found.append(Curve(f"{title}, online", _points(loss), _points(right)))
     return tuple(found)
 
 
