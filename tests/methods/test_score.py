@@ -1,0 +1,211 @@
+"""SCoRe: the credit of its two stages in closed form, its rollouts and rivals on scripted answers, and a real step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_world import Learner, depth, draw, judged, make_run, make_task
+from selftaught.console import Console
+from selftaught.engines import Request
+from selftaught.engines.base import Sampling
+from selftaught.errors import BadInput
+from selftaught.learn import Training
+from selftaught.learn.online import Rollout
+from selftaught.learn.progress import Shaping
+from selftaught.measure.flips import corrections
+from selftaught.method import find
+from selftaught.models import Policy
+from selftaught.records import Verdict, make_problem
+from selftaught.refine.turns import AGAIN
+from selftaught.run import Run
+from selftaught.settings import Settings
+from selftaught.solving import Solved
+from selftaught.tasks import load_task
+from talking_world import heard
+
+SCORE = find("score")
+R, W, U = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
+SUM = make_problem("What is 1 + 1?", "2")
+
+
+def rollout(first: Verdict, second: Verdict, name: str) -> Rollout:
+    draft = judged(SUM, "2" if first is R else "3", first, name=f"{name}1")
+    last = replace(judged(SUM, "2" if second is R else "3", second, name=f"{name}2"), parent=draft.id, role="revise")
+    return Rollout(last, (draft, last))
+
+
+ALL_FOUR = [rollout(W, R, "mends"), rollout(R, W, "spoils"), rollout(R, R, "keeps"), rollout(W, W, "fails")]
+
+
+def gains(stage: Shaping, rollouts: list[Rollout]) -> dict[str, float]:
+    """Advantage by attempt; every token of one has the same."""
+    made = {credit.attempt.id: set(credit.advantages) for credit in stage(rollouts)}
+    return {name: value for name, values in made.items() for value in values}
+
+
+# --- credit ---
+
+
+def test_the_bonus_pays_for_mending_and_charges_for_spoiling() -> None:
+    found = gains(Shaping(1.0, 10.0, (0.01, 0.01)), ALL_FOUR)
+    # r2 + 10 (r2 - r1) is 11, -10, 1, 0, of mean 0.5; r1 is 0, 1, 1, 0
+    second = {"mends2": 10.5, "spoils2": -10.5, "keeps2": 0.5, "fails2": -0.5}
+    assert found == second | {"mends1": -0.5, "spoils1": 0.5, "keeps1": 0.5, "fails1": -0.5}
+    plain = gains(Shaping(1.0, 0.0, (0.01, 0.01)), ALL_FOUR)
+    assert {name: gain for name, gain in plain.items() if name.endswith("2")} == {
+        "mends2": 0.5, "spoils2": -0.5, "keeps2": 0.5, "fails2": -0.5,
+    }  # fmt: skip
+
+
+def test_stage_one_rewards_the_second_answer_alone_and_pins_the_first() -> None:
+    stage = Shaping(0.0, 0.0, (0.11, 0.01))
+    found = gains(stage, ALL_FOUR)
+    assert {found[f"{name}1"] for name in ("mends", "spoils", "keeps", "fails")} == {0.0}
+    assert [found[f"{name}2"] for name in ("mends", "spoils", "keeps", "fails")] == [0.5, -0.5, 0.5, -0.5]
+    assert {(c.attempt.id[-1], c.kl) for c in stage(ALL_FOUR)} == {("1", 0.11), ("2", 0.01)}
+
+
+def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
+    stage = Shaping(1.0, 10.0, (0.01, 0.01))
+    assert stage([rollout(U, R, "a"), rollout(R, U, "b")]) == []
+    mends, fails = ALL_FOUR[0], ALL_FOUR[3]
+    drafts = {one.turns[0].id: one.turns[0] for one in (mends, fails)}
+    later = [Rollout(one.attempt, (one.attempt,)) for one in (mends, fails)]  # the draft was not sampled in them
+    stage = replace(stage, drafts=drafts)
+    assert gains(stage, later) == {"mends2": 5.5, "fails2": -5.5}
+    assert [stage.verdicts(one) for one in later] == [[W, R], [W, W]]
+
+
+def test_other_stages_have_other_names() -> None:
+    stages = [Shaping(0.0, 0.0, (0.1, 0.0)), Shaping(1.0, 0.0, (0.1, 0.0)), Shaping(1.0, 1.0, (0.1, 0.0))]
+    assert len({stage.id for stage in stages}) == 3
+
+
+def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
+    groups = [*ALL_FOUR, rollout(W, R, "again"), rollout(U, R, "none")]
+    found = corrections([Solved(one.attempt, 4, one.turns) for one in groups])
+    assert found == pytest.approx({
+        "first": 2 / 6, "second": 4 / 6, "delta": 2 / 6, "wrong to right": 3 / 6, "right to wrong": 1 / 6,
+        "unchanged": 2 / 6,
+    })  # fmt: skip
+    assert set(corrections([]).values()) == {0.0}
+
+
+# --- on scripted answers ---
+
+
+def twice(policy: Policy, request: Request) -> str:
+    """Sums, half of them right at first; training mends the second answer and leaves the first as it was."""
+    _, a, b, _, luck = heard(request)
+    second = request.prompt[-1].content == AGAIN
+    fixed = draw(a, b) if not request.sampling.temperature else luck
+    said = a + b + (0 if fixed < 0.5 + (0.45 if second and depth(policy) else 0) else 1 + int(8 * luck))
+    return f"{a}+{b}={said}\nAnswer: {said}"
+
+
+def played(folder: Path, learner: Learner, /, **options: Any) -> Run:
+    run = make_run(folder, script=twice, learner=learner, task=make_task(train=12, dev=40))
+    SCORE(run, run.base, run.task, **{"steps": 4, "samples": 4, **options})
+    return run
+
+
+def samples_of(run: Run) -> dict[str, Any]:
+    return {key: payload for key, _, payload, _ in run.journal.effects("sample")}
+
+
+def test_stage_one_then_stage_two_each_from_the_policy_before(tmp_path: Path) -> None:
+    learner = Learner()
+    with played(tmp_path, learner, rounds=3, pinned=2, kl=0.01, strong=0.1) as run:
+        assert run.base.version == "base-model"
+    assert learner.given[0][0].version == "base-model"
+    assert all(late.base == early for (early, _), (late, _) in zip(learner.given, learner.given[1:], strict=False))
+    for number, (_, credits_) in enumerate(learner.given):
+        first, second = ([c for c in credits_ if c.attempt.role == role] for role in ("solve", "revise"))
+        assert {c.kl for c in first} == {0.11 if number < 2 else 0.01}
+        assert {c.kl for c in second} == {0.01}
+        assert (max(abs(c.advantages[0]) for c in first) > 0) is (number == 2)
+        assert (max(abs(c.advantages[0]) for c in second) > 2) is (number == 2)
+        assert all(c.attempt.prompt[-1].content == AGAIN for c in second)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_that_share_of_problems_starts_from_first_attempts_of_the_starting_model(tmp_path: Path, share: float) -> None:
+    learner = Learner()
+    with played(tmp_path, learner, rounds=1, steps=8, offline=share) as run:
+        samples = samples_of(run)
+        live = {facts["live"] for _, _, facts, _ in run.journal.effects("online")}
+    rolled = [p for p in samples.values() if p["policy"] in live and p["role"] == "revise"]
+    given = [p for p in rolled if samples[p["parent"]]["policy"] == "base-model"]
+    assert len(rolled) == 8 * 12 * 4
+    assert len(given) / len(rolled) == pytest.approx(share, abs=0.2)
+    assert len({p["parent"] for p in given}) <= 2 * 12
+    credited = {c.attempt.id for _, made in learner.given for c in made}
+    assert all(samples[name]["policy"] in live for name in credited)
+
+
+def test_the_gate_goes_by_the_second_answer_and_the_round_tells_both(tmp_path: Path) -> None:
+    with played(tmp_path, Learner(), rounds=1) as run:
+        (row,) = run.history
+        told = row["told"]["two_turns"]
+        greedy = {
+            (p["problem"], p["role"]): p["text"]
+            for p in samples_of(run).values()
+            if p["policy"] == row["policy"] and not p["sampling"]["temperature"]
+        }
+        dev = {p.id: p.reference for p in run.task.dev}
+        assert run.champion.version == row["policy"] != "base-model"
+    right = {key: text.endswith(f"Answer: {dev[key[0]]}") for key, text in greedy.items()}
+    pairs = [(right[name, "solve"], right[name, "revise"]) for name in dev]
+    assert told["second"] == row["accuracy"] == sum(b for _, b in pairs) / 40
+    assert told["first"] == sum(a for a, _ in pairs) / 40
+    assert told["wrong to right"] == sum(b and not a for a, b in pairs) / 40 > 0.2
+
+
+@pytest.mark.parametrize("learner", ["star", "pairs"])
+def test_its_rivals_learn_right_answers_behind_wrong_ones(tmp_path: Path, learner: str) -> None:
+    kept = Learner()
+    with played(tmp_path, kept, rounds=1, learner=learner) as run:
+        answers = {p.prompt: f"Answer: {p.reference}" for p in run.task.train}
+        samples = samples_of(run)
+    ((base, demos),) = kept.given
+    assert base.version == "base-model"
+    for demo in demos:
+        question, draft, request = demo.prompt
+        assert request.content == AGAIN
+        assert not draft.content.endswith(answers[question,])
+        assert demo.target.endswith(answers[question,])
+        roles = [samples[name]["role"] for name in demo.attempts]
+        assert roles == (["revise", "solve"] if learner == "star" else ["solve", "solve"])
+
+
+def test_an_unknown_learner_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="did you mean 'star'"):
+        played(tmp_path, Learner(), learner="sta")
+
+
+# --- on the model that ships ---
+
+
+def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
+    task = load_task("tiny:family=chain|add,level=2", train=6, dev=4, test=2, seed=3)
+    how = Settings(
+        sampling=Sampling(max_tokens=64),
+        training=Training(epochs=1, learning_rate=3e-4, batch=6, micro_tokens=2048, precision="float32"),
+    )
+    with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
+        SCORE(run, run.base, run.task, steps=2, samples=4, offline=0.5, pace=1.0)
+        steps = [facts for _, _, facts, _ in run.journal.effects("online")]
+        made = {p["policy"]: p for _, _, p, _ in run.journal.effects("learn")}
+        samples = samples_of(run)
+    assert [facts["step"] for facts in steps] == [1, 2, 1, 2]
+    assert sum(facts["updates"] for facts in steps) >= 2
+    assert len(made) == 2
+    assert {p["role"] for p in samples.values()} == {"solve", "revise"}
+    assert all(Path(tmp_path, "policies", name, "selftaught.json").is_file() for name in made)
+    bases = [json.loads(Path(tmp_path, "policies", name, "selftaught.json").read_text())["base"] for name in made]
+    assert len(set(map(str, bases))) == 2
