@@ -198,12 +198,13 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
         training=Training(epochs=1, learning_rate=3e-4, batch=6, micro_tokens=2048, precision="float32"),
     )
     with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
-        SCORE(run, run.base, run.task, steps=2, samples=4, offline=0.5, pace=1.0)
+        SCORE(run, run.base, run.task, steps=1, samples=6, offline=0.5, pace=1.0)
         steps = [facts for _, _, facts, _ in run.journal.effects("online")]
         made = {p["policy"]: p for _, _, p, _ in run.journal.effects("learn")}
         samples = samples_of(run)
-    assert [facts["step"] for facts in steps] == [1, 2, 1, 2]
-    assert sum(facts["updates"] for facts in steps) >= 2
+    assert [facts["step"] for facts in steps] == [1, 1]
+    assert all(facts["updates"] for facts in steps)
+    assert {turn for facts in steps for turn in facts["kl"]} == {"1", "2"}
     assert len(made) == 2
     assert {p["role"] for p in samples.values()} == {"solve", "revise"}
     assert all(Path(tmp_path, "policies", name, "selftaught.json").is_file() for name in made)

@@ -311,7 +311,10 @@ class _Loop:
         self.records += len(records)
         if not records:
             return [], kept
-        turns = {turn.id: i for group in kept for one in group for i, turn in enumerate(one.turns)}
+        turns = {  # one that builds on what was sampled before the rollout is no first turn
+            turn.id: i + (one.turns[0].parent is not None)
+            for group in kept for one in group for i, turn in enumerate(one.turns)
+        }  # fmt: skip
         with attention_of(trainer.model):
             return self._weighed(trainer, records, turns), kept
 
