@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scripted_world import Learner, depth, draw, judged, make_run, make_task
+from selftaught.check.baselines import finish, greedy
 from selftaught.console import Console
 from selftaught.engines import Request
 from selftaught.engines.base import Sampling
@@ -186,6 +187,25 @@ def test_its_rivals_learn_right_answers_behind_wrong_ones(tmp_path: Path, learne
 def test_an_unknown_learner_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="did you mean 'star'"):
         played(tmp_path, Learner(), learner="sta")
+
+
+def test_its_claim_measures_second_answers_and_a_rerun_the_same(tmp_path: Path) -> None:
+    claim, found = SCORE.claim, []
+    assert claim is not None
+    assert claim.figures is not None
+    for _ in range(2):
+        with make_run(tmp_path, script=twice, task=make_task(train=12, dev=40, test=40)) as run:
+            mine = finish(run, SCORE, {"rounds": 1, "steps": 4, "samples": 4})
+            scores, figures = claim.metric(mine), claim.figures(mine)
+            start = claim.metric(greedy(run, 0))  # the starting model's own second answers, in the same run
+            plain = {one.attempt.problem.id: one.attempt.right for one in mine.answers}
+            found.append((scores, figures, start, plain))
+    assert found[0] == found[1]
+    scores, figures, start, plain = found[0]
+    assert set(scores) == set(start) == set(plain)
+    assert figures["second"] == sum(scores.values()) / 40 > sum(start.values()) / 40 + 0.2
+    assert figures["delta"] == pytest.approx(figures["wrong to right"] - figures["right to wrong"])
+    assert figures["first"] == sum(plain.values()) / 40
 
 
 # --- on the model that ships ---

@@ -66,11 +66,11 @@ def score(
     r2 + alpha * (r2 - r1), with a small KL on both. REINFORCE against the mean of a problem's rollouts.
 
     Differs from the paper: a turn is credited with its own reward alone, so that the bonus cannot teach a wrong first
-    answer; the gradient of equation 4 credits it with what comes after too. Rollouts of a problem whose two verdicts are all the same
-    are skipped, and those the verifier cannot judge. First attempts of the starting model are drawn once, the same for
-    a problem's rollouts in a step; their share is a choice of ours. A stage is one or more rounds, each a training of
-    its own with a fresh optimiser state, measured at its end. The gate goes by the second answer. Steps and batch are
-    far smaller; the paper takes 1,500 to 3,000 of 512. Its settings are quoted from secondary sources, unconfirmed.
+    answer; the gradient of equation 4 credits it with what comes after too. Rollouts of a problem whose two verdicts
+    are all the same are skipped, and those the verifier cannot judge. First attempts of the starting model are drawn
+    once, the same for a problem's rollouts in a step; their share is a choice of ours. A stage is one or more rounds,
+    each a training of its own with a fresh optimiser state, measured at its end. The gate goes by the second answer.
+    Steps and batch are far smaller than 1,500 to 3,000 of 512. Settings are quoted from secondary sources, unconfirmed.
 
     Costs per round `steps * batch * samples` answers, twice, learnt once each; for `offline`, two answers per problem.
 
