@@ -58,9 +58,10 @@ BEST_ON_DEV = Gate(level=1.0)
 TINY = World(
     name="tiny",
     model="tiny",
-    task="tiny:level=3",
-    train=192,
-    dev=192,
+    # Sums and products with carries: so few facts that a hundred problems teach most of them.
+    task="tiny:family=chain|add,level=3",
+    train=96,
+    dev=96,
     test=160,
     settings=Settings(
         sampling=Sampling(max_tokens=96),

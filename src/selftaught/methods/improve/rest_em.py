@@ -11,7 +11,7 @@ from selftaught.tasks import Task
 CLAIM = Claim(
     "Self-training on the model's own verified solutions beats the model it began with.",
     baselines=("greedy",),
-    options={"rounds": 1, "samples": 8, "per_problem": 4},
+    options={"rounds": 1, "samples": 4, "per_problem": 4},
     ablations={"two rounds": {"rounds": 2}, "one solution per problem": {"per_problem": 1}},
 )
 
