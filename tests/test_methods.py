@@ -18,7 +18,7 @@ from selftaught.method import Method, find, methods, recipe, solver
 from selftaught.methods.improve.star import HINT
 from selftaught.methods.solve.self_refine import CRITIQUE, REVISE
 from selftaught.models import Policy
-from selftaught.records import Attempt, Message, Problem, ReferenceHidden, Verdict
+from selftaught.records import Attempt, Credit, Message, Problem, ReferenceHidden, Verdict
 from selftaught.run import Run
 from selftaught.tasks import Kind, Task
 
@@ -56,7 +56,8 @@ def test_a_recipe_improves_the_scripted_model_and_resumes_for_free(method: Metho
             calls = run.engine.calls
     assert outcomes[0] == outcomes[1]
     assert calls == 0
-    assert outcomes[0][0] != "base-model"
+    if method.id != "score":  # it is judged by second answers, and the script's are no better than its first ones
+        assert outcomes[0][0] != "base-model"
 
 
 @pytest.mark.parametrize("method", RECIPES, ids=named)
@@ -70,7 +71,7 @@ def test_a_recipe_trains_on_from_the_base_on_train_problems_only(method: Method,
     for base, demos in learner.given:
         assert _beginning(base) == run.base
         assert demos
-        for demo in demos:
+        for demo in (d for d in demos if not isinstance(d, Credit)):  # online, attempts are checked as they are made
             assert any(turn.content.startswith(question) for turn in demo.prompt for question in train)
             assert demo.attempts
             assert set(demo.attempts) <= sampled
