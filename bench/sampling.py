@@ -35,6 +35,7 @@ from selftaught.engines.vllm_server import check_installed
 from selftaught.models import ChatTokenizer, Policy, resolve
 from selftaught.models.device import pick_device, pick_dtype
 from selftaught.models.load import load_model
+from selftaught.models.threads import dismissing
 from selftaught.records import Message, Prompt, as_prompt
 
 STORY = "Write a long story, as long as you can, about a lighthouse keeper and storm number {number}."
@@ -249,9 +250,10 @@ def rates(sides: dict[str, Side], work: Workload, size: Size, repeats: int) -> d
     for repeat in range(repeats):
         order = list(sides) if repeat % 2 == 0 else list(reversed(sides))
         for name in order:
-            started = time.perf_counter()
-            made = work(sides[name], repeat + 1, size)
-            found[name].append(made / (time.perf_counter() - started))
+            with dismissing():
+                started = time.perf_counter()
+                made = work(sides[name], repeat + 1, size)
+                found[name].append(made / (time.perf_counter() - started))
     return found
 
 

@@ -20,6 +20,7 @@ from selftaught.engines import Request, Sampling
 from selftaught.engines.local import LocalEngine
 from selftaught.models import resolve
 from selftaught.models.device import pick_device, pick_dtype
+from selftaught.models.threads import dismissing
 from selftaught.worlds.tiny.abilities import HEAT, MOST_TOKENS, Examiner
 from selftaught.worlds.tiny.build import Recipe, make_model, teach
 from selftaught.worlds.tiny.task import MIDDLE
@@ -100,12 +101,15 @@ def measure(repeats: int, problems: int, seconds: float) -> dict[str, Any]:
     dtypes = {"sampling": pick_dtype("auto", pick_device("auto")), "training": torch.float32}
     for repeat in range(repeats):
         for name, operations in (("sampling", 2), ("training", 6)):
-            bounds[name].append(product_rate(dtypes[name]) / (operations * parameters))
-            found[name].append(sampler(repeat + 1) if name == "sampling" else trainer())
+            with dismissing():
+                bounds[name].append(product_rate(dtypes[name]) / (operations * parameters))
+            with dismissing():
+                found[name].append(sampler(repeat + 1) if name == "sampling" else trainer())
             shares[name].append(found[name][-1] / bounds[name][-1])
     sampler.close()
     return {
         "tokens_per_second": {name: round(median(values)) for name, values in found.items()},
+        "least_and_most": {name: [round(min(values)), round(max(values))] for name, values in found.items()},
         "bound_tokens_per_second": {name: round(median(values)) for name, values in bounds.items()},
         "share_of_bound": {name: round(median(values), 3) for name, values in shares.items()},
         "settings": {"parameters": parameters, "repeats": repeats, "dtype": {k: str(d)[6:] for k, d in dtypes.items()}},

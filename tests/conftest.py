@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["SELFTAUGHT_CACHE"]
     else:
         os.environ["SELFTAUGHT_CACHE"] = USERS_CACHE
+
+
+@pytest.fixture(autouse=True)
+def _runs_are_closed() -> Iterator[None]:
+    """Tells of a run left open where it happens; elsewhere, its thread would be a riddle."""
+    before = set(threading.enumerate())
+    yield
+    assert not [t for t in set(threading.enumerate()) - before if t.name == "selftaught-run"]
 
 
 @pytest.fixture(scope="session")

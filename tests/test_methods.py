@@ -60,6 +60,10 @@ def test_a_recipe_improves_the_scripted_model_and_resumes_for_free(method: Metho
         assert outcomes[0][0] != "base-model"
 
 
+# Of two rounds: a critic is trained besides; the scripted model finds none of its own answers right, as `self` asks it.
+LEARNINGS = {"critique-in-the-loop": 3, "self": 1}
+
+
 @pytest.mark.parametrize("method", RECIPES, ids=named)
 def test_a_recipe_trains_on_from_the_base_on_train_problems_only(method: Method, tmp_path: Path) -> None:
     learner = Learner()
@@ -67,7 +71,7 @@ def test_a_recipe_trains_on_from_the_base_on_train_problems_only(method: Method,
         method(run, run.base, run.task, **small(method))
         train = {p.question for p in run.task.train}
         sampled = {key for key, *_ in run.journal.effects("sample")}
-    assert learner.given
+    assert len(learner.given) == LEARNINGS.get(method.id, 2)
     for base, demos in learner.given:
         assert _beginning(base) == run.base
         assert demos
@@ -121,8 +125,10 @@ def test_a_method_that_did_not_declare_it_cannot_read_a_reference(tmp_path: Path
 
 
 def test_who_declares_what_it_reads() -> None:
-    assert {m.id for m in RECIPES if "reference" in m.needs} == {"star"}
-    assert {m.id for m in RECIPES if "verifier" not in m.needs} == {"lmsi"}
+    assert {m.id: m.needs for m in RECIPES if m.needs != ("verifier",)} == {
+        "star": ("verifier", "reference"),
+        "lmsi": (),
+    }
 
 
 # --- ReST-EM (2312.06585) ---

@@ -78,12 +78,12 @@ class Ask:
         self._phrases, self._extract = task.phrases, task.extract
         self._asked: Counter[str] = Counter()
         self.tokens = 0
-        self._made: dict[int, Attempt] = {}
+        self._made: list[Attempt | None] = []  # None of what is still on its way
 
     @property
     def made(self) -> list[Attempt]:
         """See above."""
-        return [attempt for _, attempt in sorted(self._made.items())]
+        return [attempt for attempt in self._made if attempt]
 
     async def __call__(
         self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "",
@@ -182,7 +182,8 @@ class Ask:
         """Put a question: the next among the equal ones of this solving."""
         number = self._asked[question.content]
         self._asked[question.content] += 1
-        place = sum(self._asked.values())
+        place = len(self._made)
+        self._made.append(None)
         attempt = await self._sampler(replace(question, occurrence=f"{self._name}#{number}"))
         self.tokens += attempt.tokens
         self._made[place] = attempt

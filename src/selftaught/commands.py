@@ -27,6 +27,7 @@ from selftaught.tasks import Task, load_task
 SPLITS = ("train", "dev", "test")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("local", "vllm")
+ROWS = 128
 
 
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
@@ -96,7 +97,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="local", choices=ENGINES, help=engine)
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of sampling (default auto)")
     parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
-    parser.add_argument("--rows", type=_at_least(1), default=128, help="most answers sampled together (default 128)")
+    rows = f"most answers sampled together (default {ROWS}, and more of a very small local model)"
+    parser.add_argument("--rows", type=_at_least(1), help=rows)
     remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
     remote.add_argument(
         "--requests-per-minute", type=_at_least(1), metavar="N", help="most requests (default no limit)"
@@ -144,7 +146,7 @@ def _engine(args: argparse.Namespace) -> Any:
         from selftaught.engines.openai import Endpoint, Limits, OpenAIEngine
 
         per_minute = args.requests_per_minute, args.tokens_per_minute
-        limits = Limits(args.rows, *per_minute, args.prompt_price, args.completion_price, args.spend)
+        limits = Limits(args.rows or ROWS, *per_minute, args.prompt_price, args.completion_price, args.spend)
         return OpenAIEngine(Endpoint(served=args.served), limits)
     from selftaught.engines.local import LocalEngine
 
@@ -158,7 +160,7 @@ def _vllm(args: argparse.Namespace) -> Any:
         raise BadInput("vLLM takes the devices it sees", where="--device", fix="set CUDA_VISIBLE_DEVICES instead")
     from selftaught.engines.vllm import VllmEngine
 
-    return VllmEngine(dtype=args.dtype, rows=args.rows)
+    return VllmEngine(dtype=args.dtype, rows=args.rows or ROWS)
 
 
 def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:

@@ -94,7 +94,7 @@ def test_the_gradient_of_attention_is_that_of_finite_differences():
     torch.manual_seed(0)
     q, k, v = (torch.randn(heads, n, 4, dtype=torch.float64, requires_grad=True)
                for heads, n in ((4, 3), (2, 5), (2, 5)))  # fmt: skip
-    assert torch.autograd.gradcheck(lambda *x: _Dense.apply(*x, 0.5, _hidden(3, 5, 1, q.device)), (q, k, v))
+    assert torch.autograd.gradcheck(lambda *x: _Dense.apply(*x, 0.5, _hidden(3, 5, q.device)), (q, k, v))
 
 
 def test_one_product_over_all_and_one_a_span_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch):

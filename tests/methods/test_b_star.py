@@ -134,7 +134,6 @@ def test_exact_verdicts_on_steps_of_the_tiny_world(tmp_path: Path) -> None:
         assert all(verdict == "right" for verdict in task.step_verdicts(problems[demo.prompt], demo.target) or ["none"])
 
 
-@pytest.mark.skipif(not hasattr(Training(), "carry"), reason="this learner starts every optimiser anew")
 def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path: Path) -> None:
     for rank, carry in ((0, True), (4, False)):
         given: list[Any] = []

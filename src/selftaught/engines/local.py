@@ -16,6 +16,7 @@ from selftaught.engines.base import EngineError, Request, Sample, check_request
 from selftaught.errors import BadInput, nearest
 from selftaught.models.device import DTYPES, pick_device, pick_dtype
 from selftaught.models.policy import Policy
+from selftaught.models.threads import dismiss
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class LocalEngine:
     Args:
         dtype: "auto" (bfloat16 where the processor multiplies it natively, else float32), or a name.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
-        rows: most requests decoded together; 0 for 128, and 512 where the model is so small that products cost little.
+        rows: most requests decoded together; by default 128, and 512 where the model is so small
+            that products cost little.
         cache_gib: most memory for keys and values; fewer rows are used rather than more memory, but one
             request always runs.
         fused: use the fused pass where the architecture has one.
@@ -53,12 +55,12 @@ class LocalEngine:
     name = "local"
 
     def __init__(
-        self, *, dtype: str = "auto", device: str = "auto", rows: int = 0, cache_gib: float = 2.0,
+        self, *, dtype: str = "auto", device: str = "auto", rows: int | None = None, cache_gib: float = 2.0,
         fused: bool = True, held: int = 1,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
             raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
-        if rows < 0 or held < 1 or cache_gib <= 0:
+        if (rows is not None and rows < 1) or held < 1 or cache_gib <= 0:
             raise BadInput(
                 f"rows={rows}, held={held}, cache_gib={cache_gib}", where="LocalEngine", fix="use more than 0"
             )
@@ -193,6 +195,7 @@ class LocalEngine:
         """Wait for something to do; False once the engine is closed."""
         with self._wake:
             while not (self._inbox or self._queue or self._errands or self._active or self._closed):
+                dismiss()
                 self._wake.wait()
             self._queue += self._inbox
             self._inbox.clear()

@@ -7,14 +7,13 @@ import json
 import os
 import random
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
+from selftaught.engines.busy import Busy
 from selftaught.engines.limits import Limits, Pace, Spending
 from selftaught.engines.wire import (
     CONTINUES,
@@ -80,7 +79,7 @@ class Endpoint:
             raise BadInput("there is none", where=KEY, fix=f"set it, or {URL} to the address of an endpoint without")
 
 
-class OpenAIEngine:
+class OpenAIEngine(Busy):
     """Samples from models behind an endpoint. A thread of its own holds the connections.
 
     What fails for reasons that may pass (429, 5xx, timeouts, broken connections and answers) is tried again,
@@ -109,7 +108,6 @@ class OpenAIEngine:
     ) -> None:
         if timeout <= 0 or tries < 1:
             raise BadInput(f"timeout={timeout}, tries={tries}", where="OpenAIEngine", fix="use more than 0")
-        self.busy_seconds = 0.0
         self._endpoint, self._limits = endpoint or Endpoint(), limits or Limits()
         self._timeout, self._tries = timeout, tries
         self._client = _client(self._endpoint.key, self._limits.concurrency)
@@ -124,7 +122,6 @@ class OpenAIEngine:
         self._reached = False
         self._names: dict[str, str] = {}
         self._without = frozenset({"logprobs"}) if self._endpoint.logprobs is False else frozenset[str]()
-        self._under_way, self._since = 0, 0.0
 
     @property
     def spent(self) -> float:
@@ -215,20 +212,6 @@ class OpenAIEngine:
         return Sample(
             answer.text, (), logprobs, answer.finish_reason, answer.prompt_tokens, policy.version, counted=count
         )
-
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        """Time in which several requests are under way counts once."""
-        if not self._under_way:
-            self._since = time.perf_counter()
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            now = time.perf_counter()
-            self.busy_seconds += now - self._since
-            self._since = now
 
     async def _answer(self, model: str, request: Request) -> Answer:
         """The endpoint's answer, asked without the optional fields that it does not take."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import EngineError, Request, Sample, check_request, cut_at_stop
+from selftaught.engines.busy import Busy
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
 from selftaught.records import Prompt, as_json
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Script = Callable[[Policy, Request], str]
 
 
-class ScriptedEngine:
+class ScriptedEngine(Busy):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
     Log-probabilities are a fixed function of the bytes, so that everything downstream has real
@@ -37,15 +38,14 @@ class ScriptedEngine:
     def __init__(self, script: Script, *, delay: float = 0.0) -> None:
         self._script, self._delay = script, delay
         self.calls = 0
-        self.busy_seconds = 0.0
-        self._under_way, self._since = 0, 0.0
         self._closed = False
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """The script's answer, cut at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
         self._check_open()
         check_request(request)
-        await self._wait()
+        with self._busy():
+            await asyncio.sleep(self._delay)
         self.calls += 1
         text = self._script(policy, request)
         stopped = cut_at_stop(text, request.sampling.stop)
@@ -58,18 +58,6 @@ class ScriptedEngine:
         finish, cut = ("stop", cut) if whole else ("length", "")
         said = said.removesuffix(cut)
         return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, cut=cut)
-
-    async def _wait(self) -> None:
-        """Sleep for the delay; time in which several answers are under way counts once."""
-        if not self._under_way:
-            self._since = time.perf_counter()
-        self._under_way += 1
-        try:
-            await asyncio.sleep(self._delay)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self.busy_seconds += time.perf_counter() - self._since
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""

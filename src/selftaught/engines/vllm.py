@@ -7,14 +7,15 @@ import atexit
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from concurrent import futures
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from heapq import nlargest
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
+from selftaught.engines.busy import Busy
 from selftaught.engines.vllm_server import Need, Server, Settings, check_installed, need_of
 from selftaught.engines.vllm_turns import Turns
 from selftaught.errors import BadInput, nearest
@@ -30,7 +31,7 @@ T = TypeVar("T")
 NAN = "the model returned NaN logits; try --dtype float32"
 
 
-class VllmEngine:
+class VllmEngine(Busy):
     """Samples with vLLM, which runs in processes of its own; a thread here holds the line to it.
 
     A policy not yet held is loaded when it is asked for: a LoRA adapter is laid over the weights of its base, beside
@@ -68,7 +69,6 @@ class VllmEngine:
             what = f"rows={rows}, cache_gib={cache_gib}, adapters={adapters}"
             raise BadInput(what, where="VllmEngine", fix="use more than 0")
         check_installed()
-        self.busy_seconds = 0.0
         self._adapters, self._stays = adapters > 0, stay
         self._server = Server(Settings(dtype, rows, cache_gib, adapters, options))
         self._turns = Turns(self._server)
@@ -78,7 +78,6 @@ class VllmEngine:
         self._thread: threading.Thread | None = None
         # The thread's own:
         self._serial = 0
-        self._busy, self._since = 0, 0.0
 
     @property
     def load_seconds(self) -> float:
@@ -133,26 +132,12 @@ class VllmEngine:
     async def _open(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Serve a request; a cancellation that comes of closing is told as such."""
         try:
-            with self._clock():
+            with self._busy():
                 return await serve()
         except asyncio.CancelledError:
             if self._closed:
                 raise EngineError("the engine was closed") from None
             raise
-
-    @contextmanager
-    def _clock(self) -> Iterator[None]:
-        """Time in which several requests are under way counts once."""
-        if not self._busy:
-            self._since = time.perf_counter()
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
-            now = time.perf_counter()
-            self.busy_seconds += now - self._since
-            self._since = now
 
     async def _wind_up(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

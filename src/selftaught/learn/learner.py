@@ -14,6 +14,7 @@ from selftaught.learn.objectives.base import Group, Objective
 from selftaught.learn.training import Training
 from selftaught.models.cache import TEXTS
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.threads import dismissing
 from selftaught.records import as_json, content_hash
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def named(objective: Objective) -> Any:
     return {name: value.version if isinstance(value, Policy) else value for name, value in values.items()}
 
 
+@dismissing()
 def learn(
     base: Policy, objective: Objective, records: Sequence[Any], settings: Training, *, seed: int, folder: Path,
     progress: Callable[[int, int, float], None] = lambda *_: None,

@@ -26,6 +26,7 @@ from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.objectives.rollouts import Rollouts
 from selftaught.learn.training import Training
 from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.threads import dismissing
 from selftaught.records import Attempt, Credit, Problem, content_hash
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ class _Loop:
             trainer.close()
         write_policy(self._work / "policy", model, self._base, [], adapter=bool(settings.lora_rank))
 
+    @dismissing()
     def _learn(self, trainer: Trainer, frozen: _Frozen, step: int, rolled: Sequence[Sequence[Rollout]]) -> None:
         """The updates of one step, and what it came to."""
         from selftaught.learn.trainer import TrainingFailed

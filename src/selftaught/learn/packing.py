@@ -85,7 +85,7 @@ def _apart(spans: Sequence[Span], tokens: int, device: torch.device) -> Tensor:
     hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
     for span in spans:
         own = slice(span.start, span.end)
-        hidden[own, own] = _hidden(span.end - span.start, span.end - span.start, 1, device)
+        hidden[own, own] = _hidden(span.end - span.start, span.end - span.start, device)
         hidden[own, span.first : span.last] = False
     return hidden
 
@@ -132,17 +132,16 @@ def attend(
 def _span(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
     """`[heads, queries, head_dim]`: the last `queries` of the tokens that `k` and `v` are of, causally."""
     if q.device.type == "cpu" and k.shape[1] <= DENSE and not dropout:
-        return _Dense.apply(q, k, v, scale, _hidden(q.shape[1], k.shape[1], 1, q.device))  # pyright: ignore[reportReturnType]
-    seen = None if q.shape[1] == k.shape[1] else ~_hidden(q.shape[1], k.shape[1], 1, q.device)
+        return _Dense.apply(q, k, v, scale, _hidden(q.shape[1], k.shape[1], q.device))  # pyright: ignore[reportReturnType]
+    seen = None if q.shape[1] == k.shape[1] else ~_hidden(q.shape[1], k.shape[1], q.device)
     return F.scaled_dot_product_attention(
         q[None], k[None], v[None], seen, dropout, is_causal=seen is None, scale=scale, enable_gqa=True
     )[0]
 
 
-def _hidden(queries: int, keys: int, copies: int, device: torch.device) -> Tensor:
-    """`[copies * queries, keys]`, true where a key lies after the query."""
-    late = torch.ones(queries, keys, dtype=torch.bool, device=device).triu(keys - queries + 1)
-    return late.repeat(copies, 1)
+def _hidden(queries: int, keys: int, device: torch.device) -> Tensor:
+    """`[queries, keys]`, true where a key lies after the query."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu(keys - queries + 1)
 
 
 class _Dense(torch.autograd.Function):

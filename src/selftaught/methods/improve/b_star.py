@@ -49,7 +49,7 @@ def b_star(
     Differs from the paper: temperatures compete by successive halving and, after the first round, among neighbours,
     where the paper goes through a grid; the number of samples is chosen too. Steps are marked by the starting model,
     asked to, or exactly where the task can, in place of a process reward model that was trained on Monte-Carlo labels.
-    There is no SFT on reference solutions first. The optimiser's state is carried on where the learner can (not with
+    There is no SFT on reference solutions first. The optimiser's state is carried on (not with
     adapters), its schedule starts anew. n* is 8 as in the authors' code, whose target size comes to 6; reference
     solutions are not counted among right selections, as they are there.
 
@@ -100,8 +100,8 @@ def b_star(
 
 
 def carried(training: Training) -> dict[str, bool]:
-    """Has the optimiser's state go on from round to round, where the learner can do so: with full weights."""
-    return {"carry": True} if hasattr(training, "carry") and not training.lora_rank else {}
+    """Has the optimiser's state go on from round to round: with full weights."""
+    return {"carry": not training.lora_rank}
 
 
 def told(choice: Choice, target: int) -> dict[str, float]:

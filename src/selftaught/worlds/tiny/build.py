@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.engines import Request, Sampling
 from selftaught.models import Policy
+from selftaught.models.threads import dismiss, dismissing
 from selftaught.records import Message, Prompt
 from selftaught.worlds.tiny.language import END
 from selftaught.worlds.tiny.text import LESSONS, Case, conversations, drafted, questions
@@ -168,6 +169,7 @@ def optimizers(model: Any, recipe: Recipe, share: float = 1.0) -> list[torch.opt
     ]
 
 
+@dismissing()
 def train(recipe: Recipe, progress: Callable[[int, int, float], None] = lambda *_: None) -> tuple[Any, dict[str, Any]]:
     """Train a model, lesson by lesson. Returns it, and what it took: tokens, seconds, the loss at the end."""
     model, read, tokens, loss, began = make_model(recipe), 0, 0, 0.0, time.monotonic()
@@ -222,6 +224,7 @@ def own_drafts(model: Any, recipe: Recipe, number: int) -> list[Case]:
         policy = Policy("draft", Path(folder))
         model.config.save_pretrained(folder)
         make_tokenizer().save_pretrained(folder)
+        dismiss()
         engine.adopt(policy, model)
         texts = asyncio.run(drafts(engine, policy))
     model.train()

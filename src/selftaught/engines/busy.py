@@ -1,0 +1,32 @@
+"""How long an engine was busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Busy:
+    """An engine that counts the seconds in which at least one request is under way; for use on one thread.
+
+    Attributes:
+        busy_seconds: see `Engine`.
+    """
+
+    busy_seconds = 0.0
+    _under_way, _since = 0, 0.0
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Time in which several requests are under way counts once."""
+        if not self._under_way:
+            self._since = time.perf_counter()
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            now = time.perf_counter()
+            self.busy_seconds += now - self._since
+            self._since = now

@@ -1,0 +1,118 @@
+"""One team of threads at a time, seen from outside: the threads that the system counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TASKS = Path("/proc/self/task")
+
+pytestmark = pytest.mark.skipif(not TASKS.exists(), reason="the system does not list threads")
+
+COUNTING = """
+import sys, threading
+from pathlib import Path
+import torch
+from selftaught.models.threads import MAPS, dismiss, dismissing
+
+if "libgomp" not in MAPS.read_text():
+    sys.exit(77)
+torch.set_num_threads(3)
+x = torch.ones(400, 400)
+alive = lambda: len(list(Path("/proc/self/task").iterdir()))
+true = x @ x
+most = alive()
+"""
+
+
+def counted(then: str) -> None:
+    """Run `then` in a process of its own, after a product on three threads."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING + then], capture_output=True, text=True, check=False, timeout=100
+    )
+    if done.returncode == 77:
+        pytest.skip("OpenMP is not GNU's here")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_team_ends_when_dismissed_and_is_there_again_for_the_next_product() -> None:
+    counted("""
+dismiss()
+assert alive() == most - 2
+assert torch.equal(x @ x, true)
+assert alive() == most
+""")
+
+
+def test_it_is_dismissed_at_the_end_of_what_is_decorated_even_where_that_fails() -> None:
+    counted("""
+@dismissing()
+def work():
+    x @ x
+    raise ValueError
+
+try:
+    work()
+except ValueError:
+    pass
+assert alive() == most - 2
+""")
+
+
+def test_another_threads_team_stays() -> None:
+    counted("""
+go, done = threading.Event(), threading.Event()
+def other():
+    x @ x
+    done.set()
+    go.wait()
+threading.Thread(target=other, daemon=True).start()
+done.wait()
+both = alive()
+assert both > most + 1
+dismiss()
+assert alive() == both - 2
+""")
+
+
+def test_an_engine_without_work_has_no_team() -> None:
+    counted("""
+import asyncio, time
+from selftaught.engines import Request
+from selftaught.engines.base import Sampling
+from selftaught.engines.local import LocalEngine
+from selftaught.models import resolve
+from selftaught.records import as_prompt
+dismiss()
+before = alive()
+engine = LocalEngine(dtype="float32")
+asked = [Request(as_prompt("1+2"), Sampling(max_tokens=8), seed) for seed in range(64)]
+policy = resolve("tiny")
+async def ask():
+    await asyncio.gather(*(engine.sample(policy, request) for request in asked))
+asyncio.run(ask())
+until = time.monotonic() + 20
+while alive() > before + 1:
+    assert time.monotonic() < until, alive() - before
+    time.sleep(0.01)
+engine.close()
+""")
+
+
+def test_nothing_happens_where_nobody_has_computed() -> None:
+    quick = "from selftaught.models.threads import dismiss; import sys; dismiss(); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", quick], check=False).returncode == 0
+
+
+def test_another_system_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from selftaught.models import threads
+
+    monkeypatch.setattr(threads, "MAPS", tmp_path / "none")
+    threads._pause.cache_clear()
+    try:
+        assert threads._pause()(threads.SOFT) == 0
+    finally:
+        threads._pause.cache_clear()
