@@ -86,6 +86,7 @@ class Claim:
         smallest: the smallest effect of interest, in units of the metric; a claim is not reproduced once any
             effect as large as this is ruled out.
         figures: what else is measured of the method and reported beside, without a say.
+        harder: whether the test problems are the world's harder ones, of which there are none to learn from.
 
     Raises:
         BadInput: no baseline, or one whose name is not known.
@@ -99,6 +100,7 @@ class Claim:
     ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smallest: float = 0.02
     figures: Figures | None = None
+    harder: bool = False
 
     def __post_init__(self) -> None:
         if not self.baselines:

@@ -119,6 +119,7 @@ class Result:
     Attributes:
         id: of the method.
         model: name of the world.
+        task: what was learnt and, where it differs, tested on.
         claim: in a sentence.
         verdict: "reproduced", "not reproduced" or "inconclusive".
         score: the method's mean metric over seeds and problems.
@@ -139,6 +140,7 @@ class Result:
 
     id: str
     model: str
+    task: str
     claim: str
     verdict: Verdict
     score: float
@@ -171,6 +173,7 @@ class Result:
             "ablations": [_row(c) for c in self.ablations],
             **({"figures": {name: round(value, 4) for name, value in self.figures.items()}} if self.figures else {}),
             "model": self.model,
+            "task": self.task,
             "options": dict(self.options),
             "seeds": self.seeds,
             "problems": self.problems,

@@ -45,6 +45,7 @@ class Finished:
 class Trial:
     """All systems on one seed, by name; what the seed took; what went wrong on the way; figures of the method."""
 
+    task: str = ""
     systems: dict[str, Finished] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
@@ -129,7 +130,7 @@ def _engine(given: Engine | None) -> Iterator[Engine]:
 
 def _settled(method: Method, claim: Claim, world: World, base: Policy) -> str:
     """Hash of what decides the outcome: other options or another world start afresh, in a folder of their own."""
-    with world.load(0) as task:
+    with world.load(0, harder=claim.harder) as task:
         problems = task.fingerprint
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings)[:8]
 
@@ -158,6 +159,7 @@ def _trial(what: Check, seed: int) -> Trial:
     """The method and its baselines on one seed."""
     trial = Trial()
     with _run(what, seed, "method") as run:
+        trial.task = run.task.name
         mine = finish(run, what.method, what.claim.options)
         limit = mine.tokens
         spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
@@ -199,8 +201,9 @@ def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget 
 def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | None = None) -> Iterator[Run]:
     settings = what.world.with_seed(seed)
     settings = replace(settings, budget=budget) if budget else settings
+    task = what.world.load(seed, harder=what.claim.harder)
     with Run(
-        what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=what.world.load(seed),
+        what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=task,
         engine=cast(Engine, Shared(what.engine, what.said)), settings=settings, learner=what.learner,
         console=_Meters(what.console, f"seed {seed + 1}, {name}"),
     ) as run:  # fmt: skip
@@ -241,6 +244,7 @@ def _result(what: Check, trials: Sequence[Trial]) -> Result:
     return Result(
         id=mine,
         model=what.world.name,
+        task=trials[0].task,
         claim=claim.text,
         verdict=verdict,
         score=_mean({i: _mean(t.systems[mine].scores) for i, t in enumerate(trials)}),

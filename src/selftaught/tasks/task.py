@@ -130,6 +130,18 @@ class Task:
             return (*history[:-1], Message("user", text.format(question=history[-1].content, **parts)))
         return (*history, Message("user", (text if own is None else own).format(**parts)))
 
+    def tested_on(self, other: Task) -> Task:
+        """The same task with the test problems of another one, less those that are in its own train or dev.
+
+        Both must be read and judged alike: answers to those problems, too, are this task's business.
+        """
+        own = {p.id for p in (*self.train, *self.dev)}
+        return Task(
+            f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
+            verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
+            phrases=self.phrases, steps=self.steps,
+        )  # fmt: skip
+
     def hidden(self) -> Task:
         """The same task with every reference withheld (`records.HIDDEN`), and whatever else may tell it."""
         other = object.__new__(Task)

@@ -28,6 +28,7 @@ class World:
         dev: problems that the champion is chosen on.
         test: problems that the claim is tested on, other ones on each seed.
         instruction: appended to every question; None for `load_task`'s own.
+        harder: a task of the same kind with harder problems, which only claims that say so are tested on.
     """
 
     name: str
@@ -38,14 +39,26 @@ class World:
     dev: int = 64
     test: int = 200
     instruction: str | None = None
+    harder: str = ""
 
-    def load(self, seed: int) -> Task:
-        """The task with the problems of a seed."""
-        if callable(self.task):
-            return self.task(seed)
-        return load_task(
-            self.task, train=self.train, dev=self.dev, test=self.test, seed=seed, instruction=self.instruction
-        )
+    def load(self, seed: int, *, harder: bool = False) -> Task:
+        """The task with the problems of a seed.
+
+        Args:
+            harder: whether its test problems are the harder ones.
+
+        Raises:
+            BadInput: there are none, or the task is not to be had.
+        """
+        how = {"seed": seed, "instruction": self.instruction}
+        sizes = {"train": self.train, "dev": self.dev, "test": self.test}
+        task = self.task(seed) if callable(self.task) else load_task(self.task, **sizes, **how)
+        if not harder:
+            return task
+        if not self.harder:
+            raise BadInput("this world has no harder problems", where=self.name)
+        with load_task(self.harder, train=0, dev=0, test=self.test, **how) as other:
+            return task.tested_on(other)
 
     def with_seed(self, seed: int) -> Settings:
         """The settings of a run on that seed."""
@@ -60,6 +73,7 @@ TINY = World(
     model="tiny",
     # Sums and products with carries: so few facts that a hundred problems teach most of them.
     task="tiny:family=chain|add,level=3",
+    harder="tiny:family=chain|add,level=5",  # the level that the model's text does not hold
     train=96,
     dev=96,
     test=160,
@@ -74,6 +88,7 @@ SMOLLM2 = World(
     name="smollm2-135m",
     model="smollm2-135m",
     task="chain_sum:min_terms=2,max_terms=2,max_digits=2",
+    harder="chain_sum:min_terms=3,max_terms=3,max_digits=2",
     train=192,
     dev=160,
     test=300,

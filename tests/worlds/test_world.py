@@ -1,0 +1,54 @@
+"""Worlds: the problems of a seed, and the harder ones that some claims are tested on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import Exact
+from selftaught.records import HIDDEN, Verdict, make_problem
+from selftaught.tasks import Kind, Task
+from selftaught.worlds.tiny.families import MARK
+from selftaught.worlds.tiny.text import LEVELS
+from selftaught.worlds.world import SMOLLM2, TINY, WORLDS
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_harder_problems_are_only_tested_on(name: str) -> None:
+    usual, harder = WORLDS[name].load(0), WORLDS[name].load(0, harder=True)
+    assert (harder.train, harder.dev) == (usual.train, usual.dev)
+    assert len(harder.test) == WORLDS[name].test
+    assert not {p.id for p in harder.test} & {p.id for p in (*usual.train, *usual.dev, *usual.test)}
+    assert harder.fingerprint != usual.fingerprint
+
+
+def test_the_tiny_worlds_harder_problems_are_of_a_level_that_the_model_never_saw() -> None:
+    task = TINY.load(1, harder=True)
+    assert {p.meta["level"] for p in task.test} == {max(LEVELS) + 1}
+    assert {p.meta["level"] for p in task.train} < set(LEVELS)
+    hidden, known = task.hidden().test[0], task.test[0]
+    assert hidden.reference is HIDDEN
+    assert task.verify(hidden, f"{MARK}{known.reference}").verdict is Verdict.RIGHT
+    assert task.verify(hidden, f"{MARK}{known.reference}1").verdict is Verdict.WRONG
+
+
+def test_harder_problems_are_judged_rightly() -> None:
+    task = SMOLLM2.load(2, harder=True)
+    first = task.test[0]
+    assert task.verify(first, f"Answer: {first.reference}").verdict is Verdict.RIGHT
+    assert first.question.count("+") + first.question.count("-") == 2  # three terms, where train has two
+    assert task.instruction == SMOLLM2.instruction
+
+
+def test_a_problem_to_learn_from_is_never_tested_on() -> None:
+    one, other, third = (make_problem(f"{i} + {i}", str(2 * i), {}) for i in (1, 2, 3))
+    task = Task("few", [one], [other], [], verifier=Exact(), kind=Kind.NUMBER)
+    harder = Task("more", [], [], [one, other, third], verifier=Exact(), kind=Kind.NUMBER)
+    assert task.tested_on(harder).test == (third,)
+
+
+def test_a_world_without_harder_problems_says_so() -> None:
+    with pytest.raises(BadInput, match="no harder problems"):
+        replace(TINY, harder="").load(0, harder=True)
