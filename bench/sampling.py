@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,6 +38,8 @@ from selftaught.models.device import pick_device, pick_dtype
 from selftaught.models.load import load_model
 from selftaught.models.threads import dismissing
 from selftaught.records import Message, Prompt, as_prompt
+from selftaught.worlds.tiny.build import Recipe, make_model
+from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 STORY = "Write a long story, as long as you can, about a lighthouse keeper and storm number {number}."
 SUM = (
@@ -293,9 +296,20 @@ def bound(policy: Policy, dtype: str, rows: int) -> float:
     return rows * weight.numel() / best / weights
 
 
-def measure(model: str, size: Size, repeats: int, dtype: str) -> dict[str, Any]:
-    """The whole benchmark."""
-    policy, rows = resolve(model, print), max(*size.n, 64)
+def chosen(model: str, folder: Path) -> Policy:
+    """What `--model` names; "random" is made in `folder`: a Llama of 1.5 million parameters that reads characters."""
+    if model != "random":
+        return resolve(model, print)
+    made = make_model(Recipe(layers=7, hidden=384))
+    made.config.max_position_embeddings = 2048
+    made.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return resolve(folder, print)
+
+
+def measure(model: str, size: Size, repeats: int, dtype: str, folder: Path) -> dict[str, Any]:
+    """The whole benchmark; `folder` is for what is made on the way."""
+    policy, rows = chosen(model, folder), max(*size.n, 64)
     size = replace(size, turn=turns(ChatTokenizer(policy.weights)))
     sides: dict[str, Side] = {}
     peaks: dict[str, float | None] = dict.fromkeys(KINDS)
@@ -379,7 +393,9 @@ def _torch() -> dict[str, Any]:
 def main() -> None:
     """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.sampling", description=__doc__)
-    parser.add_argument("--model", default="smollm2-135m", help="default smollm2-135m")
+    parser.add_argument(
+        "--model", default="smollm2-135m", help="default smollm2-135m; random: 1.5 million random parameters"
+    )
     parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 64, 128], help="answers to one prompt")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer (default 48)")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
@@ -391,7 +407,8 @@ def main() -> None:
     repeats = args.repeats
     if args.quick:
         size, repeats = Size((1, 8), 8, problems=4, longest=16, roots=2, depth=2), 1
-    show(measure(args.model, size, repeats, args.dtype), args.json)
+    with tempfile.TemporaryDirectory() as folder:
+        show(measure(args.model, size, repeats, args.dtype, Path(folder)), args.json)
 
 
 if __name__ == "__main__":

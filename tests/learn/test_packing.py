@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from learn_models import make_model
 
 from selftaught.learn import Row
 from selftaught.learn.forward import evaluate, plain_head, side_by_side
-from selftaught.learn.packing import _Dense, _hidden, lay_out, packed_tokens, packs
+from selftaught.learn.packing import lay_out, packed_tokens, packs
 
 PROMPT = (0, 5, 6, 7)
 ROWS = [
@@ -90,25 +92,21 @@ def test_a_window_or_a_model_that_cannot_is_padded_instead():
     assert not packs(mixed)
 
 
-def test_the_gradient_of_attention_is_that_of_finite_differences():
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(heads, n, 4, dtype=torch.float64, requires_grad=True)
-               for heads, n in ((4, 3), (2, 5), (2, 5)))  # fmt: skip
-    assert torch.autograd.gradcheck(lambda *x: _Dense.apply(*x, 0.5, _hidden(3, 5, q.device)), (q, k, v))
-
-
-def test_one_product_over_all_and_one_a_span_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch):
+def test_in_bunches_and_one_span_after_the_other_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch):
     from learn_models import step_gradients
 
-    from selftaught.learn import Training, packing, sft
+    from selftaught.learn import Training, bunches, forward, sft
 
-    assert lay_out(ROWS).hidden is not None
     found = []
-    for few in (packing.FEW, 0):
-        monkeypatch.setattr(packing, "FEW", few)
+    for long, alone in ((bunches.LONG, 0), (10, 1), (0, 5)):
+        monkeypatch.setattr(bunches, "LONG", long)
+        assert len(lay_out(ROWS).bunches.alone) == alone
         found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), Training(precision="float32")))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found[0][1], found[1][1], strict=True))
+    monkeypatch.setattr(forward, "lay_out", lambda *given: replace(lay_out(*given), bunches=None))
+    found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), Training(precision="float32")))
+    for other in found[1:]:
+        assert other[0] == pytest.approx(found[0][0], rel=1e-6)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found[0][1], other[1], strict=True))
 
 
 def test_gradient_checkpointing_changes_no_gradient(tmp_path):

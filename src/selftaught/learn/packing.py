@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,21 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selftaught.learn.bunches import Bunches, Span, attend_bunch, bunched
 from selftaught.learn.objectives.base import Row
 
 NAME = "selftaught_packed"  # of the attention function, as transformers knows it
-FEW = 640  # tokens of a layout up to which one product over all, hidden from each other, costs less than one a span
-DENSE = 1024  # tokens up to which scores are held whole for a moment; a CPU's fused kernel has a slow backward
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens `start` to `end` that see themselves causally, and before themselves tokens `first` to `last`."""
-
-    start: int
-    end: int
-    first: int = 0
-    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +31,10 @@ class Layout:
     Attributes:
         ids: `[1, tokens]`.
         positions: `[1, tokens]`, of each token in its own row.
-        spans: one for each prompt and each target, in order; every token is in one.
+        spans: in order; every token is in one: a row, or where rows share a prompt that, and each target.
         before: `[targets]`, for each target token of each row the place of the token it follows.
         chosen: `[targets]`, the target tokens.
-        hidden: `[tokens, tokens]`, true where a token does not see another; None where the tokens are many.
+        bunches: the spans once more, for a processor without a fused kernel that is fast both ways.
     """
 
     ids: Tensor
@@ -52,7 +42,7 @@ class Layout:
     spans: tuple[Span, ...]
     before: Tensor
     chosen: Tensor
-    hidden: Tensor | None = None
+    bunches: Bunches | None = None
 
 
 def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
@@ -61,33 +51,24 @@ def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
     positions: list[int] = []
     before: list[int] = []
     spans: list[Span] = []
-    prompt: tuple[int, ...] = ()
-    first = last = 0
-    for row in rows:
-        if row.prompt != prompt or not ids:
-            prompt, first, last = row.prompt, len(ids), len(ids) + len(row.prompt)
-            ids += prompt
-            positions += range(len(prompt))
-            spans.append(Span(first, last))
-        start = len(ids)
-        ids += row.target[:-1]  # nothing follows the last token
-        positions += range(len(prompt), len(prompt) + len(row.target) - 1)
-        before += [last - 1, *range(start, len(ids))]
-        if len(ids) > start:
-            spans.append(Span(start, len(ids), first, last))
+    for prompt, group in groupby(rows, lambda row: row.prompt):
+        targets, first = [row.target[:-1] for row in group], len(ids)  # nothing follows the last token
+        ids += prompt
+        positions += range(len(prompt))
+        last = len(ids)
+        for target in targets:
+            start = len(ids)
+            ids += target
+            positions += range(len(prompt), len(prompt) + len(target))
+            before += [last - 1, *range(start, len(ids))]
+            if target and len(targets) > 1:
+                spans.append(Span(start, len(ids), first, last))
+        spans.append(Span(first, last if len(targets) > 1 else len(ids)))
+    spans.sort(key=lambda span: span.start)
     chosen = [token for row in rows for token in row.target]
     here = [torch.tensor(values, dtype=torch.long, device=device) for values in (ids, positions, before, chosen)]
-    hidden = _apart(spans, len(ids), here[0].device) if len(ids) <= FEW and len(spans) > 1 else None
-    return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3], hidden)
-
-
-def _apart(spans: Sequence[Span], tokens: int, device: torch.device) -> Tensor:
-    hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
-    for span in spans:
-        own = slice(span.start, span.end)
-        hidden[own, own] = _hidden(span.end - span.start, span.end - span.start, device)
-        hidden[own, span.first : span.last] = False
-    return hidden
+    bunches = bunched(spans, len(ids), here[0].device) if here[0].device.type == "cpu" else None
+    return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3], bunches)
 
 
 def packed_tokens(rows: Sequence[Row]) -> int:
@@ -118,62 +99,25 @@ def attend(
         )
         return whole.transpose(1, 2), None
     q, k, v = query[0], key[0], value[0]
-    if layout.hidden is not None and q.device.type == "cpu" and not dropout:
-        return _Dense.apply(q, k, v, scale, layout.hidden).transpose(0, 1)[None], None  # pyright: ignore
-    found = []
-    for span in layout.spans:
-        own, earlier = slice(span.start, span.end), slice(span.first, span.last)
-        keys, values = (x[:, own] if span.first == span.last else torch.cat([x[:, earlier], x[:, own]], 1)
-                        for x in (k, v))  # fmt: skip
-        found.append(_span(q[:, own], keys, values, scale, dropout))
-    return torch.cat(found, 1).transpose(0, 1)[None], None
+    if layout.bunches is None or dropout:
+        found = [_span(q, k, v, span, scale, dropout) for span in layout.spans]
+        return torch.cat(found, 1).transpose(0, 1)[None], None
+    rows, keys, values = (x.transpose(0, 1).contiguous() for x in (q, k, v))
+    said = [attend_bunch(rows, keys, values, scale, bunch) for bunch in layout.bunches.bunches]
+    said += [_span(q, k, v, span, scale, 0.0).transpose(0, 1) for span in layout.bunches.alone]
+    return torch.cat(said).index_select(0, layout.bunches.back)[None], None
 
 
-def _span(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
-    """`[heads, queries, head_dim]`: the last `queries` of the tokens that `k` and `v` are of, causally."""
-    if q.device.type == "cpu" and k.shape[1] <= DENSE and not dropout:
-        return _Dense.apply(q, k, v, scale, _hidden(q.shape[1], k.shape[1], q.device))  # pyright: ignore[reportReturnType]
-    seen = None if q.shape[1] == k.shape[1] else ~_hidden(q.shape[1], k.shape[1], q.device)
+def _span(q: Tensor, k: Tensor, v: Tensor, span: Span, scale: float, dropout: float) -> Tensor:
+    """`[heads, tokens of the span, head_dim]`: what a span's tokens see, by torch's own attention."""
+    own, earlier = slice(span.start, span.end), slice(span.first, span.last)
+    keys, values = (torch.cat([x[:, earlier], x[:, own]], 1) for x in (k, v))
+    late = torch.ones(span.queries, span.keys, dtype=torch.bool, device=q.device).triu(span.keys - span.queries + 1)
+    plain = span.queries == span.keys
     return F.scaled_dot_product_attention(
-        q[None], k[None], v[None], seen, dropout, is_causal=seen is None, scale=scale, enable_gqa=True
-    )[0]
-
-
-def _hidden(queries: int, keys: int, device: torch.device) -> Tensor:
-    """`[queries, keys]`, true where a key lies after the query."""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu(keys - queries + 1)
-
-
-class _Dense(torch.autograd.Function):
-    """Attention by plain products; scores are computed again for the gradient, so that none is kept.
-
-    Heads that share a key are rows of one product with it, which spares its copies.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, hidden: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v, hidden)
-        ctx.scale = scale
-        rows = q.reshape(len(k), -1, q.shape[-1])
-        return (_shares(rows, k, scale, hidden).to(v.dtype) @ v).view(q.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, hidden = ctx.saved_tensors
-        rows, of_out = q.reshape(len(k), -1, q.shape[-1]), gradients[0].reshape(len(k), -1, q.shape[-1])
-        shares = _shares(rows, k, ctx.scale, hidden)
-        d_v = shares.to(v.dtype).transpose(1, 2) @ of_out
-        d = (of_out @ v.transpose(1, 2)).to(shares.dtype)
-        d = (d - (d * shares).sum(-1, keepdim=True)).mul_(shares).mul_(ctx.scale).to(k.dtype)
-        return (d @ k).view(q.shape), d.transpose(1, 2) @ rows, d_v, None, None
-
-
-def _shares(rows: Tensor, k: Tensor, scale: float, hidden: Tensor) -> Tensor:
-    """`[kv_heads, rows, keys]`: softmax of the scores, at least in float32."""
-    scores = rows @ k.transpose(1, 2)
-    scores = (scores if scores.dtype == torch.float64 else scores.float()).mul_(scale)
-    hidden = hidden.repeat(rows.shape[1] // len(hidden), 1)
-    return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+        q[None, :, own], keys[None], values[None], None if plain else ~late, dropout, is_causal=plain, scale=scale,
+        enable_gqa=True,
+    )[0]  # fmt: skip
 
 
 # --- which models can be run so ---

@@ -23,7 +23,7 @@ CLAIM = Claim(
     "Choosing temperature and reward threshold anew each round, to keep exploration and exploitation in balance, beats"
     " online rejection-sampling fine-tuning at a fixed temperature and threshold, and the model it began with.",
     baselines=("greedy", Rival("fixed configuration", options={"tune": "nothing"})),
-    options={"rounds": 3, "samples": 8, "probe": 24, "temperatures": 4, "target": 4, "epochs": 2},
+    options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3, "target": 4, "epochs": 2},
     ablations={
         "temperature only": {"tune": "temperature"},
         "threshold only": {"tune": "threshold"},

@@ -1,0 +1,105 @@
+"""Attention in bunches: who sees whom, by brute force, and gradients by finite differences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftaught.learn import bunches
+from selftaught.learn.bunches import Span, attend_bunch, bunched
+
+CPU = torch.device("cpu")
+
+# Prompts with what goes on from them: (tokens of the prompt, tokens of each target); no targets is a row of its own.
+LAYOUTS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 12), max_size=3)), min_size=1, max_size=6)
+
+
+def spans_of(layout):
+    """The spans of a layout, and its number of tokens."""
+    spans, at = [], 0
+    for prompt, targets in layout:
+        first, last = at, at + prompt
+        spans.append(Span(first, last))
+        at = last
+        for target in targets:
+            spans.append(Span(at, at + target, first, last))
+            at += target
+    return spans, at
+
+
+def visible(spans, tokens):
+    """`[tokens, tokens]`, by the definition of a span."""
+    seen = torch.zeros(tokens, tokens, dtype=torch.bool)
+    for span in spans:
+        for place in range(span.start, span.end):
+            seen[place, span.first : span.last] = True
+            seen[place, span.start : place + 1] = True
+    return seen
+
+
+def attention(q, k, v, seen):
+    """As the formula has it, `[tokens, heads, head_dim]`."""
+    group = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(group, 1) for x in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q, k) * 0.5
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
+
+
+def draw(tokens):
+    torch.manual_seed(tokens)
+    return [torch.randn(tokens, heads, 4, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(LAYOUTS)
+def test_values_and_gradients_are_those_of_the_formula(layout):
+    spans, tokens = spans_of(layout)
+    made = bunched(spans, tokens, CPU)
+    assert not made.alone
+    q, k, v = draw(tokens)
+    weights = torch.randn(tokens, 4, 4, dtype=torch.float64)
+    ours = torch.cat([attend_bunch(q, k, v, 0.5, bunch) for bunch in made.bunches])[made.back]
+    theirs = attention(q, k, v, visible(spans, tokens))
+    assert torch.allclose(ours, theirs, atol=1e-12)
+    gradients = [torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (ours, theirs)]
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*gradients, strict=True))
+
+
+def test_gradients_are_those_of_finite_differences():
+    spans, tokens = spans_of([(2, [1, 3]), (3, [])])
+    (bunch, *others) = bunched(spans, tokens, CPU).bunches
+    assert len(bunch.queries) > 1
+    for one in (bunch, *others):
+        assert torch.autograd.gradcheck(
+            lambda q, k, v, one=one: attend_bunch(q, k, v, 0.5, one)[one.queries.flatten() < tokens], draw(tokens)
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=40))
+def test_little_is_padded_and_no_bunch_is_large(lengths):
+    spans, tokens = spans_of([(length, []) for length in lengths])
+    made = bunched(spans, tokens, CPU)
+    scores = [bunch.hidden.numel() for bunch in made.bunches]
+    assert sum(scores) <= bunches.WASTE * sum(length**2 for length in lengths)
+    assert all(n <= bunches.SCORES or len(b.queries) == 1 for n, b in zip(scores, made.bunches, strict=True))
+
+
+def test_spans_of_one_length_are_one_bunch_and_long_ones_are_left_alone():
+    spans, tokens = spans_of([(30, [])] * 8 + [(bunches.LONG + 1, [])])
+    made = bunched(spans, tokens, CPU)
+    assert [len(bunch.queries) for bunch in made.bunches] == [8]
+    assert made.alone == (spans[-1],)
+    assert sorted(made.back.tolist()) == list(range(tokens))
+
+
+def test_in_bfloat16_shares_are_taken_in_float32():
+    spans, tokens = spans_of([(6, [5, 5]), (7, [])])
+    made = bunched(spans, tokens, CPU)
+    q, k, v = (x.detach().bfloat16() for x in draw(tokens))
+    ours = torch.cat([attend_bunch(q, k, v, 0.5, bunch) for bunch in made.bunches])[made.back]
+    true = attention(*(x.double() for x in (q, k, v)), visible(spans, tokens))
+    assert ours.dtype == torch.bfloat16
+    assert float((ours.double() - true).abs().max()) == pytest.approx(0, abs=0.03)
