@@ -318,7 +318,8 @@ class Run:
                 rewards: shaping among failures teaches how to fail.
             cap: greatest importance weight of a token, which makes up for a temperature, a top-p or a top-k.
             sampling: fields of `Sampling` to change; the temperature is 1 unless it says otherwise.
-            training: fields of `Training` to change; here `epochs` is 1, and the rate constant, unless changed.
+            training: fields of `Training` to change; here `epochs` is 1, and the rate constant, unless changed. With
+                `carry` the optimiser's state goes on from one call to the next.
 
         Raises:
             BadInput: no problems, a dev or test problem, an option that is wrong, or an engine that cannot sample

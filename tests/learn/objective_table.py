@@ -36,6 +36,9 @@ DEMOS = [Demo(ask(q), good) for q, good, _ in ALL]
 PAIRS = [Pair(ask(q), good, bad) for q, good, bad in ALL]
 LABELS = [Label(ask(q), text, text == good) for q, good, bad in ALL for text in (good, bad)]
 RANKINGS = [Ranking(ask(q), (good, bad, "dog"), (1.0, 0.0, 0.5)) for q, good, bad in ALL]
+TREES = [  # two branches of the same first step, and one that is a single step
+    Ranking(ask(q), ("what is it .\n" + good, "what is it .\n" + bad, "dog"), (1.0, 0.0, 0.5)) for q, good, bad in ALL
+]
 TWO_SIDED = [Ranking(ask(q), (good, bad), (1.0, 0.0)) for q, good, bad in ALL]
 STEPS = [o.Steps(ask(q), (good, " " + bad), (1.0, 0.0)) for q, good, bad in ALL]
 BRANCHES = [replace(p, chosen="the dog is " + p.chosen, rejected="the dog is " + p.rejected) for p in PAIRS]
@@ -227,6 +230,7 @@ TABLE = [
     Entry("orpo", o.Orpo(1.0), PAIRS, mean_over_rejected),
     Entry("kto", o.Kto(0.5), LABELS, by("good")),
     Entry("tpo", o.tpo(0.5), RANKINGS, by("score")),
+    Entry("tpo-steps", o.tpo(0.5, contrast=1.0), TREES, by("score")),
     Entry("reinforce", o.reinforce(), rollouts, advantage),
     Entry("rloo", o.rloo(0.01, **START), rollouts, advantage),
     Entry("grpo", o.grpo(0.01, **START), rollouts, advantage),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from learn_models import make_model, make_tokenizer
-from objective_table import BRANCHES, LABELS, PAIRS, RANKINGS, TABLE, ask, attempt, rollouts
+from objective_table import BRANCHES, LABELS, PAIRS, RANKINGS, TABLE, TREES, ask, attempt, rollouts
 
 from selftaught.errors import BadInput
 from selftaught.learn import objectives as o
@@ -248,6 +248,69 @@ def test_lambda_rank_is_its_definition_pair_by_pair():
     two = lambda_rank(torch.tensor([0.3, -0.2], dtype=F64), torch.tensor([1.0, 0.0], dtype=F64))
     weight = abs(1 / math.log(2) - 1 / math.log(3))
     assert two.item() == pytest.approx(weight * logistic(torch.tensor(0.5, dtype=F64), 1.0).item())
+
+
+# one step shared; in the second, with its end, the counts are (red 1, cat 1, end 1) and (red 2, dog 1, end 1)
+FORKED = Ranking(ask("what"), ("one two .\nred cat", "one two .\nred red dog"), (1.0, 0.0))
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.3, -0.5])
+def test_a_step_counts_the_more_the_less_it_is_like_the_other_by_hand(contrast, tokenizer):
+    objective = o.tpo(0.7, contrast=contrast)
+    (group,) = objective.groups([FORKED], tokenizer)
+    assert [row.tokens["step"] for row in group] == [(0, 0, 0, 1, 1, 1), (0, 0, 0, 1, 1, 1, 1)]
+    gains = torch.tensor([[0.1, 0.2, -0.3, 0.5, 0.4, 0.0, 0.0], [0.3, 0.1, 0.2, -0.2, 0.1, 0.2, 0.3]], dtype=F64)
+    batch = drawn(objective, [group])
+    batch = replace(batch, logprobs=batch.tokens["reference"] + gains)
+    first, second = 0.0 - 0.6, 0.9 - 0.4
+    alike = 3 / math.sqrt(3 * 6)
+    lead = 0.7 * (first + (1 + contrast * (1 - alike)) * second)
+    pair_weight = abs(1 / math.log(2) - 1 / math.log(3))
+    assert objective.loss(batch).item() == pytest.approx(pair_weight * math.log(1 + math.exp(-lead)))
+
+
+def test_weighed_steps_are_their_definition_pair_by_pair_also_where_one_has_fewer(tokenizer):
+    texts = ("one two .\nred cat\ndog", "one two .\nred red", "cat one\nred cat\ndog", "dog")
+    record = Ranking(ask("what"), texts, (1.0, 0.5, 0.0, 0.5))
+    objective, beta, contrast = o.tpo(0.4, contrast=0.8), 0.4, 0.8
+    batch = drawn(objective, objective.groups([record], tokenizer))
+    ratios = (batch.logprobs - batch.tokens["reference"]).tolist()
+    words = [[step.split() for step in text.split("\n")] for text in texts]
+    for said in words:
+        said[-1].append("</s>")
+    paid = []
+    for said, each in zip(words, ratios, strict=True):
+        ends = [0, *itertools.accumulate(map(len, said))]
+        paid.append([beta * sum(each[a:b]) for a, b in itertools.pairwise(ends)])
+
+    def cosine(a, b):
+        dot = sum(a.count(w) * b.count(w) for w in {*a, *b})
+        return dot / math.sqrt(sum(a.count(w) ** 2 for w in {*a}) * sum(b.count(w) ** 2 for w in {*b})) if dot else 0.0
+
+    wanted, rank = 0.0, {i: 1 + sum(sum(p) > sum(paid[i]) for p in paid) for i in range(4)}
+    for i, j in itertools.permutations(range(4), 2):
+        if record.scores[i] > record.scores[j]:
+            steps = itertools.zip_longest(words[i], words[j], paid[i], paid[j])
+            lead = sum((1 + contrast * (1 - cosine(a or [], b or []))) * ((p or 0) - (q or 0)) for a, b, p, q in steps)
+            gain = 2 ** record.scores[i] - 2 ** record.scores[j]
+            discount = abs(1 / math.log(1 + rank[i]) - 1 / math.log(1 + rank[j]))
+            wanted += gain * discount * math.log(1 + math.exp(-lead))
+    assert objective.loss(batch).item() == pytest.approx(wanted)
+
+
+def test_without_contrast_steps_are_nothing_and_with_it_what_is_shared_still_cancels(tokenizer):
+    off, on = o.tpo(0.5), o.tpo(0.5, contrast=2.0)
+    assert not any(row.tokens for group in off.groups(TREES, tokenizer) for row in group)
+    batch = drawn(on, on.groups(TREES, tokenizer))
+    rewards, scores = batch.by_group(0.5 * batch.ratios), batch.by_group(batch.numbers["score"])
+    assert off.loss(batch) == sum(lambda_rank(r, v) for r, v in zip(rewards, scores, strict=True))
+    assert o.tpo(0.5, contrast=1e-12).loss(batch).item() == pytest.approx(off.loss(batch).item())  # all steps, at 1
+    assert on.loss(batch).item() != pytest.approx(off.loss(batch).item(), rel=1e-3)
+    (group,) = on.groups([FORKED], tokenizer)
+    forked = drawn(on, [group])
+    said = forked.logprobs.clone()
+    said[:, :3] += torch.tensor([0.5, -0.2, 0.9], dtype=F64)  # the step both share, alike in both
+    assert on.loss(replace(forked, logprobs=said)).item() == pytest.approx(on.loss(forked).item())
 
 
 def test_doubt_is_nothing_for_agreement_and_whole_for_contradiction():
@@ -513,6 +576,8 @@ def test_steps_are_scored_where_they_end(tokenizer):
         (lambda: o.Orpo(0.0), "weight"),
         (lambda: o.Kto(bad=0.0), "bad"),
         (lambda: o.tpo(float("nan")), "beta"),
+        (lambda: o.tpo(contrast=-1.0), "contrast"),
+        (lambda: o.tpo(contrast=float("nan")), "contrast"),
         (lambda: o.grpo(-0.1), "kl"),
         (lambda: o.grpo(mean="rows"), "mean: unknown 'rows'"),
         (lambda: o.dr_grpo(0), "max_tokens"),

@@ -51,7 +51,10 @@ def test_every_objective_that_is_exported_is_in_the_table():
     assert {kind for kind in kinds if issubclass(kind, o.Base) and kind is not o.Base} == held
 
 
-@pytest.mark.parametrize("name", ["kto", "dpo", "tpo", "rloo", "laser", "nft", "degree-dpo", "process-reward", "quark"])
+SPLIT = ["kto", "dpo", "tpo", "tpo-steps", "rloo", "laser", "nft", "degree-dpo", "process-reward", "quark"]
+
+
+@pytest.mark.parametrize("name", SPLIT)
 def test_splitting_a_step_leaves_its_loss_and_gradients_equal(name, tokenizer):
     entry = next(entry for entry in TABLE if entry.name == name)
     start, found = make_model(layers=1, spread=0.3), []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from learn_models import WORDS, make_policy, weights
+from learn_models import WORDS, demos, make_policy, weights
 
 from selftaught.console import Console
 from selftaught.engines import Sampling
@@ -17,8 +18,10 @@ from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Answer, right_or_wrong
 from selftaught.learn import Training
 from selftaught.learn.correction import behaviour
-from selftaught.learn.objectives import grpo, reinforce
+from selftaught.learn.learner import OPTIMIZER, learn
+from selftaught.learn.objectives import grpo, reinforce, sft
 from selftaught.learn.online import Rollout
+from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
 from selftaught.run import Run, Settings
 from selftaught.tasks import Kind, Task
@@ -105,9 +108,19 @@ def test_the_sign_of_the_advantage_decides(base, tmp_path):
     assert told[-1]["right"] < told[0]["right"] - 0.1
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_path, rank):
-    how = {**HOW, "lora_rank": rank, "epochs": 2}
+def moments(policy: Policy) -> dict[str, Any]:
+    return weights(policy.path / OPTIMIZER)
+
+
+def taught(base: Policy, folder: Path) -> Policy:
+    """A policy that was left with its optimiser's state."""
+    return learn(base, sft(), demos(), Training(precision="float32", epochs=1, carry=True), seed=0, folder=folder)
+
+
+@pytest.mark.parametrize(("rank", "carry"), [(0, False), (4, False), (0, True)])
+def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_path, rank, carry):
+    base = taught(base, tmp_path / "start") if carry else base
+    how = {**HOW, "lora_rank": rank, "epochs": 2, "carry": carry}
     calls = 0
 
     class Killed(BaseException):
@@ -130,11 +143,57 @@ def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_
     for folder in ("killed", "whole"):
         with make_run(tmp_path / folder, base) as run:
             policy = run.reinforce(run.base, run.task.train, rollout=lives, steps=5, n=4, **how)
-            found.append((policy.version, weights(policy.path), steps_of(run), run.ledger.usage))
+            left = moments(policy) if carry else {}
+            found.append((policy.version, weights(policy.path) | left, steps_of(run), run.ledger.usage))
     (version, first, told, usage), (other, second, retold, spent) = found
     assert (version, usage) == (other, spent)
     assert told == retold
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
+    """On rollouts that the weights alone decide: greedy ones, each token of which is to be made likelier."""
+
+    def more_of_it(rollouts: Sequence[Rollout]) -> list[Credit]:
+        return [Credit(one.attempt, (1.0,) * one.attempt.tokens) for one in rollouts]
+
+    with make_run(tmp_path, base) as run:
+
+        def train(start: Policy, steps: int, carry: bool) -> Policy:
+            return run.reinforce(
+                start, run.task.train, steps=steps, n=2, carry=carry, objective=reinforce(), credit=more_of_it,
+                outcome=lambda rollout: rollout.attempt.id, sampling={"temperature": 0.0},
+                **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
+            )  # fmt: skip
+
+        whole, half = train(run.base, 4, True), train(run.base, 2, True)
+        carried, fresh = train(half, 2, True), train(half, 2, False)
+    assert len({one.version for one in (whole, half, carried, fresh)}) == 4
+    wanted, same, other = (weights(one.path) for one in (whole, carried, fresh))
+    assert all(torch.allclose(same[name], wanted[name], atol=1e-5) for name in wanted)
+    assert max((other[name] - wanted[name]).abs().max() for name in wanted) > 1e-4
+    left, wanted = moments(carried), moments(whole)
+    assert left.keys() == wanted.keys()
+    assert {float(value) for name, value in left.items() if name.startswith("step.")} == {4.0}
+    assert all(torch.allclose(left[name], wanted[name], rtol=1e-2, atol=1e-5) for name in wanted)
+    assert not (fresh.path / OPTIMIZER).exists()
+
+
+def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter(base, tmp_path):
+    start = taught(base, tmp_path / "start")
+    with make_run(tmp_path / "run", start) as run:
+        how = {"steps": 1, "n": 2, "outcome": lambda _: "all the same", "carry": True, **HOW}
+        policy = run.reinforce(run.base, run.task.train, **how)
+        before, after = moments(start), moments(policy)
+        assert before.keys() == after.keys() != set()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        with pytest.raises(BadInput, match="carry: each training has an adapter of its own"):
+            run.reinforce(run.base, run.task.train, lora_rank=4, **how)
+    with make_run(tmp_path / "none", base) as run:  # nothing was left, and nothing is
+        first = run.reinforce(run.base, run.task.train, **how)
+        assert moments(first) == {}
+        assert moments(run.reinforce(first, run.task.train, **how)) == {}
 
 
 def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, tmp_path):
@@ -276,7 +335,7 @@ def test_a_plan_names_what_it_is_made_of(base):
     plan = Plan(grpo(), Training(), 5, 4, outcome_reward, None, outcome_of, 2.0, "named", 0)
     others = [replace(plan, **change) for change in (
         {"steps": 6}, {"n": 5}, {"cap": 3.0}, {"named": "other"}, {"seed": 1}, {"objective": grpo(kl=0.1)},
-        {"settings": Training(batch=3)})]  # fmt: skip
+        {"settings": Training(batch=3)}, {"settings": Training(carry=True)})]  # fmt: skip
     assert len({one.version(base, PROBLEMS) for one in (plan, *others)}) == len(others) + 1
     size = min(plan.settings.batch, len(PROBLEMS))
     asked = [problem.id for step in range(3) for problem in plan.problems_of(PROBLEMS, step)]

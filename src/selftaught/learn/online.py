@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn.curves import Trackers
-from selftaught.learn.learner import check_vocabulary, manifest_of, rows_of, trainable_model, write_policy
+from selftaught.learn.learner import (
+    OPTIMIZER,
+    check_vocabulary,
+    manifest_of,
+    rows_of,
+    trainable_model,
+    write_policy,
+)
 from selftaught.learn.objectives.advantages import BASELINES
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.objectives.rollouts import Rollouts
@@ -85,7 +92,8 @@ class Plan:
 
     Attributes:
         objective: learns from `Credit` records (or `Rollouts`, where each is one turn and nothing is credited).
-        settings: `batch` problems a step, `epochs` optimiser steps on each step's rollouts.
+        settings: `batch` problems a step, `epochs` optimiser steps on each step's rollouts; `carry` as in
+            `learn.learner.learn`.
         steps: rollouts and updates, so many times.
         n: rollouts of each problem.
         reward: of one rollout; None leaves it out.
@@ -251,6 +259,8 @@ class _Loop:
         model = trainable_model(self._base, settings, plan.seed)
         trainer = Trainer(model, plan.objective, settings, [], seed=plan.seed, head=self._base.path)
         frozen = _Frozen(trainer, self._base, plan)
+        if settings.carry:
+            trainer.carry_from(self._base.path / OPTIMIZER)
         self.done, saved = trainer.restore(self._work / "checkpoint"), time.monotonic()
         first = trainer.extra.get("step", 0)
         self.records = trainer.extra.get("records", 0)
@@ -263,10 +273,14 @@ class _Loop:
                 if time.monotonic() - saved > settings.checkpoint_seconds and step + 1 < plan.steps:
                     trainer.save(self._work / "checkpoint", self.done)
                     saved = time.monotonic()
+            if settings.carry:
+                trainer.carry_into(self._work / OPTIMIZER)
         finally:
             self._trackers.close()
             trainer.close()
         write_policy(self._work / "policy", model, self._base, [], adapter=bool(settings.lora_rank))
+        if settings.carry:
+            (self._work / OPTIMIZER).rename(self._work / "policy" / OPTIMIZER)
 
     @dismissing()
     def _learn(self, trainer: Trainer, frozen: _Frozen, step: int, rolled: Sequence[Sequence[Rollout]]) -> None:

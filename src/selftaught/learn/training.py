@@ -30,7 +30,8 @@ class Training:
         clip: largest gradient norm; infinity clips nothing.
         lora_rank: 0 trains all weights; otherwise a LoRA adapter (2106.09685) of this rank on all linear layers.
         carry: go on with the optimiser's state that the policy trained from was left with, and leave one for the
-            next (B-STaR carries, STaR starts afresh); full weights only, and policies take three times the disk.
+            next, whichever of them learns online (B-STaR carries, STaR starts afresh); full weights only, and policies
+            take three times the disk.
         precision: "auto" (bf16 where the processor multiplies it faster, by a measurement of 10 ms, else float32),
             "bf16" (computing in bfloat16; weights are updated in float32, see `learn.optimizer`) or "float32".
         checkpoint_seconds: how often the state is saved that an interrupted training resumes from.
