@@ -11,7 +11,7 @@ from selftaught.feedback.verifiers import Exact
 from selftaught.records import HIDDEN, Verdict, make_problem
 from selftaught.tasks import Kind, Task
 from selftaught.worlds.tiny.families import MARK
-from selftaught.worlds.tiny.text import LEVELS
+from selftaught.worlds.tiny.task import MIDDLE
 from selftaught.worlds.world import SMOLLM2, TINY, WORLDS
 
 
@@ -24,10 +24,10 @@ def test_harder_problems_are_only_tested_on(name: str) -> None:
     assert harder.fingerprint != usual.fingerprint
 
 
-def test_the_tiny_worlds_harder_problems_are_of_a_level_that_the_model_never_saw() -> None:
+def test_the_tiny_worlds_harder_problems_are_of_the_next_level() -> None:
     task = TINY.load(1, harder=True)
-    assert {p.meta["level"] for p in task.test} == {max(LEVELS) + 1}
-    assert {p.meta["level"] for p in task.train} < set(LEVELS)
+    assert {p.meta["level"] for p in task.train} == {p.meta["level"] for p in task.dev} == {MIDDLE}
+    assert {p.meta["level"] for p in task.test} == {MIDDLE + 1}
     hidden, known = task.hidden().test[0], task.test[0]
     assert hidden.reference is HIDDEN
     assert task.verify(hidden, f"{MARK}{known.reference}").verdict is Verdict.RIGHT
