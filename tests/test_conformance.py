@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.engines import ScriptedEngine
 from selftaught.journal import Journal
-from selftaught.learn import Training, sft
+from selftaught.learn import Training
 from selftaught.measure import Report
 from selftaught.method import REQUIRED, Method, bound, find, methods, recipe, solver
-from selftaught.models.policy import Policy, policy_from
-from selftaught.records import Attempt, Demo, Problem, ReferenceHidden
+from selftaught.models.policy import Policy
+from selftaught.records import Attempt, Problem, ReferenceHidden
 from selftaught.run import Run
 from selftaught.settings import Settings
 from selftaught.tasks import Task
@@ -269,57 +268,7 @@ def references_read(method: Method, folder: Path, monkeypatch: pytest.MonkeyPatc
     return read
 
 
-@each(ALL)
-def test_its_records_lead_back_to_the_starting_model(method: Method, tmp_path: Path) -> None:
-    with opened(tmp_path) as run:
-        play(method, run)
-        assert_lineage(run)
-        if method.shape == "recipe":
-            assert list(records(run))
-
-
-def assert_lineage(run: Run) -> None:
-    """Every sample is by a policy made from the base, builds on a sample, and every record is made of samples."""
-    samples = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
-    made = {p.version: p for p in map(policy_from, policies(run))}
-    bases = {run.base.version: run.base, **made}
-    live = {f["live"]: bases[f["base"]] for _, _, f, _ in run.journal.effects("online")}  # sampled while they learnt
-    made |= {name: Policy(name, run.folder, base) for name, base in live.items()}
-    for payload in samples.values():
-        assert payload["policy"] == run.base.version or start(made[payload["policy"]]) == run.base.version
-        assert payload["parent"] is None or payload["parent"] in samples
-    for policy in made.values():
-        assert start(policy) == run.base.version
-    for record in records(run):
-        named = record.get("attempts") or [record["attempt"]["id"]]
-        assert named
-        assert set(named) <= set(samples)
-
-
-def policies(run: Run) -> list[Path]:
-    return [p.parent for p in (run.folder / "policies").glob("*/records.jsonl")]
-
-
-def records(run: Run) -> Iterator[dict[str, Any]]:
-    for folder in policies(run):
-        yield from map(json.loads, (folder / "records.jsonl").read_text("utf-8").splitlines())
-
-
-def start(policy: Policy) -> str:
-    """The version at the end of the chain of bases."""
-    return start(policy.base) if policy.base else policy.version
-
-
 # --- the table catches what it is there to catch ---
-
-
-@recipe(paper="2203.14465")
-def forgetful(run: Run, base: Policy, task: Task, *, rounds: int = 1) -> Policy:
-    """Learn from what nobody said."""
-    for _ in run.rounds(rounds):
-        run.attempt(base, task.train)
-        run.measure(run.learn(base, sft(), [Demo(p.prompt, "Answer: 1") for p in task.train]))
-    return run.champion
 
 
 @solver(paper="2203.14465")
@@ -328,13 +277,6 @@ async def peeking(ask: Ask, problem: Problem, *, turns: int = 1) -> Attempt:
     with suppress(ReferenceHidden):
         return await ask(f"{problem.question} Is it {problem.reference}?")
     return await ask(problem.prompt)
-
-
-def test_a_record_from_nowhere_is_found(tmp_path: Path) -> None:
-    with opened(tmp_path) as run:
-        play(forgetful, run)
-        with pytest.raises((AssertionError, KeyError)):
-            assert_lineage(run)
 
 
 def test_a_solver_that_peeks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

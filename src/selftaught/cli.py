@@ -1,4 +1,4 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `check`, `methods`, `worlds`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `lineage`, `methods`, `worlds`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,9 +22,11 @@ COMMANDS = {
     "solve": "answer one question with a test-time method",
     "eval": "measure a model, alone or under a test-time method",
     "check": "test what a method's paper claims, against its baselines at equal tokens",
+    "lineage": "walk whatever a run made back to the policy it started from",
     "methods": "list the methods",
     "worlds": "build or examine the model of a world in which claims are checked",
 }
+OWN = ("check", "lineage", "worlds")  # commands with a module of their own, selftaught.NAME.command
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
 
@@ -81,16 +84,10 @@ def _dispatch(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     if name == "methods":
         return _list_methods(as_json=_parse(parser, rest).json)
-    if name == "check":
-        from selftaught.check.command import add_check, run_check
-
-        add_check(parser)
-        return run_check(_parse(parser, rest))
-    if name == "worlds":
-        from selftaught.worlds.command import add_worlds, run_worlds
-
-        add_worlds(parser)
-        return run_worlds(_parse(parser, rest))
+    if name in OWN:
+        module = import_module(f"selftaught.{name}.command")
+        getattr(module, f"add_{name}")(parser)
+        return getattr(module, f"run_{name}")(_parse(parser, rest))
     return _command(name, parser, rest, f"selftaught {shlex.join(words)}")
 
 

@@ -15,6 +15,7 @@ from selftaught.settings import Settings
 from selftaught.tasks import Task
 
 FREE = ("training.checkpoint_seconds", "training.micro_tokens")  # change no result
+QUESTIONS = "questions"  # where the journal keeps them: problem id -> question
 
 
 def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) -> dict[str, Any]:
@@ -49,6 +50,13 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
         )
     if wanted.keys() - known.keys():
         journal.set_meta("config", json.dumps(known | wanted, sort_keys=True))
+
+
+def note_questions(journal: Journal, task: Task) -> None:
+    """Keep what each problem asks beside the effects, which name problems by id."""
+    if journal.meta(QUESTIONS) is None:
+        asked = {problem.id: problem.question for split in (task.train, task.dev, task.test) for problem in split}
+        journal.set_meta(QUESTIONS, json.dumps(asked))
 
 
 def check_references(task: Task, method: Method | None) -> None:

@@ -247,6 +247,11 @@ def content_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def judged_text(problem: str, text: str) -> str:
+    """What a verdict is on: all attempts at a problem (its id) that say the same share it."""
+    return content_hash(problem, text)
+
+
 def make_problem(prompt: Any, reference: Any = None, meta: Mapping[str, Any] | None = None) -> Problem:
     """A `Problem` whose id is the hash of its prompt, ignoring case and white space."""
     messages = as_prompt(prompt)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught import models
-from selftaught.configuration import check_references, configuration, configure
+from selftaught.configuration import check_references, configuration, configure, note_questions
 from selftaught.console import Console, shown
 from selftaught.control import Decision
 from selftaught.control.budget import RunEnds
@@ -100,6 +100,7 @@ class Run:
             self.model = str(model) if not isinstance(model, Policy) else model.version
             self.engine: Engine = engine or _usual_engine(self.base)
             configure(self.journal, configuration(self.base, task, self.engine, self.settings))
+            note_questions(self.journal, task)
         except BaseException:
             self.journal.close()
             raise
@@ -346,7 +347,12 @@ class Run:
         try:
             with shown(self.console, what, steps, lambda _: self._clock()) as progress:
                 services = Services(
-                    partial(self._roll, rollout, how), self._serve, self._sampling_of, self._online_step(), progress
+                    self._online_begins,
+                    partial(self._roll, rollout, how),
+                    self._serve,
+                    self._sampling_of,
+                    self._online_step(),
+                    progress,
                 )
                 if self._learner is local_learner:
                     made = reinforce(policy, problems, plan, services, folder=self._policies)
@@ -376,6 +382,10 @@ class Run:
         rolled = [Rollout(one.attempt, one.turns or (one.attempt,)) for one in solved]
         self._learning_since = time.monotonic()
         return [rolled[i : i + n] for i in range(0, len(rolled), n)]
+
+    def _online_begins(self, facts: dict[str, Any]) -> None:
+        """Journal a live policy under its own name before it writes anything, so that it can be walked back from."""
+        self._note(facts["live"], "live", facts)
 
     def _serve(self, policy: Policy, model: Any) -> None:
         adopt = getattr(self.engine, "adopt", None)

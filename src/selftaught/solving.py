@@ -18,7 +18,7 @@ from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sam
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, judged_text
 from selftaught.tasks import Task
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Batch:
         turns: whether all that was sampled is handed back too, judged as the outcome is.
         shown: whether solvers may see verdicts while they solve (`Ask.verdict`).
         failed: failed verifications, one per attempt.
-        unsettled: those of them that are not in the journal yet, by key.
+        unsettled: what the journal is to hold of those of them that are not in it yet, by key.
     """
 
     what: str
@@ -70,7 +70,7 @@ class Batch:
     turns: bool = False
     shown: bool = False
     failed: list[Feedback] = field(default_factory=list)
-    unsettled: dict[str, Feedback] = field(default_factory=dict)
+    unsettled: dict[str, list[Any]] = field(default_factory=dict)
 
 
 class Solving:
@@ -111,9 +111,8 @@ class Solving:
             solved = self._wait(self._all(batch))
         except BaseExceptionGroup as group:  # the first failure cancelled the others
             raise group.exceptions[0] from None
-        for key, feedback in batch.unsettled.items():
-            if self._journal.get(key) is None:
-                self._journal.put(key, "verify", [feedback.verdict, feedback.score, feedback.text])
+        for key, payload in batch.unsettled.items():
+            self._note(key, "verify", payload)
         self._count("refused", [f.text for s in solved for f in s.attempt.feedback if f.text.startswith("refused")])
         self._count("failed", [f.text for f in batch.failed])
         self._counts["judged"] += len(solved) if batch.judged else 0
@@ -268,13 +267,13 @@ class Solving:
         problem, version = attempt.problem, self._task.verifier.version
         key = content_hash("verify", version, problem.id, self._true.get(problem.id), attempt.text)
         if (found := self._journal.get(key)) is not None:
-            verdict, score, text = found[0]
+            verdict, score, text, *_ = found[0]
             feedback = Feedback(Verdict(verdict), score, text, version)
         else:
             feedback = self._task.decide(problem, attempt.text) or await self._once(
                 key, lambda: asyncio.to_thread(self._task.verify, problem, attempt.text)
             )
-            self._settle(batch, key, feedback)
+            self._settle(batch, key, verdict_payload(attempt, feedback))
         if feedback.text.startswith(FAILURES):
             self._failed(batch, feedback)
         return feedback
@@ -283,12 +282,12 @@ class Solving:
         if self._journal.get(key) is None:
             self._journal.put(key, kind, payload)
 
-    def _settle(self, batch: Batch, key: str, feedback: Feedback) -> None:
+    def _settle(self, batch: Batch, key: str, payload: list[Any]) -> None:
         """Journal a verdict; a failure only when its batch is through: the rerun of a given-up one tries again."""
-        if feedback.text.startswith(FAILURES):
-            batch.unsettled[key] = feedback
-        elif self._journal.get(key) is None:
-            self._journal.put(key, "verify", [feedback.verdict, feedback.score, feedback.text])
+        if payload[2].startswith(FAILURES):
+            batch.unsettled[key] = payload
+        else:
+            self._note(key, "verify", payload)
 
     def _failed(self, batch: Batch, feedback: Feedback) -> None:
         """Note a failed verification; give up as soon as it is certain that too many of the batch fail."""
@@ -332,6 +331,12 @@ class Solving:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def verdict_payload(attempt: Attempt, feedback: Feedback) -> list[Any]:
+    """A verdict as the journal keeps it: verdict, score, text, what was judged (`judged_text`), and by whom."""
+    what = judged_text(attempt.problem.id, attempt.text)
+    return [feedback.verdict, feedback.score, feedback.text, what, feedback.by]
 
 
 @lru_cache(maxsize=256)

@@ -2,5 +2,6 @@
 
 from selftaught.journal.journal import Journal
 from selftaught.journal.ledger import Ledger, Usage
+from selftaught.journal.reader import Reader
 
-__all__ = ["Journal", "Ledger", "Usage"]
+__all__ = ["Journal", "Ledger", "Reader", "Usage"]

@@ -142,6 +142,7 @@ class Services:
     """What an online training asks of the run.
 
     Attributes:
+        begin: is told whose rollouts come next, see `_Loop._named`.
         roll: the rollouts of each problem, by a policy.
         serve: has the engine sample a policy from a model's tensors.
         sampling: how an attempt was sampled.
@@ -149,6 +150,7 @@ class Services:
         progress: called after each step with steps done, steps in all, and the loss.
     """
 
+    begin: Callable[[dict[str, Any]], None]
     roll: Callable[[Policy, Sequence[Problem], int], list[list[Rollout]]]
     serve: Callable[[Policy, Any], None]
     sampling: Callable[[Attempt], Sampling]
@@ -218,11 +220,12 @@ class _Loop:
 
     def gathered(self) -> list[Any]:
         """The records of all steps."""
-        rolled: list[list[Rollout]] = []
+        found: list[Any] = []
         for step in range(self._plan.steps):
-            rolled += self._roll(step)
-            self._services.note(self._key(step), self._named(step), 0)
-        return [record for group in self._kept(rolled) for record in self._records(group)]
+            records = self._records_of(self._kept(self._roll(step)))
+            self._services.note(self._key(step), self._named(step) | learnt_from(records), 0)
+            found += records
+        return found
 
     def replay(self, steps: int) -> None:
         """Go through the rollouts of the first steps again, which are all in the journal."""
@@ -234,6 +237,7 @@ class _Loop:
         return content_hash("online step", self._version, step)
 
     def _roll(self, step: int) -> list[list[Rollout]]:
+        self._services.begin(self._named(step))
         asked_of = self._plan.problems_of(self._problems, step)
         return self._services.roll(self._name(step), asked_of, self._plan.n)
 
@@ -288,7 +292,9 @@ class _Loop:
         from selftaught.learn.trainer import TrainingFailed
 
         plan = self._plan
-        groups, kept = self._groups(trainer, rolled)
+        kept = self._kept(rolled)
+        records = self._records_of(kept)
+        groups = self._groups(trainer, kept, records)
         low, high = (getattr(plan.objective, name, math.inf) for name in ("low", "high"))
         watch, losses, norms, read = Watched(low, high), [], [], 0
         groups, each = frozen.tell(groups), plan.settings.epochs
@@ -305,7 +311,7 @@ class _Loop:
             norms.append(made.norm)
             read += made.tokens
         facts = _facts(rolled, kept, plan) | watch.facts()
-        facts |= self._named(step) | {"updates": len(losses)}
+        facts |= self._named(step) | learnt_from(records) | {"updates": len(losses)}
         facts |= {
             "staleness": max(0, len(losses) - 1) / 2,
             "loss": _mean(losses),
@@ -316,23 +322,22 @@ class _Loop:
         self._services.note(self._key(step), facts, read)
         self._services.progress(step + 1, plan.steps, facts["loss"] or 0.0)
 
-    def _groups(
-        self, trainer: Trainer, rolled: Sequence[Sequence[Rollout]]
-    ) -> tuple[list[Group], list[Sequence[Rollout]]]:
-        """Rows of the problems whose rollouts do not all come to the same."""
+    def _groups(self, trainer: Trainer, kept: Sequence[Sequence[Rollout]], records: Sequence[Any]) -> list[Group]:
+        """Rows of a step's records."""
         from selftaught.learn.trainer import attention_of
 
-        kept = self._kept(rolled)
-        records = [record for group in kept for record in self._records(group)]
         self.records += len(records)
         if not records:
-            return [], kept
+            return []
         turns = {  # one that builds on what was sampled before the rollout is no first turn
             turn.id: i + (one.turns[0].parent is not None)
             for group in kept for one in group for i, turn in enumerate(one.turns)
         }  # fmt: skip
         with attention_of(trainer.model):
-            return self._weighed(trainer, records, turns), kept
+            return self._weighed(trainer, records, turns)
+
+    def _records_of(self, kept: Sequence[Sequence[Rollout]]) -> list[Any]:
+        return [record for group in kept for record in self._records(group)]
 
     def _kept(self, rolled: Sequence[Sequence[Rollout]]) -> list[Sequence[Rollout]]:
         """The groups that do not agree, without rollouts in which a request was refused."""
@@ -419,6 +424,11 @@ class _Frozen:
 
 
 # --- what a step came to ---
+
+
+def learnt_from(records: Sequence[Any]) -> dict[str, list[str]]:
+    """The attempts behind a step's records, each once, to walk back from what was learnt."""
+    return {"attempts": list(dict.fromkeys(name for record in records for name in record.attempts))}
 
 
 class Watched:

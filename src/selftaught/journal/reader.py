@@ -1,0 +1,160 @@
+"""Looking up what a journal holds: by its one writer, or by others while the run is under way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from selftaught.errors import BadInput
+from selftaught.journal.ledger import Usage
+
+FILE = "journal.sqlite"
+SCHEMA = 1
+RESUME = "free some space and run the same command again: it resumes"
+
+
+class Effects:
+    """The effects in a journal's file, and what is kept beside them.
+
+    Attributes:
+        path: the SQLite file.
+
+    Raises:
+        BadInput: by all methods, for what the disk does.
+    """
+
+    _db: sqlite3.Connection
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._guard = threading.Lock()
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Execute one statement, committed when this returns, and fetch its rows."""
+        try:
+            with self._guard:
+                return self._db.execute(statement, values).fetchall()
+        except sqlite3.IntegrityError as error:
+            raise RuntimeError(f"effect {values[0]} was journalled twice") from error
+        except sqlite3.DatabaseError as error:
+            raise readable(error, self.path) from error
+
+    def meta(self, name: str) -> str | None:
+        """A named value kept beside the effects."""
+        rows = self._run("SELECT value FROM meta WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def check_schema(self) -> None:
+        """Raise `BadInput` where another version of this program made the file."""
+        found = self.meta("schema")
+        if found != str(SCHEMA):
+            raise BadInput(
+                f"its schema is version {found}, this program writes {SCHEMA}",
+                where=str(self.path),
+                fix="use the version that made it, or another run folder",
+            )
+
+    def get(self, key: str) -> tuple[Any, Usage] | None:
+        """The payload and cost of an effect, or None where it has not happened."""
+        rows = self._run("SELECT payload, prompt, generated, judge, trained FROM effects WHERE key = ?", (key,))
+        return (json.loads(rows[0][0]), Usage(*rows[0][1:])) if rows else None
+
+    def entry(self, key: str) -> tuple[str, int, Any] | None:
+        """The kind of an effect, the round it is filed under and its payload; None where it has not happened."""
+        rows = self._run("SELECT kind, round, payload FROM effects WHERE key = ?", (key,))
+        return (rows[0][0], rows[0][1], json.loads(rows[0][2])) if rows else None
+
+    def effects(self, kind: str) -> Iterator[tuple[str, int, Any, Usage]]:
+        """`(key, round, payload, usage)` of every effect of a kind, in the order they were committed."""
+        query = "SELECT key, round, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY id"
+        for row in self._run(query, (kind,)):
+            yield row[0], row[1], json.loads(row[2]), Usage(*row[3:])
+
+    def count(self, kind: str) -> int:
+        """How many effects of a kind there are."""
+        return self._run("SELECT COUNT(*) FROM effects WHERE kind = ?", (kind,))[0][0]
+
+    def usage(self) -> Usage:
+        """The cost of everything journalled."""
+        columns = "TOTAL(prompt), TOTAL(generated), TOTAL(judge), TOTAL(trained)"
+        return Usage(*map(int, self._run(f"SELECT {columns} FROM effects")[0]))
+
+    def digest(self) -> str:
+        """Hash of every effect but its time: equal for a disturbed and an undisturbed run of one program."""
+        digest = hashlib.sha256()
+        columns = "key, kind, round, payload, prompt, generated, judge, trained"
+        for row in self._run(f"SELECT {columns} FROM effects ORDER BY key"):
+            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def keys(self, kind: str, beginning: str = "", most: int = -1) -> list[str]:
+        """The keys of effects of a kind that begin so, sorted; at most `most`, all where that is negative."""
+        query = "SELECT key FROM effects WHERE kind = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._run(query, (kind, beginning, beginning + "\U0010ffff", most))]
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of all sessions: `total`, `engine`, `learn`; and the greatest `peak_rss_mb`."""
+        query = "SELECT TOTAL(last - started), TOTAL(engine), TOTAL(learn), MAX(peak_rss_mb) FROM sessions"
+        total, engine, learn, peak = self._run(query)[0]
+        return {"total": total, "engine": engine, "learn": learn, "peak_rss_mb": peak}
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        with self._guard:
+            self._db.close()
+
+
+class Reader(Effects):
+    """The journal of a run as it stands, for reading alone: the run may be under way, and nothing is written.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        BadInput: there is no journal, or the file is none, a damaged one, or of another schema.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / FILE)
+        if not self.path.is_file():
+            raise BadInput(f"no run is kept here (no {FILE})", where=str(folder), fix="give the folder of a run")
+        # A file that nobody has open stands alone, and opened as such it is read without a trace, even where nobody
+        # may write; one with a write-ahead log beside it is read together with that.
+        alone = not self.path.with_name(f"{FILE}-wal").exists()
+        uri = f"{self.path.resolve().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+        try:
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise readable(error, self.path) from error
+        try:
+            if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
+                raise BadInput("not a journal, it holds no run", where=str(self.path), fix="give the folder of a run")
+            self.check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def readable(error: sqlite3.Error, path: Path) -> Exception:
+    """SQLite's errors that are the user's to mend, as one line."""
+    text = str(error)
+    if "is full" in text:
+        return BadInput(f"the disk is full ({text})", where=str(path), fix=RESUME)
+    if "disk I/O" in text:
+        return BadInput(f"the disk is full or failing ({text})", where=str(path), fix=RESUME)
+    if "not a database" in text or "malformed" in text:
+        return BadInput(f"not a journal, or a damaged one ({text})", where=str(path), fix="use another run folder")
+    if "readonly" in text or "unable to open" in text:
+        return BadInput(f"cannot be written ({text})", where=str(path), fix="use a folder you may write to")
+    return error

@@ -1,0 +1,52 @@
+"""`selftaught lineage RUN [ID]`: the command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from selftaught.errors import BadInput
+from selftaught.journal import Reader
+from selftaught.lineage.facts import Facts
+from selftaught.lineage.text import run_lines, short, tree_lines
+from selftaught.lineage.walk import walk
+
+
+def add_lineage(parser: argparse.ArgumentParser) -> None:
+    """The options of `lineage`."""
+    parser.add_argument("run", type=Path, help="a run's folder; the run may be under way")
+    what = "an attempt, a tree, a policy or one of its records (POLICY:NUMBER), or the beginning of an id"
+    parser.add_argument("id", nargs="?", help=f"{what}; by default all policies, and with --json the champion")
+    parser.add_argument("--depth", type=int, default=0, help="steps back (default 0: all the way)")
+    parser.add_argument(
+        "--width", type=int, default=3, help="records shown of a policy, steps of a tree; 0 for all (default 3)"
+    )
+
+
+def run_lineage(args: argparse.Namespace) -> int:
+    """Print a lineage. Raises BadInput for what cannot be walked."""
+    for name in ("depth", "width"):
+        if getattr(args, name) < 0:
+            raise BadInput(f"got {getattr(args, name)}", where=f"--{name}", fix="use 0 or more")
+    with Reader(args.run) as reader:
+        facts = Facts(args.run, reader)
+        if args.id is not None or args.json:
+            found = walk(facts, [facts.champion if args.id is None else facts.find(args.id)])
+            lines = tree_lines(found, depth=args.depth, width=args.width)
+            if args.json:
+                lines = [json.dumps({"run": str(args.run)} | found.to_json(), indent=1)]
+        else:
+            found = walk(facts, facts.policies)
+            counts = {"attempt": reader.count("sample"), "tree": reader.count("tree")}
+            lines = [*run_lines(found, facts.champion, facts.config, counts), *_examples(facts)]
+        for line in lines:
+            print(line)
+    return 0
+
+
+def _examples(facts: Facts) -> list[str]:
+    """A command for each kind of thing that there is to ask about."""
+    records = [f"{version}:0" for version in facts.policies if facts.records(version)]
+    kinds = (facts.reader.keys("sample", most=1), facts.reader.keys("tree", most=1), records[-1:])
+    return [f"  selftaught lineage {facts.folder} {short(id)}" for ids in kinds for id in ids]

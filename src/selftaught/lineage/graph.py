@@ -1,0 +1,94 @@
+"""What a walk back comes to: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from selftaught.records import as_json
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One thing that a run made, or is said to have made.
+
+    Attributes:
+        id: what to ask for it with: the key of an attempt or a tree, the version of a policy, `VERSION:NUMBER` of the
+            record with that number (from 0) among those that a policy learnt from.
+        kind: "policy", "record", "attempt" or "tree".
+        role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
+            "credit", "rollouts", "steps"; of a policy "base", "trained", or "live" where its weights were in training.
+        policy: who wrote the attempt, grew the tree or learnt the record; empty for a policy.
+        problem: what was asked: the question, or the problem's id where the run does not tell it.
+        verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.
+        text: what was sampled for the attempt, without what it was made to go on from; the target of a record.
+        round: that it is filed under; 0 before the first.
+        note: whatever else there is to say, in a line.
+        gap: why the walk goes no further, or not everywhere; empty where nothing is missing.
+    """
+
+    id: str
+    kind: str
+    role: str = ""
+    policy: str = ""
+    problem: str = ""
+    verdict: str = ""
+    text: str = ""
+    round: int = 0
+    note: str = ""
+    gap: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of the way back.
+
+    Attributes:
+        source: id of the node that it leads from.
+        target: id of the node that it leads to.
+        how: "trained from", "learnt" and, while in training, "updated from" (a policy's); "made of" (a record's);
+            "by" and "goes on from" (an attempt's); "by" and "step" (a tree's).
+    """
+
+    source: str
+    target: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """All that something comes from, back to the starting model.
+
+    Attributes:
+        start: id of what was asked about.
+        base: id of the policy that the run started from.
+        nodes: by id, in the order in which the walk came to them.
+        links: from each node to what it comes from.
+    """
+
+    start: str
+    base: str
+    nodes: Mapping[str, Node]
+    links: tuple[Link, ...]
+    _from: dict[str, list[Link]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for link in self.links:
+            self._from.setdefault(link.source, []).append(link)
+
+    def back(self, id: str) -> list[Link]:
+        """The links that lead on from a node, in order; none from the base."""
+        return self._from.get(id, [])
+
+    @cached_property
+    def gaps(self) -> dict[str, str]:
+        """What is missing: node id -> why the walk goes no further there. Empty where all ways end at the base."""
+        return {node.id: node.gap for node in self.nodes.values() if node.gap}
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole of it as plain data."""
+        nodes = [as_json(node) for node in self.nodes.values()]
+        links = [{"from": link.source, "to": link.target, "how": link.how} for link in self.links]
+        return {"start": self.start, "base": self.base, "nodes": nodes, "links": links, "gaps": self.gaps}
