@@ -111,7 +111,11 @@ def twice(policy: Policy, request: Request) -> str:
 
 def played(folder: Path, learner: Learner, /, **options: Any) -> Run:
     run = make_run(folder, script=twice, learner=learner, task=make_task(train=12, dev=40))
-    SCORE(run, run.base, run.task, **{"steps": 4, "samples": 4, **options})
+    try:
+        SCORE(run, run.base, run.task, **{"steps": 4, "samples": 4, **options})
+    except BaseException:
+        run.close()
+        raise
     return run
 
 
