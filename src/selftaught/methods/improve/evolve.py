@@ -1,0 +1,154 @@
+"""Evolve: the systems at the centre joined into one loop; what to run so that a model just gets better."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from selftaught import refine
+from selftaught.claim import Claim, Rival
+from selftaught.control.balance import Balance, Rewarded, grouped, halvings, spread
+from selftaught.curate import Gathered, by_problem, keep
+from selftaught.errors import BadInput, nearest
+from selftaught.learn import sft
+from selftaught.learn.objectives import dpo, reinforce
+from selftaught.learn.progress import Shaping
+from selftaught.method import bound, find, recipe
+from selftaught.methods.improve.critique_in_the_loop import critic_lessons, repair
+from selftaught.models import Policy
+from selftaught.records import Problem
+from selftaught.run import Run
+from selftaught.search import Grower, Growth
+from selftaught.tasks import Task
+
+SAMPLERS = ("answers", "deepening", "search")
+STEPS = 8  # of self-correction in a round
+
+CLAIM = Claim(
+    "Joined in one loop, balanced sampling, a trained critic's repairs and all that was right so far teach what carries"
+    " over to harder problems better than each of four single methods.",
+    baselines=(
+        "greedy",
+        Rival("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
+        Rival("star", method="star", options={"samples": 4}),
+        Rival("self", method="self", options={"samples": 2, "drafts": 2}),
+        Rival("b-star", method="b-star", options={"samples": 8, "probe": 24, "temperatures": 3, "target": 4}),
+    ),
+    options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3},
+    ablations={
+        "no critic": {"repairs": 0},
+        "one temperature": {"coolest": 0.7, "temperatures": 1},
+        "preferences learnt too": {"update": "sft+dpo"},
+        "self-correction learnt too": {"update": "sft+score"},
+        "doubted answers": {"sampler": "deepening"},
+        "searched answers": {"sampler": "search", "update": "sft+dpo"},
+    },
+    harder=True,
+)
+
+
+@recipe(paper="2404.14387", needs=("verifier",), claim=CLAIM)
+def evolve(
+    run: Run, base: Policy, task: Task, *, rounds: int = 3, sampler: str = "answers", samples: int = 16,
+    probe: int = 128, temperatures: int = 4, coolest: float = 0.5, hottest: float = 1.1, target: int = 4,
+    repairs: int = 4, drafts: int = 3, update: str = "sft", pace: float = 0.1,
+) -> Policy:  # fmt: skip
+    """Sample in balance, have a critic repair what failed, learn all that is right, keep what is better, and again.
+
+    Source: the cycle of Tao et al., A Survey on Self-Evolution of Large Language Models, 2404.14387, figure 2: acquire,
+    refine, update, evaluate. Acquire: answers of the champion at the temperature and in the number that B-STaR's score
+    (2412.17256) is highest for on a probe; or doubted ones (2502.05449), or trees of steps (2405.00451). Refine: a
+    critic, trained once on critiques that led to right revisions, repairs failures, most on hard problems (2411.16579).
+    Update: the starting model learns the newest right answers of all rounds; then, where asked to, preferences (DPO) or
+    self-correction (SCoRe, 2409.12917). Evaluate: the gate on dev; the champion goes on.
+
+    Differs from the paper: the survey names the phases, and no algorithm; what they are filled with is our choice.
+
+    Costs `drafts * 5` answers a problem once for the critic; per round up to `samples + 2 * repairs` answers a problem,
+    the probes, and one training for each update.
+
+    Args:
+        rounds: of the cycle.
+        sampler: "answers", "deepening" (each doubted once it has ended), or "search" (a tree for each problem).
+        samples: most answers per problem and round; its halves down to `target` are tried too.
+        probe: training problems that temperature and number are chosen on.
+        temperatures: how many are tried from `coolest` to `hottest`.
+        coolest: lowest temperature tried.
+        hottest: highest temperature tried.
+        target: right answers wanted per problem; no more of it are learnt.
+        repairs: most repairs of failures at one problem; 0 for no critic.
+        drafts: answers per problem that the critic learns from.
+        update: "sft", "dpo" and "score", one after the other, joined by "+".
+        pace: learning rate of "dpo" and "score", as a multiple of the run's.
+    """
+    updates = update.split("+")
+    for where, names, known in (("sampler", [sampler], SAMPLERS), ("update", updates, tuple(UPDATES))):
+        for name in (name for name in names if name not in known):
+            raise BadInput(f"unknown {name!r}", where=where, fix=nearest(name, known))
+    balance = Balance(spread(coolest, hottest, temperatures), halvings(samples, target), (0.5,), target)
+    critic = trained_critic(run, base, task, drafts) if repairs else None
+    shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
+    gathered, choice = Gathered(), None
+    for _ in run.rounds(rounds):
+        actor, policy = run.champion, base
+        draw = partial(drawn, run, actor, sampler, gathered)
+        choice = balance.choose(shuffled[:probe], draw, choice and choice.setting)
+        heat, amount = choice.setting.temperature, choice.setting.samples
+        rest = grouped(draw(shuffled[probe:], heat, amount))
+        tried = [one.attempt for group in {**choice.groups, **rest}.values() for one in group]
+        mended = repair(run, critic, actor, tried, repairs, heat) if critic else []
+        gathered.add([*tried, *mended])
+        told = {"temperature": heat, "samples": amount, "solved": len(by_problem(a for a in tried if a.right))}
+        run.tell("gathered", told | {"solved in all": len(gathered.right), "of": len(task.train)})
+        for name in updates:
+            policy = UPDATES[name](run, policy, task, gathered, target, pace * run.settings.training.learning_rate)
+        run.measure(policy)
+    return run.champion
+
+
+def trained_critic(run: Run, base: Policy, task: Task, drafts: int) -> Policy:
+    """The starting model, trained on critiques of its own that led to right revisions; itself where there are none."""
+    lessons = critic_lessons(run, base, base, task, drafts, 1, 2, 0.5, 0.7)
+    return run.learn(base, sft(), refine.critiques(lessons)) if lessons else base
+
+
+def drawn(
+    run: Run, actor: Policy, sampler: str, gathered: Gathered, problems: Sequence[Problem], temperature: float, n: int
+) -> list[Rewarded]:
+    """`n` answers to each problem; a tree counts as one."""
+    solver: Any = None
+    if sampler == "deepening":
+        doubting = find("iterative-deepening")
+        solver = bound(doubting, doubting.bind({"samples": 1, "temperature": temperature}))
+    elif sampler == "search":
+        solver, n = Grower(Growth(iterations=16, temperature=temperature)), 1
+    tried = run.attempt(actor, problems, solver=solver, n=n, temperature=temperature)
+    if sampler == "search":
+        gathered.preferred += [pair for problem in problems for pair in solver.pairs.get(problem.id, [])]
+    return [Rewarded(one, float(one.right)) for one in tried]
+
+
+def imitate(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int, _rate: float) -> Policy:
+    """SFT on the newest right answers."""
+    return run.learn(policy, sft(), keep(gathered.newest(most)))
+
+
+def prefer(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int, rate: float) -> Policy:
+    """DPO on right answers over wrong ones, against the policy as it comes; that policy where there are none."""
+    pairs = gathered.pairs(most)
+    return run.learn(policy, dpo(reference=policy), pairs, learning_rate=rate, epochs=1) if pairs else policy
+
+
+def correct(run: Run, policy: Policy, task: Task, _gathered: Gathered, _most: int, rate: float) -> Policy:
+    """Stage II of SCoRe, anchored to the policy as it comes."""
+    stage = Shaping(1.0, 10.0, (0.01, 0.01))
+    return run.reinforce(
+        policy, task.train, rollout=refine.two_turns, credit=stage, outcome=stage.verdicts,
+        objective=reinforce(reference=policy), steps=STEPS, learning_rate=rate,
+    )  # fmt: skip
+
+
+UPDATES: dict[str, Callable[[Run, Policy, Task, Gathered, int, float], Policy]] = {
+    "sft": imitate,
+    "dpo": prefer,
+    "score": correct,
+}

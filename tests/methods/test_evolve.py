@@ -1,0 +1,127 @@
+"""Evolve: what its phases hand to each other, on scripted answers and on the tiny world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_world import Learner, make_run, make_task
+from selftaught.console import Console
+from selftaught.control import Gate
+from selftaught.curate import Gathered
+from selftaught.errors import BadInput
+from selftaught.learn import Training
+from selftaught.method import find
+from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
+from selftaught.run import Run
+from selftaught.settings import Settings
+from selftaught.tasks import load_task
+
+EVOLVE = find("evolve")
+SMALL = {"rounds": 2, "samples": 4, "probe": 4, "temperatures": 2, "target": 2, "repairs": 0}
+
+
+def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
+    prompt = (Message("user", name),)
+    judged = (Feedback(verdict, None, by="test"),)
+    return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, (), (), "stop", "p", feedback=judged)
+
+
+def played(folder: Path, /, *, gate: Gate | None = None, **options: Any) -> tuple[Any, list[Any]]:
+    learner = Learner()
+    more = {"settings": Settings(gate=gate)} if gate else {}
+    with make_run(folder, learner=learner, task=make_task(train=12, dev=40), **more) as run:
+        champion = EVOLVE(run, run.base, run.task, **{**SMALL, **options})
+        return (run, champion), learner.given
+
+
+# --- what is gathered ---
+
+
+def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
+    gathered = Gathered()
+    gathered.add([attempt("q", text, Verdict.RIGHT) for text in "abc"])
+    assert [a.text for a in gathered.newest(2)] == ["b", "c"]
+    gathered.add([attempt("q", "a", Verdict.RIGHT), attempt("r", "x", Verdict.RIGHT)])
+    assert [(a.problem.id, a.text) for a in gathered.newest(2)] == [("q", "c"), ("q", "a"), ("r", "x")]
+
+
+def test_pairs_are_of_one_problem_right_over_wrong() -> None:
+    gathered = Gathered()
+    gathered.add([attempt("q", text, Verdict.RIGHT) for text in "ab"])
+    gathered.add([attempt("q", text, Verdict.WRONG) for text in "xyz"])
+    gathered.add([attempt("r", "only wrong", Verdict.WRONG), attempt("s", "only right", Verdict.RIGHT)])
+    gathered.add([attempt("q", "who knows", Verdict.UNKNOWN), attempt("q", "", Verdict.WRONG)])
+    pairs = gathered.pairs(5)
+    assert [(p.chosen, p.rejected, p.attempts) for p in pairs] == [
+        ("b", "z", ("q/b", "q/z")),
+        ("a", "y", ("q/a", "q/y")),
+    ]
+    assert len(gathered.pairs(1)) == 1
+
+
+# --- the cycle ---
+
+
+def test_each_round_learns_the_right_answers_of_all_rounds_on_the_starting_model(tmp_path: Path) -> None:
+    (run, champion), given = played(tmp_path)
+    assert [base.version for base, _ in given] == ["base-model", "base-model"]
+    first, second = ([d for d in demos if isinstance(d, Demo)] for _, demos in given)
+    per_problem = {d.prompt: sum(e.prompt == d.prompt for e in second) for d in second}
+    assert max(per_problem.values()) <= SMALL["target"]
+    assert {d.prompt for d in first} <= {d.prompt for d in second}  # what was solved once is never forgotten
+    assert champion.version == run.champion.version != "base-model"
+
+
+@pytest.mark.parametrize(("level", "others"), [(0.0, 0), (1.0, 1)])
+def test_the_champion_samples_and_not_whatever_came_last(tmp_path: Path, level: float, others: int) -> None:
+    (run, _), _ = played(tmp_path, gate=Gate(level=level))  # at 0 nothing is ever better beyond doubt
+    train = {problem.id for problem in run.task.train}
+    asked = {facts["policy"] for _, _, facts, _ in run_effects(tmp_path) if facts["problem"] in train}
+    assert len(asked - {"base-model"}) == others
+
+
+def run_effects(folder: Path) -> list[Any]:
+    from selftaught.journal import Reader
+
+    with Reader(folder / "run") as journal:
+        return list(journal.effects("sample"))
+
+
+def test_a_critic_is_trained_once_and_its_repairs_are_gathered(tmp_path: Path) -> None:
+    _, given = played(tmp_path, repairs=2, drafts=2)
+    assert len(given) == 3  # the critic, and two rounds
+    roles = {facts["role"] for _, _, facts, _ in run_effects(tmp_path)}
+    assert {"critique", "revise"} <= roles
+
+
+def test_preferences_are_learnt_on_top_of_what_was_imitated(tmp_path: Path) -> None:
+    _, given = played(tmp_path, rounds=1, update="sft+dpo")
+    (base, demos), (imitated, pairs) = given
+    assert base.version == "base-model"
+    assert imitated.base is not None
+    assert isinstance(demos[0], Demo)
+    assert all(isinstance(pair, Pair) for pair in pairs)
+
+
+@pytest.mark.parametrize(("option", "value", "hint"), [("sampler", "serch", "search"), ("update", "sft+dop", "dpo")])
+def test_a_misspelt_part_is_one_line(tmp_path: Path, option: str, value: str, hint: str) -> None:
+    with make_run(tmp_path, learner=Learner()) as run, pytest.raises(BadInput, match=f"did you mean '{hint}'"):
+        EVOLVE(run, run.base, run.task, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "options", [{"sampler": "deepening"}, {"sampler": "search", "update": "sft+dpo"}, {"update": "sft+score"}],
+    ids=lambda options: "-".join(options.values()),
+)  # fmt: skip
+def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: dict[str, str]) -> None:
+    task = load_task("tiny:family=add,level=2", train=12, dev=16, test=1)
+    settings = Settings(training=Training(epochs=1, learning_rate=3e-4, batch=4, precision="float32"))
+    with Run(tmp_path, model="tiny", task=task, settings=settings, console=Console(quiet=True)) as run:
+        EVOLVE(run, run.base, run.task, **{**SMALL, "rounds": 1, "repairs": 1, "drafts": 1, **options})
+        (told,) = run.history
+        learnt = len(list(run.journal.effects("learn")))
+        assert learnt >= 1 + options.get("update", "sft").count("+")
+        assert told["told"]["gathered"]["of"] == 12
