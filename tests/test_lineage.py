@@ -45,10 +45,12 @@ SCRIPTS = {
     "score": talk,
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
+    "evolve": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("critique-in-the-loop", {"self_talk": True}), ("mcts-dpo", {"level": "answer", "samples": 8}),
     ("score", {"learner": "star"}), ("score", {"learner": "pairs"}), ("self-train-collapse", {"learns": "replay"}),
+    ("evolve", {"update": "sft+dpo"}),
 ]  # fmt: skip
 TABLE = [*((method, {}) for method in ALL), *((find(name), options) for name, options in VARIANTS)]
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202e"

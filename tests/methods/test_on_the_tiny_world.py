@@ -23,11 +23,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "b-star": {"samples": 4, "probe": 6, "temperatures": 2, "target": 2},
     "self": {"samples": 2, "drafts": 3},
     "critique-in-the-loop": {"samples": 3, "repairs": 3, "drafts": 3, "checks": 2},
+    "evolve": {"samples": 4, "probe": 6, "temperatures": 2, "target": 2, "repairs": 2},
 }
 SPOKEN = {
     "b-star": {"solve", "judge"},
     "self": {"solve", "critique", "revise", "judge"},
     "critique-in-the-loop": {"solve", "critique", "revise"},
+    "evolve": {"solve", "critique", "revise"},
 }
 
 
