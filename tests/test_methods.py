@@ -60,7 +60,8 @@ def test_a_recipe_improves_the_scripted_model_and_resumes_for_free(method: Metho
         assert outcomes[0][0] != "base-model"
 
 
-# Of two rounds: where there is a critic it is trained besides; the scripted model finds none of its own answers right, as `self` asks it.
+# Of two rounds: where there is a critic it is trained besides; the scripted model finds none of its own answers right,
+# as `self` asks it.
 LEARNINGS = {"critique-in-the-loop": 3, "evolve": 3, "self": 1}
 
 

@@ -14,13 +14,14 @@ from selftaught.curate import Gathered
 from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import find
+from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
 from selftaught.run import Run
 from selftaught.settings import Settings
 from selftaught.tasks import load_task
 
 EVOLVE = find("evolve")
-SMALL = {"rounds": 2, "samples": 4, "probe": 4, "temperatures": 2, "target": 2, "repairs": 0}
+SMALL = {"rounds": 2, "samples": 4, "probe": 4, "temperatures": 2, "target": 2, "repairs": 0, "update": "sft"}
 
 
 def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
@@ -29,10 +30,11 @@ def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
     return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, (), (), "stop", "p", feedback=judged)
 
 
-def played(folder: Path, /, *, gate: Gate | None = None, **options: Any) -> tuple[Any, list[Any]]:
-    learner = Learner()
-    more = {"settings": Settings(gate=gate)} if gate else {}
-    with make_run(folder, learner=learner, task=make_task(train=12, dev=40), **more) as run:
+def played(
+    folder: Path, /, *, gate: Gate | None = None, train: int = 12, **options: Any
+) -> tuple[tuple[Run, Policy], list[Any]]:
+    learner, settings = Learner(), Settings(gate=gate) if gate else None
+    with make_run(folder, learner=learner, task=make_task(train=train, dev=40), settings=settings) as run:
         champion = EVOLVE(run, run.base, run.task, **{**SMALL, **options})
         return (run, champion), learner.given
 
@@ -106,6 +108,17 @@ def test_preferences_are_learnt_on_top_of_what_was_imitated(tmp_path: Path) -> N
     assert all(isinstance(pair, Pair) for pair in pairs)
 
 
+def test_without_imitation_the_champion_goes_on_with_pairs_of_the_round_alone(tmp_path: Path) -> None:
+    _, given = played(tmp_path, update="dpo", gate=Gate(level=1.0), train=80, target=4)
+    (base, first), (then, second) = given
+    assert base.version == "base-model"
+    assert then.base is not None  # the first round's policy was better on dev
+    sampled = {key: facts["policy"] for key, _, facts, _ in run_effects(tmp_path)}
+    assert {sampled[key] for pair in first for key in pair.attempts} == {"base-model"}
+    assert {sampled[key] for pair in second for key in pair.attempts} == {then.version}
+    assert all(pair.chosen != pair.rejected for pair in (*first, *second))
+
+
 @pytest.mark.parametrize(("option", "value", "hint"), [("sampler", "serch", "search"), ("update", "sft+dop", "dpo")])
 def test_a_misspelt_part_is_one_line(tmp_path: Path, option: str, value: str, hint: str) -> None:
     with make_run(tmp_path, learner=Learner()) as run, pytest.raises(BadInput, match=f"did you mean '{hint}'"):
@@ -113,7 +126,7 @@ def test_a_misspelt_part_is_one_line(tmp_path: Path, option: str, value: str, hi
 
 
 @pytest.mark.parametrize(
-    "options", [{"sampler": "deepening"}, {"sampler": "search", "update": "sft+dpo"}, {"update": "sft+score"}],
+    "options", [{"sampler": "deepening"}, {"sampler": "search", "update": "dpo"}, {"update": "sft+score"}],
     ids=lambda options: "-".join(options.values()),
 )  # fmt: skip
 def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: dict[str, str]) -> None:
@@ -123,5 +136,5 @@ def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: 
         EVOLVE(run, run.base, run.task, **{**SMALL, "rounds": 1, "repairs": 1, "drafts": 1, **options})
         (told,) = run.history
         learnt = len(list(run.journal.effects("learn")))
-        assert learnt >= 1 + options.get("update", "sft").count("+")
+        assert learnt >= 1 + options.get("update", "").count("+")
         assert told["told"]["gathered"]["of"] == 12

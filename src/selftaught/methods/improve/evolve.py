@@ -24,7 +24,7 @@ SAMPLERS = ("answers", "deepening", "search")
 STEPS = 8  # of self-correction in a round
 
 CLAIM = Claim(
-    "Joined in one loop, balanced sampling, a trained critic's repairs and all that was right so far teach what carries"
+    "Joined in one loop, balanced sampling, a critic's repairs and preferences for right answers teach what carries"
     " over to harder problems better than each of four single methods.",
     baselines=(
         "greedy",
@@ -33,14 +33,15 @@ CLAIM = Claim(
         Rival("self", method="self", options={"samples": 2, "drafts": 2}),
         Rival("b-star", method="b-star", options={"samples": 8, "probe": 24, "temperatures": 3, "target": 4}),
     ),
-    options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3},
+    options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3, "repairs": 2},
     ablations={
         "no critic": {"repairs": 0},
         "one temperature": {"coolest": 0.7, "temperatures": 1},
-        "preferences learnt too": {"update": "sft+dpo"},
-        "self-correction learnt too": {"update": "sft+score"},
+        "imitation": {"update": "sft"},
+        "imitation, then preferences": {"update": "sft+dpo"},
+        "self-correction": {"update": "score"},
         "doubted answers": {"sampler": "deepening"},
-        "searched answers": {"sampler": "search", "update": "sft+dpo"},
+        "searched answers": {"sampler": "search"},
     },
     harder=True,
 )
@@ -50,16 +51,17 @@ CLAIM = Claim(
 def evolve(
     run: Run, base: Policy, task: Task, *, rounds: int = 3, sampler: str = "answers", samples: int = 16,
     probe: int = 128, temperatures: int = 4, coolest: float = 0.5, hottest: float = 1.1, target: int = 4,
-    repairs: int = 4, drafts: int = 3, update: str = "sft", pace: float = 0.1,
+    repairs: int = 4, drafts: int = 3, update: str = "dpo", pace: float = 0.25,
 ) -> Policy:  # fmt: skip
-    """Sample in balance, have a critic repair what failed, learn all that is right, keep what is better, and again.
+    """Sample in balance, have a critic repair what failed, learn what is right over what is wrong, and again.
 
     Source: the cycle of Tao et al., A Survey on Self-Evolution of Large Language Models, 2404.14387, figure 2: acquire,
     refine, update, evaluate. Acquire: answers of the champion at the temperature and in the number that B-STaR's score
     (2412.17256) is highest for on a probe; or doubted ones (2502.05449), or trees of steps (2405.00451). Refine: a
     critic, trained once on critiques that led to right revisions, repairs failures, most on hard problems (2411.16579).
-    Update: the starting model learns the newest right answers of all rounds; then, where asked to, preferences (DPO) or
-    self-correction (SCoRe, 2409.12917). Evaluate: the gate on dev; the champion goes on.
+    Update: the champion learns this round's right answers over its wrong ones (DPO against itself, 2305.18290), or
+    self-correction (SCoRe, 2409.12917); or the starting model imitates the newest right answers of all rounds first.
+    Evaluate: the gate on dev; the champion goes on.
 
     Differs from the paper: the survey names the phases, and no algorithm; what they are filled with is our choice.
 
@@ -77,7 +79,7 @@ def evolve(
         target: right answers wanted per problem; no more of it are learnt.
         repairs: most repairs of failures at one problem; 0 for no critic.
         drafts: answers per problem that the critic learns from.
-        update: "sft", "dpo" and "score", one after the other, joined by "+".
+        update: "sft", "dpo" and "score", one after the other, joined by "+"; without "sft" the champion goes on.
         pace: learning rate of "dpo" and "score", as a multiple of the run's.
     """
     updates = update.split("+")
@@ -85,30 +87,28 @@ def evolve(
         for name in (name for name in names if name not in known):
             raise BadInput(f"unknown {name!r}", where=where, fix=nearest(name, known))
     balance = Balance(spread(coolest, hottest, temperatures), halvings(samples, target), (0.5,), target)
-    critic = trained_critic(run, base, task, drafts) if repairs else None
+    lessons = critic_lessons(run, base, base, task, drafts, 1, 2, 0.5, 0.7) if repairs else []
+    critic = run.learn(base, sft(), refine.critiques(lessons)) if lessons else base
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
     gathered, choice = Gathered(), None
     for _ in run.rounds(rounds):
-        actor, policy = run.champion, base
-        draw = partial(drawn, run, actor, sampler, gathered)
+        actor, fresh = run.champion, Gathered()
+        draw = partial(drawn, run, actor, sampler, fresh)
         choice = balance.choose(shuffled[:probe], draw, choice and choice.setting)
         heat, amount = choice.setting.temperature, choice.setting.samples
         rest = grouped(draw(shuffled[probe:], heat, amount))
         tried = [one.attempt for group in {**choice.groups, **rest}.values() for one in group]
-        mended = repair(run, critic, actor, tried, repairs, heat) if critic else []
+        mended = repair(run, critic, actor, tried, repairs, heat) if repairs else []
+        fresh.add([*tried, *mended])
         gathered.add([*tried, *mended])
         told = {"temperature": heat, "samples": amount, "solved": len(by_problem(a for a in tried if a.right))}
         run.tell("gathered", told | {"solved in all": len(gathered.right), "of": len(task.train)})
+        policy = base if "sft" in updates else actor
         for name in updates:
-            policy = UPDATES[name](run, policy, task, gathered, target, pace * run.settings.training.learning_rate)
+            some = gathered if name == "sft" else fresh
+            policy = UPDATES[name](run, policy, task, some, target, pace * run.settings.training.learning_rate)
         run.measure(policy)
     return run.champion
-
-
-def trained_critic(run: Run, base: Policy, task: Task, drafts: int) -> Policy:
-    """The starting model, trained on critiques of its own that led to right revisions; itself where there are none."""
-    lessons = critic_lessons(run, base, base, task, drafts, 1, 2, 0.5, 0.7)
-    return run.learn(base, sft(), refine.critiques(lessons)) if lessons else base
 
 
 def drawn(
