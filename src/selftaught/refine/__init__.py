@@ -2,6 +2,7 @@
 
 from selftaught.refine.flaws import derail, places, self_talk
 from selftaught.refine.lessons import Lesson, critiques, distinct, revisions, teach, verified
+from selftaught.refine.repairs import critic_lessons, repair
 from selftaught.refine.turns import (
     accepted,
     again,
@@ -21,6 +22,7 @@ __all__ = [
     "Lesson",
     "accepted",
     "again",
+    "critic_lessons",
     "criticise",
     "critiques",
     "derail",
@@ -32,6 +34,7 @@ __all__ = [
     "marks",
     "mend",
     "places",
+    "repair",
     "revise",
     "revisions",
     "satisfied",

@@ -1,8 +1,6 @@
 """Critique-in-the-loop: a trained critic repairs what the actor fails at, so that hard problems are learnt too."""
 
-import math
 from collections.abc import Sequence, Set
-from itertools import cycle, islice
 from statistics import fmean
 
 from selftaught import models, refine
@@ -11,11 +9,9 @@ from selftaught.curate import by_problem, keep_right
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
-from selftaught.records import Attempt, Demo, Verdict
+from selftaught.records import Attempt, Demo
 from selftaught.run import Run
 from selftaught.tasks import Task
-
-HOT = 1.2  # temperature at which a right solution is derailed
 
 CLAIM = Claim(
     "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
@@ -71,14 +67,15 @@ def critique_in_the_loop(
     critic, lessons = None, list[refine.Lesson]()
     if repairs:
         annotator = models.resolve(teacher, run.console.say) if teacher else base
-        lessons = critic_lessons(run, base, annotator, task, drafts, critiques, checks, least, temperature)
+        how = {"drafts": drafts, "notes": critiques, "checks": checks, "least": least, "temperature": temperature}
+        lessons = refine.critic_lessons(run, base, annotator, task, **how)
         critic = run.learn(base, sft(), refine.critiques(lessons)) if lessons else annotator
     actor, difficult = base, set[str]()
     for number in run.rounds(rounds):
         tried = run.attempt(actor, task.train, n=samples, temperature=temperature)
         if number == 1:
             difficult = {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard}
-        repaired = repair(run, critic, actor, tried, repairs, temperature) if critic else []
+        repaired = refine.repair(run, critic, actor, tried, repairs, temperature) if critic else []
         mended = [a for group in by_problem(a for a in repaired if a.right).values() for a in group[:per_problem]]
         demos = keep_right(refine.distinct([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in mended if learn_revisions]
@@ -89,34 +86,6 @@ def critique_in_the_loop(
         actor = run.learn(base, sft(), demos)
         run.measure(actor)
     return run.champion
-
-
-def critic_lessons(
-    run: Run, base: Policy, annotator: Policy, task: Task, drafts: int, critiques: int, checks: int, least: float,
-    temperature: float,
-) -> list[refine.Lesson]:  # fmt: skip
-    """Critiques of flawed solutions that lead to right revisions, and of as many sound ones that find no mistakes."""
-    tried = refine.distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
-    sound = [a for a in tried if a.right]
-    derailed = run.attempt(base, sound, solver=refine.derail, temperature=HOT)
-    flawed = [a for a in refine.distinct([*tried, *derailed]) if a.verdict is Verdict.WRONG]
-    known = refine.places(task, flawed, sound)
-    drafts_ = [*flawed, *sound[: len(flawed)]]
-    lessons = refine.teach(run, annotator, base, drafts_, notes=critiques, checks=checks, temperature=temperature)
-    return refine.verified(lessons, least=least, places=known)
-
-
-def repair(
-    run: Run, critic: Policy, actor: Policy, tried: Sequence[Attempt], most: int, temperature: float
-) -> list[Attempt]:
-    """Failures revised by the critic's comments: of a problem, `most` times the share of its attempts that failed."""
-    again: list[Attempt] = []
-    for group in by_problem(tried).values():
-        failed = [a for a in group if not a.right and a.text]
-        again += islice(cycle(refine.distinct(failed)), math.ceil(most * len(failed) / len(group)))
-    notes = run.attempt(critic, again, solver=refine.criticise, temperature=temperature)
-    open_ = [note for note in notes if not refine.satisfied(note)]
-    return run.attempt(actor, open_, solver=refine.revise, temperature=temperature)
 
 
 def coverage(difficult: Set[str], tried: Sequence[Attempt], repaired: Sequence[Attempt]) -> dict[str, float]:

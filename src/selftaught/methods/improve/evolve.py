@@ -13,7 +13,6 @@ from selftaught.learn import sft
 from selftaught.learn.objectives import dpo, reinforce
 from selftaught.learn.progress import Shaping
 from selftaught.method import bound, find, recipe
-from selftaught.methods.improve.critique_in_the_loop import critic_lessons, repair
 from selftaught.models import Policy
 from selftaught.records import Problem
 from selftaught.run import Run
@@ -87,7 +86,7 @@ def evolve(
         for name in (name for name in names if name not in known):
             raise BadInput(f"unknown {name!r}", where=where, fix=nearest(name, known))
     balance = Balance(spread(coolest, hottest, temperatures), halvings(samples, target), (0.5,), target)
-    lessons = critic_lessons(run, base, base, task, drafts, 1, 2, 0.5, 0.7) if repairs else []
+    lessons = refine.critic_lessons(run, base, base, task, drafts=drafts, checks=2) if repairs else []
     critic = run.learn(base, sft(), refine.critiques(lessons)) if lessons else base
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
     gathered, choice = Gathered(), None
@@ -98,7 +97,7 @@ def evolve(
         heat, amount = choice.setting.temperature, choice.setting.samples
         rest = grouped(draw(shuffled[probe:], heat, amount))
         tried = [one.attempt for group in {**choice.groups, **rest}.values() for one in group]
-        mended = repair(run, critic, actor, tried, repairs, heat) if repairs else []
+        mended = refine.repair(run, critic, actor, tried, repairs, heat) if repairs else []
         fresh.add([*tried, *mended])
         gathered.add([*tried, *mended])
         told = {"temperature": heat, "samples": amount, "solved": len(by_problem(a for a in tried if a.right))}
