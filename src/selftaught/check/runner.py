@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from selftaught import models
 from selftaught.check.baselines import PLAIN_BASELINES, finish
-from selftaught.check.memory import Said, Shared
 from selftaught.check.results import Compared, Result, Scores, clustered_effect, judge
+from selftaught.check.shared import Said, Shared
 from selftaught.claim import Claim, Outcome, Rival, accuracy
 from selftaught.console import Console, Meter
 from selftaught.control import Budget

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from check_world import engine as scripted
 
-from selftaught.check.memory import Shared
+from selftaught.check.shared import Shared
 from selftaught.console import Console
 from selftaught.engines import Engine
 from selftaught.engines.local import LocalEngine
