@@ -24,6 +24,7 @@ from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Reader
 from selftaught.learn import sft
+from selftaught.learn.online import Crediting
 from selftaught.lineage import Lineage, trace
 from selftaught.lineage.facts import Facts
 from selftaught.lineage.text import tree_lines
@@ -154,7 +155,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
         how: dict[str, Any] = {"batch": 2, "precision": "float32"}
-        policy = run.reinforce(run.base, run.task.train, steps=3, n=6, reward=odd, outcome=odd, **how)
+        policy = run.reinforce(run.base, run.task.train, steps=3, n=6, credit=Crediting(reward=odd, outcome=odd), **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)

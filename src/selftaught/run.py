@@ -37,11 +37,8 @@ from selftaught.learn.objectives import grpo
 from selftaught.learn.online import (
     Crediting,
     Plan,
-    Rewarding,
     Rollout,
     Services,
-    outcome_of,
-    outcome_reward,
     played_through,
     reinforce,
 )
@@ -57,6 +54,8 @@ from selftaught.solving import Batch, Solved, Solving, Subject, problem_of, solv
 from selftaught.tasks import Task
 
 __all__ = ["Run", "Settings", "Solved"]
+
+OUTCOME = Crediting()
 
 Learner = Callable[..., Policy]
 
@@ -296,9 +295,8 @@ class Run:
 
     def reinforce(
         self, policy: Policy, problems: Sequence[Problem], *, rollout: Any = None, objective: Objective | None = None,
-        steps: int = 50, n: int = 8, reward: Rewarding = outcome_reward, credit: Crediting | None = None,
-        outcome: Callable[[Rollout], Any] = outcome_of, cap: float = 2.0, sampling: Mapping[str, Any] | None = None,
-        **training: Any,
+        credit: Crediting = OUTCOME, steps: int = 50, n: int = 8, cap: float = 2.0,
+        sampling: Mapping[str, Any] | None = None, **training: Any,
     ) -> Policy:  # fmt: skip
         """A new policy, trained online: at each step rollouts by the weights as they are, credit, and an update.
 
@@ -310,13 +308,10 @@ class Run:
             problems: what to roll out on, `batch` of them a step.
             rollout: a solver, of one turn or many; by default the problem's own prompt is asked once.
             objective: `learn.objectives.grpo()` by default.
+            credit: what rollouts are worth: their reward, how it is spread over turns and tokens, and which problems
+                teach nothing. By default 1 where the answer is right, on every token.
             steps: rollouts and updates, so many times; `epochs` (1) optimiser steps on each.
             n: rollouts of each problem.
-            reward: of a rollout; None leaves it out. By default 1 where the answer is right.
-            credit: makes the `Credit` records of one problem's rollouts, for rewards by turn and anchors by turn; by
-                default `reward` against the objective's baseline, on every token of every turn.
-            outcome: what a rollout came to; a problem whose rollouts all came to the same is skipped, whatever their
-                rewards: shaping among failures teaches how to fail.
             cap: greatest importance weight of a token, which makes up for a temperature, a top-p or a top-k.
             sampling: fields of `Sampling` to change; the temperature is 1 unless it says otherwise.
             training: fields of `Training` to change; here `epochs` is 1, and the rate constant, unless changed. With
@@ -336,10 +331,9 @@ class Run:
             raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
         settings = changed(self.settings.training, {"epochs": 1, "schedule": "constant", **training})
         how = changed(self.settings.sampling, {"temperature": 1.0, **(sampling or {})})
-        names = [solver_name(x) for x in (rollout, reward, credit, outcome)]
+        names = [solver_name(x) for x in (rollout, *credit.parts)]
         plan = Plan(
-            objective or grpo(), settings, steps, n, reward, credit, outcome, cap, content_hash(names, how),
-            self.settings.seed,
+            objective or grpo(), settings, steps, n, credit, cap, content_hash(names, how), self.settings.seed,
         )  # fmt: skip
         self.engine.release()
         give_back()

@@ -20,7 +20,7 @@ from selftaught.learn import Training
 from selftaught.learn.correction import behaviour
 from selftaught.learn.learner import OPTIMIZER, learn
 from selftaught.learn.objectives import grpo, reinforce, sft
-from selftaught.learn.online import Rollout
+from selftaught.learn.online import Crediting, Rollout
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
 from selftaught.run import Run, Settings
@@ -103,7 +103,9 @@ def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
 
 def test_the_sign_of_the_advantage_decides(base, tmp_path):
     with make_run(tmp_path, base) as run:
-        run.reinforce(run.base, run.task.train, reward=lambda r: -float(r.attempt.right), steps=6, n=16, **HOW)
+        run.reinforce(
+            run.base, run.task.train, credit=Crediting(lambda r: -float(r.attempt.right)), steps=6, n=16, **HOW
+        )
         told = steps_of(run)
     assert told[-1]["right"] < told[0]["right"] - 0.1
 
@@ -162,9 +164,9 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
 
         def train(start: Policy, steps: int, carry: bool) -> Policy:
             return run.reinforce(
-                start, run.task.train, steps=steps, n=2, carry=carry, objective=reinforce(), credit=more_of_it,
-                outcome=lambda rollout: rollout.attempt.id, sampling={"temperature": 0.0},
-                **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
+                start, run.task.train, steps=steps, n=2, carry=carry, objective=reinforce(),
+                credit=Crediting(spread=more_of_it, outcome=lambda rollout: rollout.attempt.id),
+                sampling={"temperature": 0.0}, **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
 
         whole, half = train(run.base, 4, True), train(run.base, 2, True)
@@ -183,7 +185,7 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
 def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter(base, tmp_path):
     start = taught(base, tmp_path / "start")
     with make_run(tmp_path / "run", start) as run:
-        how = {"steps": 1, "n": 2, "outcome": lambda _: "all the same", "carry": True, **HOW}
+        how = {"steps": 1, "n": 2, "credit": Crediting(outcome=lambda _: "all the same"), "carry": True, **HOW}
         policy = run.reinforce(run.base, run.task.train, **how)
         before, after = moments(start), moments(policy)
         assert before.keys() == after.keys() != set()
@@ -199,8 +201,8 @@ def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter
 def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, tmp_path):
     with make_run(tmp_path, base) as run:
         policy = run.reinforce(
-            run.base, run.task.train, steps=2, n=4, outcome=lambda _: "all the same",
-            reward=lambda r: float(len(r.attempt.text)), **HOW,
+            run.base, run.task.train, steps=2, n=4, **HOW,
+            credit=Crediting(lambda r: float(len(r.attempt.text)), outcome=lambda _: "all the same"),
         )  # fmt: skip
         told = steps_of(run)
     assert [facts["skipped"] for facts in told] == [2, 2]
@@ -228,8 +230,9 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
     for anchor in (0.0001, 10.0):
         with make_run(tmp_path / f"{anchor}", base) as run:
             run.reinforce(
-                run.base, run.task.train, rollout=two_turns, credit=per_turn(anchor),
-                outcome=lambda r: [turn.right for turn in r.turns], objective=reinforce(), steps=5, n=8, **HOW,
+                run.base, run.task.train, rollout=two_turns,
+                credit=Crediting(spread=per_turn(anchor), outcome=lambda r: [turn.right for turn in r.turns]),
+                objective=reinforce(), steps=5, n=8, **HOW,
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]
     assert set(moved[10.0]) == {"1", "2"}
@@ -330,9 +333,9 @@ def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_
 
 
 def test_a_plan_names_what_it_is_made_of(base):
-    from selftaught.learn.online import Plan, outcome_of, outcome_reward
+    from selftaught.learn.online import Plan
 
-    plan = Plan(grpo(), Training(), 5, 4, outcome_reward, None, outcome_of, 2.0, "named", 0)
+    plan = Plan(grpo(), Training(), 5, 4, Crediting(), 2.0, "named", 0)
     others = [replace(plan, **change) for change in (
         {"steps": 6}, {"n": 5}, {"cap": 3.0}, {"named": "other"}, {"seed": 1}, {"objective": grpo(kl=0.1)},
         {"settings": Training(batch=3)}, {"settings": Training(carry=True)})]  # fmt: skip

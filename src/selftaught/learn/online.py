@@ -54,7 +54,7 @@ class Rollout:
     turns: tuple[Attempt, ...]
 
 
-Crediting = Callable[[Sequence[Rollout]], Sequence[Credit]]
+Spread = Callable[[Sequence[Rollout]], Sequence[Credit]]
 Rewarding = Callable[[Rollout], float | None]
 
 
@@ -69,7 +69,29 @@ def outcome_of(rollout: Rollout) -> Any:
     return rollout.attempt.right
 
 
-def spread_evenly(baseline: str, reward: Rewarding = outcome_reward) -> Crediting:
+@dataclass(frozen=True, slots=True)
+class Crediting:
+    """What rollouts are worth.
+
+    Attributes:
+        reward: of one rollout; None leaves it out.
+        spread: makes the `Credit` records of one problem's rollouts, for rewards by turn and anchors by turn; by
+            default `reward` against the objective's baseline, on every token of every turn.
+        outcome: what a rollout came to; a problem whose rollouts all came to the same is skipped, whatever their
+            rewards: shaping among failures teaches how to fail.
+    """
+
+    reward: Rewarding = outcome_reward
+    spread: Spread | None = None
+    outcome: Callable[[Rollout], Any] = outcome_of
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        """The three functions."""
+        return self.reward, self.spread, self.outcome
+
+
+def spread_evenly(baseline: str, reward: Rewarding = outcome_reward) -> Spread:
     """Credit every token of every turn of a rollout with its advantage in its group.
 
     Args:
@@ -96,10 +118,7 @@ class Plan:
             `learn.learner.learn`.
         steps: rollouts and updates, so many times.
         n: rollouts of each problem.
-        reward: of one rollout; None leaves it out.
-        credit: the records that the rollouts of one problem become; by default `reward` against the objective's
-            baseline, on every token of every turn.
-        outcome: a problem whose rollouts all have the same outcome is skipped.
+        credit: what rollouts are worth.
         cap: greatest importance weight of a token (see `learn.correction`).
         named: hash of how rollouts are made: solver, sampling, and the functions above by name.
         seed: of the order of problems, and of what is trained.
@@ -109,9 +128,7 @@ class Plan:
     settings: Training
     steps: int
     n: int
-    reward: Rewarding
-    credit: Crediting | None
-    outcome: Callable[[Rollout], Any]
+    credit: Crediting
     cap: float
     named: str
     seed: int
@@ -342,16 +359,16 @@ class _Loop:
     def _kept(self, rolled: Sequence[Sequence[Rollout]]) -> list[Sequence[Rollout]]:
         """The groups that do not agree, without rollouts in which a request was refused."""
         told = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]
-        return [g for g in told if len({content_hash(self._plan.outcome(one)) for one in g}) > 1]
+        return [g for g in told if len({content_hash(self._plan.credit.outcome(one)) for one in g}) > 1]
 
     def _records(self, group: Sequence[Rollout]) -> list[Any]:
         plan = self._plan
-        if plan.credit is not None:
-            return list(plan.credit(group))
+        if plan.credit.spread is not None:
+            return list(plan.credit.spread(group))
         baseline = getattr(plan.objective, "baseline", None)
         if baseline and any(len(one.turns) > 1 for one in group):
-            return list(spread_evenly(baseline, plan.reward)(group))
-        rewards = [(one.attempt, value) for one in group if (value := plan.reward(one)) is not None]
+            return list(spread_evenly(baseline, plan.credit.reward)(group))
+        rewards = [(one.attempt, value) for one in group if (value := plan.credit.reward(one)) is not None]
         return [Rollouts(tuple(a for a, _ in rewards), tuple(float(v) for _, v in rewards))] if rewards else []
 
     def _weighed(self, trainer: Trainer, records: Sequence[Any], turns: Mapping[str, int]) -> list[Group]:
@@ -473,7 +490,7 @@ class Watched:
 
 def _facts(rolled: Sequence[Sequence[Rollout]], kept: Sequence[Any], plan: Plan) -> dict[str, Any]:
     every = [one for group in rolled for one in group]
-    rewards = [value for one in every if (value := plan.reward(one)) is not None]
+    rewards = [value for one in every if (value := plan.credit.reward(one)) is not None]
     length = [sum(turn.tokens for turn in one.turns) for one in every]
     return {
         "reward": _mean(rewards), "right": _mean([float(one.attempt.right) for one in every]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selftaught.learn.objectives.advantages import centred, correction_bonus
-from selftaught.learn.online import Rollout
+from selftaught.learn.online import Crediting, Rollout
 from selftaught.records import Attempt, Credit, Verdict
 
 
@@ -32,6 +32,11 @@ class Shaping:
     def id(self) -> str:
         """Names the credit in the training's version."""
         return f"score {self.own} {self.alpha} {self.anchors}"
+
+    @property
+    def crediting(self) -> Crediting:
+        """Of a training by it; problems on whose rollouts both verdicts agree are skipped."""
+        return Crediting(spread=self, outcome=self.verdicts)
 
     def turns(self, rollout: Rollout) -> tuple[Attempt, Attempt]:
         """The first and the second answer."""

@@ -141,7 +141,7 @@ def correct(run: Run, policy: Policy, task: Task, _gathered: Gathered, _most: in
     """Stage II of SCoRe, anchored to the policy as it comes."""
     stage = Shaping(1.0, 10.0, (0.01, 0.01))
     return run.reinforce(
-        policy, task.train, rollout=refine.two_turns, credit=stage, outcome=stage.verdicts,
+        policy, task.train, rollout=refine.two_turns, credit=stage.crediting,
         objective=reinforce(reference=policy), steps=STEPS, learning_rate=rate,
     )  # fmt: skip
 

@@ -97,7 +97,7 @@ def score(
             stage_one = Shaping(0.0, 0.0, (kl + strong, kl), first)
             stage = stage_one if number <= pinned else Shaping(1.0, alpha, (kl, kl), first)
             policy = run.reinforce(
-                policy, task.train, rollout=mixed(drafts, offline), credit=stage, outcome=stage.verdicts,
+                policy, task.train, rollout=mixed(drafts, offline), credit=stage.crediting,
                 objective=reinforce(reference=base), steps=steps, n=samples, learning_rate=rate,
             )  # fmt: skip
         elif traces := TRACES[learner](run, policy, base, task, samples):
