@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from selftaught.engines import flash, passes
 from selftaught.engines import trunk as module
 from selftaught.engines.passes import Reading, Stepping
 from selftaught.engines.products import PackedProduct, Product, packs
@@ -52,7 +53,13 @@ def plain(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torc
     [[0] * 7, list(range(7)), [0, 1, 0, 1, 2, 2, 0], [0] * 40 + [1, 2, 3, 4, 4], [3, 2, 1, 0], [1, 0, 0]],
 )
 @pytest.mark.parametrize("levels", [0, 1, 2])
-def test_a_step_is_plain_attention_for_every_row(reads: list[int], levels: int) -> None:
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_step_is_plain_attention_for_every_row(
+    monkeypatch: pytest.MonkeyPatch, reads: list[int], levels: int, pieces: bool
+) -> None:
+    if pieces:
+        monkeypatch.setattr(passes, "FEW", len(reads))
+        monkeypatch.setattr(passes, "suits", lambda *_: True)
     torch.manual_seed(len(reads) + levels)
     count, rng = len(reads), random.Random(1)
     store, tails = grown(rng, count)
@@ -77,6 +84,19 @@ def test_a_step_is_plain_attention_for_every_row(reads: list[int], levels: int) 
         visible = step.mask[row, 0, 0] == 0
         assert torch.equal(keys[row][:, visible], whole[0])
         assert torch.equal(values[row][:, visible], whole[1])
+
+
+def test_few_rows_attend_by_the_kernel_where_tokens_need_not_be_the_same_in_any_company(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    assert not flash.suits(torch.float32, cpu)
+    assert not flash.suits(torch.bfloat16, torch.device("meta"))
+    assert flash.suits(torch.bfloat16, cpu)
+    flash.suits.cache_clear()
+    monkeypatch.setattr(flash, "attention", lambda q, k, v, mask: (q, mask[..., 0]))  # a kernel that computes nonsense
+    assert not flash.suits(torch.bfloat16, cpu)
+    flash.suits.cache_clear()
 
 
 @pytest.mark.parametrize("seed", range(5))

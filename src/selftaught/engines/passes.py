@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selftaught.engines.flash import FEW, suits
 from selftaught.engines.rows import Rows
 from selftaught.engines.sharing import Level
 from selftaught.engines.tails import Ends
@@ -95,6 +96,8 @@ class Stepping:
         beyond = torch.arange(own.width, device=own.device) > place[:, None]
         self._widths = [level.width for level in levels] + [own.width]
         self.mask = _additive(torch.cat([level.hidden for level in levels] + [beyond], 1), own.dtype)[:, None, None]
+        self._piecewise = suits(own.dtype, own.device) and len(places) <= FEW
+        self._masks: list[Any] = []
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pass.update`; all is copied for each row, for as long as one layer takes."""
@@ -107,6 +110,8 @@ class Stepping:
         self._own.write(layer, key, value, self._at)
         rows, _, heads, head_dim = query.shape
         query = query.view(rows, key.shape[2], heads // key.shape[2], head_dim)
+        if self._piecewise:
+            return self._by_pieces(layer, query).view(rows, 1, heads * head_dim)
         scores = [part.scores(layer, query) for part in (*self._levels, self._own)]
         whole = scores[0] if len(scores) == 1 else torch.cat(scores, -1)
         weights = torch.softmax(torch.add(self.mask, whole, alpha=head_dim**-0.5), -1)
@@ -115,6 +120,16 @@ class Stepping:
         for level, part in zip(self._levels, shared, strict=True):
             mixed = mixed + level.mixed(layer, part)
         return mixed.view(rows, 1, heads * head_dim)
+
+    def _by_pieces(self, layer: int, query: Tensor) -> Tensor:
+        """Attention to each level and block for itself, joined by the sums of their weights."""
+        parts = (*self._levels, self._own)
+        if not self._masks:
+            masks = self.mask[:, 0, 0].split(self._widths, -1)
+            self._masks = [part.masked(mask, query.shape[2]) for part, mask in zip(parts, masks, strict=True)]
+        pieces = [part.piece(layer, query, mask) for part, mask in zip(parts, self._masks, strict=True)]
+        found, sums = (torch.cat(each, 1) for each in zip(*pieces, strict=True))
+        return (found * torch.softmax(sums, 1)[..., None].to(found.dtype)).sum(1)
 
 
 def _additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selftaught.engines.flash import attention
 from selftaught.engines.rows import Rows
 
 
@@ -55,6 +56,27 @@ class Level:
         """The values of each row's slot, summed under `weights`."""
         values = self._slots.layers[layer][1]
         return self._collect([w @ self._of(part, values) for part, w in self._spread(weights)], weights)
+
+    def piece(self, layer: int, query: Tensor, mask: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Attention to each row's slot alone; see `flash.attention`.
+
+        Args:
+            mask: as `masked` makes it.
+
+        Returns:
+            `[rows, 1, kv_heads, group, head_dim]`, and without the last dimension.
+        """
+        keys, values = self._slots.layers[layer]
+        pairs = [
+            attention(q, self._of(part, keys), self._of(part, values), own)
+            for (part, q), own in zip(self._spread(query), mask, strict=True)
+        ]
+        found = self._collect([one for one, _ in pairs], query)
+        return found[:, None], self._collect([sums for _, sums in pairs], query)[:, None, ..., 0]
+
+    def masked(self, hidden: Tensor, group: int) -> list[Tensor]:
+        """An additive mask `[rows, width]` as `piece` takes it."""
+        return [mask for _, mask in self._spread(hidden[:, None, None].expand(-1, 1, group, -1))]
 
     def rows(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of each row's slot, copied: `[rows, kv_heads, tokens, head_dim]`."""

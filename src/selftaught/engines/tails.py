@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from selftaught.engines.flash import attention
 from selftaught.engines.rows import CHUNK, Rows
 
 GAPS = 5  # gaps are closed where they are more than one block in so many
@@ -136,6 +137,7 @@ class Ends:
         self._plain = most == 1 and table == list(range(self._reach))
         self._reads, self._table, self._sums = (torch.tensor(x, device=self.device) for x in (reads, table, sums))
         self._owner = self._reads // most
+        self._lacking = (self._sums == self._reach).view(-1, most, 1, 1)
         self._first = torch.arange(len(rows), device=self.device) * most
 
     def scores(self, layer: int, query: Tensor) -> Tensor:
@@ -160,16 +162,41 @@ class Ends:
         # Summed in the order of the tokens, wherever their blocks lie: the same in any company.
         return products.index_select(0, self._sums).view(rows, self._most, heads, group, -1).sum(1)
 
-    def at(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The block, and the place in it, of each row's place `[rows]`."""
-        return self._table[self._first + places // CHUNK], places % CHUNK
+    def at(self, places: Tensor) -> Tensor:
+        """Where each row's place `[rows]` lies, head by head, were all the store's vectors in one list."""
+        heads = self._store.layers[0].shape[2]
+        blocks = self._table[self._first + places // CHUNK]
+        first = (blocks * heads)[:, None] + torch.arange(heads, device=self.device)
+        return (first * CHUNK + (places % CHUNK)[:, None]).flatten()
 
-    def write(self, layer: int, key: Tensor, value: Tensor, at: tuple[Tensor, Tensor]) -> None:
+    def write(self, layer: int, key: Tensor, value: Tensor, at: Tensor) -> None:
         """Write `[rows, 1, kv_heads, head_dim]`, each where `at` says."""
-        block, place = at
-        keys, values = self._store.layers[layer]
-        keys[block, :, place] = key[:, 0]
-        values[block, :, place] = value[:, 0]
+        for stored, new in zip(self._store.layers[layer], (key, value), strict=True):
+            size = stored.shape[-1]
+            stored.view(-1, size).index_copy_(0, at, new.reshape(-1, size))
+
+    def piece(self, layer: int, query: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention to the blocks of each row, each for itself; see `flash.attention`.
+
+        Args:
+            mask: as `masked` makes it.
+
+        Returns:
+            `[rows, blocks, kv_heads, group, head_dim]`, and without the last dimension.
+        """
+        keys, values = self._store.layers[layer][:, : self._reach]
+        if self._plain:
+            found, sums = attention(query, keys, values, mask)
+            return found[:, None], sums[:, None]
+        found, sums = attention(query.index_select(0, self._owner), keys, values, mask)
+        shape = (len(query), self._most, *query.shape[1:3])
+        found = found.index_select(0, self._table).view(*shape, -1)
+        return found, sums.index_select(0, self._table).view(shape).masked_fill(self._lacking, -torch.inf)
+
+    def masked(self, hidden: Tensor, group: int) -> Tensor:
+        """An additive mask `[rows, width]` as `piece` takes it."""
+        apart = hidden.reshape(-1, CHUNK).index_select(0, self._reads)[:, None, None]
+        return apart.expand(-1, 1, group, CHUNK).contiguous()
 
     def rows(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of each row's own tokens, copied: `[rows, kv_heads, width, head_dim]`."""
