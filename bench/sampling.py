@@ -307,8 +307,10 @@ def chosen(model: str, folder: Path) -> Policy:
     return resolve(folder, print)
 
 
-def measure(model: str, size: Size, repeats: int, dtype: str, folder: Path) -> dict[str, Any]:
-    """The whole benchmark; `folder` is for what is made on the way."""
+def measure(
+    model: str, size: Size, repeats: int, dtype: str, folder: Path, only: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The whole benchmark, or `only` some workloads; `folder` is for what is made on the way."""
     policy, rows = chosen(model, folder), max(*size.n, 64)
     size = replace(size, turn=turns(ChatTokenizer(policy.weights)))
     sides: dict[str, Side] = {}
@@ -323,12 +325,13 @@ def measure(model: str, size: Size, repeats: int, dtype: str, folder: Path) -> d
                 peaks[name] = round(_peak() - before, 2)
         waits = {name: first_token(sides[name], repeats) if name in sides else None for name in KINDS}
         for name, work in workloads(size).items():
-            found[name] = rates(sides, work, size, repeats)
+            if only is None or name in only:
+                found[name] = rates(sides, work, size, repeats)
     finally:
         for side in sides.values():
             side.close()
-    limit = bound(policy, dtype, max(size.n))
-    fastest = median(found[f"n{max(size.n)}"]["local"])
+    limit, most = bound(policy, dtype, max(size.n)), f"n{max(size.n)}"
+    share = {f"share_reached_{most}": round(median(found[most]["local"]) / limit, 3)} if most in found else {}
     return {
         "ratios": {f"local_vs_{o}_{w}": _ratio(f, o) for w, f in found.items() for o in KINDS if o != "local"},
         "tokens_per_second": {
@@ -336,7 +339,7 @@ def measure(model: str, size: Size, repeats: int, dtype: str, folder: Path) -> d
         },
         "first_token_ms": waits,
         "memory_gib_added": peaks,
-        "bound": {"tokens_per_second": round(limit, 1), f"share_reached_n{max(size.n)}": round(fastest / limit, 3)},
+        "bound": {"tokens_per_second": round(limit, 1), **share},
         "settings": {"model": model, "tokens": size.tokens, "repeats": repeats, "dtype": _precision(dtype)},
         "machine": machine() | _torch(),
     }
@@ -398,17 +401,21 @@ def main() -> None:
     )
     parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 64, 128], help="answers to one prompt")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer (default 48)")
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="only these: n1, problems, tree, ...")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
     parser.add_argument("--dtype", default="auto", help="of all sides (default auto, as the local engine chooses)")
     parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     size = Size(tuple(args.n), args.tokens)
+    unknown = set(args.workloads or ()) - set(workloads(size))
+    if unknown:
+        parser.error(f"unknown workloads {', '.join(sorted(unknown))}; known: {', '.join(workloads(size))}")
     repeats = args.repeats
     if args.quick:
         size, repeats = Size((1, 8), 8, problems=4, longest=16, roots=2, depth=2), 1
     with tempfile.TemporaryDirectory() as folder:
-        show(measure(args.model, size, repeats, args.dtype, Path(folder)), args.json)
+        show(measure(args.model, size, repeats, args.dtype, Path(folder), args.workloads), args.json)
 
 
 if __name__ == "__main__":

@@ -162,14 +162,23 @@ class LlamaDecoder:
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = turned.split((self.heads, self.kv_heads), 2)
             turned = torch.cat((self._rms(query, layer.q_norm), self._rms(key, layer.k_norm)), 2)
-        turned = turned * cos + torch.roll(turned, self.head_dim // 2, -1) * sin
-        query, key = turned.split((self.heads, self.kv_heads), 2)
+        query, key = rotated(turned, cos, sin).split((self.heads, self.kv_heads), 2)
         return query, key, value
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
-        wide = x.float()  # a third of the time of torch's own on a CPU
-        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        scale = torch.addcmul(self._eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
-        return (wide * scale).mul_(weight).to(x.dtype)
+        return normed(x, weight, self._eps)
+
+
+def normed(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
+    """RMS norm over the last dimension, in a third of the time of torch's own on a CPU."""
+    wide = x.float()
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    scale = torch.addcmul(eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
+    return (wide * scale).mul_(weight).to(x.dtype)
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Heads `[..., head_dim]` turned by their positions; `sin` holds the sign of its first half."""
+    return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin
