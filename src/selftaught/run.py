@@ -578,6 +578,7 @@ class Run:
             last_to_first.callback(self.journal.close)
             last_to_first.callback(self._solving.close)
             last_to_first.callback(self.task.close)
+            last_to_first.callback(self._solving.wind_up)
             last_to_first.callback(self.engine.close)
 
     def __enter__(self) -> Run:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ Solver = Callable[[Ask, Any], Awaitable[Attempt]]
 
 JUDGING = frozenset({"critique", "judge"})
 IN_FLIGHT = 4096  # most solvings awaited at once
+VERIFYING = min(32, (os.cpu_count() or 1) + 4)  # threads that wait for verdicts
 FEW = 3  # so many failed verifications stop no run, whatever their share
 SIGNAL_SECONDS = 0.1  # how late an interrupt may be noticed
 CLOCK_SECONDS = 5.0  # how often a long batch of solvings notes the time it took
@@ -98,6 +100,8 @@ class Solving:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._loop = asyncio.new_event_loop()
+        self._verifying = ThreadPoolExecutor(VERIFYING, "selftaught-verify")
+        self._loop.set_default_executor(self._verifying)
         self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-run", daemon=True)
         self._thread.start()
 
@@ -324,6 +328,10 @@ class Solving:
             if future.cancel():  # interrupted: let the loop wind up before anything is closed
                 over.wait(timeout=5.0)
             raise
+
+    def wind_up(self) -> None:
+        """Begin no further verification."""
+        self._verifying.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """Stop the loop and its thread; closing twice is harmless."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from selftaught.feedback.user import UserFunction
@@ -217,6 +218,18 @@ def test_closing_stops_the_processes_and_may_be_repeated() -> None:
     assert [f.text for f in hanging] == ["verifier died: the worker process ended (SIGKILL)"]
     assert verifier.judge(PROBLEM, Answer("42", None, None), None).verdict is Verdict.RIGHT  # starts anew
     verifier.close()
+
+
+def test_requests_that_wait_while_their_pool_is_closed_start_no_process() -> None:
+    pool = UserFunction(behave, timeout=30).workers
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(pool.call, (cloudpickle.dumps(PROBLEM), "hang")) for _ in range(8)]
+        time.sleep(1.0)
+        pool.close()
+        replies = [one.result(timeout=10) for one in asked]
+    assert {reply.status for reply in replies} == {"died"}
+    assert 1 <= pool.started <= pool.size
+    assert not pool._live
 
 
 def test_a_worker_may_send_plain_data_only() -> None:

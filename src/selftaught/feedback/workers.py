@@ -173,12 +173,14 @@ class Workers:
         for _ in range(self.size):
             self._slots.put(None)
         self._live: set[_Worker] = set()
+        self._closes = 0
         self._lock = threading.Lock()
         self._broken = ""
         weakref.finalize(self, _dispose_all, self._live)
 
     def call(self, payload: Any) -> Reply:
         """Run the job on `payload` in a worker and wait for the result; never raises for what the job does."""
+        before = self._closes
         worker = self._slots.get()
         keep = None
         try:
@@ -188,7 +190,9 @@ class Workers:
             if worker is None:
                 if self._broken:
                     return Reply("failed", self._broken)
-                worker = self._new()
+                worker = self._new(before)
+                if worker is None:
+                    return Reply("died", "its pool was closed")
                 reply = self._try(worker, worker.start, self.start_timeout)
                 if reply.status != "ready":
                     return self._no_start(reply)
@@ -212,13 +216,17 @@ class Workers:
                     self._drop(worker)
                 self._slots.put(None)
         with self._lock:
+            self._closes += 1
             busy = list(self._live)
         for worker in busy:
             worker.kill()  # the thread that waits for it closes its pipes
 
-    def _new(self) -> _Worker:
-        worker = _Worker(self.job, timeout=self.timeout, memory=self.memory)
-        with self._lock:
+    def _new(self, closes: int) -> _Worker | None:
+        """A process; none for a request from before the pool was closed."""
+        with self._lock:  # until a process has begun it has this one's open files, locks among them
+            if self._closes != closes:
+                return None
+            worker = _Worker(self.job, timeout=self.timeout, memory=self.memory)
             self._live.add(worker)
             self.started += 1
         return worker
