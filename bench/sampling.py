@@ -308,9 +308,10 @@ def chosen(model: str, folder: Path) -> Policy:
 
 
 def measure(
-    model: str, size: Size, repeats: int, dtype: str, folder: Path, only: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """The whole benchmark, or `only` some workloads; `folder` is for what is made on the way."""
+    model: str, size: Size, repeats: int, dtype: str, folder: Path, *, kinds: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The whole benchmark, or some sides and workloads; `folder` is for what is made on the way."""
     policy, rows = chosen(model, folder), max(*size.n, 64)
     size = replace(size, turn=turns(ChatTokenizer(policy.weights)))
     sides: dict[str, Side] = {}
@@ -318,14 +319,14 @@ def measure(
     found: dict[str, dict[str, list[float]]] = {}
     try:
         for name, kind in KINDS.items():
-            if name in ("local", "generate") or find_spec(name):
+            if (not kinds or name in kinds) and (name in ("local", "generate") or find_spec(name)):
                 before = _reset_peak()
                 sides[name] = kind(policy, dtype, rows)
                 many(sides[name], 0, Size(size.n, 4), max(size.n))  # loading is not what is measured
                 peaks[name] = round(_peak() - before, 2)
         waits = {name: first_token(sides[name], repeats) if name in sides else None for name in KINDS}
         for name, work in workloads(size).items():
-            if only is None or name in only:
+            if not only or name in only:
                 found[name] = rates(sides, work, size, repeats)
     finally:
         for side in sides.values():
@@ -401,21 +402,24 @@ def main() -> None:
     )
     parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 64, 128], help="answers to one prompt")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer (default 48)")
-    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="only these: n1, problems, tree, ...")
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", default=[], help="only these: n1, problems, ...")
+    parser.add_argument("--sides", nargs="+", choices=KINDS, default=[], help="beside the local engine, only these")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
     parser.add_argument("--dtype", default="auto", help="of all sides (default auto, as the local engine chooses)")
     parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     size = Size(tuple(args.n), args.tokens)
-    unknown = set(args.workloads or ()) - set(workloads(size))
+    unknown = set(args.workloads) - set(workloads(size))
     if unknown:
         parser.error(f"unknown workloads {', '.join(sorted(unknown))}; known: {', '.join(workloads(size))}")
     repeats = args.repeats
     if args.quick:
         size, repeats = Size((1, 8), 8, problems=4, longest=16, roots=2, depth=2), 1
     with tempfile.TemporaryDirectory() as folder:
-        show(measure(args.model, size, repeats, args.dtype, Path(folder), args.workloads), args.json)
+        kinds = args.sides and ["local", *args.sides]
+        found = measure(args.model, size, repeats, args.dtype, Path(folder), kinds=kinds, only=args.workloads)
+        show(found, args.json)
 
 
 if __name__ == "__main__":

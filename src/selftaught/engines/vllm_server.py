@@ -22,6 +22,7 @@ from selftaught.models.policy import Policy
 if TYPE_CHECKING:
     from selftaught.models.chat import ChatTokenizer
 
+FEW_CORES = 4  # up to which vLLM shall keep no core of a CPU to its scheduler alone
 INSTALL = "pip install 'selftaught[vllm]' in an environment of its own"
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM makes room
 USUAL_CACHE_GIB = 2.0  # on a CPU, where vLLM would take a share of the machine
@@ -289,6 +290,8 @@ def check_installed() -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if (os.cpu_count() or 1) <= FEW_CORES:
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     try:
         import vllm.v1.engine.async_llm  # noqa: F401 # pyright: ignore[reportMissingImports]
     except ImportError as error:
