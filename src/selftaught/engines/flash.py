@@ -1,8 +1,8 @@
 """Attention of few rows by torch's own kernel (FlashAttention, arXiv:2205.14135): one call where products take several.
 
-Batched products of bfloat16 have a cost of their own on a CPU however small they are, so a single row spent more time on
-attention than the arithmetic needs. For many rows products are faster; in float32 they stay everywhere, so that a request's
-tokens are the same in any company.
+Batched products of bfloat16 have a cost of their own on a CPU however small they are, so a single row spent more time
+on attention than the arithmetic needs. For many rows products are faster; in float32 they stay everywhere, so that a
+request's tokens are the same in any company.
 """
 
 from __future__ import annotations
