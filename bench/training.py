@@ -2,7 +2,8 @@
 
 Each figure is of a process of its own, so that its peak resident memory is the training's. TRL runs in float32 and in
 bfloat16, without gradient checkpointing, and is compared in whichever is faster. Tokens are those of prompts and
-answers without padding, for both; in preferences a prompt counts with each of its two answers.
+answers without padding, for both; in preferences a prompt counts with each of its two answers. The texts are made up,
+all of about one length, or the user's: `--data FILE`, JSON lines with `question` and `answer`, as GSM8K has them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.report import machine, show
@@ -52,6 +57,21 @@ def stories(count: int) -> list[tuple[str, str, str]]:
     return found
 
 
+def texts(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Question, answer and a worse answer: the user's, whose last number is one too high in the worse, or made up."""
+    if not plan["data"]:
+        return stories(plan["examples"])
+    lines = Path(plan["data"]).read_text("utf-8").splitlines()[: plan["examples"]]
+    rows = [json.loads(line) for line in lines]
+    return [(row["question"], row["answer"], one_more(row["answer"])) for row in rows]
+
+
+def one_more(answer: str) -> str:
+    """An answer in which the last whole number is one higher, wherever it stands."""
+    number = re.findall(r"\d+", answer)[-1]
+    return re.sub(rf"(?<!\d){number}(?!\d)", str(int(number) + 1), answer)
+
+
 # --- one training, in a process of its own ---
 
 
@@ -68,10 +88,9 @@ def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     from selftaught.records import Demo, Pair, as_prompt
 
     base = models.resolve(plan["model"], lambda _: None)
-    texts = stories(plan["examples"])
-    records: list[Any] = [Demo(as_prompt(q), right) for q, right, _ in texts]
+    records: list[Any] = [Demo(as_prompt(q), right) for q, right, _ in texts(plan)]
     if what == "dpo":
-        records = [Pair(as_prompt(q), right, wrong) for q, right, wrong in texts]
+        records = [Pair(as_prompt(q), right, wrong) for q, right, wrong in texts(plan)]
     settings = Training(
         epochs=1, batch=plan["batch"], learning_rate=2e-5, precision=dtype, schedule="linear", warmup=0.0,
         lora_rank=16 if what == "lora" else 0, micro_tokens=plan["micro_tokens"],
@@ -97,10 +116,9 @@ def theirs(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(plan["path"], dtype=torch.float32)
     asked = lambda q: [{"role": "user", "content": q}]  # noqa: E731
     said = lambda text: [{"role": "assistant", "content": text}]  # noqa: E731
-    texts = stories(plan["examples"])
-    rows = [{"prompt": asked(q), "completion": said(right)} for q, right, _ in texts]
+    rows = [{"prompt": asked(q), "completion": said(right)} for q, right, _ in texts(plan)]
     if what == "dpo":
-        rows = [{"prompt": asked(q), "chosen": said(right), "rejected": said(wrong)} for q, right, wrong in texts]
+        rows = [{"prompt": asked(q), "chosen": said(right), "rejected": said(wrong)} for q, right, wrong in texts(plan)]
     usual = {
         "use_cpu": True, "bf16": dtype == "bf16", "report_to": [], "disable_tqdm": True, "save_strategy": "no",
         "per_device_train_batch_size": plan["batch"], "num_train_epochs": 1, "learning_rate": 2e-5,
@@ -153,24 +171,28 @@ def gflops(dtype: str) -> float:
     return 2 * 512 * 576 * 1536 / best / 1e9
 
 
-def measure(plan: dict[str, Any], trl_python: str | None) -> dict[str, Any]:
-    """The whole benchmark."""
+Found = dict[tuple[str, str], list[dict[str, Any]]]  # of each kind of training in each format, one of each repeat
+
+
+def measure(plan: dict[str, Any], trl_python: str | None, dtypes: Sequence[str], repeats: int) -> dict[str, Any]:
+    """The whole benchmark; ours and TRL's take turns."""
     from selftaught import models
 
     base = models.resolve(plan["model"], lambda _: None)
     plan = plan | {"path": str(base.path)}
     parameters = sum(_numel(file) for file in base.path.glob("*.safetensors"))
-    kinds = [(what, dtype) for what in ("sft", "dpo", "lora") for dtype in ("bf16", "float32")]
-    mine = {kind: measured(sys.executable, who="ours", what=kind[0], dtype=kind[1], plan=plan) for kind in kinds}
-    peer = {
-        kind: measured(trl_python, who="trl", what=kind[0], dtype=kind[1], plan=plan)
-        for kind in kinds if trl_python and kind[0] != "lora"
-    }  # fmt: skip
-    for (what, dtype), found in peer.items():
-        found["tokens"] = mine[what, dtype]["tokens"]
-    speed = {dtype: gflops(dtype) for dtype in ("bf16", "float32")}
-    bound = {dtype: value * 1e9 / (6 * parameters) for dtype, value in speed.items()}
-    best = _best(mine, "sft")
+    mine: Found = defaultdict(list)
+    peer: Found = defaultdict(list)
+    for _ in range(repeats):
+        for what, dtype in ((what, dtype) for what in ("sft", "dpo", "lora") for dtype in dtypes):
+            mine[what, dtype].append(measured(sys.executable, who="ours", what=what, dtype=dtype, plan=plan))
+            if trl_python and what != "lora":
+                found = measured(trl_python, who="trl", what=what, dtype=dtype, plan=plan)
+                peer[what, dtype].append(found | {"tokens": mine[what, dtype][0]["tokens"]})
+    bound = {dtype: gflops(dtype) * 1e9 / (6 * parameters) for dtype in dtypes}
+    of = {f"{who} {what} {dtype}": found for who, kinds in (("ours", mine), ("trl", peer))
+          for (what, dtype), found in kinds.items()}  # fmt: skip
+    speeds = {name: [one["tokens"] / one["seconds"] for one in found] for name, found in of.items()}
     return {
         "ratios": {
             "sft_vs_trl": _ratio(mine, peer, "sft"), "dpo_vs_trl": _ratio(mine, peer, "dpo"),
@@ -178,19 +200,17 @@ def measure(plan: dict[str, Any], trl_python: str | None) -> dict[str, Any]:
         },
         "more": {
             "dpo_memory_vs_trl": _memory(mine, peer, "dpo"),
-            "lora_sft_peak_gb": round(_best(mine, "lora")["peak_gb"], 2),
+            "lora_sft_peak_gb": round(_best(mine, "lora", "peak_gb"), 2),
             "sft_cpu_vs_trl": _ratio(mine, peer, "sft", "cpu_seconds"),
             "dpo_cpu_vs_trl": _ratio(mine, peer, "dpo", "cpu_seconds"),
-            "share_of_bound": round(best["tokens"] / best["seconds"] / max(bound.values()), 3),
+            "share_of_bound": round(mine["sft", dtypes[0]][0]["tokens"] / _best(mine, "sft") / max(bound.values()), 3),
         },
-        "tokens_per_second": {f"{who} {what} {dtype}": round(f["tokens"] / f["seconds"], 1)
-                              for who, all_ in (("ours", mine), ("trl", peer)) for (what, dtype), f in all_.items()},
-        "peak_gb": {f"{who} {what} {dtype}": round(f["peak_gb"], 2)
-                    for who, all_ in (("ours", mine), ("trl", peer)) for (what, dtype), f in all_.items()},
-        "losses": {f"{who} {what} {dtype}": [round(x, 4) for x in f["losses"]]
-                   for who, all_ in (("ours", mine), ("trl", peer)) for (what, dtype), f in all_.items()},
+        "tokens_per_second": {name: round(median(found), 1) for name, found in speeds.items()},
+        "least_and_most": {name: [round(min(found), 1), round(max(found), 1)] for name, found in speeds.items()},
+        "peak_gb": {name: round(median(one["peak_gb"] for one in found), 2) for name, found in of.items()},
+        "losses": {name: [round(x, 4) for x in found[0]["losses"]] for name, found in of.items()},
         "bound_tokens_per_second": {dtype: round(value, 1) for dtype, value in bound.items()},
-        "settings": plan,
+        "settings": plan | {"path": base.path.name, "data": Path(plan["data"]).name, "repeats": repeats},
         "machine": machine(),
     }  # fmt: skip
 
@@ -202,19 +222,20 @@ def _numel(file: Path) -> int:
         return sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
 
 
-def _best(found: dict[Any, dict[str, Any]], what: str) -> dict[str, Any]:
-    """The faster of the two number formats."""
-    return min((f for (kind, _), f in found.items() if kind == what), key=lambda f: f["seconds"])
+def _best(found: Found, what: str, of: str = "seconds") -> float:
+    """The median of a figure, in the faster of the number formats."""
+    fastest = min((f for (kind, _), f in found.items() if kind == what), key=lambda f: median(o["seconds"] for o in f))
+    return median(one[of] for one in fastest)
 
 
-def _ratio(mine: Any, peer: Any, what: str, of: str = "seconds") -> float | None:
+def _ratio(mine: Found, peer: Found, what: str, of: str = "seconds") -> float | None:
     """How many times faster than the peer, each in its better format."""
-    return round(_best(peer, what)[of] / _best(mine, what)[of], 2) if peer else None
+    return round(_best(peer, what, of) / _best(mine, what, of), 2) if peer else None
 
 
-def _memory(mine: Any, peer: Any, what: str) -> float | None:
+def _memory(mine: Found, peer: Found, what: str) -> float | None:
     """Peak memory, as a share of the peer's."""
-    return round(_best(mine, what)["peak_gb"] / _best(peer, what)["peak_gb"], 3) if peer else None
+    return round(_best(mine, what, "peak_gb") / _best(peer, what, "peak_gb"), 3) if peer else None
 
 
 def with_trl(python: str) -> str | None:
@@ -230,6 +251,11 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=64, help="examples, one epoch of them (default 64)")
     parser.add_argument("--batch", type=int, default=8, help="examples in a step (default 8)")
     parser.add_argument("--micro-tokens", type=int, default=512, help="ours: most tokens in a pass (default 512)")
+    parser.add_argument("--data", default="", metavar="FILE", help="JSON lines with question and answer (else made up)")
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=("bf16", "float32"), default=["bf16", "float32"], help="only these"
+    )
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each, of which the median (default 1)")
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter that has TRL (default this one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -237,10 +263,10 @@ def main() -> None:
     if args.child:
         child(json.loads(args.child))
         return
-    if args.examples < 1 or args.batch < 1 or args.micro_tokens < 1:
-        parser.error("expected at least 1 example, batch and token")
-    plan = {name: getattr(args, name) for name in ("model", "examples", "batch", "micro_tokens")}
-    show(measure(plan, with_trl(args.trl_python)), args.json)
+    if min(args.examples, args.batch, args.micro_tokens, args.repeats) < 1:
+        parser.error("expected at least 1 example, batch, token and repeat")
+    plan = {name: getattr(args, name) for name in ("model", "data", "examples", "batch", "micro_tokens")}
+    show(measure(plan, with_trl(args.trl_python), args.dtypes, args.repeats), args.json)
 
 
 if __name__ == "__main__":
