@@ -3,20 +3,23 @@
 Workloads, all at temperature 1:
 
 - `n1`, `n16`, ...: that many answers to one prompt, all as long as `--tokens`;
-- `problems`: 8 answers to each of 64 word problems, to their natural end;
+- `problems`: 8 answers to each of 64 word problems, to their natural end or `--longest` tokens;
 - `tree`: 16 problems, 4 levels deep, each node 4 children of 32 tokens;
 - `dialogue`: draft, critique and revision of 64 problems.
 
-A ratio above 1 means that the local engine is faster. An engine that is not installed is given as null. `generate` is
-called once for all that is asked at the same time. Every repeat asks prompts of its own, since engines keep what they
-have read, and the sides take turns in going first. The bound is the time that the products of the model's weights
-would take at the speed measured for a product of its own largest layer.
+The problems are made up, or the user's: `--data FILE`, JSON lines with a `question`, as GSM8K has them. A ratio above 1
+means that the local engine is faster. An engine that is not installed is given as null. `generate` is called once for
+all that is asked at the same time. Every repeat asks prompts of its own, since engines keep what they have read, and
+the sides take turns in going first; a ratio is the median of the repeats' own, between the least and the greatest of
+them. The bound is the time that the products of the model's weights would take at the speed measured for a product of
+its own largest layer.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import resource
 import tempfile
@@ -178,6 +181,12 @@ def problem(number: int) -> Prompt:
     return as_prompt(SUM.format(name=name, a=number + 3, b=number % 7 + 2, c=number % 5 + 2))
 
 
+def questions(file: str) -> Callable[[int], Prompt]:
+    """Those of the user's file, from the first again after the last."""
+    asked = [json.loads(line)["question"] for line in Path(file).read_text("utf-8").splitlines()]
+    return lambda number: as_prompt(asked[number % len(asked)])
+
+
 def many(side: Side, repeat: int, size: Size, n: int) -> int:
     """`n` answers to one prompt."""
     return count(side.sample([Asked(story(1000 * n + repeat), (), n, size.tokens, to_end=False)]))
@@ -186,12 +195,12 @@ def many(side: Side, repeat: int, size: Size, n: int) -> int:
 def problems(side: Side, repeat: int, size: Size) -> int:
     """8 answers to each problem, to their natural end."""
     numbers = range(repeat * size.problems, (repeat + 1) * size.problems)
-    return count(side.sample([Asked(problem(10_000 + i), (), 8, size.longest) for i in numbers]))
+    return count(side.sample([Asked(size.ask(10_000 + i), (), 8, size.longest) for i in numbers]))
 
 
 def tree(side: Side, repeat: int, size: Size) -> int:
     """A tree: at each level the first child of every node goes on, with 4 children of 32 tokens."""
-    nodes = [Asked(problem(20_000 + repeat * size.roots + i), (), 4, 32, to_end=False) for i in range(size.roots)]
+    nodes = [Asked(size.ask(20_000 + repeat * size.roots + i), (), 4, 32, to_end=False) for i in range(size.roots)]
     total = 0
     for _ in range(size.depth):
         found = side.sample(nodes)
@@ -202,7 +211,7 @@ def tree(side: Side, repeat: int, size: Size) -> int:
 
 def dialogue(side: Side, repeat: int, size: Size) -> int:
     """Draft, critique, revision."""
-    talks = [Asked(problem(30_000 + repeat * size.problems + i), (), 1, size.tokens) for i in range(size.problems)]
+    talks = [Asked(size.ask(30_000 + repeat * size.problems + i), (), 1, size.tokens) for i in range(size.problems)]
     total = 0
     for turn in ("Is that right? Say what is wrong with it.", "Now give a better answer.", ""):
         found = side.sample(talks)
@@ -236,6 +245,7 @@ class Size:
     longest: int = 192
     roots: int = 16
     depth: int = 4
+    ask: Callable[[int], Prompt] = problem
     turn: Callable[[str], tuple[int, ...]] = lambda _: ()  # the tokens that a further turn adds
 
 
@@ -335,21 +345,36 @@ def measure(
     share = {f"share_reached_{most}": round(median(found[most]["local"]) / limit, 3)} if most in found else {}
     return {
         "ratios": {f"local_vs_{o}_{w}": _ratio(f, o) for w, f in found.items() for o in KINDS if o != "local"},
+        "least_and_most": {
+            f"local_vs_{o}_{w}": [round(x(_ratios(f, o)), 3) for x in (min, max)]
+            for w, f in found.items()
+            for o in f
+            if o != "local"
+        },
         "tokens_per_second": {
             f"{s}_{w}": round(median(f[s]), 1) if s in f else None for w, f in found.items() for s in KINDS
         },
         "first_token_ms": waits,
         "memory_gib_added": peaks,
         "bound": {"tokens_per_second": round(limit, 1), **share},
-        "settings": {"model": model, "tokens": size.tokens, "repeats": repeats, "dtype": _precision(dtype)},
+        "settings": {
+            "model": model,
+            "tokens": size.tokens,
+            "longest": size.longest,
+            "repeats": repeats,
+            "dtype": _precision(dtype),
+        },
         "machine": machine() | _torch(),
     }
 
 
 def _ratio(found: dict[str, list[float]], other: str) -> float | None:
-    if other not in found:
-        return None
-    return round(median(a / b for a, b in zip(found["local"], found[other], strict=True)), 3)
+    return round(median(_ratios(found, other)), 3) if other in found else None
+
+
+def _ratios(found: dict[str, list[float]], other: str) -> list[float]:
+    """Of each repeat."""
+    return [a / b for a, b in zip(found["local"], found[other], strict=True)]
 
 
 def _peak() -> float:
@@ -402,6 +427,8 @@ def main() -> None:
     )
     parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 64, 128], help="answers to one prompt")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer (default 48)")
+    parser.add_argument("--longest", type=int, default=192, help="most tokens of an answer in `problems` (default 192)")
+    parser.add_argument("--data", metavar="FILE", help="JSON lines with a question each (else they are made up)")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", default=[], help="only these: n1, problems, ...")
     parser.add_argument("--sides", nargs="+", choices=KINDS, default=[], help="beside the local engine, only these")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
@@ -409,7 +436,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    size = Size(tuple(args.n), args.tokens)
+    ask = questions(args.data) if args.data else problem
+    size = Size(tuple(args.n), args.tokens, longest=args.longest, ask=ask)
     unknown = set(args.workloads) - set(workloads(size))
     if unknown:
         parser.error(f"unknown workloads {', '.join(sorted(unknown))}; known: {', '.join(workloads(size))}")

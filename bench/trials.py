@@ -157,12 +157,14 @@ def measure(model: str, repeats: int, n: Sequence[int], tokens: int, answers: in
     finally:
         for side in sides.values():
             side.engine.close()
+    ratios = {
+        f"{s}_vs_bfloat16_n{c}": [a / b for a, b in zip(v, found["bfloat16"][c], strict=True)]
+        for s, by in found.items() if s != "bfloat16" for c, v in by.items()
+    }  # fmt: skip
     return {
         "tokens_per_second": {f"{s}_n{c}": round(median(v), 1) for s, by in found.items() for c, v in by.items()},
-        "ratios": {
-            f"{s}_vs_bfloat16_n{c}": round(median(a / b for a, b in zip(v, found["bfloat16"][c], strict=True)), 3)
-            for s, by in found.items() if s != "bfloat16" for c, v in by.items()
-        },
+        "ratios": {name: round(median(values), 3) for name, values in ratios.items()},
+        "least_and_most": {name: [round(x(values), 3) for x in (min, max)] for name, values in ratios.items()},
         "logprob_gap": gaps,
         "right_share": {name: fmean(values) for name, values in scores.items()},
         "right_vs_float32": {name: _apart(scores["float32"], scores[name]) for name in scores if name != "float32"},

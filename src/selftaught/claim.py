@@ -80,6 +80,8 @@ class Claim:
             or a `Rival`, another method, or the same under other options. A rival that trains gets the same
             train problems and goes on until it has spent the method's tokens.
         metric: `accuracy`, or another number per test problem.
+        voted: whether the starting model's vote at equal tokens stands beside the method, by its accuracy; None for:
+            where that is the metric. True suits a metric that is the accuracy of answers reached another way.
         direction: whether the claim is that the metric is "higher" or "lower" than the baselines'.
         options: the method's options where its defaults are too dear for a minute.
         ablations: name -> changes to `options`: reported on demand beside the baselines, without a say.
@@ -95,6 +97,7 @@ class Claim:
     text: str
     baselines: tuple[str | Rival, ...]
     metric: Metric = accuracy
+    voted: bool | None = None
     direction: Literal["higher", "lower"] = "higher"
     options: Mapping[str, Any] = field(default_factory=dict)
     ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

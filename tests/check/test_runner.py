@@ -65,6 +65,16 @@ def test_lower_can_be_what_is_claimed(tmp_path: Path) -> None:
     assert [row.name for row in result.baselines] == ["greedy"]  # the vote is added where accuracy is measured
 
 
+def test_a_vote_stands_beside_answers_reached_another_way_by_its_accuracy(tmp_path: Path) -> None:
+    def none(outcome: Outcome) -> dict[str, float]:
+        return {one.attempt.problem.id: 0.0 for one in outcome.answers}
+
+    claim = Claim("It is never right.", ("greedy",), metric=none, voted=True)
+    result = rows(run_check(claiming(helper, claim), tmp_path, seeds=2))
+    assert result["greedy"].score == 0
+    assert (result["majority"].score > 0.1, result["majority"].claimed) == (True, False)
+
+
 CLAIMED = Claim(
     "It beats the start.",
     ("greedy", "majority", Rival("itself, one each", options={"per_problem": 1}), Rival("star", "star")),
@@ -96,7 +106,9 @@ def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spe
     for name in ("itself, one each", "star"):
         assert mine - answers <= found[name].tokens <= 1.6 * mine  # overshoots by a call on each seed
     assert found["one round"].tokens < 0.8 * mine
-    assert result.tokens >= sum(row.tokens for row in result.ablations) + mine
+    plain = run_check(rest_em, tmp_path, seeds=3)
+    assert (result.tokens, result.seconds) == (plain.tokens, pytest.approx(plain.seconds, rel=0.5))
+    assert result.ablation_seconds > plain.ablation_seconds == 0  # what ablations take is kept apart
     assert found["greedy"].effect > 0.1
     assert found["greedy"].claimed
     assert not found["one round"].claimed

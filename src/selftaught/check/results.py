@@ -130,10 +130,11 @@ class Result:
         smallest: the smallest effect of interest.
         seeds: how many.
         problems: scored ones, over all seeds.
-        tokens: generated, judge and trained, by all systems on all seeds.
+        tokens: generated, judge and trained, by the method and its baselines on all seeds.
         method_tokens: those of the method.
-        seconds: that all systems took on all seeds, earlier sessions of a resumed check included; answers that a
-            check before it in the same process had got already took none.
+        seconds: that the method and its baselines took on all seeds, earlier sessions of a resumed check included;
+            answers that a check before it in the same process had got already took none.
+        ablation_seconds: that the ablations took.
         versions: of what took part.
         figures: what the claim measures of the method besides, means over seeds.
     """
@@ -154,6 +155,7 @@ class Result:
     tokens: int
     method_tokens: int
     seconds: float
+    ablation_seconds: float
     versions: Mapping[str, str]
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -179,6 +181,7 @@ class Result:
             "problems": self.problems,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
+            **({"ablation_seconds": round(self.ablation_seconds, 1)} if self.ablations else {}),
             "command": command,
             "versions": dict(self.versions),
         }

@@ -15,7 +15,7 @@ from selftaught import models
 from selftaught.check.baselines import PLAIN_BASELINES, finish
 from selftaught.check.results import Compared, Result, Scores, clustered_effect, judge
 from selftaught.check.shared import Said, Shared
-from selftaught.claim import Claim, Outcome, Rival, accuracy
+from selftaught.claim import Claim, Metric, Outcome, Rival, accuracy
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
@@ -43,12 +43,13 @@ class Finished:
 
 @dataclass
 class Trial:
-    """All systems on one seed, by name; what the seed took; what went wrong on the way; figures of the method."""
+    """All systems on one seed, by name; what they took, ablations apart; what went wrong; figures of the method."""
 
     task: str = ""
     systems: dict[str, Finished] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
+    ablation_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -75,10 +76,10 @@ class Check:
 
     @property
     def names(self) -> list[str]:
-        """The baselines, the claim's first. The vote at equal tokens is always among them."""
-        named = _names(self.claim)
-        votes = self.method.shape != "study" and self.claim.metric is accuracy and "majority" not in named
-        return [*named, "majority"] if votes else named
+        """The baselines, the claim's first, and the vote at equal tokens where it can be compared (`Claim.voted`)."""
+        named, claim = _names(self.claim), self.claim
+        votes = self.method.shape != "study" and (claim.metric is accuracy if claim.voted is None else claim.voted)
+        return [*named, "majority"] if votes and "majority" not in named else named
 
 
 def check(
@@ -144,7 +145,7 @@ def _trials(what: Check, seeds: int, *, remember: bool) -> list[Trial]:
         trials.append(_trial(what, seed))
         for key in [key for key in what.said if not remember or key[0] != what.base.version]:
             del what.said[key]  # the next seed has other problems, and trained policies are of this method alone
-        left = (seeds - seed - 1) * sum(t.seconds for t in trials) / len(trials)
+        left = (seeds - seed - 1) * sum(t.seconds + t.ablation_seconds for t in trials) / len(trials)
         if seed == 0 and left > LONG:
             say(f"  this is a long one: about {left / 60:.0f} min for the other {seeds - 1} seeds; it can be cut off")
         scores = ", ".join(f"{name} {_mean(found.scores):.3f}" for name, found in trials[-1].systems.items())
@@ -163,11 +164,12 @@ def _trial(what: Check, seed: int) -> Trial:
         mine = finish(run, what.method, what.claim.options)
         limit = mine.tokens
         spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
-        trial.systems[what.method.id] = _scored(what, mine)
+        trial.systems[what.method.id] = _scored(what.claim.metric, mine)
         trial.figures = what.claim.figures(mine) if what.claim.figures else {}
         for name in what.names:
             if name in PLAIN_BASELINES:
-                trial.systems[name] = _scored(what, PLAIN_BASELINES[name](run, limit))
+                metric = what.claim.metric if name in _names(what.claim) else accuracy
+                trial.systems[name] = _scored(metric, PLAIN_BASELINES[name](run, limit))
         _count(trial, run)
     for rival in [b for b in what.claim.baselines if isinstance(b, Rival)]:
         _compete(what, seed, rival, trial, Budget(limit if rival.grows else spent))
@@ -193,8 +195,8 @@ def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget 
         while rival.grows and budget and 0 < outcome.tokens < (budget.tokens or 0):
             options[rival.grows] = math.ceil(options[rival.grows] * (budget.tokens or 0) / outcome.tokens)
             outcome = finish(run, method, options)
-        trial.systems[rival.name] = _scored(what, outcome)
-        _count(trial, run)
+        trial.systems[rival.name] = _scored(what.claim.metric, outcome)
+        _count(trial, run, ablation=budget is None)
 
 
 @contextmanager
@@ -226,13 +228,17 @@ class _Meters(Console):
             yield meter
 
 
-def _scored(what: Check, outcome: Outcome) -> Finished:
-    return Finished(dict(what.claim.metric(outcome)), outcome.tokens)
+def _scored(metric: Metric, outcome: Outcome) -> Finished:
+    return Finished(dict(metric(outcome)), outcome.tokens)
 
 
-def _count(trial: Trial, run: Run) -> None:
-    trial.tokens += run.ledger.usage.spent
-    trial.seconds += run.seconds()["total"]
+def _count(trial: Trial, run: Run, *, ablation: bool = False) -> None:
+    """Add what a run took; ablations say nothing on the claim, and what they take is kept apart."""
+    if ablation:
+        trial.ablation_seconds += run.seconds()["total"]
+    else:
+        trial.tokens += run.ledger.usage.spent
+        trial.seconds += run.seconds()["total"]
     if run.settings.budget.tokens is None:  # a rival whose budget is spent has ended as it should
         trial.notes += [note for note in run.notes if note not in trial.notes]
 
@@ -258,6 +264,7 @@ def _result(what: Check, trials: Sequence[Trial]) -> Result:
         tokens=sum(t.tokens for t in trials),
         method_tokens=sum(t.systems[mine].tokens for t in trials),
         seconds=sum(t.seconds for t in trials),
+        ablation_seconds=sum(t.ablation_seconds for t in trials),
         versions=_versions(what.base),
         figures={name: _mean({i: t.figures[name] for i, t in enumerate(trials)}) for name in trials[0].figures},
     )

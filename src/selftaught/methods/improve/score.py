@@ -42,6 +42,7 @@ CLAIM = Claim(
         Rival("one stage, no bonus", options={"pinned": 0, "alpha": 0.0, "offline": 0.0}),
     ),
     metric=second_right,
+    voted=True,
     options={"rounds": 2, "pinned": 1, "steps": 6, "samples": 6, "pace": 0.5},
     ablations={
         "without stage I": {"pinned": 0},
