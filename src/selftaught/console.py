@@ -18,11 +18,11 @@ class Meter(Protocol):
 
 
 class Console:
-    """Progress bars on a terminal; elsewhere a line now and then; nothing when `quiet`."""
+    """Progress bars on a terminal; elsewhere, or if `lines` are wanted, a line now and then; nothing when `quiet`."""
 
-    def __init__(self, *, quiet: bool = False, every: float = 15.0) -> None:
+    def __init__(self, *, quiet: bool = False, every: float = 15.0, lines: bool = False) -> None:
         self.quiet, self._every = quiet, every
-        self._fancy = not quiet and sys.stderr.isatty()
+        self._fancy = not quiet and not lines and sys.stderr.isatty()
 
     def say(self, line: str) -> None:
         """Print a line."""

@@ -38,6 +38,7 @@ async def modest(ask, problem):
         (["rest-em", "--all"], "exclude"),
         (["rest-em", "--seeds", "1"], "interval"),
         (["rest-em", "--seeds", "x"], "seeds"),
+        (["rest-em", "--jobs", "-1"], "--jobs"),
         (["rest-em", "--model", "smolm2-135m"], "smollm2-135m"),
         (["rest-em", "--abblate"], "--ablate"),
         (["own.py:modest"], "claim=Claim"),
@@ -64,12 +65,12 @@ def test_a_users_own_method_from_its_file_to_its_result(
     monkeypatch.setattr(checking, "world", lambda name: world)
     with_engine = options(engine=engine())
     monkeypatch.setattr(checking, "check", lambda *a, **kw: really_check(*a, **{**kw, **with_engine}))
-    assert main(["check", "own.py:careful", "--json", "--seeds", "3", "--out", "found"]) == 0
+    assert main(["check", "own.py:careful", "--jobs", "1", "--json", "--seeds", "3", "--out", "found"]) == 0
     said = capsys.readouterr()
     data = json.loads(said.out)
     assert data["verdict"] == "reproduced"
     assert data["command"] == "selftaught check own.py:careful --seeds 3 --model tiny"
     assert json.loads(Path("found/careful.scripted.json").read_text()) == data
-    assert main(["check", "own.py:careful", "--seeds", "3", "--out", "found"]) == 0
+    assert main(["check", "own.py:careful", "--jobs", "1", "--seeds", "3", "--out", "found"]) == 0
     said = capsys.readouterr()
     assert "reproduced" in said.out

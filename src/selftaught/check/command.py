@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from selftaught.check.ahead import ahead
 from selftaught.check.results import COLUMNS, Compared, Result, cells, place, write
 from selftaught.check.runner import SEEDS, check
 from selftaught.console import Console
@@ -24,6 +25,10 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     models = f"{' or '.join(WORLDS)} (default %(default)s)"
     parser.add_argument("--model", default="tiny", help=models)
     parser.add_argument("--ablate", action="store_true", help="run the claim's ablations too")
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N",
+        help="seeds at a time, each in a process of its own (default 0: as many as fit for a small model, else 1)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results (default %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -33,15 +38,20 @@ def run_check(args: argparse.Namespace) -> int:
     chosen, where = _chosen(args), world(args.model)
     console = Console(quiet=args.quiet)
     results, said = [], {} if len(chosen) > 1 else None
-    for number, method in enumerate(chosen, 1):
-        if len(chosen) > 1:
-            console.say(f"method {number} of {len(chosen)}")
-        _forewarn(console, args.out, method, where.name)
-        result = check(method, where, seeds=args.seeds, ablate=args.ablate, console=console, said=said)
-        path = write(result, args.out, _command(args, method))
-        results.append(result)
-        if not args.json:
-            show(result, path)
+    with ahead(args.jobs, args.seeds, where, say=not args.quiet) as processes:
+        for number, method in enumerate(chosen, 1):
+            if len(chosen) > 1:
+                console.say(f"method {number} of {len(chosen)}")
+            _forewarn(console, args.out, method, where.name)
+            if processes:
+                name = args.method or method.id
+                processes.play(name, where.name, args.seeds, ablate=args.ablate, console=console)
+            jobs = processes.jobs if processes else 1
+            result = check(method, where, seeds=args.seeds, ablate=args.ablate, console=console, said=said, jobs=jobs)
+            path = write(result, args.out, _command(args, method))
+            results.append(result)
+            if not args.json:
+                show(result, path)
     if args.json:
         found = [r.to_json(_command(args, m)) for r, m in zip(results, chosen, strict=True)]
         print(json.dumps(found if args.all else found[0], indent=1))
@@ -57,6 +67,8 @@ def _chosen(args: argparse.Namespace) -> list[Method]:
         raise BadInput(what, where="check", fix=fix)
     if args.seeds < 2:
         raise BadInput(f"{args.seeds} gives no interval", where="--seeds", fix=f"use {SEEDS}, or 2 at least")
+    if args.jobs < 0:
+        raise BadInput(f"{args.jobs} is no number of processes", where="--jobs", fix="use 0 (as many as fit), or more")
     if args.all:
         return [m for m in methods().values() if m.claim]
     method = find(args.method)
@@ -69,12 +81,12 @@ def _forewarn(console: Console, folder: Path, method: Method, model: str) -> Non
     """Say how long the last check took, where one is known."""
     try:
         before = json.loads(place(folder, method.id, model).read_text("utf-8"))
-        each = float(before["seconds"]) / int(before["seeds"])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        seconds, seeds = float(before["seconds"]), int(before["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):
         if model != "tiny":
             console.say(f"{method.id} on {model}: a long one; how long is said after the first seed")
         return
-    console.say(f"{method.id} on {model}: the last check took {each:.0f} s a seed")
+    console.say(f"{method.id} on {model}: the last check took {seconds:.0f} s for {seeds} seeds")
 
 
 def _command(args: argparse.Namespace, method: Method) -> str:

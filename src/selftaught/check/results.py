@@ -132,9 +132,11 @@ class Result:
         problems: scored ones, over all seeds.
         tokens: generated, judge and trained, by the method and its baselines on all seeds.
         method_tokens: those of the method.
-        seconds: that the method and its baselines took on all seeds, earlier sessions of a resumed check included;
-            answers that a check before it in the same process had got already took none.
-        ablation_seconds: that the ablations took.
+        seconds: that the method and its baselines took, earlier sessions of a resumed check included; answers that a
+            check before it in the same process had got already took none. Of seeds played side by side those of the
+            process that took longest.
+        ablation_seconds: that the ablations took, likewise.
+        jobs: seeds played at a time.
         versions: of what took part.
         figures: what the claim measures of the method besides, means over seeds.
     """
@@ -156,6 +158,7 @@ class Result:
     method_tokens: int
     seconds: float
     ablation_seconds: float
+    jobs: int
     versions: Mapping[str, str]
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -182,6 +185,7 @@ class Result:
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
             **({"ablation_seconds": round(self.ablation_seconds, 1)} if self.ablations else {}),
+            "jobs": self.jobs,
             "command": command,
             "versions": dict(self.versions),
         }

@@ -85,7 +85,7 @@ class Check:
 def check(
     method: Method, world: World, *, seeds: int = SEEDS, ablate: bool = False, folder: Path = Path("runs/check"),
     engine: Engine | None = None, learner: Learner = local_learner, console: Console | None = None,
-    said: Said | None = None,
+    said: Said | None = None, jobs: int = 1,
 ) -> Result:  # fmt: skip
     """Test a method's claim.
 
@@ -99,23 +99,40 @@ def check(
         engine: where tokens come from, left open; by default a local one, closed at the end.
         learner: trains policies.
         said: what the starting model said in checks before this one, on the same engine; what it says now is added.
+        jobs: how many seeds were played at a time beforehand (see `check.ahead`), for the account of the time.
 
     Raises:
         BadInput: the method claims nothing, fewer than two seeds, or what its runs raise.
     """
+    if seeds < 2:
+        raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use 5, or 2 at least")
+    with _prepared(method, world, ablate, folder, engine, learner, console or Console(), said) as what:
+        trials = _trials(what, seeds, remember=said is not None)
+    return _result(what, trials, jobs)
+
+
+def play(
+    method: Method, world: World, seed: int, *, ablate: bool = False, folder: Path = Path("runs/check"),
+    console: Console | None = None, said: Said | None = None,
+) -> None:  # fmt: skip
+    """Run the method and its baselines on one seed, for a `check` that finds it in `folder`; see there."""
+    with _prepared(method, world, ablate, folder, None, local_learner, console or Console(), said) as what:
+        _trial(what, seed)
+
+
+@contextmanager
+def _prepared(
+    method: Method, world: World, ablate: bool, folder: Path, engine: Engine | None, learner: Learner, console: Console,
+    said: Said | None,
+) -> Iterator[Check]:  # fmt: skip
     claim = method.claim
     if claim is None:
         raise BadInput("it declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
-    if seeds < 2:
-        raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use 5, or 2 at least")
-    console = console or Console()
     base = models.resolve(world.model, console.say)
     rivals = [Rival(name, "", options) for name, options in claim.ablations.items()] if ablate else []
     own = folder / f"{method.id}.{world.name}-{_settled(method, claim, world, base)}"
     with _engine(engine) as used:
-        what = Check(method, claim, world, base, own, used, learner, console, rivals, {} if said is None else said)
-        trials = _trials(what, seeds, remember=said is not None)
-    return _result(what, trials)
+        yield Check(method, claim, world, base, own, used, learner, console, rivals, {} if said is None else said)
 
 
 @contextmanager
@@ -243,7 +260,7 @@ def _count(trial: Trial, run: Run, *, ablation: bool = False) -> None:
         trial.notes += [note for note in run.notes if note not in trial.notes]
 
 
-def _result(what: Check, trials: Sequence[Trial]) -> Result:
+def _result(what: Check, trials: Sequence[Trial], jobs: int) -> Result:
     claim, mine = what.claim, what.method.id
     baselines = tuple(_compared(name, name in _names(claim), mine, trials) for name in what.names)
     verdict, against = judge(baselines, sign=1 if claim.direction == "higher" else -1, smallest=claim.smallest)
@@ -263,8 +280,9 @@ def _result(what: Check, trials: Sequence[Trial]) -> Result:
         problems=sum(len(t.systems[mine].scores) for t in trials),
         tokens=sum(t.tokens for t in trials),
         method_tokens=sum(t.systems[mine].tokens for t in trials),
-        seconds=sum(t.seconds for t in trials),
-        ablation_seconds=sum(t.ablation_seconds for t in trials),
+        seconds=max(sum(t.seconds for t in trials[i::jobs]) for i in range(jobs)),
+        ablation_seconds=max(sum(t.ablation_seconds for t in trials[i::jobs]) for i in range(jobs)),
+        jobs=jobs,
         versions=_versions(what.base),
         figures={name: _mean({i: t.figures[name] for i, t in enumerate(trials)}) for name in trials[0].figures},
     )
