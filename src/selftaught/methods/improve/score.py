@@ -43,7 +43,7 @@ CLAIM = Claim(
     ),
     metric=second_right,
     voted=True,
-    options={"rounds": 2, "pinned": 1, "steps": 6, "samples": 4, "pace": 0.5},
+    options={"rounds": 2, "pinned": 1, "steps": 4, "samples": 4, "pace": 0.5},
     ablations={
         "without stage I": {"pinned": 0},
         "without the bonus": {"alpha": 0.0},
