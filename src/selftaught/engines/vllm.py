@@ -24,7 +24,7 @@ from selftaught.models.policy import Policy
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
-    from selftaught.engines.jobs import Job, given_tokens
+    from selftaught.engines.jobs import Job
 
 T = TypeVar("T")
 
@@ -191,7 +191,7 @@ class VllmEngine(Busy):
             RequestRefused: it cannot be served.
             BadInput: the chat template cannot render the prompt.
         """
-        from selftaught.engines.jobs import Job
+        from selftaught.engines.jobs import Job, given_tokens
 
         job = Job(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
         job.given = given_tokens(request.given, self._server.tokenizer)
