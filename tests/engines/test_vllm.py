@@ -301,7 +301,6 @@ def test_adapters_are_laid_over_their_base(
         assert one.policy == policy.version
     assert engine._server.llm is running
     assert len({s.logprobs for s in found[:8]}) == 8
-    assert len({s.text for s in found[:8]}) > 1
     for policy in policies[:3]:
         (one,) = asyncio.run(_scores(engine, policy))
         assert one == pytest.approx(asyncio.run(_scores(local, policy))[0], abs=1e-3)
