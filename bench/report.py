@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 def machine() -> dict[str, Any]:
@@ -32,6 +33,28 @@ def _processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def lines_of(file: str, *names: str) -> list[list[str]]:
+    """What each JSON line of `file` says under `names`; where it does not, ends the program with one line on why."""
+    try:
+        lines = Path(file).read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        _give_up(f"{file}: {error}; name a readable file of JSON lines")
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append([str(json.loads(line)[name]) for name in names])
+        except (ValueError, KeyError, TypeError):
+            _give_up(f"{file}:{number}: no JSON object with {' and '.join(names)}")
+    if not found:
+        _give_up(f"{file}: it is empty; give it a line at least")
+    return found
+
+
+def _give_up(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import resource
 import tempfile
@@ -32,7 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from bench.report import machine, show
+from bench.report import lines_of, machine, show
 from selftaught.engines import Request, Sampling
 from selftaught.engines.local import LocalEngine
 from selftaught.engines.vllm_server import check_installed
@@ -183,7 +182,7 @@ def problem(number: int) -> Prompt:
 
 def questions(file: str) -> Callable[[int], Prompt]:
     """Those of the user's file, from the first again after the last."""
-    asked = [json.loads(line)["question"] for line in Path(file).read_text("utf-8").splitlines()]
+    asked = [question for (question,) in lines_of(file, "question")]
     return lambda number: as_prompt(asked[number % len(asked)])
 
 
@@ -447,6 +446,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         kinds = args.sides and ["local", *args.sides]
         found = measure(args.model, size, repeats, args.dtype, Path(folder), kinds=kinds, only=args.workloads)
+        found["settings"]["data"] = Path(args.data).name if args.data else ""
         show(found, args.json)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.report import machine, show
+from bench.report import lines_of, machine, show
 
 NAMES = ("Mia", "Omar", "Lena", "Kofi", "Ana", "Ravi", "Noor", "Tom")
 THINGS = ("apples", "stickers", "marbles", "cards", "shells", "pencils", "stamps", "buttons")
@@ -61,14 +61,13 @@ def texts(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Question, answer and a worse answer: the user's, whose last number is one too high in the worse, or made up."""
     if not plan["data"]:
         return stories(plan["examples"])
-    lines = Path(plan["data"]).read_text("utf-8").splitlines()[: plan["examples"]]
-    rows = [json.loads(line) for line in lines]
-    return [(row["question"], row["answer"], one_more(row["answer"])) for row in rows]
+    rows = lines_of(plan["data"], "question", "answer")[: plan["examples"]]
+    return [(question, answer, one_more(answer)) for question, answer in rows]
 
 
 def one_more(answer: str) -> str:
     """An answer in which the last whole number is one higher, wherever it stands."""
-    number = re.findall(r"\d+", answer)[-1]
+    number = re.findall(r"\d+", f"0 {answer}")[-1]
     return re.sub(rf"(?<!\d){number}(?!\d)", str(int(number) + 1), answer)
 
 
@@ -265,6 +264,8 @@ def main() -> None:
         return
     if min(args.examples, args.batch, args.micro_tokens, args.repeats) < 1:
         parser.error("expected at least 1 example, batch, token and repeat")
+    if args.data:
+        lines_of(args.data, "question", "answer")  # what is wrong with it is said before anything is loaded
     plan = {name: getattr(args, name) for name in ("model", "data", "examples", "batch", "micro_tokens")}
     show(measure(plan, with_trl(args.trl_python), args.dtypes, args.repeats), args.json)
 

@@ -107,7 +107,8 @@ def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spe
         assert mine - answers <= found[name].tokens <= 1.6 * mine  # overshoots by a call on each seed
     assert found["one round"].tokens < 0.8 * mine
     plain = run_check(rest_em, tmp_path, seeds=3)
-    assert (result.tokens, result.seconds) == (plain.tokens, pytest.approx(plain.seconds, rel=0.5))
+    assert result.tokens == plain.tokens
+    assert result.seconds <= plain.seconds  # which resumes, so that what was before counts too
     assert result.ablation_seconds > plain.ablation_seconds == 0  # what ablations take is kept apart
     assert found["greedy"].effect > 0.1
     assert found["greedy"].claimed

@@ -55,8 +55,8 @@ class Ahead:
             for seed in range(seeds)
         }
         for number, done in enumerate(as_completed(waiting), 1):
-            if done.exception() is None:
-                console.say(f"  seed {waiting[done] + 1} is played, {number} of {seeds}")
+            how = "is played" if done.exception() is None else "did not end in its process, and is gone on with here"
+            console.say(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
 
     def close(self, *, cancel: bool = False) -> None:
         """End the processes; `cancel` drops the seeds that wait."""
