@@ -335,12 +335,11 @@ class Run:
         plan = Plan(
             objective or grpo(), settings, steps, n, credit, cap, content_hash(names, how), self.settings.seed,
         )  # fmt: skip
-        self.engine.release()
-        give_back()
         what = f"round {self.round}: reinforcing" if self.round else "reinforcing"
         try:
             with shown(self.console, what, steps, lambda _: self._clock()) as progress:
                 services = Services(
+                    self._make_room,
                     self._online_begins,
                     partial(self._roll, rollout, how),
                     self._serve,
@@ -354,14 +353,16 @@ class Run:
                     made = played_through(policy, problems, plan, services, self._learner, self._policies)
         except Exception as error:
             raise full_disk(error, self._policies) or error from None
-        finally:
-            self.engine.release()
-            give_back()
         count = read_manifest(made.path).get("records", 0)
         facts = {"policy": made.version, "base": policy.version, "records": count}
         self._note(content_hash("learn", made.version), "learn", facts)
         self._facts["records"] = count
         return made
+
+    def _make_room(self) -> None:
+        """Memory for weights in training, or given back after it."""
+        self.engine.release()
+        give_back()
 
     def _roll(self, rollout: Any, how: Sampling, policy: Policy, problems: Sequence[Problem], n: int) -> list[Any]:
         """`n` rollouts of each problem, for a step of an online training."""
@@ -420,8 +421,7 @@ class Run:
 
     def _train(self, base: Policy, objective: Objective, records: Sequence[Any], settings: Training) -> Policy:
         before = self._learn_seconds
-        self.engine.release()
-        give_back()
+        self._make_room()
 
         def tick(seconds: float) -> None:
             self._learn_seconds = before + seconds

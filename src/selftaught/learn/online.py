@@ -159,6 +159,7 @@ class Services:
     """What an online training asks of the run.
 
     Attributes:
+        room: makes the engine give back the memory it holds; called before weights are loaded, and after.
         begin: is told whose rollouts come next, see `_Loop._named`.
         roll: the rollouts of each problem, by a policy.
         serve: has the engine sample a policy from a model's tensors.
@@ -167,6 +168,7 @@ class Services:
         progress: called after each step with steps done, steps in all, and the loss.
     """
 
+    room: Callable[[], None]
     begin: Callable[[dict[str, Any]], None]
     roll: Callable[[Policy, Sequence[Problem], int], list[list[Rollout]]]
     serve: Callable[[Policy, Any], None]
@@ -194,7 +196,11 @@ def reinforce(base: Policy, problems: Sequence[Problem], plan: Plan, services: S
         shutil.rmtree(work, ignore_errors=True)
         loop.replay(plan.steps)
         return policy_from(target)
-    loop.train()
+    services.room()
+    try:
+        loop.train()
+    finally:
+        services.room()
     made = manifest_of(
         version, link_to(base, target), plan.objective, loop.records, plan.settings, plan.seed, loop.done
     )
