@@ -16,6 +16,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -242,13 +243,26 @@ def measured(name: str) -> str:
     found = json.loads(path.read_text("utf-8"))
     rows = [(f"**{name}**", f"{found['score']:.3f}", "", f"{found['method_tokens']:,}")]
     for one in (*found["baselines"], *found["ablations"]):
-        low, high = one["ci95"]
-        effect = f"{one['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        rows.append((cell(one["name"]), f"{one['score']:.3f}", effect, f"{one['tokens']:,}"))
+        kind = "" if one["claimed"] else " (not of the claim)" if one in found["baselines"] else " (ablation)"
+        rows.append((cell(one["name"]) + kind, f"{one['score']:.3f}", effect(one), f"{one['tokens']:,}"))
     head = ("system", "accuracy", f"{name} minus it, 95 % interval", "tokens")
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     made = f"{found['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
-    return "\n".join([f"{made}, `{found['command']}`.", "", *lines])
+    return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines])
+
+
+def decided(found: Mapping[str, Any]) -> str:
+    """Which baseline decides a verdict, for whom it takes beating all of them, and which is best by its mean."""
+    claimed = {one["name"]: one for one in found["baselines"] if one["claimed"]}
+    best = max(claimed, key=lambda name: claimed[name]["score"])  # no claim on the tiny world asks for less
+    said = f"The verdict takes every baseline of the claim; {found['against']} decides it."
+    return said if found["against"] == best else f"{said} The best by its mean is {best}: {effect(claimed[best])}."
+
+
+def effect(one: Mapping[str, Any]) -> str:
+    """A difference and its interval."""
+    low, high = one["ci95"]
+    return f"{one['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 # --- mkdocs ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -12,9 +13,9 @@ from selftaught.engines import trunk as module
 from selftaught.engines.passes import Reading, Stepping
 from selftaught.engines.products import PackedProduct, Product, packs
 from selftaught.engines.rows import CHUNK, Rows
-from selftaught.engines.sharing import Level
+from selftaught.engines.sharing import Level, _arranged, tidied
 from selftaught.engines.tails import GAPS, Ends, Tail, Tails
-from selftaught.engines.trunk import Trunk
+from selftaught.engines.trunk import Trunk, apart
 
 HEADS, KV, DIM = 6, 2, 8
 
@@ -190,6 +191,54 @@ def test_a_trunk_holds_every_token_once_and_gives_back_what_was_put(monkeypatch:
     for stem in users:
         trunk.leave(stem)
     assert all(trunk.get(ids) is None for ids in kept)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_slots_are_put_where_few_parts_read_them_and_little_is_padded(seed: int) -> None:
+    rng = random.Random(seed)
+    count = rng.randrange(1, 30)
+    some = [rng.randrange(count) for _ in range(rng.randrange(1, count + 1))]
+    reads = [slot for slot in some for _ in range(rng.choice((1, 1, 2, 3, 8)))]
+    before, _ = _arranged(reads, torch.device("cpu"))
+    order = tidied(reads, count)
+    places = {slot: place for place, slot in enumerate(order or range(count))}
+    assert sorted(places) == list(range(count))
+    after = [places[slot] for slot in reads]
+    assert tidied(after, count) is None
+    parts, _ = _arranged(after, torch.device("cpu"))
+    assert len(parts) < len(before) if order else len(parts) == len(before)
+    assert len(parts) <= 5  # each has slots of less than half the readers of the one before; at most 30 of one here
+    assert sum(part.count * part.width for part in parts) <= 2 * len(reads)
+
+
+def test_few_slots_move() -> None:
+    reads = [slot for slot in range(20) for _ in range(8 if slot in (0, 1, 2, 17) else 1)]
+    order = tidied(reads, 20)
+    assert order
+    assert {slot for place, slot in enumerate(order) if place != slot} == {3, 17}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_held_for_several_saves_most(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Of all ways to choose, by brute force."""
+    rng = random.Random(seed)
+    texts = list({tuple(rng.randrange(2) for _ in range(rng.randrange(3, 7))) for _ in range(12)})
+    shared = list({common for one in texts for common in [one[: rng.randrange(1, 4)]] if common not in texts})[:8]
+
+    def saving(chosen: tuple[tuple[int, ...], ...]) -> int:
+        return sum((sum(text[: len(ids)] == ids for text in texts) - 1) * len(ids) for ids in chosen)
+
+    def free(chosen: tuple[tuple[int, ...], ...]) -> bool:
+        return not any(a != b and b[: len(a)] == a for a in chosen for b in chosen)
+
+    ways = [way for n in range(len(shared) + 1) for way in itertools.combinations(shared, n) if free(way)]
+    most = max(map(saving, ways))
+    monkeypatch.setattr(module, "SAVING", most)
+    found = tuple(apart(texts, shared))
+    assert free(found)
+    assert saving(found) == most
+    monkeypatch.setattr(module, "SAVING", most + 1)
+    assert apart(texts, shared) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -20,7 +20,7 @@ from selftaught.engines.reader import Reader, Text, stems
 from selftaught.engines.rows import CHUNK, rounded
 from selftaught.engines.sharing import Level
 from selftaught.engines.tails import Ends, Tails
-from selftaught.engines.trunk import Trunk
+from selftaught.engines.trunk import Trunk, apart
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
 
@@ -153,10 +153,12 @@ class Batch:
     def _read(self, beginnings: set[tuple[int, ...]]) -> None:
         """Make a stem of each of `beginnings`, with its logits, unless the model gives NaN for it."""
         missing = [ids for ids in beginnings if (s := self._trunk.get(ids)) is None or s.logits is None]
-        placed = []
-        for ids in stems(missing):
-            found = self._reader.read([Text(ids)])
-            placed += [self._trunk.place(read.text.ids, read.rows, read.row) for read in found if read.sound]
+        placed, shared = [], stems(missing)
+        held = set(apart(missing, shared))
+        for ids in shared:
+            for read in self._reader.read([Text(ids)]):
+                if read.sound and ids in held:
+                    placed.append(self._trunk.place(ids, read.rows, read.row))
         for read in self._reader.read([Text(ids, last=True) for ids in missing]):
             if read.sound and not bool(read.found.isnan().any()):
                 self._trunk.place(read.text.ids, read.rows, read.row).logits = read.found[0].clone()

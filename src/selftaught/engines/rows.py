@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,12 @@ class Rows:
         """Copy the first `length` tokens of a row over another row."""
         for layer in self.layers:
             layer[:, to, :, :length] = layer[:, row, :, :length]
+
+    def permute(self, order: Sequence[int]) -> None:
+        """Put row `order[i]` into place i, for as many rows as `order` has."""
+        moved = [(to, row) for to, row in enumerate(order) if to != row]
+        for layer in self.layers:
+            layer[:, [to for to, _ in moved]] = layer[:, [row for _, row in moved]]
 
     def wipe(self, row: int) -> None:
         """Overwrite a row with zeros."""

@@ -14,14 +14,14 @@ from selftaught.engines.rows import Rows
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Slots that are read by about as many rows each, so that padding them to the same number costs little.
+    """Slots side by side, read by about as many rows each, so that padding them to the same number costs little.
 
     Attributes:
-        slots: index tensor, or None for the first `count` slots as they lie.
+        first: of the `count` slots.
         order: `[count * width]` rows, those of each slot together, padded; None for all rows as they lie.
     """
 
-    slots: Tensor | None
+    first: int
     count: int
     width: int
     order: Tensor | None
@@ -84,7 +84,7 @@ class Level:
         return keys[self._reads], values[self._reads]
 
     def _of(self, part: _Part, stored: Tensor) -> Tensor:
-        return stored[: part.count] if part.slots is None else stored[part.slots]
+        return stored[part.first : part.first + part.count]
 
     def _spread(self, x: Tensor) -> list[tuple[_Part, Tensor]]:
         """Rows side by side with those that read the same slot: `[slots, kv_heads, width * group, n]` of each part."""
@@ -107,36 +107,67 @@ class Level:
         return whole if self._back is None else whole.index_select(0, self._back)
 
 
+def tidied(reads: Sequence[int], count: int) -> list[int] | None:
+    """Which of `count` slots to put in each place, so that those read by about as many rows lie side by side.
+
+    Few move: a slot that may stay does.
+
+    Args:
+        reads: for each row its slot.
+
+    Returns:
+        None where they lie as well as they can.
+    """
+    readers = [0] * count
+    for slot in reads:
+        readers[slot] += 1
+    by_readers = sorted(range(count), key=lambda slot: -readers[slot])
+    runs = _runs([readers[slot] for slot in by_readers])
+    if _even(readers) or len(_runs(readers)) <= len(runs):
+        return None
+    order = list(range(count))
+    for run in (*runs, range(sum(map(len, runs)), count)):
+        slots = [by_readers[place] for place in run]
+        movers = iter([slot for slot in slots if slot not in run])
+        free = set(run) - set(slots)
+        for place in run:
+            order[place] = next(movers) if place in free else place
+    return order
+
+
 def _arranged(reads: Sequence[int], device: torch.device) -> tuple[list[_Part], list[int] | None]:
     """The parts for rows that read these slots, and where each row ends up in them, one part after the other."""
     members: list[list[int]] = [[] for _ in range(max(reads) + 1)]
     for row, slot in enumerate(reads):
         members[slot].append(row)
-    widest = max(map(len, members))
+    readers = [len(rows) for rows in members]
     if len(members) == 1 or list(reads) == list(range(len(reads))):
-        return [_Part(None, len(members), widest, None)], None
-    even = len(members) * widest <= 2 * len(reads)
-    bunches = [list(range(len(members)))] if even else _alike(members)
+        return [_Part(0, len(members), max(readers), None)], None
     parts, back, at = [], [0] * len(reads), 0
-    for bunch in bunches:
-        width = max(len(members[slot]) for slot in bunch)
+    for run in [range(len(members))] if _even(readers) else _runs(readers):
+        width = max(readers[slot] for slot in run)
         order = []
-        for slot in bunch:
+        for slot in run:
             for place, row in enumerate(members[slot]):
                 back[row] = at + len(order) + place
-            order += members[slot] + [0] * (width - len(members[slot]))
+            order += members[slot] + [0] * (width - readers[slot])
         at += len(order)
-        slots = None if len(bunches) == 1 else torch.tensor(bunch, device=device)
-        parts.append(_Part(slots, len(bunch), width, torch.tensor(order, device=device)))
+        parts.append(_Part(run.start, len(run), width, torch.tensor(order, device=device)))
     return parts, back
 
 
-def _alike(members: list[list[int]]) -> list[list[int]]:
-    """Slots bunched so that none has less than half the rows of another in its bunch; without those nobody reads."""
-    bunches: list[list[int]] = []
-    for slot in sorted((s for s, rows in enumerate(members) if rows), key=lambda s: -len(members[s])):
-        if bunches and len(members[slot]) * 2 >= len(members[bunches[-1][0]]):
-            bunches[-1].append(slot)
-        else:
-            bunches.append([slot])
-    return bunches
+def _even(readers: Sequence[int]) -> bool:
+    """Whether all slots can be padded to the most readers of one at less than twice the work."""
+    return len(readers) * max(readers) <= 2 * sum(readers)
+
+
+def _runs(readers: Sequence[int]) -> list[range]:
+    """Slots side by side of which none has less than half the readers of another; without those nobody reads."""
+    runs: list[range] = []
+    for slot, count in enumerate(readers):
+        run = runs[-1] if runs and runs[-1].stop == slot else range(0)
+        if count and run and max(*readers[run.start : slot], count) <= 2 * min(*readers[run.start : slot], count):
+            runs[-1] = range(run.start, slot + 1)
+        elif count:
+            runs.append(range(slot, slot + 1))
+    return runs

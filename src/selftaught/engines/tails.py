@@ -124,10 +124,9 @@ class Ends:
         most = max(len(tail.blocks) for tail in rows)
         self._most, self.width = most, most * CHUNK
         reads = [0] * self._reach  # of each block, whose it is, as row * most + place among the row's blocks
-        table, sums = (
-            [],
-            [],
-        )  # of each row its blocks; for those it lacks its first, masked there, or the zeros at the end
+        # Of each row its blocks; for those it lacks its first, masked there, or the zeros at the end.
+        table: list[int] = []
+        sums: list[int] = []
         for row, tail in enumerate(rows):
             lacks = most - len(tail.blocks)
             table += tail.blocks + tail.blocks[:1] * lacks

@@ -6,6 +6,9 @@ once and only the rest apart; what a request samples is a third, and its own.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +16,10 @@ from torch import Tensor
 
 from selftaught.engines.known import STEM
 from selftaught.engines.rows import Rows, rounded
-from selftaught.engines.sharing import Level
+from selftaught.engines.sharing import Level, tidied
 
 SPARE = 1024  # most tokens of memory for stems to come
+SAVING = 4096  # fewest tokens that a second level is to save: at every step it takes products of its own
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +49,22 @@ class Stem:
     def level(self) -> int:
         """0, or 1 where it has a parent."""
         return 1 if self.parent else 0
+
+
+def apart(texts: Sequence[tuple[int, ...]], shared: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Which of `shared`, that `texts` begin with, to hold once for all of them: those that save most tokens.
+
+    None of them begins another; and there are none where they would save less than `SAVING`.
+    """
+    ordered = sorted(texts)
+    best: dict[tuple[int, ...], tuple[int, list[tuple[int, ...]]]] = {}
+    for ids in sorted(shared, key=len, reverse=True):
+        readers = bisect_left(ordered, (*ids, math.inf)) - bisect_left(ordered, ids)
+        within = [best.pop(longer) for longer in list(best) if longer[: len(ids)] == ids]
+        own, inner = (readers - 1) * len(ids), sum(saved for saved, _ in within)
+        best[ids] = (own, [ids]) if own >= inner else (inner, [one for _, chosen in within for one in chosen])
+    saved = sum(saved for saved, _ in best.values())
+    return [one for _, chosen in best.values() for one in chosen] if saved >= SAVING else []
 
 
 class Trunk:
@@ -103,15 +123,23 @@ class Trunk:
 
     def levels(self, stems: Sequence[Stem]) -> list[Level]:
         """What the rows that go on from `stems` read."""
-        roots = [stem.parent or stem for stem in stems]
-        levels = [Level(self._rows[0], [root.slot for root in roots], [len(root.ids) for root in roots])]
+        levels = [self._level(0, [stem.parent or stem for stem in stems], [len((s.parent or s).ids) for s in stems])]
         if self._held[1]:
-            readers = [stem.slot for stem in stems if stem.parent]
-            spare = min(range(len(self._held[1])), key=readers.count)  # read, and masked, by those without
-            slots = [stem.slot if stem.parent else spare for stem in stems]
+            readers = Counter(stem.slot for stem in stems if stem.parent)
+            spare = min(self._held[1], key=lambda stem: readers[stem.slot])  # read, and masked, by those without
             lengths = [len(stem.ids) - stem.start if stem.parent else 0 for stem in stems]
-            levels.append(Level(self._rows[1], slots, lengths))
+            levels.append(self._level(1, [stem if stem.parent else spare for stem in stems], lengths))
         return levels
+
+    def _level(self, level: int, read: Sequence[Stem], lengths: Sequence[int]) -> Level:
+        """One level, for rows that read `read`; slots are moved now rather than copied at every step."""
+        held = self._held[level]
+        if order := tidied([stem.slot for stem in read], len(held)):
+            self._rows[level].permute(order)
+            held[:] = [held[slot] for slot in order]
+            for slot, stem in enumerate(held):
+                stem.slot = slot
+        return Level(self._rows[level], [stem.slot for stem in read], lengths)
 
     def _parent(self, ids: tuple[int, ...]) -> Stem | None:
         """The longest stem of the first level that `ids` goes on from."""
