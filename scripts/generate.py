@@ -248,7 +248,9 @@ def measured(name: str) -> str:
     head = ("system", "accuracy", f"{name} minus it, 95 % interval", "tokens")
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     made = f"{found['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
-    return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines])
+    more = [f"{what.replace('_', ' ')} {value:.3f}" for what, value in found.get("figures", {}).items()]
+    said = ["", f"Of {name}, on the test problems: {', '.join(more)}."] if more else []
+    return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines, *said])
 
 
 def decided(found: Mapping[str, Any]) -> str:

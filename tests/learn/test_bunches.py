@@ -82,7 +82,7 @@ def test_gradients_are_those_of_finite_differences():
 def test_little_is_padded_and_no_bunch_is_large(lengths):
     spans, tokens = spans_of([(length, []) for length in lengths])
     made = bunched(spans, tokens, CPU)
-    scores = [bunch.hidden.numel() for bunch in made.bunches]
+    scores = [bunch.mask.numel() for bunch in made.bunches]
     assert sum(scores) <= bunches.WASTE * sum(length**2 for length in lengths)
     assert all(n <= bunches.SCORES or len(b.queries) == 1 for n, b in zip(scores, made.bunches, strict=True))
 

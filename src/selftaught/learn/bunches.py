@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftaught.learn.vocabulary import wide
+
 LONG = 1024  # keys from which a span is left alone: its scores are not held whole
 WASTE = 2  # at most so many times the scores that are needed
 SCORES = 2**18  # most scores of a bunch, per head
@@ -45,12 +47,12 @@ class Bunch:
     Attributes:
         queries: `[spans, q]`, the places of their tokens; one past the last token where padded.
         keys: `[spans, k]`, the places of what they see; 0 where padded.
-        hidden: `[spans, q, k]`, true where a token does not see another.
+        mask: `[spans, 1, 1, q, k]`, float32, minus infinity where a token does not see another, else 0.
     """
 
     queries: Tensor
     keys: Tensor
-    hidden: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,9 @@ def _bunch(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunch:
     place = torch.arange(queries, device=device)[:, None]
     real = torch.tensor([s.queries for s in spans], device=device)[:, None, None]
     most = torch.where(place < real, first + place, 0)  # padding sees one key: no row may be all hidden
-    hidden = torch.arange(keys, device=device) > most
-    return Bunch(torch.tensor(rows, device=device), torch.tensor(seen, device=device), hidden)
+    hidden = (torch.arange(keys, device=device) > most)[:, None, None]
+    mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+    return Bunch(torch.tensor(rows, device=device), torch.tensor(seen, device=device), mask)
 
 
 def attend_bunch(q: Tensor, k: Tensor, v: Tensor, scale: float, bunch: Bunch) -> Tensor:
@@ -176,9 +179,8 @@ def _added(x: Tensor, gradient: Tensor, bunch: Bunch) -> Tensor:
 
 def _shares(rows: Tensor, keys: Tensor, scale: float, bunch: Bunch) -> Tensor:
     """`[spans, kv_heads, group * q, k]`: softmax of the scores, at least in float32."""
-    scores = rows @ keys.transpose(-1, -2)
-    scores = (scores if scores.dtype == torch.float64 else scores.float()).mul_(scale)
-    spans, queries, seen = bunch.hidden.shape
+    scores = wide(rows @ keys.transpose(-1, -2))
+    spans, _, _, queries, seen = bunch.mask.shape
     apart = scores.view(spans, scores.shape[1], -1, queries, seen)
-    apart.masked_fill_(bunch.hidden[:, None, None], -torch.inf)
+    torch.add(bunch.mask, apart, alpha=scale, out=apart)
     return scores.softmax(-1)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from selftaught.learn.curves import Trackers
 from selftaught.learn.forward import add_head, anchored, evaluate, side_by_side
+from selftaught.learn.fused import fused
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.optimizer import AdamW, join
 from selftaught.learn.packing import NAME, packed_tokens, register
@@ -198,7 +199,7 @@ class Trainer:
         rate = rate_at(number, total, self.settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with torch.random.fork_rng(), attention_of(self.model):
+        with torch.random.fork_rng(), attention_of(self.model), fused(self.model):
             torch.manual_seed((self._seed * 1_000_003 + number) % 2**63)
             labelled = self._teacher.label(batch, self._descend) if self._teacher else batch
             loss, norm = self._descend(labelled, look)

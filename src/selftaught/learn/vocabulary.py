@@ -80,7 +80,8 @@ class _Say(torch.autograd.Function):
         hidden, weight, bias, wanted, total, spread = ctx.saved_tensors
         of_found, of_spread = gradients
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        made = torch.empty_like if len(hidden) else torch.zeros_like
+        d_weight = made(weight) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for at in _slices(len(hidden)):
             logits = wide(F.linear(hidden[at], weight, bias)) - total[at, None]
@@ -93,7 +94,7 @@ class _Say(torch.autograd.Function):
             if d_hidden is not None:
                 d_hidden[at] = d @ weight
             if d_weight is not None:
-                d_weight.addmm_(d.T, hidden[at])
+                d_weight.addmm_(d.T, hidden[at], beta=int(at.start > 0))  # the first of them needs no zeros to add to
             if d_bias is not None:
                 d_bias += d.sum(0)
         return d_hidden, d_weight, d_bias, None, None
