@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 from unittest.mock import patch
@@ -26,13 +28,13 @@ import torch
 from torch import Tensor
 
 from bench.report import machine, show
-from bench.sampling import problem, story
+from bench.sampling import chosen, problem, story
 from selftaught.engines import Request, Sample, Sampling
 from selftaught.engines import llama as fused
 from selftaught.engines.local import LocalEngine
 from selftaught.engines.products import Product
 from selftaught.measure import paired_bootstrap
-from selftaught.models import ChatTokenizer, Policy, resolve
+from selftaught.models import ChatTokenizer, Policy
 from selftaught.models.load import load_model
 from selftaught.models.threads import dismissing
 from selftaught.records import as_prompt
@@ -139,9 +141,11 @@ def right(side: Side, sums: int) -> list[float]:
     return [float(last == [str(a + b)]) for last, (a, b) in zip(said, numbers, strict=True)]
 
 
-def measure(model: str, repeats: int, n: Sequence[int], tokens: int, answers: int, sums: int) -> dict[str, Any]:
-    """The whole benchmark."""
-    policy = resolve(model, print)
+def measure(
+    model: str, repeats: int, n: Sequence[int], tokens: int, answers: int, sums: int, folder: Path
+) -> dict[str, Any]:
+    """The whole benchmark; `folder` is for what is made on the way."""
+    policy = chosen(model, folder)
     sides = {name: Side(policy, name) for name in SIDES}
     found: dict[str, dict[int, list[float]]] = {name: {count: [] for count in n} for name in sides}
     try:
@@ -181,13 +185,19 @@ def _apart(before: list[float], after: list[float]) -> list[float]:
 def main() -> None:
     """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.trials", description=__doc__)
-    parser.add_argument("--model", default="smollm2-135m", help="one of the Llama family (default smollm2-135m)")
+    parser.add_argument(
+        "--model", default="smollm2-135m", help="of the Llama family; default smollm2-135m; random: see bench.sampling"
+    )
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 16, 128], help="answers to one prompt, each in turn")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
     parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    sizes = (1, (1, 4), 8, 4, 8) if args.quick else (args.repeats, (1, 16, 128), 48, 64, 300)
-    show(measure(args.model, *sizes), args.json)
+    if min(args.repeats, *args.n) < 1:
+        parser.error("expected at least 1 repeat and answer")
+    sizes = (1, (1, 4), 8, 4, 8) if args.quick else (args.repeats, args.n, 48, 64, 300)
+    with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as folder:
+        show(measure(args.model, *sizes, Path(folder)), args.json)
 
 
 if __name__ == "__main__":

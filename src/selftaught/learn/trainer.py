@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
-LARGE = 10_000_000  # weights from which the memory that a step leaves behind is worth the time to give back
+LARGE = 10_000_000  # weights from which what a step keeps, and leaves behind, is worth the time to have less of it
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -199,13 +199,17 @@ class Trainer:
         rate = rate_at(number, total, self.settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with torch.random.fork_rng(), attention_of(self.model), fused(self.model):
+        with torch.random.fork_rng(), attention_of(self.model), self._fused():
             torch.manual_seed((self._seed * 1_000_003 + number) % 2**63)
             labelled = self._teacher.label(batch, self._descend) if self._teacher else batch
             loss, norm = self._descend(labelled, look)
         if self._teacher and math.isfinite(loss):
             self._teacher.stepped()
         return Step(loss, rate, norm, sum(_size(row) for group in batch for row in group))
+
+    def _fused(self) -> AbstractContextManager[None]:
+        """Of a small model the calls cost more than what they do."""
+        return fused(self.model) if self._large else nullcontext()
 
     def _descend(self, batch: Sequence[Group], look: Callable[[Batch], None] | None = None) -> tuple[float, float]:
         """One update: the mean loss and the norm of its gradient; the loss is NaN where none was made."""

@@ -84,7 +84,7 @@ class _Say(torch.autograd.Function):
         d_weight = made(weight) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for at in _slices(len(hidden)):
-            logits = wide(F.linear(hidden[at], weight, bias)) - total[at, None]
+            logits = wide(F.linear(hidden[at], weight, bias)).sub_(total[at, None])
             if ctx.entropy:
                 d = logits.exp()
                 d *= -(of_found[at].sum(-1, keepdim=True) + of_spread[at, None] * (logits + spread[at, None]))
