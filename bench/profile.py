@@ -1,7 +1,7 @@
 """Where the local engine's time goes: the shares of kinds of work in the steps that answer one prompt many times.
 
-The arithmetic's kinds are told by torch's profiler, whose own cost falls on small calls; so a step's length comes from
-a run without it, of the same requests.
+The shares are of the time inside torch's operations, as its profiler tells it; Python between them is not in it. A
+step's length comes from runs without the profiler, whose own cost falls on small calls.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def kind_of(name: str) -> str:
     for kind, names in KINDS.items():
         if name.startswith(names):
             return kind
-    return "calling" if name.startswith(VIEWS) else "softmax, norms and sums"
+    return "views and new tensors" if name in VIEWS else "softmax, norms and sums"
 
 
 class Watch:
@@ -109,8 +109,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs without the profiler (default 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    if min(args.n, args.tokens, args.repeats) < 1:
-        parser.error("expected at least 1 answer, token and repeat")
+    if min(args.n, args.tokens - 1, args.repeats) < 1:
+        parser.error("expected at least 1 answer and repeat, and 2 tokens: the first comes with the prompt")
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as folder:
         show(measure(args.model, args.n, args.tokens, args.dtype, args.repeats, Path(folder)), args.json)
 

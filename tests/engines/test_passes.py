@@ -159,8 +159,10 @@ def test_reading_is_causal_attention_from_where_each_row_starts() -> None:
 
 
 def test_a_trunk_holds_every_token_once_and_gives_back_what_was_put(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STEM", 2)
     rng, trunk, users = random.Random(2), Trunk(rows), []
+    moved: list[Rows] = []
+    permute = Rows.permute
+    monkeypatch.setattr(Rows, "permute", lambda held, order: (moved.append(held), permute(held, order)))
     kept: dict[tuple[int, ...], torch.Tensor] = {}
 
     def source(ids: tuple[int, ...]) -> Rows:
@@ -170,15 +172,19 @@ def test_a_trunk_holds_every_token_once_and_gives_back_what_was_put(monkeypatch:
             made.layers[0][:, 0, :, i] = torch.randn(2, KV, DIM)
         return made
 
-    for _ in range(50):
-        if users and rng.random() < 0.45:
+    for _ in range(120):
+        if users and rng.random() < 0.4:
             trunk.leave(users.pop(rng.randrange(len(users))))
         else:
             ids = tuple(rng.randrange(2) for _ in range(rng.randrange(1, 12)))
             ids = (7,) * 30 + ids if rng.random() < 0.5 else ids
+            begins = trunk.place(ids[:-1], source(ids), 0, apart=True) if len(ids) > 1 and rng.random() < 0.5 else None
             stem = trunk.place(ids, source(ids), 0)
-            stem.users += 1
-            users.append(stem)
+            count = rng.choice((1, 1, 9))  # requests that go on from it
+            stem.users += count
+            users += [stem] * count
+            if begins:
+                trunk.prune(begins)
             kept[ids] = source(ids).layers[0][:, 0]
         if not users:
             continue
@@ -188,6 +194,7 @@ def test_a_trunk_holds_every_token_once_and_gives_back_what_was_put(monkeypatch:
             visible = [~level.hidden[row] for level in levels]
             keys = torch.cat([k[row][:, seen] for (k, _), seen in zip(found, visible, strict=True)], 1)
             assert torch.equal(keys, kept[stem.ids][0])
+    assert set(map(id, moved)) == set(map(id, trunk._rows))
     for stem in users:
         trunk.leave(stem)
     assert all(trunk.get(ids) is None for ids in kept)

@@ -153,12 +153,13 @@ class Batch:
     def _read(self, beginnings: set[tuple[int, ...]]) -> None:
         """Make a stem of each of `beginnings`, with its logits, unless the model gives NaN for it."""
         missing = [ids for ids in beginnings if (s := self._trunk.get(ids)) is None or s.logits is None]
-        placed, shared = [], stems(missing)
-        held = set(apart(missing, shared))
+        every = {*missing, *(job.stem.ids for job in self.active if job.stem)} if missing else set()
+        shared = [ids for ids in stems(list(every)) if any(new[: len(ids)] == ids for new in missing)]
+        held, placed = set(apart(list(every), shared)), []
         for ids in shared:
             for read in self._reader.read([Text(ids)]):
                 if read.sound and ids in held:
-                    placed.append(self._trunk.place(ids, read.rows, read.row))
+                    placed.append(self._trunk.place(ids, read.rows, read.row, apart=True))
         for read in self._reader.read([Text(ids, last=True) for ids in missing]):
             if read.sound and not bool(read.found.isnan().any()):
                 self._trunk.place(read.text.ids, read.rows, read.row).logits = read.found[0].clone()

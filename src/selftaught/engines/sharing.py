@@ -121,9 +121,11 @@ def tidied(reads: Sequence[int], count: int) -> list[int] | None:
     readers = [0] * count
     for slot in reads:
         readers[slot] += 1
+    if _even(readers):
+        return None
     by_readers = sorted(range(count), key=lambda slot: -readers[slot])
     runs = _runs([readers[slot] for slot in by_readers])
-    if _even(readers) or len(_runs(readers)) <= len(runs):
+    if len(_runs(readers)) <= len(runs):
         return None
     order = list(range(count))
     for run in (*runs, range(sum(map(len, runs)), count)):
@@ -164,10 +166,12 @@ def _even(readers: Sequence[int]) -> bool:
 def _runs(readers: Sequence[int]) -> list[range]:
     """Slots side by side of which none has less than half the readers of another; without those nobody reads."""
     runs: list[range] = []
+    low = high = 0
     for slot, count in enumerate(readers):
-        run = runs[-1] if runs and runs[-1].stop == slot else range(0)
-        if count and run and max(*readers[run.start : slot], count) <= 2 * min(*readers[run.start : slot], count):
-            runs[-1] = range(run.start, slot + 1)
+        if count and runs and runs[-1].stop == slot and max(high, count) <= 2 * min(low, count):
+            low, high = min(low, count), max(high, count)
+            runs[-1] = range(runs[-1].start, slot + 1)
         elif count:
+            low = high = count
             runs.append(range(slot, slot + 1))
     return runs

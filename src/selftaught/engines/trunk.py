@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from selftaught.engines.known import STEM
 from selftaught.engines.rows import Rows, rounded
 from selftaught.engines.sharing import Level, tidied
 
@@ -32,6 +31,7 @@ class Stem:
         slot: where in its level its own tokens are.
         logits: of the token after it, where a request goes on from there.
         users: requests and stems that go on from it.
+        apart: whether others may have it as their parent.
     """
 
     ids: tuple[int, ...]
@@ -39,6 +39,7 @@ class Stem:
     slot: int
     logits: Tensor | None = None
     users: int = 0
+    apart: bool = False
 
     @property
     def start(self) -> int:
@@ -88,13 +89,14 @@ class Trunk:
         """The stem of these tokens."""
         return self._by_ids.get(ids)
 
-    def place(self, ids: tuple[int, ...], source: Rows, row: int) -> Stem:
-        """Hold `ids`, copied from a row of `source`, less what a stem in use holds already."""
+    def place(self, ids: tuple[int, ...], source: Rows, row: int, *, apart: bool = False) -> Stem:
+        """Hold `ids`, copied from a row of `source`, less what a stem held `apart` in the first level has already."""
         if found := self._by_ids.get(ids):
+            found.apart = found.apart or apart
             return found
         parent = self._parent(ids)
         level = 1 if parent else 0
-        stem = Stem(ids, parent, len(self._held[level]))
+        stem = Stem(ids, parent, len(self._held[level]), apart=apart)
         self._held[level].append(stem)
         self._by_ids[ids] = stem
         if parent:
@@ -142,8 +144,8 @@ class Trunk:
         return Level(self._rows[level], [stem.slot for stem in read], lengths)
 
     def _parent(self, ids: tuple[int, ...]) -> Stem | None:
-        """The longest stem of the first level that `ids` goes on from."""
-        fit = [s for s in self._held[0] if STEM <= len(s.ids) < len(ids) and ids[: len(s.ids)] == s.ids]
+        """The longest stem of the first level that `ids` goes on from and that is held apart."""
+        fit = [s for s in self._held[0] if s.apart and len(s.ids) < len(ids) and ids[: len(s.ids)] == s.ids]
         return max(fit, key=lambda stem: len(stem.ids), default=None)
 
     def _fit(self, level: int) -> None:

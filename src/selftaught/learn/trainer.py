@@ -30,7 +30,7 @@ from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
-LARGE = 10_000_000  # weights from which what a step keeps, and leaves behind, is worth the time to have less of it
+LARGE = 10_000_000  # weights from which saving memory is worth some calls more at each step
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -208,7 +208,7 @@ class Trainer:
         return Step(loss, rate, norm, sum(_size(row) for group in batch for row in group))
 
     def _fused(self) -> AbstractContextManager[None]:
-        """Of a small model the calls cost more than what they do."""
+        """Inside, a large model's norms and gated layers are fused; in a small one the calls would cost more."""
         return fused(self.model) if self._large else nullcontext()
 
     def _descend(self, batch: Sequence[Group], look: Callable[[Batch], None] | None = None) -> tuple[float, float]:

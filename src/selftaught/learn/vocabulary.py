@@ -80,8 +80,8 @@ class _Say(torch.autograd.Function):
         hidden, weight, bias, wanted, total, spread = ctx.saved_tensors
         of_found, of_spread = gradients
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        made = torch.empty_like if len(hidden) else torch.zeros_like
-        d_weight = made(weight) if ctx.needs_input_grad[1] else None
+        new = torch.empty_like if len(hidden) else torch.zeros_like
+        d_weight = new(weight) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for at in _slices(len(hidden)):
             logits = wide(F.linear(hidden[at], weight, bias)).sub_(total[at, None])
