@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_seconds_are_summed_over_sessions_and_memory_is_the_greatest(tmp_path: P
             seconds = journal.seconds()
     assert (seconds["engine"], seconds["learn"], seconds["peak_rss_mb"]) == (6.0, 1.5, 300.0)
     assert 0 <= seconds["total"] < 60
+
+
+def test_a_session_that_does_nothing_new_takes_no_time(tmp_path: Path) -> None:
+    def session(busy: float = 0.0, effect: str = "") -> float:
+        with opened(tmp_path) as journal:
+            time.sleep(0.05)
+            if effect:
+                journal.put(effect, "kind", {})
+            journal.clock(busy, 0.0, 1.0)
+            return journal.seconds()["total"]
+
+    first = session(effect="one")
+    assert first >= 0.05
+    assert session() == first  # whatever it read
+    assert session(effect="two") >= first + 0.05
+    before = session()
+    assert session(busy=0.01) >= before + 0.05  # it may have been cut off before its first effect
 
 
 def test_a_file_that_is_no_journal_is_one_line(tmp_path: Path) -> None:

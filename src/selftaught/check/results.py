@@ -132,9 +132,9 @@ class Result:
         problems: scored ones, over all seeds.
         tokens: generated, judge and trained, by the method and its baselines on all seeds.
         method_tokens: those of the method.
-        seconds: that the method and its baselines took, earlier sessions of a resumed check included; answers that a
-            check before it in the same process had got already took none. Of seeds played side by side those of the
-            process that took longest.
+        seconds: that the method and its baselines took, earlier sessions of a resumed check included, but not those
+            that found all of it done; answers that a check before it in the same process had got already took none.
+            Of seeds played side by side those of the process that took longest.
         ablation_seconds: that the ablations took, likewise.
         jobs: seeds played at a time.
         versions: of what took part.

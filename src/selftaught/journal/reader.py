@@ -18,6 +18,14 @@ SCHEMA = 1
 RESUME = "free some space and run the same command again: it resumes"
 
 
+SECONDS = """
+SELECT TOTAL(CASE WHEN engine > 0 OR learn > 0 OR EXISTS (
+  SELECT 1 FROM effects WHERE at >= started AND at < COALESCE(
+    (SELECT MIN(later.started) FROM sessions AS later WHERE later.id > sessions.id), 1e18)
+) THEN last - started ELSE 0 END), TOTAL(engine), TOTAL(learn), MAX(peak_rss_mb) FROM sessions
+"""
+
+
 class Effects:
     """The effects in a journal's file, and what is kept beside them.
 
@@ -98,9 +106,11 @@ class Effects:
         return [key for (key,) in self._run(query, (kind, beginning, beginning + "\U0010ffff", most))]
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of all sessions: `total`, `engine`, `learn`; and the greatest `peak_rss_mb`."""
-        query = "SELECT TOTAL(last - started), TOTAL(engine), TOTAL(learn), MAX(peak_rss_mb) FROM sessions"
-        total, engine, learn, peak = self._run(query)[0]
+        """Seconds of all sessions: `total`, `engine`, `learn`; and the greatest `peak_rss_mb`.
+
+        One that only went once more through what was there, and so did nothing, has no part in the total.
+        """
+        total, engine, learn, peak = self._run(SECONDS)[0]
         return {"total": total, "engine": engine, "learn": learn, "peak_rss_mb": peak}
 
     def close(self) -> None:
