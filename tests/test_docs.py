@@ -161,14 +161,24 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     page = "above\n\n<!-- measured: star -->\n\nbelow"
     assert "Not checked yet: `selftaught check star --ablate`" in generate.with_measurements(page)
     row = {"name": "greedy", "score": 0.4, "effect": 0.1, "ci95": [0.05, 0.15], "tokens": 1200, "claimed": True}
-    found = {"score": 0.5, "method_tokens": 34000, "baselines": [row], "ablations": [row | {"name": "one | round"}]}
+    vote = row | {"name": "vote", "score": 0.6, "claimed": False}
+    less = row | {"name": "one | round", "claimed": False}
+    found = {"score": 0.5, "method_tokens": 34000, "baselines": [row, vote], "ablations": [less], "against": "greedy"}
     found |= {"verdict": "reproduced", "seeds": 5, "problems": 800, "command": "selftaught check star"}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
-    assert "Reproduced: 5 seeds, 800 test problems, `selftaught check star`." in made
+    assert "Reproduced: 5 seeds, 800 test problems, `selftaught check star`. " in made
+    assert "greedy decides it.\n" in made
     assert "| **star** | 0.500 |  | 34,000 |" in made
     assert "| greedy | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
-    assert "| one \\| round |" in made
+    assert "| vote (not of the claim) |" in made
+    assert "| one \\| round (ablation) |" in made
+    other = row | {"name": "other", "score": 0.3, "effect": 0.2, "ci95": [-0.01, 0.41]}
+    found |= {"baselines": [row, vote, other], "against": "other", "figures": {"wrong_to right": 0.25}}
+    (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
+    made = generate.with_measurements(page)
+    assert "other decides it. The best by its mean is greedy: +0.100 [+0.050, +0.150].\n" in made
+    assert "Of star, on the test problems: wrong to right 0.250." in made
 
 
 # --- links ---
