@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
 import sys
 
 import psutil
 import pytest
 import torch
 
-from selftaught.memory import give_back
+from selftaught.memory import give_back, keep, let_go
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
@@ -23,3 +25,43 @@ def test_freed_pieces_leave_the_process() -> None:
     give_back()
     assert process.memory_info().rss - before < held / 4
     assert keep.sum() == 0
+
+
+FAULTS = """
+import resource, torch
+from selftaught.memory import keep, let_go
+
+def faults():
+    "Pages that the kernel had to find for pieces of 64 MB, in such pieces."
+    for _ in range(4):  # what the process has not yet, it has then
+        torch.empty(20_000_000).fill_(1.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.empty(16_000_000).fill_(1.0)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 64e6
+
+print(faults())
+keep()
+print(faults())
+let_go()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own")
+def test_what_is_kept_is_used_again_until_it_is_let_go() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, kept, after = map(float, done.stdout.split())
+    assert before > 4
+    assert kept < 1.5
+    assert after > 4
+
+
+def test_what_was_kept_is_returned() -> None:
+    process = psutil.Process()
+    keep()
+    pieces = [torch.ones(16_000_000) for _ in range(4)]
+    held = process.memory_info().rss
+    del pieces
+    let_go()
+    assert process.memory_info().rss < held - 200e6

@@ -64,9 +64,45 @@ def test_gradients_of_several_passes_are_summed_in_float32():
     assert optimizer.gradient(p) is None
 
 
+def test_a_table_s_gradient_is_told_by_the_rows_looked_up():
+    torch.manual_seed(0)
+    table, ids = torch.nn.Embedding(50, 4), torch.tensor([3, 7, 3, 49])
+
+    def loss():  # tied: the table is the output layer too
+        return (table(ids) @ table.weight.T).log_softmax(-1)[range(4), ids].sum()
+
+    loss().backward()
+    true, table.weight.grad = table.weight.grad, None
+    optimizer = AdamW([{"params": [table.weight]}], 1e-3)
+    optimizer.sum_in_float32(table)
+    for _ in range(3):
+        loss().backward()
+    assert torch.allclose(optimizer.gradient(table.weight), 3 * true, atol=1e-5)
+    optimizer.zero_grad()
+    assert optimizer.gradient(table.weight) is None
+    loss().backward()
+    assert torch.allclose(table.weight.grad, true)
+
+
+def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():
+    class Scaled(torch.nn.Embedding):
+        def forward(self, input):
+            return super().forward(input) * 3
+
+    for table in (Scaled(5, 2), torch.nn.Embedding(5, 2).requires_grad_(False)):
+        other = torch.nn.Parameter(torch.ones(2))
+        optimizer = AdamW([{"params": [p for p in (table.weight, other) if p.requires_grad]}], 1e-3)
+        optimizer.sum_in_float32(table)
+        (table(torch.tensor([1, 1])) * other).sum().backward()
+        assert "forward" not in vars(table)
+        if table.weight.requires_grad:
+            assert optimizer.gradient(table.weight)[1].tolist() == [6.0, 6.0]
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_gradients(bias, monkeypatch):
-    monkeypatch.setattr(vocabulary, "CHUNK", 3)
+    monkeypatch.setattr(vocabulary, "CHUNK", 33)  # three tokens
+    monkeypatch.setattr(vocabulary, "FEW", 2)
     torch.manual_seed(0)
     made = {"dtype": torch.float64, "requires_grad": True}
     hidden, weight = torch.randn(7, 5, **made), torch.randn(11, 5, **made)
@@ -83,7 +119,8 @@ def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_grad
     assert torch.autograd.gradcheck(said, (hidden, weight, *([offset] if bias else [])))
 
 
-def test_logits_never_exist_whole():
+def test_logits_never_exist_whole(monkeypatch):
+    monkeypatch.setattr(vocabulary, "CHUNK", 640_000)
     torch.manual_seed(0)
     hidden = torch.randn(1000, 8, requires_grad=True)
     weight = torch.randn(5000, 8, requires_grad=True)
@@ -98,4 +135,4 @@ def test_logits_never_exist_whole():
     with Watch():
         found, _ = Output(weight, None, hidden).say(torch.zeros(1000, 1, dtype=torch.long))
         found.sum().backward()
-    assert max(widest) <= vocabulary.CHUNK * 5000
+    assert max(widest) <= vocabulary.CHUNK < 1000 * 5000

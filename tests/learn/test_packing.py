@@ -65,7 +65,9 @@ def test_a_row_does_not_see_its_neighbours():
 
 def test_a_shared_prompt_is_laid_out_once_and_a_last_token_never():
     layout = lay_out(ROWS)
-    assert layout.ids.shape[1] == packed_tokens(ROWS) == 4 + 2 + 4 + 0 + 2 + 1 + 17 + 1
+    assert packed_tokens(ROWS) == 4 + 2 + 4 + 0 + 2 + 1 + 17 + 1
+    assert layout.ids.shape == layout.positions.shape == (1, 32)  # the next of the shapes that code is made for
+    assert max(span.end for span in layout.spans) == packed_tokens(ROWS)
     assert layout.chosen.tolist() == [token for row in ROWS for token in row.target]
     assert [int(layout.positions[0, at]) for at in layout.before] == [3, 4, 5, 3, 4, 5, 6, 7, 3, 1, 2, 16, 17]
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-
-from selftaught.learn.vocabulary import wide
 
 LONG = 1024  # keys from which a span is left alone: its scores are not held whole
 WASTE = 2  # at most so many times the scores that are needed
 SCORES = 2**18  # most scores of a bunch, per head
+ROUND = 16  # sizes are multiples of it: for each other shape the processor's library makes and keeps code
+KEPT = 512  # keys up to which shares are kept for the gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Bunch:
     Attributes:
         queries: `[spans, q]`, the places of their tokens; one past the last token where padded.
         keys: `[spans, k]`, the places of what they see; 0 where padded.
-        mask: `[spans, 1, 1, q, k]`, float32, minus infinity where a token does not see another, else 0.
+        mask: `[spans, 1, 1, q, k]`, bfloat16, minus infinity where a token does not see another, else 0.
     """
 
     queries: Tensor
@@ -62,37 +63,35 @@ class Bunches:
     Attributes:
         bunches: most of them.
         alone: those too long for a bunch.
-        back: `[tokens]`, where each token is among those of the bunches, padding included, and of `alone`.
     """
 
     bunches: tuple[Bunch, ...]
     alone: tuple[Span, ...]
-    back: Tensor
 
 
 def bunched(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunches:
-    """Every token of `tokens` is in one of `spans`."""
+    """For spans of places before `tokens`."""
     short = sorted((s for s in spans if s.keys <= LONG), key=lambda s: (s.keys, s.queries))
     alone = tuple(s for s in spans if s.keys > LONG)
-    bunches = tuple(_bunch(some, tokens, device) for some in _alike(short))
-    places = [bunch.queries.flatten() for bunch in bunches]
-    places += [torch.arange(span.start, span.end, device=device) for span in alone]
-    back = torch.empty(tokens + 1, dtype=torch.long, device=device)
-    order = torch.cat(places)
-    back[order] = torch.arange(len(order), device=device)
-    return Bunches(bunches, alone, back[:tokens])
+    return Bunches(tuple(_bunch(some, tokens, device) for some in _alike(short)), alone)
+
+
+def rounded(size: int) -> int:
+    """The next multiple of `ROUND`."""
+    return -(-size // ROUND) * ROUND
 
 
 def _alike(spans: list[Span]) -> Iterator[list[Span]]:
     """Those of like length together; takes from the end of `spans`, which ascend."""
     while spans:
         some = [spans.pop()]
-        widest, needed = some[0].queries, some[0].queries * some[0].keys
+        widest, keys = rounded(some[0].queries), rounded(some[0].keys)
+        needed = widest * keys
         while spans:
             last = spans[-1]
-            queries, need = max(widest, last.queries), needed + last.queries * last.keys
-            padded = (len(some) + 1) * queries * some[0].keys
-            if padded > min(SCORES, WASTE * need):
+            own = rounded(last.queries)
+            queries, need = max(widest, own), needed + own * rounded(last.keys)
+            if (len(some) + 1) * queries * keys > min(SCORES, WASTE * need):
                 break
             widest, needed = queries, need
             some.append(spans.pop())
@@ -100,7 +99,7 @@ def _alike(spans: list[Span]) -> Iterator[list[Span]]:
 
 
 def _bunch(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunch:
-    queries, keys = (max(sizes) for sizes in zip(*((s.queries, s.keys) for s in spans), strict=True))
+    queries, keys = (rounded(max(sizes)) for sizes in zip(*((s.queries, s.keys) for s in spans), strict=True))
     rows = [[*range(s.start, s.end), *[tokens] * (queries - s.queries)] for s in spans]
     seen = [[*range(s.first, s.last), *range(s.start, s.end), *[0] * (keys - s.keys)] for s in spans]
     # The i-th token of a span sees what comes before the span and the first i + 1 of its own.
@@ -109,55 +108,57 @@ def _bunch(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunch:
     real = torch.tensor([s.queries for s in spans], device=device)[:, None, None]
     most = torch.where(place < real, first + place, 0)  # padding sees one key: no row may be all hidden
     hidden = (torch.arange(keys, device=device) > most)[:, None, None]
-    mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+    mask = torch.zeros(hidden.shape, dtype=torch.bfloat16, device=device).masked_fill_(hidden, -torch.inf)
     return Bunch(torch.tensor(rows, device=device), torch.tensor(seen, device=device), mask)
 
 
-def attend_bunch(q: Tensor, k: Tensor, v: Tensor, scale: float, bunch: Bunch) -> Tensor:
-    """Attention of the spans of a bunch, `[spans * q, heads, head_dim]`; what is said of padding means nothing.
+def attend_bunches(q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Sequence[Bunch]) -> Tensor:
+    """What the tokens of all bunches see, `[tokens, heads, head_dim]`; zeros for others.
 
     Args:
         q: `[tokens, heads, head_dim]`.
         k: `[tokens, kv_heads, head_dim]`, `kv_heads` dividing `heads`.
         v: as `k`.
     """
-    return _Attention.apply(q, k, v, scale, bunch)  # pyright: ignore[reportReturnType]
+    return _Attention.apply(q, k, v, scale, bunches)  # pyright: ignore[reportReturnType]
 
 
 class _Attention(torch.autograd.Function):
-    """By plain products; scores are computed again for the gradient, so that none is kept."""
+    """By plain products; of spans that see many keys, shares are computed again for the gradient, not kept."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, bunch: Bunch) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        ctx.scale, ctx.bunch = scale, bunch
-        rows, keys, values = _rows(q, k, bunch), _seen(k, bunch), _seen(v, bunch)
-        return _flat(_shares(rows, keys, scale, bunch).to(v.dtype) @ values, q.shape[1], bunch)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Sequence[Bunch]) -> Tensor:
+        found, kept = q.new_zeros((len(q) + 1, *q.shape[1:])), []
+        for bunch in bunches:
+            shares = _shares(_rows(q, k, bunch), _seen(k, bunch), scale, bunch)
+            found.index_copy_(0, bunch.queries.flatten(), _flat(shares @ _seen(v, bunch), q.shape[1], bunch))
+            kept.append(shares if bunch.keys.shape[1] <= KEPT else None)
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.scale, ctx.bunches = scale, bunches
+        return found[:-1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (q, k, v), bunch, scale = ctx.saved_tensors, ctx.bunch, ctx.scale
-        rows, keys, values = _rows(q, k, bunch), _seen(k, bunch), _seen(v, bunch)
-        of_out = _grouped(gradients[0].view(*bunch.queries.shape, *gradients[0].shape[1:]), k.shape[1])
-        shares = _shares(rows, keys, scale, bunch)
-        d_v = shares.to(v.dtype).transpose(-1, -2) @ of_out
-        d = (of_out @ values.transpose(-1, -2)).to(shares.dtype)
-        d = d.sub_((d * shares).sum(-1, keepdim=True)).mul_(shares).mul_(scale).to(k.dtype)
-        d_q = q.new_zeros((len(q) + 1, *q.shape[1:]))
-        d_q.index_copy_(0, bunch.queries.flatten(), _flat(d @ keys, q.shape[1], bunch))
-        return d_q[:-1], _added(k, d.transpose(-1, -2) @ rows, bunch), _added(v, d_v, bunch), None, None
+        q, k, v, *kept = ctx.saved_tensors
+        of_found = F.pad(gradients[0], (0, 0, 0, 0, 0, 1))  # nothing follows from what padding sees
+        d_q, d_k, d_v = q.new_zeros((len(q) + 1, *q.shape[1:])), torch.zeros_like(k), torch.zeros_like(v)
+        for bunch, shares in zip(ctx.bunches, kept, strict=True):
+            rows, keys, of_out = _rows(q, k, bunch), _seen(k, bunch), _rows(of_found, k, bunch)
+            shares = _shares(rows, keys, ctx.scale, bunch) if shares is None else shares
+            d = of_out @ _seen(v, bunch).transpose(-1, -2)
+            d = torch.ops.aten._softmax_backward_data(d, shares, -1, d.dtype)
+            d_q.index_copy_(0, bunch.queries.flatten(), _flat((d @ keys).mul_(ctx.scale), q.shape[1], bunch))
+            _add(d_k, (d.transpose(-1, -2) @ rows).mul_(ctx.scale), bunch)
+            _add(d_v, shares.transpose(-1, -2) @ of_out, bunch)
+        return d_q[:-1], d_k, d_v, None, None
 
 
-def _rows(q: Tensor, k: Tensor, bunch: Bunch) -> Tensor:
-    """`[spans, kv_heads, group * q, head_dim]`: heads that share a key are rows of one product with it."""
-    places = bunch.queries.flatten().clamp(max=len(q) - 1)
-    return _grouped(q.index_select(0, places).view(*bunch.queries.shape, *q.shape[1:]), k.shape[1])
-
-
-def _grouped(x: Tensor, kv_heads: int) -> Tensor:
-    """From `[spans, q, heads, head_dim]`; see `_rows`."""
-    spans, queries, _, dim = x.shape
-    return x.view(spans, queries, kv_heads, -1, dim).permute(0, 2, 3, 1, 4).reshape(spans, kv_heads, -1, dim)
+def _rows(x: Tensor, k: Tensor, bunch: Bunch) -> Tensor:
+    """`[spans, kv_heads, group * q, k]`: heads that share a key are rows of one product with it."""
+    spans, queries = bunch.queries.shape
+    some = x.index_select(0, bunch.queries.flatten().clamp(max=len(x) - 1))  # any row will do for padding
+    apart = some.view(spans, queries, k.shape[1], -1, x.shape[-1])
+    return apart.permute(0, 2, 3, 1, 4).reshape(spans, k.shape[1], -1, x.shape[-1])
 
 
 def _flat(x: Tensor, heads: int, bunch: Bunch) -> Tensor:
@@ -172,15 +173,14 @@ def _seen(x: Tensor, bunch: Bunch) -> Tensor:
     return x.index_select(0, bunch.keys.flatten()).view(*bunch.keys.shape, *x.shape[1:]).transpose(1, 2)
 
 
-def _added(x: Tensor, gradient: Tensor, bunch: Bunch) -> Tensor:
-    """The gradient of `x` from that of `_seen(x)`: a prompt's is the sum over all that see it; of padding it is 0."""
-    return torch.zeros_like(x).index_add_(0, bunch.keys.flatten(), gradient.transpose(1, 2).flatten(0, 1))
+def _add(whole: Tensor, gradient: Tensor, bunch: Bunch) -> None:
+    """Add the gradient of `_seen(x)` to that of x: a prompt's is the sum over all that see it; of padding it is 0."""
+    whole.index_add_(0, bunch.keys.flatten(), gradient.transpose(1, 2).flatten(0, 1))
 
 
 def _shares(rows: Tensor, keys: Tensor, scale: float, bunch: Bunch) -> Tensor:
-    """`[spans, kv_heads, group * q, k]`: softmax of the scores, at least in float32."""
-    scores = wide(rows @ keys.transpose(-1, -2))
+    """`[spans, kv_heads, group * q, k]`: softmax of the scores, whose sums torch takes at least in float32."""
+    scores = (rows * scale) @ keys.transpose(-1, -2)
     spans, _, _, queries, seen = bunch.mask.shape
-    apart = scores.view(spans, scores.shape[1], -1, queries, seen)
-    torch.add(bunch.mask, apart, alpha=scale, out=apart)
+    scores.view(spans, scores.shape[1], -1, queries, seen).add_(bunch.mask.to(scores.dtype))
     return scores.softmax(-1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 2**18  # numbers updated at a time on a CPU, so that what is computed of them stays in its cache
@@ -21,13 +22,14 @@ def split(whole: Tensor) -> tuple[Tensor, Tensor]:
     """A float32 tensor as its nearest bfloat16 and an int16 remainder, of its shape; `join` undoes it exactly."""
     bits = whole.view(torch.int32)
     near = (bits + 0x8000) >> 16
-    rest = bits - (near << 16)
-    return near.to(torch.int16).view(torch.bfloat16), rest.to(torch.int16)
+    return near.to(torch.int16).view(torch.bfloat16), bits.to(torch.int16)  # what the first leaves is the lower half
 
 
 def join(near: Tensor, rest: Tensor) -> Tensor:
     """The float32 tensor that `split` took apart."""
-    return ((near.view(torch.int16).to(torch.int32) << 16) + rest).view(torch.float32)
+    whole = near.float()
+    whole.view(torch.int32).add_(rest)
+    return whole
 
 
 class AdamW(torch.optim.Optimizer):
@@ -51,6 +53,7 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
         self._betas, self._eps = betas, eps
         self._sums: dict[Tensor, Tensor] = {}
+        self._room: dict[Tensor, Tensor] = {}  # for sums to come: taken before the passes, so that they lie together
         self._hooks: list[Any] = []
 
     @property
@@ -85,21 +88,35 @@ class AdamW(torch.optim.Optimizer):
 
     # --- gradients ---
 
-    def sum_in_float32(self) -> None:
+    def sum_in_float32(self, table: torch.nn.Embedding | None = None) -> None:
         """From now to the next `zero_grad`, gradients of several backward passes are summed in float32.
 
         Between passes bfloat16 would round the sum; and each gradient is freed as soon as it is added.
+
+        Args:
+            table: input embeddings; a pass's gradient of them is that of the rows it looked up, where autograd would
+                make one of the whole table, most of it zero.
         """
-        if not self._hooks:
-            self._hooks = [p.register_post_accumulate_grad_hook(self._add) for p in self.parameters]  # pyright: ignore[reportAttributeAccessIssue]
+        if self._hooks:
+            return
+        self._room = {p: torch.empty_like(p, dtype=torch.float32) for p in self.parameters}
+        self._hooks = [p.register_post_accumulate_grad_hook(self._add) for p in self.parameters]  # pyright: ignore[reportAttributeAccessIssue]
+        if table is not None and table.weight in self._room and type(table) is torch.nn.Embedding:
+            self._hooks.append(_Lookup(table, self._add_rows))
 
     def _add(self, p: Tensor) -> None:
         assert p.grad is not None
         if p in self._sums:
-            self._sums[p] += p.grad
+            for total, new in _chunked([self._sums[p], p.grad]):
+                total += new  # what a conversion on the way makes has the size of a chunk
         else:
-            self._sums[p] = p.grad.float()
+            self._sums[p] = self._room.pop(p).copy_(p.grad)
         p.grad = None
+
+    def _add_rows(self, p: Tensor, places: Tensor, rows: Tensor) -> None:
+        if p not in self._sums:
+            self._sums[p] = self._room.pop(p).zero_()
+        self._sums[p].index_add_(0, places, rows.float())
 
     def gradient(self, p: Tensor) -> Tensor | None:
         """What was summed up for a parameter, or None."""
@@ -115,6 +132,7 @@ class AdamW(torch.optim.Optimizer):
         """Drop all gradients."""
         super().zero_grad(set_to_none)
         self._sums.clear()
+        self._room.clear()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -145,16 +163,41 @@ class AdamW(torch.optim.Optimizer):
             g = g.float() * scale
             mean = m.float().lerp_(g, 1 - b1)
             v.mul_(b2).addcmul_(g, g, value=1 - b2)
-            whole.mul_(1 - rate * decay)
-            whole.addcdiv_(mean, v.sqrt().div_(root).add_(self._eps), value=-rate / first)
+            if decay:
+                whole.mul_(1 - rate * decay)
+            # both parts of m / first / (sqrt(v) / root + eps) times root, which saves a pass
+            whole.addcdiv_(mean, v.sqrt().add_(self._eps * root), value=-rate * root / first)
             if rest:
-                new = split(whole)
-                near.copy_(new[0])
-                rest[0].copy_(new[1])
+                bits = whole.view(torch.int32)
+                rest[0].copy_(bits)
+                near.view(torch.int16).copy_(bits.add_(0x8000).bitwise_right_shift_(16))  # `split`, in place
             elif near.dtype != torch.float32:
                 near.copy_(whole)
             if m.dtype != torch.float32:
                 m.copy_(mean)
+
+
+class _Lookup:
+    """Has an embedding's gradient told row by row, until it is removed."""
+
+    def __init__(self, table: torch.nn.Embedding, tell: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        self._table, self._tell = table, tell
+        self._leaf = table.weight.detach().requires_grad_()  # the same numbers; its gradient goes a way of its own
+        self._hook = self._leaf.register_post_accumulate_grad_hook(self._told)
+        table.forward = self._look_up
+
+    def _look_up(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self._leaf, self._table.padding_idx, sparse=True)
+
+    def _told(self, leaf: Tensor) -> None:
+        found, leaf.grad = leaf.grad, None
+        assert found is not None
+        self._tell(self._table.weight, found._indices()[0], found._values())
+
+    def remove(self) -> None:
+        """Look up as before."""
+        self._hook.remove()
+        vars(self._table).pop("forward", None)
 
 
 def _chunked(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

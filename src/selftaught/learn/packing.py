@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught.learn.bunches import Bunches, Span, attend_bunch, bunched
+from selftaught.learn.bunches import Bunches, Span, attend_bunches, bunched, rounded
 from selftaught.learn.objectives.base import Row
 
 NAME = "selftaught_packed"  # of the attention function, as transformers knows it
@@ -29,9 +29,9 @@ class Layout:
     """Rows as one sequence.
 
     Attributes:
-        ids: `[1, tokens]`.
+        ids: `[1, tokens]`; on a processor a few more at the end, to a round number.
         positions: `[1, tokens]`, of each token in its own row.
-        spans: in order; every token is in one: a row, or where rows share a prompt that, and each target.
+        spans: in order; every token of a row is in one: a row, or where rows share a prompt that, and each target.
         before: `[targets]`, for each target token of each row the place of the token it follows.
         chosen: `[targets]`, the target tokens.
         bunches: the spans once more, for a processor without a fused kernel that is fast both ways.
@@ -66,8 +66,14 @@ def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
         spans.append(Span(first, last if len(targets) > 1 else len(ids)))
     spans.sort(key=lambda span: span.start)
     chosen = [token for row in rows for token in row.target]
+    on_cpu = torch.device(device).type == "cpu"
+    tokens = len(ids)
+    if on_cpu:  # some that nothing sees, nor they anything: of every shape there is, code is made
+        fill = rounded(tokens) - tokens
+        ids += [ids[0]] * fill
+        positions += [0] * fill
     here = [torch.tensor(values, dtype=torch.long, device=device) for values in (ids, positions, before, chosen)]
-    bunches = bunched(spans, len(ids), here[0].device) if here[0].device.type == "cpu" else None
+    bunches = bunched(spans, tokens, here[0].device) if on_cpu else None
     return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3], bunches)
 
 
@@ -98,14 +104,17 @@ def attend(
             query, key, value, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=True
         )
         return whole.transpose(1, 2), None
-    q, k, v = query[0], key[0], value[0]
+    q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)
     if layout.bunches is None or dropout:
         found = [_span(q, k, v, span, scale, dropout) for span in layout.spans]
-        return torch.cat(found, 1).transpose(0, 1)[None], None
+        whole = torch.cat(found, 1)
+        return F.pad(whole, (0, 0, 0, q.shape[1] - whole.shape[1])).transpose(0, 1)[None], None
     rows, keys, values = (x.transpose(0, 1).contiguous() for x in (q, k, v))
-    said = [attend_bunch(rows, keys, values, scale, bunch) for bunch in layout.bunches.bunches]
-    said += [_span(q, k, v, span, scale, 0.0).transpose(0, 1) for span in layout.bunches.alone]
-    return torch.cat(said).index_select(0, layout.bunches.back)[None], None
+    found = attend_bunches(rows, keys, values, scale, layout.bunches.bunches)
+    for span in layout.bunches.alone:
+        own = torch.arange(span.start, span.end, device=found.device)
+        found = found.index_copy(0, own, _span(q, k, v, span, scale, 0.0).transpose(0, 1))
+    return found[None], None
 
 
 def _span(q: Tensor, k: Tensor, v: Tensor, span: Span, scale: float, dropout: float) -> Tensor:

@@ -25,7 +25,7 @@ from selftaught.learn.packing import NAME, packed_tokens, register
 from selftaught.learn.schedules import rate_at
 from selftaught.learn.teachers import MEAN, MovingTeacher
 from selftaught.learn.training import Training
-from selftaught.memory import trim
+from selftaught.memory import keep, let_go
 from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
@@ -151,6 +151,8 @@ class Trainer:
         self._optimizer = optimizer
         self.dtype = training_dtype(settings.precision, trained[0].device.type)
         self._large = sum(p.numel() for p in model.parameters()) > LARGE
+        if self._large:
+            keep()
         if self.dtype == torch.bfloat16:
             self._narrow()
         self._teacher = self._moving_teacher()
@@ -221,8 +223,6 @@ class Trainer:
         else:
             loss = math.nan
         self._optimizer.zero_grad()
-        if self._large:
-            trim()  # what a step frees in pieces, the next, whose rows have other lengths, would take anew
         return loss, norm
 
     def _backward(self, batch: Sequence[Group], look: Callable[[Batch], None] | None) -> float:
@@ -231,7 +231,7 @@ class Trainer:
         size, total = sum(map(self.objective.size, batch)), 0.0
         parts = _parts(self.model, [tuple(r for r in g if not r.probe) for g in batch], self.settings.micro_tokens)
         if len(parts) > 1 and self.dtype == torch.bfloat16:
-            self._optimizer.sum_in_float32()
+            self._optimizer.sum_in_float32(self.model.get_input_embeddings())
         for part in parts:
             rows = [row for group in part for row in group]
             seen = evaluate(self.model, rows, self.needs, tuple(map(len, part)), survey)
@@ -305,6 +305,8 @@ class Trainer:
             self.model.gradient_checkpointing_disable()
         self.model.eval()
         self._accelerator.free_memory()
+        if self._large:
+            let_go()
 
 
 def training_dtype(precision: str, device: str) -> torch.dtype:

@@ -1,7 +1,8 @@
 """Log-probabilities over a vocabulary, from hidden states, a few tokens at a time.
 
-Logits are the widest tensors of all: 49,152 numbers a token, where a hidden state has 576. They exist for `CHUNK`
-tokens at once and are computed again for the gradient, which costs a third more of the output layer's products.
+Logits are the widest tensors of all: 49,152 numbers a token, where a hidden state has 576. Never more than `CHUNK` of
+them exist, in float32 those of `FEW` tokens, and they are computed again for the gradient, which costs a third more of
+the output layer's products.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 128  # tokens whose logits exist at once
+CHUNK = 2**25  # logits that exist at once, of one token at least: fewer would mean more passes over the weights
+FEW = 16  # tokens whose logits exist in float32: a processor's cache holds them from one operation to the next
 
 
 class Output:
@@ -48,9 +50,10 @@ class Output:
     @torch.no_grad()
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Logits of the whole vocabulary, for one slice of the places after the other; no gradient."""
-        for at in _slices(len(self.hidden)):
+        for at in _slices(len(self.hidden), self.weight):
             logits = F.linear(self.hidden[at], self.weight, self.bias) if self._logits is None else self._logits[at]
-            yield at, wide(logits)
+            for few, _, some in _few(logits, at):
+                yield few, some
 
 
 class _Say(torch.autograd.Function):
@@ -64,13 +67,13 @@ class _Say(torch.autograd.Function):
         found = torch.empty(wanted.shape, dtype=kind, device=hidden.device)
         total = torch.empty(len(hidden), dtype=kind, device=hidden.device)  # log of the sum of exponentials
         spread = torch.zeros_like(total)
-        for at in _slices(len(hidden)):
-            logits = wide(F.linear(hidden[at], weight, bias))
-            total[at] = logits.logsumexp(-1)
-            found[at] = logits.gather(-1, wanted[at]) - total[at, None]
-            if entropy:
-                shares = (logits - total[at, None]).exp_()
-                spread[at] = total[at] - shares.mul_(logits).sum(-1)
+        for at in _slices(len(hidden), weight):
+            for few, _, logits in _few(F.linear(hidden[at], weight, bias), at):
+                total[few] = logits.logsumexp(-1)
+                found[few] = logits.gather(-1, wanted[few]) - total[few, None]
+                if entropy:
+                    shares = (logits - total[few, None]).exp_()
+                    spread[few] = total[few] - shares.mul_(logits).sum(-1)
         ctx.save_for_backward(hidden, weight, bias, wanted, total, spread)
         ctx.entropy = entropy
         return found, spread
@@ -83,14 +86,14 @@ class _Say(torch.autograd.Function):
         new = torch.empty_like if len(hidden) else torch.zeros_like
         d_weight = new(weight) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
-        for at in _slices(len(hidden)):
-            logits = wide(F.linear(hidden[at], weight, bias)).sub_(total[at, None])
-            if ctx.entropy:
-                d = logits.exp()
-                d *= -(of_found[at].sum(-1, keepdim=True) + of_spread[at, None] * (logits + spread[at, None]))
-            else:
-                d = logits.exp_().mul_(-of_found[at].sum(-1, keepdim=True))
-            d = d.scatter_add_(-1, wanted[at], of_found[at]).to(weight.dtype)
+        for at in _slices(len(hidden), weight):
+            d = F.linear(hidden[at], weight, bias)
+            for few, held, logits in _few(d, at):
+                logits.sub_(total[few, None])
+                share = -of_found[few].sum(-1, keepdim=True)
+                if ctx.entropy:
+                    share = share - of_spread[few, None] * (logits + spread[few, None])
+                held.copy_(logits.exp_().mul_(share).scatter_add_(-1, wanted[few], of_found[few]))
             if d_hidden is not None:
                 d_hidden[at] = d @ weight
             if d_weight is not None:
@@ -105,5 +108,15 @@ def wide(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _slices(count: int) -> list[slice]:
-    return [slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
+def _few(logits: Tensor, at: slice) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """A few of the places `at` after the other: which, their logits, and those at least in float32."""
+    size = FEW if logits.device.type == "cpu" else max(1, len(logits))
+    for some in logits.split(size):
+        few = slice(at.start, at.start + len(some))
+        yield few, some, wide(some)
+        at = slice(few.stop, at.stop)
+
+
+def _slices(count: int, weight: Tensor) -> list[slice]:
+    size = max(1, CHUNK // len(weight))
+    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
