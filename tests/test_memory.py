@@ -36,7 +36,7 @@ def faults():
     for _ in range(4):  # what the process has not yet, it has then
         torch.empty(20_000_000).fill_(1.0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
+    for _ in range(20):
         torch.empty(16_000_000).fill_(1.0)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 64e6
 
@@ -52,9 +52,9 @@ print(faults())
 def test_what_is_kept_is_used_again_until_it_is_let_go() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     before, kept, after = map(float, done.stdout.split())
-    assert before > 4
-    assert kept < 1.5
-    assert after > 4
+    assert before > 16
+    assert kept < 6  # a piece of another size before may leave a hole too small
+    assert after > 16
 
 
 def test_what_was_kept_is_returned() -> None:
