@@ -4,6 +4,8 @@ Each figure is of a process of its own, so that its peak resident memory is the 
 bfloat16, without gradient checkpointing, and is compared in whichever is faster. Tokens are those of prompts and
 answers without padding, for both; in preferences a prompt counts with each of its two answers. The texts are made up,
 all of about one length, or the user's: `--data FILE`, JSON lines with `question` and `answer`, as GSM8K has them.
+The bound is that of 6 operations a parameter and token, at the best speed of a product of the model's shape, measured in
+the same process before and after the training, as shared machines change their pace.
 """
 
 from __future__ import annotations
@@ -98,10 +100,12 @@ def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     groups = rows_of(objective, records, ChatTokenizer(base.weights), base)
     model = trainable_model(base, settings, 0)
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as scratch:
+        before = gflops(dtype)
         started, used = time.perf_counter(), time.process_time()
         done = train(model, groups, objective, settings, seed=0, checkpoint=Path(scratch))
         seconds, cpu = time.perf_counter() - started, time.process_time() - used
-    return {"seconds": seconds, "cpu_seconds": cpu, "tokens": done.tokens, "losses": done.losses}
+    speed = (before + gflops(dtype)) / 2
+    return {"seconds": seconds, "cpu_seconds": cpu, "tokens": done.tokens, "losses": done.losses, "gflops": speed}
 
 
 def theirs(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +177,9 @@ def gflops(dtype: str) -> float:
 Found = dict[tuple[str, str], list[dict[str, Any]]]  # of each kind of training in each format, one of each repeat
 
 
-def measure(plan: dict[str, Any], trl_python: str | None, dtypes: Sequence[str], repeats: int) -> dict[str, Any]:
+def measure(
+    plan: dict[str, Any], trl_python: str | None, kinds: Sequence[str], dtypes: Sequence[str], repeats: int
+) -> dict[str, Any]:
     """The whole benchmark; ours and TRL's take turns."""
     from selftaught import models
 
@@ -183,12 +189,13 @@ def measure(plan: dict[str, Any], trl_python: str | None, dtypes: Sequence[str],
     mine: Found = defaultdict(list)
     peer: Found = defaultdict(list)
     for _ in range(repeats):
-        for what, dtype in ((what, dtype) for what in ("sft", "dpo", "lora") for dtype in dtypes):
+        for what, dtype in ((what, dtype) for what in kinds for dtype in dtypes):
             mine[what, dtype].append(measured(sys.executable, who="ours", what=what, dtype=dtype, plan=plan))
             if trl_python and what != "lora":
                 found = measured(trl_python, who="trl", what=what, dtype=dtype, plan=plan)
                 peer[what, dtype].append(found | {"tokens": mine[what, dtype][0]["tokens"]})
-    bound = {dtype: gflops(dtype) * 1e9 / (6 * parameters) for dtype in dtypes}
+    bounds = {one: [found["gflops"] * 1e9 / (6 * parameters) for found in mine["sft", one]] for one in dtypes}
+    bound = {dtype: median(found) for dtype, found in bounds.items() if found}
     of = {f"{who} {what} {dtype}": found for who, kinds in (("ours", mine), ("trl", peer))
           for (what, dtype), found in kinds.items()}  # fmt: skip
     speeds = {name: [one["tokens"] / one["seconds"] for one in found] for name, found in of.items()}
@@ -199,10 +206,10 @@ def measure(plan: dict[str, Any], trl_python: str | None, dtypes: Sequence[str],
         },
         "more": {
             "dpo_memory_vs_trl": _memory(mine, peer, "dpo"),
-            "lora_sft_peak_gb": round(_best(mine, "lora", "peak_gb"), 2),
+            "lora_sft_peak_gb": round(_best(mine, "lora", "peak_gb"), 2) if "lora" in kinds else None,
             "sft_cpu_vs_trl": _ratio(mine, peer, "sft", "cpu_seconds"),
             "dpo_cpu_vs_trl": _ratio(mine, peer, "dpo", "cpu_seconds"),
-            "share_of_bound": round(mine["sft", dtypes[0]][0]["tokens"] / _best(mine, "sft") / max(bound.values()), 3),
+            "share_of_bound": _share(mine, parameters),
         },
         "tokens_per_second": {name: round(median(found), 1) for name, found in speeds.items()},
         "least_and_most": {name: [round(min(found), 1), round(max(found), 1)] for name, found in speeds.items()},
@@ -229,12 +236,22 @@ def _best(found: Found, what: str, of: str = "seconds") -> float:
 
 def _ratio(mine: Found, peer: Found, what: str, of: str = "seconds") -> float | None:
     """How many times faster than the peer, each in its better format."""
-    return round(_best(peer, what, of) / _best(mine, what, of), 2) if peer else None
+    return round(_best(peer, what, of) / _best(mine, what, of), 2) if any(k == what for k, _ in peer) else None
 
 
 def _memory(mine: Found, peer: Found, what: str) -> float | None:
     """Peak memory, as a share of the peer's."""
-    return round(_best(mine, what, "peak_gb") / _best(peer, what, "peak_gb"), 3) if peer else None
+    if not any(kind == what for kind, _ in peer):
+        return None
+    return round(_best(mine, what, "peak_gb") / _best(peer, what, "peak_gb"), 3)
+
+
+def _share(mine: Found, parameters: int) -> float | None:
+    """Of the faster format's arithmetic bound, the share that SFT reaches: the median of the repeats' own."""
+    runs = [found for (what, _), found in mine.items() if what == "sft"]
+    fastest = min(runs, key=lambda found: median(one["seconds"] for one in found), default=[])
+    shares = [one["tokens"] / one["seconds"] * 6 * parameters / one["gflops"] / 1e9 for one in fastest]
+    return round(median(shares), 3) if shares else None
 
 
 def with_trl(python: str) -> str | None:
@@ -254,6 +271,9 @@ def main() -> None:
     parser.add_argument(
         "--dtypes", nargs="+", choices=("bf16", "float32"), default=["bf16", "float32"], help="only these"
     )
+    parser.add_argument(
+        "--only", nargs="+", choices=("sft", "dpo", "lora"), default=["sft", "dpo", "lora"], help="only these"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, of which the median (default 1)")
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter that has TRL (default this one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -267,7 +287,7 @@ def main() -> None:
     if args.data:
         lines_of(args.data, "question", "answer")  # what is wrong with it is said before anything is loaded
     plan = {name: getattr(args, name) for name in ("model", "data", "examples", "batch", "micro_tokens")}
-    show(measure(plan, with_trl(args.trl_python), args.dtypes, args.repeats), args.json)
+    show(measure(plan, with_trl(args.trl_python), args.only, args.dtypes, args.repeats), args.json)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,9 +28,10 @@ def test_freed_pieces_leave_the_process() -> None:
     assert keep.sum() == 0
 
 
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always" makes few faults of many
 FAULTS = """
 import resource, torch
-from selftaught.memory import keep, let_go
+from selftaught.memory import keep
 
 def faults():
     "Pages that the kernel had to find for pieces of 64 MB, in such pieces."
@@ -42,19 +44,15 @@ def faults():
 
 print(faults())
 keep()
-print(faults())
-let_go()
-print(faults())
-"""
+print(faults())"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own")
-def test_what_is_kept_is_used_again_until_it_is_let_go() -> None:
+def test_what_is_kept_is_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    before, kept, after = map(float, done.stdout.split())
-    assert before > 16
+    before, kept = map(float, done.stdout.split())
+    assert before > (0 if "[always]" in HUGE.read_text() else 16)
     assert kept < 6  # a piece of another size before may leave a hole too small
-    assert after > 16
 
 
 def test_what_was_kept_is_returned() -> None:

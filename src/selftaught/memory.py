@@ -32,13 +32,13 @@ def keep() -> None:
 
 
 def let_go() -> None:
-    """Free as glibc does of itself once it knows that large pieces come and go, and return what is free already."""
+    """Free as glibc does of itself once it has seen large pieces come and go, and return what is free already."""
     _malloc(lambda c: (c.mallopt(MMAP_MAX, 2**16), c.mallopt(MMAP_THRESHOLD, 2**25), c.mallopt(TRIM_THRESHOLD, 2**26)))
     trim()
 
 
 def trim() -> None:
-    """Return what is free already; cheap enough for between two steps of a training."""
+    """Return what is free already; what is needed again costs a page fault for every 4 kB."""
     _malloc(lambda c: c.malloc_trim(0))
 
 

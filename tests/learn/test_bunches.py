@@ -73,6 +73,14 @@ def check_against_the_formula(layout):
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*gradients, strict=True))
 
 
+def test_values_may_be_of_another_width_than_keys():
+    spans, tokens = spans_of([(2, [3, 1]), (4, [])])
+    q, k, _ = draw(tokens)
+    v = torch.randn(tokens, 2, 3, dtype=torch.float64)
+    ours = attend_bunches(q, k, v, 0.5, bunched(spans, tokens, CPU).bunches)
+    assert torch.allclose(ours, attention(q, k, v, visible(spans, tokens)), atol=1e-12)
+
+
 def test_gradients_are_those_of_finite_differences():
     spans, tokens = spans_of([(2, [1, 3]), (3, [])])
     bunches = bunched(spans, tokens, CPU).bunches

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LONG = 1024  # keys from which a span is left alone: its scores are not held whole
-WASTE = 2  # at most so many times the scores that are needed
+WASTE = 2  # at most so many times the scores that are needed, of rounded sizes
 SCORES = 2**18  # most scores of a bunch, per head
 ROUND = 16  # sizes are multiples of it: for each other shape the processor's library makes and keeps code
 KEPT = 512  # keys up to which shares are kept for the gradient
@@ -70,7 +70,7 @@ class Bunches:
 
 
 def bunched(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunches:
-    """For spans of places before `tokens`."""
+    """For a sequence of `tokens`, of which every one that matters is in one of `spans`."""
     short = sorted((s for s in spans if s.keys <= LONG), key=lambda s: (s.keys, s.queries))
     alone = tuple(s for s in spans if s.keys > LONG)
     return Bunches(tuple(_bunch(some, tokens, device) for some in _alike(short)), alone)
@@ -128,7 +128,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Sequence[Bunch]) -> Tensor:
-        found, kept = q.new_zeros((len(q) + 1, *q.shape[1:])), []
+        found, kept = q.new_zeros((len(q) + 1, q.shape[1], v.shape[-1])), []
         for bunch in bunches:
             shares = _shares(_rows(q, k, bunch), _seen(k, bunch), scale, bunch)
             found.index_copy_(0, bunch.queries.flatten(), _flat(shares @ _seen(v, bunch), q.shape[1], bunch))
@@ -154,7 +154,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _rows(x: Tensor, k: Tensor, bunch: Bunch) -> Tensor:
-    """`[spans, kv_heads, group * q, k]`: heads that share a key are rows of one product with it."""
+    """`[spans, kv_heads, group * q, head_dim]`: heads that share a key are rows of one product with it."""
     spans, queries = bunch.queries.shape
     some = x.index_select(0, bunch.queries.flatten().clamp(max=len(x) - 1))  # any row will do for padding
     apart = some.view(spans, queries, k.shape[1], -1, x.shape[-1])

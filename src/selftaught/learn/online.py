@@ -333,6 +333,7 @@ class _Loop:
             losses.append(made.loss)
             norms.append(made.norm)
             read += made.tokens
+        trainer.rest()
         facts = _facts(rolled, kept, plan) | watch.facts()
         facts |= self._named(step) | learnt_from(records) | {"updates": len(losses)}
         facts |= {

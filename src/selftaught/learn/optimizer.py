@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +101,7 @@ class AdamW(torch.optim.Optimizer):
             return
         self._room = {p: torch.empty_like(p, dtype=torch.float32) for p in self.parameters}
         self._hooks = [p.register_post_accumulate_grad_hook(self._add) for p in self.parameters]  # pyright: ignore[reportAttributeAccessIssue]
-        if table is not None and table.weight in self._room and type(table) is torch.nn.Embedding:
+        if _plain(table) and table.weight in self._room:
             self._hooks.append(_Lookup(table, self._add_rows))
 
     def _add(self, p: Tensor) -> None:
@@ -175,6 +175,13 @@ class AdamW(torch.optim.Optimizer):
                 near.copy_(whole)
             if m.dtype != torch.float32:
                 m.copy_(mean)
+
+
+def _plain(table: Any) -> TypeGuard[torch.nn.Embedding]:
+    """Whether embeddings on a processor are looked up and nothing more."""
+    if type(table) is not torch.nn.Embedding or "forward" in vars(table):  # somebody's own
+        return False
+    return table.weight.device.type == "cpu" and table.max_norm is None and not table.scale_grad_by_freq
 
 
 class _Lookup:

@@ -67,13 +67,12 @@ def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
     spans.sort(key=lambda span: span.start)
     chosen = [token for row in rows for token in row.target]
     on_cpu = torch.device(device).type == "cpu"
-    tokens = len(ids)
     if on_cpu:  # some that nothing sees, nor they anything: of every shape there is, code is made
-        fill = rounded(tokens) - tokens
+        fill = rounded(len(ids)) - len(ids)
         ids += [ids[0]] * fill
         positions += [0] * fill
     here = [torch.tensor(values, dtype=torch.long, device=device) for values in (ids, positions, before, chosen)]
-    bunches = bunched(spans, tokens, here[0].device) if on_cpu else None
+    bunches = bunched(spans, len(ids), here[0].device) if on_cpu else None
     return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3], bunches)
 
 
@@ -107,8 +106,9 @@ def attend(
     q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)
     if layout.bunches is None or dropout:
         found = [_span(q, k, v, span, scale, dropout) for span in layout.spans]
-        whole = torch.cat(found, 1)
-        return F.pad(whole, (0, 0, 0, q.shape[1] - whole.shape[1])).transpose(0, 1)[None], None
+        if fill := q.shape[1] - layout.spans[-1].end:
+            found.append(q.new_zeros(len(q), fill, v.shape[-1]))
+        return torch.cat(found, 1).transpose(0, 1)[None], None
     rows, keys, values = (x.transpose(0, 1).contiguous() for x in (q, k, v))
     found = attend_bunches(rows, keys, values, scale, layout.bunches.bunches)
     for span in layout.bunches.alone:

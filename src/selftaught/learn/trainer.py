@@ -25,7 +25,7 @@ from selftaught.learn.packing import NAME, packed_tokens, register
 from selftaught.learn.schedules import rate_at
 from selftaught.learn.teachers import MEAN, MovingTeacher
 from selftaught.learn.training import Training
-from selftaught.memory import keep, let_go
+from selftaught.memory import keep, let_go, trim
 from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
@@ -216,13 +216,15 @@ class Trainer:
     def _descend(self, batch: Sequence[Group], look: Callable[[Batch], None] | None = None) -> tuple[float, float]:
         """One update: the mean loss and the norm of its gradient; the loss is NaN where none was made."""
         self.model.train()
-        loss = self._backward(batch, look)
-        norm = self._optimizer.norm()
-        if math.isfinite(loss) and math.isfinite(norm):
-            self._optimizer.step(scale=min(1.0, self.settings.clip / (norm + 1e-6)))
-        else:
-            loss = math.nan
-        self._optimizer.zero_grad()
+        try:
+            loss = self._backward(batch, look)
+            norm = self._optimizer.norm()
+            if math.isfinite(loss) and math.isfinite(norm):
+                self._optimizer.step(scale=min(1.0, self.settings.clip / (norm + 1e-6)))
+            else:
+                loss = math.nan
+        finally:
+            self._optimizer.zero_grad()
         return loss, norm
 
     def _backward(self, batch: Sequence[Group], look: Callable[[Batch], None] | None) -> float:
@@ -241,6 +243,11 @@ class Trainer:
             if look:
                 look(seen)
         return total
+
+    def rest(self) -> None:
+        """Return what memory a large model's steps have freed, while somebody else computes."""
+        if self._large:
+            trim()
 
     # --- checkpoints: one safetensors file, replaced in one rename; nothing is pickled ---
 

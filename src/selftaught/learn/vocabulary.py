@@ -1,8 +1,8 @@
 """Log-probabilities over a vocabulary, from hidden states, a few tokens at a time.
 
 Logits are the widest tensors of all: 49,152 numbers a token, where a hidden state has 576. Never more than `CHUNK` of
-them exist, in float32 those of `FEW` tokens, and they are computed again for the gradient, which costs a third more of
-the output layer's products.
+them exist, beside them on a processor those of `FEW` tokens in float32, and they are computed again for the gradient,
+which costs a third more of the output layer's products.
 """
 
 from __future__ import annotations
