@@ -4,8 +4,8 @@ Each figure is of a process of its own, so that its peak resident memory is the 
 bfloat16, without gradient checkpointing, and is compared in whichever is faster. Tokens are those of prompts and
 answers without padding, for both; in preferences a prompt counts with each of its two answers. The texts are made up,
 all of about one length, or the user's: `--data FILE`, JSON lines with `question` and `answer`, as GSM8K has them.
-The bound is that of 6 operations a parameter and token, at the best speed of a product of the model's shape, measured in
-the same process before and after the training, as shared machines change their pace.
+The bound is that of 6 operations a parameter and token, at the best speed of a product of the model's shape, measured
+in the same process before and after the training, as shared machines change their pace.
 """
 
 from __future__ import annotations
