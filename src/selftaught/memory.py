@@ -28,7 +28,7 @@ def keep() -> None:
     glibc returns every piece above 32 MB as it is freed, and the end of its heap; the next piece of that size costs a
     page fault for every 4 kB. A training frees and takes gigabytes at each step.
     """
-    _malloc(lambda c: (c.mallopt(MMAP_MAX, 0), c.mallopt(TRIM_THRESHOLD, 2**31 - 1)))
+    _malloc(lambda c: (c.mallopt(MMAP_MAX, 0), c.mallopt(TRIM_THRESHOLD, -1)))
 
 
 def let_go() -> None:
