@@ -241,10 +241,12 @@ def as_prompt(messages: Any) -> Prompt:
     return tuple(m if isinstance(m, Message) else Message(m["role"], m["content"]) for m in messages)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
 def content_hash(*parts: Any) -> str:
     """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content, equal hash."""
-    text = json.dumps(as_json(parts), sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL.encode(as_json(parts)).encode()).hexdigest()[:16]
 
 
 def judged_text(problem: str, text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from selftaught.control import Budget, Gate
@@ -55,10 +55,10 @@ def changed(part: Part, changes: Mapping[str, Any]) -> Part:
     """
     if not changes:
         return part
-    known = [f.name for f in fields(part)]
+    known = part.__dataclass_fields__
     for name in changes:
         if name not in known:
-            raise BadInput(f"{type(part).__name__} has no field {name!r}", fix=nearest(name, known))
+            raise BadInput(f"{type(part).__name__} has no field {name!r}", fix=nearest(name, list(known)))
     new = replace(part, **changes)
     if isinstance(new, Sampling):
         at_least_one("max_tokens", new.max_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,12 @@ class Usage:
         return self.generated + self.judge + self.trained
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))
+        return Usage(
+            self.prompt + other.prompt,
+            self.generated + other.generated,
+            self.judge + other.judge,
+            self.trained + other.trained,
+        )
 
 
 class Ledger:

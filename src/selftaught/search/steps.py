@@ -90,21 +90,22 @@ class Expansion:
     async def __call__(self, node: Node) -> list[Node]:
         """`width` steps sampled together, equal ones counted once; beyond the last step the rest, in one piece."""
         last = node.depth + 1 > self.how.depth
-        drawn = await asyncio.gather(*(self._step(node, last) for _ in range(1 if last else self.how.width)))
+        before = stem(self.problem, self.ask, node) if node.parent else None
+        drawn = await asyncio.gather(*(self._step(before, last) for _ in range(1 if last else self.how.width)))
         different = {attempt.text.strip(): attempt for attempt in reversed(drawn) if attempt.finish_reason != "error"}
         return list(
             await asyncio.gather(*(self._valued(node, attempt, last) for attempt in reversed(different.values())))
         )
 
-    async def _step(self, node: Node, last: bool) -> Attempt:
-        """One step to follow `node`, in the task's format; the last one goes on to the end of the answer."""
+    async def _step(self, before: Attempt | None, last: bool) -> Attempt:
+        """One step to follow those before, in the task's format; the last one goes on to the end of the answer."""
         form = self.ask.steps
         how: dict[str, Any] = {"temperature": self.how.temperature}
         how |= {} if last else {"max_tokens": self.how.step_tokens, "stop": (form.end,)}
-        if node.parent is None:
+        if before is None:
             said = await self.ask(self.problem.prompt, **how)
         else:
-            said = await self.ask.go_on(stem(self.problem, self.ask, node), **how)
+            said = await self.ask.go_on(before, **how)
         begun = said.begun
         for _ in range(BLANKS):
             if not said.cut or form.says(said.text[begun:]):

@@ -115,8 +115,8 @@ def backup(way: Sequence[Node], gamma: float = 1.0) -> None:
     for node in reversed(way):
         node.visits += 1
         if node.children:
-            weights = [max(1, child.visits) for child in node.children]
-            total = math.fsum(w * child.q for w, child in zip(weights, node.children, strict=True))
+            weights = [child.visits or 1 for child in node.children]
+            total = math.fsum([w * child.q for w, child in zip(weights, node.children, strict=True)])
             node.onward = total / sum(weights)
         node.q = node.reward + gamma * node.onward
 
