@@ -99,15 +99,15 @@ def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():
             assert optimizer.gradient(table.weight)[1].tolist() == [6.0, 6.0]
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_gradients(bias, monkeypatch):
+@pytest.mark.parametrize(("bias", "tokens"), [(False, 3), (True, 3), (False, 1), (True, 1)])
+def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_gradients(bias, tokens, monkeypatch):
     monkeypatch.setattr(vocabulary, "CHUNK", 33)  # three tokens
     monkeypatch.setattr(vocabulary, "FEW", 2)
     torch.manual_seed(0)
     made = {"dtype": torch.float64, "requires_grad": True}
     hidden, weight = torch.randn(7, 5, **made), torch.randn(11, 5, **made)
     offset = torch.randn(11, **made) if bias else None
-    wanted = torch.randint(0, 11, (7, 3))
+    wanted = torch.randint(0, 11, (7, tokens))
 
     def said(hidden, weight, offset=None):
         return Output(weight, offset, hidden).say(wanted, entropy=True)
@@ -117,6 +117,22 @@ def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_grad
     assert torch.allclose(found, spread.gather(-1, wanted))
     assert torch.allclose(entropy, -(spread.exp() * spread).sum(-1))
     assert torch.autograd.gradcheck(said, (hidden, weight, *([offset] if bias else [])))
+
+    def alone(hidden, weight, offset=None):
+        return Output(weight, offset, hidden).say(wanted)[0]
+
+    assert torch.allclose(alone(hidden, weight, offset), found)
+    assert torch.autograd.gradcheck(alone, (hidden, weight, *([offset] if bias else [])))
+
+
+def test_what_a_nearly_certain_token_still_teaches_survives_bfloat16():
+    """Its gradient is what its probability lacks to 1, a thousandth here, and bfloat16 has nothing just below 1."""
+    weight = torch.tensor([[7.0], [0.0]], dtype=torch.bfloat16, requires_grad=True)
+    hidden = torch.ones(1, 1, dtype=torch.bfloat16, requires_grad=True)
+    Output(weight, None, hidden).say(torch.zeros(1, 1, dtype=torch.long))[0].sum().backward()
+    lacking = 1 - torch.tensor(7.0, dtype=torch.float64).sigmoid()
+    assert weight.grad is not None
+    assert torch.allclose(weight.grad[:, 0].double(), torch.stack([lacking, -lacking]), rtol=0.01)
 
 
 def test_logits_never_exist_whole(monkeypatch):

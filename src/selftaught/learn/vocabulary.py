@@ -1,8 +1,8 @@
 """Log-probabilities over a vocabulary, from hidden states, a few tokens at a time.
 
 Logits are the widest tensors of all: 49,152 numbers a token, where a hidden state has 576. Never more than `CHUNK` of
-them exist, beside them on a processor those of `FEW` tokens in float32, and they are computed again for the gradient,
-which costs a third more of the output layer's products.
+them exist, beside them on a processor those of `FEW` tokens in float32. For the gradient they are computed again, which
+costs a third more of the output layer's products; where it asks for one token a place, the last chunk need not be.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Output:
         if self._logits is not None:
             spread = wide(self._logits).log_softmax(-1)
             return spread.gather(-1, wanted), (-(spread.exp() * spread).sum(-1) if entropy else None)
-        found, spread = _Say.apply(self.hidden, self.weight, self.bias, wanted, entropy)  # pyright: ignore[reportGeneralTypeIssues]
+        given = self.hidden, self.weight, self.bias, wanted
+        if wanted.shape[1] == 1 and not entropy:
+            return _SayOne.apply(*given, torch.is_grad_enabled()), None  # pyright: ignore[reportReturnType]
+        found, spread = _Say.apply(*given, entropy)  # pyright: ignore[reportGeneralTypeIssues]
         return found, (spread if entropy else None)
 
     @torch.no_grad()
@@ -56,8 +59,63 @@ class Output:
                 yield few, some
 
 
+class _SayOne(torch.autograd.Function):
+    """log softmax(W h + b) at one token a place.
+
+    Its gradient by the logits is that of the place times what does not depend on it, the token's 1 less the softmax;
+    that is made where the logits were.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool
+    ) -> Tensor:
+        found = torch.empty(wanted.shape, dtype=wide(hidden[:0]).dtype, device=hidden.device)
+        last = None
+        for at in _slices(len(hidden), weight):
+            last = F.linear(hidden[at], weight, bias)
+            _to_shares(last, at, wanted, found, learns and at.stop == len(hidden))
+        ctx.save_for_backward(hidden, weight, bias, wanted, last if learns else None)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, wanted, last = ctx.saved_tensors
+        factor = -gradients[0]
+        scaled = (hidden * factor).to(hidden.dtype)
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        new = torch.empty_like if len(hidden) else torch.zeros_like
+        d_weight = new(weight) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        for at in _slices(len(hidden), weight):
+            shares = last
+            if at.stop < len(hidden):
+                shares = F.linear(hidden[at], weight, bias)
+                _to_shares(shares, at, wanted, torch.empty_like(factor), True)
+            if d_hidden is not None:
+                d_hidden[at] = (shares @ weight) * factor[at]
+            if d_weight is not None:
+                d_weight.addmm_(shares.T, scaled[at], beta=int(at.start > 0))  # the first needs no zeros to add to
+            if d_bias is not None:
+                d_bias += (factor[at].to(shares.dtype).T @ shares)[0]
+        return d_hidden, d_weight, d_bias, None, None
+
+
+def _to_shares(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, shares: bool) -> None:
+    """Find the log-probabilities of `wanted`, and where asked to, turn logits into softmax, less 1 at what is wanted.
+
+    The difference is taken before it is rounded: of a token that is nearly certain, little is left.
+    """
+    for few, held, some in _few(logits, at):
+        said, top = some.gather(-1, wanted[few]), some.amax(-1, keepdim=True)
+        total = some.sub_(top).exp_().sum(-1, keepdim=True)
+        found[few] = said - top - total.log()
+        if shares:
+            held.copy_(some.div_(total).scatter_add_(-1, wanted[few], torch.full_like(top, -1)))
+
+
 class _Say(torch.autograd.Function):
-    """log softmax(W h + b) at the tokens wanted, and its entropy; logits are computed anew for the gradient."""
+    """log softmax(W h + b) at several tokens a place, and its entropy, computed anew for the gradient."""
 
     @staticmethod
     def forward(
