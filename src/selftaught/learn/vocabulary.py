@@ -67,9 +67,7 @@ class _SayOne(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool) -> Tensor:
         found = torch.empty(wanted.shape, dtype=wide(hidden[:0]).dtype, device=hidden.device)
         last = None
         for at in _slices(len(hidden), weight):
