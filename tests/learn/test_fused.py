@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from selftaught.learn import Training, sft, trainer
-from selftaught.learn.fused import _Gated, _Norm, _replacement, fused
+from selftaught.learn import Training, bunches, sft, trainer
+from selftaught.learn.forward import evaluate
+from selftaught.learn.fused import _Gated, _Norm, _replacement, _Turn, fused
 from selftaught.learn.objectives.base import Row
 
 
@@ -49,6 +51,31 @@ def test_gradients_are_those_of_finite_differences() -> None:
     )
     assert torch.autograd.gradcheck(lambda a, b: _Norm.apply(a, b, 1e-3), (x, weight))
     assert torch.autograd.gradcheck(lambda a, b: _Gated.apply(a, b), (gate, up))
+    heads, cos, sin = (torch.randn(shape, dtype=torch.float64) for shape in ((3, 2, 6), (3, 1, 6), (3, 1, 6)))
+    assert torch.autograd.gradcheck(lambda a: _Turn.apply(a, cos, sin), heads.requires_grad_())
+
+
+ROWS = [Row((1, 2, 3), (4, 5, 6)), Row((1, 2, 3), (7, 8)), Row((9, 10), tuple(range(11, 30)))]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gemma", "mistral"])
+def test_packed_rows_see_what_they_see_without(kind: str, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts shared and not; with spans so long, or said to be, that they are left to torch's attention."""
+    monkeypatch.setattr(bunches, "LONG", 20 if alone else 1024)
+    made = model(kind, **({"sliding_window": None} if kind == "mistral" else {}))
+    found: list[tuple[Tensor, list[Tensor]]] = []
+    for around in (nullcontext, fused):
+        made.zero_grad()
+        with around(made):
+            batch = evaluate(made, ROWS)
+            (batch.logprobs**2).sum().backward()
+        found.append((batch.logprobs.detach(), [p.grad.clone() for p in made.parameters()]))
+    (true, gradients), (said, others) = found
+    assert torch.allclose(said, true, atol=1e-5)
+    for gradient, other in zip(gradients, others, strict=True):
+        assert (gradient - other).norm() <= 1e-5 * gradient.norm() + 1e-6
+    assert ("Attention" in " ".join(type(m).__name__ for m in replaced(made))) == (kind != "mistral")
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
@@ -59,7 +86,7 @@ def test_a_model_s_loss_and_gradients_are_its_own(kind: str) -> None:
     assert torch.allclose(loss, true, rtol=1e-6)
     for name, gradient in gradients.items():
         assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-6), name
-    layers = {"qwen3": 5}.get(kind, 3)  # two norms and a gated layer, and norms of queries and keys
+    layers = {"qwen3": 5, "llama": 4}.get(kind, 3)  # two norms and a gated layer; norms of queries and keys; attention
     assert len(replaced(made)) == 2 * layers + 1
     assert all("forward" not in vars(module) for module in made.modules())
 
@@ -78,11 +105,12 @@ def replaced(made: Any) -> list[Any]:
     return [module for module in made.modules() if _replacement(module) is not None]
 
 
-@pytest.mark.parametrize("kind", ["gemma", "cohere", "seed_oss"])
+@pytest.mark.parametrize("kind", ["gemma", "cohere", "seed_oss", "helium"])
 def test_layers_that_compute_something_else_stay_as_they_are(kind: str) -> None:
-    """1 + weight and GELU; a mean taken off; a dropout behind the gated layer, which shows in training only."""
+    """1 + weight and GELU; a mean taken off; a dropout behind the gated layer; neighbours rotated as a pair."""
     names = {type(module).__name__ for module in replaced(model(kind))}
-    assert names <= {"gemma": set(), "cohere": {"CohereMLP"}, "seed_oss": {"SeedOssRMSNorm"}}[kind]
+    may = {"gemma": {"GemmaAttention"}, "cohere": {"CohereMLP"}, "seed_oss": {"SeedOssRMSNorm"}}
+    assert names <= may.get(kind, {"HeliumMLP"})
 
 
 def test_a_norm_with_a_gate_stays_as_it_is() -> None:

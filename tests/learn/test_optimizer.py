@@ -43,6 +43,19 @@ def test_on_float32_it_is_torchs_adamw():
     assert torch.allclose(ours, theirs, atol=1e-7)
 
 
+def test_a_scale_is_of_the_gradients():
+    def scaled(scale, gradient):
+        p = torch.nn.Parameter(torch.ones(3))
+        optimizer = AdamW([{"params": [p]}], 1e-2, eps=1e-2)  # an eps beside which the size of a gradient counts
+        for _ in range(3):
+            p.grad = torch.tensor(gradient)
+            optimizer.step(scale=scale)
+        return p.data
+
+    assert torch.allclose(scaled(0.25, [0.04, -0.08, 4.0]), scaled(1.0, [0.01, -0.02, 1.0]))
+    assert torch.equal(scaled(0.0, [1.0, 2.0, 3.0]), torch.ones(3))
+
+
 def test_split_weights_follow_float32_ones_where_bf16_ones_stand_still():
     weight, rate = torch.randn(64, 64), 1e-5
     whole = steps(lambda groups: AdamW(groups, rate), weight) - weight
@@ -82,6 +95,33 @@ def test_a_table_s_gradient_is_told_by_the_rows_looked_up():
     assert optimizer.gradient(table.weight) is None
     loss().backward()
     assert torch.allclose(table.weight.grad, true)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_output_layer_s_gradient_is_told_in_pieces(tied, monkeypatch):
+    monkeypatch.setattr(vocabulary, "PIECE", 8)
+    monkeypatch.setattr(vocabulary, "CHUNK", 60)  # three tokens
+    torch.manual_seed(0)
+    table, head, ids = torch.nn.Embedding(20, 4), torch.nn.Linear(4, 20), torch.tensor([3, 7, 3, 19])
+    if tied:
+        head.weight = table.weight
+    weights = [table.weight] if tied else [table.weight, head.weight]
+
+    def loss(**how):
+        return Output(head.weight, head.bias, table(ids), **how).say(ids[:, None])[0].sum()
+
+    loss().backward()
+    true = [p.grad.clone() for p in weights]
+    optimizer = AdamW([{"params": [*weights, head.bias]}], 1e-3)
+    for _ in range(2):  # what is left of a step does not show in the next
+        optimizer.zero_grad()
+        optimizer.sum_in_float32(table, head)
+        for _ in range(3):
+            loss(tell=getattr(head, vocabulary.TELL)).backward()
+        for p, gradient in zip(weights, true, strict=True):
+            assert torch.allclose(optimizer.gradient(p), 3 * gradient, atol=1e-5)
+    optimizer.zero_grad()
+    assert not hasattr(head, vocabulary.TELL)
 
 
 def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():

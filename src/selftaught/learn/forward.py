@@ -16,7 +16,7 @@ from torch import Tensor
 from selftaught.errors import BadInput
 from selftaught.learn.objectives.base import ANCHORS, Batch, Group, Row
 from selftaught.learn.packing import lay_out, packs, run, window
-from selftaught.learn.vocabulary import Output
+from selftaught.learn.vocabulary import TELL, Output
 
 HEAD = "value_head"  # name of the submodule, and of its folder beside a policy's weights
 CACHE = "anchors.safetensors"
@@ -84,7 +84,8 @@ def read(model: Any, rows: Sequence[Row]) -> tuple[Output, Tensor]:
         with _at(head, before.flatten().nonzero()[:, 0], plain) as seen:
             logits = model(input_ids=ids, use_cache=False).logits
         chosen = ids[:, 1:][before[:, :-1]]
-    return Output(head.weight, getattr(head, "bias", None), seen[0], None if plain else logits[0]), chosen
+    bias, tell = getattr(head, "bias", None), getattr(head, TELL, None)
+    return Output(head.weight, bias, seen[0], None if plain else logits[0], tell), chosen
 
 
 def side_by_side(model: Any) -> bool:

@@ -1,6 +1,6 @@
-"""RMS norms and gated activations that keep little for the gradient and take few passes over memory.
+"""RMS norms, gated activations and rotations that keep little for the gradient and take few passes over memory.
 
-`transformers` writes both as elementary operations. Of a norm autograd then keeps two copies, one of them in float32,
+`transformers` writes them as elementary operations. Of a norm autograd then keeps two copies, one of them in float32,
 and goes through a dozen tensors on the way back; here what is kept is the input, and the gradient is the closed form.
 """
 
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selftaught.learn.packing import Layout, look
 from selftaught.learn.vocabulary import wide
 
 
@@ -54,6 +55,28 @@ class _Gated(torch.autograd.Function):
         return torch.ops.aten.silu_backward(d * up, gate), F.silu(gate).mul_(d)
 
 
+class _Turn(torch.autograd.Function):
+    """`x cos + (-second half, first half) sin`: rotary position embeddings (Su et al., arXiv:2104.09864).
+
+    With the signs taken into the sine, that is x cos + swap(x) sin, where swap exchanges the halves; so the gradient of
+    x is d cos + swap(d sin) = d cos + swap(d) swap(sin).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return torch.addcmul(x * cos, _swap(x), sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (cos, sin), d = ctx.saved_tensors, gradients[0]
+        return torch.addcmul(d * cos, _swap(d), _swap(sin)), None, None
+
+
+def _swap(x: Tensor) -> Tensor:
+    return x.roll(x.shape[-1] // 2, -1)
+
+
 def _norm(module: Any) -> Any:
     return lambda x: _Norm.apply(x, module.weight, module.variance_epsilon)
 
@@ -62,23 +85,59 @@ def _gated(module: Any) -> Any:
     return lambda x: module.down_proj(_Gated.apply(module.gate_proj(x), module.up_proj(x)))
 
 
+def _attention(module: Any) -> Any:
+    """Attention over a layout without leaving `[tokens, heads, head_dim]`; anything else is left to the module."""
+
+    def forward(
+        hidden_states: Tensor, position_embeddings: Any = None, attention_mask: Any = None, past_key_values: Any = None,
+        layout: Layout | None = None, **more: Any,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        dropout = module.training and module.attention_dropout
+        if layout is None or layout.bunches is None or dropout or past_key_values is not None:
+            return type(module).forward(
+                module, hidden_states, position_embeddings, attention_mask, past_key_values, layout=layout, **more
+            )
+        projections = module.q_proj, module.k_proj, module.v_proj
+        q, k, v = (p(hidden_states).view(hidden_states.shape[1], -1, module.head_dim) for p in projections)
+        cos, sin = (x[0][:, None] for x in position_embeddings)
+        first, second = sin.chunk(2, -1)
+        signed = torch.cat([-first, second], -1)
+        turned = _Turn.apply(q, cos, signed), _Turn.apply(k, cos, signed)
+        found = look(*turned, v, module.scaling, layout.bunches)
+        return module.o_proj(found.flatten(1)[None]), None
+
+    return forward
+
+
 def _replacement(module: Any) -> Any:
     """The same computation, for modules whose code is Llama's, as that of most families is; None for others.
 
     Told by the code and not by its values: a dropout or a clamp shows on some inputs only.
     """
-    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
 
     if "forward" in vars(module):  # somebody's own
         return None
     if _same_code(module, LlamaRMSNorm):
         return _norm(module)
+    if _same_code(module, LlamaAttention) and _turns_alike(module, LlamaAttention):
+        return _attention(module)
     silu = _same_code(module, LlamaMLP) and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation")
     return _gated(module) if silu else None
 
 
 def _same_code(module: Any, kind: type) -> bool:
-    mine, own = (getattr(which.forward, "__code__", None) for which in (type(module), kind))
+    return _alike(type(module).forward, kind.forward)
+
+
+def _turns_alike(module: Any, kind: type) -> bool:
+    """Whether what both call to rotate, which is not a part of them, is the same: some rotate pairs of neighbours."""
+    mine, own = (which.forward.__globals__ for which in (type(module), kind))
+    return all(_alike(mine.get(name), own.get(name)) for name in ("apply_rotary_pos_emb", "rotate_half"))
+
+
+def _alike(function: Any, other: Any) -> bool:
+    mine, own = (getattr(which, "__code__", None) for which in (function, other))
     if mine is None or own is None:
         return False
     return all(getattr(mine, part) == getattr(own, part) for part in ("co_code", "co_consts", "co_names"))

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selftaught.learn.vocabulary import TELL, Tell
+
 CHUNK = 2**18  # numbers updated at a time on a CPU, so that what is computed of them stays in its cache
 
 
@@ -53,7 +55,7 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
         self._betas, self._eps = betas, eps
         self._sums: dict[Tensor, Tensor] = {}
-        self._room: dict[Tensor, Tensor] = {}  # for sums to come: taken before the passes, so that they lie together
+        self._room: dict[Tensor, Tensor] = {}  # for sums to come, kept from step to step
         self._hooks: list[Any] = []
 
     @property
@@ -88,7 +90,7 @@ class AdamW(torch.optim.Optimizer):
 
     # --- gradients ---
 
-    def sum_in_float32(self, table: torch.nn.Embedding | None = None) -> None:
+    def sum_in_float32(self, table: torch.nn.Embedding | None = None, head: torch.nn.Module | None = None) -> None:
         """From now to the next `zero_grad`, gradients of several backward passes are summed in float32.
 
         Between passes bfloat16 would round the sum; and each gradient is freed as soon as it is added.
@@ -96,16 +98,23 @@ class AdamW(torch.optim.Optimizer):
         Args:
             table: input embeddings; a pass's gradient of them is that of the rows it looked up, where autograd would
                 make one of the whole table, most of it zero.
+            head: output layer, whose gradient is added piece by piece (see `learn.vocabulary`).
         """
         if self._hooks:
             return
-        self._room = {p: torch.empty_like(p, dtype=torch.float32) for p in self.parameters}
+        for p in self.parameters:  # what stays is taken before what comes and goes, or it would lie in between
+            self._moments(p)
+            if p not in self._room:
+                self._room[p] = torch.empty_like(p, dtype=torch.float32)
         self._hooks = [p.register_post_accumulate_grad_hook(self._add) for p in self.parameters]  # pyright: ignore[reportAttributeAccessIssue]
         if _plain(table) and table.weight in self._room:
             self._hooks.append(_Lookup(table, self._add_rows))
+        if head is not None and getattr(head, "weight", None) in self._room:
+            self._hooks.append(_Told(head, self._add_piece))
 
     def _add(self, p: Tensor) -> None:
-        assert p.grad is not None
+        if p.grad is None:  # told already
+            return
         if p in self._sums:
             for total, new in _chunked([self._sums[p], p.grad]):
                 total += new  # what a conversion on the way makes has the size of a chunk
@@ -118,6 +127,14 @@ class AdamW(torch.optim.Optimizer):
             self._sums[p] = self._room.pop(p).zero_()
         self._sums[p].index_add_(0, places, rows.float())
 
+    def _add_piece(self, p: Tensor, some: slice, gradient: Tensor) -> None:
+        if p in self._sums:
+            self._sums[p][some] += gradient
+            return
+        self._room[p][some] = gradient  # pieces of the first gradient come one after the other, to the last
+        if some.stop >= len(p):
+            self._sums[p] = self._room.pop(p)
+
     def gradient(self, p: Tensor) -> Tensor | None:
         """What was summed up for a parameter, or None."""
         return self._sums.get(p, p.grad)
@@ -129,44 +146,51 @@ class AdamW(torch.optim.Optimizer):
         return math.sqrt(total) if math.isfinite(total) else math.nan
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients."""
+        """Drop all gradients; the room for their sums is kept until `rest`."""
         super().zero_grad(set_to_none)
+        self._room |= self._sums
         self._sums.clear()
-        self._room.clear()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+
+    def rest(self) -> None:
+        """Let go of the memory for sums, until gradients are summed again."""
+        self._room.clear()
 
     # --- the update ---
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, *, scale: float = 1.0) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update by the gradients times `scale`."""
+        """One update by the gradients times `scale`; it leaves those in float32 scaled."""
         assert closure is None
         for group in self.param_groups:
             for p in group["params"]:
                 if (gradient := self.gradient(p)) is not None:
                     self._update(p, gradient, scale, group["lr"], group["weight_decay"])
 
-    def _update(self, p: Tensor, gradient: Tensor, scale: float, rate: float, decay: float) -> None:
-        state, (b1, b2) = self.state[p], self._betas
+    def _moments(self, p: Tensor) -> dict[str, Tensor]:
+        """The state of a parameter, zeros at first."""
+        state = self.state[p]
         if "step" not in state:
             state["step"] = torch.zeros(())
             state["exp_avg"] = torch.zeros_like(p)
             state["exp_avg_sq"] = torch.zeros_like(p, dtype=torch.float32)
+        return state
+
+    def _update(self, p: Tensor, gradient: Tensor, scale: float, rate: float, decay: float) -> None:
+        state, (b1, b2) = self._moments(p), self._betas
         state["step"] += 1
-        count = float(state["step"])
-        first, root = 1 - b1**count, math.sqrt(1 - b2**count)
+        count = state["step"].to(p.device)
+        inverse = None if scale == 1 else torch.tensor(scale, device=p.device).reciprocal()
         parts = [p.data, gradient, state["exp_avg"], state["exp_avg_sq"], *([state["rest"]] if "rest" in state else [])]
         for near, g, m, v, *rest in _chunked(parts):
             whole = join(near, rest[0]) if rest else near.float()  # float32 tensors are changed in place
-            g = g.float() * scale
-            mean = m.float().lerp_(g, 1 - b1)
-            v.mul_(b2).addcmul_(g, g, value=1 - b2)
-            if decay:
-                whole.mul_(1 - rate * decay)
-            # both parts of m / first / (sqrt(v) / root + eps) times root, which saves a pass
-            whole.addcdiv_(mean, v.sqrt().add_(self._eps * root), value=-rate * root / first)
+            mean = m.float()
+            torch.ops.aten._fused_adamw_(
+                [whole], [g.float()], [mean], [v], [], [count], lr=rate, beta1=b1, beta2=b2, weight_decay=decay,
+                eps=self._eps, amsgrad=False, maximize=False, grad_scale=inverse,
+            )  # fmt: skip
             if rest:
                 bits = whole.view(torch.int32)
                 rest[0].copy_(bits)
@@ -205,6 +229,18 @@ class _Lookup:
         """Look up as before."""
         self._hook.remove()
         vars(self._table).pop("forward", None)
+
+
+class _Told:
+    """Has an output layer tell its gradient, until it is removed."""
+
+    def __init__(self, head: torch.nn.Module, tell: Tell) -> None:
+        self._head = head
+        vars(head)[TELL] = tell
+
+    def remove(self) -> None:
+        """Leave it to autograd again."""
+        vars(self._head).pop(TELL, None)
 
 
 def _chunked(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

@@ -109,12 +109,24 @@ def attend(
         if fill := q.shape[1] - layout.spans[-1].end:
             found.append(q.new_zeros(len(q), fill, v.shape[-1]))
         return torch.cat(found, 1).transpose(0, 1)[None], None
-    rows, keys, values = (x.transpose(0, 1).contiguous() for x in (q, k, v))
-    found = attend_bunches(rows, keys, values, scale, layout.bunches.bunches)
-    for span in layout.bunches.alone:
+    q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
+    return look(q, k, v, scale, layout.bunches)[None], None
+
+
+def look(q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Bunches) -> Tensor:
+    """What every token of a layout sees, `[tokens, heads, head_dim]`; zeros for what fills up.
+
+    Args:
+        q: `[tokens, heads, head_dim]`.
+        k: `[tokens, kv_heads, head_dim]`, `kv_heads` dividing `heads`.
+        v: as `k`.
+    """
+    found = attend_bunches(q, k, v, scale, bunches.bunches)
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    for span in bunches.alone:
         own = torch.arange(span.start, span.end, device=found.device)
         found = found.index_copy(0, own, _span(q, k, v, span, scale, 0.0).transpose(0, 1))
-    return found[None], None
+    return found
 
 
 def _span(q: Tensor, k: Tensor, v: Tensor, span: Span, scale: float, dropout: float) -> Tensor:

@@ -233,7 +233,7 @@ class Trainer:
         size, total = sum(map(self.objective.size, batch)), 0.0
         parts = _parts(self.model, [tuple(r for r in g if not r.probe) for g in batch], self.settings.micro_tokens)
         if len(parts) > 1 and self.dtype == torch.bfloat16:
-            self._optimizer.sum_in_float32(self.model.get_input_embeddings())
+            self._optimizer.sum_in_float32(self.model.get_input_embeddings(), self.model.get_output_embeddings())
         for part in parts:
             rows = [row for group in part for row in group]
             seen = evaluate(self.model, rows, self.needs, tuple(map(len, part)), survey)
@@ -245,7 +245,8 @@ class Trainer:
         return total
 
     def rest(self) -> None:
-        """Return what memory a large model's steps have freed, while somebody else computes."""
+        """Return what memory a large model's steps can do without, while somebody else computes."""
+        self._optimizer.rest()
         if self._large:
             trim()
 
@@ -306,6 +307,7 @@ class Trainer:
     def close(self) -> None:
         """Back to float32 weights, in evaluation mode; gradients and optimiser are dropped."""
         self._optimizer.zero_grad()
+        self._optimizer.rest()
         self._optimizer.join()
         self._optimizer.state.clear()
         if self.settings.checkpointing:

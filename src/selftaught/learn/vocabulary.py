@@ -7,7 +7,7 @@ costs a third more of the output layer's products; where it asks for one token a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 2**25  # logits that exist at once, of one token at least: fewer would mean more passes over the weights
+PIECE = 4096  # tokens of the vocabulary whose weights' gradient is told at once
 FEW = 16  # tokens whose logits exist in float32: a processor's cache holds them from one operation to the next
+Tell = Callable[[Tensor, slice, Tensor], None]
+"""Told of a weight, some of its rows, and the gradient of those."""
+
+TELL = "tell_gradient"  # attribute of an output layer while somebody wants to be told
 
 
 class Output:
@@ -26,10 +31,14 @@ class Output:
         bias: `[vocab]`, or None.
         hidden: `[places, width]`, the hidden states that it is given.
         logits: `[places, vocab]`, where they are no plain product of the hidden states; nothing is saved then.
+        tell: told the weight's gradient piece by piece, where it is not to exist whole and autograd not to see it.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, hidden: Tensor, logits: Tensor | None = None) -> None:
-        self.weight, self.bias, self.hidden, self._logits = weight, bias, hidden, logits
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, hidden: Tensor, logits: Tensor | None = None,
+        tell: Tell | None = None,
+    ) -> None:  # fmt: skip
+        self.weight, self.bias, self.hidden, self._logits, self._tell = weight, bias, hidden, logits, tell
 
     def say(self, wanted: Tensor, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities of some tokens at each place, at least in float32, and the entropy in nats.
@@ -46,7 +55,7 @@ class Output:
             return spread.gather(-1, wanted), (-(spread.exp() * spread).sum(-1) if entropy else None)
         given = self.hidden, self.weight, self.bias, wanted
         if wanted.shape[1] == 1 and not entropy:
-            return _SayOne.apply(*given, torch.is_grad_enabled()), None  # pyright: ignore[reportReturnType]
+            return _SayOne.apply(*given, torch.is_grad_enabled(), self._tell), None  # pyright: ignore[reportReturnType]
         found, spread = _Say.apply(*given, entropy)  # pyright: ignore[reportGeneralTypeIssues]
         return found, (spread if entropy else None)
 
@@ -67,13 +76,16 @@ class _SayOne(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool, tell: Tell | None
+    ) -> Tensor:
         found = torch.empty(wanted.shape, dtype=wide(hidden[:0]).dtype, device=hidden.device)
         last = None
         for at in _slices(len(hidden), weight):
             last = F.linear(hidden[at], weight, bias)
             _to_shares(last, at, wanted, found, learns and at.stop == len(hidden))
         ctx.save_for_backward(hidden, weight, bias, wanted, last if learns else None)
+        ctx.tell = tell
         return found
 
     @staticmethod
@@ -82,8 +94,9 @@ class _SayOne(torch.autograd.Function):
         factor = -gradients[0]
         scaled = (hidden * factor).to(hidden.dtype)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        tell: Tell | None = ctx.tell if ctx.needs_input_grad[1] else None
         new = torch.empty_like if len(hidden) else torch.zeros_like
-        d_weight = new(weight) if ctx.needs_input_grad[1] else None
+        d_weight = new(weight) if ctx.needs_input_grad[1] and tell is None else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for at in _slices(len(hidden), weight):
             shares = last
@@ -94,9 +107,13 @@ class _SayOne(torch.autograd.Function):
                 d_hidden[at] = (shares @ weight) * factor[at]
             if d_weight is not None:
                 d_weight.addmm_(shares.T, scaled[at], beta=int(at.start > 0))  # the first needs no zeros to add to
+            if tell:
+                for first in range(0, len(weight), PIECE):
+                    some = slice(first, first + PIECE)
+                    tell(weight, some, shares[:, some].T @ scaled[at])
             if d_bias is not None:
                 d_bias += (factor[at].to(shares.dtype).T @ shares)[0]
-        return d_hidden, d_weight, d_bias, None, None
+        return d_hidden, d_weight, d_bias, None, None, None
 
 
 def _to_shares(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, shares: bool) -> None:
