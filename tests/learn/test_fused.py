@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from selftaught.learn import Training, bunches, sft, trainer
-from selftaught.learn.forward import evaluate
+from selftaught.learn.forward import evaluate, plain_head
 from selftaught.learn.fused import _Gated, _Norm, _replacement, _Turn, fused
 from selftaught.learn.objectives.base import Row
+from selftaught.learn.packing import packs
 
 
 def model(kind: str = "llama", **more: Any) -> Any:
@@ -59,14 +60,18 @@ ROWS = [Row((1, 2, 3), (4, 5, 6)), Row((1, 2, 3), (7, 8)), Row((9, 10), tuple(ra
 
 
 @pytest.mark.parametrize("alone", [False, True])
-@pytest.mark.parametrize("kind", ["llama", "gemma", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "gemma", "mistral", "dropout"])
 def test_packed_rows_see_what_they_see_without(kind: str, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts shared and not; with spans so long, or said to be, that they are left to torch's attention."""
+    """Prompts shared and not; with spans so long, or said to be, that torch's attention has them; dropped out."""
     monkeypatch.setattr(bunches, "LONG", 20 if alone else 1024)
-    made = model(kind, **({"sliding_window": None} if kind == "mistral" else {}))
+    more = {"mistral": {"sliding_window": None}, "dropout": {"attention_dropout": 0.5}}.get(kind, {})
+    made = model("llama" if kind == "dropout" else kind, **more).train()
+    assert packs(made)
+    assert plain_head(made)
     found: list[tuple[Tensor, list[Tensor]]] = []
     for around in (nullcontext, fused):
         made.zero_grad()
+        torch.manual_seed(1)
         with around(made):
             batch = evaluate(made, ROWS)
             (batch.logprobs**2).sum().backward()

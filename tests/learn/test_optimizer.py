@@ -124,6 +124,25 @@ def test_an_output_layer_s_gradient_is_told_in_pieces(tied, monkeypatch):
     assert not hasattr(head, vocabulary.TELL)
 
 
+def test_a_weight_and_moments_that_lie_otherwise_in_memory_are_moved_alike():
+    """As after a checkpoint, which keeps moments row by row."""
+    start, moment = torch.randn(3, 5), torch.rand(3, 5)
+
+    def moved(p):
+        optimizer = AdamW([{"params": [p]}], 1e-2)
+        for _ in range(2):
+            p.grad = torch.arange(15.0).view(3, 5)
+            optimizer.step()
+            optimizer.state[p]["exp_avg_sq"] = moment.clone()
+        return p.data
+
+    room = torch.zeros(3, 8)
+    room[:, :5] = start
+    for other in (start.T.contiguous().T, room[:, :5]):
+        assert torch.allclose(moved(torch.nn.Parameter(other)), moved(torch.nn.Parameter(start.clone())))
+    assert room[:, 5:].abs().sum() == 0
+
+
 def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():
     class Scaled(torch.nn.Embedding):
         def forward(self, input):

@@ -8,14 +8,14 @@ import weakref
 
 import pytest
 import torch
-from learn_models import make_model
+from learn_models import make_model, step_gradients
 
 from selftaught.errors import BadInput
-from selftaught.learn import Row, Training, sft
+from selftaught.learn import Row, Training, sft, vocabulary
 from selftaught.learn.forward import target_logprobs
 from selftaught.learn.objectives.base import Base
 from selftaught.learn.schedules import rate_at
-from selftaught.learn.trainer import TrainingFailed, _plan, train
+from selftaught.learn.trainer import Trainer, TrainingFailed, _plan, train
 
 ROWS = [
     Row((0, 5, 6, 7), (8, 9, 1)),
@@ -41,6 +41,66 @@ def trained(tmp_path, rows=ROWS, model=None, seed=0, progress=lambda *_: None, *
 def likelihood(model, row: Row) -> float:
     with torch.no_grad():
         return target_logprobs(model, [row])[0].sum().item()
+
+
+class Spread(Base):
+    """A loss that asks for entropies too, which log-probabilities are made in another way for."""
+
+    def needs(self, rows):
+        return {"entropy"}
+
+    def loss(self, batch):
+        return -(batch.logprobs + 0.1 * batch.entropy).mul(batch.mask).sum()
+
+
+@pytest.mark.parametrize("objective", [sft(), Spread()])
+@pytest.mark.parametrize("tied", [True, False])
+def test_in_bfloat16_the_gradient_of_many_parts_is_that_of_the_whole(tied, objective):
+    """Then embeddings and output layer tell their gradients row by row and in pieces."""
+
+    def gradients(precision, most):
+        model = make_model(spread=0.2)
+        if not tied:
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().roll(1, 0))
+        how = Training(micro_tokens=most, precision=precision)
+        return step_gradients(model, [(row,) for row in ROWS], objective, how)[1]
+
+    true, whole, parts = (gradients(*how) for how in (("float32", 10_000), ("bf16", 10_000), ("bf16", 10)))
+    for exact, one, many in zip(true, whole, parts, strict=True):
+        rounding = (one.float() - exact).norm()
+        assert (many - exact).norm() < 1.5 * rounding + 1e-3 * exact.norm()
+        assert rounding < 0.05 * exact.norm() + 1e-4
+
+
+def test_a_step_that_failed_midway_or_memory_given_back_leaves_no_trace_in_the_next(monkeypatch):
+    groups, how = [(row,) for row in ROWS], Training(micro_tokens=10, precision="bf16", learning_rate=1e-2)
+
+    def stepped(disturb):
+        trainer = Trainer(make_model(), sft(), how, groups, seed=0)
+        trainer.step(groups, 0, 3)
+        disturb(trainer)
+        trainer.step(groups, 1, 3)
+        trainer.close()
+        return [p.detach() for p in trainer.model.parameters()]
+
+    def fail(trainer):
+        told, own = [], trainer._optimizer._add_piece
+
+        def add(p, some, gradient):
+            told.append(some)
+            own(p, some, gradient)
+            if len(told) == 7:
+                raise RuntimeError("midway")
+
+        trainer._optimizer._add_piece = add
+        with pytest.raises(RuntimeError, match="midway"):
+            trainer.step(groups[::-1], 1, 3)
+        trainer._optimizer._add_piece = own
+
+    monkeypatch.setattr(vocabulary, "PIECE", 8)
+    undisturbed = stepped(lambda _: None)
+    for disturb in (fail, Trainer.rest):
+        assert all(torch.equal(a, b) for a, b in zip(undisturbed, stepped(disturb), strict=True))
 
 
 def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):

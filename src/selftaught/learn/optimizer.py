@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
@@ -109,8 +110,9 @@ class AdamW(torch.optim.Optimizer):
         self._hooks = [p.register_post_accumulate_grad_hook(self._add) for p in self.parameters]  # pyright: ignore[reportAttributeAccessIssue]
         if _plain(table) and table.weight in self._room:
             self._hooks.append(_Lookup(table, self._add_rows))
-        if head is not None and getattr(head, "weight", None) in self._room:
-            self._hooks.append(_Told(head, self._add_piece))
+        weight = getattr(head, "weight", None)
+        if head is not None and weight in self._room:
+            self._hooks.append(_Told(head, partial(self._add_piece, weight)))
 
     def _add(self, p: Tensor) -> None:
         if p.grad is None:  # told already
@@ -146,7 +148,7 @@ class AdamW(torch.optim.Optimizer):
         return math.sqrt(total) if math.isfinite(total) else math.nan
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients; the room for their sums is kept until `rest`."""
+        """Drop all gradients; the room for their sums is kept until `give_back`."""
         super().zero_grad(set_to_none)
         self._room |= self._sums
         self._sums.clear()
@@ -154,7 +156,7 @@ class AdamW(torch.optim.Optimizer):
             hook.remove()
         self._hooks = []
 
-    def rest(self) -> None:
+    def give_back(self) -> None:
         """Let go of the memory for sums, until gradients are summed again."""
         self._room.clear()
 
@@ -162,7 +164,7 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, *, scale: float = 1.0) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update by the gradients times `scale`; it leaves those in float32 scaled."""
+        """One update by the gradients times `scale`."""
         assert closure is None
         for group in self.param_groups:
             for p in group["params"]:
@@ -173,7 +175,7 @@ class AdamW(torch.optim.Optimizer):
         """The state of a parameter, zeros at first."""
         state = self.state[p]
         if "step" not in state:
-            state["step"] = torch.zeros(())
+            state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(p)
             state["exp_avg_sq"] = torch.zeros_like(p, dtype=torch.float32)
         return state
@@ -182,14 +184,14 @@ class AdamW(torch.optim.Optimizer):
         state, (b1, b2) = self._moments(p), self._betas
         state["step"] += 1
         count = state["step"].to(p.device)
-        inverse = None if scale == 1 else torch.tensor(scale, device=p.device).reciprocal()
         parts = [p.data, gradient, state["exp_avg"], state["exp_avg_sq"], *([state["rest"]] if "rest" in state else [])]
-        for near, g, m, v, *rest in _chunked(parts):
+        flat = [t.contiguous() for t in parts]  # the kernel below takes numbers as they lie in memory
+        for near, g, m, v, *rest in _chunked(flat):
             whole = join(near, rest[0]) if rest else near.float()  # float32 tensors are changed in place
-            mean = m.float()
+            g, mean = g.float(), m.float()
             torch.ops.aten._fused_adamw_(
-                [whole], [g.float()], [mean], [v], [], [count], lr=rate, beta1=b1, beta2=b2, weight_decay=decay,
-                eps=self._eps, amsgrad=False, maximize=False, grad_scale=inverse,
+                [whole], [g if scale == 1 else g * scale], [mean], [v], [], [count], lr=rate, beta1=b1, beta2=b2,
+                weight_decay=decay, eps=self._eps, amsgrad=False, maximize=False,
             )  # fmt: skip
             if rest:
                 bits = whole.view(torch.int32)
@@ -199,6 +201,9 @@ class AdamW(torch.optim.Optimizer):
                 near.copy_(whole)
             if m.dtype != torch.float32:
                 m.copy_(mean)
+        for t, moved in zip(parts, flat, strict=True):
+            if not t.is_contiguous():
+                t.copy_(moved)
 
 
 def _plain(table: Any) -> TypeGuard[torch.nn.Embedding]:

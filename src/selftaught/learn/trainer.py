@@ -210,7 +210,7 @@ class Trainer:
         return Step(loss, rate, norm, sum(_size(row) for group in batch for row in group))
 
     def _fused(self) -> AbstractContextManager[None]:
-        """Inside, a large model's norms and gated layers are fused; in a small one the calls would cost more."""
+        """Inside, a large model's layers compute in fewer passes; in a small one the calls would cost more."""
         return fused(self.model) if self._large else nullcontext()
 
     def _descend(self, batch: Sequence[Group], look: Callable[[Batch], None] | None = None) -> tuple[float, float]:
@@ -246,7 +246,7 @@ class Trainer:
 
     def rest(self) -> None:
         """Return what memory a large model's steps can do without, while somebody else computes."""
-        self._optimizer.rest()
+        self._optimizer.give_back()
         if self._large:
             trim()
 
@@ -307,7 +307,7 @@ class Trainer:
     def close(self) -> None:
         """Back to float32 weights, in evaluation mode; gradients and optimiser are dropped."""
         self._optimizer.zero_grad()
-        self._optimizer.rest()
+        self._optimizer.give_back()
         self._optimizer.join()
         self._optimizer.state.clear()
         if self.settings.checkpointing:

@@ -2,7 +2,7 @@
 
 Logits are the widest tensors of all: 49,152 numbers a token, where a hidden state has 576. Never more than `CHUNK` of
 them exist, beside them on a processor those of `FEW` tokens in float32. For the gradient they are computed again, which
-costs a third more of the output layer's products; where it asks for one token a place, the last chunk need not be.
+costs a third more of the output layer's products; not where one chunk is all, and one token a place is wanted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK = 2**25  # logits that exist at once, of one token at least: fewer would mean more passes over the weights
 PIECE = 4096  # tokens of the vocabulary whose weights' gradient is told at once
 FEW = 16  # tokens whose logits exist in float32: a processor's cache holds them from one operation to the next
-Tell = Callable[[Tensor, slice, Tensor], None]
-"""Told of a weight, some of its rows, and the gradient of those."""
+Tell = Callable[[slice, Tensor], None]
+"""Told of some rows of a weight, and the gradient of those."""
 
 TELL = "tell_gradient"  # attribute of an output layer while somebody wants to be told
 
@@ -80,17 +81,20 @@ class _SayOne(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool, tell: Tell | None
     ) -> Tensor:
         found = torch.empty(wanted.shape, dtype=wide(hidden[:0]).dtype, device=hidden.device)
-        last = None
-        for at in _slices(len(hidden), weight):
-            last = F.linear(hidden[at], weight, bias)
-            _to_shares(last, at, wanted, found, learns and at.stop == len(hidden))
-        ctx.save_for_backward(hidden, weight, bias, wanted, last if learns else None)
+        slices = _slices(len(hidden), weight)
+        keep, errors = learns and len(slices) == 1, None
+        for at in slices:
+            errors = None  # gone before there are others
+            errors = F.linear(hidden[at], weight, bias)
+            _to_errors(errors, at, wanted, found, keep)
+        ctx.save_for_backward(hidden, weight, bias, wanted, errors if keep else None)
         ctx.tell = tell
         return found
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, wanted, last = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        hidden, weight, bias, wanted, kept = ctx.saved_tensors
         factor = -gradients[0]
         scaled = (hidden * factor).to(hidden.dtype)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -99,24 +103,24 @@ class _SayOne(torch.autograd.Function):
         d_weight = new(weight) if ctx.needs_input_grad[1] and tell is None else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for at in _slices(len(hidden), weight):
-            shares = last
-            if at.stop < len(hidden):
-                shares = F.linear(hidden[at], weight, bias)
-                _to_shares(shares, at, wanted, torch.empty_like(factor), True)
+            errors = F.linear(hidden[at], weight, bias) if kept is None else kept
+            if kept is None:
+                _to_errors(errors, at, wanted, torch.empty_like(factor), True)
             if d_hidden is not None:
-                d_hidden[at] = (shares @ weight) * factor[at]
+                d_hidden[at] = (errors @ weight) * factor[at]
             if d_weight is not None:
-                d_weight.addmm_(shares.T, scaled[at], beta=int(at.start > 0))  # the first needs no zeros to add to
+                d_weight.addmm_(errors.T, scaled[at], beta=int(at.start > 0))  # the first needs no zeros to add to
             if tell:
                 for first in range(0, len(weight), PIECE):
                     some = slice(first, first + PIECE)
-                    tell(weight, some, shares[:, some].T @ scaled[at])
+                    tell(some, errors[:, some].T @ scaled[at])
             if d_bias is not None:
-                d_bias += (factor[at].to(shares.dtype).T @ shares)[0]
+                d_bias += (factor[at].to(errors.dtype).T @ errors)[0]
+            del errors  # before there are others
         return d_hidden, d_weight, d_bias, None, None, None
 
 
-def _to_shares(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, shares: bool) -> None:
+def _to_errors(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, errors: bool) -> None:
     """Find the log-probabilities of `wanted`, and where asked to, turn logits into softmax, less 1 at what is wanted.
 
     The difference is taken before it is rounded: of a token that is nearly certain, little is left.
@@ -125,7 +129,7 @@ def _to_shares(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, shares:
         said, top = some.gather(-1, wanted[few]), some.amax(-1, keepdim=True)
         total = some.sub_(top).exp_().sum(-1, keepdim=True)
         found[few] = said - top - total.log()
-        if shares:
+        if errors:
             held.copy_(some.div_(total).scatter_add_(-1, wanted[few], torch.full_like(top, -1)))
 
 
