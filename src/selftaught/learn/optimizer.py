@@ -111,7 +111,7 @@ class AdamW(torch.optim.Optimizer):
         if _plain(table) and table.weight in self._room:
             self._hooks.append(_Lookup(table, self._add_rows))
         weight = getattr(head, "weight", None)
-        if head is not None and weight in self._room:
+        if head is not None and weight is not None and weight in self._room:
             self._hooks.append(_Told(head, partial(self._add_piece, weight)))
 
     def _add(self, p: Tensor) -> None:
