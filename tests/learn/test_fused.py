@@ -1,4 +1,4 @@
-"""Fused norms and gated layers: the values of the modules they stand for, and their gradients."""
+"""Fused norms, gated layers and attention: the values of the modules they stand for, and their gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from selftaught.learn import Training, bunches, sft, trainer
-from selftaught.learn.forward import evaluate, plain_head
+from selftaught.learn import fused as fusing
+from selftaught.learn.forward import anchored, evaluate, plain_head
 from selftaught.learn.fused import _Gated, _Norm, _replacement, _Turn, fused
 from selftaught.learn.objectives.base import Row
 from selftaught.learn.packing import packs
@@ -144,7 +145,7 @@ def test_somebody_s_own_forward_stays_and_all_is_restored_after_an_error() -> No
 def test_a_training_is_the_same_with_it(monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]) -> None:
     losses = []
     for large in (10**9, 0):
-        monkeypatch.setattr(trainer, "LARGE", large)
+        monkeypatch.setattr(fusing, "LARGE", large)
         made = model()
         if how.get("lora_rank"):
             from peft import LoraConfig, get_peft_model
@@ -178,3 +179,16 @@ def test_little_is_kept_for_the_gradient() -> None:
 
     made.to(torch.bfloat16)
     assert kept(fused) < 0.85 * kept(None)
+
+
+def test_a_reference_is_asked_in_the_arithmetic_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a first step would see differences between a model and itself."""
+    monkeypatch.setattr(fusing, "LARGE", 0)
+    made = model().to(torch.bfloat16)
+    ((row,),) = anchored(made, [(ROWS[2],)], {"reference"}, 100)
+    with torch.no_grad():
+        apart = evaluate(made, ROWS[2:]).logprobs[0]
+        with fused(made):
+            alike = evaluate(made, ROWS[2:]).logprobs[0]
+    assert torch.equal(row.tokens["reference"], alike)
+    assert not torch.equal(apart, alike)

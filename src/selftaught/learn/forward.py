@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from selftaught.errors import BadInput
+from selftaught.learn.fused import lean
 from selftaught.learn.objectives.base import ANCHORS, Batch, Group, Row
 from selftaught.learn.packing import lay_out, packs, run, window
 from selftaught.learn.vocabulary import TELL, Output
@@ -206,7 +207,7 @@ def _say(model: Any, groups: Sequence[Group], names: Collection[str], most: int,
     off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     was_training = model.training
     model.eval()
-    with torch.no_grad(), off:
+    with torch.no_grad(), off, lean(model):  # as in training, or rounding would tell them apart
         for part in _chunks(seen, order, most):
             answers = iter(_ask(model, [row for i in part for row in seen[i]], names, top_k))
             for i in part:

@@ -7,7 +7,7 @@ and goes through a dozen tensors on the way back; here what is kept is the input
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from selftaught.learn.packing import Layout, look
 from selftaught.learn.vocabulary import wide
+
+LARGE = 10_000_000  # weights
 
 
 class _Norm(torch.autograd.Function):
@@ -141,6 +143,16 @@ def _alike(function: Any, other: Any) -> bool:
     if mine is None or own is None or hasattr(function, "__wrapped__"):  # by one decorator all look alike
         return False
     return all(getattr(mine, part) == getattr(own, part) for part in ("co_code", "co_consts", "co_names"))
+
+
+def large(model: Any) -> bool:
+    """Whether saving memory is worth some calls more at each step."""
+    return sum(p.numel() for p in model.parameters()) > LARGE
+
+
+def lean(model: Any) -> AbstractContextManager[None]:
+    """Inside, a large model is `fused`; in a small one the calls would cost more."""
+    return fused(model) if large(model) else nullcontext()
 
 
 @contextmanager

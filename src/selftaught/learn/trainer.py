@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from selftaught.learn.curves import Trackers
 from selftaught.learn.forward import add_head, anchored, evaluate, side_by_side
-from selftaught.learn.fused import fused
+from selftaught.learn.fused import large, lean
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.optimizer import AdamW, join
 from selftaught.learn.packing import NAME, packed_tokens, register
@@ -30,7 +30,6 @@ from selftaught.models.device import pick_dtype
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
-LARGE = 10_000_000  # weights from which saving memory is worth some calls more at each step
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -150,7 +149,7 @@ class Trainer:
         self.model = self._accelerator.prepare(model)
         self._optimizer = optimizer
         self.dtype = training_dtype(settings.precision, trained[0].device.type)
-        self._large = sum(p.numel() for p in model.parameters()) > LARGE
+        self._large = large(model)
         if self._large:
             keep()
         if self.dtype == torch.bfloat16:
@@ -201,17 +200,13 @@ class Trainer:
         rate = rate_at(number, total, self.settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with torch.random.fork_rng(), attention_of(self.model), self._fused():
+        with torch.random.fork_rng(), attention_of(self.model), lean(self.model):
             torch.manual_seed((self._seed * 1_000_003 + number) % 2**63)
             labelled = self._teacher.label(batch, self._descend) if self._teacher else batch
             loss, norm = self._descend(labelled, look)
         if self._teacher and math.isfinite(loss):
             self._teacher.stepped()
         return Step(loss, rate, norm, sum(_size(row) for group in batch for row in group))
-
-    def _fused(self) -> AbstractContextManager[None]:
-        """Inside, a large model's layers compute in fewer passes; in a small one the calls would cost more."""
-        return fused(self.model) if self._large else nullcontext()
 
     def _descend(self, batch: Sequence[Group], look: Callable[[Batch], None] | None = None) -> tuple[float, float]:
         """One update: the mean loss and the norm of its gradient; the loss is NaN where none was made."""
