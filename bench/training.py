@@ -188,12 +188,17 @@ def measure(
     parameters = sum(_numel(file) for file in base.path.glob("*.safetensors"))
     mine: Found = defaultdict(list)
     peer: Found = defaultdict(list)
-    for _ in range(repeats):
-        for what, dtype in ((what, dtype) for what in kinds for dtype in dtypes):
-            mine[what, dtype].append(measured(sys.executable, who="ours", what=what, dtype=dtype, plan=plan))
-            if trl_python and what != "lora":
-                found = measured(trl_python, who="trl", what=what, dtype=dtype, plan=plan)
-                peer[what, dtype].append(found | {"tokens": mine[what, dtype][0]["tokens"]})
+    pythons = {"ours": sys.executable} | ({"trl": trl_python} if trl_python else {})
+    jobs = [
+        (what, dtype, who) for what in kinds for dtype in dtypes for who in pythons if (what, who) != ("lora", "trl")
+    ]
+    for number, (what, dtype, who) in enumerate(jobs * repeats, 1):
+        found = measured(pythons[who], who=who, what=what, dtype=dtype, plan=plan)
+        print(f"{number} of {len(jobs) * repeats}: {who} {what} {dtype}, {found['seconds']:.0f} s", file=sys.stderr)
+        if who == "ours":
+            mine[what, dtype].append(found)
+        else:
+            peer[what, dtype].append(found | {"tokens": mine[what, dtype][0]["tokens"]})
     bounds = {one: [found["gflops"] * 1e9 / (6 * parameters) for found in mine["sft", one]] for one in dtypes}
     bound = {dtype: median(found) for dtype, found in bounds.items() if found}
     of = {f"{who} {what} {dtype}": found for who, kinds in (("ours", mine), ("trl", peer))
