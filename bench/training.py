@@ -199,7 +199,7 @@ def measure(
             mine[what, dtype].append(found)
         else:
             peer[what, dtype].append(found | {"tokens": mine[what, dtype][0]["tokens"]})
-    bounds = {one: [found["gflops"] * 1e9 / (6 * parameters) for found in mine["sft", one]] for one in dtypes}
+    bounds = {one: [found["gflops"] * 1e9 / (6 * parameters) for found in mine.get(("sft", one), [])] for one in dtypes}
     bound = {dtype: median(found) for dtype, found in bounds.items() if found}
     of = {f"{who} {what} {dtype}": found for who, kinds in (("ours", mine), ("trl", peer))
           for (what, dtype), found in kinds.items()}  # fmt: skip

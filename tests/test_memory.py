@@ -51,7 +51,7 @@ print(faults())"""
 def test_what_is_kept_is_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     before, kept = map(float, done.stdout.split())
-    assert before > (0 if "[always]" in HUGE.read_text() else 16)
+    assert before > (0 if HUGE.exists() and "[always]" in HUGE.read_text() else 16)
     assert kept < 6  # a piece of another size before may leave a hole too small
 
 

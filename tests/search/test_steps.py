@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from pathlib import Path
@@ -159,39 +158,19 @@ def test_no_verdict_is_seen_on_problems_that_are_measured(tmp_path: Path) -> Non
 
 
 def test_the_frameworks_own_time_is_five_percent_with_32_problems_in_flight(tmp_path: Path) -> None:
-    """Processor seconds, less those of the bare engine, against the seconds in which a slow engine answers.
+    """Processor seconds, all in the framework, against the seconds in which a slow engine answers.
 
     The best of three: what else the machine does only ever adds to a time.
     """
     shares: list[float] = []
-    for turn in range(3):
-        asked: list[tuple[Any, Request]] = []
-        script = by_steps()
-
-        def noted(policy: Any, request: Request, asked: Any = asked, script: Any = script) -> str:
-            asked.append((policy, request))
-            return script(policy, request)
-
+    while len(shares) < 3 and min(shares, default=1.0) > 0.05:
+        folder = tmp_path / str(len(shares))
         started = time.process_time()
-        grower, run = grown(tmp_path / str(turn), Growth(iterations=16, depth=3), noted, problems=32, delay=0.25)
-        spent = time.process_time() - started
+        grower, run = grown(folder, Growth(iterations=16, depth=3), problems=32, delay=0.25)
+        own = time.process_time() - started
         assert sum(len(list(root)) for root in grower.trees.values()) > 200
-        shares.append((spent - seconds_of_engine(asked)) / run.engine.busy_seconds)
-        if shares[-1] <= 0.05:
-            break
-    assert min(shares) <= 0.05
-
-
-def seconds_of_engine(asked: list[tuple[Any, Request]]) -> float:
-    """Processor seconds of the scripted engine itself, asked all that again at once."""
-    engine = ScriptedEngine(by_steps())
-
-    async def again() -> None:
-        await asyncio.gather(*(engine.sample(*one) for one in asked))
-
-    started = time.process_time()
-    asyncio.run(again())
-    return time.process_time() - started
+        shares.append(own / run.engine.busy_seconds)
+    assert min(shares) <= 0.05, shares
 
 
 # --- the tiny model ---
