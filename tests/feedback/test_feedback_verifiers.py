@@ -300,3 +300,26 @@ def test_a_misspelt_file_or_function_is_one_clear_line(tmp_path: Path, spec: str
     with pytest.raises(BadInput, match=says) as caught:
         user_verifier(spec.format(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "verdict"),
+    [
+        ("\\frac{1}{2004!}", "\\frac{1}{2006!}", WRONG),  # six decimal places tell nothing of small numbers
+        ("\\sqrt{\\frac{1}{n}}", "\\frac{1}{\\sqrt{n}}", RIGHT),
+        ("x", "\\sqrt{x^2}", WRONG),
+        ("11_8", "11_{16}", WRONG),
+        ("9", "11_8", RIGHT),
+        ("1, 2, \\ldots, n", "1, 2, \\dots, n", RIGHT),
+        ("1, 2, \\ldots, n", "1, 3, \\ldots, 2n-1", WRONG),
+        ("n \\equiv 1 \\pmod{4}", "n \\equiv 5 \\pmod 4", RIGHT),
+        ("n \\equiv 1 \\pmod{4}", "n \\equiv 1 \\pmod 8", WRONG),
+        ("2 \\text{ or } 4", "x=4 \\text{ or } x=2", RIGHT),
+        ("(-\\infty, 3) \\cup (5, \\infty)", "x<3 \\text{ or } x>5", RIGHT),
+        ("(-\\infty, 3) \\cup (5, \\infty)", "x<3 \\text{ or } x>6", WRONG),
+        ("12", "12 \\text{ or more}", UNKNOWN),
+        ("12", "12 \\star 3", UNKNOWN),
+    ],
+)
+def test_forms_that_math_verify_does_not_know(math: Math, gold: str, answer: str, verdict: Verdict) -> None:
+    assert judged(math, Kind.MATH, gold, f"\\boxed{{{answer}}}").verdict is verdict

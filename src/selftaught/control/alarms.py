@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from selftaught.curate import vote
+from selftaught.feedback.equality import equality_key
 from selftaught.measure import Comparison, sign_flip
 from selftaught.records import Attempt, Verdict
 
@@ -96,7 +97,7 @@ def vitals(groups: Mapping[str, Sequence[Attempt]]) -> Vitals | None:
     tokens = sum(len(attempt.logprobs) for attempt in tried)
     return Vitals(
         attempts=len(tried),
-        distinct=fmean(len({a.answer for a in g}) / len(g) for g in several) if several else None,
+        distinct=fmean(_distinct(group) for group in several) if several else None,
         surprise=-sum(sum(attempt.logprobs) for attempt in tried) / max(1, tokens),
         length=fmean(len(attempt.token_ids) for attempt in tried),
         fresh=fmean(_fresh(attempt.token_ids) for attempt in tried),
@@ -173,7 +174,7 @@ def dissent(groups: Mapping[str, Sequence[Attempt]], learnt: frozenset[str]) -> 
     for group in groups.values():
         won, mine = vote(group), [attempt for attempt in group if attempt.id in learnt]
         if won is not None and mine and len(group) > 2:
-            kept.append(fmean(attempt.answer == won.answer for attempt in mine))
+            kept.append(fmean(attempt in won.voters for attempt in mine))
             all_.append(won.share)
     lack = [share - agreed for share, agreed in zip(all_, kept, strict=True)]
     if not lack or sum(lack) <= 0 or sign_flip(lack, one_sided=True) > SELDOM:
@@ -182,6 +183,10 @@ def dissent(groups: Mapping[str, Sequence[Attempt]], learnt: frozenset[str]) -> 
         f"agreement: {fmean(kept):.0%} of what is learnt gives the answer most of the samples agree on,"
         f" {fmean(all_):.0%} of the samples do: it is not their vote that is learnt",
     )
+
+
+def _distinct(group: Sequence[Attempt]) -> float:
+    return len({a.answer and equality_key(a.answer) for a in group}) / len(group)
 
 
 def _fresh(tokens: Sequence[int]) -> float:
@@ -195,7 +200,7 @@ def _clash(judged: Sequence[Attempt]) -> float | None:
     texts = {(a.problem.id, a.text): a for a in judged}  # the same text has the same verdict: it proves nothing
     for attempt in texts.values():
         if attempt.answer is not None and attempt.verdict is not Verdict.UNKNOWN:
-            counts[attempt.problem.id, attempt.answer][attempt.verdict] += 1
+            counts[attempt.problem.id, equality_key(attempt.answer)][attempt.verdict] += 1
     shared = [count for count in counts.values() if count.total() > 1]
     pairs = sum(count.total() * (count.total() - 1) / 2 for count in shared)
     opposed = sum(count[Verdict.RIGHT] * count[Verdict.WRONG] for count in shared)

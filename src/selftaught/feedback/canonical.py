@@ -1,6 +1,6 @@
 """One spelling per answer, so that answers can be compared and counted.
 
-`canonical("007") == "7"`, `canonical("$1,234.50.") == "1234.5"`, `canonical("\\(\\frac{2}{4}\\)") == "1/2"`,
+`canonical("007") == "7"`, `canonical("$1,234.50.") == "1234.5"`, `canonical("\\(\\frac{2}{4}\\)") == "0.5"`,
 `canonical("(B)") == "B"`, `canonical("Yes.") == "yes"`. Everything here runs in process on untrusted text:
 regular expressions in linear time over bounded input, nothing evaluated.
 """
@@ -8,32 +8,35 @@ regular expressions in linear time over bounded input, nothing evaluated.
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+import struct
+import unicodedata
 from fractions import Fraction
+from functools import lru_cache
 
-RULES = "1"
+from selftaught.feedback.numbers import NUMBER, number_text, value_of
+from selftaught.feedback.plain import plain
+
+RULES = "2"
 """Version of the extraction and comparison rules; part of every verifier's version and task's fingerprint."""
 
 MAX_ANSWER = 2_000
 """Characters of an answer that are looked at; a longer one is cut."""
 
-_MAX_NUMBER = 400
-
-_DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,40}(?![\d,])|\d+)"
-_DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{{1,4}}(?![\w.]))?"
-_SIGN = r"(?:(?<![\w)\]}])[-+]\s?)?"
-_MONEY = r"(?:[$€£¥]\s?(?P<minus>-?))?"
-NUMBER = re.compile(
-    rf"(?P<sign>{_SIGN}){_MONEY}"
-    rf"(?:(?P<whole>\d+)\s+(?P<mixed>\d+\s*/\s*\d+)(?!\d|/|\.\d)"
-    rf"|(?P<over>\d+\s*/\s*\d+)(?!\d|/|\.\d)"
-    rf"|(?P<decimal>{_DECIMAL}))"
-)
-"""A plain number: integer with or without thousands commas, decimal, exponent, fraction, mixed fraction."""
-
 _FRACTION = re.compile(r"(\d?)\s?\\[dt]?frac\s*(?:\{\s*(-?)\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|()(\d)(\d))")
+_THIN = re.compile(r"(?<!\\)\\!|\\(?:left|right|displaystyle|bigl?|bigr?|Bigl?|Bigr?)(?![a-zA-Z])")
+_WIDE = re.compile(r"(?<!\\)\\[,;: ]|~|\\q?quad(?![a-zA-Z])")
+_SET_TEXT = re.compile(r"\\(text|mathrm|mathbf|textbf|textit|mbox|operatorname|mathit|textrm)\s?\{([^{}]*)\}")
+_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])")
+_SIGNS = (("\\%", "%"), ("\\$", "$"), ("\\times", "\u00d7"), ("\\cdot", "\u00b7"), ("\\div", "\u00f7"))
 _SPACES = re.compile(r"\s+")
 _LETTER = re.compile(r"\(?([A-Za-z])\)")
+_FLOAT32_DIGITS, _MACHINE_DIGITS = 12, 15
+"""A decimal of so many digits comes from a computer; the first holds if it is exactly a 32-bit float."""
+
+_QUOTES = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "`": "'", "\u00b4": "'"}
+    | {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"', "\u00bb": '"', "\u2013": "-", "\u2014": "-"}
+)
 _WORDS = frozenset({"yes", "no", "true", "false"})
 _WRAPPERS = (
     ("$$", "$$"),
@@ -47,14 +50,6 @@ _WRAPPERS = (
     ("\\mathbf{", "}"),
     ("`", "`"),
 )
-_CHARACTERS = str.maketrans(
-    {"\u2212": "-", "\u2010": "-", "\u2011": "-", "\uff0d": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "}
-)
-
-
-def plain(text: str) -> str:
-    """`text` with unicode minus signs and hard spaces replaced by the plain ones."""
-    return text.translate(_CHARACTERS)
 
 
 def _closes_last(text: str, opening: str) -> bool:
@@ -94,6 +89,19 @@ def clean(text: str, *, full_stop: bool = True) -> str:
     return text
 
 
+def latex_plain(text: str) -> str:
+    """A number without the LaTeX that only sets it: `{,}`, thin spaces, `\\text{}`, `\\%`, `\\frac` of integers."""
+    if "\\" in text or "{" in text:
+        text = _THIN.sub("", text)
+        text = _WIDE.sub(" ", text.replace("{,}", ","))
+        text = _SET_TEXT.sub(r" \2 ", text).replace(" ^", "^")
+        text = _DEGREES.sub(" degrees ", text)
+        for command, sign in _SIGNS:
+            text = text.replace(command, sign)
+        text = fractions_plain(text)
+    return text.strip()
+
+
 def fractions_plain(text: str) -> str:
     """`\\frac{1}{2}` of whole numbers written as `1/2` (and `3\\frac{1}{2}` as `3 1/2`)."""
 
@@ -104,36 +112,13 @@ def fractions_plain(text: str) -> str:
     return _FRACTION.sub(flat, text) if "frac" in text else text
 
 
-def _decimal_text(value: Decimal) -> str:
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def number_text(match: re.Match[str]) -> str | None:
-    """The canonical text of a `NUMBER` match: "1234.5", "-7", "1/2"; None when it is no number (1/0) or absurd."""
-    if match.end() - match.start() > _MAX_NUMBER:
-        return None
-    negative = (match["sign"].strip() == "-") != bool(match["minus"])
-    try:
-        if over := match["over"] or match["mixed"]:
-            top, bottom = over.split("/")
-            value = Fraction(int(top), int(bottom)) + int(match["whole"] or 0)
-            text = str(value)
-        else:
-            number = Decimal(match["decimal"].replace(",", ""))
-            if abs(number.adjusted()) > _MAX_NUMBER:
-                return None
-            text = _decimal_text(number)
-    except (ZeroDivisionError, InvalidOperation):
-        return None
-    return f"-{text}" if negative and text.strip("0.") else text.lstrip("-")
-
-
+@lru_cache(maxsize=4096)
 def canonical_number(text: str) -> str | None:
-    """The canonical spelling of `text` when it is a plain number and nothing else, or None."""
-    text = fractions_plain(clean(text)).removesuffix("%").removesuffix("\\").strip()
+    """The one spelling of `text` when it is a number in any usual notation and nothing else, or None."""
+    text = latex_plain(clean(text)).removesuffix("%").strip()
     match = NUMBER.fullmatch(text)
-    return number_text(match) if match else None
+    value = value_of(match) if match else None
+    return None if value is None else number_text(value)
 
 
 def as_number(text: str) -> Fraction | None:
@@ -147,12 +132,15 @@ def canonical(text: str, *, fold: bool = True) -> str:
 
     Args:
         text: an answer, already found in the reply.
-        fold: whether letter case is ignored (the text comes back in lower case).
+        fold: whether letter case, quotation marks around the whole and end marks are ignored (the text comes back in
+            lower case).
     """
-    text = clean(text)
+    text = clean(unicodedata.normalize("NFC", text))
     number = canonical_number(text)
     if number is not None:
         return number
+    if fold and (bare := _bare(text)) != text:
+        return canonical(bare)
     if m := _LETTER.fullmatch(text):
         return m[1].upper()
     if len(text) == 1 and text.isalpha():
@@ -163,14 +151,53 @@ def canonical(text: str, *, fold: bool = True) -> str:
     return text.casefold() if fold else text
 
 
-def same_number(reference: Fraction, answer: Fraction) -> bool:
-    """Whether two plain numbers are the same answer.
+def _bare(text: str) -> str:
+    """`text` with straight quotation marks and plain dashes, without quotes around it and marks at its end."""
+    text = text.translate(_QUOTES)
+    for _ in range(4):
+        before = text
+        text = text.rstrip(" .!?,;") or text
+        if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
+            text = text[1:-1].strip()
+        if text == before:
+            break
+    return text
 
-    A whole reference must be met exactly. Where the reference is not whole, both are compared after rounding
-    to six decimal places, as `math_verify.verify` does (`float_rounding=6`), so that 0.333333 is 1/3.
+
+def same_number(reference: str, answer: str) -> bool:
+    """Whether two numbers, in their canonical spellings, are the same answer.
+
+    Numbers written exactly (whole numbers, fractions, short decimals) must be met exactly. A fraction without an end
+    is met by a decimal that rounds it, and a decimal of so many digits that a computer wrote it by what it rounds to,
+    within 5 parts in a million: 0.333333 is 1/3, and 123.45 is 123.44999694824219; 0.33 is not 1/3, and 0 is no small
+    number. A reference that only a 32-bit float can have produced is met by whatever that float stands for.
     """
-    if reference == answer:
+    gold, found = Fraction(reference), Fraction(answer)
+    if gold == found:
         return True
-    if reference.denominator == 1:
+    if gold.denominator == 1 or abs(gold - found) * 200_000 > abs(gold):
         return False
-    return round(reference, 6) == round(answer, 6)
+    return _rounds_to(reference, answer) or _rounds_to(answer, reference) or _same_float32(reference, found)
+
+
+def _rounds_to(value: str, decimal: str) -> bool:
+    """Whether `decimal` is what an endless fraction or a machine's decimal rounds to at its number of places."""
+    if "/" in decimal:
+        return False
+    places, digits = len(decimal.partition(".")[2]), len(value.strip("-0.").replace(".", ""))
+    rounded = places >= 2 if "/" in value else digits >= _MACHINE_DIGITS or (digits > 6 and places >= 4)
+    return rounded and round(Fraction(value), places) == Fraction(decimal)
+
+
+def _same_float32(reference: str, found: Fraction) -> bool:
+    if "/" in reference or len(reference.strip("-0.").replace(".", "")) < _FLOAT32_DIGITS:
+        return False
+    try:
+        gold, single, answer = float(reference), _float32(float(reference)), _float32(float(found))
+    except OverflowError:
+        return False
+    return single == gold == answer
+
+
+def _float32(value: float) -> float:
+    return struct.unpack("f", struct.pack("f", value))[0]

@@ -16,32 +16,21 @@ def make_job(name: str, *args: Any) -> Job:
 
 
 def math_job() -> Job:
-    """`(gold, answer) -> True | False | None`: whether math-verify holds two answers equal, gold first.
+    """`(gold, answer) -> True | False | None`: whether two pieces of mathematics are equal; None: it cannot be told.
 
-    None stands for an answer that could not be parsed. The library's own timeouts are off, since they need
-    SIGALRM; the caller kills this process instead.
+    math-verify's own timeouts are off, since they need SIGALRM; the caller kills this process instead.
     """
     from selftaught.feedback.guard import forbid_side_effects, guard_expressions
 
     guard_expressions()
     import logging
 
-    from math_verify import parse, verify
+    from selftaught.feedback.algebra import same
 
     logging.disable(logging.CRITICAL)
-
-    def judge(payload: tuple[str, str]) -> bool | None:
-        gold, answer = (parse(f"${text}$", parsing_timeout=None) for text in payload)  # pyright: ignore[reportArgumentType]
-        if verify(gold, answer, timeout_seconds=None):
-            return True
-        # where parsing fails, the library falls back on the bare text
-        if all(isinstance(g, str) for g in gold):
-            raise ValueError(f"math-verify cannot parse the reference {payload[0][:80]!r}")
-        return None if all(isinstance(a, str) for a in answer) else False
-
-    judge(("\\frac{1}{2}", "0.5"))  # imports and builds its parsers
+    same("\\frac{1}{2}x", "0.5x")  # imports and builds the parsers
     forbid_side_effects()
-    return judge
+    return lambda payload: same(*payload)
 
 
 def _rg_dataset(name: str, config: dict[str, Any], size: int, seed: int) -> Any:

@@ -10,17 +10,28 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from selftaught.feedback.canonical import MAX_ANSWER, RULES, as_number, same_number
+from selftaught.feedback.canonical import MAX_ANSWER, RULES, canonical_number, clean, latex_plain, same_number
+from selftaught.feedback.numbers import number_text, with_unit
 from selftaught.feedback.workers import Reply, Workers
 from selftaught.records import Feedback, Problem, Verdict
 
 
 class Answer(NamedTuple):
-    """What was found in a reply: the whole text, the answer as written and in canonical form (None: none)."""
+    """What was found in a reply.
+
+    Attributes:
+        text: the whole reply.
+        raw: the answer as written; None where there is none.
+        canonical: the answer in canonical form; None where there is none.
+        doubt: why the answer cannot be read for certain; "" where it can.
+        bare: another number that it may mean, in canonical form.
+    """
 
     text: str
     raw: str | None
     canonical: str | None
+    doubt: str = ""
+    bare: str = ""
 
 
 class Verifier(Protocol):
@@ -59,11 +70,34 @@ def unknown(why: str, by: str) -> Feedback:
     return Feedback(Verdict.UNKNOWN, None, why, by)
 
 
-def _by_number(reference: str, answer: str) -> bool | None:
-    """Whether two answers are the same plain number; None unless both are plain numbers."""
-    gold = as_number(reference)
-    found = as_number(answer) if gold is not None else None
-    return None if gold is None or found is None else same_number(gold, found)
+def _same_text(reference: str, answer: Answer) -> bool:
+    return answer.canonical == reference and not (answer.doubt and canonical_number(reference) is not None)
+
+
+def _by_number(reference: str, answer: Answer) -> bool | None:
+    """Whether an answer is the number that the reference is; None unless both are plain numbers, surely."""
+    gold, found = canonical_number(reference), canonical_number(answer.canonical or "")
+    if gold is None or found is None or answer.doubt:
+        return None
+    if same_number(gold, found):
+        return True
+    return None if answer.bare and same_number(gold, answer.bare) else False
+
+
+def _by_quantity(reference: str, answer: str) -> bool | None:
+    """Whether two numbers with units are the same; None unless both are, in one unit or one of them without a unit."""
+    gold, found = (with_unit(latex_plain(clean(text))) for text in (reference, answer))
+    if gold is None or found is None or (gold[1] and found[1] and gold[1] != found[1]):
+        return None
+    return same_number(number_text(gold[0].value), number_text(found[0].value))
+
+
+def _left_undone(text: str) -> bool:
+    """Whether an answer is arithmetic or a list of guesses: digits, operators and "or" only, no LaTeX, no letters."""
+    bare = re.sub(r"\s*(?:\b(?:or|and)\b|,\s)\s*", ";", text)
+    bare = re.sub(r"\s", "", bare)
+    undone = re.fullmatch(r"[\d.()]+(?:(?:[-+*/\u00d7\u00f7\u00b7x]|,|;)-?[\d.()]+)+", bare)
+    return bool(undone) and not re.fullmatch(r"\d+,\d+|[\d.]+-[\d.-]+|[\d/]+", bare)
 
 
 def unknown_reply(reply: Reply, by: str) -> Feedback:
@@ -92,8 +126,12 @@ class Exact:
             return unknown("no reference", self.version)
         if answer.canonical is None:
             return unknown("no answer", self.version)
-        same = reference == answer.canonical or _by_number(reference, answer.canonical) is True
-        return right_or_wrong(same, self.version)
+        if _same_text(reference, answer):
+            return right_or_wrong(True, self.version)
+        same = _by_number(reference, answer)
+        if same is None and (answer.doubt or answer.bare) and not _left_undone(answer.raw or ""):
+            return _unclear(answer, self.version)
+        return right_or_wrong(bool(same), self.version)
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -103,7 +141,8 @@ class Math:
     """Mathematical equality: exact for plain numbers, in process; otherwise math-verify in a worker.
 
     Differs from math-verify alone in that a whole reference must be met exactly (math-verify rounds floats to six
-    places) and that a sum left undone ("60 + 93") is no answer to a question for a number.
+    places), that a sum left undone ("60 + 93") is no answer to a question for a number, and in what is UNKNOWN:
+    whatever cannot be read for certain as a whole (see `selftaught.feedback.algebra`).
 
     Source: https://github.com/huggingface/Math-Verify
     """
@@ -119,24 +158,29 @@ class Math:
         if (known := self.decide(problem, answer, reference)) is not None:
             return known
         gold = str(problem.reference)[:MAX_ANSWER]
-        reply = self.workers.call((gold.strip().strip("$"), (answer.raw or "")[:MAX_ANSWER].strip("$")))
+        reply = self.workers.call((gold, (answer.raw or "")[:MAX_ANSWER]))
         if reply.status != "ok":
             return unknown_reply(reply, self.version)
-        if reply.value is None:
-            return unknown("unparseable answer", self.version)
+        if reply.value is None or (answer.doubt and reply.value is False):
+            return _unclear(answer, self.version)
         return right_or_wrong(bool(reply.value), self.version)
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback | None:  # noqa: ARG002
+    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback | None:
         """Compare as text and as plain numbers; None where that does not settle it."""
         if reference is None:
             return unknown("no reference", self.version)
         if answer.canonical is None:
             return unknown("no answer", self.version)
-        if answer.canonical == reference:
+        if _same_text(reference, answer):
             return right_or_wrong(True, self.version)
-        same = _by_number(reference, answer.canonical)
-        if same is None and _is_plain(answer.canonical) and as_number(reference) is not None:
-            same = False  # arithmetic left undone, or a list of guesses
+        same = _by_number(reference, answer)
+        if same is None and canonical_number(reference) is not None:
+            if answer.bare or (answer.doubt and "=" in (answer.raw or "")):
+                return _unclear(answer, self.version)
+            if _left_undone(answer.raw or ""):
+                same = False
+        if same is None:
+            same = _by_quantity(str(problem.reference), answer.raw or "")
         return None if same is None else right_or_wrong(same, self.version)
 
     def close(self) -> None:
@@ -144,9 +188,8 @@ class Math:
         self.workers.close()
 
 
-def _is_plain(text: str) -> bool:
-    """Digits, spaces and operators only (and the words of a list), no LaTeX and no letters."""
-    return not any(c.isalpha() or c in "\\^√" for c in re.sub("or|and|to", "", text))
+def _unclear(answer: Answer, by: str) -> Feedback:
+    return unknown(f"unparseable answer{f': {answer.doubt}' if answer.doubt else ''}", by)
 
 
 class ReasoningGym:
@@ -192,12 +235,18 @@ class ReasoningGym:
             return unknown("no answer", self.version)
         if reference is not None:
             if _is_whole(reference):
-                return right_or_wrong(_by_number(reference, answer.canonical) is True, self.version)
+                same = _by_number(reference, answer)
+                return right_or_wrong(bool(same), self.version) if same is not None else self._not_whole(answer)
             if answer.raw == problem.reference:
                 return right_or_wrong(True, self.version)
             if self.base_scorer:
                 return right_or_wrong(answer.canonical == reference, self.version)
         return None if problem.id in self.entries else unknown("this problem is not of this task", self.version)
+
+    def _not_whole(self, answer: Answer) -> Feedback:
+        if answer.bare or (answer.doubt and not _left_undone(answer.raw or "")):
+            return _unclear(answer, self.version)
+        return right_or_wrong(False, self.version)
 
     def close(self) -> None:
         """Stop the workers."""

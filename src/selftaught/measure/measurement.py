@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.feedback.equality import equality_key
 from selftaught.measure.stats import (
     Interval,
     clustered_bootstrap,
@@ -126,7 +127,7 @@ def measure_attempts(
     flat = [a for tried in attempts.values() for a in tried]
     counts = [sum(verdicts) for verdicts in right.values()]
     ks = _ks(samples) if samples > 1 else ()
-    votes = [([a.answer for a in tried], right[problem]) for problem, tried in attempts.items()]
+    votes = [(_ballots(tried), right[problem]) for problem, tried in attempts.items()]
     return Measurement(
         policy=policy,
         split=split,
@@ -142,6 +143,11 @@ def measure_attempts(
         tokens=tokens,
         scores=scores,
     )
+
+
+def _ballots(tried: Sequence[Attempt]) -> list[str | None]:
+    """What each attempt votes for; equal answers vote alike, however they are written."""
+    return [None if a.answer is None else equality_key(a.answer) for a in tried]
 
 
 def pass_curve(attempts: Mapping[str, Sequence[Attempt]]) -> dict[str, float]:
@@ -176,8 +182,7 @@ def measure_majority(
     """
     k = _samples(attempts) if k is None else k
     scores = {
-        problem: majority_at_k([a.answer for a in tried], [a.right for a in tried], k)
-        for problem, tried in attempts.items()
+        problem: majority_at_k(_ballots(tried), [a.right for a in tried], k) for problem, tried in attempts.items()
     }
     flat = [a for tried in attempts.values() for a in tried]
     return Measurement(

@@ -1,19 +1,14 @@
 """Finding the final answer in what a model wrote.
 
-The rule. Markers are `Answer: X`, `answer is X`, `#### X`, `<answer>X</answer>` and `\\boxed{X}`, in any
-letter case and with markdown stars around them. The marker that occurs *last* in the text and is followed by
-an answer wins. What follows it is read according to the kind of the task:
+The rule. Thinking (`<think>...</think>` and its like) is left out; a reply that ends while thinking has no answer.
+Markers are `Answer: X` (also with a dash, an arrow, or as a table cell), `answer is X`, a heading line
+`Final Answer`, `#### X`, `<answer>X</answer>`, `"answer": X` in JSON and `\\boxed{X}`, in any letter case and with
+markdown around them. The marker that occurs *last* in the text and is followed by an answer wins; a `\\boxed{` at the
+end that was cut off says that there is none. What follows a marker is read by the kind of the task (see
+`selftaught.tasks.reading`).
 
-- `number`: the number after the last `=` of the line, else the first number of the line. Thousands commas,
-  currency signs, `%` and units fall away; whole-number `\\frac{1}{2}` is `1/2`. A sum left undone (`60 + 93`),
-  a list of guesses (`3 or 4`) and LaTeX that is more than a number are returned as they stand, as text.
-- `choice`: a letter, `B` from `(B) seven`, or yes / no / true / false.
-- `math`: the first `$...$` or `\\(...\\)` of the line, else the line up to the end of the sentence.
-- `text`: the line up to the end of the sentence, letter case ignored; `string`: the whole line, case kept.
-- `block`: everything up to the end of the text (or of the code fence), line breaks kept.
-
-Without a marker a `number` task takes the last number of the text, and the other kinds take a reply that
-consists of nothing but a choice letter or yes / no / true / false. Otherwise there is no answer (None).
+Without a marker a `number` task takes the last number of the text, and the other kinds take a last line that
+consists of nothing but a choice letter, yes / no / true / false, or a formula. Otherwise there is no answer (None).
 
 Only the last `MAX_TEXT` characters are examined and every pattern runs in linear time, so that no reply can
 hold up a run. Nothing is evaluated here.
@@ -21,21 +16,17 @@ hold up a run. Nothing is evaluated here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from typing import Any, NamedTuple
 
-from selftaught.feedback.canonical import (
-    MAX_ANSWER,
-    NUMBER,
-    canonical,
-    canonical_number,
-    clean,
-    fractions_plain,
-    number_text,
-    plain,
-)
+from selftaught.feedback.canonical import MAX_ANSWER, canonical_number
+from selftaught.feedback.plain import plain
+from selftaught.tasks.reading import Found, Kind, canonical_answer, is_choice, last_number, only_answer, read
+from selftaught.tasks.thinking import without_thinking
+
+__all__ = ["MAX_TEXT", "Found", "Kind", "boxed", "canonical_answer", "find", "kind_of", "reference_text"]
 
 MAX_TEXT = 32_768
 """Characters examined, counted from the end of the text."""
@@ -44,44 +35,32 @@ _MAX_MARKERS = 50
 _MAX_BLOCK = 16_384
 
 _MARKER = re.compile(
-    r"(?P<colon>\banswer\b[*_ ]{0,4}(?:is)?[*_ ]{0,4}[:=])"
+    r"(?P<json>[\"']answer[\"']\s{0,4}:)"
+    r"|(?P<colon>\banswer\b[*_ ]{0,4}(?:is)?[*_ ]{0,4}(?:[:=|\u2192\u21d2\u27f9]|-{1,2}>|=>)"
+    r"|\u7b54\u6848\s?[:\u662f\u4e3a])"
+    r"|(?P<dash>\banswer\b[*_]{0,4} {1,2}[-\u2013\u2014] )"
+    r"|(?P<heading>(?:^|\n)[ #>*_]{0,10}(?:(?:the|my|your|final|correct|short) ){0,2}(?:answer|result)[*_ ]{0,6}"
+    r"(?=\n|$))"
     r"|(?P<prose>\banswer\b[^.\n:=]{0,60}?\b(?:is|was|be|equals)\b)"
+    r"|(?P<letter>\banswer\b[*_]{0,4} (?=[*_]{0,4}\(?[A-Z]\b))"
     r"|(?P<hashes>####)"
     r"|(?P<tag><answer>)"
-    r"|(?P<boxed>\\f?boxed\s?\{)",
+    r"|(?P<boxed>\\f?boxed\s?\{)"
+    r"|(?P<bare>\\f?boxed ?(?=[\w\\-]))",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\f?boxed\s?\{")
-_SENTENCE = re.compile(r"[.!?](?=\s+[A-Z(*]|\s*$)")
-_MATH = re.compile(r"\$\$?([^$]{1,900})\$\$?|\\\((.{1,900}?)\\\)|\\\[(.{1,900}?)\\\]")
-_UNFINISHED = re.compile(
-    r"[xyzn]\b|[a-z]?\s*(?:(?:\*\*|[*×÷+/^:·x]|\\times|\\cdot|\\div)\s*[\d($\\]|[-,;]\s?[\d(]|(?:or|and|to)\s+[-$]?\d)"
-)
-_COMMAND = re.compile(
-    r"\\(?!text|mathrm|mathbf|textbf|boxed|left|right|quad|circ|times|cdot|div|approx)[a-zA-Z]{2,}|\^|√"
-)
-_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°|\\%|\\!|\\,|\\;")
-_OPTION = re.compile(r"\(([A-Z])\)|^([A-Z])(?=$|[).:,]|\s+[-–])|\b(?i:option|choice)\s+([A-Z])\b")
-_WORD = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
-_FENCE = re.compile(r"```[a-zA-Z]*\n?")
+_BARE = re.compile(r"-?(?:\w+|\\\w+(?:\{[^{}]*\})*)?")
+_DISPLAY = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"))
+_MARKUP = "*_`:># \t\r\n"
 
 
-class Kind(StrEnum):
-    """How the answers of a task look; decides how they are read (see the module)."""
+class Marked(NamedTuple):
+    """What follows a marker, and how the marker was written."""
 
-    NUMBER = "number"
-    CHOICE = "choice"
-    MATH = "math"
-    TEXT = "text"
-    STRING = "string"
-    BLOCK = "block"
-
-
-class Found(NamedTuple):
-    """An answer found in a reply: as written (`raw`, markup removed) and in canonical form (`answer`)."""
-
-    raw: str
-    answer: str
+    text: str
+    prose: bool = False
+    formula: bool = False
 
 
 def kind_of(references: Iterable[Any], *, fold: bool = True) -> Kind:
@@ -98,7 +77,7 @@ def kind_of(references: Iterable[Any], *, fold: bool = True) -> Kind:
         return Kind.NUMBER
     if any("\n" in t.strip() for t in texts) or not (texts or fold):
         return Kind.BLOCK
-    if texts and sum(_is_choice(t) for t in texts) >= most:
+    if texts and sum(is_choice(t) for t in texts) >= most:
         return Kind.CHOICE
     if fold and any(re.search(r"\\[a-zA-Z]+|\^|\$.+\$", t) for t in texts):
         return Kind.MATH
@@ -116,24 +95,13 @@ def reference_text(reference: Any) -> str:
 
 def find(text: str, kind: Kind) -> Found | None:
     """The final answer in `text`, or None when there is none."""
-    text = plain(text[-MAX_TEXT:])
-    for span, prose in _spans(text, kind):
-        if found := _read(span, kind, prose=prose):
+    text = plain(without_thinking(text)[-MAX_TEXT:])
+    for marked in _marked(text, kind):
+        if marked is None:
+            return None
+        if found := read(marked.text, kind, prose=marked.prose, formula=marked.formula):
             return found
-    if kind is Kind.NUMBER:
-        return _last_number(text)
-    whole = clean(text) if len(text) < 80 else ""
-    return Found(whole, canonical(whole)) if kind is not Kind.BLOCK and _is_choice(whole) else None
-
-
-def canonical_answer(raw: str, kind: Kind) -> str:
-    """The canonical form of an answer already found, e.g. of a reference."""
-    if kind is Kind.BLOCK:
-        return "\n".join(line.rstrip() for line in raw.strip("\n").splitlines())
-    if kind is Kind.MATH:
-        number = canonical_number(raw)
-        return number if number is not None else re.sub(r"\s+|\\[!,;]", "", fractions_plain(clean(raw)))
-    return canonical(raw, fold=kind is not Kind.STRING)
+    return last_number(text) if kind is Kind.NUMBER else only_answer(text, kind)
 
 
 def boxed(text: str) -> str:
@@ -142,32 +110,63 @@ def boxed(text: str) -> str:
     return _braced(text, ends[-1]).strip() if ends else ""
 
 
-def _is_choice(text: str) -> bool:
-    text = text.strip().rstrip(".")
-    return bool(re.fullmatch(r"\(?[A-Z]\)?", text)) or text.lower() in ("yes", "no", "true", "false")
+def _marked(text: str, kind: Kind) -> Iterator[Marked | None]:
+    """What follows each marker, the last marker first; None where the last one was cut off."""
+    for number, m in enumerate(list(_MARKER.finditer(text))[-_MAX_MARKERS:][::-1]):
+        if m["letter"] and kind is not Kind.CHOICE:
+            continue
+        marked = _behind(text, m, kind)
+        if m["boxed"] and not marked.text and not number and "}" not in text[m.end() :]:
+            yield None
+        if marked.text.strip("*_ \t\n:|"):
+            yield marked
 
 
-def _spans(text: str, kind: Kind) -> Iterator[tuple[str, bool]]:
-    """What follows each marker, the last marker first, and whether the marker was prose ("the answer is")."""
-    for m in list(_MARKER.finditer(text))[-_MAX_MARKERS:][::-1]:
-        if m["boxed"]:
-            span = _braced(text, m.end())
-        elif kind is Kind.BLOCK:
-            span = text[m.end() : m.end() + _MAX_BLOCK]
-        else:
-            span = _line(text, m.end())
-        if m["tag"]:
-            span = re.split("</answer>", span, maxsplit=1, flags=re.IGNORECASE)[0]
-        if span.strip("* \t\n:"):
-            yield span, bool(m["prose"])
+def _behind(text: str, m: re.Match[str], kind: Kind) -> Marked:
+    """What one marker is followed by."""
+    if m["boxed"]:
+        return Marked(_braced(text, m.end()), formula=True)
+    if m["bare"]:
+        bare = _BARE.match(text, m.end())
+        return Marked(bare[0] if bare else "", formula=True)
+    if kind is Kind.BLOCK:
+        marked = Marked(text[m.end() : m.end() + _MAX_BLOCK])
+    elif m["json"]:
+        marked = Marked(_json_value(text, m.end()))
+    else:
+        marked = _line(text, m.end())._replace(prose=bool(m["prose"]))
+    if m["tag"]:
+        return marked._replace(text=re.split("</answer>", marked.text, maxsplit=1, flags=re.IGNORECASE)[0])
+    return marked
 
 
-def _line(text: str, start: int) -> str:
-    """The rest of the line from `start`, or the next line with text when nothing but markup is left of it."""
+def _json_value(text: str, start: int) -> str:
+    """The JSON value from `start`, as text; up to the next comma, brace or line end where it is none."""
+    rest = text[start : start + 2 * MAX_ANSWER].lstrip()
+    try:
+        value, _ = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode(rest)
+    except (ValueError, RecursionError):
+        return re.split(r"[,}\n]", rest, maxsplit=1)[0].strip(" \"'")
+    if isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else json.dumps(value) if value is not None else ""
+
+
+def _line(text: str, start: int) -> Marked:
+    """The rest of the line from `start`, or the next line with text when nothing but markup is left of it.
+
+    A formula set on lines of its own is taken whole.
+    """
     rest = text[start : start + 2 * MAX_ANSWER]
-    head = len(rest) - len(rest.lstrip("*_`:$ \t\r\n"))
-    end = rest.find("\n", head)
-    return rest[: end if end >= 0 else len(rest)].strip("\r\n")
+    head = len(rest) - len(rest.lstrip(_MARKUP))
+    for opening, closing in _DISPLAY:
+        if rest.startswith(opening, head):
+            end = rest.find(closing, head + len(opening))
+            inside = rest[head + len(opening) : end] if end >= 0 else ""
+            if "\n" in rest[:end] and inside.strip():
+                return Marked(inside.strip(), formula=True)
+    end = rest.find("\n", len(rest) - len(rest.lstrip(_MARKUP + "$")))
+    return Marked(rest[: end if end >= 0 else len(rest)].strip("\r\n"))
 
 
 def _braced(text: str, start: int) -> str:
@@ -178,76 +177,3 @@ def _braced(text: str, start: int) -> str:
         if depth == 0:
             return text[start:i]
     return ""
-
-
-def _read(span: str, kind: Kind, *, prose: bool) -> Found | None:
-    """The answer at the beginning of what follows a marker."""
-    if kind is Kind.BLOCK:
-        raw = _unfence(span)
-        return Found(raw, canonical_answer(raw, kind)) if raw.strip() else None
-    if kind is Kind.STRING:
-        raw = clean(span, full_stop=False)
-        return Found(raw, canonical_answer(raw, kind)) if raw else None
-    if kind is Kind.NUMBER:
-        return _number(span)
-    if kind is Kind.CHOICE:
-        return _choice(span)
-    if prose and (m := _SENTENCE.search(span)):
-        span = span[: m.start()]
-    if kind is Kind.MATH and (m := _MATH.search(span)):
-        span = m[1] or m[2] or m[3]
-    raw = clean(span)
-    return Found(raw, canonical_answer(raw, kind)) if raw else None
-
-
-def _number(span: str) -> Found | None:
-    """A number, or the unfinished expression that stands where a number should."""
-    if m := _SENTENCE.search(span):
-        span = span[: m.start()]
-    span = fractions_plain(_DEGREES.sub("", clean(span)))
-    span = re.sub(r"^([-+])\s+(?=[\d$.])", r"\1", span)
-    parts = re.split(r"=|\\approx|≈", span)[-8:]
-    expression = False
-    for part in [parts[-1], *parts[:-1]]:
-        m = NUMBER.search(part)
-        if m is None:
-            continue
-        if _COMMAND.search(part) or _UNFINISHED.match(part, m.end()):
-            expression = True
-        elif (number := number_text(m)) is not None:
-            return Found(_written(m), number)
-    return Found(span, canonical_answer(span, Kind.MATH)) if expression else None
-
-
-def _written(m: re.Match[str]) -> str:
-    """A number as written, without commas and currency sign."""
-    sign = "-" if (m["sign"].strip() == "-") != bool(m["minus"]) else ""
-    digits = m["decimal"] or m["over"] or f"{m['whole']} {m['mixed']}"
-    return sign + digits.replace(",", "")
-
-
-def _last_number(text: str) -> Found | None:
-    for m in reversed(list(NUMBER.finditer(text))[-_MAX_MARKERS:]):
-        if (number := number_text(m)) is not None:
-            return Found(_written(m), number)
-    return None
-
-
-def _choice(span: str) -> Found | None:
-    span = clean(span)
-    if m := _OPTION.search(span):
-        letter = m[1] or m[2] or m[3]
-        return Found(letter, letter)
-    if m := _WORD.search(span):
-        return Found(m[1], m[1].lower())
-    return None
-
-
-def _unfence(span: str) -> str:
-    """`span` without the stars or code fence around it; line breaks and inner white space kept."""
-    parts = _FENCE.split(span, maxsplit=2)
-    if len(parts) > 1 and not parts[0].strip("* \t\n"):
-        span = parts[1]
-    first, _, rest = span.partition("\n")
-    first = first.strip("* \t\r")
-    return (f"{first}\n{rest}" if first else rest).strip("\n").rstrip("* \t\r\n")

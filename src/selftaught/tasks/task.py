@@ -102,7 +102,7 @@ class Task:
             if true.reference is HIDDEN:
                 return unknown("this problem is not of this task", by)
             found = self.find(text)
-            answer = Answer(text, *(found or (None, None)))
+            answer = Answer(text, *found) if found else Answer(text, None, None)
             return judge(true, answer, self._canonical_reference(true))
         except Exception as e:
             return unknown(f"verifier raised: {type(e).__name__}: {e}"[:500], by)

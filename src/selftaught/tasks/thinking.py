@@ -1,0 +1,30 @@
+"""Thinking kept apart: what a model writes between thinking tags is no part of its answer."""
+
+from __future__ import annotations
+
+import re
+
+_NAMES = r"think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|seed:think"
+_OPEN = re.compile(
+    rf"<(?:{_NAMES})>|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<\|channel\|>(?:analysis|commentary)[^<]{0,80}<\|message\|>",
+    re.IGNORECASE,
+)
+_CLOSE = re.compile(
+    rf"</(?:{_NAMES})>|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<\|channel\|>final(?:<\|constrain\|>[^<]{0,40})?<\|message\|>",
+    re.IGNORECASE,
+)
+
+
+def without_thinking(text: str) -> str:
+    """`text` from the last end of thinking on; "" where it ends while still thinking.
+
+    A closing tag without an opening one counts, since some chat templates open the thinking themselves. Tags: `<think>`
+    and its usual variants, `[THINK]` (Magistral), gpt-oss's channels, and a few more.
+    """
+    if "<" not in text and "[" not in text and "\u25c1" not in text:
+        return text
+    opened = max((m.end() for m in _OPEN.finditer(text)), default=0)
+    closed = max((m.end() for m in _CLOSE.finditer(text)), default=0)
+    return "" if opened > closed else text[closed:]
