@@ -128,7 +128,8 @@ Each method is one function in one file. There are three shapes:
 
 def method_page(method: Method) -> str:
     """One method: what its docstring says, its options, how to use it, and its source."""
-    needs = " and ".join({"verifier": "a verifier", "reference": "reference answers"}[n] for n in method.needs)
+    words = {"verifier": "a verifier", "reference": "reference answers", "dev": "verdicts on dev"}
+    needs = " and ".join(words[n] for n in method.needs)
     facts = f"*{method.shape}: {SHAPES[method.shape]}* · paper {paper(method.paper)} · needs {needs or 'no labels'}"
     code = method.path.read_text("utf-8").rstrip()
     return f"""# {method.id}

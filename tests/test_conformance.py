@@ -21,7 +21,7 @@ from selftaught.engines import ScriptedEngine
 from selftaught.journal import Journal
 from selftaught.learn import Training
 from selftaught.measure import Report
-from selftaught.method import REQUIRED, Method, bound, find, methods, recipe, solver
+from selftaught.method import REQUIRED, Method, find, methods, recipe, solver
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
 from selftaught.run import Run
@@ -62,7 +62,7 @@ def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any
     if method.shape != "solver":
         return method(run, run.base, run.task, **chosen)
     task = run.task if "reference" in method.needs else run.task.hidden()
-    return [run.attempt(run.base, [p], solver=bound(method, method.bind(chosen)))[0] for p in task.train]
+    return [run.attempt(run.base, [p], solver=method.with_options(**chosen))[0] for p in task.train]
 
 
 def told(result: Any) -> Any:
@@ -242,7 +242,7 @@ def watch(run: Run) -> list[int]:
 
         return through
 
-    for name in ("attempt", "solve", "learn", "measure"):
+    for name in ("attempt", "search", "learn", "measure"):
         setattr(run, name, watched(getattr(run, name)))
     return began
 
@@ -285,16 +285,18 @@ def test_a_solver_that_peeks_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @recipe(paper="2203.14465")
 def spendthrift(run: Run, base: Policy, task: Task, *, rounds: int = 3) -> Policy:
-    """Solve, where it should attempt, what no budget looks at."""
-    for number in run.rounds(rounds):
-        for i in range(3):
-            run.solve(base, task.train, "train", first=3 * number + i, temperature=1.0)
+    """Attempt again and again."""
+    for _ in run.rounds(rounds):
+        for _ in range(3):
+            run.attempt(base, task.train, temperature=1.0)
     return run.champion
 
 
-def test_a_recipe_that_goes_round_its_budget_is_found(tmp_path: Path) -> None:
+def test_a_run_that_keeps_no_budget_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_frugal(spendthrift, tmp_path / "kept", 0.3)
+    monkeypatch.setattr(Run, "_check_budget", lambda run: None)
     with pytest.raises(AssertionError, match="afforded"):
-        assert_frugal(spendthrift, tmp_path, 0.3)
+        assert_frugal(spendthrift, tmp_path / "not", 0.3)
 
 
 def test_a_result_that_hangs_on_what_was_paid_before_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

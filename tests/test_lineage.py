@@ -29,7 +29,7 @@ from selftaught.lineage import Lineage, trace
 from selftaught.lineage.facts import Facts
 from selftaught.lineage.text import tree_lines
 from selftaught.lineage.walk import attempts_of, walk
-from selftaught.method import Method, bound, find, methods
+from selftaught.method import Method, find, methods
 from selftaught.models.policy import policy_from
 from selftaught.records import Attempt, Demo, Problem
 from selftaught.run import Run
@@ -60,9 +60,9 @@ ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202e"
 def play(method: Method, run: Run, more: dict[str, Any]) -> None:
     options = {o.name: SHORT[o.name] for o in method.options if o.name in SHORT and o.default > SHORT[o.name]} | more
     if method.shape == "solver":
-        run.attempt(run.base, run.task.train, solver=bound(method, method.bind(options)))
+        run.attempt(run.base, run.task.train, solver=method.with_options(**options))
         policy = run.learn(run.base, sft(), [Demo(p.prompt, "x", attempts=(a.id,)) for p, a in drawn(run)])
-        run.attempt(policy, run.task.train, solver=bound(method, method.bind(options)))
+        run.attempt(policy, run.task.train, solver=method.with_options(**options))
     else:
         method(run, run.base, run.task, **options)
 

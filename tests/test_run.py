@@ -222,7 +222,7 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
         "seed is 0 there, 1 here": {"settings": Settings(seed=1)},
         "sampling.max_tokens is 256 there, 9 here": {"settings": Settings(sampling=Sampling(max_tokens=9))},
         "gate.level": {"settings": Settings(gate=replace(Settings().gate, level=0.5))},
-        "problems is": {"task": make_task(train=5)},
+        "train is 12 there, 5 here": {"task": make_task(train=5)},
     }
     for said, change in others.items():
         with pytest.raises(BadInput, match=said) as refused:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from selftaught.errors import BadInput
     from selftaught.method import find as find_method
     from selftaught.method import recipe, solver, study
+    from selftaught.records import Solution
     from selftaught.run import Run, Settings
     from selftaught.tasks import Task, load_task
 
 __all__ = [
-    "BadInput", "Run", "Settings", "Task", "conclude", "find_method", "load_task", "recipe", "solver", "study",
+    "BadInput", "Run", "Settings", "Solution", "Task", "conclude", "find_method", "load_task", "recipe", "solver",
+    "study",
 ]  # fmt: skip
 
 # Loaded when first used, so that `import selftaught` costs nothing.
@@ -30,6 +32,7 @@ _WHERE = {
     "BadInput": "errors",
     "Run": "run",
     "Settings": "run",
+    "Solution": "records",
     "Task": "tasks",
     "conclude": "conclusion",
     "load_task": "tasks",

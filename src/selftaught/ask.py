@@ -170,13 +170,18 @@ class Ask:
             )
         return await self._judge(attempt)
 
-    def note(self, kind: str, payload: Any) -> None:
-        """Keep plain data in the journal, as an effect of that kind that costs nothing: once, however often rerun."""
+    def note(self, kind: str, payload: Any) -> str:
+        """Keep plain data in the journal, as an effect of that kind that costs nothing: once, however often rerun.
+
+        Returns:
+            The effect's key.
+        """
         number = self._asked[kind]
         self._asked[kind] += 1
+        key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}")
         if self._note:
-            key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}")
             self._note(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
+        return key
 
     async def _put(self, question: Question) -> Attempt:
         """Put a question: the next among the equal ones of this solving."""

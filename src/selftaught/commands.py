@@ -16,7 +16,7 @@ from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
-from selftaught.method import Method, bound
+from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, trainable
 from selftaught.records import Problem, as_json, content_hash, make_problem
 from selftaught.report.text import visible
@@ -273,7 +273,7 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
         scratch, model=args.model, task=_bare_task(problem), engine=_engine(args), settings=settings, console=console,
     ) as door:  # fmt: skip
-        tried = door.solve(door.base, [problem], "the question", solver=bound(method, options), judged=False)[0]
+        tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), judged=False)[0]
     if tried.attempt.finish_reason == "error":
         raise BadInput(tried.attempt.feedback[0].text, where="question", fix="ask a shorter one")
     votes = tried.attempt.feedback[-1] if tried.attempt.feedback else None
@@ -307,7 +307,7 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
     settled = content_hash(args.model, task.fingerprint, args.max_tokens, args.heat, args.seed)
     folder = args.out or Path("runs") / f"eval-{settled}"
     with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
-        solver = bound(method, options) if method else None
+        solver = method.with_options(**options) if method else None
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
         _say_notes(door)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import pkgutil
 import re
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
@@ -25,9 +25,10 @@ from typing import Any, Literal, get_type_hints
 from selftaught.claim import Claim
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.userfile import load_function
+from selftaught.identity import solver_name
 
 Shape = Literal["solver", "recipe", "study"]
-Need = Literal["verifier", "reference"]
+Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
 
 
@@ -55,8 +56,10 @@ class Method:
         id: the function's name with dashes.
         shape: "solver", "recipe" or "study".
         paper: arXiv number or URL of the source.
-        needs: "verifier" (its choices use verdicts), "reference" (it reads reference answers).
+        needs: "verifier" (its choices use verdicts), "reference" (it reads the reference answers of train problems),
+            "dev" (a study that reads verdicts on dev problems).
         claim: what its paper claims, as `selftaught check` tests it; None where it declares nothing.
+        changed: the options that `with_options` gave it, as far as they are not the defaults.
     """
 
     def __init__(
@@ -65,7 +68,10 @@ class Method:
         self.function, self.paper, self.needs, self.claim = function, paper, needs, claim
         self.shape: Shape = shape
         self.id = function.__name__.replace("_", "-")
+        self.changed: dict[str, Any] = {}
         update_wrapper(self, function)
+        if "dev" in needs and shape != "study":
+            raise BadInput("verdicts on dev are for studies alone", where=self.id, fix='leave "dev" out of needs')
 
     @property
     def summary(self) -> str:
@@ -86,7 +92,7 @@ class Method:
         return tuple(Option(p.name, _kind(p, self.function), p.default, said.get(p.name, "")) for p in mine)
 
     def bind(self, options: dict[str, Any]) -> dict[str, Any]:
-        """All options with their defaults filled in.
+        """All options, with those of `with_options` and the defaults filled in.
 
         Raises:
             BadInput: the method has no such option, or one that it requires is missing.
@@ -95,28 +101,41 @@ class Method:
         for name in options:
             if name not in known:
                 raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=nearest(name, known))
-        bound = known | options
+        bound = known | self.changed | options
         for name, value in bound.items():
             if value is REQUIRED:
                 raise BadInput(f"{self.id} needs option {name!r}", where=f"--{name}", fix="give it a value")
         return bound
 
+    def with_options(self, **options: Any) -> Method:
+        """The same method with other defaults, and with a name that says so: `self-refine(turns=2)`.
+
+        Raises:
+            BadInput: the method has no such option.
+        """
+        default = {option.name: option.default for option in self.options}
+        for name in (name for name in options if name not in default):
+            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=nearest(name, default))
+        other = copy(self)
+        other.changed = {n: value for n, value in (self.changed | options).items() if not _same(value, default[n])}
+        return other
+
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run the method.
 
-        A recipe or study called on a run tells the run which method it is; a recipe that the budget ends
-        returns the champion.
+        A recipe or study called on a run tells the run which method it is, and is handed the run and the task with
+        everything closed that it does not need; a recipe that the budget ends returns the champion.
         """
         bound = self.bind(options)
         if self.shape == "solver":
             return self.function(*args, **bound)
-        run, start, *rest = args
-        with run.method(self, bound) as hidden:
-            return self.function(run, start, *(hidden(arg) for arg in rest), **bound)
+        run = args[0]
+        with run.method(self, bound) as guarded:
+            return self.function(*(guarded(arg) for arg in args), **bound)
         return run.champion
 
     def __repr__(self) -> str:
-        return f"<{self.shape} {self.id}>"
+        return f"<{self.shape} {solver_name(self)}>"
 
 
 def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
@@ -150,15 +169,8 @@ def _decorator(shape: Shape) -> Callable[..., Callable[[Callable[..., Any]], Met
     return configured
 
 
-def bound(method: Method, options: dict[str, Any]) -> Callable[..., Any]:
-    """A solver with its options filled in, still carrying its id."""
-
-    async def solver(ask: Any, problem: Any) -> Any:
-        return await method(ask, problem, **options)
-
-    changed = {o.name: options[o.name] for o in method.options if options[o.name] != o.default}
-    solver.__name__ = method.id + (json.dumps(changed, sort_keys=True) if changed else "")
-    return solver
+def _same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and value == default
 
 
 solver = _decorator("solver")

@@ -134,6 +134,17 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Solution:
+    """What a solver returns that finds more than an answer: the attempt, and `data` beside it.
+
+    The data is plain JSON (or records, which become it). It is journalled with the attempt; `run.search` hands it back.
+    """
+
+    attempt: Attempt
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Demo:
     """A target to imitate: `weight` scales its loss; a negative weight pushes away."""
 

@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from selftaught import models
-from selftaught.configuration import check_references, configuration, configure, note_questions
+from selftaught.configuration import check_references, configuration, configure, forget, note_questions, of_method
 from selftaught.console import Console, shown
 from selftaught.control import Decision
 from selftaught.control.budget import RunEnds
@@ -28,6 +28,8 @@ from selftaught.curate import by_problem
 from selftaught.disk import full_disk
 from selftaught.engines import Engine, Paid, Sampling
 from selftaught.errors import BadInput
+from selftaught.guarded import GuardedRun, GuardedTask, whole, withheld
+from selftaught.identity import check_unchanged, identify, known, memory, solver_name
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
 from selftaught.learn.curves import curves_of
@@ -43,14 +45,15 @@ from selftaught.learn.online import (
     reinforce,
 )
 from selftaught.measure import Measurement, compare, measure_attempts, pass_curve
+from selftaught.measure.flips import Course, course
 from selftaught.memory import give_back
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.models.policy import policy_from, read_manifest
 from selftaught.models.remote import trainable
-from selftaught.records import Attempt, Problem, content_hash
+from selftaught.records import Attempt, Problem, Solution, content_hash
 from selftaught.settings import Settings, at_least_one, changed
-from selftaught.solving import Batch, Solved, Solving, Subject, problem_of, solver_name
+from selftaught.solving import Batch, Solved, Solving, Subject, problem_of
 from selftaught.tasks import Task
 
 __all__ = ["Run", "Settings", "Solved"]
@@ -113,12 +116,15 @@ class Run:
         self.gates: list[dict[str, Any]] = []
         self._notes: list[str] = list(task.notes)
         self._learner, self._learn_seconds, self._learning_since = learner, 0.0, 0.0
-        self._method: Method | None = None
+        self._methods: list[tuple[Method, str]] = []  # under way, the inner ones last, each with its label
+        self._calls: Counter[str] = Counter()
+        self._number = self._begun = 0  # of the round within its loop, and of all rounds that began
         self._started: Counter[str] = Counter()
         self.measured: dict[str, Measurement] = {}
+        self._under: dict[str, str] = {}  # policy version -> hash of how `measured` was measured
         self._facts: dict[str, Any] = {}
         self._watch = Watch()
-        self._test = {problem.id for problem in task.test}
+        self._test = {what for problem in task.test for what in (problem.prompt, problem.id)}
         self._held_out = {what for problem in (*task.dev, *task.test) for what in (problem.prompt, problem.id)}
         self._solving = Solving(
             self.engine, task, self.journal, self.ledger, self.console,
@@ -139,32 +145,55 @@ class Run:
         money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
         return [*self._notes, *self._solving.notes(), *money]
 
+    @property
+    def _method(self) -> Method | None:
+        return self._methods[-1][0] if self._methods else None
+
     @contextmanager
     def method(self, method: Method, options: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
         """Inside, the run serves `method`: its options belong to the configuration, its needs are enforced.
 
-        Yields a function that hides the references of a task unless the method declared that it reads them.
-        `RunEnds` ends the block of a recipe early and goes no further: what was reached so far stands.
+        Yields a function from the run or a task to what the method is handed of it (see `selftaught.guarded`).
+        `RunEnds` ends the block of a recipe early and goes no further: what was reached so far stands. Inside another
+        method the options are kept under the names of both (`outer/inner.option.x`), and rounds go on counting.
 
         Raises:
-            BadInput: the task lacks references where they are read.
+            BadInput: the task lacks references where they are read, or the outer method does not need what this does.
         """
-        check_references(self.task, method)
-        chosen = {f"option.{name}": value for name, value in options.items()}
-        if (known := self.config).get("method") == method.id:
-            chosen |= {k: None for k in known if k.startswith("option.") and k not in chosen}
-        configure(self.journal, {"method": method.id, **chosen})
-        reads = "reference" in method.needs
-        self._method = method
+        outer = self._method
+        check_references(self.task, method, outer)
+        label = f"{self._methods[-1][1]}/{method.id}" if self._methods else method.id
+        self._calls[label] += 1
+        if outer and self._calls[label] > 1:
+            label += f" {self._calls[label]}"
+        configure(self.journal, of_method(self.config, method, options, label if outer else ""))
+        before, self._facts = (self.round, self._number, self._facts), {}
+        self._begun = self._begun if outer else 0
+        self._methods.append((method, label))
+        view = GuardedRun(self, method, GuardedTask(self.task, method, self._held_out))
+
+        def guarded(arg: Any) -> Any:
+            if arg is self or isinstance(arg, GuardedRun):
+                return view
+            if isinstance(arg, Task):
+                return view.task if whole(arg) is self.task else GuardedTask(whole(arg), method, self._held_out)
+            return arg
+
         try:
-            yield lambda arg: arg if reads or not isinstance(arg, Task) else arg.hidden()
+            yield guarded
             self._end_round()
         except RunEnds:
             self._end_round()
             if method.shape != "recipe":
                 raise
+        except Exception:  # once its code is mended, what was paid for is used
+            forget(self.journal, f"{label}.code" if outer else "code")
+            raise
         finally:
-            self._method = None
+            self._methods.pop()
+            if outer:
+                self.round, self._number, self._facts = before
+                self.journal.round = self.round
 
     # --- sampling and judging ---
 
@@ -188,25 +217,66 @@ class Run:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
             RunEnds: no tokens are left.
         """
+        return [one.attempt for one in self._attempts(policy, problems, solver, n, sampling)]
+
+    def search(
+        self, policy: Policy, problems: Sequence[Subject], *, solver: Any, n: int = 1, **sampling: Any
+    ) -> list[Solution]:
+        """As `attempt`, with the data that the solver returned beside each attempt (see `Solution`)."""
+        return [Solution(one.attempt, one.data) for one in self._attempts(policy, problems, solver, n, sampling)]
+
+    def _attempts(
+        self, policy: Policy, problems: Sequence[Subject], solver: Any, n: int, sampling: Mapping[str, Any]
+    ) -> list[Solved]:
         self._check_budget()
-        if self._method and any(problem_of(subject).id in self._test for subject in problems):
-            raise BadInput("it attempts test problems, which stay closed until the end", where=self._method.id)
-        how, name = changed(self.settings.sampling, sampling), solver_name(solver)
+        self._check_open(problems)
+        how, who = changed(self.settings.sampling, sampling), identify(solver).label
         at_least_one("n", n)
         work = []
         for subject in problems:
-            start = content_hash(policy.version, subject.id, name, how)
+            start = content_hash(policy.version, subject.id, who, how)
             for _ in range(n):
-                work.append((subject, f"attempt/{name}/{self._started[start]}"))
+                work.append((subject, f"attempt/{who}/{self._started[start]}"))
                 self._started[start] += 1
-        judged = self._method is None or "verifier" in self._method.needs
+        judged = self._by_verdict and any(self._shows(subject) for subject in problems)
         what = f"round {self.round}: sampling" if self.round else "sampling"
-        may_see = judged and not any(problem_of(subject).id in self._held_out for subject in problems)
+        may_see = judged and not any(map(self._is_closed, problems))
         solved = self._solve(Batch(what, policy, solver, how, judged, work, shown=may_see))
-        tried = [one.attempt for one in solved]
-        if solver is None and tried:
-            self._note_sampling(tried, n, how, judged)
-        return tried
+        solved = [one if self._shows(one.attempt) else replace(one, attempt=self._unjudged(one)) for one in solved]
+        if solver is None and solved:
+            self._note_sampling([one.attempt for one in solved], n, how, judged)
+        return solved
+
+    @property
+    def _by_verdict(self) -> bool:
+        """Whether verdicts may be used: outside of methods, and by those that declare it."""
+        return self._method is None or "verifier" in self._method.needs
+
+    def _is_closed(self, subject: Subject) -> bool:
+        """Whether a problem is of dev or test, by its id or by what it asks."""
+        problem = problem_of(subject)
+        return problem.id in self._held_out or problem.prompt in self._held_out
+
+    def _shows(self, subject: Subject) -> bool:
+        """Whether the verdict on a problem may be shown: to a method on train problems, to a study also on dev."""
+        return self._method is None or "dev" in self._method.needs or not self._is_closed(subject)
+
+    def _unjudged(self, one: Solved) -> Attempt:
+        mine = self.task.verifier.version
+        return replace(one.attempt, feedback=tuple(f for f in one.attempt.feedback if f.by != mine))
+
+    def _check_open(self, subjects: Sequence[Subject]) -> None:
+        """Refuse a method that asks test problems."""
+        if self._method and any(not self._test.isdisjoint((p.id, p.prompt)) for p in map(problem_of, subjects)):
+            raise BadInput("it attempts test problems, which stay closed until the end", where=self._method.id)
+
+    def _handed(self, subject: Subject, solver: Any) -> Subject:
+        """A problem as a solver gets it: without the reference, where it is not declared that it is read."""
+        needs = self._method.needs if self._method else getattr(solver, "needs", None)
+        if solver is None or needs is None:
+            return subject
+        open_ = "reference" in needs and not (self._method and self._is_closed(subject))
+        return subject if open_ else withheld(subject)
 
     def _note_sampling(self, tried: Sequence[Attempt], n: int, how: Sampling, judged: bool) -> None:
         groups = by_problem(tried)
@@ -221,6 +291,8 @@ class Run:
     ) -> list[Solved]:  # fmt: skip
         """Attempts for a measurement: asked again they are the same ones, not new samples.
 
+        A method cannot call it: it has `attempt` and `measure`.
+
         Args:
             split: what the problems are, for the progress display.
             solver: `async (ask, problem) -> Attempt`; by default the problem's own prompt is asked once.
@@ -232,17 +304,37 @@ class Run:
 
         Returns:
             The outcomes, those of one problem together, in the order of `problems`.
+
+        Raises:
+            BadInput: too many verifications fail, a sampling option is wrong, or a method calls it.
         """
-        how, name = changed(self.settings.sampling, sampling), solver_name(solver)
-        at_least_one("samples", samples)
-        work = [(p, f"measure/{name}/{i}") for p in problems for i in range(first, first + samples)]
+        if self._method:
+            raise BadInput("run.solve is closed to methods", where=self._method.id, fix="use run.attempt, run.measure")
+        how = changed(self.settings.sampling, sampling)
+        return self._repeatable(policy, problems, split, solver, how, range(first, first + samples), judged, turns)
+
+    def _repeatable(
+        self, policy: Policy, problems: Sequence[Problem], split: str, solver: Any, how: Sampling, numbers: range,
+        judged: bool, turns: bool,
+    ) -> list[Solved]:  # fmt: skip
+        at_least_one("samples", len(numbers))
+        who = identify(solver).label
+        work: list[tuple[Subject, str]] = [(p, f"measure/{who}/{i}") for p in problems for i in numbers]
         return self._solve(Batch(f"measuring on {split}", policy, solver, how, judged, work, turns))
 
     def _solve(self, batch: Batch) -> list[Solved]:
+        before = memory(batch.solver)
+        batch.work = [(self._handed(subject, batch.solver), name) for subject, name in batch.work]
         try:
-            return self._solving.solve(batch)
+            solved = self._solving.solve(batch)
+        except BadInput as error:
+            if error.where == "verifier":  # once it is mended, the samples are used
+                forget(self.journal, "verifier")
+            raise
         finally:
             self._clock()
+        check_unchanged(batch.solver, before)
+        return solved
 
     def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
@@ -250,9 +342,11 @@ class Run:
         Reading costs prompt tokens only, which no budget counts.
 
         Raises:
+            BadInput: a method asks for that of a test problem.
             RunEnds: no tokens are left.
         """
         self._check_budget()
+        self._check_open(attempts)
         return self._solving.surprise(policy, attempts)
 
     # --- learning ---
@@ -272,7 +366,7 @@ class Run:
         self._check_budget()
         if any(self._is_held_out(record) for record in records):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
-        if not records and self._method and self.round > 1:
+        if not records and self._method and self._number > 1:
             raise self._end(f"round {self.round} left nothing to learn from; the run ends here")
         settings = changed(self.settings.training, training)
         version = policy_version(base, objective, records, settings, self.settings.seed)
@@ -289,7 +383,7 @@ class Run:
             self.journal.put(key, "learn", *found)
         self.ledger.count(key, found[1])
         self._facts["records"] = len(records)
-        self._watch.learnt(records, by_verdict=self._method is None or "verifier" in self._method.needs)
+        self._watch.learnt(records, by_verdict=self._by_verdict)
         self._clock()
         return policy
 
@@ -327,11 +421,11 @@ class Run:
         self._check_budget()
         for name, value in (("steps", steps), ("n", n)):
             at_least_one(name, value)
-        if any(problem.id in self._held_out for problem in problems):
+        if any(map(self._is_closed, problems)):
             raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
         settings = changed(self.settings.training, {"epochs": 1, "schedule": "constant", **training})
         how = changed(self.settings.sampling, {"temperature": 1.0, **(sampling or {})})
-        names = [solver_name(x) for x in (rollout, *credit.parts)]
+        names = [known(x, "online training").key for x in (rollout, *credit.parts)]
         plan = Plan(
             objective or grpo(), settings, steps, n, credit, cap, content_hash(names, how), self.settings.seed,
         )  # fmt: skip
@@ -367,13 +461,12 @@ class Run:
     def _roll(self, rollout: Any, how: Sampling, policy: Policy, problems: Sequence[Problem], n: int) -> list[Any]:
         """`n` rollouts of each problem, for a step of an online training."""
         self._check_budget()
-        name, met = solver_name(rollout), Counter[str]()
-        work = []
+        name, met = identify(rollout).label, Counter[str]()
+        work: list[tuple[Subject, str]] = []
         for problem in problems:
             work += [(problem, f"online/{name}/{met[problem.id] + i}") for i in range(n)]
             met[problem.id] += n
-        judged = self._method is None or "verifier" in self._method.needs
-        solved = self._solve(Batch("rolling out", policy, rollout, how, judged, work, turns=True))
+        solved = self._solve(Batch("rolling out", policy, rollout, how, self._by_verdict, work, turns=True))
         rolled = [Rollout(one.attempt, one.turns or (one.attempt,)) for one in solved]
         self._learning_since = time.monotonic()
         return [rolled[i : i + n] for i in range(0, len(rolled), n)]
@@ -441,7 +534,7 @@ class Run:
 
     def measure(
         self, policy: Policy, *, solver: Any = None, samples: int = 1, temperature: float = 0.0, gated: bool = False,
-        figures: Callable[[Sequence[Solved]], Mapping[str, float]] | None = None,
+        figures: Callable[[Sequence[Course]], Mapping[str, float]] | None = None,
     ) -> Measurement:  # fmt: skip
         """Accuracy on the dev split; a policy measured greedily also goes through the gate.
 
@@ -450,30 +543,40 @@ class Run:
         Args:
             gated: goes through the gate by what `solver` makes of it, against the champion under the same solver: for
                 methods whose policies are to be used by that solver.
-            figures: of the solvings, with all their turns; the round tells them under the solver's name.
+            figures: of what the turns of each solving came to, in no order that names its problem; the round tells
+                them under the solver's name.
+
+        Returns:
+            The measurement; for a method without the score of each problem.
 
         Raises:
-            BadInput: the task has no dev problems, or too many verifications fail.
+            BadInput: the task has no dev problems, too many verifications fail, or the gate cannot tell the solver
+                from others.
             RunEnds: no tokens are left.
         """
         self._check_budget()
         how: dict[str, Any] = {"solver": solver, "samples": samples, "temperature": temperature}
         gated = gated or (solver is None and samples == 1 and temperature == 0.0)
+        if gated:
+            known(solver, "the gate")
         found, solved = self._measure(policy, gated, turns=figures is not None, **how)
         if figures is not None:
-            self.tell(solver_name(solver), figures(solved))
+            self.tell(solver_name(solver), figures(sorted(map(course, solved))))
         if gated:
-            self._facts |= {"policy": policy.version, "measurement": found}
+            self._facts |= {"policy": policy.version, "measurement": found, "under": _under(**how)}
             self._gate(policy, found, how)
-        return found
+        return replace(found, scores={}) if self._method else found
 
-    def _measure(self, policy: Policy, gated: bool, **how: Any) -> tuple[Measurement, Sequence[Solved]]:
+    def _measure(
+        self, policy: Policy, gated: bool, *, solver: Any, samples: int, temperature: float, turns: bool = False
+    ) -> tuple[Measurement, Sequence[Solved]]:
         if not self.task.dev:
             raise BadInput("it has no dev problems to measure on", where=self.task.name, fix="ask for some (--dev 128)")
-        solved = self.solve(policy, self.task.dev, "dev", **how)
+        how = changed(self.settings.sampling, {"temperature": temperature})
+        solved = self._repeatable(policy, self.task.dev, "dev", solver, how, range(samples), True, turns)
         if gated:
             self._watch.measured(policy.version, by_problem(one.attempt for one in solved))
-        return self.summarise(policy, "dev", solver_name(how["solver"]), solved), solved
+        return self.summarise(policy, "dev", solver_name(solver), solved), solved
 
     def summarise(self, policy: Policy, split: str, solver: str, solved: Sequence[Solved]) -> Measurement:
         """The measurement that a list of solvings amounts to."""
@@ -484,10 +587,11 @@ class Run:
         """Decide between `policy` and the champion, which is measured now where it was not in the same way."""
         if policy.version == self.champion.version:
             return
-        known = self.measured.get(self.champion.version)
-        if known is None or known.solver != found.solver:
-            known = self.measured[self.champion.version] = self._measure(self.champion, True, **how)[0]
-        comparison = compare(known, found)
+        held = self.measured.get(self.champion.version)
+        if held is None or self._under[self.champion.version] != _under(**how):
+            held = self.measured[self.champion.version] = self._measure(self.champion, True, **how)[0]
+            self._under[self.champion.version] = _under(**how)
+        comparison = compare(held, found)
         decision: Decision = self.settings.gate.decide(comparison)
         key = content_hash("gate", self.champion.version, policy.version, self.round)
         payload = {"champion": self.champion.version, "policy": policy.version, "round": self.round, **asdict(decision)}
@@ -496,7 +600,7 @@ class Run:
         self._facts["decision"] = decision
         if decision.promoted:
             self.champion = policy
-            self.measured[policy.version] = found
+            self.measured[policy.version], self._under[policy.version] = found, _under(**how)
 
     def _note(self, key: str, kind: str, payload: dict[str, Any]) -> None:
         if self.journal.get(key) is None:
@@ -514,15 +618,21 @@ class Run:
         self._facts.setdefault("told", {})[name] = dict(figures)
 
     def rounds(self, most: int) -> Iterator[int]:
-        """Count rounds from 1; ends early when the budget is spent. Each round's line is printed as it ends."""
+        """Count rounds from 1; ends early when the budget is spent. Each round's line is printed as it ends.
+
+        `Run.round` counts all rounds of a run, those of methods within methods too.
+        """
         at_least_one("rounds", most)
         for number in range(1, most + 1):
             try:
                 self._check_budget()
             except RunEnds:
                 return
-            self.round = self.journal.round = number
-            self._facts = {}
+            self._begun += 1
+            self.round = self.journal.round = self._begun
+            self._number, self._facts = number, {}
+            if len(self._methods) > 1:
+                self.tell(self._methods[-1][1], {"round": number})
             yield number
             self._end_round()
 
@@ -533,7 +643,8 @@ class Run:
             self._watch.forget()
             return
         found, start = facts["measurement"], self.measured.get(self.base.version)
-        against = compare(start, found) if start and found.policy != self.base.version else None
+        alike = start and self._under[self.base.version] == facts["under"] and found.policy != self.base.version
+        against = compare(start, found) if start and alike else None
         payload = round_payload(self.round, facts, self.ledger.usage)
         payload |= self._watch.round_ends(self.base.version, found.policy, against)
         self._note(content_hash("round", self.round, payload["policy"]), "round", payload)
@@ -565,10 +676,15 @@ class Run:
 
     def _end(self, line: str) -> RunEnds:
         """Note, once, why the run goes no further."""
-        if line not in self._notes:
-            self._notes.append(line)
+        if self.remark(line):
             self.console.say(line)
         return RunEnds(line)
+
+    def remark(self, line: str) -> bool:
+        """Add a line to the notes; whether it is new."""
+        new = line not in self._notes
+        self._notes += [line] if new else []
+        return new
 
     # --- life ---
 
@@ -586,6 +702,11 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _under(*, solver: Any, samples: int, temperature: float) -> str:
+    """What two measurements must share to be compared."""
+    return content_hash(identify(solver).key, samples, float(temperature))
 
 
 def _usual_engine(base: Policy) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -17,14 +18,15 @@ from selftaught.ask import Ask, Question
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sampling
 from selftaught.errors import BadInput
+from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, judged_text
+from selftaught.records import Attempt, Feedback, Problem, Solution, Verdict, as_json, content_hash, judged_text
 from selftaught.tasks import Task
 
 T = TypeVar("T")
 Subject = Problem | Attempt
-Solver = Callable[[Ask, Any], Awaitable[Attempt]]
+Solver = Callable[[Ask, Any], Awaitable[Attempt | Solution]]
 
 JUDGING = frozenset({"critique", "judge"})
 IN_FLIGHT = 4096  # most solvings awaited at once
@@ -41,11 +43,15 @@ FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """The outcome of one solving: the attempt handed in, all tokens it took, and (if asked for) all its attempts."""
+    """The outcome of one solving: the attempt handed in, all tokens it took, and (if asked for) all its attempts.
+
+    `data` is what the solver handed back beside the attempt (`Solution`), as the journal keeps it.
+    """
 
     attempt: Attempt
     tokens: int
     turns: tuple[Attempt, ...] = ()
+    data: Any = None
 
 
 @dataclass(slots=True)
@@ -183,13 +189,27 @@ class Solving:
         problem = problem_of(subject)
         judge = partial(self._feedback, batch) if batch.shown else None
         ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task, judge=judge, note=self._note)
-        attempt = await (batch.solver(ask, subject) if batch.solver else ask(problem.prompt))
+        made = await (batch.solver(ask, subject) if batch.solver else ask(problem.prompt))
+        attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
+        if data is not None:
+            data = self._keep(batch, attempt, name, data)
         turns = ask.made if batch.turns else []
         if batch.judged:
             attempt, *turns = [await self._judge(batch, one) for one in (attempt, *turns)]
-        return Solved(attempt, ask.tokens, tuple(turns))
+        return Solved(attempt, ask.tokens, tuple(turns), data)
+
+    def _keep(self, batch: Batch, attempt: Attempt, name: str, data: Any) -> Any:
+        """Journal what a solver hands back beside its attempt; returned as it will be read back."""
+        try:
+            plain = json.loads(json.dumps(as_json(data), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            where = solver_name(batch.solver)
+            raise BadInput(f"the data of its Solution is not plain JSON ({error})", where=where) from None
+        payload = {"problem": attempt.problem.id, "policy": batch.policy.version, "attempt": attempt.id, "data": plain}
+        self._note(content_hash("solution", name, payload), "solution", payload)
+        return plain
 
     async def _once(self, key: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `make` comes to, made once however many ask for it at the same time."""
@@ -359,10 +379,3 @@ def _cost(role: str, prompt: int, count: int) -> Usage:
 def problem_of(subject: Subject) -> Problem:
     """The problem itself, or the one that an attempt is at."""
     return subject.problem if isinstance(subject, Attempt) else subject
-
-
-def solver_name(solver: Any) -> str:
-    """What a solver is called in keys, labels and messages; "policy" for none."""
-    if solver is None:
-        return "policy"
-    return getattr(solver, "id", None) or getattr(solver, "__name__", type(solver).__name__)

@@ -138,7 +138,8 @@ def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_
     async def lives(ask, problem):
         return await ask(problem.prompt)
 
-    dies.__name__ = lives.__name__ = "same"
+    for rollout in (dies, lives):
+        rollout.__dict__["id"] = "same"
     with pytest.raises(Killed), make_run(tmp_path / "killed", base) as run:
         run.reinforce(run.base, run.task.train, rollout=dies, steps=5, n=4, **how)
     found = []

@@ -11,7 +11,7 @@ import pytest
 
 from scripted_world import Learner, make_run, make_task
 from selftaught.errors import BadInput
-from selftaught.method import bound, find
+from selftaught.method import find
 from selftaught.run import Run
 from talking_world import talk
 
@@ -99,7 +99,7 @@ def test_self_talk_is_learnt_where_asked_for(tmp_path: Path) -> None:
 
 
 def share(run: Run, **options: Any) -> float:
-    solver = bound(TEST_TIME, TEST_TIME.bind(options))
+    solver = TEST_TIME.with_options(**options)
     tried = run.attempt(run.base, run.task.train, solver=solver)
     return sum(a.right for a in tried) / len(tried)
 

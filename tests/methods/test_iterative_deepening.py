@@ -15,7 +15,7 @@ from selftaught.curate import keep_right
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.measure.flips import flips
-from selftaught.method import bound, find
+from selftaught.method import find
 from selftaught.methods.solve.iterative_deepening import TRIGGER, intervals
 from selftaught.models import Policy
 from selftaught.records import Attempt
@@ -65,7 +65,7 @@ class Thinker:
 
 def played(folder: Path, script: Any, **options: Any) -> tuple[Attempt, Run]:
     with make_run(folder, engine=ScriptedEngine(script)) as run:
-        solver = bound(METHOD, METHOD.bind({"samples": 1, "first": 30, "budget": 210, **options}))
+        solver = METHOD.with_options(**{"samples": 1, "first": 30, "budget": 210, **options})
         (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
         return attempt, run
 
@@ -107,7 +107,7 @@ def test_flips_are_counted_as_they_happened(tmp_path: Path) -> None:
     right = task.test[0].reference
     script = Thinker([["4", right, right], [right, "4", "4"]])
     with make_run(tmp_path, engine=ScriptedEngine(script), task=task) as run:
-        solver = bound(METHOD, METHOD.bind({"samples": 40, "first": 40, "budget": 280}))
+        solver = METHOD.with_options(samples=40, first=40, budget=280)
         solved = run.solve(run.base, task.test, "test", solver=solver)
         found = flips(Outcome(run, run.base, solved, 0))
     begun = [payload for _, _, payload, _ in _effects(tmp_path) if payload["parent"] is None]
@@ -132,7 +132,7 @@ def _effects(folder: Path) -> Any:
 def test_a_chain_that_comes_out_right_is_a_trace_to_learn_from(tmp_path: Path) -> None:
     attempt, _ = played(tmp_path, Thinker([["4", "21", "21"]]))
     with make_run(tmp_path, engine=ScriptedEngine(Thinker([["4", "21", "21"]]))) as run:
-        judged = run.solve(run.base, [attempt.problem], "train", solver=bound(METHOD, METHOD.bind({"samples": 1})))
+        judged = run.solve(run.base, [attempt.problem], "train", solver=METHOD.with_options(samples=1))
     (demo,) = keep_right([one.attempt for one in judged])
     assert demo.prompt == attempt.problem.prompt
     assert TRIGGER in demo.target

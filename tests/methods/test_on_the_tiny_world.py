@@ -11,7 +11,7 @@ import pytest
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
 from selftaught.learn import Training
-from selftaught.method import bound, find
+from selftaught.method import find
 from selftaught.run import Run
 from selftaught.settings import Settings
 from selftaught.tasks import load_task
@@ -60,7 +60,7 @@ def test_a_round_of_it_trains_a_policy(tmp_path: Path, name: str) -> None:
 def test_its_critic_mends_at_test_time_without_running_out_of_context(tmp_path: Path, form: str) -> None:
     solver = find("critic-supervision")
     with opened(tmp_path) as run:
-        chosen = bound(solver, solver.bind({"samples": 4, "form": form}))
+        chosen = solver.with_options(samples=4, form=form)
         found = run.measure(run.base, solver=chosen)
         finished = [p["finish"] for _, _, p, _ in run.journal.effects("sample")]
     assert found.unknown_rate < 1

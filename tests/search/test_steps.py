@@ -17,9 +17,9 @@ from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.learn.objectives import step_dpo
 from selftaught.models import ChatTokenizer, resolve
-from selftaught.records import Attempt, Problem, Verdict
+from selftaught.records import Attempt, Problem, Solution, Verdict
 from selftaught.run import Run
-from selftaught.search import Grower, Growth, Node, belief, main_line
+from selftaught.search import Grower, Growth, Node, belief, main_line, pairs_of
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
 from selftaught.worlds.tiny.task import check
@@ -28,11 +28,24 @@ from selftaught.worlds.world import TINY
 SMALL = Growth(iterations=8, depth=4)
 
 
-def grown(folder: Path, how: Growth = SMALL, script: Any = None, problems: int = 6, **more: Any) -> tuple[Grower, Run]:
-    grower = Grower(how)
+class Grown:
+    """What was found, by problem id: the trees as they grew, and the pairs."""
+
+    def __init__(self, run: Run, how: Growth) -> None:
+        self.trees: dict[str, Node] = {}
+        grower = Grower(how)
+
+        async def keeping(ask: Ask, problem: Problem) -> Solution:
+            self.trees[problem.id] = root = await grower.grow(ask, problem)
+            return await grower.solution(ask, problem, root)
+
+        self.found = run.search(run.base, run.task.train, solver=keeping)
+        self.pairs = {one.attempt.problem.id: pairs_of(one) for one in self.found}
+
+
+def grown(folder: Path, how: Growth = SMALL, script: Any = None, problems: int = 6, **more: Any) -> tuple[Grown, Run]:
     with make_run(folder, engine=ScriptedEngine(script or by_steps(), **more), task=make_task(train=problems)) as run:
-        run.attempt(run.base, run.task.train, solver=grower)
-        return grower, run
+        return Grown(run, how), run
 
 
 # --- steps ---
@@ -99,7 +112,7 @@ def test_without_belief_only_the_outcome_counts_and_nothing_is_judged(tmp_path: 
 
 
 def test_pairs_share_their_beginning_and_prefer_the_higher_q(tmp_path: Path) -> None:
-    grower, _ = grown(tmp_path, problems=12)
+    grower, _ = grown(tmp_path, problems=24)
     pairs = [pair for found in grower.pairs.values() for pair in found]
     assert len(pairs) > 10
     for problem, root in grower.trees.items():
@@ -178,13 +191,12 @@ def test_the_frameworks_own_time_is_five_percent_with_32_problems_in_flight(tmp_
 
 def test_on_the_tiny_model_nodes_are_steps_of_its_language_and_pairs_can_be_learnt(tmp_path: Path) -> None:
     task = load_task("tiny:family=chain,level=2", train=3, dev=2, test=2, seed=0)
-    grower = Grower(Growth(iterations=4, depth=3, step_tokens=32))
     policy = resolve("tiny")
     from selftaught.console import Console
 
     with Run(tmp_path, model=policy, task=task, settings=TINY.settings, console=Console(quiet=True)) as run:
-        tried = run.attempt(policy, task.train, solver=grower)
-    for attempt in tried:
+        grower = Grown(run, Growth(iterations=4, depth=3, step_tokens=32))
+    for attempt in (one.attempt for one in grower.found):
         root = grower.trees[attempt.problem.id]
         for node in root:
             if node.ended:

@@ -8,7 +8,7 @@ from typing import Any
 
 from selftaught.claim import Outcome
 from selftaught.curate import by_problem, vote
-from selftaught.method import Method, bound
+from selftaught.method import Method
 from selftaught.records import Attempt
 from selftaught.run import Run, Solved
 
@@ -19,8 +19,7 @@ def finish(run: Run, method: Method, options: Mapping[str, Any]) -> Outcome:
     """Run a method to its end. A recipe's champion then answers the test problems, greedily."""
     options = method.bind(dict(options))
     if method.shape == "solver":
-        task = run.task if "reference" in method.needs else run.task.hidden()
-        solved = run.solve(run.base, task.test, "test", solver=bound(method, options))
+        solved = run.solve(run.base, run.task.test, "test", solver=method.with_options(**options))
         return Outcome(run, run.base, solved, _tokens(solved))
     returned = method(run, run.base, run.task, **options)
     spent = run.ledger.usage.spent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,32 +51,53 @@ def flips(outcome: Outcome) -> dict[str, float]:
     return {"revisions": total / max(1, len(problems)), **shares}
 
 
-def corrections(solved: Sequence[Solved]) -> dict[str, float]:
+@dataclass(frozen=True, order=True)
+class Course:
+    """What the turns of one solving came to, without the problem and what was said.
+
+    Attributes:
+        verdicts: on each turn, the first one first.
+        unchanged: whether the last turn gives the first one's answer (its text, where neither has an answer).
+    """
+
+    verdicts: tuple[Verdict, ...]
+    unchanged: bool
+
+
+def course(solved: Solved) -> Course:
+    """The course of a solving; of the attempt alone where it has no turns."""
+    turns = solved.turns or (solved.attempt,)
+    a, b = turns[0], turns[-1]
+    same = a.answer == b.answer and (a.answer is not None or a.text == b.text)
+    return Course(tuple(turn.verdict for turn in turns), same)
+
+
+def corrections(courses: Sequence[Course]) -> dict[str, float]:
     """What the last of an answer's turns made of the first, each as a share of all that was solved.
 
     Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, the difference of the two, and the shares
     that it is made of. An answer that the verifier cannot judge is not right.
 
     Args:
-        solved: solvings with their turns, judged (`run.solve(..., turns=True)`).
+        courses: of solvings whose turns were judged (`run.measure(..., figures=corrections)`).
 
     Returns:
         "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
         "unchanged" (the same final answer again; the same text, where neither has one); all zero of none.
     """
-    pairs = [(one.turns[0], one.turns[-1]) for one in solved if one.turns]
+    pairs = [tuple(verdict is Verdict.RIGHT for verdict in (c.verdicts[0], c.verdicts[-1])) for c in courses]
 
     def share(hits: Sequence[bool]) -> float:
         return sum(hits) / len(hits) if hits else 0.0
 
-    first, second = share([a.right for a, _ in pairs]), share([b.right for _, b in pairs])
+    first, second = share([a for a, _ in pairs]), share([b for _, b in pairs])
     return {
         "first": first,
         "second": second,
         "delta": second - first,
-        "wrong to right": share([b.right and not a.right for a, b in pairs]),
-        "right to wrong": share([a.right and not b.right for a, b in pairs]),
-        "unchanged": share([a.answer == b.answer and (a.answer is not None or a.text == b.text) for a, b in pairs]),
+        "wrong to right": share([b and not a for a, b in pairs]),
+        "right to wrong": share([a and not b for a, b in pairs]),
+        "unchanged": share([c.unchanged for c in courses]),
     }
 
 

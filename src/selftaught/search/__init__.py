@@ -2,10 +2,10 @@
 
 from selftaught.search.belief import belief
 from selftaught.search.mcts import mcts
-from selftaught.search.steps import Expansion, Grower, Growth, as_pair, preferences, record, stem
+from selftaught.search.steps import Expansion, Grower, Growth, as_pair, pairs_of, preferences, record, stem
 from selftaught.search.tree import Node, backup, main_line, prior_of, puct, select
 
 __all__ = [
-    "Expansion", "Grower", "Growth", "Node", "as_pair", "backup", "belief", "main_line", "mcts", "preferences",
-    "prior_of", "puct", "record", "select", "stem",
+    "Expansion", "Grower", "Growth", "Node", "as_pair", "backup", "belief", "main_line", "mcts", "pairs_of",
+    "preferences", "prior_of", "puct", "record", "select", "stem",
 ]  # fmt: skip

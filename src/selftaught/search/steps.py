@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from selftaught.ask import Ask
 from selftaught.learn.objectives.steps import visit_softness
-from selftaught.records import Attempt, Pair, Problem, Verdict
+from selftaught.records import Attempt, Pair, Problem, Solution, Verdict
 from selftaught.search.belief import belief
 from selftaught.search.mcts import mcts
 from selftaught.search.tree import Node, main_line, prior_of
@@ -47,36 +46,55 @@ class Growth:
     believes: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
 class Grower:
     """A solver that grows a tree for each problem, and answers with its main line.
 
+    The data of its `Solution` is `{"tree": ..., "pairs": [...]}`: the key of the tree in the journal, and what the tree
+    prefers, which `pairs_of` reads.
+
     Attributes:
         how: see `Growth`.
-        pairs: the pairs that each tree came to, by problem id.
-        trees: the trees' roots, by problem id.
     """
 
     how: Growth = field(default_factory=Growth)
-    pairs: dict[str, list[Pair]] = field(default_factory=dict)
-    trees: dict[str, Node] = field(default_factory=dict)
+    id = "mcts"
 
     @property
-    def id(self) -> str:
-        """The name of the solver in keys, with all that decides what it asks."""
-        return "mcts" + json.dumps(asdict(self.how), sort_keys=True)
+    def options(self) -> dict[str, Any]:
+        """What is other than usual, for the solver's name."""
+        usual = asdict(Growth())
+        return {name: value for name, value in asdict(self.how).items() if value != usual[name]}
 
-    async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
+    async def __call__(self, ask: Ask, problem: Problem) -> Solution:
         """Search for an answer to one problem; the tree goes into the journal."""
+        return await self.solution(ask, problem, await self.grow(ask, problem))
+
+    async def grow(self, ask: Ask, problem: Problem) -> Node:
+        """The root of a tree for one problem."""
         root = Node()
         expand = Expansion(ask, problem, self.how)
         await mcts(root, expand, iterations=self.how.iterations, explore=self.how.explore, gamma=self.how.gamma)
+        return root
+
+    async def solution(self, ask: Ask, problem: Problem, root: Node) -> Solution:
+        """What a tree amounts to: its main line as an attempt, and its pairs."""
         found = preferences(root)
-        ask.note("tree", record(root, found))
-        self.trees[problem.id] = root
-        self.pairs[problem.id] = [as_pair(problem, *pair) for pair in found]
+        pairs = [as_pair(problem, *pair) for pair in found]
+        told = [[pair.chosen, pair.rejected, pair.softness, list(pair.attempts)] for pair in pairs]
+        data = {"tree": ask.note("tree", record(root, found)), "pairs": told}
         line = main_line(root)
-        return stem(problem, ask, line[-1]) if line else await ask(problem.prompt)  # every request was refused
+        # there is no line where every request was refused
+        return Solution(stem(problem, ask, line[-1]) if line else await ask(problem.prompt), data)
+
+
+def pairs_of(solution: Solution) -> list[Pair]:
+    """The pairs that a `Grower`'s tree came to."""
+    prompt = solution.attempt.problem.prompt
+    return [
+        Pair(prompt, chosen, rejected, softness=softness, attempts=tuple(attempts))
+        for chosen, rejected, softness, attempts in solution.data["pairs"]
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Task:
         other = object.__new__(Task)
         other.__dict__.update(self.__dict__)
         for split in SPLITS:
-            setattr(other, split, tuple(_hide(p) for p in self.split(split)))
+            setattr(other, split, tuple(hide(p) for p in self.split(split)))
         return other
 
     def require(self, *, reference: bool, splits: Iterable[str] = SPLITS) -> None:
@@ -181,6 +181,7 @@ class Task:
         return f"Task({self.name!r}, {sizes}, {self.verifier.version})"
 
 
-def _hide(problem: Problem) -> Problem:
+def hide(problem: Problem) -> Problem:
+    """A problem with its reference withheld, and whatever else may tell it."""
     meta: dict[str, Any] = {k: v for k, v in problem.meta.items() if k in _SHOWN_WHEN_HIDDEN}
     return dataclasses.replace(problem, reference=HIDDEN, meta=meta)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from selftaught import refine
 from selftaught.claim import Claim, Rival
@@ -12,11 +11,11 @@ from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
 from selftaught.learn.objectives import dpo, reinforce
 from selftaught.learn.progress import Shaping
-from selftaught.method import bound, find, recipe
+from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Problem
 from selftaught.run import Run
-from selftaught.search import Grower, Growth
+from selftaught.search import Grower, Growth, pairs_of
 from selftaught.tasks import Task
 
 SAMPLERS = ("answers", "deepening", "search")
@@ -114,15 +113,15 @@ def drawn(
     run: Run, actor: Policy, sampler: str, gathered: Gathered, problems: Sequence[Problem], temperature: float, n: int
 ) -> list[Rewarded]:
     """`n` answers to each problem; a tree counts as one."""
-    solver: Any = None
-    if sampler == "deepening":
-        doubting = find("iterative-deepening")
-        solver = bound(doubting, doubting.bind({"samples": 1, "temperature": temperature}))
-    elif sampler == "search":
-        solver, n = Grower(Growth(iterations=16, temperature=temperature)), 1
-    tried = run.attempt(actor, problems, solver=solver, n=n, temperature=temperature)
     if sampler == "search":
-        gathered.preferred += [pair for problem in problems for pair in solver.pairs.get(problem.id, [])]
+        grower = Grower(Growth(iterations=16, temperature=temperature))
+        found = run.search(actor, problems, solver=grower, temperature=temperature)
+        gathered.preferred += [pair for one in found for pair in pairs_of(one)]
+        tried = [one.attempt for one in found]
+    else:
+        doubting = find("iterative-deepening").with_options(samples=1, temperature=temperature)
+        solver = doubting if sampler == "deepening" else None
+        tried = run.attempt(actor, problems, solver=solver, n=n, temperature=temperature)
     return [Rewarded(one, float(one.right)) for one in tried]
 
 

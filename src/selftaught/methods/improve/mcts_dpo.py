@@ -12,7 +12,7 @@ from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Pair, Problem, Verdict
 from selftaught.run import Run
-from selftaught.search import Grower, Growth
+from selftaught.search import Grower, Growth, pairs_of
 from selftaught.tasks import Task
 
 LEVELS = ("step", "answer")
@@ -80,9 +80,8 @@ def mcts_dpo(
         problems = turn(task.train, trees, number)
         actor = policy if online else base
         if level == "step":
-            grower = Grower(growth)
-            run.attempt(actor, problems, solver=grower)
-            pairs = [pair for problem in problems for pair in grower.pairs[problem.id]]
+            found = run.search(actor, problems, solver=Grower(growth))
+            pairs = [pair for one in found for pair in pairs_of(one)]
         else:
             pairs = answer_pairs(run.attempt(actor, problems, n=samples, temperature=temperature))
         pairs = [pair if smoothing else replace(pair, softness=0.0) for pair in pairs]

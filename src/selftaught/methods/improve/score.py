@@ -1,6 +1,7 @@
 """SCoRe: reinforcement learning over two turns that teaches a model to correct its own first answer."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from selftaught import refine
 from selftaught.ask import Ask
@@ -9,7 +10,7 @@ from selftaught.curate import by_problem
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import reinforce, sft
 from selftaught.learn.progress import Shaping
-from selftaught.measure.flips import corrections
+from selftaught.measure.flips import corrections, course
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict, content_hash
@@ -49,7 +50,7 @@ CLAIM = Claim(
         "without the bonus": {"alpha": 0.0},
         "on-policy attempts alone": {"offline": 0.0},
     },
-    figures=lambda outcome: corrections(answered_twice(outcome)),
+    figures=lambda outcome: corrections([course(one) for one in answered_twice(outcome)]),
 )
 
 
@@ -98,7 +99,7 @@ def score(
             stage_one = Shaping(0.0, 0.0, (kl + strong, kl), first)
             stage = stage_one if number <= pinned else Shaping(1.0, alpha, (kl, kl), first)
             policy = run.reinforce(
-                policy, task.train, rollout=mixed(drafts, offline), credit=stage.crediting,
+                policy, task.train, rollout=Mixed(offline, by_problem(drafts)), credit=stage.crediting,
                 objective=reinforce(reference=base), steps=steps, n=samples, learning_rate=rate,
             )  # fmt: skip
         elif traces := TRACES[learner](run, policy, base, task, samples):
@@ -107,19 +108,26 @@ def score(
     return run.champion
 
 
-def mixed(drafts: Sequence[Attempt], share: float) -> Callable[[Ask, Problem], Awaitable[Attempt]]:
-    """A solver of two turns; for `share` of the problems of a step it goes on from one of `drafts`."""
-    known = by_problem(drafts)
+@dataclass(frozen=True)
+class Mixed:
+    """A solver of two turns; for `share` of the problems of a step it goes on from one of `drafts`, by problem id."""
 
-    async def two_turns(ask: Ask, problem: Problem) -> Attempt:
+    share: float
+    drafts: Mapping[str, Sequence[Attempt]]
+    id = "two-turns"
+
+    @property
+    def options(self) -> dict[str, float | str]:
+        """For the name: the share, and the drafts as a hash."""
+        return {"share": self.share, "drafts": content_hash([a.id for group in self.drafts.values() for a in group])}
+
+    async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
+        """A first answer or a draft, and a second answer."""
         lot = int(content_hash("draft", ask.policy, problem.id), 16)  # the live policy has another name each step
-        group = known.get(problem.id, [])
-        if group and lot % 1000 < 1000 * share:
+        group = self.drafts.get(problem.id, [])
+        if group and lot % 1000 < 1000 * self.share:
             return await refine.again(ask, group[lot // 1000 % len(group)])
         return await refine.two_turns(ask, problem)
-
-    two_turns.__name__ = f"two-turns {share}"
-    return two_turns
 
 
 def worked(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[Demo]:

@@ -38,7 +38,7 @@ CLAIM = Claim(
 )
 
 
-@study(paper="2404.02305", needs=("verifier",), claim=CLAIM)
+@study(paper="2404.02305", needs=("verifier", "dev"), claim=CLAIM)
 def self_train_collapse(
     run: Run, policy: Policy, task: Task, *, rounds: int = 5, samples: int = 4, temperature: float = 0.7,
     pace: float = 1.0, learns: str = "all",
