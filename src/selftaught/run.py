@@ -202,6 +202,8 @@ class Run:
     ) -> list[Attempt]:
         """`n` attempts at every problem, judged if the method declared that it needs a verifier.
 
+        A method's attempts at dev problems are never judged (but a study's that needs "dev").
+
         Called again with the same arguments it draws new samples; a rerun of the program draws the same.
 
         Args:
@@ -238,11 +240,14 @@ class Run:
             for _ in range(n):
                 work.append((subject, f"attempt/{who}/{self._started[start]}"))
                 self._started[start] += 1
-        judged = self._by_verdict and any(self._shows(subject) for subject in problems)
+        shown = {self._shows(subject) for subject in problems}
+        if self._method and len(shown) > 1:
+            fix = "attempt them apart: dev problems come without verdicts"
+            raise BadInput("it attempts train and dev problems together", where=self._method.id, fix=fix)
+        judged = self._by_verdict and False not in shown
         what = f"round {self.round}: sampling" if self.round else "sampling"
         may_see = judged and not any(map(self._is_closed, problems))
         solved = self._solve(Batch(what, policy, solver, how, judged, work, shown=may_see))
-        solved = [one if self._shows(one.attempt) else replace(one, attempt=self._unjudged(one)) for one in solved]
         if solver is None and solved:
             self._note_sampling([one.attempt for one in solved], n, how, judged)
         return solved
@@ -260,10 +265,6 @@ class Run:
     def _shows(self, subject: Subject) -> bool:
         """Whether the verdict on a problem may be shown: to a method on train problems, to a study also on dev."""
         return self._method is None or "dev" in self._method.needs or not self._is_closed(subject)
-
-    def _unjudged(self, one: Solved) -> Attempt:
-        mine = self.task.verifier.version
-        return replace(one.attempt, feedback=tuple(f for f in one.attempt.feedback if f.by != mine))
 
     def _check_open(self, subjects: Sequence[Subject]) -> None:
         """Refuse a method that asks test problems."""

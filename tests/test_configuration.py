@@ -1,0 +1,143 @@
+"""What a run folder was made with: whatever decides results is remembered, and what differs is said in words."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_world import Inverted, make_run, make_task
+from selftaught.conclusion import conclude
+from selftaught.errors import BadInput
+from selftaught.journal import Journal
+from selftaught.method import Method, find, recipe
+from selftaught.models import Policy
+from selftaught.run import Run
+
+MINE = '''
+from selftaught import recipe
+from selftaught.curate import keep_right
+from selftaught.learn import sft
+
+HEAT = 0.9
+
+@recipe(needs=("verifier",))
+def mine(run, base, task):
+    """Learn what is right."""
+    for _ in run.rounds(1):
+        tried = run.attempt(base, task.train, n=4, temperature=HEAT)
+        hook()
+        policy = run.learn(base, sft(), keep_right(tried))
+        run.measure(policy)
+    return run.champion
+
+def hook():
+    """Nothing."""
+'''
+
+
+def written(folder: Path, text: str) -> Method:
+    (folder / "mine.py").write_text(text)
+    return find(f"{folder}/mine.py:mine")
+
+
+def played(folder: Path, method: Method, **how: Any) -> Run:
+    with make_run(folder, **how) as run:
+        method(run, run.base, run.task)
+        return run
+
+
+def test_a_method_whose_code_has_changed_is_refused_until_its_old_code_is_back(tmp_path: Path) -> None:
+    played(tmp_path, written(tmp_path, MINE))
+    with pytest.raises(BadInput, match=r"the code of the method has changed since; use another .*--out \S+/run-2\)"):
+        played(tmp_path, written(tmp_path, MINE.replace("0.9", "1.3")))
+    played(tmp_path, written(tmp_path, MINE.replace("HEAT = 0.9", "HEAT = 0.9  # as in the paper")))
+
+
+class Cut(BaseException):
+    """As an interrupt."""
+
+
+def test_a_method_that_raised_may_be_mended_and_what_it_cost_before_is_told(tmp_path: Path) -> None:
+    broken = MINE.replace('    """Nothing."""', "    raise ValueError")
+    with pytest.raises(ValueError):  # noqa: PT011
+        played(tmp_path, written(tmp_path, broken))
+    with make_run(tmp_path) as run:
+        paid = run.journal.usage().spent
+        written(tmp_path, MINE)(run, run.base, run.task)
+        assert run.engine.calls == len(run.task.dev) * 2  # pyright: ignore[reportAttributeAccessIssue]
+        conclude(run)
+        assert not any("earlier code" in note for note in run.notes)  # all of it was used
+    assert paid > 0
+
+
+def test_tokens_spent_by_earlier_code_are_told(tmp_path: Path) -> None:
+    broken = MINE.replace('    """Nothing."""', "    raise ValueError").replace("0.9", "1.3")
+    with suppress(ValueError):
+        played(tmp_path, written(tmp_path, broken))
+    for _ in range(2):
+        with make_run(tmp_path) as run:
+            lost = run.journal.usage().spent
+            written(tmp_path, MINE)(run, run.base, run.task)
+            conclude(run)
+            (note,) = [note for note in run.notes if "earlier code" in note]
+            assert re.match(r"[\d,]+ tokens were spent here by earlier code of the method", note)
+            assert lost
+
+
+def test_an_interrupted_method_is_not_another_ones(tmp_path: Path) -> None:
+    @recipe()
+    def cut(run: Run, base: Policy, task: Any) -> Policy:
+        """Be interrupted."""
+        raise Cut
+
+    with suppress(Cut):
+        played(tmp_path, cut)
+    with make_run(tmp_path) as run:
+        assert "code" in run.config
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": make_task(verifier=Inverted())}, "the verifier is another one, or another version"),
+        ({"task": make_task(train=5, dev=4)}, "train is 12 there, 5 here; dev is 8 there, 4 here"),
+        ({"task": make_task(train=11, test=8)}, "train is 12 there, 11 here"),
+    ],
+    ids=["verifier", "counts", "a count"],
+)
+def test_what_differs_is_said_in_words(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    make_run(tmp_path).close()
+    with pytest.raises(BadInput, match=re.escape(said)) as refused:
+        make_run(tmp_path, **change)
+    assert not re.search(r"\b[0-9a-f]{16}\b", str(refused.value))
+    assert f"--out {tmp_path / 'run-2'}" in str(refused.value)
+
+
+def test_other_problems_in_the_same_number_are_said(tmp_path: Path) -> None:
+    make_run(tmp_path).close()
+    task = make_task()
+    task.train = task.train[::-1]
+    with pytest.raises(BadInput, match="the problems are others, in content or order"):
+        make_run(tmp_path, task=task)
+
+
+def test_a_folder_of_an_older_version_is_refused_in_a_line(tmp_path: Path) -> None:
+    make_run(tmp_path).close()
+    journal = Journal(tmp_path / "run")
+    config = json.loads(journal.meta("config") or "")
+    older = {k: v for k, v in config.items() if k not in ("selftaught", "verifier", "train", "dev", "test")}
+    journal.set_meta("config", json.dumps(older))
+    journal.close()
+    with pytest.raises(BadInput, match="made by an older selftaught") as refused:
+        make_run(tmp_path)
+    assert "\n" not in str(refused.value)
+    journal = Journal(tmp_path / "run")
+    journal.set_meta("config", json.dumps(config | {"selftaught": "0.0.1"}))
+    journal.close()
+    with pytest.raises(BadInput, match=r"selftaught is '0\.0\.1' there"):
+        make_run(tmp_path)
