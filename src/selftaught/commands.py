@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftaught.configuration import check_references
+from selftaught.configuration import check_references, own_version
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Sampling
@@ -304,7 +304,7 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
         task.require(reference=True, splits=[args.split])
     settings = Settings(seed=args.seed, sampling=Sampling(max_tokens=args.max_tokens, temperature=args.heat))
     console = Console(quiet=args.quiet)
-    settled = content_hash(args.model, task.fingerprint, args.max_tokens, args.heat, args.seed)
+    settled = content_hash(args.model, task.fingerprint, args.max_tokens, args.heat, args.seed, own_version())
     folder = args.out or Path("runs") / f"eval-{settled}"
     with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
         solver = method.with_options(**options) if method else None

@@ -38,7 +38,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
     parts = {k: part for k, part in as_json(settings).items() if isinstance(part, dict)}
     flat = {f"{k}.{name}": value for k, part in parts.items() for name, value in part.items()}
     return {
-        VERSION: _own_version(),
+        VERSION: own_version(),
         "model": base.version,
         "task": task.name,
         "train": len(task.train),
@@ -52,7 +52,8 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
     }
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """The version of this package."""
     try:
         return version("selftaught")
     except PackageNotFoundError:  # a checkout on the path

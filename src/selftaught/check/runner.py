@@ -16,10 +16,12 @@ from selftaught.check.baselines import PLAIN_BASELINES, finish
 from selftaught.check.results import Compared, Result, Scores, clustered_effect, judge
 from selftaught.check.shared import Said, Shared
 from selftaught.claim import Claim, Metric, Outcome, Rival, accuracy
+from selftaught.configuration import own_version
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
+from selftaught.identity import code_of
 from selftaught.learn.learner import learn as local_learner
 from selftaught.method import Method, find
 from selftaught.models import Policy
@@ -147,10 +149,11 @@ def _engine(given: Engine | None) -> Iterator[Engine]:
 
 
 def _settled(method: Method, claim: Claim, world: World, base: Policy) -> str:
-    """Hash of what decides the outcome: other options or another world start afresh, in a folder of their own."""
+    """Hash of what decides the outcome: other options, code or another world start afresh, in a folder of their own."""
     with world.load(0, harder=claim.harder) as task:
         problems = task.fingerprint
-    return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings)[:8]
+    made_by = own_version(), code_of(method.function)
+    return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
 
 
 def _trials(what: Check, seeds: int, *, remember: bool) -> list[Trial]:
@@ -206,7 +209,7 @@ def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget 
     if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
         options["rounds"] = MANY_ROUNDS
     limit = budget if trains else None
-    mark = "-" + content_hash(method.id, options, limit)[:8]
+    mark = "-" + content_hash(method.id, options, limit, code_of(method.function))[:8]
     with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
         outcome = finish(run, method, options)
         while rival.grows and budget and 0 < outcome.tokens < (budget.tokens or 0):
