@@ -16,6 +16,7 @@ from selftaught.ask import Ask
 from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import Answer
 from selftaught.learn.online import Crediting
 from selftaught.measure.flips import corrections
 from selftaught.method import recipe, solver, study
@@ -75,7 +76,7 @@ CLOSED: dict[str, Deed] = {
     "verify under another id": lambda _, task: task.verify(replace(task.dev[0], id="mine"), "Answer: 1"),
     "decide": lambda _, task: task.decide(task.test[0], answer(task.test[0])),
     "steps": lambda _, task: task.step_verdicts(task.dev[0], "Answer: 1"),
-    "the verifier": lambda _, task: task.verifier.judge(task.train[0], None, ""),
+    "the verifier": lambda _, task: task.verifier.judge(task.train[0], Answer("", None, None), ""),
     "ask.verdict on dev": lambda run, task: run.attempt(run.base, task.dev, solver=asking),
     "ask.verdict when measured": lambda run, _: run.measure(run.base, solver=asking),
 }

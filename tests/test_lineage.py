@@ -155,7 +155,8 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
         how: dict[str, Any] = {"batch": 2, "precision": "float32"}
-        policy = run.reinforce(run.base, run.task.train, steps=3, n=6, credit=Crediting(reward=odd, outcome=odd), **how)
+        credit = Crediting(reward=odd, outcome=odd)
+        policy = run.reinforce(run.base, run.task.train, steps=3, n=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
@@ -171,7 +172,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
 
 def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        run.reinforce(run.base, run.task.train, steps=2, n=4)
+        run.reinforce(run.base, run.task.train, steps=2, n=16)
     change(run.folder, "DELETE FROM effects WHERE kind IN ('online', 'learn')")  # as a process killed sooner leaves it
     shutil.rmtree(run.folder / "policies")
     with Reader(run.folder) as reader:

@@ -6,12 +6,13 @@ would prove nothing. This guards against mistakes, not against Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.records import HIDDEN, Attempt, Feedback, Problem, Verdict
+from selftaught.records import HIDDEN, Feedback, Problem, Verdict
+from selftaught.solving import Subject, problem_of
 from selftaught.tasks import Task
 from selftaught.tasks.task import SPLITS, hide
 
@@ -128,12 +129,79 @@ class GuardedTask(Task):
         raise BadInput("it asks for a verdict without declaring it", where=self._method.id, fix=fix)
 
 
+class Walls:
+    """What is closed to whom, of a run's task.
+
+    Attributes:
+        held_out: ids and prompts of dev and test problems; a problem under another id is known by what it asks.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._test = {what for p in task.test for what in (p.id, p.prompt)}
+        self.held_out = frozenset(self._test | {what for p in task.dev for what in (p.id, p.prompt)})
+
+    def hold_out(self, subject: Subject) -> bool:
+        """Whether a problem is of dev or test."""
+        problem = problem_of(subject)
+        return problem.id in self.held_out or problem.prompt in self.held_out
+
+    def check_open(self, method: Method | None, subjects: Iterable[Subject]) -> None:
+        """Refuse a method that asks test problems.
+
+        Raises:
+            BadInput: it does.
+        """
+        if method and any(p.id in self._test or p.prompt in self._test for p in map(problem_of, subjects)):
+            raise BadInput("it attempts test problems, which stay closed until the end", where=method.id)
+
+    def show(self, method: Method | None, subjects: Iterable[Subject]) -> bool:
+        """Whether verdicts on problems may be shown: to a method on train problems, to a study that says so on dev.
+
+        Raises:
+            BadInput: on some of them, and not on others.
+        """
+        if method is None or "dev" in method.needs:
+            return True
+        closed = set(map(self.hold_out, subjects))
+        if len(closed) > 1:
+            fix = "attempt them apart: dev problems come without verdicts"
+            raise BadInput("it attempts train and dev problems together", where=method.id, fix=fix)
+        return True not in closed
+
+    def handed(self, method: Method | None, subject: Subject, solver: Any) -> Subject:
+        """A problem as a solver gets it: without the reference, where nobody declares to read it.
+
+        Args:
+            method: the one under way; outside of methods a solver that is one speaks for itself, and a function that
+                is none is the caller's own.
+        """
+        needs = method.needs if method else getattr(solver, "needs", None)
+        if solver is None or needs is None:
+            return subject
+        open_ = "reference" in needs and not (method and self.hold_out(subject))
+        return subject if open_ else withheld(subject)
+
+
+def handing(run: Run, method: Method, walls: Walls) -> Callable[[Any], Any]:
+    """From what a method is called with to what it is handed: the run and tasks with walls around them."""
+    view = GuardedRun(run, method, GuardedTask(run.task, method, walls.held_out))
+
+    def guarded(arg: Any) -> Any:
+        if arg is run or isinstance(arg, GuardedRun):
+            return view
+        if isinstance(arg, Task):
+            return view.task if whole(arg) is run.task else GuardedTask(whole(arg), method, walls.held_out)
+        return arg
+
+    return guarded
+
+
 def whole(task: Task) -> Task:
     """The task behind a guarded one."""
     return task._task if isinstance(task, GuardedTask) else task  # pyright: ignore[reportPrivateUsage]
 
 
-def withheld(subject: Problem | Attempt) -> Problem | Attempt:
+def withheld(subject: Subject) -> Subject:
     """A problem, or an attempt at one, without the reference."""
     if isinstance(subject, Problem):
         return subject if subject.reference is HIDDEN else hide(subject)

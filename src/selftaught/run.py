@@ -28,7 +28,7 @@ from selftaught.curate import by_problem
 from selftaught.disk import full_disk
 from selftaught.engines import Engine, Paid, Sampling
 from selftaught.errors import BadInput
-from selftaught.guarded import GuardedRun, GuardedTask, whole, withheld
+from selftaught.guarded import Walls, handing
 from selftaught.identity import check_unchanged, identify, known, memory, solver_name
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.learn import Objective, Training
@@ -53,7 +53,7 @@ from selftaught.models.policy import policy_from, read_manifest
 from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, Solution, content_hash
 from selftaught.settings import Settings, at_least_one, changed
-from selftaught.solving import Batch, Solved, Solving, Subject, problem_of
+from selftaught.solving import Batch, Solved, Solving, Subject
 from selftaught.tasks import Task
 
 __all__ = ["Run", "Settings", "Solved"]
@@ -124,8 +124,7 @@ class Run:
         self._under: dict[str, str] = {}  # policy version -> hash of how `measured` was measured
         self._facts: dict[str, Any] = {}
         self._watch = Watch()
-        self._test = {what for problem in task.test for what in (problem.prompt, problem.id)}
-        self._held_out = {what for problem in (*task.dev, *task.test) for what in (problem.prompt, problem.id)}
+        self._walls = Walls(task)
         self._solving = Solving(
             self.engine, task, self.journal, self.ledger, self.console,
             seed=self.settings.seed, failure_limit=self.settings.failure_limit, tick=self._clock,
@@ -170,17 +169,8 @@ class Run:
         before, self._facts = (self.round, self._number, self._facts), {}
         self._begun = self._begun if outer else 0
         self._methods.append((method, label))
-        view = GuardedRun(self, method, GuardedTask(self.task, method, self._held_out))
-
-        def guarded(arg: Any) -> Any:
-            if arg is self or isinstance(arg, GuardedRun):
-                return view
-            if isinstance(arg, Task):
-                return view.task if whole(arg) is self.task else GuardedTask(whole(arg), method, self._held_out)
-            return arg
-
         try:
-            yield guarded
+            yield handing(self, method, self._walls)
             self._end_round()
         except RunEnds:
             self._end_round()
@@ -231,7 +221,7 @@ class Run:
         self, policy: Policy, problems: Sequence[Subject], solver: Any, n: int, sampling: Mapping[str, Any]
     ) -> list[Solved]:
         self._check_budget()
-        self._check_open(problems)
+        self._walls.check_open(self._method, problems)
         how, who = changed(self.settings.sampling, sampling), identify(solver).label
         at_least_one("n", n)
         work = []
@@ -240,13 +230,9 @@ class Run:
             for _ in range(n):
                 work.append((subject, f"attempt/{who}/{self._started[start]}"))
                 self._started[start] += 1
-        shown = {self._shows(subject) for subject in problems}
-        if self._method and len(shown) > 1:
-            fix = "attempt them apart: dev problems come without verdicts"
-            raise BadInput("it attempts train and dev problems together", where=self._method.id, fix=fix)
-        judged = self._by_verdict and False not in shown
+        judged = self._by_verdict and self._walls.show(self._method, problems)
         what = f"round {self.round}: sampling" if self.round else "sampling"
-        may_see = judged and not any(map(self._is_closed, problems))
+        may_see = judged and not any(map(self._walls.hold_out, problems))
         solved = self._solve(Batch(what, policy, solver, how, judged, work, shown=may_see))
         if solver is None and solved:
             self._note_sampling([one.attempt for one in solved], n, how, judged)
@@ -257,33 +243,11 @@ class Run:
         """Whether verdicts may be used: outside of methods, and by those that declare it."""
         return self._method is None or "verifier" in self._method.needs
 
-    def _is_closed(self, subject: Subject) -> bool:
-        """Whether a problem is of dev or test, by its id or by what it asks."""
-        problem = problem_of(subject)
-        return problem.id in self._held_out or problem.prompt in self._held_out
-
-    def _shows(self, subject: Subject) -> bool:
-        """Whether the verdict on a problem may be shown: to a method on train problems, to a study also on dev."""
-        return self._method is None or "dev" in self._method.needs or not self._is_closed(subject)
-
-    def _check_open(self, subjects: Sequence[Subject]) -> None:
-        """Refuse a method that asks test problems."""
-        if self._method and any(not self._test.isdisjoint((p.id, p.prompt)) for p in map(problem_of, subjects)):
-            raise BadInput("it attempts test problems, which stay closed until the end", where=self._method.id)
-
-    def _handed(self, subject: Subject, solver: Any) -> Subject:
-        """A problem as a solver gets it: without the reference, where it is not declared that it is read."""
-        needs = self._method.needs if self._method else getattr(solver, "needs", None)
-        if solver is None or needs is None:
-            return subject
-        open_ = "reference" in needs and not (self._method and self._is_closed(subject))
-        return subject if open_ else withheld(subject)
-
     def _note_sampling(self, tried: Sequence[Attempt], n: int, how: Sampling, judged: bool) -> None:
         groups = by_problem(tried)
         if judged and n > 1:
             self._facts["pass_at"] = pass_curve(groups)
-        if not self._held_out.intersection(groups):
+        if not self._walls.held_out.intersection(groups):
             self._watch.sampled(content_hash(how, n, sorted(groups)), groups)
 
     def solve(
@@ -325,7 +289,7 @@ class Run:
 
     def _solve(self, batch: Batch) -> list[Solved]:
         before = memory(batch.solver)
-        batch.work = [(self._handed(subject, batch.solver), name) for subject, name in batch.work]
+        batch.work = [(self._walls.handed(self._method, one, batch.solver), name) for one, name in batch.work]
         try:
             solved = self._solving.solve(batch)
         except BadInput as error:
@@ -347,7 +311,7 @@ class Run:
             RunEnds: no tokens are left.
         """
         self._check_budget()
-        self._check_open(attempts)
+        self._walls.check_open(self._method, attempts)
         return self._solving.surprise(policy, attempts)
 
     # --- learning ---
@@ -422,7 +386,7 @@ class Run:
         self._check_budget()
         for name, value in (("steps", steps), ("n", n)):
             at_least_one(name, value)
-        if any(map(self._is_closed, problems)):
+        if any(map(self._walls.hold_out, problems)):
             raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
         settings = changed(self.settings.training, {"epochs": 1, "schedule": "constant", **training})
         how = changed(self.settings.sampling, {"temperature": 1.0, **(sampling or {})})
@@ -507,7 +471,7 @@ class Run:
         """Whether a record asks a dev or test problem, or comes from an attempt at one, however it is reworded."""
         sources = [self.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
         problems = [source[0].get("problem") for source in sources if source]
-        return any(what in self._held_out for what in (getattr(record, "prompt", None), *problems))
+        return any(what in self._walls.held_out for what in (getattr(record, "prompt", None), *problems))
 
     @property
     def _policies(self) -> Path:

@@ -66,6 +66,7 @@ class LocalEngine:
             )
         self.busy_seconds = 0.0
         self.load_seconds = 0.0
+        self.dtype = dtype
         self._settings = (dtype, device, fused)
         self._most_rows, self._budget, self._most_held = rows, int(cache_gib * 2**30), held
         self._inbox: list[Job] = []

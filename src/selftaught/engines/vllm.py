@@ -70,6 +70,7 @@ class VllmEngine(Busy):
             raise BadInput(what, where="VllmEngine", fix="use more than 0")
         check_installed()
         self._adapters, self._stays = adapters > 0, stay
+        self.dtype = dtype
         self._server = Server(Settings(dtype, rows, cache_gib, adapters, options))
         self._turns = Turns(self._server)
         self._guard = threading.Lock()
