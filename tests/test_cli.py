@@ -87,7 +87,12 @@ def samples_in(folder: Path) -> dict[str, str]:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "run needs a method; choose one of {recipes}"),
-        ("solve", "solve needs a method; choose one of {solvers}"),
+        ("solve", 'solve needs a question; write it in quotes: selftaught solve "What is 17 + 25?"'),
+        ("solve self-refin", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
+        ("solve self-refin hello", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
+        ("eval --task x --temperature 0.7", "eval: unknown option '--temperature'; it is called '--heat' here"),
+        ("run rest-em --task x --lr 1e-5", "run: unknown option '--lr'; it is called '--learning-rate' here"),
+        ("eval --task x --num-samples 4", "eval: unknown option '--num-samples'; it is called '--attempts' here"),
         ("run rest-m --task x", "method: unknown method 'rest-m'; did you mean 'rest-em'?"),
         ("run self-refine --task x", "run: self-refine is a solver, not a recipe; choose one of {recipes}"),
         ("solve star hello", "solve: star is a recipe, not a solver; choose one of {solvers}"),
@@ -461,7 +466,7 @@ def test_solve_and_eval_answer_with_a_solver(
     model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
     assert main(["solve", *model, "self-consistency", "What is 1 + 1?", "--samples", "3", "--json"]) == 0
     solved = json.loads(capsys.readouterr().out)
-    assert solved.keys() == {"method", "model", "text", "answer", "confidence", "tokens"}
+    assert solved.keys() == {"method", "model", "text", "answer", "confidence", "note", "tokens"}
     assert 3 <= solved["tokens"] <= 18
     assert main(["solve", "self-refine", "What is 1 + 1?", *model, "--turns", "1"]) == 0
     out, _ = capsys.readouterr()

@@ -185,7 +185,7 @@ def test_a_model_that_cannot_answer_at_all_still_comes_to_an_end(tmp_path: Path)
     with make_run(tmp_path, engine=Refusing(solve_sum)) as run:
         found = conclude(run)
         outcome = write(run, found)
-    assert (found.votes, found.majority.accuracy) == (1, 0.0)
+    assert (found.votes, found.majority, found.no_vote) == (1, None, "no sample has a final answer to vote on")
     assert outcome["unknown_rate"] == {"before": 1.0, "after": 1.0}
     assert any("requests were refused" in note for note in run.notes)
 

@@ -39,7 +39,7 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
     Raises:
         BadInput: the folder was made with another one, naming the keys that differ.
     """
-    known: dict[str, Any] = json.loads(journal.meta("config") or "{}")
+    known = journal.meta_object("config")
     wanted = json.loads(json.dumps(wanted, default=str))
     differ = [f"{k} is {known[k]!r} there, {v!r} here" for k, v in wanted.items() if k in known and known[k] != v]
     if differ:

@@ -5,11 +5,16 @@ has a team wait actively for its next part only while all teams together are no 
 thread samples and another one trains, each would have the kernel wake its team for every product, which small models
 feel most (`python -m bench.tiny` does both in one process). Whoever stops computing for a while dismisses its team,
 therefore, and makes a new one when it goes on.
+
+By default such a team waits actively for some 10 ms. On a machine with other work that is the worst that it can do:
+the threads that wait take the processor from the one that they wait for. A command therefore has them wait actively
+only for as long as the next part of a product usually takes to come (`wait_briefly`), and sleep after that.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +23,21 @@ from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
 SOFT = 1  # omp_pause_soft
+SPIN = "2000"  # turns that a thread waits actively before it sleeps, some 50 us; the default is 300,000 (GNU's)
+
+
+def wait_briefly() -> None:
+    """Have threads without work sleep soon. Only before torch is loaded; what the user has set himself stands."""
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads, in this process and in those that it starts; before torch is loaded or after."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 @contextmanager
