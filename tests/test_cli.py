@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -19,9 +20,13 @@ from typing import Any
 
 import pytest
 
+from selftaught import commands
 from selftaught.cli import main
+from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, methods
+from selftaught.tasks import load_task
+from selftaught.tasks.load import INSTRUCTION
 from tiny_models import edit_json
 
 SMALL = ["--train", "6", "--dev", "6", "--test", "6"]
@@ -485,6 +490,65 @@ def test_solve_and_eval_answer_with_a_solver(
     assert len(list((tmp_path / "runs").iterdir())) == 2
     assert main(["eval", "--task", data, *SMALL, *model, "--split", "dev"]) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_solve_asks_in_the_words_of_run_and_says_when_there_is_no_vote(
+    capsys: pytest.CaptureFixture[str], tiny: Any
+) -> None:
+    model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
+    assert main(["solve", "What is 1 + 1?", *model, "--samples", "3", "--json"]) == 0  # a random model answers nothing
+    solved = json.loads(capsys.readouterr().out)
+    assert (solved["method"], solved["answer"], solved["confidence"]) == ("self-consistency", None, None)
+    assert solved["note"].startswith("none of 3 samples has a final answer that can be read")
+    assert main(["solve", "What is 1 + 1?", *model, "--samples", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("the most probable of them, not a vote)")
+    assert main(["solve", "self-refine", "What is 1 + 1?", *model, "--turns", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"].startswith("no final answer can be read from it")
+
+    words = argparse.Namespace(question="What is 1 + 1?", instruction=None, model="m")
+    assert commands._problem(words).prompt[0].content == f"What is 1 + 1?\n{INSTRUCTION}"
+    words.instruction = "Answer in one word."
+    assert commands._problem(words).prompt[0].content == "What is 1 + 1?\nAnswer in one word."
+    words.instruction, words.model = None, "tiny"
+    assert commands._problem(words).prompt[0].content == "What is 1 + 1?"
+
+
+def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenient: str) -> None:
+    script = write(
+        tmp_path / "mine.py",
+        """
+        from selftaught import Task
+        from selftaught.feedback import Exact
+        from selftaught.records import make_problem
+        from selftaught.tasks import Kind
+
+        def rows():
+            return [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(6)]
+
+        def made():
+            problems = [make_problem(row["question"], row["answer"]) for row in rows()]
+            return Task("made", problems[:2], problems[2:4], problems[4:], verifier=Exact(), kind=Kind.NUMBER)
+        """,
+    )
+    sizes: dict[str, Any] = {"train": 2, "dev": 2, "test": 2}
+    made = load_task(f"{script}:made")
+    for spec in ("tiny:family=add,level=2", "chain_sum", f"{script}:rows", f"{script}:made", made):
+        with load_task(spec, **sizes, verifier=lenient) as task:
+            assert task.verifier.version.startswith("check@"), spec
+        with load_task(spec, **sizes, verifier=lambda problem, text: True) as task:
+            assert task.verify(task.train[0], "nonsense").verdict == "right", spec
+    with load_task("tiny:family=add,level=2", **sizes) as tiny_world:
+        assert tiny_world.verify(tiny_world.train[0], "nonsense").verdict != "right"
+    for spec, how, said in (
+        ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world judges its own answers"),
+        ("tiny", {"instruction": "Think."}, "instruction: the tiny world asks in a language of its own"),
+        (f"{script}:made", {"instruction": "Think."}, "a task that is made already takes no instruction"),
+        (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
+        ("chain_sum", {"verifier": lambda completions, tests: [1.0]}, "takes 'tests', which the data has not"),
+    ):
+        with pytest.raises(BadInput, match=re.escape(said)):
+            load_task(spec, **sizes, **how)
 
 
 # --- methods of the user's own ---

@@ -65,9 +65,12 @@ def put_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -> 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=None, header_style="bold", show_header=bool(columns))
-    for row in rows:
-        table.add_row(*(_encodable(visible(cell), sys.stdout) for cell in row))
+    shown = [[_encodable(visible(cell), sys.stdout) for cell in row] for row in (columns, *rows)]
+    table = Table(box=None, header_style="bold", show_header=bool(columns))
+    for place in range(max(map(len, shown))):
+        table.add_column(shown[0][place] if columns else "", overflow="fold")
+    for row in shown[1:]:
+        table.add_row(*row)
     Console(markup=False, highlight=False, emoji=False).print(table)
 
 

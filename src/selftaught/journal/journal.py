@@ -28,6 +28,8 @@ CREATE TABLE sessions (
 );
 """
 
+LATEST = "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
+
 
 class Journal(Effects):
     """An append-only store of effects under content keys. Each effect is committed before it is used.
@@ -84,8 +86,8 @@ class Journal(Effects):
 
     def _open_session(self) -> None:
         """Begin to keep time: by a clock that never steps back, and not before what earlier sessions noted."""
-        latest = self._run("SELECT MAX(last) FROM sessions")[0][0] or 0.0
-        self._offset = max(time.time(), latest) - time.monotonic()
+        noted = self._run(LATEST)
+        self._offset = max(time.time(), *(at or 0.0 for (at,) in noted)) - time.monotonic()
         now = self._now()
         self._run("INSERT INTO sessions VALUES (NULL, ?, ?, 0, 0, 0)", (now, now))
         self._session = self._run("SELECT MAX(id) FROM sessions")[0][0]
