@@ -92,6 +92,7 @@ def samples_in(folder: Path) -> dict[str, str]:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "run needs a method; choose one of {recipes}"),
+        ("eval --task x --threads 0", "--threads: got 0; use 1 or more"),
         ("solve", 'solve needs a question; write it in quotes: selftaught solve "What is 17 + 25?"'),
         ("solve self-refin", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
         ("solve self-refin hello", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
@@ -492,6 +493,17 @@ def test_solve_and_eval_answer_with_a_solver(
     assert "accuracy" in capsys.readouterr().out
 
 
+def test_the_mean_of_scores_is_told_where_there_are_any(
+    capsys: pytest.CaptureFixture[str], tiny: Any, data: str, tmp_path: Path
+) -> None:
+    own = write(tmp_path / "own.py", "def score(problem, text):\n    return 0.25\n") + ":score"
+    model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
+    words = ["eval", "--task", data, *SMALL, *model, "--json", "--out", str(tmp_path / "out")]
+    assert main([*words, "--verifier", own]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["accuracy"], found["mean_score"]) == (0.0, 0.25)
+
+
 def test_solve_asks_in_the_words_of_run_and_says_when_there_is_no_vote(
     capsys: pytest.CaptureFixture[str], tiny: Any
 ) -> None:
@@ -536,10 +548,10 @@ def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenie
     for spec in ("tiny:family=add,level=2", "chain_sum", f"{script}:rows", f"{script}:made", made):
         with load_task(spec, **sizes, verifier=lenient) as task:
             assert task.verifier.version.startswith("check@"), spec
-        with load_task(spec, **sizes, verifier=lambda problem, text: True) as task:
-            assert task.verify(task.train[0], "nonsense").verdict == "right", spec
-    with load_task("tiny:family=add,level=2", **sizes) as tiny_world:
-        assert tiny_world.verify(tiny_world.train[0], "nonsense").verdict != "right"
+    with load_task("tiny:family=add,level=2", **sizes) as own:
+        assert own.verify(own.train[0], "nonsense").verdict != "right"
+    with load_task("tiny:family=add,level=2", **sizes, verifier=lambda problem, text: True) as own:
+        assert own.verify(own.train[0], "nonsense").verdict == "right"
     for spec, how, said in (
         ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world judges its own answers"),
         ("tiny", {"instruction": "Think."}, "instruction: the tiny world asks in a language of its own"),

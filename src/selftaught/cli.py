@@ -212,8 +212,10 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
             fix = f"it is called {meant!r} here" if meant else nearest(flag, flags)
             raise BadInput(f"unknown option {flag!r}", where=parser.prog.split()[-1], fix=fix)
     args, left = parser.parse_known_args(words)
-    if getattr(args, "threads", None) is not None:
-        use_threads(args.threads)
+    if (threads := getattr(args, "threads", None)) is not None:
+        if threads < 1:
+            raise BadInput(f"got {threads}", where="--threads", fix="use 1 or more")
+        use_threads(threads)
     if left:
         raise BadInput(
             f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from selftaught.configuration import check_references
@@ -18,7 +19,7 @@ from selftaught.learn import Training
 from selftaught.method import Method, bound
 from selftaught.models.remote import PREFIX, remote_policy, trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem
-from selftaught.run import Run
+from selftaught.run import Run, Solved
 from selftaught.settings import Settings
 from selftaught.tasks import Task, load_task
 from selftaught.tasks.load import INSTRUCTION
@@ -104,7 +105,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
     rows = f"most answers sampled together (default {ROWS}, and more of a very small local model)"
     parser.add_argument("--rows", type=_at_least(1), help=rows)
-    add_threads(parser)
+    threads = "CPU threads to compute with (default: one per core)"
+    parser.add_argument("--threads", type=int, metavar="N", help=threads)
     remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
     remote.add_argument(
         "--requests-per-minute", type=_at_least(1), metavar="N", help="most requests (default no limit)"
@@ -117,12 +119,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--spend", type=float, metavar="DOLLARS", help="most to spend, at these prices (default no cap)"
     )
     remote.add_argument("--served", default="", metavar="NAME", help="what it answers with, if not NAME")
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """The option `--threads`; `cli.main` heeds it before torch is loaded."""
-    threads = "CPU threads to compute with (default: torch's choice, one per core); fewer on a shared machine"
-    parser.add_argument("--threads", type=_at_least(1), metavar="N", help=threads)
 
 
 def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
@@ -341,10 +337,17 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
         _say_notes(door)
-    outcome = found.to_json() | {"model": args.model, "task": task.name}
+    outcome = found.to_json() | {"model": args.model, "task": task.name} | _mean_score(solved)
     del outcome["scores"]
     _show(outcome, args.json)
     return 0
+
+
+def _mean_score(solved: Sequence[Solved]) -> dict[str, float]:
+    """The mean score, where the verifier gives more than right and wrong: what is short of a full score is WRONG."""
+    scores = [one.attempt.feedback[-1].score for one in solved if one.attempt.feedback]
+    known = [score for score in scores if score is not None]
+    return {"mean_score": round(fmean(known), 4)} if any(0 < score < 1 for score in known) else {}
 
 
 def _show(outcome: dict[str, Any], as_json: bool) -> None:

@@ -30,6 +30,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         help="seeds at a time, each in a process of its own (default 0: as many as fit for a small model, else 1)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results (default %(default)s)")
+    threads = "CPU threads to compute with, of all processes together (default: one per core)"
+    parser.add_argument("--threads", type=int, metavar="N", help=threads)
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 

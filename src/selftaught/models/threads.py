@@ -1,4 +1,4 @@
-"""The threads that torch computes with: one team of them at a time.
+"""The threads that torch computes with: how many, how they wait, and one team of them at a time.
 
 Each thread that calls torch gets a team of OpenMP's for itself, and the team stays when the work is done. GNU's OpenMP
 has a team wait actively for its next part only while all teams together are no more than the processors. So where one
@@ -23,7 +23,10 @@ from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
 SOFT = 1  # omp_pause_soft
-SPIN = "2000"  # turns that a thread waits actively before it sleeps, some 50 us; the default is 300,000 (GNU's)
+SPIN = "200"  # turns that a thread waits actively before it sleeps: some microseconds; 300,000 by default
+
+
+_asked: list[int] = []  # how many threads `use_threads` was asked for, last
 
 
 def wait_briefly() -> None:
@@ -32,12 +35,25 @@ def wait_briefly() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
 
 
+def wait_asleep() -> None:
+    """Have threads without work sleep at once: where several processes share the processors. Only before torch."""
+    os.environ["GOMP_SPINCOUNT"] = "0"
+
+
 def use_threads(count: int) -> None:
     """Compute with so many threads, in this process and in those that it starts; before torch is loaded or after."""
+    _asked[:] = [count]
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+
+
+def cores() -> int:
+    """How many processors there are to compute with: as many as this process may use, or as `use_threads` says."""
+    if _asked:
+        return _asked[-1]
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
