@@ -619,6 +619,39 @@ def test_options_come_from_the_signature_and_give_way_to_the_command_s_own(
     assert "argument --kind: invalid a|b value: 'c'" in refused(capsys, [*words, "--kind", "c"])
 
 
+FAILING = """
+    from selftaught import BadInput, recipe
+
+    @recipe()
+    def several(run, base, task):
+        inner = ExceptionGroup("inner", [BadInput("one thing", fix="mend it")])
+        raise ExceptionGroup("outer", [inner, BadInput("two")])
+
+    @recipe()
+    def stopped(run, base, task):
+        raise BaseExceptionGroup("outer", [BadInput("one thing"), KeyboardInterrupt()])
+
+    @recipe()
+    def peeking(run, base, task):
+        str(task.train[0].reference)
+"""
+
+
+def test_what_fails_at_the_same_time_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], teach: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    own = write(tmp_path / "failing.py", FAILING)
+
+    def words(name: str) -> list[str]:
+        given = teach(method=f"{own}:{name}", out=tmp_path / name)
+        return [*given[: given.index("--rounds")], "--quiet"]
+
+    assert refused(capsys, words("several")) == "one thing; mend it"
+    assert "reads a problem's reference without declaring it" in refused(capsys, words("peeking"))
+    assert main(words("stopped")) == 130
+    assert capsys.readouterr().err == "selftaught: interrupted; the same command goes on from here\n"
+
+
 def test_a_user_s_file_is_told_what_it_lacks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     own = write(tmp_path / "my_file.py", OWN)
     cases = {

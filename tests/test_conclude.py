@@ -212,6 +212,8 @@ def test_texts_without_answers_have_no_vote_and_the_report_says_why(tmp_path: Pa
     with make_run(tmp_path, task=make_task(verifier=Polite()), engine=ScriptedEngine(script)) as run:
         found = conclude(run)
         outcome = write(run, found)
+        several = run.summarise(run.base, "test", "x", run.solve(run.base, run.task.test, "test", samples=2))
+    assert several.majority_at == {}
     vote = outcome["majority_at_equal_tokens"]
     assert (found.majority, vote["accuracy"], vote["why"]) == (None, None, "no sample has a final answer to vote on")
     assert found.sampled_before.accuracy > 0
@@ -264,6 +266,18 @@ def test_a_folder_in_the_place_of_the_champion_is_one_line(tmp_path: Path) -> No
         (run.folder / "champion").rmdir()
         write(run, found)
         assert (run.folder / "champion").is_symlink()
+
+
+def test_verdicts_of_an_earlier_version_with_half_a_surrogate_pair_are_read(tmp_path: Path) -> None:
+    with make_run(tmp_path, task=make_task(verifier=Polite())) as run:
+        conclude(run)
+        bad = json.dumps(["unknown", None, "timeout: \ud83d", "", "polite/1"])  # as it was written
+        run.journal._run("UPDATE effects SET payload = ? WHERE kind = 'verify'", (bad,))
+    settings = Settings(failure_limit=1.0)
+    with make_run(tmp_path, task=make_task(verifier=Polite()), settings=settings) as run:
+        outcome = write(run, conclude(run))
+    assert outcome["unknown_rate"]["before"] == 1.0
+    assert any("timeout: " in note for note in run.notes)
 
 
 def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     printable(sys.stdout)
+    printable(sys.stderr)
     wait_briefly()  # before anything brings torch
     try:
         return _outcome(words)
