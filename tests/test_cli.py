@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -19,9 +20,13 @@ from typing import Any
 
 import pytest
 
+from selftaught import commands
 from selftaught.cli import main
+from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, methods
+from selftaught.tasks import load_task
+from selftaught.tasks.load import INSTRUCTION
 from tiny_models import edit_json
 
 SMALL = ["--train", "6", "--dev", "6", "--test", "6"]
@@ -87,7 +92,13 @@ def samples_in(folder: Path) -> dict[str, str]:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "run needs a method; choose one of {recipes}"),
-        ("solve", "solve needs a method; choose one of {solvers}"),
+        ("eval --task x --threads 0", "--threads: got 0; use 1 or more"),
+        ("solve", 'solve needs a question; write it in quotes: selftaught solve "What is 17 + 25?"'),
+        ("solve self-refin", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
+        ("solve self-refin hello", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
+        ("eval --task x --temperature 0.7", "eval: unknown option '--temperature'; it is called '--heat' here"),
+        ("run rest-em --task x --lr 1e-5", "run: unknown option '--lr'; it is called '--learning-rate' here"),
+        ("eval --task x --num-samples 4", "eval: unknown option '--num-samples'; it is called '--attempts' here"),
         ("run rest-m --task x", "method: unknown method 'rest-m'; did you mean 'rest-em'?"),
         ("run self-refine --task x", "run: self-refine is a solver, not a recipe; choose one of {recipes}"),
         ("solve star hello", "solve: star is a recipe, not a solver; choose one of {solvers}"),
@@ -461,7 +472,7 @@ def test_solve_and_eval_answer_with_a_solver(
     model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
     assert main(["solve", *model, "self-consistency", "What is 1 + 1?", "--samples", "3", "--json"]) == 0
     solved = json.loads(capsys.readouterr().out)
-    assert solved.keys() == {"method", "model", "text", "answer", "confidence", "tokens"}
+    assert solved.keys() == {"method", "model", "text", "answer", "confidence", "note", "tokens"}
     assert 3 <= solved["tokens"] <= 18
     assert main(["solve", "self-refine", "What is 1 + 1?", *model, "--turns", "1"]) == 0
     out, _ = capsys.readouterr()
@@ -480,6 +491,76 @@ def test_solve_and_eval_answer_with_a_solver(
     assert len(list((tmp_path / "runs").iterdir())) == 2
     assert main(["eval", "--task", data, *SMALL, *model, "--split", "dev"]) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_mean_of_scores_is_told_where_there_are_any(
+    capsys: pytest.CaptureFixture[str], tiny: Any, data: str, tmp_path: Path
+) -> None:
+    own = write(tmp_path / "own.py", "def score(problem, text):\n    return 0.25\n") + ":score"
+    model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
+    words = ["eval", "--task", data, *SMALL, *model, "--json", "--out", str(tmp_path / "out")]
+    assert main([*words, "--verifier", own]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["accuracy"], found["mean_score"]) == (0.0, 0.25)
+
+
+def test_solve_asks_in_the_words_of_run_and_says_when_there_is_no_vote(
+    capsys: pytest.CaptureFixture[str], tiny: Any
+) -> None:
+    model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
+    assert main(["solve", "What is 1 + 1?", *model, "--samples", "3", "--json"]) == 0  # a random model answers nothing
+    solved = json.loads(capsys.readouterr().out)
+    assert (solved["method"], solved["answer"], solved["confidence"]) == ("self-consistency", None, None)
+    assert solved["note"].startswith("none of 3 samples has a final answer that can be read")
+    assert main(["solve", "What is 1 + 1?", *model, "--samples", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("the most probable of them, not a vote)")
+    assert main(["solve", "self-refine", "What is 1 + 1?", *model, "--turns", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"].startswith("no final answer can be read from it")
+
+    words = argparse.Namespace(question="What is 1 + 1?", instruction=None, model="m")
+    assert commands._problem(words).prompt[0].content == f"What is 1 + 1?\n{INSTRUCTION}"
+    words.instruction = "Answer in one word."
+    assert commands._problem(words).prompt[0].content == "What is 1 + 1?\nAnswer in one word."
+    words.instruction, words.model = None, "tiny"
+    assert commands._problem(words).prompt[0].content == "What is 1 + 1?"
+
+
+def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenient: str) -> None:
+    script = write(
+        tmp_path / "mine.py",
+        """
+        from selftaught import Task
+        from selftaught.feedback import Exact
+        from selftaught.records import make_problem
+        from selftaught.tasks import Kind
+
+        def rows():
+            return [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(6)]
+
+        def made():
+            problems = [make_problem(row["question"], row["answer"]) for row in rows()]
+            return Task("made", problems[:2], problems[2:4], problems[4:], verifier=Exact(), kind=Kind.NUMBER)
+        """,
+    )
+    sizes: dict[str, Any] = {"train": 2, "dev": 2, "test": 2}
+    made = load_task(f"{script}:made")
+    for spec in ("tiny:family=add,level=2", "chain_sum", f"{script}:rows", f"{script}:made", made):
+        with load_task(spec, **sizes, verifier=lenient) as task:
+            assert task.verifier.version.startswith("check@"), spec
+    with load_task("tiny:family=add,level=2", **sizes) as own:
+        assert own.verify(own.train[0], "nonsense").verdict != "right"
+    with load_task("tiny:family=add,level=2", **sizes, verifier=lambda problem, text: True) as own:
+        assert own.verify(own.train[0], "nonsense").verdict == "right"
+    for spec, how, said in (
+        ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world judges its own answers"),
+        ("tiny", {"instruction": "Think."}, "instruction: the tiny world asks in a language of its own"),
+        (f"{script}:made", {"instruction": "Think."}, "a task that is made already takes no instruction"),
+        (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
+        ("chain_sum", {"verifier": lambda completions, tests: [1.0]}, "takes 'tests', which the data has not"),
+    ):
+        with pytest.raises(BadInput, match=re.escape(said)):
+            load_task(spec, **sizes, **how)
 
 
 # --- methods of the user's own ---
@@ -536,6 +617,39 @@ def test_options_come_from_the_signature_and_give_way_to_the_command_s_own(
     assert "--method-tokens INT|NONE" in said
     assert "--hook" not in said
     assert "argument --kind: invalid a|b value: 'c'" in refused(capsys, [*words, "--kind", "c"])
+
+
+FAILING = """
+    from selftaught import BadInput, recipe
+
+    @recipe()
+    def several(run, base, task):
+        inner = ExceptionGroup("inner", [BadInput("one thing", fix="mend it")])
+        raise ExceptionGroup("outer", [inner, BadInput("two")])
+
+    @recipe()
+    def stopped(run, base, task):
+        raise BaseExceptionGroup("outer", [BadInput("one thing"), KeyboardInterrupt()])
+
+    @recipe()
+    def peeking(run, base, task):
+        str(task.train[0].reference)
+"""
+
+
+def test_what_fails_at_the_same_time_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], teach: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    own = write(tmp_path / "failing.py", FAILING)
+
+    def words(name: str) -> list[str]:
+        given = teach(method=f"{own}:{name}", out=tmp_path / name)
+        return [*given[: given.index("--rounds")], "--quiet"]
+
+    assert refused(capsys, words("several")) == "one thing; mend it"
+    assert "reads a problem's reference without declaring it" in refused(capsys, words("peeking"))
+    assert main(words("stopped")) == 130
+    assert capsys.readouterr().err == "selftaught: interrupted; the same command goes on from here\n"
 
 
 def test_a_user_s_file_is_told_what_it_lacks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

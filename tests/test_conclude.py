@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 
-from scripted_world import depth, make_run, make_task, solve_sum
-from selftaught.conclusion import Conclusion, conclude, summary, write
+from scripted_world import depth, judged, make_run, make_task, solve_sum
+from selftaught.conclusion import Conclusion, _no_vote, conclude, summary, write
 from selftaught.control import Budget
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import Answer, right_or_wrong
+from selftaught.lineage import trace
 from selftaught.measure import compare
 from selftaught.method import find
 from selftaught.models import Policy
+from selftaught.records import Feedback, Problem, Verdict
 from selftaught.report import render
-from selftaught.report.collect import collect
+from selftaught.report.collect import collect, rounds_of
+from selftaught.report.text import duration
 from selftaught.run import Run, Settings
 from selftaught.tasks import Task
 
@@ -185,9 +189,104 @@ def test_a_model_that_cannot_answer_at_all_still_comes_to_an_end(tmp_path: Path)
     with make_run(tmp_path, engine=Refusing(solve_sum)) as run:
         found = conclude(run)
         outcome = write(run, found)
-    assert (found.votes, found.majority.accuracy) == (1, 0.0)
+    assert (found.votes, found.majority, found.no_vote) == (1, None, "no sample has a final answer to vote on")
     assert outcome["unknown_rate"] == {"before": 1.0, "after": 1.0}
     assert any("requests were refused" in note for note in run.notes)
+
+
+class Polite:
+    """Judges whole texts: no final answer is looked for."""
+
+    version, needs_reference = "polite/1", False
+
+    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+        return right_or_wrong("please" in answer.text, self.version)
+
+    def close(self) -> None: ...
+
+
+def test_texts_without_answers_have_no_vote_and_the_report_says_why(tmp_path: Path) -> None:
+    def script(policy: Policy, request: Request) -> str:
+        return "yes, please" if request.seed % 3 else "no"
+
+    with make_run(tmp_path, task=make_task(verifier=Polite()), engine=ScriptedEngine(script)) as run:
+        found = conclude(run)
+        outcome = write(run, found)
+        several = run.summarise(run.base, "test", "x", run.solve(run.base, run.task.test, "test", samples=2))
+    assert several.majority_at == {}
+    vote = outcome["majority_at_equal_tokens"]
+    assert (found.majority, vote["accuracy"], vote["why"]) == (None, None, "no sample has a final answer to vote on")
+    assert found.sampled_before.accuracy > 0
+    page = (run.folder / "report.html").read_text("utf-8")
+    assert "There is no majority vote to compare with: no sample has a final answer to vote on." in page
+    assert "majority vote at equal tokens" not in page
+
+
+def test_where_the_right_texts_have_no_answers_there_is_no_vote_either() -> None:
+    problem = make_task().test[0]
+    bare = replace(judged(problem, "1", Verdict.RIGHT), answer=None)
+    wrong, right = judged(problem, "2", Verdict.WRONG), judged(problem, "1", Verdict.RIGHT)
+    assert _no_vote([bare, wrong]) == "most of the samples that are right have no final answer to vote on"
+    assert _no_vote([replace(wrong, answer=None)]) == "no sample has a final answer to vote on"
+    assert _no_vote([wrong, replace(wrong, answer=None)]) == ""
+    assert _no_vote([bare, right, wrong]) == ""
+
+
+def test_the_rounds_have_their_time(tmp_path: Path) -> None:
+    with make_run(tmp_path, delay=0.05) as run:
+        outcome = write(run, concluded(run))
+        start, first, second = rounds_of(run)
+    assert 0.05 <= first.seconds < second.seconds - 0.05
+    assert second.seconds <= outcome["seconds"] + 0.1
+    assert start.seconds == 0
+    page = (run.folder / "report.html").read_text("utf-8")
+    assert f"{duration(second.seconds - first.seconds)}</td>" in page
+    assert "0.0\N{NARROW NO-BREAK SPACE}s" not in page
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"champion": ', "[" * 100_000, "{}"])
+def test_a_broken_summary_is_written_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with make_run(tmp_path) as run:
+        found = conclude(run)
+        write(run, found)
+        (run.folder / "summary.json").write_text(text)
+        run.console.quiet = False
+        outcome = write(run, found)
+    assert json.loads((run.folder / "summary.json").read_text()) == outcome
+    assert capsys.readouterr().err == f"  warning: {run.folder / 'summary.json'} cannot be read, and is written anew\n"
+
+
+def test_a_folder_in_the_place_of_the_champion_is_one_line(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        found = conclude(run)
+        (run.folder / "champion").mkdir()
+        with pytest.raises(BadInput, match="champion: a folder stands where the link"):
+            write(run, found)
+        assert (run.folder / "report.html").is_file()
+        (run.folder / "champion").rmdir()
+        write(run, found)
+        assert (run.folder / "champion").is_symlink()
+
+
+def test_verdicts_of_an_earlier_version_with_half_a_surrogate_pair_are_read(tmp_path: Path) -> None:
+    with make_run(tmp_path, task=make_task(verifier=Polite())) as run:
+        conclude(run)
+        bad = json.dumps(["unknown", None, "timeout: \ud83d", "", "polite/1"])  # as it was written
+        run.journal._run("UPDATE effects SET payload = ? WHERE kind = 'verify'", (bad,))
+    settings = Settings(failure_limit=1.0)
+    with make_run(tmp_path, task=make_task(verifier=Polite()), settings=settings) as run:
+        outcome = write(run, conclude(run))
+    assert outcome["unknown_rate"]["before"] == 1.0
+    assert any("timeout: " in note for note in run.notes)
+
+
+def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.journal.set_meta("config", '{"model": ')
+    with pytest.raises(BadInput, match=r"journal\.sqlite: a damaged journal, its config is no JSON"):
+        make_run(tmp_path)
+    with pytest.raises(BadInput, match="its config is no JSON"):
+        trace(tmp_path / "run")
 
 
 def test_without_test_problems_there_is_nothing_to_conclude(tmp_path: Path) -> None:

@@ -279,10 +279,16 @@ def test_self_consistency_returns_the_first_path_to_the_most_frequent_answer(
             run.base, [problem], "x", judged=False,
             solver=lambda ask, p: find("self-consistency")(ask, p, samples=len(given)),
         )  # fmt: skip
-    if won is not None:
+    (feedback,) = one.attempt.feedback
+    if won is None:
+        assert (feedback.verdict, feedback.score) == (Verdict.UNKNOWN, None)
+        assert (
+            feedback.text
+            == "none of 3 samples has a final answer that can be read: the most probable of them, not a vote"
+        )
+    else:
         assert one.attempt.answer == won
         assert one.attempt.text == texts[given.index(won)]
-        (feedback,) = one.attempt.feedback
         assert (feedback.verdict, feedback.score) == (Verdict.UNKNOWN, pytest.approx(score))
     assert one.tokens == sum(len(text.encode()) for text in texts)
 

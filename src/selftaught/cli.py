@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import itertools
-import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,7 +16,11 @@ from typing import NoReturn
 
 from selftaught.disk import full_disk
 from selftaught.errors import BadInput, nearest
+from selftaught.feedback.userfile import is_userfile
 from selftaught.method import Method, find, methods
+from selftaught.models.threads import use_threads, wait_briefly
+from selftaught.records import ReferenceHidden
+from selftaught.terminal import printable, put, put_json, put_table
 
 COMMANDS = {
     "run": "teach a model with a method, with proof on held-out problems",
@@ -29,6 +34,12 @@ COMMANDS = {
 OWN = ("check", "lineage", "worlds")  # commands with a module of their own, selftaught.NAME.command
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
+OTHER_NAMES = {  # what other tools call an option -> our names of it
+    "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
+    "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",), "--batch-size": ("--batch", "--rows"),
+    "--max-new-tokens": ("--max-tokens",), "--num-threads": ("--threads",), "--method": ("--solver",),
+    "--limit": ("--test",), "--output": ("--out",), "--output-dir": ("--out",), "--rank": ("--lora-rank",),
+}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,29 +53,58 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    printable(sys.stdout)
+    printable(sys.stderr)
+    wait_briefly()  # before anything brings torch
+    try:
+        return _outcome(words)
+    except KeyboardInterrupt:
+        if argv is None:  # this process is the command: a second Ctrl-C ends it at once and without a word
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        resumes = "; the same command goes on from here" if words[:1] in (["run"], ["eval"], ["check"]) else ""
+        put(f"selftaught: interrupted{resumes}", to=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _outcome(words: list[str]) -> int:
     try:
         status = _dispatch(words)
         sys.stdout.flush()
         return status
     except BadInput as error:
         return _refuse(error)
+    except ReferenceHidden as error:
+        return _refuse(BadInput(str(error)))
+    except BaseExceptionGroup as group:  # of several failures at the same time, the first tells enough
+        if (error := _first_bad_input(group)) is None:
+            raise
+        return _refuse(error)
     except SystemExit as done:  # argparse has printed its help
         return int(done.code or 0)
-    except KeyboardInterrupt:
-        resumes = "; the same command goes on from here" if words[:1] in (["run"], ["eval"], ["check"]) else ""
-        print(f"selftaught: interrupted{resumes}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader went away, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if (full := full_disk(error, error.filename or "")) is None:
             raise
         return _refuse(full)
 
 
+def _first_bad_input(group: BaseExceptionGroup[BaseException]) -> BadInput | None:
+    """The first `BadInput` in a group that holds nothing else; an interrupt among them goes first."""
+    alone, others = group.split(BadInput)
+    if others is not None and others.subgroup(KeyboardInterrupt):
+        raise KeyboardInterrupt from None
+    found: BaseException | None = alone if others is None else None
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, BadInput) else None
+
+
 def _refuse(error: BadInput) -> int:
-    print(f"selftaught: {error}", file=sys.stderr)
+    put(f"selftaught: {error}", to=sys.stderr)
     return 2
 
 
@@ -75,7 +115,7 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         from importlib.metadata import version
 
-        print(version("selftaught"))
+        put(version("selftaught"))
         return 0
     if words[0] not in COMMANDS:
         raise BadInput(f"unknown command {words[0]!r}", fix=nearest(words[0], COMMANDS))
@@ -96,6 +136,8 @@ def _command(name: str, parser: Parser, words: list[str], command: str) -> int:
     from selftaught.options import add_options, chosen
 
     getattr(commands, f"add_{name}")(parser)
+    if name == "solve":
+        words = _with_method(parser, words, commands.DEFAULT_SOLVER)
     method = _method_of(name, parser, words)
     if method:
         add_options(parser, method)
@@ -104,20 +146,32 @@ def _command(name: str, parser: Parser, words: list[str], command: str) -> int:
 
 
 def _overview() -> None:
-    print("usage: selftaught COMMAND [options]\n\nLanguage models that teach themselves.\n")
+    put("usage: selftaught COMMAND [options]\n\nLanguage models that teach themselves.\n")
     for name, what in COMMANDS.items():
-        print(f"  {name:9s}{what}")
-    print("\nselftaught COMMAND --help tells more. Example:\n")
-    print("  selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2 --model smollm2-135m")
+        put(f"  {name:9s}{what}")
+    put("\nselftaught COMMAND --help tells more. Example:\n")
+    put("  selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2 --model smollm2-135m")
+
+
+def _with_method(parser: Parser, words: list[str], usual: str) -> list[str]:
+    """The words of `solve`, with the usual method where they hold a question alone."""
+    positionals, _ = _scan(parser, words)
+    if len(positionals) != 1:
+        return words
+    (only,) = positionals
+    by_name = only in methods() or is_userfile(only) or bool(difflib.get_close_matches(only, methods(), cutoff=0.8))
+    return words if by_name else [usual, *words]
 
 
 def _method_of(command: str, parser: Parser, words: list[str]) -> Method | None:
     """The method named on the command line, found before parsing since it decides which options there are."""
-    positional, options = _scan(parser, words)
-    named = options.get("--solver") if command == "eval" else positional
+    positionals, options = _scan(parser, words)
+    named = options.get("--solver") if command == "eval" else next(iter(positionals), None)
     if named is None:
         if command == "eval" or {"-h", "--help"} & set(words):
             return None
+        if command == "solve":
+            raise BadInput("solve needs a question", fix='write it in quotes: selftaught solve "What is 17 + 25?"')
         raise BadInput(f"{command} needs a method", fix=_known(SHAPES[command]))
     method = find(named)
     if method.shape != SHAPES[command]:
@@ -126,11 +180,11 @@ def _method_of(command: str, parser: Parser, words: list[str]) -> Method | None:
     return method
 
 
-def _scan(parser: Parser, words: list[str]) -> tuple[str | None, dict[str, str]]:
-    """The first positional word, and the value of every option; options not known yet are taken to have one."""
+def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The positional words, and the value of every option; options not known yet are taken to have one."""
     known = parser._option_string_actions  # pyright: ignore[reportPrivateUsage]
     values: dict[str, str] = {}
-    positional, flag = None, ""
+    positionals, flag = list[str](), ""
     for word in words:
         if flag:
             values[flag], flag = word, ""
@@ -140,9 +194,9 @@ def _scan(parser: Parser, words: list[str]) -> tuple[str | None, dict[str, str]]
                 values[name] = value
             elif name not in known or known[name].nargs != 0:
                 flag = name
-        elif positional is None:
-            positional = word
-    return positional, values
+        else:
+            positionals.append(word)
+    return positionals, values
 
 
 def _known(shape: str) -> str:
@@ -155,8 +209,14 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
     for word in itertools.takewhile(lambda w: w != "--", words):
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in flags:
-            raise BadInput(f"unknown option {flag!r}", where=parser.prog.split()[-1], fix=nearest(flag, flags))
+            meant = next((o for o in OTHER_NAMES.get(flag, ()) if o in flags), None)
+            fix = f"it is called {meant!r} here" if meant else nearest(flag, flags)
+            raise BadInput(f"unknown option {flag!r}", where=parser.prog.split()[-1], fix=fix)
     args, left = parser.parse_known_args(words)
+    if (threads := getattr(args, "threads", None)) is not None:
+        if threads < 1:
+            raise BadInput(f"got {threads}", where="--threads", fix="use 1 or more")
+        use_threads(threads)
     if left:
         raise BadInput(
             f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help"
@@ -170,15 +230,10 @@ def _list_methods(*, as_json: bool) -> int:
         for m in methods().values()
     ]
     if as_json:
-        print(json.dumps(found, indent=1))
+        put_json(found)
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("method", "shape", "paper", "what it does", box=None, header_style="bold")
-    for row in found:
-        table.add_row(row["id"], row["shape"], row["paper"], row["summary"])
-    Console().print(table)
+    rows = ((row["id"], row["shape"], row["paper"], row["summary"]) for row in found)
+    put_table(rows, columns=("method", "shape", "paper", "what it does"))
     return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from selftaught.configuration import check_references, own_version
@@ -18,19 +18,24 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, trainable
-from selftaught.records import Problem, as_json, content_hash, make_problem
-from selftaught.report.text import visible
-from selftaught.run import Run
+from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem
+from selftaught.run import Run, Solved
 from selftaught.settings import Settings
 from selftaught.tasks import Task, load_task
+from selftaught.tasks.load import INSTRUCTION
+from selftaught.tasks.rows import with_instruction
+from selftaught.terminal import put, put_json, put_table, put_wrapped
 
 SPLITS = ("train", "dev", "test")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("local", "vllm")
 ROWS = 128
+OWN_LANGUAGE = ("tiny",)  # models that know no instruction
 
 
+DEFAULT_SOLVER = "self-consistency"  # of `solve` without a method
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
+INSTRUCTION_HELP = "appended to every question (default asks for steps and 'Answer:')"
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +69,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_solve(parser: argparse.ArgumentParser) -> None:
     """The options of `solve`, beside the method's own."""
-    parser.add_argument("method", help=METHOD)
+    parser.add_argument("method", metavar="[method]", help=f"{METHOD}; default {DEFAULT_SOLVER}")
     parser.add_argument("question", help="the question; - reads standard input")
     _add_model(parser)
+    parser.add_argument("--instruction", help=INSTRUCTION_HELP)
     parser.add_argument("--seed", type=_at_least(0), default=0, help="of sampling (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -99,6 +105,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
     rows = f"most answers sampled together (default {ROWS}, and more of a very small local model)"
     parser.add_argument("--rows", type=_at_least(1), help=rows)
+    threads = "CPU threads to compute with (default: one per core)"
+    parser.add_argument("--threads", type=int, metavar="N", help=threads)
     remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
     remote.add_argument(
         "--requests-per-minute", type=_at_least(1), metavar="N", help="most requests (default no limit)"
@@ -118,7 +126,7 @@ def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
     parser.add_argument("--task", required=True, help=task)
     for split, size in sizes.items():
         parser.add_argument(f"--{split}", type=_at_least(0), default=size, help=f"{split} problems (default {size})")
-    parser.add_argument("--instruction", help="appended to every question (default asks for steps and 'Answer:')")
+    parser.add_argument("--instruction", help=INSTRUCTION_HELP)
     verifier = "exact, math, or file.py:function of your own (default: what suits the answers)"
     parser.add_argument("--verifier", help=verifier)
     parser.add_argument("--seed", type=_at_least(0), default=0, help="of problems, sampling and training (default 0)")
@@ -218,7 +226,7 @@ def _teach(
         overhead, peak = f"{outcome['overhead']:.1%}", f"{outcome['peak_rss_mb']:,} MB"
         console.say(f"  framework overhead {overhead} of the time, peak memory {peak}")
     if args.json:
-        print(json.dumps(outcome, indent=1))
+        put_json(outcome)
     else:
         _verdict(outcome, folder)
     return 0
@@ -235,56 +243,74 @@ def _say_notes(door: Run) -> None:
 
 
 def _verdict(outcome: dict[str, Any], folder: Path) -> None:
-    from rich.console import Console as Rich
-    from rich.table import Table
-
-    table = Table("", "accuracy", "95 % interval", box=None, header_style="bold")
     vote = outcome["majority_at_equal_tokens"]
     rows = {"before": outcome["before"], "after": outcome["after"], f"before, vote of {vote['samples']}": vote}
-    for name, row in rows.items():
-        table.add_row(name, f"{row['accuracy']:.3f}", f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}")
-    out, paired = Rich(markup=False, highlight=False), outcome["paired_difference"]
-    out.print(f"\n{outcome['n_test']} test problems, opened once:")
-    out.print(table)
-    low, high = paired["ci95"]
-    out.print(
-        f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}",
+    put_wrapped(f"\n{outcome['n_test']} test problems, opened once:")
+    put_table(
+        (
+            (name, f"{row['accuracy']:.3f}", f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}")
+            for name, row in rows.items()
+            if row["accuracy"] is not None
+        ),
+        columns=("", "accuracy", "95 % interval"),
     )
+    if vote["accuracy"] is None:
+        put_wrapped(f"no majority vote: {vote['why']}")
+    paired = outcome["paired_difference"]
+    low, high = paired["ci95"]
+    put_wrapped(f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}")
     for row in outcome["rounds"]:
         for alarm in row["alarms"]:
-            out.print(f"alarm in round {row['number']}: {alarm}")
+            put_wrapped(f"alarm in round {row['number']}: {alarm}")
     if not outcome["promoted"]:
-        out.print("no policy passed the gate: the starting model remains the champion")
-    out.print(f"report {folder / 'report.html'}")
+        put_wrapped("no policy passed the gate: the starting model remains the champion")
+    put_wrapped(f"report {folder / 'report.html'}")
     if (folder / "champion").exists():
-        out.print(f"weights {folder / 'champion'}")
+        put_wrapped(f"weights {folder / 'champion'}")
 
 
 def solve(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:
-    """Answer one question."""
+    """Answer one question, asked in the words that `run` and `eval` ask in."""
     del command
     assert method is not None
-    question = sys.stdin.read() if args.question == "-" else args.question
-    if not question.strip():
-        raise BadInput("the question is empty", where="question", fix="ask something")
-    problem = make_problem(question)
+    problem = _problem(args)
     settings = Settings(seed=args.seed, sampling=Sampling(max_tokens=args.max_tokens))
     console = Console(quiet=args.quiet)
     with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
         scratch, model=args.model, task=_bare_task(problem), engine=_engine(args), settings=settings, console=console,
     ) as door:  # fmt: skip
         tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), judged=False)[0]
-    if tried.attempt.finish_reason == "error":
-        raise BadInput(tried.attempt.feedback[0].text, where="question", fix="ask a shorter one")
-    votes = tried.attempt.feedback[-1] if tried.attempt.feedback else None
-    outcome = {"method": method.id, "model": args.model, "text": tried.attempt.text, "answer": tried.attempt.answer}
-    outcome |= {"confidence": votes.score if votes else None, "tokens": tried.tokens}
+    attempt = tried.attempt
+    if attempt.finish_reason == "error":
+        raise BadInput(attempt.feedback[0].text, where="question", fix="ask a shorter one")
+    note = _how_found(attempt)
+    outcome = {"method": method.id, "model": args.model, "text": attempt.text, "answer": attempt.answer}
+    outcome |= {"confidence": attempt.feedback[-1].score if attempt.feedback else None}
     if args.json:
-        print(json.dumps(outcome, indent=1))
+        put_json(outcome | {"note": note, "tokens": tried.tokens})
     else:
-        note = f"; {votes.text}" if votes and votes.text else ""
-        print(f"{visible(tried.attempt.text)}\n\n({tried.tokens} tokens{note})")
+        put(f"{attempt.text}\n\n({tried.tokens} tokens{f'; {note}' if note else ''})")
     return 0
+
+
+def _problem(args: argparse.Namespace) -> Problem:
+    """The question of `solve` with the instruction behind it, as a row of a file would be asked."""
+    question = sys.stdin.read() if args.question == "-" else args.question
+    if not question.strip():
+        raise BadInput("the question is empty", where="question", fix="ask something")
+    usual = "" if args.model in OWN_LANGUAGE else INSTRUCTION
+    instruction = usual if args.instruction is None else args.instruction
+    return make_problem(with_instruction(as_prompt(question), instruction), meta={"question": question})
+
+
+def _how_found(attempt: Attempt) -> str:
+    """What the method says of its answer, such as its votes; else whether there is one at all."""
+    said = attempt.feedback[-1].text if attempt.feedback else ""
+    if said or attempt.answer is not None:
+        return said
+    return "no final answer can be read from it" + (
+        ": it was cut off, see --max-tokens" if attempt.finish_reason == "length" else ""
+    )
 
 
 def _bare_task(problem: Problem) -> Task:
@@ -311,23 +337,24 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
         _say_notes(door)
-    outcome = found.to_json() | {"model": args.model, "task": task.name}
+    outcome = found.to_json() | {"model": args.model, "task": task.name} | _mean_score(solved)
     del outcome["scores"]
     _show(outcome, args.json)
     return 0
 
 
+def _mean_score(solved: Sequence[Solved]) -> dict[str, float]:
+    """The mean score, where the verifier gives more than right and wrong: what is short of a full score is WRONG."""
+    scores = [one.attempt.feedback[-1].score for one in solved if one.attempt.feedback]
+    known = [score for score in scores if score is not None]
+    return {"mean_score": round(fmean(known), 4)} if any(0 < score < 1 for score in known) else {}
+
+
 def _show(outcome: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(outcome, indent=1))
-        return
-    from rich.console import Console as Rich
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False)
-    for name, value in outcome.items():
-        table.add_row(name.replace("_", " "), _text(value))
-    Rich(markup=False).print(table)
+        put_json(outcome)
+    else:
+        put_table((name.replace("_", " "), _text(value)) for name, value in outcome.items())
 
 
 def _text(value: Any) -> str:

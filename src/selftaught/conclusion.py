@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.curate import by_problem
-from selftaught.disk import full_disk
+from selftaught.disk import full_disk, replace_file, unwritable
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
 from selftaught.models import Policy
-from selftaught.records import content_hash
+from selftaught.records import Attempt, content_hash
 from selftaught.run import Run, Solved
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Conclusion:
         after: the champion, greedy: same problems, prompt, extraction and verifier.
         majority: the starting model's vote among `votes` samples a problem, given at least the tokens that
             the method spent (generated, judge and trained, spread over the test problems) and those that
-            the champion then answers with.
+            the champion then answers with; None where there is nothing to vote on (`no_vote` says why).
         votes: samples a problem in the vote.
         spent: what the method cost, up to the opening of the test split.
         sampled_before: pass@k of the starting model, from the vote's samples.
@@ -42,11 +43,12 @@ class Conclusion:
         paired: before against after.
         answers_before: the greedy attempts behind `before`, in test order.
         answers_after: those behind `after`.
+        no_vote: why there is no vote; empty where there is one.
     """
 
     before: Measurement
     after: Measurement
-    majority: Measurement
+    majority: Measurement | None
     votes: int
     spent: Usage
     sampled_before: Measurement
@@ -54,6 +56,7 @@ class Conclusion:
     paired: Comparison
     answers_before: list[Solved]
     answers_after: list[Solved]
+    no_vote: str = ""
 
 
 def conclude(run: Run) -> Conclusion:
@@ -73,12 +76,12 @@ def conclude(run: Run) -> Conclusion:
     votes, drawn = _votes(run, spent.spent + after.tokens)
     sampled = run.summarise(base, "test", "sampled", drawn)
     groups = by_problem(one.attempt for one in drawn)
-    majority = measure_majority(base.version, "test", groups, sampled.tokens)
+    no_vote = _no_vote([one.attempt for one in drawn])
     curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **HEAT)
     return Conclusion(
         before=before,
         after=after,
-        majority=majority,
+        majority=None if no_vote else measure_majority(base.version, "test", groups, sampled.tokens),
         votes=votes,
         spent=spent,
         sampled_before=sampled,
@@ -86,6 +89,7 @@ def conclude(run: Run) -> Conclusion:
         paired=compare(before, after, seed=run.settings.seed),
         answers_before=before_answers,
         answers_after=after_answers,
+        no_vote=no_vote,
     )
 
 
@@ -122,6 +126,20 @@ def _votes(run: Run, tokens: int) -> tuple[int, list[Solved]]:
     return count, drawn
 
 
+def _no_vote(samples: Sequence[Attempt]) -> str:
+    """Why a vote among samples would mean nothing; empty where it means something.
+
+    Votes go by the final answer that is read from a text. Where a verifier judges texts that hold none, a vote is
+    always lost, whatever the model can do.
+    """
+    right = [one for one in samples if one.right]
+    if not any(one.answer is not None for one in samples):
+        return "no sample has a final answer to vote on"
+    if 2 * sum(one.answer is not None for one in right) < len(right):
+        return "most of the samples that are right have no final answer to vote on"
+    return ""
+
+
 def summary(run: Run, found: Conclusion) -> dict[str, Any]:
     """The outcome as plain data: accuracies 0..1 with 95 % intervals, tokens, seconds, MB."""
     from selftaught.report.collect import rounds_of
@@ -140,9 +158,9 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "before": figure(found.before),
         "after": figure(found.after),
         "majority_at_equal_tokens": {
-            **figure(found.majority),
+            **(figure(found.majority) if found.majority else {"accuracy": None, "ci95": None, "why": found.no_vote}),
             "samples": found.votes,
-            "tokens": found.majority.tokens,
+            "tokens": found.sampled_before.tokens,
         },
         "paired_difference": {
             "mean": round(paired.difference, 4),
@@ -178,40 +196,44 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     A summary already there keeps its cost figures: looking at a finished run again is not part of its cost.
 
     Raises:
-        BadInput: the disk is full.
+        BadInput: the disk is full, or one of them cannot be written.
     """
-    try:
-        return _write(run, found, command)
-    except OSError as error:
-        raise full_disk(error, run.folder) or error from None
-
-
-def _write(run: Run, found: Conclusion, command: str) -> dict[str, Any]:
     from selftaught.report import render
     from selftaught.report.collect import collect
 
-    path = run.folder / "summary.json"
-    outcome = summary(run, found)
-    if path.is_file():
-        old = json.loads(path.read_text("utf-8"))
-        if old.get("champion") == outcome["champion"]:
-            outcome |= {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if k in old}
-    _replace(path, json.dumps(outcome, indent=1) + "\n")
-    _replace(run.folder / "report.html", render(collect(run, found, outcome, command)))
+    outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
+    replace_file(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
+    replace_file(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
     if not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
     return outcome
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one rename, so that a reader never sees half of it."""
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, "utf-8", errors="replace")
-    os.replace(draft, path)
+def _cost_before(run: Run, path: Path) -> dict[str, Any]:
+    """The cost figures of a summary of the same champion; a damaged one, which is written anew, has none."""
+    if not path.is_file():
+        return {}
+    try:
+        old = json.loads(path.read_text("utf-8"))
+        same = old["champion"] == run.champion.version
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        run.console.say(f"  warning: {path} cannot be read, and is written anew")
+        return {}
+    return {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if same and k in old}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _link(link: Path, target: Path) -> None:
+    """Point a link at a folder, in one rename."""
     draft = link.with_name(link.name + ".draft")
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(os.path.relpath(target, link.parent))
-    os.replace(draft, link)
+    try:
+        if link.is_dir() and not link.is_symlink():
+            raise BadInput("a folder stands where the link to the champion goes", where=str(link), fix="move it away")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(os.path.relpath(target, link.parent))
+        os.replace(draft, link)
+    except OSError as error:
+        raise full_disk(error, link) or unwritable(error, link) from None

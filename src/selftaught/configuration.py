@@ -83,7 +83,7 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
     Raises:
         BadInput: the folder was made with another one, or by another version; naming what differs.
     """
-    known: dict[str, Any] = json.loads(journal.meta("config") or "{}")
+    known = journal.meta_object("config")
     wanted = json.loads(json.dumps(wanted, default=str))
     folder = journal.path.parent
     if known and VERSION not in known:

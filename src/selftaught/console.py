@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from selftaught.terminal import put, visible
+
 
 class Meter(Protocol):
     """One piece of work under way."""
@@ -27,7 +29,7 @@ class Console:
     def say(self, line: str) -> None:
         """Print a line."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            put(line, to=sys.stderr)
 
     @contextmanager
     def meter(self, what: str, total: int) -> Iterator[Meter]:
@@ -100,13 +102,13 @@ def _bar(what: str, total: int) -> Iterator[Meter]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
+    columns = (TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False)
     with Progress(*columns, *left, console=Rich(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total, note="")
+        task = progress.add_task(visible(what), total=total, note="")
 
         class Bar:
             def advance(self, by: int = 1, note: str = "") -> None:
-                progress.update(task, advance=by, note=note)
+                progress.update(task, advance=by, note=visible(note))
 
         yield Bar()

@@ -1,8 +1,9 @@
-"""A full disk, told as one line whichever library met it."""
+"""Files written whole or not at all, and a disk that does not take them told as one line."""
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from selftaught.errors import BadInput
@@ -17,3 +18,25 @@ def full_disk(error: BaseException, where: Path | str) -> BadInput | None:
         return None
     fix = "free some space and run the same command again: it resumes"
     return BadInput(f"the disk is full ({error})", where=str(where), fix=fix)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one rename once it is on the disk: neither a reader nor a power cut ever leaves half of it.
+
+    Raises:
+        BadInput: the disk is full, or the folder is not to be written.
+    """
+    draft = path.with_name(f"{path.name}.draft")
+    try:
+        with draft.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise full_disk(error, path) or unwritable(error, path) from None
+
+
+def unwritable(error: OSError, path: Path) -> BadInput:
+    """The line to tell the user where a file cannot be written."""
+    return BadInput(f"cannot be written ({error.strerror or error})", where=str(path), fix="make room for it there")

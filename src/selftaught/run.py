@@ -22,7 +22,7 @@ from selftaught.configuration import check_references, configuration, configure,
 from selftaught.console import Console, shown
 from selftaught.control import Decision
 from selftaught.control.budget import RunEnds
-from selftaught.control.rounds import round_lines, round_payload
+from selftaught.control.rounds import round_key, round_lines, round_payload
 from selftaught.control.watch import Watch
 from selftaught.curate import by_problem
 from selftaught.disk import full_disk
@@ -135,7 +135,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration as it stands in the journal."""
-        return json.loads(self.journal.meta("config") or "{}")
+        return self.journal.meta_object("config")
 
     @property
     def notes(self) -> list[str]:
@@ -612,7 +612,7 @@ class Run:
         against = compare(start, found) if start and alike else None
         payload = round_payload(self.round, facts, self.ledger.usage)
         payload |= self._watch.round_ends(self.base.version, found.policy, against)
-        self._note(content_hash("round", self.round, payload["policy"]), "round", payload)
+        self._note(round_key(payload), "round", payload)
         self.history.append(payload)
         self.console.say("\n  ".join([*round_lines(payload), self.spending()]))
 

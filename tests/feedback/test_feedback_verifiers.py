@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.feedback.user import UserFunction, takes_reference, user_verifier
+from selftaught.feedback.user import UserFunction, form_of, user_verifier
 from selftaught.feedback.verdicts import as_verdict
 from selftaught.feedback.verifiers import Answer, Exact, Math
 from selftaught.records import Feedback, Verdict, make_problem
@@ -203,12 +203,12 @@ def test_both_signatures(function: Callable[..., Any]) -> None:
 
 
 def test_the_signature_is_told_by_the_names() -> None:
-    assert takes_reference(by_reference, "f")
-    assert not takes_reference(by_problem, "f")
-    assert takes_reference(lambda answer, gold: True, "f")
-    assert not takes_reference(lambda p, t: True, "f")
-    assert not takes_reference(lambda problem, text, strict=True: True, "f")
-    assert takes_reference(functools.partial(by_reference), "f")
+    assert form_of(by_reference, "f") == "reference"
+    assert form_of(by_problem, "f") == "problem"
+    assert form_of(lambda answer, gold: True, "f") == "reference"
+    assert form_of(lambda p, t: True, "f") == "problem"
+    assert form_of(lambda problem, text, strict=True: True, "f") == "problem"
+    assert form_of(functools.partial(by_reference), "f") == "reference"
 
 
 async def asynchronous(problem: Any, text: str) -> bool:

@@ -12,7 +12,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -159,7 +161,7 @@ def test_a_page_damaged_in_the_middle_is_one_line(tmp_path: Path) -> None:
     with (tmp_path / "journal.sqlite").open("r+b") as file:
         file.seek(4096 * 8)
         file.write(os.urandom(size - 4096 * 8))
-    with opened(tmp_path) as journal, pytest.raises(BadInput, match="damaged one"):
+    with pytest.raises(BadInput, match="damaged one"), opened(tmp_path) as journal:
         read_all(journal, stored)
 
 
@@ -227,3 +229,78 @@ def test_the_ledger_counts_each_effect_once_in_any_order(effects: list[tuple[str
         first.setdefault(key, usage)
     assert ledger.usage == sum(first.values(), Usage())
     assert ledger.usage.spent == sum(u.generated + u.judge + u.trained for u in first.values())
+
+
+# --- what a crash, an old version or a clock may do to it ---
+
+
+def test_an_empty_file_lost_all_and_is_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").touch()
+    with pytest.raises(BadInput, match=r"journal\.sqlite: the journal is empty: what it held is lost; put a copy"):
+        Journal(tmp_path)
+    (tmp_path / "journal.sqlite").unlink()
+    with opened(tmp_path) as journal:
+        journal.put("k", "sample", 1)
+
+
+def test_no_moment_of_its_birth_leaves_an_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)  # the last step before there is a file
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path)
+    assert not (tmp_path / "journal.sqlite").exists()
+    with opened(tmp_path) as journal:
+        journal.put("k", "sample", 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "read", "said"),
+    [
+        ("UPDATE effects SET payload = '{\"a\": '", lambda j: j.get("k"), "effect k is no JSON"),
+        ("UPDATE effects SET payload = '[' ", lambda j: j.entry("k"), "effect k is no JSON"),
+        ("UPDATE effects SET payload = ''", lambda j: list(j.effects("sample")), "effect k is no JSON"),
+        ("UPDATE effects SET payload = x'ff00'", lambda j: j.get("k"), "effect k is no JSON"),
+        ("UPDATE meta SET value = 'x' WHERE name = 'config'", lambda j: j.meta_object("config"), "its config is no J"),
+        ("UPDATE meta SET value = '[]' WHERE name = 'config'", lambda j: j.meta_object("config"), "its config is no J"),
+    ],
+)
+def test_what_is_no_json_is_one_line(tmp_path: Path, damage: str, read: Any, said: str) -> None:
+    with opened(tmp_path) as journal:
+        journal.put("k", "sample", {"a": 1})
+        journal.set_meta("config", "{}")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as file:
+        file.execute(damage)
+    with opened(tmp_path) as journal, pytest.raises(BadInput, match=said) as caught:
+        read(journal)
+    assert str(caught.value).startswith(f"{tmp_path / 'journal.sqlite'}: a damaged journal, ")
+    assert str(caught.value).endswith("; put a copy of the file back, or use another run folder")
+
+
+def test_a_clock_that_steps_back_makes_no_negative_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    with opened(tmp_path) as journal:
+        journal.put("one", "round", 1)
+        monkeypatch.setattr(time, "time", lambda: now - 3600)  # an hour back, in the middle of a session
+        time.sleep(0.02)
+        journal.put("two", "round", 2)
+        journal.clock(0.01, 0.0, 1.0)
+        first = journal.seconds()["total"]
+    assert 0.02 <= first < 10
+    with opened(tmp_path) as journal:  # and before the next one
+        time.sleep(0.02)
+        journal.put("three", "round", 3)
+        journal.clock(0.01, 0.0, 1.0)
+        total, until = journal.seconds()["total"], journal.seconds_until("round")
+    assert first + 0.02 <= total < 10
+    assert 0 <= until["one"] < until["two"] <= first < until["three"] <= total
+
+
+def test_sessions_of_an_earlier_version_whose_clock_stepped_back_count_for_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        journal.put("one", "round", 1)
+        journal._run("UPDATE sessions SET last = started - 3600, engine = -1.0")
+        assert (journal.seconds()["total"], journal.seconds()["engine"]) == (0.0, 0.0)
+        assert journal.seconds_until("round") == {"one": 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,46 @@ def test_another_system_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert threads._pause()(threads.SOFT) == 0
     finally:
         threads._pause.cache_clear()
+
+
+# --- how they wait, and how many ---
+
+COMMAND = """
+import os, sys
+from selftaught.cli import main
+main(sys.argv[1:])
+assert "torch" not in sys.modules
+print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_NUM_THREADS"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        ("methods --json", {}, "200 None"),
+        ("methods --json", {"GOMP_SPINCOUNT": "7"}, "7 None"),
+        ("methods --json", {"OMP_WAIT_POLICY": "active"}, "None None"),
+        ("eval --task nosuch.jsonl --threads 3", {}, "200 3"),
+        ("check nosuch --threads 1", {}, "200 1"),
+    ],
+)
+def test_a_command_settles_before_torch_how_threads_wait_and_how_many_there_are(
+    words: str, env: dict[str, str], said: str
+) -> None:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}
+    command = [sys.executable, "-c", COMMAND, *words.split()]
+    done = subprocess.run(command, env=kept | env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == said
+
+
+def test_fewer_threads_are_fewer_also_where_torch_is_there_already() -> None:
+    counted("""
+from selftaught.models.threads import cores, use_threads, wait_briefly
+import os
+os.environ.pop("GOMP_SPINCOUNT", None)
+wait_briefly()
+assert "GOMP_SPINCOUNT" not in os.environ  # it is too late for that
+use_threads(1)
+assert torch.get_num_threads() == cores() == 1
+""")

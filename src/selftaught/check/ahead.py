@@ -7,7 +7,6 @@ not finish, the check does itself, and says itself what is wrong.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from selftaught.console import Console
 from selftaught.models import resolve
 from selftaught.models.device import pick_device
+from selftaught.models.threads import cores, use_threads, wait_asleep
 from selftaught.worlds.world import World, world
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Ahead:
     """
 
     def __init__(self, jobs: int, *, say: bool) -> None:
-        cores = max(1, _cores() // jobs)
+        share = max(1, cores() // jobs)
         self.jobs, self._say = jobs, say
         self._processes = [
-            ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(cores,)) for _ in range(jobs)
+            ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
         ]
 
     def play(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
@@ -90,11 +90,7 @@ def fitting(where: World) -> int:
     weights = resolve(where.model, lambda _: None).weights
     if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL:
         return 1
-    return max(1, min(_cores(), _free() // NEED))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores(), _free() // NEED))
 
 
 def _free() -> int:
@@ -107,10 +103,10 @@ def _free() -> int:
 # --- in the process ---
 
 
-def _begin(cores: int) -> None:
-    """Before torch is there: how many threads it computes with."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(cores)
+def _begin(threads: int) -> None:
+    """Before torch is there: how many threads it computes with, and that they leave the processors to the others."""
+    use_threads(threads)
+    wait_asleep()
 
 
 @cache

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from selftaught.check.ahead import ahead
 from selftaught.check.results import COLUMNS, Compared, Result, cells, place, write
@@ -14,6 +13,7 @@ from selftaught.check.runner import SEEDS, check
 from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.method import Method, find, methods
+from selftaught.terminal import put, put_json, put_table, put_wrapped
 from selftaught.worlds.world import WORLDS, world
 
 
@@ -30,6 +30,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         help="seeds at a time, each in a process of its own (default 0: as many as fit for a small model, else 1)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results (default %(default)s)")
+    threads = "CPU threads to compute with, of all processes together (default: one per core)"
+    parser.add_argument("--threads", type=int, metavar="N", help=threads)
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -54,7 +56,7 @@ def run_check(args: argparse.Namespace) -> int:
                 show(result, path)
     if args.json:
         found = [r.to_json(_command(args, m)) for r, m in zip(results, chosen, strict=True)]
-        print(json.dumps(found if args.all else found[0], indent=1))
+        put_json(found if args.all else found[0])
     elif args.all:
         show_all(results)
     return 0
@@ -97,39 +99,24 @@ def _command(args: argparse.Namespace, method: Method) -> str:
 
 def show(result: Result, path: Path) -> None:
     """Print a result: what was claimed, each baseline with its effect, and the verdict."""
-    from rich.table import Table
-
-    out = _out()
-    out.print(f"\n{result.id}: {result.claim}")
-    out.print(f"{result.problems:,} problems over {result.seeds} seeds, {result.tokens:,} tokens in all\n")
-    table = Table("", "score", "effect", "95 % interval", "tokens", box=None, header_style="bold")
-    table.add_row(result.id, f"{result.score:.3f}", "", "", f"{result.method_tokens:,}")
+    put_wrapped(f"\n{result.id}: {result.claim}")
+    put_wrapped(f"{result.problems:,} problems over {result.seeds} seeds, {result.tokens:,} tokens in all\n")
+    rows = [(result.id, f"{result.score:.3f}", "", "", f"{result.method_tokens:,}")]
     for row in (*result.baselines, *result.ablations):
         aside = "" if row.claimed else " (not of the claim)" if row in result.baselines else " (ablation)"
-        table.add_row(row.name + aside, f"{row.score:.3f}", *_effect(row), f"{row.tokens:,}")
-    out.print(table)
+        rows.append((row.name + aside, f"{row.score:.3f}", *_effect(row), f"{row.tokens:,}"))
+    put_table(rows, columns=("", "score", "effect", "95 % interval", "tokens"))
     if result.figures:
-        out.print("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items()))
-    out.print(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
+        put_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items()))
+    put_wrapped(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
 
 
 def show_all(results: Sequence[Result]) -> None:
     """Print a line for each result, in the columns of the README."""
-    from rich.table import Table
-
-    table = Table("method", *COLUMNS, "seconds", box=None, header_style="bold")
-    for result in results:
-        table.add_row(result.id, *cells(result.to_json("")), f"{result.seconds:.0f}")
-    out = _out()
-    out.print()
-    out.print(table)
+    rows = [(result.id, *cells(result.to_json("")), f"{result.seconds:.0f}") for result in results]
+    put("")
+    put_table(rows, columns=("method", *COLUMNS, "seconds"))
 
 
 def _effect(row: Compared) -> tuple[str, str]:
     return f"{row.effect:+.3f}", f"{row.ci95.low:+.3f} to {row.ci95.high:+.3f}"
-
-
-def _out() -> Any:
-    from rich.console import Console as Rich
-
-    return Rich(markup=False, highlight=False)

@@ -9,6 +9,7 @@ from typing import Any
 from selftaught.control.gate import Decision
 from selftaught.journal.ledger import Usage
 from selftaught.measure import Measurement
+from selftaught.records import content_hash
 
 
 def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[str, Any]:
@@ -36,6 +37,11 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "tokens": asdict(spent),
         "told": facts.get("told", {}),
     }
+
+
+def round_key(payload: Mapping[str, Any]) -> str:
+    """Key of a round's effect in the journal."""
+    return content_hash("round", payload["round"], payload["policy"])
 
 
 def round_lines(payload: Mapping[str, Any]) -> list[str]:

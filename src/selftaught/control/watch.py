@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from selftaught.control.alarms import LEVEL, Vitals, disorder, dissent, harm, narrowing, vitals
@@ -43,7 +43,7 @@ class Watch:
         self._sampled.append((first, found))
         self._rewards = (first_rewards, rewards) if first_rewards and rewards else self._rewards
         for name, group in groups.items():
-            self._groups.setdefault(name, []).extend(group)
+            self._groups.setdefault(name, []).extend(map(_bare, group))
 
     def learnt(self, records: Sequence[Any], *, by_verdict: bool) -> None:
         """What is learnt from in this round.
@@ -85,6 +85,11 @@ class Watch:
         self.forget()
         shown = {name: _plain(found) for name, found in told.items() if found}
         return {"alarms": list(named.values()), "vitals": shown}
+
+
+def _bare(attempt: Attempt) -> Attempt:
+    """What the vote needs of an attempt: its texts and tokens, of which a run makes millions, are let go."""
+    return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), given=(), feedback=(), cut="")
 
 
 def _right(group: Sequence[Attempt]) -> float:

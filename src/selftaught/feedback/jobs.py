@@ -122,10 +122,11 @@ def _rg_rows(
     return {"rows": rows, "base_scorer": type(made["dataset"]).score_answer is ProceduralDataset.score_answer}
 
 
-def user_job(blob: bytes, with_reference: bool) -> Job:
+def user_job(blob: bytes, form: str) -> Job:
     """`(problem, text) -> (verdict, score, text)`: a user's function; it and the problem shipped by cloudpickle."""
     import cloudpickle
 
+    from selftaught.feedback.rewards import call_reward
     from selftaught.feedback.verdicts import as_verdict
 
     function = cloudpickle.loads(blob)
@@ -133,7 +134,8 @@ def user_job(blob: bytes, with_reference: bool) -> Job:
 
     def judge(payload: tuple[bytes, str]) -> tuple[str, float | None, str]:
         problem, text = pickle.loads(payload[0]), payload[1]
-        result = function(text, problem.reference) if with_reference else function(problem, text)
-        return as_verdict(result)
+        if form == "reward":
+            return as_verdict(call_reward(function, problem, text))
+        return as_verdict(function(text, problem.reference) if form == "reference" else function(problem, text))
 
     return judge

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from selftaught.errors import BadInput
+from selftaught.feedback.rewards import check_columns, check_reward, is_reward
 from selftaught.feedback.userfile import load_function
 from selftaught.feedback.verifiers import Answer, unknown, unknown_reply
 from selftaught.feedback.workers import Workers
@@ -17,15 +18,18 @@ from selftaught.records import Feedback, Problem, Verdict
 MAX_TEXT = 1_000_000
 """Characters of a reply that a function is given, counted from the end."""
 
+Form = Literal["problem", "reference", "reward"]
+
 _PROBLEM = {"problem", "item", "example", "question"}
 _TEXT = {"text", "answer", "response", "completion", "output", "prediction", "pred", "reply", "attempt"}
 _REFERENCE = {"reference", "gold", "target", "expected", "truth", "label"}
 
 
 class UserFunction:
-    """`fn(problem, text)` or `fn(text, reference)`, run in a worker process.
+    """`fn(problem, text)`, `fn(text, reference)` or `fn(prompts, completions, **kwargs)`, run in a worker process.
 
-    It returns a bool; a number, of which only a full score (>= 1) is RIGHT; a `Feedback`; or None for UNKNOWN.
+    It returns a bool; a number, of which only a full score (>= 1) is RIGHT; a `Feedback`; or None for UNKNOWN. A
+    reward function of TRL's form (see `feedback.rewards`) returns a list of one such number.
     It may hang, exit, raise or eat memory: the attempt is UNKNOWN and the run goes on.
 
     Args:
@@ -39,9 +43,17 @@ class UserFunction:
 
     def __init__(self, function: Callable[..., Any], *, source: str = "", timeout: float = 30.0) -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        self.needs_reference = takes_reference(function, name)
+        self.form = form_of(function, name)
+        self.needs_reference = self.form == "reference"
+        self._function, self._name = function, name
         self.version = f"{name}@{source or _code_hash(function)}"
-        self.workers = Workers(("user", _ship(function, name), self.needs_reference), timeout=timeout)
+        self.workers = Workers(("user", _ship(function, name), self.form), timeout=timeout)
+
+    def check(self, problems: Iterable[Problem]) -> None:
+        """Raise BadInput where the function needs a column that the first of the problems has not."""
+        first = next(iter(problems), None)
+        if self.form == "reward" and first is not None:
+            check_columns(self._function, self._name, first)
 
     def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:  # noqa: ARG002
         """Run the function on the whole text of the reply."""
@@ -60,41 +72,51 @@ class UserFunction:
         self.workers.close()
 
 
-def user_verifier(verifier: Callable[..., Any] | str) -> UserFunction:
-    """A verifier from a function or from `my_file.py:function`.
+def user_verifier(verifier: Callable[..., Any] | str, problems: Iterable[Problem] = ()) -> UserFunction:
+    """A verifier from a function or from `my_file.py:function`, for problems such as these.
 
     Raises:
-        BadInput: see `UserFunction` and `load_function`.
+        BadInput: see `UserFunction`, `UserFunction.check` and `load_function`.
     """
     if callable(verifier):
-        return UserFunction(verifier)
-    function, digest = load_function(verifier, what="verifier")
-    return UserFunction(function, source=digest)
+        made = UserFunction(verifier)
+    else:
+        function, digest = load_function(verifier, what="verifier")
+        made = UserFunction(function, source=digest)
+    made.check(problems)
+    return made
 
 
-def takes_reference(function: Callable[..., Any], name: str) -> bool:
-    """Whether a verifier's signature is `(text, reference)` rather than `(problem, text)`, told by the names.
+def form_of(function: Callable[..., Any], name: str) -> Form:
+    """How a verifier is called, told by the names of its parameters.
+
+    Returns:
+        "problem" for `(problem, text)`, "reference" for `(text, reference)`, "reward" for TRL's
+        `(prompts, completions, **columns)` and what else has `completions`.
 
     Raises:
-        BadInput: it is neither.
+        BadInput: it is none of them.
     """
     if not callable(function):
         raise BadInput(f"verifier {name} is a {type(function).__name__}, not a function")
-    if inspect.iscoroutinefunction(function):
-        raise BadInput(f"verifier {name} is asynchronous", fix="make it a plain function")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a builtin that does not tell
-        return True
+        return "reference"
+    if is_reward(p.name for p in parameters):
+        check_reward(function, name)
+        return "reward"
+    if inspect.iscoroutinefunction(function):
+        raise BadInput(f"verifier {name} is asynchronous", fix="make it a plain function")
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    fix = "write it as (problem, text) or (text, reference)"
+    fix = "write it as (problem, text), (text, reference) or (prompts, completions, **kwargs)"
     if len(positional) < 2 or len(required) > 2:
         raise BadInput(f"verifier {name} takes ({', '.join(p.name for p in parameters)})", fix=fix)
     first, second = positional[:2]
     if first in _REFERENCE or second in _PROBLEM:
         raise BadInput(f"verifier {name} takes ({first}, {second})", fix=fix)
-    return first not in _PROBLEM and (first in _TEXT or second in _REFERENCE)
+    return "reference" if first not in _PROBLEM and (first in _TEXT or second in _REFERENCE) else "problem"
 
 
 def _ship(function: Callable[..., Any], name: str) -> bytes:

@@ -6,10 +6,11 @@ import fcntl
 import json
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
-from selftaught.disk import full_disk
+from selftaught.disk import full_disk, replace_file
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
 from selftaught.journal.reader import FILE, SCHEMA, Effects, readable
@@ -26,6 +27,8 @@ CREATE TABLE sessions (
   peak_rss_mb REAL NOT NULL
 );
 """
+
+LATEST = "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
 
 
 class Journal(Effects):
@@ -51,13 +54,12 @@ class Journal(Effects):
         self.round = 0
         self._lock = _only_writer(folder)
         try:
+            self._begin_file()
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self._run("PRAGMA journal_mode=WAL")
             self._run("PRAGMA synchronous=NORMAL")
             self._open_schema()
-            now = time.time()
-            self._run("INSERT INTO sessions VALUES (NULL, ?, ?, 0, 0, 0)", (now, now))
-            self._session = self._run("SELECT MAX(id) FROM sessions")[0][0]
+            self._open_session()
         except sqlite3.Error as error:
             self._lock.close()
             raise readable(error, self.path) from error
@@ -65,10 +67,33 @@ class Journal(Effects):
             self._lock.close()
             raise
 
+    def _begin_file(self) -> None:
+        """Make the file in one rename, with its tables in it, so that an empty one is always one that lost all."""
+        if self.path.exists():
+            if self.path.stat().st_size == 0:
+                fix = "put a copy of it back; or remove it, and what it held is asked and paid for again"
+                raise BadInput("the journal is empty: what it held is lost", where=str(self.path), fix=fix)
+            return
+        with closing(sqlite3.connect(":memory:")) as empty:
+            empty.executescript(f"BEGIN; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
+            replace_file(self.path, empty.serialize())
+
     def _open_schema(self) -> None:
         if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
-            self._db.executescript(f"BEGIN; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
+            fix = "remove it, or use another run folder"
+            raise BadInput("not a journal, it holds no run", where=str(self.path), fix=fix)
         self.check_schema()
+
+    def _open_session(self) -> None:
+        """Begin to keep time: by a clock that never steps back, and not before what earlier sessions noted."""
+        noted = self._run(LATEST)
+        self._offset = max(time.time(), *(at or 0.0 for (at,) in noted)) - time.monotonic()
+        now = self._now()
+        self._run("INSERT INTO sessions VALUES (NULL, ?, ?, 0, 0, 0)", (now, now))
+        self._session = self._run("SELECT MAX(id) FROM sessions")[0][0]
+
+    def _now(self) -> float:
+        return self._offset + time.monotonic()
 
     def set_meta(self, name: str, value: str) -> None:
         """Set a named value."""
@@ -78,12 +103,12 @@ class Journal(Effects):
         """Commit an effect. Raises RuntimeError where its key is taken: nothing is ever doubled."""
         cost = usage or Usage()
         row = (key, kind, self.round, json.dumps(payload, separators=(",", ":")))
-        row += (cost.prompt, cost.generated, cost.judge, cost.trained, time.time())
+        row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def clock(self, engine: float, learn: float, peak_rss_mb: float) -> None:
         """Note how far this session has come: seconds in the engine and in learning, and peak memory in MB."""
-        values = (time.time(), engine, learn, peak_rss_mb, self._session)
+        values = (self._now(), engine, learn, peak_rss_mb, self._session)
         self._run("UPDATE sessions SET last = ?, engine = ?, learn = ?, peak_rss_mb = ? WHERE id = ?", values)
 
     def close(self) -> None:

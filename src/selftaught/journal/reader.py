@@ -18,12 +18,14 @@ SCHEMA = 1
 RESUME = "free some space and run the same command again: it resumes"
 
 
-SECONDS = """
-SELECT TOTAL(CASE WHEN engine > 0 OR learn > 0 OR EXISTS (
+# A session that did nothing counts for nothing. An earlier version's clock could step back: none is shorter than 0.
+WORKING = """
+SELECT started, MAX(last - started, 0) FROM sessions WHERE engine > 0 OR learn > 0 OR EXISTS (
   SELECT 1 FROM effects WHERE at >= started AND at < COALESCE(
     (SELECT MIN(later.started) FROM sessions AS later WHERE later.id > sessions.id), 1e18)
-) THEN last - started ELSE 0 END), TOTAL(engine), TOTAL(learn), MAX(peak_rss_mb) FROM sessions
+) ORDER BY id
 """
+SPENT = "SELECT TOTAL(MAX(engine, 0)), TOTAL(MAX(learn, 0)), MAX(peak_rss_mb) FROM sessions"
 
 
 class Effects:
@@ -57,6 +59,24 @@ class Effects:
         rows = self._run("SELECT value FROM meta WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
+    def meta_object(self, name: str) -> dict[str, Any]:
+        """A JSON object kept beside the effects under a name; an empty one where there is none."""
+        text = self.meta(name)
+        found = {} if text is None else self._json(text, f"its {name}")
+        if not isinstance(found, dict):
+            raise self._damaged(f"its {name} is no JSON object")
+        return found
+
+    def _json(self, text: Any, what: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(f"{what} is no JSON ({error})") from None
+
+    def _damaged(self, what: str) -> BadInput:
+        fix = "put a copy of the file back, or use another run folder"
+        return BadInput(f"a damaged journal, {what}", where=str(self.path), fix=fix)
+
     def check_schema(self) -> None:
         """Raise `BadInput` where another version of this program made the file."""
         found = self.meta("schema")
@@ -70,18 +90,18 @@ class Effects:
     def get(self, key: str) -> tuple[Any, Usage] | None:
         """The payload and cost of an effect, or None where it has not happened."""
         rows = self._run("SELECT payload, prompt, generated, judge, trained FROM effects WHERE key = ?", (key,))
-        return (json.loads(rows[0][0]), Usage(*rows[0][1:])) if rows else None
+        return (self._json(rows[0][0], f"effect {key}"), Usage(*rows[0][1:])) if rows else None
 
     def entry(self, key: str) -> tuple[str, int, Any] | None:
         """The kind of an effect, the round it is filed under and its payload; None where it has not happened."""
         rows = self._run("SELECT kind, round, payload FROM effects WHERE key = ?", (key,))
-        return (rows[0][0], rows[0][1], json.loads(rows[0][2])) if rows else None
+        return (rows[0][0], rows[0][1], self._json(rows[0][2], f"effect {key}")) if rows else None
 
     def effects(self, kind: str) -> Iterator[tuple[str, int, Any, Usage]]:
         """`(key, round, payload, usage)` of every effect of a kind, in the order they were committed."""
         query = "SELECT key, round, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY id"
         for row in self._run(query, (kind,)):
-            yield row[0], row[1], json.loads(row[2]), Usage(*row[3:])
+            yield row[0], row[1], self._json(row[2], f"effect {row[0]}"), Usage(*row[3:])
 
     def count(self, kind: str) -> int:
         """How many effects of a kind there are."""
@@ -110,8 +130,17 @@ class Effects:
 
         One that only went once more through what was there, and so did nothing, has no part in the total.
         """
-        total, engine, learn, peak = self._run(SECONDS)[0]
-        return {"total": total, "engine": engine, "learn": learn, "peak_rss_mb": peak}
+        engine, learn, peak = self._run(SPENT)[0]
+        total = sum(length for _, length in self._run(WORKING))
+        return {"total": float(total), "engine": engine, "learn": learn, "peak_rss_mb": peak}
+
+    def seconds_until(self, kind: str) -> dict[str, float]:
+        """Key of each effect of a kind -> seconds that the run had worked for by then, pauses left out."""
+        sessions = self._run(WORKING)
+        return {
+            key: sum(min(length, max(0.0, at - started)) for started, length in sessions)
+            for key, at in self._run("SELECT key, at FROM effects WHERE kind = ?", (kind,))
+        }
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from selftaught.errors import BadInput
@@ -11,6 +10,7 @@ from selftaught.journal import Reader
 from selftaught.lineage.facts import Facts
 from selftaught.lineage.text import run_lines, short, tree_lines
 from selftaught.lineage.walk import walk
+from selftaught.terminal import put, put_json
 
 
 def add_lineage(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +33,16 @@ def run_lineage(args: argparse.Namespace) -> int:
         facts = Facts(args.run, reader)
         if args.id is not None or args.json:
             found = walk(facts, [facts.champion if args.id is None else facts.find(args.id)])
-            lines = tree_lines(found, depth=args.depth, width=args.width)
             if args.json:
-                lines = [json.dumps({"run": str(args.run)} | found.to_json(), indent=1)]
+                put_json({"run": str(args.run)} | found.to_json())
+                return 0
+            lines = tree_lines(found, depth=args.depth, width=args.width)
         else:
             found = walk(facts, facts.policies)
             counts = {"attempt": reader.count("sample"), "tree": reader.count("tree")}
             lines = [*run_lines(found, facts.champion, facts.config, counts), *_examples(facts)]
         for line in lines:
-            print(line)
+            put(line)
     return 0
 
 

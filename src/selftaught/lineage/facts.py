@@ -35,10 +35,10 @@ class Facts:
 
     def __init__(self, folder: Path, reader: Reader) -> None:
         self.folder, self.reader = folder, reader
-        self.config: dict[str, Any] = json.loads(reader.meta("config") or "{}")
+        self.config = reader.meta_object("config")
         self.base = str(self.config.get("model", ""))
         self._read: dict[str, list[dict[str, Any]]] = {}
-        self.questions: dict[str, str] = json.loads(reader.meta(QUESTIONS) or "{}")
+        self.questions: dict[str, str] = reader.meta_object(QUESTIONS)
 
     # --- policies ---
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selftaught.lineage.graph import Lineage, Link, Node
-from selftaught.report.text import visible
+from selftaught.terminal import visible
 
 SHORT = 10  # characters of an id, where it is a hash
 LENGTH = 16  # of a hash

@@ -127,6 +127,7 @@ def measure_attempts(
     flat = [a for tried in attempts.values() for a in tried]
     counts = [sum(verdicts) for verdicts in right.values()]
     ks = _ks(samples) if samples > 1 else ()
+    voted = ks if any(a.answer is not None for a in flat) else ()  # texts without answers have no vote
     votes = [(_ballots(tried), right[problem]) for problem, tried in attempts.items()]
     return Measurement(
         policy=policy,
@@ -137,7 +138,7 @@ def measure_attempts(
         accuracy=_mean(scores.values()),
         ci95=_interval(scores),
         pass_at={k: _mean(pass_at_k(samples, c, k) for c in counts) for k in ks},
-        majority_at={k: _mean(majority_at_k(answers, rights, k) for answers, rights in votes) for k in ks},
+        majority_at={k: _mean(majority_at_k(answers, rights, k) for answers, rights in votes) for k in voted},
         unknown_rate=_mean(a.verdict is Verdict.UNKNOWN for a in flat),
         mean_tokens=_mean(a.tokens for a in flat),
         tokens=tokens,

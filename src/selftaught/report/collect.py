@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from selftaught.control.rounds import round_payload
+from selftaught.control.rounds import round_key, round_payload
 from selftaught.journal import Usage
 from selftaught.report.data import Curve, Example, ReportData, Round
 from selftaught.report.trees import Tree, trees_of
@@ -45,6 +45,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
     """The rounds gone through; before them, where it was measured, the starting model as round 0."""
     start = run.measured.get(run.base.version)
     zero = [] if start is None else [round_payload(0, {"policy": run.base.version, "measurement": start}, Usage())]
+    seconds = run.journal.seconds_until("round")
     return tuple(
         Round(
             number=row["round"],
@@ -59,6 +60,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
             alarms=tuple(row.get("alarms", ())),
             told=row.get("told", {}),
             tokens=row["tokens"],
+            seconds=seconds.get(round_key(row), 0.0),
         )
         for row in (*zero, *run.history)
     )

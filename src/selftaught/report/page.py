@@ -125,6 +125,7 @@ def _headline(summary: Mapping[str, Any], rounds: Sequence[Round]) -> dict[str, 
         "verdict": verdict,
         "tone": tone,
         "majority": _found(summary, "majority_at_equal_tokens"),
+        "no_vote": (summary.get("majority_at_equal_tokens") or {}).get("why", ""),
     }
 
 
@@ -258,9 +259,10 @@ def _round_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
     for r in rounds:
         total = sum(r.tokens.get(kind, 0) for kind in ("generated", "judge", "trained"))
         fate = "start" if r.number == 0 else "promoted" if r.promoted else "not promoted"
-        within = {"seconds": max(0.0, r.seconds - seconds), "tokens": short(max(0, total - tokens))}
+        known = r.seconds or None  # of the starting model only where it was measured before the first round
+        within = {"seconds": known and max(0.0, known - seconds), "tokens": short(max(0, total - tokens))}
         rows.append({"round": r, "fate": fate, **within})
-        seconds, tokens = r.seconds, total
+        seconds, tokens = max(seconds, r.seconds), total
     return rows
 
 

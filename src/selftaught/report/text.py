@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Sequence
 
+from selftaught.terminal import visible
+
 THIN = "\N{NARROW NO-BREAK SPACE}"
-JOINERS = {0x200C, 0x200D}  # Persian and emoji need them
-
-
-class _Shown(dict[int, str]):
-    """Code point -> what to show instead, worked out when first met."""
-
-    def __missing__(self, code: int) -> str:
-        self[code] = shown = _show(code)
-        return shown
-
-
-def _show(code: int) -> str:
-    char = chr(code)
-    if char in "\n\t" or code in JOINERS:
-        return char
-    nonchar = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    return f"⟨U+{code:04X}⟩" if nonchar or unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
-
-
-_SHOWN = _Shown()
-
-
-def visible(text: str) -> str:
-    """`text` with every character that acts instead of being seen replaced by its code point.
-
-    Control characters (ANSI escapes, NUL), direction overrides, zero-width characters and lone
-    surrogates are written like ⟨U+001B⟩: the result shows what is there, cannot reorder its
-    surroundings, and can always be encoded. New lines and tabs stay.
-    """
-    return text.replace("\r\n", "\n").translate(_SHOWN)
 
 
 def escaped(text: object) -> str:

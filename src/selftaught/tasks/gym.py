@@ -10,7 +10,7 @@ Source: https://github.com/open-thought/reasoning-gym
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput, nearest
@@ -58,17 +58,17 @@ def load_gym(spec: str, request: Request) -> Task:
         problems[dev:],
         problems[request.test : dev],
         problems[: request.test],
-        verifier=_verifier(source, kind, request),
+        verifier=_verifier(source, kind, request, problems),
         kind=kind,
         instruction=request.instruction,
     )
 
 
-def _verifier(source: _Source, kind: Kind, request: Request) -> Verifier:
+def _verifier(source: _Source, kind: Kind, request: Request, problems: Iterable[Problem]) -> Verifier:
     if request.verifier not in (None, "rg"):
         from selftaught.tasks.load import choose_verifier
 
-        return choose_verifier(request.verifier, kind)
+        return choose_verifier(request.verifier, kind, problems)
     job = ("rg", source.name, source.config, CHUNK, source.seed)
     return ReasoningGym(job, source.entries, base_scorer=source.base_scorer)
 

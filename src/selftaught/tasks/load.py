@@ -65,12 +65,30 @@ def load_task(
         BadInput: anything wrong with the specification or the data, in one line.
     """
     if isinstance(spec, Task):
-        return spec
+        return _as_asked(spec, verifier, instruction, where=spec.name)
     for name, size in (("train", train), ("dev", dev), ("test", test)):
         if size < 0:
             raise BadInput(f"{name}={size}: expected a size of 0 or more")
+    if instruction and spec.partition(":")[0] == "tiny":
+        raise BadInput("the tiny world asks in a language of its own", where="instruction", fix="leave it out")
     request = Request(train, dev, test, seed, INSTRUCTION if instruction is None else instruction, verifier)
     return _load(spec, request)
+
+
+def _as_asked(
+    task: Task, verifier: Callable[..., Any] | Verifier | str | None, instruction: str | None, *, where: str
+) -> Task:
+    """A task that somebody has made, under the verifier that is asked for; it says itself what it asks.
+
+    Raises:
+        BadInput: an instruction that it was not made with, or a verifier that does not suit it.
+    """
+    if instruction not in (None, "", INSTRUCTION, task.instruction):
+        raise BadInput("a task that is made already takes no instruction", where=where, fix="leave it out")
+    if verifier is None or verifier is task.verifier:
+        return task
+    every = (*task.test, *task.dev, *task.train)
+    return task.judged_by(choose_verifier(verifier, task.kind, every))
 
 
 def _load(spec: str, request: Request) -> Task:
@@ -84,7 +102,9 @@ def _load(spec: str, request: Request) -> Task:
         from selftaught.tasks.script import script_pools
 
         pools = script_pools(spec, request)
-        return pools if isinstance(pools, Task) else _assemble(spec, pools, request)
+        if isinstance(pools, Task):
+            return _as_asked(pools, request.verifier, request.instruction, where=spec)
+        return _assemble(spec, pools, request)
     if is_file_spec(spec):
         return _assemble(*read_pools(spec, request), request)
     if spec.partition(":")[0] == "tiny":
@@ -122,9 +142,11 @@ def choose_verifier(
         BadInput: no such verifier, or a reference that only a function of the user's can judge.
     """
     if wanted is not None and not isinstance(wanted, str):
-        return cast(Verifier, wanted) if hasattr(wanted, "judge") else user_verifier(cast(Callable[..., Any], wanted))
+        if hasattr(wanted, "judge"):
+            return cast(Verifier, wanted)
+        return user_verifier(cast(Callable[..., Any], wanted), problems)
     if wanted and is_userfile(wanted):
-        return user_verifier(wanted)
+        return user_verifier(wanted, problems)
     if wanted == "rg":
         raise BadInput("verifier 'rg' scores reasoning-gym tasks only", fix="use exact or math")
     if wanted not in (None, "exact", "math"):

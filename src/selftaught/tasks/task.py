@@ -142,6 +142,13 @@ class Task:
             phrases=self.phrases, steps=self.steps,
         )  # fmt: skip
 
+    def judged_by(self, verifier: Verifier) -> Task:
+        """The same task under another verifier."""
+        return Task(
+            self.name, self.train, self.dev, self.test, verifier=verifier, kind=self.kind,
+            instruction=self.instruction, notes=self.notes, phrases=self.phrases, steps=self.steps,
+        )  # fmt: skip
+
     def hidden(self) -> Task:
         """The same task with every reference withheld (`records.HIDDEN`), and whatever else may tell it."""
         other = object.__new__(Task)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.console import Console, shown
 from selftaught.errors import BadInput, nearest
+from selftaught.terminal import put_json, put_table
 
 if TYPE_CHECKING:
     from selftaught.worlds.tiny.abilities import Ability
@@ -58,7 +59,7 @@ def run_worlds(args: argparse.Namespace) -> int:
         (args.out / FIGURES).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
         console.say(f"written to {args.out}")
     if args.json:
-        print(json.dumps(_as_data(found), indent=1))
+        put_json(_as_data(found))
     else:
         show(found)
     return 0
@@ -102,10 +103,5 @@ def _as_data(found: list[Ability]) -> list[dict[str, Any]]:
 
 def show(found: list[Ability]) -> None:
     """Print the table."""
-    from rich.console import Console as Rich
-    from rich.table import Table
-
-    table = Table("ability", "", "95 % interval", "of", box=None, header_style="bold")
-    for one in found:
-        table.add_row(one.what, f"{one.value:.3f}", f"{one.ci95.low:.3f} to {one.ci95.high:.3f}", str(one.n))
-    Rich(markup=False, highlight=False).print(table)
+    rows = ((one.what, f"{one.value:.3f}", f"{one.ci95.low:.3f} to {one.ci95.high:.3f}", str(one.n)) for one in found)
+    put_table(rows, columns=("ability", "", "95 % interval", "of"))

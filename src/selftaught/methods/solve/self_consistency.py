@@ -1,6 +1,7 @@
 """Self-consistency: sample many reasoning paths and take the vote of their answers."""
 
 from dataclasses import replace
+from math import fsum, inf
 
 from selftaught.ask import Ask
 from selftaught.claim import Claim
@@ -28,7 +29,7 @@ async def self_consistency(
     The vote's share is left on the returned attempt as a score: its confidence (section 3.5).
 
     Differs from the paper: zero-shot through the model's chat template; of equally frequent answers the
-    first given wins.
+    first given wins; where no sample has an answer to vote for, the most probable one is returned, and says so.
 
     Costs `samples` answers.
 
@@ -40,6 +41,16 @@ async def self_consistency(
     paths = await ask.many(problem.prompt, samples, temperature=temperature, top_k=top_k)
     won = vote(paths)
     if won is None:
-        return paths[0]
-    confidence = Feedback(Verdict.UNKNOWN, won.share, f"{len(won.voters)} of {samples} votes", by="vote")
-    return replace(won.voters[0], feedback=(confidence,))
+        why = f"none of {samples} samples has a final answer that can be read: the most probable of them, not a vote"
+        return _noted(max(paths, key=_promise), Feedback(Verdict.UNKNOWN, text=why, by="vote"))
+    return _noted(won.voters[0], Feedback(Verdict.UNKNOWN, won.share, f"{len(won.voters)} of {samples} votes", "vote"))
+
+
+def _noted(attempt: Attempt, feedback: Feedback) -> Attempt:
+    return attempt if attempt.finish_reason == "error" else replace(attempt, feedback=(feedback,))
+
+
+def _promise(attempt: Attempt) -> tuple[bool, bool, float]:
+    """What of several samples without an answer is best: one that ended by itself, of the highest mean probability."""
+    mean = fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -inf
+    return attempt.finish_reason != "error", attempt.finish_reason == "stop", mean

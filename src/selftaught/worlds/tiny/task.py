@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput, nearest
-from selftaught.feedback.verifiers import Answer, unknown
+from selftaught.feedback.userfile import is_userfile
+from selftaught.feedback.verifiers import Answer, Verifier, unknown
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 from selftaught.tasks.extract import Kind
 from selftaught.tasks.steps import StepFormat
@@ -73,7 +74,8 @@ def load_tiny(spec: str, request: Request) -> Task:
     train, so that test and dev stay what they are when only the size of train changes.
 
     Raises:
-        BadInput: an unknown option, family or level, or fewer problems than are asked for.
+        BadInput: an unknown option, family or level, a verifier that cannot judge all families, or fewer problems
+            than are asked for.
     """
     options = _options(spec)
     families, levels = options["family"], [int(level) for level in options["level"]]
@@ -88,11 +90,24 @@ def load_tiny(spec: str, request: Request) -> Task:
         problems[dev:],
         problems[request.test : dev],
         problems[: request.test],
-        verifier=TinyVerifier(),
+        verifier=_verifier(request, problems),
         kind=Kind.STRING,
         phrases=PHRASES,
         steps=StepFormat(last=f"^{MARK}"),
     )
+
+
+def _verifier(request: Request, problems: list[Problem]) -> Verifier:
+    """The world's own, or one of the user's: no other one knows that a problem may have several right answers."""
+    wanted = request.verifier
+    if wanted is None:
+        return TinyVerifier()
+    if isinstance(wanted, str) and not is_userfile(wanted):
+        fix = "leave it out, or give my_file.py:function"
+        raise BadInput("the tiny world judges its own answers", where=f"verifier {wanted}", fix=fix)
+    from selftaught.tasks.load import choose_verifier
+
+    return choose_verifier(wanted, Kind.STRING, problems)
 
 
 def _options(spec: str) -> dict[str, list[str]]:

@@ -1,0 +1,116 @@
+"""Reward functions as TRL's trainers take them: `reward(prompts, completions, **kwargs)`, a list of floats back.
+
+They are called with keyword arguments alone: `prompts` and `completions`, and each further column of the data, all of
+them lists of one entry for each completion; here always one. In a conversational data set a prompt is a list of
+messages and a completion a list of one message; else both are texts.
+
+Source: https://huggingface.co/docs/trl/grpo_trainer, "Using a custom reward function"
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from selftaught.errors import BadInput
+from selftaught.records import Problem
+
+OURS = ("prompts", "completions")
+TRAINERS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+"""What only a trainer can hand over."""
+
+REFERENCE = ("answer", "solution", "ground_truth", "reference", "target", "label", "gold")
+"""Columns that stand for the reference where the data has none of that name."""
+
+RESERVED = {*OURS, *TRAINERS, "prompt", "completion", "messages", "where", "source"}
+
+
+def is_reward(names: Iterable[str]) -> bool:
+    """Whether parameters of these names are those of a reward function."""
+    return "completions" in names
+
+
+def check_reward(function: Callable[..., Any], name: str) -> None:
+    """Refuse a reward function that needs what no verifier has.
+
+    Raises:
+        BadInput: naming it.
+    """
+    needed = [p.name for p in inspect.signature(function).parameters.values() if _required(p)]
+    for parameter in needed:
+        if parameter in TRAINERS:
+            fix = "give it a default, and read the texts in `completions`"
+            raise BadInput(f"reward function {name} takes {parameter!r}, which only a trainer has", fix=fix)
+
+
+def check_columns(function: Callable[..., Any], name: str, problem: Problem) -> None:
+    """Refuse a reward function that needs a column which the data has not.
+
+    Raises:
+        BadInput: naming the column, and those that there are.
+    """
+    columns = _columns(problem)
+    known = {*OURS, *columns, *(REFERENCE if problem.reference is not None else ())}
+    for p in inspect.signature(function).parameters.values():
+        if _required(p) and p.name not in known:
+            raise BadInput(
+                f"reward function {name} takes {p.name!r}, which the data has not",
+                where=str(problem.meta.get("where", "")),
+                fix=f"its columns are {', '.join(sorted(columns)) or 'none'}",
+            )
+
+
+def call_reward(function: Callable[..., Any], problem: Problem, text: str) -> Any:
+    """The reward of one completion: whatever number, or None, the function gives for it.
+
+    Raises:
+        ValueError: it gives something else than a list of one entry.
+    """
+    given = _arguments(function, problem, text)
+    result = function(**given)
+    if inspect.isawaitable(result):
+        result = asyncio.run(_awaited(result))
+    found = result.tolist() if hasattr(result, "tolist") else result
+    if not isinstance(found, (list, tuple)) or len(found) != 1:
+        shown = f"{len(found)} rewards" if isinstance(found, (list, tuple)) else f"a {type(found).__name__}"
+        raise ValueError(f"the reward function returned {shown} for one completion, expected a list of one number")
+    return found[0]
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _arguments(function: Callable[..., Any], problem: Problem, text: str) -> dict[str, list[Any]]:
+    conversational = _is_conversational(problem)
+    messages = [{"role": m.role, "content": m.content} for m in problem.prompt]
+    given: dict[str, list[Any]] = {name: [value] for name, value in _columns(problem).items()}
+    given["prompts"] = [messages if conversational else problem.prompt[-1].content]
+    given["completions"] = [[{"role": "assistant", "content": text}] if conversational else text]
+    parameters = inspect.signature(function).parameters
+    for name in REFERENCE:
+        if name in parameters and name not in given and problem.reference is not None:
+            given[name] = [problem.reference]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return given
+    return {name: value for name, value in given.items() if name in parameters}
+
+
+def _columns(problem: Problem) -> dict[str, Any]:
+    return {str(name): value for name, value in problem.meta.items() if name not in RESERVED}
+
+
+def _is_conversational(problem: Problem) -> bool:
+    """Whether the question was given as messages: as TRL tells one kind of data set from the other."""
+    asked: Mapping[str, Any] = {str(k).lower(): v for k, v in problem.meta.items()}
+    given = any(isinstance(asked.get(name), (list, tuple)) for name in ("messages", "prompt"))
+    return given or len(problem.prompt) > 1
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind in (
+        parameter.KEYWORD_ONLY,
+        parameter.POSITIONAL_OR_KEYWORD,
+    )

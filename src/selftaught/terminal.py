@@ -1,0 +1,96 @@
+"""The one door to the terminal: whatever is printed is made visible first, and can always be printed.
+
+Answers, questions, file and field names and the words of servers and verifiers come from others. None of them may act
+on a terminal (move its cursor, set its title, write to its clipboard), and none may end a command because the terminal
+has another encoding.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+JOINERS = {0x200C, 0x200D}  # Persian and emoji need them
+
+
+class _Shown(dict[int, str]):
+    """Code point -> what to show instead, worked out when first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = shown = _show(code)
+        return shown
+
+
+def _show(code: int) -> str:
+    char = chr(code)
+    if char in "\n\t" or code in JOINERS:
+        return char
+    nonchar = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return f"⟨U+{code:04X}⟩" if nonchar or unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
+
+
+_SHOWN = _Shown()
+
+
+def visible(text: str) -> str:
+    """`text` with every character that acts instead of being seen replaced by its code point.
+
+    Control characters (ANSI escapes, NUL), direction overrides, zero-width characters and lone
+    surrogates are written like ⟨U+001B⟩: the result shows what is there, cannot reorder its
+    surroundings, and can always be encoded. New lines and tabs stay.
+    """
+    return text.replace("\r\n", "\n").translate(_SHOWN)
+
+
+def put(text: str, *, to: TextIO | None = None) -> None:
+    """Print a line, or several: visible, and with `\\u` escapes for what the stream's encoding has no bytes for.
+
+    Args:
+        to: standard output by default.
+    """
+    stream = to or sys.stdout
+    print(_encodable(visible(text), stream), file=stream, flush=True)
+
+
+def put_json(value: Any) -> None:
+    """Print JSON in ASCII: it is for programs, which get the very characters back."""
+    print(json.dumps(value, indent=1), flush=True)
+
+
+def put_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -> None:
+    """Print rows in columns on standard output, in the width that there is; `columns` is the heading."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = [[_encodable(visible(cell), sys.stdout) for cell in row] for row in (columns, *rows)]
+    table = Table(box=None, header_style="bold", show_header=bool(columns))
+    for place in range(max(map(len, shown))):
+        table.add_column(shown[0][place] if columns else "", overflow="fold")
+    for row in shown[1:]:
+        table.add_row(*row)
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def put_wrapped(text: str) -> None:
+    """Print text on standard output, wrapped between words at the width that there is."""
+    from rich.console import Console
+
+    Console(markup=False, highlight=False, emoji=False).print(_encodable(visible(text), sys.stdout))
+
+
+def printable(stream: TextIO) -> None:
+    """Have a stream escape what its encoding lacks, whoever writes to it (argparse, Rich, a warning)."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    except LookupError:  # a stream of somebody's own, which names an encoding that there is not
+        return text
