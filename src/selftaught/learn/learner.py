@@ -96,12 +96,16 @@ def trainable_model(base: Policy, settings: Training, seed: int) -> Any:
     """The model of a policy, all weights in float32 and to be trained, or frozen with an adapter that is."""
     import torch
 
+    from selftaught.engines.agreement import check_trained
     from selftaught.learn.trainer import training_dtype
     from selftaught.models.load import load_model
 
     if not settings.lora_rank:
-        return load_model(base, torch.float32).requires_grad_(True)  # merging an adapter leaves its base frozen
+        whole = load_model(base, torch.float32)
+        check_trained(base, whole)
+        return whole.requires_grad_(True)  # merging an adapter leaves its base frozen
     model = load_model(base, training_dtype(settings.precision, "cpu"))
+    check_trained(base, model)
     return _with_adapter(model, settings.lora_rank, seed)
 
 

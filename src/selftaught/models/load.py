@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -15,6 +15,7 @@ from selftaught.models.policy import Policy
 if TYPE_CHECKING:
     import torch
 
+ADAPTER = "adapter_model.safetensors"
 FIX = "fetch or save it again, or use another model"
 
 
@@ -34,6 +35,55 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInput(f"malformed JSON ({error})", where=str(file), fix=FIX) from None
     return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a model's weights, chosen as `transformers` does: one, else those of its index.
+
+    Raises:
+        BadInput: there are none, or one that the index names is not there, as after a download that was cut off.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        raise BadInput("neither model.safetensors nor an index of its parts", where=str(folder), fix=FIX)
+    with reading(index):
+        files = sorted({folder / str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise BadInput(f"{missing[0]}, which it names, is not there", where=str(index), fix="fetch the whole model")
+    return files
+
+
+def state_dict(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a model folder, memory-mapped."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for file in weight_files(folder):
+        with reading(file):
+            tensors.update(load_file(file))
+    return tensors
+
+
+def ends(config: Mapping[str, Any], names: Container[str], embedding: str, head: str) -> tuple[str, str]:
+    """Which weights are a model's input embedding and its output layer, as `transformers` decides it.
+
+    A weight of its own counts, also where the configuration ties the two; one that is not there is the other one,
+    where the configuration ties them.
+
+    Args:
+        names: of the weights that there are.
+
+    Raises:
+        KeyError: one is not there, and is not tied.
+    """
+    tied = bool(config.get("tie_word_embeddings"))
+    found = (embedding if embedding in names or not tied else head, head if head in names or not tied else embedding)
+    for name in found:
+        if name not in names:
+            raise KeyError(name)
+    return found
 
 
 @contextmanager
@@ -80,6 +130,12 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
             return _whole(policy.path, dtype)
     from peft import PeftModel
 
+    if not (policy.path / ADAPTER).is_file():
+        raise BadInput(
+            f"no {ADAPTER}; an adapter in another form is not read, as unpickling runs whatever code it holds",
+            where=str(policy.path),
+            fix="save it again with peft's save_pretrained",
+        )
     base = load_model(policy.base, torch.float32)
     with reading(policy.path):
         return PeftModel.from_pretrained(base, str(policy.path)).merge_and_unload().to(dtype)  # pyright: ignore[reportCallIssue]
