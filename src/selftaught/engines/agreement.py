@@ -1,4 +1,4 @@
-"""Whether the model that is sampled is the model that is trained: the fused pass against transformers, once a folder."""
+"""Whether the sampled model is the trained one: the fused pass against transformers, once for each folder."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from selftaught.engines.tails import Ends, Tail, Tails
 from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
 from selftaught.models.policy import Policy
 
-
 FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configurations call them
 NARROW = 3  # tokens of the window that a model is tried with
 
@@ -130,16 +129,16 @@ class TransformersDecoder:
 @contextmanager
 def _narrowed(model: Any) -> Iterator[None]:
     """Inside, every sliding window is so narrow that a few tokens tell whether it is heeded."""
-    owners = {id(one): one for part in model.modules() for one in (part, getattr(part, "config", None))}
-    before = {id(one): getattr(one, "sliding_window", None) for one in owners.values()}
-    windowed = [one for one in owners.values() if isinstance(before[id(one)], int) and before[id(one)]]
+    owners: dict[int, Any] = {id(one): one for part in model.modules() for one in (part, getattr(part, "config", None))}
+    widths = {name: getattr(one, "sliding_window", None) for name, one in owners.items()}
+    windowed = {name: width for name, width in widths.items() if isinstance(width, int) and width}
     try:
-        for one in windowed:
-            one.sliding_window = NARROW
+        for name in windowed:
+            owners[name].sliding_window = NARROW
         yield
     finally:
-        for one in windowed:
-            one.sliding_window = before[id(one)]
+        for name, width in windowed.items():
+            owners[name].sliding_window = width
 
 
 @cache

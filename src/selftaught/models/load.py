@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,6 @@ from selftaught.models.policy import Policy
 if TYPE_CHECKING:
     import torch
 
-ADAPTER = "adapter_model.safetensors"
 FIX = "fetch or save it again, or use another model"
 
 
@@ -130,31 +130,50 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
             return _whole(policy.path, dtype)
     from peft import PeftModel
 
-    if not (policy.path / ADAPTER).is_file():
-        raise BadInput(
-            f"no {ADAPTER}; an adapter in another form is not read, as unpickling runs whatever code it holds",
-            where=str(policy.path),
-            fix="save it again with peft's save_pretrained",
-        )
+    from selftaught.models.adapters import check_safe, check_whole
+
+    check_safe(policy.path)
     base = load_model(policy.base, torch.float32)
-    with reading(policy.path):
-        return PeftModel.from_pretrained(base, str(policy.path)).merge_and_unload().to(dtype)  # pyright: ignore[reportCallIssue]
+    with reading(policy.path), warnings.catch_warnings(action="ignore"):  # whether it is whole is checked
+        adapted: Any = PeftModel.from_pretrained(base, str(policy.path))
+        check_whole(adapted, policy.path)
+        return adapted.merge_and_unload().to(dtype)
 
 
 def _whole(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
+
+    with silent():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    model, found = loaded
+    check_complete(model, found)
+    return model
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Inside, `transformers` says nothing short of errors, and draws no progress bar."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     said = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        yield
     finally:
         logging.set_verbosity(said)
-    model, found = loaded
-    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+
+
+def check_complete(model: Any, found: Mapping[str, Any]) -> None:
+    """Raise where weights were not in the files: `transformers` fills them with random numbers.
+
+    Args:
+        found: its loading info.
+
+    Raises:
+        ValueError: naming one.
+    """
+    if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights of a {type(model).__name__} are missing, such as {missing[0]}")
-    return model

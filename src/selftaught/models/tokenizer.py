@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from selftaught.errors import BadInput
 from selftaught.models.cache import TEXTS, cache_dir, remember
+from selftaught.models.load import silent
 from selftaught.records import content_hash
 
 if TYPE_CHECKING:
@@ -91,21 +92,17 @@ def _key(folder: Path) -> str:
 
 def _read(folder: Path) -> TokenizerImage:
     from transformers import AutoTokenizer
-    from transformers.utils import logging
 
-    said = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        made = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)  # None would ask the user
-        template = made.get_chat_template() if getattr(made, "chat_template", None) else None
+        with silent():
+            made = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)  # None would ask the user
+            template = made.get_chat_template() if getattr(made, "chat_template", None) else None
     except Exception as error:  # readers of files that may hold anything raise a dozen types
         raise BadInput(
             f"cannot load the tokenizer ({_one_line(error)})",
             where=str(folder),
             fix="save it there with save_pretrained; code from a model's repository is never run",
         ) from None
-    finally:
-        logging.set_verbosity(said)
     backend: Any = getattr(made, "backend_tokenizer", None)
     if not hasattr(backend, "to_str"):
         raise BadInput(
