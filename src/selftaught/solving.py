@@ -155,9 +155,7 @@ class Solving:
         if counts["refused"]:
             notes.append(f"{counts['refused']:,} requests were refused ({self._first['refused']})")
         if self._full:
-            notes.append(
-                f"{len(self._full):,} answers were cut off short of --max-tokens: the model's context was full"
-            )
+            notes.append(f"{len(self._full):,} answers ended before --max-tokens: the model's context was full")
         return notes
 
     def _count(self, what: str, texts: list[str]) -> None:

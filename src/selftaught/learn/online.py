@@ -279,7 +279,7 @@ class _Loop:
         from selftaught.learn.trainer import Trainer
 
         plan, settings = self._plan, self._plan.settings
-        (self._work / "live").mkdir(exist_ok=True)
+        (self._work / "live").mkdir(parents=True, exist_ok=True)
         for file in small_files(self._base.weights):
             if not file.name.endswith(".index.json") and file.name != MANIFEST:
                 shutil.copy2(file, self._work / "live" / file.name)
