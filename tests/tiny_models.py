@@ -72,9 +72,7 @@ def windowed_config(kind: str, **settings: Any) -> Any:
     return getattr(transformers, f"{kind}Config")(**(size | own.get(kind, {}) | settings))
 
 
-def save_model(
-    folder: Path, kind: str = "llama", *, seed: int = 0, context: int = 256, config: Any = None
-) -> None:
+def save_model(folder: Path, kind: str = "llama", *, seed: int = 0, context: int = 256, config: Any = None) -> None:
     """Random weights; biases and norm weights are shaken too, as their initial 0 and 1 would hide a mistake."""
     import torch
     from transformers import AutoModelForCausalLM
