@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from selftaught.errors import BadInput
+from selftaught.models.template_options import read_options
 from selftaught.models.tokenizer import load_image, render
 from selftaught.records import Prompt
 
@@ -22,6 +23,7 @@ class ChatTokenizer:
       puts its own special tokens in front; a BOS the text already starts with is not doubled, and
       nothing is put behind: an end of sequence there would end the answer before it starts.
     - A prompt that ends in a special token (BOS included) is left as it is: sampling goes on from there.
+    - Options of the template (`template_options.json`, see `models.template_options`) are handed to it.
     - Padding is never identified by token id, so `pad == eos` hides no end of sequence.
 
     Args:
@@ -41,6 +43,8 @@ class ChatTokenizer:
         self._image = load_image(folder)
         self._tokenizer = self._image.tokenizer()
         self.has_template = self._image.template is not None
+        # Names that the template has from the tokenizer, such as eos_token, are not to be taken by an option.
+        self._given = read_options(folder) | self._image.special
         own, self._configured = self._image.eos, _configured_eos(folder)
         self.eos_ids: frozenset[int] = frozenset([*self._configured, *([] if own is None else [own])])
         if not self.eos_ids:
@@ -61,7 +65,7 @@ class ChatTokenizer:
             return []
         chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
         try:
-            text = render(self._image.template, chat, self._image.special, opened=False)
+            text = render(self._image.template, chat, self._given, opened=False)
         except BadInput:
             return []
         return self.encode(text.rpartition(ANSWER)[2]) if ANSWER in text else []
@@ -75,7 +79,7 @@ class ChatTokenizer:
         if self._image.template is None:
             return "\n\n".join(m.content for m in prompt) + "\n\n" if prompt else ""
         messages = [{"role": str(m.role), "content": str(m.content)} for m in prompt]
-        return render(self._image.template, messages, self._image.special)
+        return render(self._image.template, messages, self._given)
 
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Token ids of a prompt, followed by `prefix`, text the answer is made to begin with.

