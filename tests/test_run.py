@@ -517,3 +517,20 @@ def test_inverted_is_inverted() -> None:
     problem = sums(1)[0]
     assert task.verify(problem, f"Answer: {problem.reference}").verdict is Verdict.WRONG
     assert task.verify(problem, "Answer: 1").verdict is Verdict.RIGHT
+
+
+def test_answers_that_a_full_context_cuts_off_are_counted_once_and_told(tiny: Any, tmp_path: Path) -> None:
+    from selftaught.engines.local import LocalEngine
+
+    task = make_task()
+    for _ in range(2):  # and again from the journal
+        settings = Settings(sampling=Sampling(max_tokens=300, temperature=1.0))
+        engine = LocalEngine(dtype="float32", device="cpu")
+        with Run(tmp_path, model=tiny("llama"), task=task, engine=engine, settings=settings) as run:
+            run.solve(run.base, task.dev[:4], "dev")
+            solved = run.solve(run.base, task.dev[:4], "dev")
+            cut = [s.attempt for s in solved if s.attempt.finish_reason == "length"]
+            notes = [note for note in run.notes if "context was full" in note]
+        assert cut
+        assert all(len(attempt.token_ids) < 300 for attempt in cut)
+        assert notes == [f"{len(cut)} answers ended before --max-tokens: the model's context was full"]

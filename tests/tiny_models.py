@@ -56,13 +56,29 @@ def _config(kind: str, context: int) -> Any:
     return LlamaConfig(**own, **size, tie_word_embeddings=kind == "llama-tied")
 
 
-def save_model(folder: Path, kind: str = "llama", *, seed: int = 0, context: int = 256) -> None:
+def windowed_config(kind: str, **settings: Any) -> Any:
+    """Of a model some or all of whose layers look back 16 tokens only."""
+    import transformers
+
+    size = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "max_position_embeddings": 256}
+    size |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": VOCAB, "initializer_range": 0.15}
+    size |= {"bos_token_id": 1, "eos_token_id": 3, "pad_token_id": 3, "sliding_window": 16}
+    own = {
+        "Qwen2": {"use_sliding_window": True, "max_window_layers": 1},
+        "GptOss": {"head_dim": 12, "num_local_experts": 4, "num_experts_per_tok": 2},
+        "Gemma2": {"head_dim": 12},
+        "Gemma3Text": {"head_dim": 12, "num_hidden_layers": 6},
+    }
+    return getattr(transformers, f"{kind}Config")(**(size | own.get(kind, {}) | settings))
+
+
+def save_model(folder: Path, kind: str = "llama", *, seed: int = 0, context: int = 256, config: Any = None) -> None:
     """Random weights; biases and norm weights are shaken too, as their initial 0 and 1 would hide a mistake."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(_config(kind, context))
+    model = AutoModelForCausalLM.from_config(config or _config(kind, context))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("bias") or weight.ndim == 1:

@@ -96,7 +96,8 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    model = "smollm2-135m, tiny, a folder, a .gguf file, a Hugging Face id, or openai:NAME (default %(default)s)"
+    model = "smollm2-135m, tiny, a folder, a .gguf file, a Hugging Face id, or openai:NAME (default %(default)s); "
+    model += "options of its chat template may follow, as in NAME:enable_thinking=false"
     parser.add_argument("--model", default="smollm2-135m", help=model)
     parser.add_argument("--max-tokens", type=_at_least(1), default=256, help="most tokens of an answer (default 256)")
     engine = "what samples: torch in this process, or vLLM, which is to be installed (default local)"

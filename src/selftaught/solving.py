@@ -105,6 +105,7 @@ class Solving:
         self._under_way: dict[str, asyncio.Task[Any]] = {}
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
+        self._full: set[str] = set()  # samples cut off where the model's context was full
         self._loop = asyncio.new_event_loop()
         self._verifying = ThreadPoolExecutor(VERIFYING, "selftaught-verify")
         self._loop.set_default_executor(self._verifying)
@@ -146,13 +147,15 @@ class Solving:
             raise group.exceptions[0] from None
 
     def notes(self) -> list[str]:
-        """What the user should know of all batches: failed verifications, refused requests."""
+        """What the user should know of all batches: failed verifications, refused requests, answers cut off."""
         counts, notes = self._counts, []
         if counts["failed"]:
             line = f"{counts['failed']:,} of {counts['judged']:,} verifications failed and count as UNKNOWN"
             notes.append(f"{line} ({self._first['failed']})")
         if counts["refused"]:
             notes.append(f"{counts['refused']:,} requests were refused ({self._first['refused']})")
+        if self._full:
+            notes.append(f"{len(self._full):,} answers ended before --max-tokens: the model's context was full")
         return notes
 
     def _count(self, what: str, texts: list[str]) -> None:
@@ -224,6 +227,9 @@ class Solving:
         payload, usage = self._journal.get(key) or await self._once(key, lambda: self._pay(key, question))
         self._ledger.count(key, usage)
         text, refused = question.begun + payload["text"], payload.get("refused")
+        size = payload.get("counted") or len(payload["tokens"])
+        if payload["finish"] == "length" and 0 < size < question.sampling.max_tokens:
+            self._full.add(key)
         return Attempt(
             id=key,
             problem=question.problem,

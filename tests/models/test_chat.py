@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
@@ -99,6 +100,55 @@ def test_end_of_sequence_from_the_configuration_alone(tmp_path: Path) -> None:
     ours = made(tmp_path, eos=None)
     assert ours.eos_ids == {5, 8}
     assert ours.eos_id in ours.eos_ids
+
+
+@pytest.mark.parametrize(
+    ("own", "configured", "template", "end"),
+    [
+        ("<|pad|>", [0, 3], CHATML, 3),  # as of Llama 3, Qwen and Gemma: a turn ends otherwise than a text
+        ("<|im_end|>", 0, CHATML, 3),
+        ("<|pad|>", [0, 3], None, 0),  # a base model ends a text
+        ("<|pad|>", [3, 7], None, 3),  # its tokenizer says what sampling never heeds
+        (None, [7, 3], None, 7),
+        ("<|pad|>", 0, CHATML, 0),  # sampling does not end with what the template puts there
+        ("<|pad|>", [0, 3], "{{ messages[0].content }}", 0),  # shows no answer
+        ("<|pad|>", [0, 3], "{% if messages|length > 1 %}{{ raise_exception('one') }}{% endif %}x", 0),
+    ],
+)
+def test_the_end_that_is_learnt_is_the_one_that_template_and_sampling_use(
+    tmp_path: Path, own: str | None, configured: Any, template: str | None, end: int
+) -> None:
+    edit_json(tmp_path / "generation_config.json", eos_token_id=configured)
+    ours = made(tmp_path, template, eos=own)
+    assert ours.encode_target("ok") == [*ours.encode("ok"), end]
+    assert end in ours.eos_ids
+
+
+@pytest.mark.parametrize("value", ["3", ["3"], {"a": 1}, [None]])
+def test_an_end_that_is_no_token_is_refused(tmp_path: Path, value: Any) -> None:
+    edit_json(tmp_path / "generation_config.json", eos_token_id=value)
+    with pytest.raises(BadInput, match="eos_token_id is"):
+        made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 1 / 0 }}",
+        "{{ 10.0 ** 400 }}",
+        "{{ 'x' * 10 ** 15 }}",
+        "{{ ''[7].x }}{{ [][3] + 1 }}",
+        "{{ '%c' | format(-1) }}",
+        "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}{{ again(0) }}",
+        "{% set ns = namespace(n=0) %}{{ ns.n / 0 }}",
+        "{{ messages[9].content.x }}",
+        "{% for m in messages %}",
+    ],
+)
+def test_a_template_that_fails_in_any_way_is_one_line(tmp_path: Path, template: str) -> None:
+    with pytest.raises(BadInput, match="chat template cannot render") as caught:
+        made(tmp_path, template).encode_prompt(CHAT)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_end_of_sequence_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
+from selftaught.models.cache import file_hash, small_files
 from selftaught.models.policy import link_to, policy_from, publish, read_manifest
 from tiny_models import edit_json, reference, save_tokenizer
 
@@ -102,8 +103,13 @@ def test_a_broken_gguf_leaves_nothing_behind(tmp_path: Path, fresh_cache: Path) 
     assert not list(fresh_cache.glob("models/*/config.json"))
 
 
-def write_gguf(file: Path, model: Any, folder: Path) -> None:
-    """A llama in GGUF, float32, as llama.cpp's converter lays it out (query and key rows interleaved)."""
+def write_gguf(file: Path, model: Any, folder: Path, *, without: str = "", part: tuple[int, int] = (0, 0)) -> None:
+    """A llama in GGUF, float32, as llama.cpp's converter lays it out (query and key rows interleaved).
+
+    Args:
+        without: weights with this in their name are left out.
+        part: number and count of parts, where it says that it is one.
+    """
     import gguf
     from tokenizers import Tokenizer
 
@@ -132,7 +138,12 @@ def write_gguf(file: Path, model: Any, folder: Path) -> None:
     parts |= {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.": "attn_"}
     whole = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     whole["lm_head.weight"] = "output.weight"
+    if part[1]:
+        writer.add_uint16("split.no", part[0])
+        writer.add_uint16("split.count", part[1])
     for name, weight in model.state_dict().items():
+        if without and without in name:
+            continue
         values = weight.numpy()
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
         for part, count in heads.items():
@@ -172,6 +183,32 @@ def test_a_gguf_is_converted_once(tiny: Any, tiny_gguf: Path, fresh_cache: Path)
     assert resolve(str(tiny_gguf), lines.append) == policy
     assert len(lines) == 1
     assert policy.path.is_relative_to(fresh_cache)
+
+
+def test_two_conversions_are_one_version(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = set()
+    for name in ("one", "two"):
+        monkeypatch.setenv("SELFTAUGHT_CACHE", str(tmp_path / name))
+        versions.add(resolve(tiny_gguf).version)
+    assert len(versions) == 1
+
+
+def test_a_part_of_a_split_gguf_is_refused(tiny: Any, tmp_path: Path, fresh_cache: Path) -> None:
+    file, model = tmp_path / "m-00001-of-00002.gguf", reference(tiny("llama"))
+    write_gguf(file, model, tiny("llama").path, without="layers.1.", part=(0, 2))
+    with pytest.raises(BadInput, match="part 1 of 2 of a split GGUF; join all parts") as caught:
+        resolve(file)
+    assert "\n" not in str(caught.value)
+    write_gguf(file, model, tiny("llama").path, part=(0, 1))
+    assert_same_weights(resolve(file), tiny("llama"))  # one part is a whole
+
+
+@pytest.mark.parametrize("without", ["layers.1.", "model.norm", "embed_tokens"])
+def test_a_gguf_that_lacks_weights_is_refused(tiny: Any, tmp_path: Path, fresh_cache: Path, without: str) -> None:
+    write_gguf(tmp_path / "m.gguf", reference(tiny("llama")), tiny("llama").path, without=without)
+    with pytest.raises(BadInput, match="cannot read this GGUF"):
+        resolve(tmp_path / "m.gguf")
+    assert not list(fresh_cache.glob("models/*/config.json"))
 
 
 @pytest.fixture
@@ -288,7 +325,12 @@ def test_publishing_replaces_a_half_written_folder(tmp_path: Path) -> None:
     assert policy_from(tmp_path / "out") == Policy("v" * 16, tmp_path / "out")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", "\udcff", '{"version": 3}', '{"version": "v", "base": "b"}',
+     '{"version": "v", "base": {"path": "b"}}', "[" * 100_000],
+    ids=range(8),
+)  # fmt: skip
 def test_an_unreadable_manifest_is_bad_input(folder: Path, text: str) -> None:
     (folder / "selftaught.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(BadInput, match="manifest"):
@@ -298,3 +340,27 @@ def test_an_unreadable_manifest_is_bad_input(folder: Path, text: str) -> None:
 def test_a_folder_without_manifest_is_no_learnt_policy(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"no selftaught\.json"):
         policy_from(folder)
+
+
+def test_links_out_of_a_model_folder_are_not_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret", "utf-8")
+    (folder / "notes.txt").symlink_to(tmp_path / "secret")
+    (folder / "inside.txt").symlink_to(folder / "config.json")
+    names = {file.name for file in small_files(folder)}
+    assert "inside.txt" in names
+    assert "notes.txt" not in names
+    assert resolve(folder).path == folder
+    (folder / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (folder / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
+    with pytest.raises(BadInput, match=r"tokenizer\.json is a link that leads out of the folder"):
+        resolve(folder)
+
+
+def test_the_hub_keeps_a_models_files_as_links(folder: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--org--name" / "blobs", tmp_path / "models--org--name" / "snapshots" / "1"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for file in folder.iterdir():
+        (snapshot / file.name).symlink_to(file.rename(blobs / file_hash(file)))
+    assert {f.name for f in small_files(snapshot)} == {p.name for p in snapshot.iterdir()} - {"model.safetensors"}
+    assert resolve(snapshot).path == snapshot

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from selftaught.engines import llama
+from selftaught.engines.agreement import check_sampled
 from selftaught.engines.base import EngineError
 from selftaught.engines.passes import Pass, Reading, Stepping
 from selftaught.engines.rows import CHUNK, Rows
 from selftaught.engines.sharing import Level
 from selftaught.engines.tails import Ends, Tail, Tails
-from selftaught.models.load import load_model, of_the_machine, read_config, reading
+from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
 from selftaught.models.policy import Policy
+
+FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configurations call them
+NARROW = 3  # tokens of the window that a model is tried with
 
 
 class Decoder(Protocol):
@@ -48,6 +51,8 @@ class Decoder(Protocol):
 class TransformersDecoder:
     """Any causal language model of `transformers`, as it is, through its cache and attention interfaces.
 
+    Layers with a sliding window look back no further than that; the context is as long as the model's positions.
+
     Raises:
         ValueError: the architecture computes something else through these interfaces than on its own.
     """
@@ -56,21 +61,43 @@ class TransformersDecoder:
         config = model.config.get_text_config()
         self.model, self.device = model.to(device).eval(), device
         self.parameters = sum(p.numel() for p in model.parameters())
-        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-        self.max_context = min(getattr(config, "max_position_embeddings", None) or 2048, window or 1 << 30)
+        self.max_context = getattr(config, "max_position_embeddings", None) or 2048
         heads = config.num_attention_heads
         self._shape = (
             config.num_hidden_layers,
             getattr(config, "num_key_value_heads", None) or heads,
             getattr(config, "head_dim", None) or config.hidden_size // heads,
         )
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        takes = inspect.signature(model.forward).parameters
+        self._keeps = "logits_to_keep" in takes
+        self._cache = "cache" if "cache" in takes else "past_key_values"  # its name changed in transformers 5
+        self._window: int | None = None
+        self._masks = "plain"
         try:
-            _check_same(self, config.vocab_size)
+            self._find_masks(config)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             if of_the_machine(error):
                 raise
             raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
+
+    def _find_masks(self, config: Any) -> None:
+        """Settle which mask the layers take, by trial: where the files speak of a window, not every model has one."""
+        kinds, window = set(getattr(config, "layer_types", None) or ()), getattr(config, "sliding_window", None)
+        if unknown := sorted(kinds - {FULL, SLIDING}):
+            raise ValueError(f"it has layers of kind {unknown[0]}")
+        ways = ["by layer"] if SLIDING in kinds else ["plain"] if kinds or not window else ["windowed", "plain"]
+        for way in ways:
+            self._masks = way
+            try:
+                with _narrowed(self.model):
+                    self._window = NARROW
+                    _check_same(self, config.vocab_size)
+                break
+            except ValueError:
+                if way == ways[-1]:
+                    raise
+            finally:
+                self._window = window
 
     def rows(self) -> Rows:
         """An empty cache."""
@@ -85,12 +112,33 @@ class TransformersDecoder:
         logits = self.model(
             input_ids=ids,
             position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may reach beyond
-            attention_mask=run.mask,
-            past_key_values=_bridge()(run),
+            attention_mask=self._mask(run),
             use_cache=True,
+            **{self._cache: _bridge()(run)},
             **({"logits_to_keep": kept.to(ids.device)} if self._keeps else {}),
         ).logits
         return logits[rows, torch.searchsorted(kept, steps).to(ids.device)]
+
+    def _mask(self, run: Pass) -> Any:
+        if self._masks == "plain" or self._window is None:
+            return run.mask
+        narrow = run.windowed(self._window)
+        return narrow if self._masks == "windowed" else {FULL: run.mask, SLIDING: narrow}
+
+
+@contextmanager
+def _narrowed(model: Any) -> Iterator[None]:
+    """Inside, every sliding window is so narrow that a few tokens tell whether it is heeded."""
+    owners: dict[int, Any] = {id(one): one for part in model.modules() for one in (part, getattr(part, "config", None))}
+    widths = {name: getattr(one, "sliding_window", None) for name, one in owners.items()}
+    windowed = {name: width for name, width in widths.items() if isinstance(width, int) and width}
+    try:
+        for name in windowed:
+            owners[name].sliding_window = NARROW
+        yield
+    finally:
+        for name, width in windowed.items():
+            owners[name].sliding_window = width
 
 
 @cache
@@ -135,23 +183,6 @@ def _check_same(decoder: TransformersDecoder, vocab: int) -> None:
                 raise ValueError("its logits differ through a cache written in place")
 
 
-def state_dict(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model folder, memory-mapped: those its index names, else those of its safetensors files."""
-    from safetensors.torch import load_file
-
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = {folder / name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
-    else:
-        whole = folder / "model.safetensors"
-        files = {whole} if whole.is_file() else set(folder.glob("*.safetensors"))
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(files):
-        with reading(file):
-            tensors.update(load_file(file))
-    return tensors
-
-
 def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool = True) -> Decoder:
     """The decoder of a policy: fused where the architecture allows, else the transformers model itself.
 
@@ -162,10 +193,12 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     config = read_config(policy.weights)
     try:
         with reading(policy.path):
-            if not (fused and llama.fits(config)):
-                return TransformersDecoder(load_model(policy, dtype), device)
-            tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
-            return llama.LlamaDecoder(config, tensors, dtype, device)
+            if fused and llama.fits(config):
+                tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
+                check_sampled(policy)
+                with suppress(KeyError):  # its weights have other names, or lack some: transformers decides
+                    return llama.LlamaDecoder(config, tensors, dtype, device)
+            return TransformersDecoder(load_model(policy, dtype), device)
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error

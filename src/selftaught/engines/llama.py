@@ -17,6 +17,7 @@ from torch import Tensor
 from selftaught.engines.passes import Pass
 from selftaught.engines.products import Joined, PackedProduct, Product, packs
 from selftaught.engines.rows import Rows
+from selftaught.models.load import ends
 
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -34,6 +35,26 @@ class _Layer:
     down: Product
 
 
+@dataclass(frozen=True, slots=True)
+class _Extras:
+    """Which weights a model has beyond those that all of the family have.
+
+    The configuration decides it, as in transformers: others in the files are left aside, and a missing one is missed.
+    """
+
+    qkv_bias: bool
+    out_bias: bool
+    mlp_bias: bool
+    head_norms: bool
+
+
+def _extras(config: Mapping[str, Any]) -> _Extras:
+    kind = config.get("model_type")
+    attention = kind in ("llama", "qwen3") and bool(config.get("attention_bias"))
+    mlp = kind == "llama" and bool(config.get("mlp_bias"))
+    return _Extras(attention or kind == "qwen2", attention, mlp, kind == "qwen3")
+
+
 def fits(config: Mapping[str, Any]) -> bool:
     """Whether this configuration is one that the fused pass computes exactly.
 
@@ -41,8 +62,7 @@ def fits(config: Mapping[str, Any]) -> bool:
     """
     kind, rope = config.get("model_type"), _rope(config)
     stated = () if kind == "llama" else ("rms_norm_eps", "max_position_embeddings", "num_key_value_heads")
-    stated += ("head_dim",) if kind == "qwen3" else ()
-    windowed = config.get("use_sliding_window") or (kind == "mistral" and config.get("sliding_window"))
+    stated += {"qwen3": ("head_dim",), "mistral": ("sliding_window",)}.get(str(kind), ())
     return (
         kind in FAMILY
         and all(name in config for name in stated)
@@ -51,8 +71,16 @@ def fits(config: Mapping[str, Any]) -> bool:
         and rope.get("rope_type", rope.get("type", "default")) == "default"
         and (rope.get("partial_rotary_factor") or 1) == 1
         and not config.get("quantization_config")
-        and not windowed
+        and not _windowed(config)
         and all(layer == "full_attention" for layer in config.get("layer_types") or ())
+    )
+
+
+def _windowed(config: Mapping[str, Any]) -> bool:
+    """Whether some layers look back less far than the context reaches."""
+    window = config.get("sliding_window") if config.get("model_type") == "mistral" else None
+    return bool(config.get("use_sliding_window")) or (
+        window is not None and window < config.get("max_position_embeddings", 0)
     )
 
 
@@ -92,12 +120,14 @@ class LlamaDecoder:
         self._product = PackedProduct if not live and packs(dtype, device) else Product
         self._live, self.parameters = live, sum(weight.numel() for weight in weights.values())
         self._weights: Mapping[str, Tensor] = weights
-        self.embedding = self._take("model.embed_tokens.weight")
+        embedding, head = ends(config, weights, "model.embed_tokens.weight", "lm_head.weight")
+        self.embedding = self._take(embedding)
         if self.embedding.shape != (config["vocab_size"], self.width):
             raise ValueError(f"embeddings of {list(self.embedding.shape)} do not match the configuration")
-        tied = config.get("tie_word_embeddings") or "lm_head.weight" not in weights
-        self.head = self._product(self.embedding if tied else self._take("lm_head.weight"))
+        tied = weights[head].data_ptr() == weights[embedding].data_ptr()
+        self.head = self._product(self.embedding if tied else self._take(head))
         self.norm = self._take("model.norm.weight")
+        self._has = _extras(config)
         self.layers = [self._layer(f"model.layers.{i}.") for i in range(config["num_hidden_layers"])]
         self._weights = {}
         theta = _rope(config).get("rope_theta", 10000.0)
@@ -108,25 +138,24 @@ class LlamaDecoder:
         parts = [self._weights[n].to(self.device, self.dtype) for n in names]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
 
-    def _maybe(self, *names: str) -> Tensor | None:
-        return self._take(*names) if names[0] in self._weights else None
-
-    def _projection(self, *names: str) -> Product:
+    def _projection(self, *names: str, bias: bool) -> Product:
         if self._live and len(names) > 1:
-            return Joined([self._projection(name) for name in names])
-        return self._product(self._take(*(f"{n}.weight" for n in names)), self._maybe(*(f"{n}.bias" for n in names)))
+            return Joined([self._projection(name, bias=bias) for name in names])
+        weight = self._take(*(f"{n}.weight" for n in names))
+        return self._product(weight, self._take(*(f"{n}.bias" for n in names)) if bias else None)
 
     def _layer(self, at: str) -> _Layer:
+        has = self._has
         return _Layer(
             attention_norm=self._take(f"{at}input_layernorm.weight"),
-            qkv=self._projection(*(f"{at}self_attn.{n}_proj" for n in "qkv")),
-            q_norm=self._maybe(f"{at}self_attn.q_norm.weight"),
-            k_norm=self._maybe(f"{at}self_attn.k_norm.weight"),
-            out=self._projection(f"{at}self_attn.o_proj"),
+            qkv=self._projection(*(f"{at}self_attn.{n}_proj" for n in "qkv"), bias=has.qkv_bias),
+            q_norm=self._take(f"{at}self_attn.q_norm.weight") if has.head_norms else None,
+            k_norm=self._take(f"{at}self_attn.k_norm.weight") if has.head_norms else None,
+            out=self._projection(f"{at}self_attn.o_proj", bias=has.out_bias),
             mlp_norm=self._take(f"{at}post_attention_layernorm.weight"),
-            gate=self._projection(f"{at}mlp.gate_proj"),
-            up=self._projection(f"{at}mlp.up_proj"),
-            down=self._projection(f"{at}mlp.down_proj"),
+            gate=self._projection(f"{at}mlp.gate_proj", bias=has.mlp_bias),
+            up=self._projection(f"{at}mlp.up_proj", bias=has.mlp_bias),
+            down=self._projection(f"{at}mlp.down_proj", bias=has.mlp_bias),
         )
 
     def _angles(self, length: int) -> None:

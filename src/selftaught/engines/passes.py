@@ -26,6 +26,10 @@ class Pass(Protocol):
     positions: Tensor
     mask: Tensor
 
+    def windowed(self, window: int) -> Tensor:
+        """`mask`, and hidden too what lies further back than the last `window` tokens, a token's own included."""
+        ...
+
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values `[rows, steps, kv_heads, head_dim]`.
 
@@ -64,6 +68,11 @@ class Reading:
         beyond = torch.arange(rows.size[1], device=device) > self.positions[:, :, None]
         self.mask = _additive(beyond, first.dtype)[:, None]
 
+    def windowed(self, window: int) -> Tensor:
+        """See `Pass.windowed`."""
+        where = torch.arange(self.mask.shape[-1], device=self.mask.device)
+        return _further(self.mask, (where <= self.positions[:, :, None] - window)[:, None])
+
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pass.update`."""
         self._rows.write(layer, key, value, self._at)
@@ -92,12 +101,22 @@ class Stepping:
         self._own, self._levels = own, levels
         place = torch.tensor(places, device=own.device)
         self.positions = torch.tensor(positions, device=own.device)[:, None]
+        self._begins = self.positions - place[:, None]
         self._at = own.at(place)
         beyond = torch.arange(own.width, device=own.device) > place[:, None]
         self._widths = [level.width for level in levels] + [own.width]
         self.mask = _additive(torch.cat([level.hidden for level in levels] + [beyond], 1), own.dtype)[:, None, None]
         self._piecewise = suits(own.dtype, own.device) and len(places) <= FEW
         self._masks: list[Any] = []
+
+    def windowed(self, window: int) -> Tensor:
+        """See `Pass.windowed`."""
+        begin, where = torch.zeros_like(self._begins), []
+        for level in self._levels:
+            where.append(begin + torch.arange(level.width, device=begin.device))
+            begin = begin + (~level.hidden).sum(1, keepdim=True)
+        where.append(self._begins + torch.arange(self._own.width, device=begin.device))
+        return _further(self.mask, (torch.cat(where, 1) <= self.positions - window)[:, None, None])
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pass.update`; all is copied for each row, for as long as one layer takes."""
@@ -135,3 +154,8 @@ class Stepping:
 def _additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where seen, the least number where hidden."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+def _further(mask: Tensor, hidden: Tensor) -> Tensor:
+    """An additive mask that hides more."""
+    return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.errors import BadInput
 from selftaught.learn.objectives.base import Group, Objective
 from selftaught.learn.training import Training
-from selftaught.models.cache import TEXTS
+from selftaught.models.cache import small_files
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
 from selftaught.models.threads import dismissing
 from selftaught.records import as_json, content_hash
@@ -96,12 +96,16 @@ def trainable_model(base: Policy, settings: Training, seed: int) -> Any:
     """The model of a policy, all weights in float32 and to be trained, or frozen with an adapter that is."""
     import torch
 
+    from selftaught.engines.agreement import check_trained
     from selftaught.learn.trainer import training_dtype
     from selftaught.models.load import load_model
 
     if not settings.lora_rank:
-        return load_model(base, torch.float32).requires_grad_(True)  # merging an adapter leaves its base frozen
+        whole = load_model(base, torch.float32)
+        check_trained(base, whole)
+        return whole.requires_grad_(True)  # merging an adapter leaves its base frozen
     model = load_model(base, training_dtype(settings.precision, "cpu"))
+    check_trained(base, model)
     return _with_adapter(model, settings.lora_rank, seed)
 
 
@@ -221,7 +225,7 @@ def manifest_of(
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
     """Every small file of the model that training did not write: tokenizer, template, generation defaults."""
-    for file in source.iterdir():
+    for file in small_files(source):
         known = (target / file.name).exists() or file.name == MANIFEST or file.name.endswith(".index.json")
-        if file.suffix in TEXTS and not known:
+        if not known:
             shutil.copy2(file, target / file.name)

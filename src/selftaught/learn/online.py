@@ -32,7 +32,8 @@ from selftaught.learn.objectives.advantages import BASELINES
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.objectives.rollouts import Rollouts
 from selftaught.learn.training import Training
-from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.cache import small_files
+from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
 from selftaught.models.threads import dismissing
 from selftaught.records import Attempt, Credit, Problem, content_hash
 
@@ -278,11 +279,10 @@ class _Loop:
         from selftaught.learn.trainer import Trainer
 
         plan, settings = self._plan, self._plan.settings
-        shutil.copytree(
-            self._base.weights, self._work / "live", dirs_exist_ok=True,
-            ignore=lambda _, names: [n for n in names if not n.endswith((".json", ".jinja", ".txt", ".model"))
-                                     or n.endswith(".index.json") or n == "selftaught.json"],
-        )  # fmt: skip
+        (self._work / "live").mkdir(parents=True, exist_ok=True)
+        for file in small_files(self._base.weights):
+            if not file.name.endswith(".index.json") and file.name != MANIFEST:
+                shutil.copy2(file, self._work / "live" / file.name)
         model = trainable_model(self._base, settings, plan.seed)
         trainer = Trainer(model, plan.objective, settings, [], seed=plan.seed, head=self._base.path)
         frozen = _Frozen(trainer, self._base, plan)

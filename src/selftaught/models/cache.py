@@ -14,6 +14,22 @@ from pathlib import Path
 TEXTS = (".json", ".jinja", ".model", ".txt")  # suffixes of a model's small files: configuration and tokenizer
 
 
+def small_files(folder: Path) -> list[Path]:
+    """A model's small files, to be copied to what is learnt from it.
+
+    A link is followed only within the folder, and to where the Hugging Face cache keeps files: elsewhere may lie
+    anything of the user's.
+    """
+    home = folder.resolve()
+    return [file for file in sorted(folder.iterdir()) if file.suffix in TEXTS and _stays(file, home)]
+
+
+def _stays(file: Path, home: Path) -> bool:
+    true = file.resolve()
+    blob = true.parent.name == "blobs" and true.parent.parent.name.startswith("models--")
+    return true.is_file() and (blob or true.is_relative_to(home))
+
+
 def cache_dir() -> Path:
     """Where downloaded and converted models live: `$SELFTAUGHT_CACHE`, or the user's cache folder."""
     if place := os.environ.get("SELFTAUGHT_CACHE"):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from selftaught.errors import BadInput
+from selftaught.models.template_options import read_options
 from selftaught.models.tokenizer import load_image, render
 from selftaught.records import Prompt
+
+ANSWER = "selftaught"  # stands for an answer where a chat template is tried
 
 
 class ChatTokenizer:
@@ -19,6 +23,7 @@ class ChatTokenizer:
       puts its own special tokens in front; a BOS the text already starts with is not doubled, and
       nothing is put behind: an end of sequence there would end the answer before it starts.
     - A prompt that ends in a special token (BOS included) is left as it is: sampling goes on from there.
+    - Options of the template (`template_options.json`, see `models.template_options`) are handed to it.
     - Padding is never identified by token id, so `pad == eos` hides no end of sequence.
 
     Args:
@@ -26,7 +31,8 @@ class ChatTokenizer:
 
     Attributes:
         eos_ids: every token that ends an answer (from generation_config, config and the tokenizer).
-        eos_id: the one learnt at the end of a target.
+        eos_id: the one learnt at the end of a target: that which the chat template puts behind an answer, else the
+            tokenizer's own, where sampling ends with it too.
         has_template: whether the model ships a chat template.
 
     Raises:
@@ -37,11 +43,32 @@ class ChatTokenizer:
         self._image = load_image(folder)
         self._tokenizer = self._image.tokenizer()
         self.has_template = self._image.template is not None
-        own = self._image.eos
-        self.eos_ids: frozenset[int] = frozenset([*_configured_eos(folder), *([] if own is None else [own])])
+        # Names that the template has from the tokenizer, such as eos_token, are not to be taken by an option.
+        self._given = read_options(folder) | self._image.special
+        own, self._configured = self._image.eos, _configured_eos(folder)
+        self.eos_ids: frozenset[int] = frozenset([*self._configured, *([] if own is None else [own])])
         if not self.eos_ids:
             raise BadInput("the tokenizer has no end-of-sequence token", where=str(folder), fix="set eos_token")
-        self.eos_id: int = own if own is not None else min(self.eos_ids)
+
+    @cached_property
+    def eos_id(self) -> int:
+        """See the class; found when it is first asked for, as most uses of a tokenizer learn nothing."""
+        for token in self._closing():
+            if token in self.eos_ids:
+                return token
+        own, configured = self._image.eos, self._configured
+        return own if own is not None and (own in configured or not configured) else configured[0]
+
+    def _closing(self) -> list[int]:
+        """What the chat template puts behind an answer, as tokens; nothing where it does not show one."""
+        if self._image.template is None:
+            return []
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+        try:
+            text = render(self._image.template, chat, self._given, opened=False)
+        except BadInput:
+            return []
+        return self.encode(text.rpartition(ANSWER)[2]) if ANSWER in text else []
 
     def render(self, prompt: Prompt) -> str:
         """The text the model is given for these messages, up to where the answer starts.
@@ -52,7 +79,7 @@ class ChatTokenizer:
         if self._image.template is None:
             return "\n\n".join(m.content for m in prompt) + "\n\n" if prompt else ""
         messages = [{"role": str(m.role), "content": str(m.content)} for m in prompt]
-        return render(self._image.template, messages, self._image.special)
+        return render(self._image.template, messages, self._given)
 
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Token ids of a prompt, followed by `prefix`, text the answer is made to begin with.
@@ -92,15 +119,18 @@ class ChatTokenizer:
         return self._tokenizer.decode(list(ids))
 
 
-def _configured_eos(folder: Path) -> set[int]:
-    """The end-of-sequence tokens that the model's configuration names: none, one or a list."""
-    found: set[int] = set()
+def _configured_eos(folder: Path) -> list[int]:
+    """The end-of-sequence tokens that the model's configuration names, those of sampling first."""
+    found: list[int] = []
     for path in (folder / "generation_config.json", folder / "config.json"):
         try:
             value = json.loads(path.read_text("utf-8")).get("eos_token_id")
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise BadInput(f"cannot read it ({error})", where=str(path), fix="mend the file") from None
-        found.update(value if isinstance(value, list) else [] if value is None else [value])
+        ends = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(end, int) for end in ends):
+            raise BadInput(f"eos_token_id is {value!r:.60}", where=str(path), fix="name tokens by their numbers")
+        found += ends
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -34,6 +35,55 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInput(f"malformed JSON ({error})", where=str(file), fix=FIX) from None
     return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a model's weights, chosen as `transformers` does: one, else those of its index.
+
+    Raises:
+        BadInput: there are none, or one that the index names is not there, as after a download that was cut off.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        raise BadInput("neither model.safetensors nor an index of its parts", where=str(folder), fix=FIX)
+    with reading(index):
+        files = sorted({folder / str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise BadInput(f"{missing[0]}, which it names, is not there", where=str(index), fix="fetch the whole model")
+    return files
+
+
+def state_dict(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a model folder, memory-mapped."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for file in weight_files(folder):
+        with reading(file):
+            tensors.update(load_file(file))
+    return tensors
+
+
+def ends(config: Mapping[str, Any], names: Container[str], embedding: str, head: str) -> tuple[str, str]:
+    """Which weights are a model's input embedding and its output layer, as `transformers` decides it.
+
+    A weight of its own counts, also where the configuration ties the two; one that is not there is the other one,
+    where the configuration ties them.
+
+    Args:
+        names: of the weights that there are.
+
+    Raises:
+        KeyError: one is not there, and is not tied.
+    """
+    tied = bool(config.get("tie_word_embeddings"))
+    found = (embedding if embedding in names or not tied else head, head if head in names or not tied else embedding)
+    for name in found:
+        if name not in names:
+            raise KeyError(name)
+    return found
 
 
 @contextmanager
@@ -80,25 +130,50 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
             return _whole(policy.path, dtype)
     from peft import PeftModel
 
+    from selftaught.models.adapters import check_safe, check_whole
+
+    check_safe(policy.path)
     base = load_model(policy.base, torch.float32)
-    with reading(policy.path):
-        return PeftModel.from_pretrained(base, str(policy.path)).merge_and_unload().to(dtype)  # pyright: ignore[reportCallIssue]
+    with reading(policy.path), warnings.catch_warnings(action="ignore"):  # whether it is whole is checked
+        adapted: Any = PeftModel.from_pretrained(base, str(policy.path))
+        check_whole(adapted, policy.path)
+        return adapted.merge_and_unload().to(dtype)
 
 
 def _whole(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
+
+    with silent():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    model, found = loaded
+    check_complete(model, found)
+    return model
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Inside, `transformers` says nothing short of errors, and draws no progress bar."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     said = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        yield
     finally:
         logging.set_verbosity(said)
-    model, found = loaded
-    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+
+
+def check_complete(model: Any, found: Mapping[str, Any]) -> None:
+    """Raise where weights were not in the files: `transformers` fills them with random numbers.
+
+    Args:
+        found: its loading info.
+
+    Raises:
+        ValueError: naming one.
+    """
+    if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights of a {type(model).__name__} are missing, such as {missing[0]}")
-    return model

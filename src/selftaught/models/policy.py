@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
-from selftaught.models.cache import folder_version
 
 MANIFEST = "selftaught.json"
 
@@ -64,11 +63,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if not isinstance(manifest, dict) or "version" not in manifest:
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("version"), str):
             raise ValueError("it names no version")
+        base = manifest.get("base") or {"path": "", "version": ""}
+        if not isinstance(base, dict) or not all(isinstance(base.get(name), str) for name in ("path", "version")):
+            raise ValueError("its base has no path and version")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(
             f"unreadable manifest ({error})", where=str(folder / MANIFEST), fix="delete the folder and run again"
         ) from None
@@ -113,7 +115,9 @@ def _base(folder: Path, above: Mapping[str, str], *, needed: bool) -> Policy:
         raise BadInput(
             f"its base {place} is gone", where=str(folder), fix="put it back, or use a policy of full weights"
         )
-    base = policy_from(place) if read_manifest(place) else Policy(folder_version(place), place)
+    from selftaught.models.resolve import resolve
+
+    base = resolve(place)
     if base.version != above["version"]:
         raise BadInput(
             f"its base {place} is now version {base.version}, not {above['version']} that the adapter was trained on",

