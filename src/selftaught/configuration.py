@@ -114,7 +114,7 @@ def _said(name: str, there: Any, here: Any) -> str:
 
 def forget(journal: Journal, *names: str) -> None:
     """Drop settings from the configuration, so that a mended one may take their place."""
-    known: dict[str, Any] = json.loads(journal.meta("config") or "{}")
+    known = journal.meta_object("config")
     journal.set_meta("config", json.dumps({k: v for k, v in known.items() if k not in names}, sort_keys=True))
 
 
