@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from selftaught.engines.sharing import Level
 from selftaught.engines.tails import Ends, Tail, Tails
 from selftaught.models.load import load_model, of_the_machine, read_config, reading
 from selftaught.models.policy import Policy
+from selftaught.remarks import remark
 
 
 class Decoder(Protocol):
@@ -65,6 +66,8 @@ class TransformersDecoder:
             getattr(config, "head_dim", None) or config.hidden_size // heads,
         )
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft's takes anything
+        self._cache = "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
         try:
             _check_same(self, config.vocab_size)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -86,8 +89,8 @@ class TransformersDecoder:
             input_ids=ids,
             position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may reach beyond
             attention_mask=run.mask,
-            past_key_values=_bridge()(run),
             use_cache=True,
+            **{self._cache: _bridge()(run)},
             **({"logits_to_keep": kept.to(ids.device)} if self._keeps else {}),
         ).logits
         return logits[rows, torch.searchsorted(kept, steps).to(ids.device)]
@@ -162,13 +165,20 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     config = read_config(policy.weights)
     try:
         with reading(policy.path):
-            if not (fused and llama.fits(config)):
+            if not (fused and _fits(config)):
                 return TransformersDecoder(load_model(policy, dtype), device)
             tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
             return llama.LlamaDecoder(config, tensors, dtype, device)
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error
+
+
+def _fits(config: Mapping[str, Any]) -> bool:
+    """Whether the fused pass is to be used; where only details of a model of its family forbid it, that is remarked."""
+    if config.get("model_type") in llama.FAMILY and (why := llama.misfit(config)):
+        remark(f"sampling is slower than it could be: through transformers' own model ({why})")
+    return llama.fits(config)
 
 
 def live_decoder(model: Any) -> Decoder:
@@ -178,7 +188,7 @@ def live_decoder(model: Any) -> Decoder:
         ValueError: the architecture computes something else through the engine than on its own.
     """
     config, tensors = model.config.to_dict(), model.state_dict()
-    if llama.fits(config) and "model.embed_tokens.weight" in tensors:
+    if _fits(config) and "model.embed_tokens.weight" in tensors:
         model.eval()
         return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=True)
     return TransformersDecoder(model, str(model.device))

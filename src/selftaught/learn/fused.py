@@ -122,12 +122,12 @@ def _plain_call(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> b
     return isinstance(turns, tuple) and all(len(x) == 1 and x.shape[-1] == module.head_dim for x in turns)
 
 
-_FORMS = ((NORM, _norm), (GATED, _gated), (ATTENTION, _attention))
+FORMS = ((NORM, _norm), (GATED, _gated), (ATTENTION, _attention))
 
 
 def _replacement(module: Any) -> Any:
     """The same computation, for modules that were found to compute what Llama's do; None for others."""
-    for part, fuse in _FORMS:
+    for part, fuse in FORMS:
         if _resembles(module, part):
             return fuse(module) if not misfit(module, part, fuse) else None
     return None

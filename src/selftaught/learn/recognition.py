@@ -121,7 +121,7 @@ def misfit(module: Any, part: Part, fuse: Callable[[Any], Compute]) -> str:
 def _odd(module: Any, part: Part) -> str:
     """What of a module's build is not known here."""
     if "forward" in vars(module) or type(module).__call__ is not nn.Module.__call__:
-        return "its forward is somebody's own"
+        return "its forward was replaced"
     for inner in (module._modules[name] for name in part.passed & module._modules.keys()):
         if "forward" in vars(inner) or any(vars(inner).get(name) for name in HOOKS) or inner.state_dict():
             return f"its {type(inner).__name__} does more than is known"
@@ -129,13 +129,13 @@ def _odd(module: Any, part: Part) -> str:
         n for names in (module._parameters, module._modules, module._buffers) for n, v in names.items() if v is not None
     }
     if odd := held ^ (part.weights | part.layers):
-        return f"of {', '.join(sorted(odd))}, more or less than is known"
+        return f"it differs in {', '.join(sorted(odd))}"
     facts = vars(module).keys() - OWN
     if odd := (facts - part.needs - part.may) | (part.needs - facts):
-        return f"of its {', '.join(sorted(odd))}"
+        return f"it differs in {', '.join(sorted(odd))}"
     windows = getattr(module, "sliding_window", None), getattr(getattr(module, "config", None), "sliding_window", None)
     if part is ATTENTION and any(windows):
-        return "a token sees only so many before it"
+        return "a token sees only a window of those before it"
     takes = list(inspect.signature(type(module).forward).parameters)[1:]
     return "" if part is ATTENTION or len(takes) == 1 else "it takes more than one tensor"
 
