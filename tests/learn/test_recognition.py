@@ -265,6 +265,17 @@ def test_attention_over_a_layout_refuses_what_it_does_not_do(more: dict[str, Any
     assert attend(None, q, k, v, layout=layout, position_ids=layout.positions, softcap=None)[0].shape[1] == q.shape[2]
 
 
+def test_a_layer_that_does_otherwise_at_its_place_stays_as_it_is() -> None:
+    """The first is Llama's; the second rotates neighbours."""
+    other = attention(turn=neighbours)
+
+    def forward(self: Any, hidden_states: Tensor, **named: Any) -> Any:
+        return (other if self.layer_idx else LlamaAttention.forward)(self, hidden_states, **named)
+
+    own = type(made(LlamaAttention, forward))
+    assert [_replacement(own(CONFIG, place)) is not None for place in range(3)] == [True, False, False]
+
+
 def test_a_kind_is_tried_once() -> None:
     calls = []
 

@@ -125,11 +125,15 @@ def _plain_call(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> b
 FORMS = ((NORM, _norm), (GATED, _gated), (ATTENTION, _attention))
 
 
-def _replacement(module: Any) -> Any:
-    """The same computation, for modules that were found to compute what Llama's do; None for others."""
+def _replacement(module: Any, told: dict[int, str] | None = None) -> Any:
+    """The same computation, for modules that were found to compute what Llama's do; None for others.
+
+    Args:
+        told: see `misfit`.
+    """
     for part, fuse in FORMS:
         if _resembles(module, part):
-            return fuse(module) if not misfit(module, part, fuse) else None
+            return fuse(module) if not misfit(module, part, fuse, told) else None
     return None
 
 
@@ -158,7 +162,8 @@ def fused(model: Any) -> Iterator[None]:
 
     For one in training; modules that are not as Llama has them stay as they are.
     """
-    changed = [(module, made) for module in model.modules() if (made := _replacement(module)) is not None]
+    told: dict[int, str] = {}
+    changed = [(module, made) for module in model.modules() if (made := _replacement(module, told)) is not None]
     try:
         for module, made in changed:
             module.forward = made

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -64,15 +65,15 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _gates(module: Any) -> dict[str, nn.Module]:
-    gates = {name: nn.Linear(WIDTH, INNER) for name in ("gate_proj", "up_proj")}
+    gates: dict[str, nn.Module] = {name: nn.Linear(WIDTH, INNER) for name in ("gate_proj", "up_proj")}
     return gates | {"down_proj": nn.Linear(INNER, WIDTH), "act_fn": module.act_fn}
 
 
 def _heads(module: Any) -> dict[str, nn.Module]:
     size = 2 * module.head_dim  # two heads of keys
     wide = size * module.num_key_value_groups
-    made = {"q_proj": nn.Linear(WIDTH, wide), "k_proj": nn.Linear(WIDTH, size), "v_proj": nn.Linear(WIDTH, size)}
-    return made | {"o_proj": nn.Linear(wide, WIDTH)}
+    shapes = {"q_proj": (WIDTH, wide), "k_proj": (WIDTH, size), "v_proj": (WIDTH, size), "o_proj": (wide, WIDTH)}
+    return {name: nn.Linear(*shape) for name, shape in shapes.items()}
 
 
 def _packed(module: Any, made: torch.Generator) -> dict[str, Any]:
@@ -100,22 +101,28 @@ ATTENTION = Part(
 _tried: dict[tuple[Any, ...], str] = {}
 
 
-def misfit(module: Any, part: Part, fuse: Callable[[Any], Compute]) -> str:
+def misfit(module: Any, part: Part, fuse: Callable[[Any], Compute], told: dict[int, str] | None = None) -> str:
     """Why the fused form may not stand for `module`, in a few words; empty where it may.
 
     Args:
         fuse: makes the fused form of a module.
+        told: configurations that were spelled out, by identity, while they do not change.
     """
     kind = type(module)
     if odd := _odd(module, part):
         return odd
     dtype = next((p.dtype for p in module.parameters() if p.dtype in FORMATS), torch.float32)
-    settings = [(n, repr(v)) for n, v in vars(module).items() if n not in OWN and n != "config" and n != "layer_idx"]
+    settings = [
+        f"{name}={value!r}" for name, value in vars(module).items() if name not in OWN | {"config", "layer_idx"}
+    ]
     act = type(getattr(module, "act_fn", None))
-    key = (part.name, kind, kind.forward, dtype, module.training, act, *settings, _config(module))
+    key = (part.name, kind, kind.forward, dtype, module.training, act, *settings, _spelled(module, told))
     if key not in _tried:
-        _tried[key] = _trial(module, part, fuse, dtype)
-    return _tried[key]
+        _tried[key] = _trial(module, part, fuse, dict.fromkeys((torch.float32, dtype)), part.scales)
+    layer = (*key, vars(module).get("layer_idx"))  # it may do something else in some of them
+    if not _tried[key] and layer not in _tried:
+        _tried[layer] = _trial(module, part, fuse, [torch.float32], [1.0])
+    return _tried[key] or _tried[layer]
 
 
 def _odd(module: Any, part: Part) -> str:
@@ -136,21 +143,31 @@ def _odd(module: Any, part: Part) -> str:
     windows = getattr(module, "sliding_window", None), getattr(getattr(module, "config", None), "sliding_window", None)
     if part is ATTENTION and any(windows):
         return "a token sees only a window of those before it"
-    takes = list(inspect.signature(type(module).forward).parameters)[1:]
-    return "" if part is ATTENTION or len(takes) == 1 else "it takes more than one tensor"
+    return "" if part is ATTENTION or _takes(type(module).forward) == 1 else "it takes more than one tensor"
 
 
-def _config(module: Any) -> tuple[str, ...]:
-    values = vars(getattr(module, "config", None) or nn.Identity()).items()
-    return tuple(f"{name}={value!r}" for name, value in values if "attn_implementation" not in name)
+@cache
+def _takes(forward: Any) -> int:
+    return len(inspect.signature(forward).parameters) - 1
 
 
-def _trial(module: Any, part: Part, fuse: Callable[[Any], Compute], dtype: torch.dtype) -> str:
+def _spelled(module: Any, told: dict[int, str] | None) -> str:
+    """All values of the configuration that a layer may look at."""
+    config, told = getattr(module, "config", None), {} if told is None else told
+    if config is None:
+        return ""
+    if id(config) not in told:
+        told[id(config)] = repr([item for item in vars(config).items() if "attn_implementation" not in item[0]])
+    return told[id(config)]
+
+
+def _trial(
+    module: Any, part: Part, fuse: Callable[[Any], Compute], formats: Iterable[torch.dtype], scales: Iterable[float]
+) -> str:
     register()
     try:
         with _apart():
-            formats = dict.fromkeys((torch.float32, dtype))
-            same = all(_agree(module, part, fuse, scale, kind) for kind in formats for scale in part.scales)
+            same = all(_agree(module, part, fuse, scale, kind) for kind in formats for scale in scales)
     except Exception as error:  # whatever somebody's code raises
         return f"it could not be tried ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
     return "" if same else "it computes something else"

@@ -24,6 +24,7 @@ def slower(model: Any) -> str:
     parts = FAMILY.get(model.config.get_text_config().model_type, ())
     if not parts or not large(model):
         return ""
+    told: dict[int, str] = {}
     whys = []
     if not side_by_side(model):
         seen = window(model)
@@ -34,7 +35,7 @@ def slower(model: Any) -> str:
     for part, fuse in FORMS:
         if part.name in parts:
             found = [m for m in model.modules() if type(m).__name__.endswith(PARTS[part.name])]
-            odd = [f"{type(m).__name__}: {why}" for m in found if (why := misfit(m, part, fuse))]
+            odd = [f"{type(m).__name__}: {why}" for m in found if (why := misfit(m, part, fuse, told))]
             if odd or not found:
                 whys.append(f"{part.name} of transformers {version('transformers')} ({(odd or ['none is known'])[0]})")
     return f"training is slower than it could be: {'; '.join(whys)}" if whys else ""
