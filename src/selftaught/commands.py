@@ -239,7 +239,7 @@ def _some(task: Task, split: str) -> None:
 
 
 def _say_notes(door: Run) -> None:
-    for note in door.notes:
+    for note in (one for one in door.notes if one not in door.said):
         door.console.say(f"  note: {note}")
 
 

@@ -52,6 +52,7 @@ from selftaught.models import Policy
 from selftaught.models.policy import policy_from, read_manifest
 from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, Solution, content_hash
+from selftaught.remarks import listen
 from selftaught.settings import Settings, at_least_one, changed
 from selftaught.solving import Batch, Solved, Solving, Subject
 from selftaught.tasks import Task
@@ -85,6 +86,7 @@ class Run:
         measured: policy version -> its greedy measurement on dev, of the champions so far.
         ledger: tokens spent so far.
         journal: see `Journal`.
+        said: notes that were printed when they were made.
 
     Raises:
         BadInput: the folder is in use, was made with another configuration, or the model is not to be had.
@@ -115,6 +117,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.gates: list[dict[str, Any]] = []
         self._notes: list[str] = list(task.notes)
+        self.said: set[str] = set()
         self._learner, self._learn_seconds, self._learning_since = learner, 0.0, 0.0
         self._methods: list[tuple[Method, str]] = []  # under way, the inner ones last, each with its label
         self._calls: Counter[str] = Counter()
@@ -129,6 +132,7 @@ class Run:
             self.engine, task, self.journal, self.ledger, self.console,
             seed=self.settings.seed, failure_limit=self.settings.failure_limit, tick=self._clock,
         )  # fmt: skip
+        self._deaf = listen(self._hear)
 
     # --- what is served ---
 
@@ -651,6 +655,12 @@ class Run:
         self._notes += [line] if new else []
         return new
 
+    def _hear(self, line: str) -> None:
+        """Note and print a remark, once."""
+        if self.remark(line):
+            self.said.add(line)
+            self.console.say(f"  note: {line}")
+
     # --- life ---
 
     def close(self) -> None:
@@ -659,6 +669,7 @@ class Run:
             last_to_first.callback(self.journal.close)
             last_to_first.callback(self._solving.close)
             last_to_first.callback(self.task.close)
+            last_to_first.callback(self._deaf)
             last_to_first.callback(self._solving.wind_up)
             last_to_first.callback(self.engine.close)
 

@@ -33,6 +33,8 @@ REPLIES = {
         ("<answer>42</answer> done", "42"),
         ("Answer: $5.50 per hour", "5.5"),
         ("Answer: 50%", "50"),
+        ("Answer: 42 \U0001f389", "42"),
+        ("Answer: 4 \ufffd", "4"),
         ("Answer: 3 1/2 cups", "3.5"),
         ("Answer: 90^\\circ", "90"),
         ("Answer: 5km", "5"),

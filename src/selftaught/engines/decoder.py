@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from selftaught.engines.sharing import Level
 from selftaught.engines.tails import Ends, Tail, Tails
 from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
 from selftaught.models.policy import Policy
+from selftaught.remarks import remark
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configurations call them
 NARROW = 3  # tokens of the window that a model is tried with
@@ -68,9 +69,9 @@ class TransformersDecoder:
             getattr(config, "num_key_value_heads", None) or heads,
             getattr(config, "head_dim", None) or config.hidden_size // heads,
         )
-        takes = inspect.signature(model.forward).parameters
-        self._keeps = "logits_to_keep" in takes
-        self._cache = "cache" if "cache" in takes else "past_key_values"  # its name changed in transformers 5
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft's takes anything
+        self._cache = "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
         self._window: int | None = None
         self._masks = "plain"
         try:
@@ -193,7 +194,7 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     config = read_config(policy.weights)
     try:
         with reading(policy.path):
-            if fused and llama.fits(config):
+            if fused and _fits(config):
                 tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
                 check_sampled(policy)
                 with suppress(KeyError):  # its weights have other names, or lack some: transformers decides
@@ -204,6 +205,13 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
         raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error
 
 
+def _fits(config: Mapping[str, Any]) -> bool:
+    """Whether the fused pass is to be used; where only details of a model of its family forbid it, that is remarked."""
+    if config.get("model_type") in llama.FAMILY and (why := llama.misfit(config)):
+        remark(f"sampling is slower than it could be: through transformers' own model ({why})")
+    return llama.fits(config)
+
+
 def live_decoder(model: Any) -> Decoder:
     """A decoder over the tensors of `model` as they are, in its dtype and where they lie: it sees every change to them.
 
@@ -211,7 +219,7 @@ def live_decoder(model: Any) -> Decoder:
         ValueError: the architecture computes something else through the engine than on its own.
     """
     config, tensors = model.config.to_dict(), model.state_dict()
-    if llama.fits(config) and "model.embed_tokens.weight" in tensors:
+    if _fits(config) and "model.embed_tokens.weight" in tensors:
         model.eval()
         return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=True)
     return TransformersDecoder(model, str(model.device))

@@ -56,24 +56,33 @@ def _extras(config: Mapping[str, Any]) -> _Extras:
 
 
 def fits(config: Mapping[str, Any]) -> bool:
-    """Whether this configuration is one that the fused pass computes exactly.
+    """Whether this configuration is one that the fused pass computes exactly."""
+    return config.get("model_type") in FAMILY and not misfit(config)
+
+
+def misfit(config: Mapping[str, Any]) -> str:
+    """Why the fused pass does not compute what this configuration of a model of the family says; empty where it does.
 
     What a configuration leaves to a default of its model type makes it unfit, but for Llama's own.
     """
     kind, rope = config.get("model_type"), _rope(config)
     stated = () if kind == "llama" else ("rms_norm_eps", "max_position_embeddings", "num_key_value_heads")
     stated += {"qwen3": ("head_dim",), "mistral": ("sliding_window",)}.get(str(kind), ())
-    return (
-        kind in FAMILY
-        and all(name in config for name in stated)
-        and (kind == "llama" or "rope_theta" in rope)
-        and config.get("hidden_act", "silu") == "silu"
-        and rope.get("rope_type", rope.get("type", "default")) == "default"
-        and (rope.get("partial_rotary_factor") or 1) == 1
-        and not config.get("quantization_config")
-        and not _windowed(config)
-        and all(layer == "full_attention" for layer in config.get("layer_types") or ())
-    )
+    if missing := [name for name in stated if name not in config]:
+        return f"its configuration does not state {', '.join(missing)}"
+    if kind != "llama" and "rope_theta" not in rope:
+        return "its configuration does not state rope_theta"
+    if (act := config.get("hidden_act", "silu")) != "silu":
+        return f"its activation is {act}"
+    if (turn := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        return f"its rotary positions are of type {turn}"
+    if (rope.get("partial_rotary_factor") or 1) != 1:
+        return "its heads are rotated in part"
+    if config.get("quantization_config"):
+        return "its weights are quantized"
+    if _windowed(config) or any(layer != "full_attention" for layer in config.get("layer_types") or ()):
+        return "its tokens see only a window of those before them"
+    return ""
 
 
 def _windowed(config: Mapping[str, Any]) -> bool:

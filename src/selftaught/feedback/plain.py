@@ -38,6 +38,7 @@ _VULGAR = {
     if "\u2044" in (text := unicodedata.normalize("NFKC", chr(code))) and not text.endswith("\u2044")
 }
 _VULGAR_ONE = re.compile(rf"(\d?)\s*([{''.join(_VULGAR)}])")
+_PICTURE = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufffd]")  # and what was no character at all
 _DASH_SIGN = re.compile(r"(?<![\w)\]}.,])[\u2013\u2014\u2015](?=[\d.$\\])")
 
 
@@ -53,4 +54,4 @@ def plain(text: str) -> str:
     text = _RAISED_RUN.sub(lambda m: "^{" + "".join(_RAISED[c] for c in m[0]) + "}", text)
     text = _LOWERED_RUN.sub(lambda m: "_{" + "".join(_LOWERED[c] for c in m[0]) + "}", text)
     text = _VULGAR_ONE.sub(lambda m: f"{m[1]} {_VULGAR[m[2]]}" if m[1] else _VULGAR[m[2]], text)
-    return _DASH_SIGN.sub("-", text)
+    return _DASH_SIGN.sub("-", _PICTURE.sub(" ", text))

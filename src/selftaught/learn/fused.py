@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught.learn.packing import Layout, look
+from selftaught.learn.packing import IDLE, Layout, look
+from selftaught.learn.recognition import ATTENTION, GATED, NORM, Part, misfit
 from selftaught.learn.vocabulary import wide
 
 LARGE = 10_000_000  # weights
@@ -88,20 +89,15 @@ def _gated(module: Any) -> Any:
 
 
 def _attention(module: Any) -> Any:
-    """Attention over a layout without leaving `[tokens, heads, head_dim]`; anything else is left to the module."""
+    """Attention over a layout without leaving `[tokens, heads, head_dim]`; any other call is left to the module."""
 
-    def forward(
-        hidden_states: Tensor, position_embeddings: Any = None, attention_mask: Any = None, past_key_values: Any = None,
-        layout: Layout | None = None, **more: Any,
-    ) -> tuple[Tensor, Any]:  # fmt: skip
-        dropout = module.training and module.attention_dropout
-        if layout is None or layout.bunches is None or dropout or past_key_values is not None:
-            more |= {} if layout is None else {"layout": layout}
-            given = hidden_states, position_embeddings, attention_mask, past_key_values
-            return type(module).forward(module, *given, **more)
+    def forward(*given: Any, **named: Any) -> tuple[Tensor, Any]:
+        if not _plain_call(module, given, named):
+            return type(module).forward(module, *given, **named)
+        hidden_states, layout = given[0] if given else named["hidden_states"], named["layout"]
         projections = module.q_proj, module.k_proj, module.v_proj
         q, k, v = (p(hidden_states).view(hidden_states.shape[1], -1, module.head_dim) for p in projections)
-        cos, sin = (x[0][:, None] for x in position_embeddings)
+        cos, sin = (x[0][:, None] for x in named["position_embeddings"])
         first, second = sin.chunk(2, -1)
         signed = torch.cat([-first, second], -1)
         turned = _Turn.apply(q, cos, signed), _Turn.apply(k, cos, signed)
@@ -111,38 +107,43 @@ def _attention(module: Any) -> Any:
     return forward
 
 
-def _replacement(module: Any) -> Any:
-    """The same computation, for modules whose code is Llama's, as that of most families is; None for others.
-
-    Told by the code and not by its values: a dropout or a clamp shows on some inputs only.
-    """
-    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
-
-    if "forward" in vars(module):  # somebody's own
-        return None
-    if _same_code(module, LlamaRMSNorm):
-        return _norm(module)
-    if _same_code(module, LlamaAttention) and _turns_alike(module, LlamaAttention):
-        return _attention(module)
-    silu = _same_code(module, LlamaMLP) and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation")
-    return _gated(module) if silu else None
-
-
-def _same_code(module: Any, kind: type) -> bool:
-    return _alike(type(module).forward, kind.forward)
-
-
-def _turns_alike(module: Any, kind: type) -> bool:
-    """Whether what both call to rotate, which is not a part of them, is the same: some rotate pairs of neighbours."""
-    mine, own = (which.forward.__globals__ for which in (type(module), kind))
-    return all(_alike(mine.get(name), own.get(name)) for name in ("apply_rotary_pos_emb", "rotate_half"))
-
-
-def _alike(function: Any, other: Any) -> bool:
-    mine, own = (getattr(which, "__code__", None) for which in (function, other))
-    if mine is None or own is None or hasattr(function, "__wrapped__"):  # by one decorator all look alike
+def _plain_call(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether attention is asked for over a layout on a processor, all of each head rotated, and for nothing more."""
+    layout: Layout | None = named.get("layout")
+    if layout is None or layout.bunches is None or (module.training and module.attention_dropout):
         return False
-    return all(getattr(mine, part) == getattr(own, part) for part in ("co_code", "co_consts", "co_names"))
+    turns = named.get("position_embeddings")
+    asked = {name for name, value in named.items() if value is not None and value is not False}
+    if (
+        asked - IDLE - {"hidden_states", "position_embeddings", "layout"}
+        or len(given) + ("hidden_states" in named) != 1
+    ):
+        return False
+    return isinstance(turns, tuple) and all(len(x) == 1 and x.shape[-1] == module.head_dim for x in turns)
+
+
+FORMS = ((NORM, _norm), (GATED, _gated), (ATTENTION, _attention))
+
+
+def _replacement(module: Any, told: dict[int, str] | None = None) -> Any:
+    """The same computation, for modules that were found to compute what Llama's do; None for others.
+
+    Args:
+        told: see `misfit`.
+    """
+    for part, fuse in FORMS:
+        if _resembles(module, part):
+            return fuse(module) if not misfit(module, part, fuse, told) else None
+    return None
+
+
+def _resembles(module: Any, part: Part) -> bool:
+    """Whether its parts have the names of Llama's, so that a trial is worthwhile."""
+    return (
+        part.layers <= module._modules.keys()
+        and part.weights <= module._parameters.keys()
+        and all(hasattr(module, name) for name in part.needs)
+    )
 
 
 def large(model: Any) -> bool:
@@ -161,7 +162,8 @@ def fused(model: Any) -> Iterator[None]:
 
     For one in training; modules that are not as Llama has them stay as they are.
     """
-    changed = [(module, made) for module in model.modules() if (made := _replacement(module)) is not None]
+    told: dict[int, str] = {}
+    changed = [(module, made) for module in model.modules() if (made := _replacement(module, told)) is not None]
     try:
         for module, made in changed:
             module.forward = made

@@ -22,6 +22,11 @@ from selftaught.learn.bunches import Bunches, Span, attend_bunches, bunched, rou
 from selftaught.learn.objectives.base import Row
 
 NAME = "selftaught_packed"  # of the attention function, as transformers knows it
+IDLE = frozenset(
+    ("position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states",
+     "return_dict", "logits_to_keep", "num_items_in_batch")
+)  # fmt: skip
+"""What an attention function is handed and may pass over; anything else would change its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def packed_tokens(rows: Sequence[Row]) -> int:
 
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, scaling: float | None = None,
-    dropout: float = 0.0, layout: Layout | None = None, **_: Any,
+    dropout: float = 0.0, layout: Layout | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention over a layout, as an attention function of transformers; without one, causal over each row.
 
@@ -95,8 +100,13 @@ def attend(
         query: `[1, heads, tokens, head_dim]`.
         key: `[1, kv_heads, tokens, head_dim]`, `kv_heads` dividing `heads`.
         value: as `key`.
+
+    Raises:
+        TypeError: something is asked for that it does not do, as a window, a soft cap or sinks.
     """
     del module, mask
+    if odd := [n for n, given in more.items() if n not in IDLE and given is not None and given is not False]:
+        raise TypeError(f"attention over rows side by side has no {', '.join(odd)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout is None:
         whole = F.scaled_dot_product_attention(

@@ -23,10 +23,12 @@ from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.optimizer import AdamW, join
 from selftaught.learn.packing import NAME, packed_tokens, register
 from selftaught.learn.schedules import rate_at
+from selftaught.learn.slower import slower
 from selftaught.learn.teachers import MEAN, MovingTeacher
 from selftaught.learn.training import Training
 from selftaught.memory import keep, let_go, trim
 from selftaught.models.device import pick_dtype
+from selftaught.remarks import remark
 
 Progress = Callable[[int, int, float], None]
 STATE = "state.safetensors"
@@ -157,6 +159,8 @@ class Trainer:
         self._teacher = self._moving_teacher()
         if settings.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        if why := slower(self.model):
+            remark(why)
 
     def _narrow(self) -> None:
         """Compute in bfloat16; a value head, which is small and reads fine differences, stays in float32."""
