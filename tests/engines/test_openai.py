@@ -245,7 +245,9 @@ def test_an_endpoint_that_wants_to_be_left_alone_for_long_ends_the_run(server: S
         Reply(body=b"[" * 200_000),
         Reply(cut=True),
         completion(logprobs=[float("nan")]),
-        completion(["not", "text"]),  # type: ignore[arg-type]
+        completion(5),  # type: ignore[arg-type]
+        completion(""),
+        completion("", finish="error"),
     ],
 )
 def test_what_may_pass_is_tried_again(server: Server, make: Any, trouble: Reply) -> None:
