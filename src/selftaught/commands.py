@@ -18,7 +18,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, trainable
-from selftaught.records import Problem, as_json, content_hash, make_problem
+from selftaught.records import Problem, as_json, content_hash, make_problem, well_formed
 from selftaught.report.text import visible
 from selftaught.run import Run
 from selftaught.settings import Settings
@@ -217,11 +217,12 @@ def _teach(
         console.say(f"  {door.spending()}")
         overhead, peak = f"{outcome['overhead']:.1%}", f"{outcome['peak_rss_mb']:,} MB"
         console.say(f"  framework overhead {overhead} of the time, peak memory {peak}")
+        silent = door.unanswered
     if args.json:
         print(json.dumps(outcome, indent=1))
     else:
         _verdict(outcome, folder)
-    return 0
+    return _answered(silent, args.model)
 
 
 def _some(task: Task, split: str) -> None:
@@ -232,6 +233,21 @@ def _some(task: Task, split: str) -> None:
 def _say_notes(door: Run) -> None:
     for note in door.notes:
         door.console.say(f"  note: {note}")
+
+
+def _account(door: Run, as_json: bool) -> dict[str, Any]:
+    """What became of the requests: all of it as JSON, elsewhere where there is more to say than how many there were."""
+    counts = door.requests
+    if as_json:
+        return {"requests": counts, "notes": door.notes}
+    return {"requests": counts} if any(n for name, n in counts.items() if name != "answered") else {}
+
+
+def _answered(silent: str, model: str) -> int:
+    """0, where the model answered anything at all."""
+    if silent:
+        raise BadInput(silent, where=model, fix="mend it and run the same command again")
+    return 0
 
 
 def _verdict(outcome: dict[str, Any], folder: Path) -> None:
@@ -264,7 +280,7 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     """Answer one question."""
     del command
     assert method is not None
-    question = sys.stdin.read() if args.question == "-" else args.question
+    question = well_formed(_standard_input() if args.question == "-" else args.question)
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
     problem = make_problem(question)
@@ -274,17 +290,25 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
         scratch, model=args.model, task=_bare_task(problem), engine=_engine(args), settings=settings, console=console,
     ) as door:  # fmt: skip
         tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), judged=False)[0]
+        account = _account(door, as_json=True)
     if tried.attempt.finish_reason == "error":
-        raise BadInput(tried.attempt.feedback[0].text, where="question", fix="ask a shorter one")
+        remote = args.model.startswith(PREFIX)
+        where, fix = (args.model, "mend what it says and ask again") if remote else ("question", "ask a shorter one")
+        raise BadInput(tried.attempt.feedback[0].text, where=where, fix=fix)
     votes = tried.attempt.feedback[-1] if tried.attempt.feedback else None
     outcome = {"method": method.id, "model": args.model, "text": tried.attempt.text, "answer": tried.attempt.answer}
     outcome |= {"confidence": votes.score if votes else None, "tokens": tried.tokens}
     if args.json:
-        print(json.dumps(outcome, indent=1))
+        print(json.dumps(outcome | account, indent=1))
     else:
         note = f"; {votes.text}" if votes and votes.text else ""
         print(f"{visible(tried.attempt.text)}\n\n({tried.tokens} tokens{note})")
     return 0
+
+
+def _standard_input() -> str:
+    raw = getattr(sys.stdin, "buffer", None)
+    return raw.read().decode("utf-8", "replace") if raw else sys.stdin.read()
 
 
 def _bare_task(problem: Problem) -> Task:
@@ -311,10 +335,11 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
         _say_notes(door)
-    outcome = found.to_json() | {"model": args.model, "task": task.name}
+        outcome = found.to_json() | {"model": args.model, "task": task.name} | _account(door, args.json)
+        silent = door.unanswered
     del outcome["scores"]
     _show(outcome, args.json)
-    return 0
+    return _answered(silent, args.model)
 
 
 def _show(outcome: dict[str, Any], as_json: bool) -> None:
