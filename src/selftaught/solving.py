@@ -36,6 +36,7 @@ IN_FLIGHT = 4096  # most solvings awaited at once
 VERIFYING = min(32, (os.cpu_count() or 1) + 4)  # threads that wait for verdicts
 FEW = 3  # so many failed verifications stop no run, whatever their share
 SIGNAL_SECONDS = 0.1  # how late an interrupt may be noticed
+SAY_SECONDS = 1.0  # what ends within, nobody needs to be told of
 CLOCK_SECONDS = 5.0  # how often a long batch of solvings notes the time it took
 FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
@@ -228,9 +229,11 @@ class Solving:
             done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             self._failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
             if isinstance(self._failure, Exception) and isinstance(self._engine, Paid) and left:
-                self._console.say("  waiting for the answers under way")
                 self._engine.wind_up(self._failure)
-                await asyncio.wait(left)
+                _, left = await asyncio.wait(left, timeout=SAY_SECONDS)
+                if left:
+                    self._console.say("  waiting for the answers under way; interrupt to give them up")
+                    await asyncio.wait(left)
             if self._failure is not None:
                 raise self._failure
         finally:

@@ -176,9 +176,8 @@ def _check_said(said: Said, ended: str, request: Request) -> None:
             raise Passing("the model called a tool in place of an answer", billed=True, most=FORM_TRIES)
         return  # cut off before it came to its answer
     if said.thought:
-        fix = "have the server leave the answer in the content (turn off its reasoning parser, or the thinking)"
-        what = "its answer is thinking alone (reasoning_content), with no content"
-        raise Lasting(what, fix=fix, failed=True, most=3)
+        fix = "turn off the server's reasoning parser, or the model's thinking"
+        raise Lasting(f"it answers in reasoning_content alone, without content: {fix}", failed=True, most=3)
     raise Passing("its answer is empty", billed=True, most=FORM_TRIES)
 
 
