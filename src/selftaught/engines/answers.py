@@ -110,7 +110,7 @@ def _said(choice: Mapping[str, Any]) -> Said:
     said = _content(message.get("content", message.get("text")))
     refusal = message.get("refusal")
     content = said.content or (refusal if isinstance(refusal, str) else "")
-    beside = next((thought for name in THOUGHT_FIELDS if (thought := _thought(message.get(name)))), "")
+    beside = next((thought for name in THOUGHT_FIELDS if (thought := _text(message.get(name)))), "")
     return Said(content, said.thought or beside)
 
 
@@ -136,23 +136,16 @@ def _content(content: Any) -> Said:
     return Said("".join(texts), "\n".join(filter(None, thoughts)))
 
 
-def _text(part: Any) -> str | None:
+def _text(part: Any, depth: int = 8) -> str | None:
     """The text of a part: it may stand under several names, and be made of parts itself."""
     if isinstance(part, str):
         return part
-    if isinstance(part, list):
-        return "".join(filter(None, map(_text, part)))
-    if isinstance(part, dict):
+    if isinstance(part, list) and depth:
+        return "".join(filter(None, (_text(one, depth - 1) for one in part)))
+    if isinstance(part, dict) and depth:
         names = ("text", "thinking", "reasoning", "summary", "refusal", "value", "content")
-        return next((text for name in names if name in part and (text := _text(part[name])) is not None), None)
+        return next((text for name in names if (text := _text(part.get(name), depth - 1)) is not None), None)
     return None
-
-
-def _thought(value: Any) -> str:
-    try:
-        return _text(value) or ""
-    except RecursionError:
-        return ""
 
 
 def _joined(said: Said, *, cut: bool) -> str:

@@ -67,7 +67,8 @@ class Key:
     def hidden(self, text: str) -> str:
         """Text of an endpoint, fit to be shown: without the key, printable, one line, not long."""
         clean = text.replace(self._text, "<key>") if self._text else text
-        return "".join(c if c.isprintable() else " " for c in " ".join(clean.split()))[:300]
+        shown = "".join(c if c.isprintable() else " " for c in clean[:2000])
+        return " ".join(shown.split())[:300]
 
 
 class Passing(Exception):
