@@ -13,6 +13,7 @@ from selftaught.engines.wire import Key, Lasting, Passing
 from selftaught.records import as_prompt
 
 THOUGHT = "<think>\nhm\n</think>\n\n4"
+BIG = "0" * 400
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
 
 
@@ -100,11 +101,11 @@ def test_a_filter_that_held_everything_back_is_a_refusal() -> None:
         '{"choices": [{"message": {"content": 1e999}, "finish_reason": "stop"}]}',
         '{"choices": [{"message": {"content": "x"}, "finish_reason": 5}]}',
         '{"choices": [{"message": {"content": "x"}, "finish_reason": "stop", "logprobs": {"content": 7}}]}',
-        '{"choices": [{"message": {}, "finish_reason": "stop", "logprobs": {"content": [{"logprob": -1%s}]}}]}' % ("0" * 400),
+        '{"choices": [{"message": {}, "finish_reason": "stop", "logprobs": {"content": [{"logprob": -1%s}]}}]}' % BIG,
         '{"choices": [{"delta": {"content": "x"}}]}', '{"n": ' + "9" * 5000 + "}",
         '{"choices": [{"message": {"content": ' + "[" * 500 + "]" * 500 + '}, "finish_reason": "stop"}]}',
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_named_and_never_raises_otherwise(text: str) -> None:
-    with pytest.raises((Passing, Lasting), match="its answer|its log-prob"):
+    with pytest.raises((Passing, Lasting), match=r"its answer|its log-prob"):
         read_answer(text, Request(as_prompt("2 + 2?")), key=Key(""))

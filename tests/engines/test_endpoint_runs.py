@@ -22,7 +22,7 @@ from selftaught.cli import main
 from selftaught.console import Console
 from selftaught.engines.openai import Limits, OpenAIEngine
 from selftaught.feedback.verifiers import Exact
-from selftaught.journal import Journal
+from selftaught.journal import Journal, Usage
 from selftaught.records import Attempt, content_hash, make_problem, well_formed
 from selftaught.run import Run
 from selftaught.tasks import Kind, Task
@@ -85,7 +85,7 @@ def test_what_older_versions_kept_in_place_of_an_answer_is_asked_again(
         (first, *_) = attempt(run)
         cost = run.journal.usage()
     with Journal_(tmp_path) as journal:
-        payload, usage = journal.get(first.id) or ({}, None)
+        payload, usage = journal.get(first.id) or ({}, Usage())
         journal.replace(first.id, {"logprobs": [], **payload, **kept}, usage)  # as it was paid for
     server.got.clear()
     with run_in(tmp_path) as run:
@@ -122,7 +122,7 @@ def test_a_folder_poisoned_by_an_older_version_is_read(server: Server, tmp_path:
     with run_in(tmp_path) as run:
         one = attempt(run)[2]
     with Journal_(tmp_path) as journal:
-        payload, usage = journal.get(one.id) or ({}, None)
+        payload, usage = journal.get(one.id) or ({}, Usage())
         journal.replace(one.id, {**payload, "text": HALF}, usage)
     with run_in(tmp_path) as run:
         again = attempt(run)[2]
