@@ -87,7 +87,7 @@ class Attempt:
             not told them (an endpoint).
         logprobs: natural-log probability of each sampled token, under the untempered model; empty where the
             engine is not told them.
-        finish_reason: "stop", "length", or "error" when the engine refused this request.
+        finish_reason: "stop", "length", or "error" when the engine refused this request or failed at it.
         by: version of the policy that wrote it.
         role: "solve", "critique", "revise", ...
         parent: id of the attempt this one builds on, or None.

@@ -101,7 +101,7 @@ def test_a_filter_that_held_everything_back_is_a_refusal() -> None:
         '{"choices": [{"message": {"content": 1e999}, "finish_reason": "stop"}]}',
         '{"choices": [{"message": {"content": "x"}, "finish_reason": 5}]}',
         '{"choices": [{"message": {"content": "x"}, "finish_reason": "stop", "logprobs": {"content": 7}}]}',
-        '{"choices": [{"message": {}, "finish_reason": "stop", "logprobs": {"content": [{"logprob": -1' + BIG + "}]}}]}",
+        '{"choices": [{"message": {}, "finish_reason": "stop", "logprobs": {"content": [{"logprob": 1' + BIG + "}]}}]}",
         '{"choices": [{"delta": {"content": "x"}}]}', '{"n": ' + "9" * 5000 + "}",
         '{"choices": [{"message": {"content": ' + "[" * 500 + "]" * 500 + '}, "finish_reason": "stop"}]}',
     ],
