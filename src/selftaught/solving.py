@@ -18,14 +18,24 @@ from typing import Any, NamedTuple, TypeVar
 from selftaught.ask import Ask, Question
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, Paid, Request, RequestRefused, Sampling
-from selftaught.engines.answers import thinking_alone
 from selftaught.engines.base import RequestFailed
 from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Solution, Verdict, as_json, content_hash, judged_text, well_formed
+from selftaught.records import (
+    Attempt,
+    Feedback,
+    Problem,
+    Solution,
+    Verdict,
+    as_json,
+    content_hash,
+    judged_text,
+    well_formed,
+)
 from selftaught.tasks import Task
+from selftaught.tasks.thinking import thinking_alone
 
 T = TypeVar("T")
 Subject = Problem | Attempt

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from selftaught.engines import Request, Sampling
-from selftaught.engines.answers import Answer, read_answer, thinking_alone
+from selftaught.engines.answers import Answer, read_answer
 from selftaught.engines.wire import Key, Lasting, Passing
 from selftaught.records import as_prompt
+from selftaught.tasks.thinking import thinking_alone
 
 THOUGHT = "<think>\nhm\n</think>\n\n4"
 BIG = "0" * 400

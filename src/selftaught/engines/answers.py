@@ -195,10 +195,3 @@ def _logprobs(given: Any) -> tuple[float, ...] | None:
     if not all(math.isfinite(value) and value < 1e-6 for value in values):
         raise _odd("its log-probabilities are none")
     return values
-
-
-def thinking_alone(text: str, finish_reason: str) -> bool:
-    """Whether all that was sampled is thinking, so that there is no answer: it was cut off before it began."""
-    if not text.lstrip().startswith(OPEN):
-        return not text and finish_reason == "length"
-    return CLOSE not in text or not text.rpartition(CLOSE)[2].strip()
