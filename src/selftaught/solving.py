@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from selftaught.ask import Ask, Question
 from selftaught.console import Console
@@ -23,6 +23,7 @@ from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
+from selftaught.once import Once, cancel_all, cancelled
 from selftaught.records import (
     Attempt,
     Feedback,
@@ -97,13 +98,6 @@ class Batch:
     unsettled: dict[str, list[Any]] = field(default_factory=dict)
 
 
-class Work(NamedTuple):
-    """Something made once for all that ask for it, and how many wait for it."""
-
-    task: asyncio.Task[Any]
-    waiting: list[None]
-
-
 class Solving:
     """Solves problems on an event loop in a thread of its own, so that it also works inside a notebook's.
 
@@ -125,7 +119,7 @@ class Solving:
         self._engine, self._task, self._journal, self._ledger, self._console = engine, task, journal, ledger, console
         self._seed, self._limit, self._tick = seed, failure_limit, tick
         self._true = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
-        self._under_way: dict[str, Work] = {}
+        self._once = Once()
         self._refused: dict[str, RequestRefused] = {}  # not journalled: another start asks again
         self._failure: BaseException | None = None
         self._counts: Counter[str] = Counter()
@@ -248,7 +242,7 @@ class Solving:
                 raise self._failure
         finally:
             self._failure = None
-            await _cancelled(tasks)
+            await cancelled(tasks)
 
     async def _one(self, batch: Batch, subject: Subject, name: str) -> Solved:
         problem = problem_of(subject)
@@ -275,21 +269,6 @@ class Solving:
         payload = {"problem": attempt.problem.id, "policy": batch.policy.version, "attempt": attempt.id, "data": plain}
         self._note(content_hash("solution", name, payload), "solution", payload)
         return plain
-
-    async def _once(self, key: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What `make` comes to, made once however many ask for it at the same time; given up once nobody waits."""
-        if (work := self._under_way.get(key)) is None:
-            work = self._under_way[key] = Work(asyncio.ensure_future(make()), [])
-        work.waiting.append(None)
-        try:
-            await asyncio.wait([work.task])
-            return work.task.result()
-        finally:
-            work.waiting.pop()
-            if not work.waiting:
-                self._under_way.pop(key, None)
-                if not (work.task.done() and (work.task.cancelled() or work.task.exception() is None)):
-                    await _cancelled([work.task])
 
     async def _sample(self, question: Question) -> Attempt:
         """One sample through the journal."""
@@ -467,21 +446,10 @@ class Solving:
         """Stop the loop and its thread; closing twice is harmless."""
         if self._thread.is_alive():
             with suppress(TimeoutError):  # a solver that does not let itself be cancelled is left behind
-                asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(timeout=5.0)
+                asyncio.run_coroutine_threadsafe(cancel_all(), self._loop).result(timeout=5.0)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-
-
-async def _cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel what is not done, wait until it is, and look at what failed: nobody else will."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _cancel_all() -> None:
-    await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})  # pyright: ignore[reportArgumentType]
 
 
 def _is_failure(payload: Mapping[str, Any], question: Question) -> bool:

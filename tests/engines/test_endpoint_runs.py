@@ -27,7 +27,7 @@ from selftaught.records import Attempt, content_hash, make_problem, well_formed
 from selftaught.run import Run
 from selftaught.tasks import Kind, Task
 
-HALF = "Answer: 5 \ud83d"
+HALF = "\ud83d Answer: 5"
 
 
 def sums_task(count: int = 6) -> Task:
@@ -106,13 +106,13 @@ class Journal_(Journal):
 
 
 def test_a_reply_that_is_no_utf8_poisons_nothing(server: Server, tmp_path: Path) -> None:
-    body = json.dumps(completion("Answer: 3 X").body).encode().replace(b"X", b"\xff")
+    body = json.dumps(completion("X Answer: 3").body).encode().replace(b"X", b"\xff")
     server.script = lambda got: completion(HALF) if " 2 + " in got.question else Reply(body=body)
     for _ in range(2):
         with run_in(tmp_path) as run:
             tried = attempt(run)
-            assert tried[2].text == "Answer: 5 \ufffd"
-            assert [a.text for a in tried if a is not tried[2]] == ["Answer: 3 \ufffd"] * 5
+            assert tried[2].text == "\ufffd Answer: 5"
+            assert [a.text for a in tried if a is not tried[2]] == ["\ufffd Answer: 3"] * 5
             assert [a.right for a in tried] == [False, True, True, False, False, False]
             assert run.requests["replaced"] == 6
     assert len(server.got) == 6
@@ -126,7 +126,7 @@ def test_a_folder_poisoned_by_an_older_version_is_read(server: Server, tmp_path:
         journal.replace(one.id, {**payload, "text": HALF}, usage)
     with run_in(tmp_path) as run:
         again = attempt(run)[2]
-        assert (again.text, again.right) == ("Answer: 5 \ufffd", True)
+        assert (again.text, again.right) == ("\ufffd Answer: 5", True)
     assert len(server.got) == 6
 
 
