@@ -472,7 +472,9 @@ def test_solve_and_eval_answer_with_a_solver(
     model = ["--model", str(tiny("llama", context=2048).path), "--max-tokens", "6", "--quiet", "--dtype", "float32"]
     assert main(["solve", *model, "self-consistency", "What is 1 + 1?", "--samples", "3", "--json"]) == 0
     solved = json.loads(capsys.readouterr().out)
-    assert solved.keys() == {"method", "model", "text", "answer", "confidence", "note", "tokens"}
+    keys = {"method", "model", "text", "answer", "confidence", "note", "tokens", "requests", "notes"}
+    assert solved.keys() == keys
+    assert solved["requests"]["answered"] == 3
     assert 3 <= solved["tokens"] <= 18
     assert main(["solve", "self-refine", "What is 1 + 1?", *model, "--turns", "1"]) == 0
     out, _ = capsys.readouterr()

@@ -373,7 +373,7 @@ class Picky(ScriptedEngine):
         return await super().sample(policy, request)
 
 
-def test_a_refused_request_fails_alone_is_kept_and_is_told(tmp_path: Path) -> None:
+def test_a_refused_request_fails_alone_and_is_told_but_not_kept(tmp_path: Path) -> None:
     for _ in range(2):
         with make_run(tmp_path, engine=Picky("What is 13 ", RequestRefused)) as run:
             tried = run.attempt(run.base, run.task.train)
@@ -381,7 +381,12 @@ def test_a_refused_request_fails_alone_is_kept_and_is_told(tmp_path: Path) -> No
             assert (refused.text, refused.answer, refused.token_ids) == ("", None, ())
             assert (refused.verdict, refused.feedback[0].text) == (Verdict.UNKNOWN, "refused: not What is 13 ")
             assert run.notes == ["1 requests were refused (refused: not What is 13 )"]
-            assert run.journal.count("sample") == len(tried)
+            assert run.requests["refused"] == 1
+            assert run.requests["answered"] == run.journal.count("sample") == len(tried) - 1
+    with make_run(tmp_path) as run:
+        assert {a.finish_reason for a in run.attempt(run.base, run.task.train)} == {"stop"}
+        assert isinstance(run.engine, ScriptedEngine)
+        assert run.engine.calls == 1  # what was missing
 
 
 def test_an_engine_that_breaks_ends_the_call_and_keeps_what_was_paid(tmp_path: Path) -> None:

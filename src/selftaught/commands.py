@@ -18,7 +18,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, trainable
-from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem
+from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
 from selftaught.run import Run, Solved
 from selftaught.settings import Settings
 from selftaught.tasks import Task, load_task
@@ -226,11 +226,12 @@ def _teach(
         console.say(f"  {door.spending()}")
         overhead, peak = f"{outcome['overhead']:.1%}", f"{outcome['peak_rss_mb']:,} MB"
         console.say(f"  framework overhead {overhead} of the time, peak memory {peak}")
+        silent = door.unanswered
     if args.json:
         put_json(outcome)
     else:
         _verdict(outcome, folder)
-    return 0
+    return _answered(silent, args.model)
 
 
 def _some(task: Task, split: str) -> None:
@@ -241,6 +242,21 @@ def _some(task: Task, split: str) -> None:
 def _say_notes(door: Run) -> None:
     for note in (one for one in door.notes if one not in door.said):
         door.console.say(f"  note: {note}")
+
+
+def _account(door: Run, as_json: bool) -> dict[str, Any]:
+    """What became of the requests: all of it as JSON, elsewhere where there is more to say than how many there were."""
+    counts = door.requests
+    if as_json:
+        return {"requests": counts, "notes": door.notes}
+    return {"requests": counts} if any(n for name, n in counts.items() if name != "answered") else {}
+
+
+def _answered(silent: str, model: str) -> int:
+    """0, where the model answered anything at all."""
+    if silent:
+        raise BadInput(silent, where=model, fix="mend it and run the same command again")
+    return 0
 
 
 def _verdict(outcome: dict[str, Any], folder: Path) -> None:
@@ -281,14 +297,17 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
         scratch, model=args.model, task=_bare_task(problem), engine=_engine(args), settings=settings, console=console,
     ) as door:  # fmt: skip
         tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), judged=False)[0]
+        account = _account(door, as_json=True)
     attempt = tried.attempt
     if attempt.finish_reason == "error":
-        raise BadInput(attempt.feedback[0].text, where="question", fix="ask a shorter one")
+        remote = args.model.startswith(PREFIX)
+        where, fix = (args.model, "mend what it says and ask again") if remote else ("question", "ask a shorter one")
+        raise BadInput(attempt.feedback[0].text, where=where, fix=fix)
     note = _how_found(attempt)
     outcome = {"method": method.id, "model": args.model, "text": attempt.text, "answer": attempt.answer}
     outcome |= {"confidence": attempt.feedback[-1].score if attempt.feedback else None}
     if args.json:
-        put_json(outcome | {"note": note, "tokens": tried.tokens})
+        put_json(outcome | {"note": note, "tokens": tried.tokens} | account)
     else:
         put(f"{attempt.text}\n\n({tried.tokens} tokens{f'; {note}' if note else ''})")
     return 0
@@ -296,7 +315,7 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
 
 def _problem(args: argparse.Namespace) -> Problem:
     """The question of `solve` with the instruction behind it, as a row of a file would be asked."""
-    question = sys.stdin.read() if args.question == "-" else args.question
+    question = well_formed(_standard_input() if args.question == "-" else args.question)
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
     usual = "" if args.model in OWN_LANGUAGE else INSTRUCTION
@@ -312,6 +331,11 @@ def _how_found(attempt: Attempt) -> str:
     return "no final answer can be read from it" + (
         ": it was cut off, see --max-tokens" if attempt.finish_reason == "length" else ""
     )
+
+
+def _standard_input() -> str:
+    raw = getattr(sys.stdin, "buffer", None)
+    return raw.read().decode("utf-8", "replace") if raw else sys.stdin.read()
 
 
 def _bare_task(problem: Problem) -> Task:
@@ -338,10 +362,12 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
         _say_notes(door)
-    outcome = found.to_json() | {"model": args.model, "task": task.name} | _mean_score(solved)
+        outcome = found.to_json() | {"model": args.model, "task": task.name} | _mean_score(solved)
+        outcome |= _account(door, args.json)
+        silent = door.unanswered
     del outcome["scores"]
     _show(outcome, args.json)
-    return 0
+    return _answered(silent, args.model)
 
 
 def _mean_score(solved: Sequence[Solved]) -> dict[str, float]:

@@ -180,6 +180,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "promoted": run.champion.version != run.base.version,
         "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,
+        "requests": run.requests,
         "seconds": round(seconds["total"], 1),
         "overhead": round(own, 4),
         "peak_rss_mb": round(seconds["peak_rss_mb"]),

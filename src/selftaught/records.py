@@ -87,7 +87,7 @@ class Attempt:
             not told them (an endpoint).
         logprobs: natural-log probability of each sampled token, under the untempered model; empty where the
             engine is not told them.
-        finish_reason: "stop", "length", or "error" when the engine refused this request.
+        finish_reason: "stop", "length", or "error" when the engine refused this request or failed at it.
         by: version of the policy that wrote it.
         role: "solve", "critique", "revise", ...
         parent: id of the attempt this one builds on, or None.
@@ -256,8 +256,17 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",
 
 
 def content_hash(*parts: Any) -> str:
-    """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content, equal hash."""
-    return hashlib.sha256(_CANONICAL.encode(as_json(parts)).encode()).hexdigest()[:16]
+    """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content, equal hash, whatever a text holds."""
+    return hashlib.sha256(_CANONICAL.encode(as_json(parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def well_formed(text: str) -> str:
+    """`text` with U+FFFD for each half of a surrogate pair: what no encoding can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def judged_text(problem: str, text: str) -> str:

@@ -149,6 +149,16 @@ class Run:
         return [*self._notes, *self._solving.notes(), *money]
 
     @property
+    def requests(self) -> dict[str, int]:
+        """What became of the requests to the engine; see `Solving.requests`."""
+        return self._solving.requests()
+
+    @property
+    def unanswered(self) -> str:
+        """Why there is not one answer, where there is none; else empty."""
+        return self._solving.unanswered()
+
+    @property
     def _method(self) -> Method | None:
         return self._methods[-1][0] if self._methods else None
 

@@ -8,21 +8,35 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from selftaught.ask import Ask, Question
 from selftaught.console import Console
-from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sampling
+from selftaught.engines import Engine, EngineError, Paid, Request, RequestRefused, Sampling
+from selftaught.engines.base import RequestFailed
 from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Solution, Verdict, as_json, content_hash, judged_text
+from selftaught.once import Once, cancel_all, cancelled
+from selftaught.records import (
+    Attempt,
+    Feedback,
+    Problem,
+    Solution,
+    Verdict,
+    as_json,
+    content_hash,
+    judged_text,
+    well_formed,
+)
 from selftaught.tasks import Task
+from selftaught.tasks.thinking import thinking_alone
 
 T = TypeVar("T")
 Subject = Problem | Attempt
@@ -33,12 +47,15 @@ IN_FLIGHT = 4096  # most solvings awaited at once
 VERIFYING = min(32, (os.cpu_count() or 1) + 4)  # threads that wait for verdicts
 FEW = 3  # so many failed verifications stop no run, whatever their share
 SIGNAL_SECONDS = 0.1  # how late an interrupt may be noticed
+SAY_SECONDS = 1.0  # what ends within, nobody needs to be told of
 CLOCK_SECONDS = 5.0  # how often a long batch of solvings notes the time it took
 FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
     "timeout",
 )  # fmt: skip
 """How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
+AGAIN = "nothing is kept in their place: the same command asks them again"
+NOTHING: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish": "error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +119,9 @@ class Solving:
         self._engine, self._task, self._journal, self._ledger, self._console = engine, task, journal, ledger, console
         self._seed, self._limit, self._tick = seed, failure_limit, tick
         self._true = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
-        self._under_way: dict[str, asyncio.Task[Any]] = {}
+        self._once = Once()
+        self._refused: dict[str, RequestRefused] = {}  # not journalled: another start asks again
+        self._failure: BaseException | None = None
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._full: set[str] = set()  # samples cut off where the model's context was full
@@ -118,14 +137,10 @@ class Solving:
         Raises:
             BadInput: too many verifications fail; what was sampled is kept.
         """
-        try:
-            solved = self._wait(self._all(batch))
-        except BaseExceptionGroup as group:  # the first failure cancelled the others
-            raise group.exceptions[0] from None
+        solved = self._wait(self._all(batch))
         for key, payload in batch.unsettled.items():
             self._note(key, "verify", payload)
-        self._count("refused", [f.text for s in solved for f in s.attempt.feedback if f.text.startswith("refused")])
-        self._count("failed", [f.text for f in batch.failed])
+        self._count("unverified", [f.text for f in batch.failed])
         self._counts["judged"] += len(solved) if batch.judged else 0
         if batch.failed:
             self._console.say(
@@ -137,23 +152,48 @@ class Solving:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; every one is an effect."""
 
         async def all_of_them() -> list[float]:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._surprise(policy, attempt)) for attempt in attempts]
-            return [task.result() for task in tasks]
+            found: dict[int, float] = {}
 
-        try:
-            return self._wait(all_of_them())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            async def one(place: int, attempt: Attempt) -> None:
+                found[place] = await self._surprise(policy, attempt)
+
+            await self._to_the_end([asyncio.create_task(one(*item)) for item in enumerate(attempts)])
+            return [found[place] for place in range(len(attempts))]
+
+        return self._wait(all_of_them())
+
+    def requests(self) -> dict[str, int]:
+        """What became of the requests: how many were `answered`, how many of those answers are `thinking_only` (no
+        answer in them) or had characters `replaced` (that are none); how many were `refused` and how many `failed`,
+        neither of which is kept; and how many were `retried` on this start."""
+        counts = {name: self._counts[name] for name in ("answered", "thinking_only", "replaced", "refused", "failed")}
+        return counts | {"retried": getattr(self._engine, "retried", 0)}
+
+    def unanswered(self) -> str:
+        """Why there is not one answer, where there is none; else empty."""
+        counts = self._counts
+        asked = counts["answered"] + counts["refused"] + counts["failed"]
+        if not asked or counts["answered"] > counts["thinking_only"]:
+            return ""
+        why = [self._first[what] for what in ("failed", "refused") if what in self._first]
+        reason = why[0] if why else "they are thinking alone, cut off before an answer: allow more (--max-tokens)"
+        return f"none of {asked:,} requests got an answer ({reason})"
 
     def notes(self) -> list[str]:
-        """What the user should know of all batches: failed verifications, refused requests, answers cut off."""
-        counts, notes = self._counts, []
-        if counts["failed"]:
-            line = f"{counts['failed']:,} of {counts['judged']:,} verifications failed and count as UNKNOWN"
-            notes.append(f"{line} ({self._first['failed']})")
+        """What the user should know of all batches: failed verifications, requests without an answer."""
+        counts, first, notes = self._counts, self._first, []
+        if counts["unverified"]:
+            line = f"{counts['unverified']:,} of {counts['judged']:,} verifications failed and count as UNKNOWN"
+            notes.append(f"{line} ({first['unverified']})")
         if counts["refused"]:
-            notes.append(f"{counts['refused']:,} requests were refused ({self._first['refused']})")
+            notes.append(f"{counts['refused']:,} requests were refused ({first['refused']})")
+        if counts["failed"]:
+            notes.append(f"{counts['failed']:,} requests got no answer ({first['failed']}); {AGAIN}")
+        if counts["thinking_only"]:
+            line = f"{counts['thinking_only']:,} of {counts['answered']:,} answers are thinking alone"
+            notes.append(f"{line}, with no answer behind it: allow more tokens (--max-tokens)")
+        if counts["replaced"]:
+            notes.append(f"{counts['replaced']:,} answers had characters that are none, replaced by U+FFFD")
         if self._full:
             notes.append(f"{len(self._full):,} answers ended before --max-tokens: the model's context was full")
         return notes
@@ -175,6 +215,8 @@ class Solving:
             async def take() -> None:
                 nonlocal ticked
                 for place, (subject, name) in left:
+                    if self._failure is not None:
+                        return
                     outcomes[place] = await self._one(batch, subject, name)
                     now, spent = time.monotonic(), self._ledger.usage.spent
                     speed = (spent - before) / max(1e-9, now - started)
@@ -183,10 +225,27 @@ class Solving:
                         ticked = now
                         self._tick()
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(IN_FLIGHT, len(batch.work))):
-                    group.create_task(take())
+            await self._to_the_end([asyncio.create_task(take()) for _ in range(min(IN_FLIGHT, len(batch.work)))])
         return [outcomes[place] for place in range(len(batch.work))]
+
+    async def _to_the_end(self, tasks: Collection[asyncio.Task[None]]) -> None:
+        """Await tasks. The first failure ends them all: answers that are paid for are awaited, all else cancelled."""
+        try:
+            if not tasks:
+                return
+            done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            self._failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
+            if isinstance(self._failure, Exception) and isinstance(self._engine, Paid) and left:
+                self._engine.wind_up(self._failure)
+                _, left = await asyncio.wait(left, timeout=SAY_SECONDS)
+                if left:
+                    self._console.say("  waiting for the answers under way; interrupt to give them up")
+                    await asyncio.wait(left)
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._failure = None
+            await cancelled(tasks)
 
     async def _one(self, batch: Batch, subject: Subject, name: str) -> Solved:
         problem = problem_of(subject)
@@ -214,63 +273,93 @@ class Solving:
         self._note(content_hash("solution", name, payload), "solution", payload)
         return plain
 
-    async def _once(self, key: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What `make` comes to, made once however many ask for it at the same time."""
-        if key not in self._under_way:
-            self._under_way[key] = task = asyncio.ensure_future(make())
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
-        return await self._under_way[key]
-
     async def _sample(self, question: Question) -> Attempt:
         """One sample through the journal."""
         key = question.key(self._seed)
-        payload, usage = self._journal.get(key) or await self._once(key, lambda: self._pay(key, question))
-        self._ledger.count(key, usage)
-        text, refused = question.begun + payload["text"], payload.get("refused")
+        try:
+            if key in self._refused:
+                raise self._refused[key]
+            payload, usage = self._known(key, question) or await self._once(key, lambda: self._pay(key, question))
+        except RequestRefused as error:
+            self._tell_refused(key, error)
+            return self._attempt(key, question, NOTHING, error)
         size = payload.get("counted") or len(payload["tokens"])
         if payload["finish"] == "length" and 0 < size < question.sampling.max_tokens:
             self._full.add(key)
+        if self._ledger.count(key, usage):
+            self._counts["answered"] += 1
+            self._counts["thinking_only"] += payload.get("thinking_only", False)
+            self._counts["replaced"] += payload.get("replaced", False)
+        return self._attempt(key, question, payload, None)
+
+    def _tell_refused(self, key: str, error: RequestRefused) -> None:
+        if key not in self._refused:
+            self._refused[key] = error
+            what = "failed" if isinstance(error, RequestFailed) else "refused"
+            self._count(what, [str(error) if what == "failed" else f"refused: {error}"])
+
+    def _attempt(
+        self, key: str, question: Question, payload: Mapping[str, Any], error: RequestRefused | None
+    ) -> Attempt:
+        text = question.begun + well_formed(payload["text"])
+        feedback = ()
+        if error is not None:
+            what = "failed" if isinstance(error, RequestFailed) else "refused"
+            feedback = (Feedback(Verdict.UNKNOWN, text=f"{what}: {error}", by=self._engine.name),)
         return Attempt(
             id=key,
             problem=question.problem,
             prompt=question.prompt,
             text=text,
-            answer=None if refused else self._task.extract(question.problem, text),
+            answer=None if error else self._task.extract(question.problem, text),
             token_ids=tuple(payload["tokens"]),
             logprobs=tuple(payload["logprobs"]),
             finish_reason=payload["finish"],
             by=question.policy.version,
             role=question.role,
             parent=question.parent.id if question.parent else None,
-            feedback=(Feedback(Verdict.UNKNOWN, text=f"refused: {refused}", by=self._engine.name),) if refused else (),
+            feedback=feedback,
             counted=payload.get("counted"),
             given=question.given or ((question.prefix,) if question.prefix else ()),
             begun=len(question.begun),
             cut=payload.get("cut", ""),
         )
 
+    def _known(self, key: str, question: Question) -> tuple[dict[str, Any], Usage] | None:
+        """What the journal holds of a sample. A failure that an older version kept in its place is no sample."""
+        found = self._journal.get(key)
+        return None if found is not None and _is_failure(found[0], question) else found
+
     async def _pay(self, key: str, question: Question) -> tuple[dict[str, Any], Usage]:
-        """Sample, and journal what came back; a refusal is an outcome too."""
+        """Sample, and journal what came back. What got no answer is not kept: the next start asks again.
+
+        Raises:
+            RequestRefused: there is no answer.
+        """
+        if self._failure is not None:  # the batch ends, and nothing further is paid for
+            raise self._failure
         policy = question.policy.version
         request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix, question.given)
         parent = question.parent.id if question.parent else None
         payload = {"problem": question.problem.id, "policy": policy, "role": question.role, "parent": parent}
         payload["sampling"] = _as_json(question.sampling)
         payload |= {"begun": len(question.begun), "forced": question.forced} if question.begun else {}
-        try:
-            sample = await self._engine.sample(question.policy, request)
-        except RequestRefused as error:
-            payload |= {"text": "", "tokens": [], "logprobs": [], "finish": "error", "refused": str(error)}
-            usage = Usage()
+        sample = await self._engine.sample(question.policy, request)
+        if sample.policy != policy:
+            raise EngineError(f"engine {self._engine.name} sampled policy {sample.policy} when asked for {policy}")
+        text = well_formed(sample.text)
+        payload |= {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
+        payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
+        payload |= {} if sample.counted is None else {"counted": sample.counted}
+        payload |= {"cut": well_formed(sample.cut)} if sample.cut else {}
+        payload |= {"replaced": True} if sample.replaced or text != sample.text else {}
+        payload |= {"thinking_only": True} if thinking_alone(question.begun + text, sample.finish_reason) else {}
+        usage = _cost(question.role, sample.prompt_tokens, sample.tokens)
+        if (failed := self._journal.get(key)) is None:
+            self._journal.put(key, "sample", payload, usage)
         else:
-            if sample.policy != policy:
-                raise EngineError(f"engine {self._engine.name} sampled policy {sample.policy} when asked for {policy}")
-            payload |= {"text": sample.text, "tokens": sample.token_ids, "finish": sample.finish_reason}
-            payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
-            payload |= {} if sample.counted is None else {"counted": sample.counted}
-            payload |= {"cut": sample.cut} if sample.cut else {}
-            usage = _cost(question.role, sample.prompt_tokens, sample.tokens)
-        self._journal.put(key, "sample", payload, usage)
+            usage += failed[1]  # it was paid for, too
+            self._journal.replace(key, payload, usage)
         return payload, usage
 
     async def _surprise(self, policy: Policy, attempt: Attempt) -> float:
@@ -362,9 +451,19 @@ class Solving:
     def close(self) -> None:
         """Stop the loop and its thread; closing twice is harmless."""
         if self._thread.is_alive():
+            with suppress(TimeoutError):  # a solver that does not let itself be cancelled is left behind
+                asyncio.run_coroutine_threadsafe(cancel_all(), self._loop).result(timeout=5.0)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def _is_failure(payload: Mapping[str, Any], question: Question) -> bool:
+    """Whether a journalled sample is what older versions kept where there was no answer."""
+    if payload.get("refused"):
+        return True
+    empty = question.policy.remote and not payload["text"] and not payload.get("thinking_only")
+    return bool(empty and not (question.sampling.stop or question.prefix or question.given))
 
 
 def verdict_payload(attempt: Attempt, feedback: Feedback) -> list[Any]:

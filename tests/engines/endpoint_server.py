@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+SECRET = "sk-test-0123456789abcdef"  # the key that tests send
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -51,10 +53,12 @@ Script = Callable[[Got], Reply]
 
 def completion(
     text: str = "Answer: 5", *, model: str = "tiny", finish: str = "stop", prompt: int = 11, tokens: int = 3,
-    logprobs: list[float] | None = None, **more: Any,
+    logprobs: list[float] | None = None, reasoning: str | None = None, **more: Any,
 ) -> Reply:  # fmt: skip
     """A well-formed answer."""
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    if reasoning is not None:
+        choice["message"]["reasoning_content"] = reasoning
     choice["logprobs"] = None if logprobs is None else {"content": [{"token": "t", "logprob": x} for x in logprobs]}
     usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
     return Reply(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gzip
 import itertools
 import json
 import logging
@@ -17,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from endpoint_server import SECRET, Got, Reply, completion, error, sums
 from endpoint_server import Endpoint as Server
-from endpoint_server import Got, Reply, completion, error, sums
 
 from selftaught.cli import main
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, Paid, Request, RequestRefused, Sample, Sampling
 from selftaught.engines import limits as limits_module
 from selftaught.engines import openai as openai_module
+from selftaught.engines.base import RequestFailed
 from selftaught.engines.limits import Window
 from selftaught.engines.local import LocalEngine
 from selftaught.engines.openai import Endpoint, Key, Limits, OpenAIEngine
@@ -40,20 +42,7 @@ from selftaught.records import Demo, Message, as_prompt, make_problem
 from selftaught.run import Run, Settings
 from selftaught.tasks import Kind, Task
 
-SECRET = "sk-test-0123456789abcdef"
 PROMPT = as_prompt("What is 2 + 3?")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that the environment points to, and waits between tries that tests have time for."""
-    made = Server()
-    monkeypatch.setenv("OPENAI_BASE_URL", made.url)
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(openai_module, "BACKOFF", 0.01)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -245,7 +234,9 @@ def test_an_endpoint_that_wants_to_be_left_alone_for_long_ends_the_run(server: S
         Reply(body=b"[" * 200_000),
         Reply(cut=True),
         completion(logprobs=[float("nan")]),
-        completion(["not", "text"]),  # type: ignore[arg-type]
+        completion(5),  # type: ignore[arg-type]
+        completion(""),
+        completion("", finish="error"),
     ],
 )
 def test_what_may_pass_is_tried_again(server: Server, make: Any, trouble: Reply) -> None:
@@ -256,13 +247,21 @@ def test_what_may_pass_is_tried_again(server: Server, make: Any, trouble: Reply)
 
 def test_what_does_not_pass_ends_in_one_line(server: Server, make: Any) -> None:
     server.script = [error(500, "the model\nfell \x1b[31mover")]
-    with pytest.raises(BadInput) as caught:
-        one(make(tries=3))
-    assert str(caught.value) == (
-        f"{server.url}: it answered 500 (the model fell [31mover), and so for 3 tries;"
-        " run the same command again later: what is paid for is kept"
-    )
-    assert len(server.got) == 3
+    engine = make(Limits(concurrency=1), tries=3)
+    first, second, *left = ask(engine, *(request(f"{i}") for i in range(5)))
+    for failed in (first, second):  # two in a row: nobody is served any more
+        assert isinstance(failed, RequestFailed)
+        assert str(failed) == "it answered 500 (the model fell [31mover), and so for 3 tries"
+    for stopped in left:
+        assert isinstance(stopped, BadInput)
+        assert str(stopped) == f"{server.url}: {first}; run the same command again later: what is paid for is kept"
+    assert len(server.got) == 6
+
+
+def test_a_request_that_the_server_falls_over_fails_alone(server: Server, make: Any) -> None:
+    server.script = lambda got: error(500, "oops") if "bad" in got.question else sums(got)
+    found = ask(make(Limits(concurrency=1), tries=2), *(request(text) for text in ("bad", "1 + 1", "bad too", "2 + 2")))
+    assert [isinstance(one, RequestFailed) for one in found] == [True, False, True, False]
 
 
 def test_waits_double_and_differ(monkeypatch: pytest.MonkeyPatch, server: Server, make: Any) -> None:
@@ -292,7 +291,7 @@ def test_a_late_answer_is_given_up_and_asked_for_again(server: Server, make: Any
 
 def test_an_answer_that_is_always_late_is_an_error(server: Server, make: Any) -> None:
     server.script = [completion(delay=1)]
-    with pytest.raises(BadInput, match=r"no answer within 0\.1 s, and so for 2 tries"):
+    with pytest.raises(RequestFailed, match=r"no answer within 0\.1 s, and so for 2 tries"):
         one(make(timeout=0.1, tries=2))
 
 
@@ -324,7 +323,6 @@ def test_a_refused_request_fails_alone(server: Server, make: Any) -> None:
     ("reply", "says"),
     [
         (error(401, f"Incorrect API key provided: {SECRET}"), "OPENAI_API_KEY: the key was not accepted"),
-        (error(403, f"{SECRET} may not"), "403 (<key> may not)"),
         (error(404, "no such model"), "there is no model 'tiny'"),
         (error(400, "no such model", code="model_not_found"), "there is no model 'tiny'"),
         (error(429, "You exceeded your quota", code="insufficient_quota"), "no credit left"),
@@ -342,6 +340,119 @@ def test_what_is_wrong_with_the_account_is_the_users_to_mend(
     assert len(server.got) == 1
 
 
+def test_a_request_that_may_not_be_asked_fails_alone(server: Server, make: Any) -> None:
+    server.script = lambda got: error(403, f"{SECRET} may not") if "secret" in got.question else sums(got)
+    bad, fine = ask(make(), request("secret"), request("2 + 2"))
+    assert fine.text == "Answer: 4"
+    assert isinstance(bad, RequestRefused)
+    assert str(bad) == "it answered 403 (<key> may not)"
+
+
+@pytest.mark.parametrize("reply", [error(400, "the context is 7 tokens"), error(403, "not yours")])
+def test_a_refusal_that_meets_every_request_stops_them_in_the_servers_words(
+    server: Server, make: Any, reply: Reply
+) -> None:
+    server.script = [reply]
+    found = ask(make(Limits(concurrency=4)), *(request(f"{i} + 1") for i in range(100)))
+    kinds = [type(one) for one in found]
+    assert kinds.count(RequestRefused) == len(server.got) <= 11  # 8, and those sent before these were answered
+    assert kinds.count(BadInput) == 100 - len(server.got)
+    assert f"({json.loads(json.dumps(reply.body))['error']['message']})" in str(found[-1])
+
+
+def test_refusals_that_come_before_the_answers_stop_nothing(server: Server, make: Any) -> None:
+    """Answers take longer than refusals; that the first ones to come back are refusals says nothing."""
+
+    def script(got: Got) -> Reply:
+        long = "long" in got.question
+        return error(400, "too long") if long else dataclasses.replace(sums(got), delay=0.3)
+
+    server.script = script
+    asked = [request(f"{i} long") for i in range(20)] + [request(f"{i} + 1") for i in range(5)]
+    found = ask(make(Limits(concurrency=9)), asked[-1], *asked[:-1])
+    assert sum(isinstance(one, Sample) for one in found) == 5
+    assert sum(type(one) is RequestRefused for one in found) == 20
+
+
+def test_what_was_answered_on_an_earlier_start_tells_that_refusals_are_the_requests_own(
+    server: Server, make: Any
+) -> None:
+    server.script = [error(400, "too long")]
+    engine = make(Limits(concurrency=1))
+    engine.carry_over(100, 5)
+    assert {type(one) for one in ask(engine, *(request(f"{i}") for i in range(12)))} == {RequestRefused}
+
+
+def test_those_under_way_are_answered_where_the_key_is_no_longer_taken(server: Server, make: Any) -> None:
+    def script(got: Got) -> Reply:
+        return error(401, "no") if got.question == "0 + 0" else dataclasses.replace(sums(got), delay=0.3)
+
+    server.script = script
+    engine = make(Limits(concurrency=4))
+
+    async def work() -> list[Any]:
+        policy = remote_policy("tiny")
+        first = [asyncio.ensure_future(engine.sample(policy, request(f"{i} + 1"))) for i in range(3)]
+        await until(lambda: len(server.got) == 3)
+        more = [asyncio.ensure_future(engine.sample(policy, request(f"{i} + 0"))) for i in range(9)]
+        return await asyncio.gather(*first, *more, return_exceptions=True)
+
+    found = go(work())
+    assert [one.text for one in found[:3]] == ["Answer: 1", "Answer: 2", "Answer: 3"]
+    assert all(isinstance(one, BadInput) and "the key was not accepted" in str(one) for one in found[3:])
+    assert len(server.got) == 4
+    server.script = sums
+    assert one(engine, request("4 + 5")).text == "Answer: 9"  # the key may be mended by then
+
+
+def test_winding_up_answers_what_is_under_way_and_sends_nothing_more(server: Server, make: Any) -> None:
+    server.script = [completion(delay=0.3)]
+    engine = make(Limits(concurrency=2))
+
+    async def work() -> list[Any]:
+        policy = remote_policy("tiny")
+        asked = [asyncio.ensure_future(engine.sample(policy, request(f"{i}"))) for i in range(6)]
+        await until(lambda: len(server.got) == 2)
+        engine.wind_up(LookupError("a method's own mistake"))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = go(work())
+    assert sum(isinstance(one, Sample) for one in found) == len(server.got) == 2
+    assert sum(isinstance(one, LookupError) for one in found) == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (Reply(body=b"<html>welcome</html>"), "no JSON (it begins with '<html>welcome</html>')"),
+        (Reply(body=b"data: {}\n\n"), "no JSON (it begins with 'data: {}')"),
+        (Reply(body=b""), "empty"),
+        (Reply(body=b"7"), "no JSON object"),
+        (completion(finish=None), "without a finish_reason (null)"),  # type: ignore[arg-type]
+        (completion([{"type": "image_url", "image_url": {}}]), "parts of type image_url, and no text"),  # type: ignore[arg-type]
+        (completion("", finish="tool_calls"), "called a tool"),
+        (completion(""), "its answer is empty"),
+        (completion("", finish="error"), "the model's provider failed"),
+        (Reply(body={"error": {"message": "upstream is down"}}), "the model's provider failed (upstream is down)"),
+    ],
+)
+def test_an_unusual_form_is_tried_a_few_times_and_named(server: Server, make: Any, reply: Reply, says: str) -> None:
+    server.script = [reply]
+    with pytest.raises(RequestFailed) as caught:
+        one(make(tries=8))
+    assert says in str(caught.value)
+    assert len(server.got) == 3
+
+
+def test_an_answer_without_end_is_cut_short(monkeypatch: pytest.MonkeyPatch, server: Server, make: Any) -> None:
+    monkeypatch.setattr(openai_module, "MOST_BYTES", 1 << 20)
+    bomb = gzip.compress(b" " * (50 << 20))
+    for reply in (Reply(body=b" " * (2 << 20)), Reply(body=bomb, headers={"Content-Encoding": "gzip"})):
+        server.script = [reply]
+        with pytest.raises(RequestFailed, match="its answer is longer than 1 MiB"):
+            one(make())
+
+
 @pytest.mark.parametrize("lost", ["usage", "model"])
 def test_answers_that_cannot_be_counted_or_named_are_refused(server: Server, make: Any, lost: str) -> None:
     reply = completion()
@@ -351,7 +462,13 @@ def test_answers_that_cannot_be_counted_or_named_are_refused(server: Server, mak
         one(make())
 
 
-@pytest.mark.parametrize("usage", [{"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": "7"}, None, 5])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": "7"}, None, 5,
+        {"prompt_tokens": 3, "completion_tokens": 2**63},
+    ],
+)  # fmt: skip
 def test_odd_counts_are_no_counts(server: Server, make: Any, usage: Any) -> None:
     reply = completion()
     reply.body["usage"] = usage
@@ -381,6 +498,43 @@ def test_fields_that_an_endpoint_refuses_are_left_out_from_then_on(server: Serve
     assert len(server.got) == 5
     assert server.got[-1].body["max_completion_tokens"] == 20
     assert engine.spent == 0
+
+
+def test_what_changes_the_sampling_is_not_left_out_but_told(server: Server, make: Any) -> None:
+    def script(got: Got) -> Reply:
+        if got.body.get("temperature", 1) != 1:
+            said = f"Unsupported value: 'temperature' does not support {got.body['temperature']} with this model."
+            return error(400, said, param="temperature")
+        return sums(got)
+
+    server.script = script
+    found = ask(make(), *(request(f"{i}", temperature=0.5) for i in range(3)))
+    assert all(isinstance(one, BadInput) for one in found)
+    assert "does not support temperature=0.5: it answered 400 (Unsupported value: 'temperature'" in str(found[0])
+    assert "--heat 1" in str(found[0])
+    assert one(make(), request(temperature=1.0)).text == "Answer: 5"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda name: error(400, f"Unsupported parameter: '{name}' is not supported with this model.", param=name),
+        lambda name: error(400, f"Unrecognized request argument supplied: {name}"),
+        lambda name: Reply(422, {"detail": [{"loc": ["body", name], "msg": "Extra inputs are not permitted"}]}),
+    ],
+)
+def test_fields_that_change_nothing_are_left_out(server: Server, make: Any, refusal: Callable[[str], Reply]) -> None:
+    def script(got: Got) -> Reply:
+        names = ("temperature", "top_p", "stop", "min_p", "seed")
+        refused = next((name for name in names if name in got.body), None)
+        return refusal(refused) if refused else completion("one END two")
+
+    server.owner, server.script = "vllm", script
+    engine = make()
+    assert one(engine, request(stop=("END",))).text == "one "
+    assert len(server.got) == 6
+    one(engine)
+    assert len(server.got) == 7
 
 
 def test_log_probabilities_that_are_needed_and_not_there_are_refused(server: Server, make: Any) -> None:

@@ -90,6 +90,7 @@ class Sample:
         counted: number of tokens sampled, where an endpoint tells it but not the tokens.
         cut: what the tokens say beyond the text: the stop string that was met, and what its last token holds behind
             it. Empty where none was met, and from an endpoint, which does not tell.
+        replaced: whether characters that are none (half a surrogate pair, bytes that are no UTF-8) became U+FFFD.
     """
 
     text: str
@@ -102,6 +103,7 @@ class Sample:
     entropies: tuple[float, ...] = ()
     counted: int | None = None
     cut: str = ""
+    replaced: bool = False
 
     @property
     def tokens(self) -> int:
@@ -115,6 +117,10 @@ class EngineError(RuntimeError):
 
 class RequestRefused(EngineError):
     """One request that an engine cannot serve (too long, empty, NaN logits); the others go on."""
+
+
+class RequestFailed(RequestRefused):
+    """One request that got no answer for reasons that are not its own; asked again later it may get one."""
 
 
 @runtime_checkable
@@ -165,6 +171,10 @@ class Paid(Protocol):
 
     def carry_over(self, prompt: int, completion: int) -> None:
         """Count tokens of prompts and of answers that were paid for earlier."""
+        ...
+
+    def wind_up(self, why: Exception) -> None:
+        """Send nothing more of what is asked for by now, which fails with `why`; what is under way is answered."""
         ...
 
 

@@ -12,20 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from selftaught.engines.answers import FORM_TRIES, Answer, read_answer
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
 from selftaught.engines.busy import Busy
 from selftaught.engines.limits import Limits, Pace, Spending
+from selftaught.engines.standing import Standing, stop
 from selftaught.engines.wire import (
     CONTINUES,
-    Answer,
     Key,
+    Lasting,
     Passing,
     Unreached,
     Unsupported,
     body_of,
     failure,
     most_tokens,
-    read_answer,
     same_model,
     server_of,
 )
@@ -44,6 +45,8 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10.0
 BACKOFF, LONGEST_BACKOFF = 0.5, 60.0  # seconds before the second try, doubled for each further one up to the longest
 PATIENCE = 300.0  # most seconds waited because an endpoint says so; longer, and the run is better started again then
+MOST_BYTES = 32 << 20  # of one answer, decompressed; the longest ones with log-probabilities take a tenth of it
+AGAIN = "run the same command again later: what is paid for is kept"
 
 
 def _key_of_environment() -> Key:
@@ -84,6 +87,8 @@ class OpenAIEngine(Busy):
 
     What fails for reasons that may pass (429, 5xx, timeouts, broken connections and answers) is tried again,
     after the time that the endpoint asks for (`Retry-After`) or a random one that doubles from try to try.
+    What fails for good is the request's own affair, unless it meets all others as well (see `Standing`): then no
+    further one is sent, those under way are answered, and all that wait fail with the reason.
     A policy is sampled only where its version names this endpoint, and only while the endpoint answers with
     the model that it is asked for. Tokens are counted as the endpoint reports them; it tells no token ids,
     and log-probabilities are what it takes them to be. Redirects are not followed.
@@ -96,6 +101,7 @@ class OpenAIEngine(Busy):
 
     Attributes:
         spent: dollars, as the limits' prices have it. An answer lost on its way counts at its full length.
+        retried: how many times a request was sent again.
 
     Raises:
         BadInput: the HTTP client is not installed, or as `Endpoint`.
@@ -118,6 +124,11 @@ class OpenAIEngine(Busy):
         # The thread's own:
         self._slots, self._asking = asyncio.Semaphore(self._limits.concurrency), asyncio.Lock()
         self._pace, self._spending = Pace(self._limits), Spending(self._limits)
+        self._standing = Standing()
+        self._here, self._sent, self._begun = set[Any](), set[Any](), set[Any]()  # tasks: all, in the post, sent once
+        self._over: Exception | None = None
+        self._ended = asyncio.Event()
+        self.retried = 0
         self._server: str | None = None
         self._reached = False
         self._names: dict[str, str] = {}
@@ -131,14 +142,23 @@ class OpenAIEngine(Busy):
     def carry_over(self, prompt: int, completion: int) -> None:
         """See `Paid.carry_over`."""
         self._spending.spent += self._limits.dollars(prompt, completion)
+        self._standing.before = completion > 0
+
+    def wind_up(self, why: Exception) -> None:
+        """See `Paid.wind_up`."""
+        with self._guard:
+            if self._loop is not None and not self._closed:
+                self._loop.call_soon_threadsafe(self._stop, why)
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """See `Engine.sample`.
 
         Raises:
             BadInput: the endpoint cannot be used as things stand: not reached, key or model not accepted, cap
-                reached, another model than the one asked for. The same request may succeed later.
+                reached, another model than the one asked for, a sampling parameter that it does not support, a
+                failure that meets every request. The same request may succeed later.
             RequestRefused: the endpoint does not take this request.
+            RequestFailed: the endpoint failed at this request, as often as it was tried.
             EngineError: the engine is closed, or the policy is not one of this endpoint's.
         """
         check_request(request)
@@ -146,7 +166,10 @@ class OpenAIEngine(Busy):
         with self._guard:
             self._check_open()
             future = asyncio.run_coroutine_threadsafe(self._serve(policy, request), self._started())
-        return await asyncio.wrap_future(future)
+        found = await asyncio.wrap_future(future)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """Not to be had: the protocol gives log-probabilities of what is sampled only.
@@ -199,25 +222,63 @@ class OpenAIEngine(Busy):
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.aclose()
 
-    async def _serve(self, policy: Policy, request: Request) -> Sample:
+    async def _serve(self, policy: Policy, request: Request) -> Sample | Exception:
+        """The sample, or why there is none: handed back, since nobody may be left to raise it to."""
+        task = asyncio.current_task()
+        self._here.add(task)
         try:
             async with self._slots:
                 with self._busy():
                     answer = await self._answer(policy.remote, request)
         except asyncio.CancelledError:
             if self._closed:
-                raise EngineError("the engine was closed") from None
+                return EngineError("the engine was closed")
+            if self._over is not None:
+                return self._over
             raise
+        except BadInput as error:
+            self._stop(error)
+            return error
+        except Exception as error:
+            return error
+        finally:
+            self._leave(task)
         logprobs, count = answer.logprobs or (), answer.completion_tokens
         return Sample(
-            answer.text, (), logprobs, answer.finish_reason, answer.prompt_tokens, policy.version, counted=count
-        )
+            answer.text, (), logprobs, answer.finish_reason, answer.prompt_tokens, policy.version, counted=count,
+            replaced=answer.replaced,
+        )  # fmt: skip
+
+    def _stop(self, why: Exception) -> None:
+        """Let nothing more of what is asked for be sent. What was sent may be billed, and is waited for."""
+        if not self._here:
+            return
+        self._over = self._over or why
+        for task in self._here - self._sent - {asyncio.current_task()}:
+            task.cancel()
+
+    def _leave(self, task: Any) -> None:
+        self._here.discard(task)
+        self._begun.discard(task)
+        self._ended.set()  # wakes those that wait in doubt
+        self._ended = asyncio.Event()
+        if not self._here:
+            self._over = None
+            self._standing.forget()
+
+    async def _begin(self) -> None:
+        """Before a request is sent for the first time: wait while it is in doubt whether any would be answered."""
+        while self._standing.doubt is not None and self._begun:
+            await self._ended.wait()
+        if self._standing.doubt is not None:
+            raise stop(self._standing.doubt)
+        self._begun.add(asyncio.current_task())
 
     async def _answer(self, model: str, request: Request) -> Answer:
         """The endpoint's answer, asked without the optional fields that it does not take."""
         async with self._asking:
             if self._server is None:
-                self._server = await self._retried(self._who)
+                self._server = await self._recognised()
         continues = self._endpoint.continues
         if request.top is not None or any(isinstance(piece, int) for piece in request.given):
             raise RequestRefused("an endpoint goes on from text, not from tokens, and names no further tokens")
@@ -225,6 +286,7 @@ class OpenAIEngine(Busy):
             request = replace(request, prefix=request.prefix + "".join(map(str, request.given)), given=())
         if request.prefix and not (self._server in CONTINUES if continues is None else continues):
             raise RequestRefused("the endpoint does not say that it continues a message, which a prefix needs")
+        await self._begin()
         while True:
             if self._endpoint.logprobs and "logprobs" in self._without:
                 raise RequestRefused("the endpoint gives no log-probabilities")
@@ -233,6 +295,9 @@ class OpenAIEngine(Busy):
             except Unsupported as refused:
                 self._without |= {refused.args[0]}
                 continue
+            except Lasting as failure:
+                raise self._standing.weigh(failure, request) from None
+            self._standing.answered()
             if self._endpoint.logprobs and answer.logprobs is None:
                 self._without |= {"logprobs"}
                 continue
@@ -247,30 +312,43 @@ class OpenAIEngine(Busy):
             except Passing as trouble:
                 tried += 1
                 wait = self._wait(trouble, tried)
+            if self._over is not None:
+                raise self._over
             await asyncio.sleep(wait)
+            self.retried += 1
 
     def _wait(self, trouble: Passing, tried: int) -> float:
         """Seconds to wait before trying again; all requests wait where the endpoint asks for it.
 
         The random part keeps those that failed together from coming back together.
         """
-        where, fix = self._endpoint.url, "run the same command again later: what is paid for is kept"
+        where = self._endpoint.url
         if isinstance(trouble, Unreached) and not self._reached:
             raise BadInput(str(trouble), where=where, fix=f"start the server, or mend {URL}") from None
-        if tried >= self._tries:
-            raise BadInput(f"{trouble}, and so for {tried} tries", where=where, fix=fix) from None
+        if tried >= min(self._tries, trouble.most or self._tries):
+            what, odd = f"{trouble}, and so for {tried} tries", trouble.most is not None
+            if isinstance(trouble, Unreached):
+                raise BadInput(what, where=where, fix=AGAIN) from None
+            raise Lasting(what, where=where, fix=AGAIN, failed=True, most=3 if odd else 2, early=False) from None
         if (trouble.after or 0.0) > PATIENCE:
-            raise BadInput(f"{trouble}, and asks to wait for {trouble.after:,.0f} s", where=where, fix=fix) from None
+            what = f"{trouble}, and asks to wait for {trouble.after:,.0f} s"
+            raise BadInput(what, where=where, fix=AGAIN) from None
         if trouble.after is not None:
             self._pace.hold(trouble.after)
             return trouble.after + random.uniform(0, BACKOFF)
         return random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, BACKOFF * 2 ** (tried - 1))
 
+    async def _recognised(self) -> str:
+        try:
+            return await self._retried(self._who)
+        except Lasting as failure:
+            raise stop(failure) from None
+
     async def _who(self) -> str:
         """What the server calls itself in its list of models; empty where it has none or tells nothing."""
         await self._pace.go(0)
-        got = await self._fetch("GET", "/models")
-        text = got.content.decode("utf-8", "replace")
+        got, body = await self._fetch("GET", "/models")
+        text = body.decode("utf-8-sig", "replace")
         if got.status_code == 200:
             return server_of(text)
         trouble = failure(got.status_code, got.headers, text, key=self._endpoint.key, body={})
@@ -286,12 +364,12 @@ class OpenAIEngine(Busy):
         try:
             entry = await self._pace.go(prompt + completion)
             booking.cost = booking.most  # until it is known: an answer that is lost may be billed
-            got = await self._fetch("POST", "/chat/completions", body)
-            text = got.content.decode("utf-8", "replace")
+            got, data = await self._post(body)
+            text = data.decode("utf-8-sig", "replace")
             if got.status_code != 200:
                 booking.cost = 0.0
                 raise failure(got.status_code, got.headers, text, key=self._endpoint.key, body=body)
-            answer = read_answer(text, request)
+            answer = read_answer(text, request, key=self._endpoint.key)
             booking.cost = self._limits.dollars(answer.prompt_tokens, answer.completion_tokens)
             entry.amount = answer.prompt_tokens + answer.completion_tokens
         except Passing as trouble:
@@ -300,15 +378,27 @@ class OpenAIEngine(Busy):
         finally:
             self._spending.settle(booking)
         self._check_name(model, answer.model)
-        return answer
+        return answer if _is_utf8(data) else replace(answer, replaced=True)
 
-    async def _fetch(self, verb: str, path: str, body: dict[str, Any] | None = None) -> httpx2.Response:
+    async def _post(self, body: dict[str, Any]) -> tuple[httpx2.Response, bytes]:
+        task = asyncio.current_task()
+        self._sent.add(task)
+        try:
+            return await self._fetch("POST", "/chat/completions", body)
+        finally:
+            self._sent.discard(task)
+
+    async def _fetch(self, verb: str, path: str, body: dict[str, Any] | None = None) -> tuple[httpx2.Response, bytes]:
         import httpx2
 
         data = None if body is None else json.dumps(body).encode()
         try:
-            async with asyncio.timeout(self._timeout):
-                got = await self._client.request(verb, self._endpoint.url + path, content=data)
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream(verb, self._endpoint.url + path, content=data) as got,
+            ):
+                self._reached = True
+                return got, await _read(got)
         except TimeoutError:
             raise Passing(f"no answer within {self._timeout:g} s", billed=True) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
@@ -316,8 +406,6 @@ class OpenAIEngine(Busy):
             raise Unreached(f"it cannot be reached ({why})") from None
         except httpx2.RequestError as error:
             raise Passing(f"the connection broke ({type(error).__name__})", billed=True) from None
-        self._reached = True
-        return got
 
     def _check_name(self, asked: str, answered: str) -> None:
         """Refuse answers of another model than the one asked for, and one model's answers mixed with another's."""
@@ -341,3 +429,21 @@ def _client(key: Key, connections: int) -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
     )
+
+
+async def _read(got: httpx2.Response) -> bytes:
+    """The body of an answer, up to what one may have."""
+    body = bytearray()
+    async for piece in got.aiter_bytes():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise Passing(f"its answer is longer than {MOST_BYTES >> 20} MiB", billed=True, most=FORM_TRIES)
+    return bytes(body)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,12 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from selftaught.engines.base import Request, RequestRefused, cut_at_stop
+from selftaught.engines.base import Request
 from selftaught.errors import BadInput
 from selftaught.models.remote import KEY, URL
 
@@ -26,6 +25,15 @@ EXTENDED = CONTINUES | {"llamacpp"}
 # Their defaults come from the model's generation_config or from a taste of their own: this is none of it.
 NEUTRAL: dict[str, Any] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
 OPTIONAL = ("seed", "logprobs")  # left out from then on where an endpoint refuses them
+FREE = (*OPTIONAL, "stop", "min_p", "repetition_penalty", "repeat_penalty")  # so are these: stops are cut off here too
+# What decides how to sample is left out only where it says what is usual, and what else to ask for.
+SETTINGS: dict[str, tuple[float, str]] = {
+    "temperature": (1.0, "ask at temperature 1 (eval: --heat 1, a method: --temperature 1)"),
+    "top_p": (1.0, "leave top_p at 1"),
+    "top_k": (-1, "ask without it (a method: --top-k 0)"),
+}
+COMPLAINT = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed", re.I)
+MEND = "mend what it says and run the same command again: what was answered is kept"
 
 PASSING = frozenset({408, 409, 425, 429})  # beside 5xx: worth another try
 REFUSALS = frozenset({400, 413, 422})  # what is wrong is this one request
@@ -59,7 +67,8 @@ class Key:
     def hidden(self, text: str) -> str:
         """Text of an endpoint, fit to be shown: without the key, printable, one line, not long."""
         clean = text.replace(self._text, "<key>") if self._text else text
-        return "".join(c if c.isprintable() else " " for c in " ".join(clean.split()))[:300]
+        shown = "".join(c if c.isprintable() else " " for c in clean[:2000])
+        return " ".join(shown.split())[:300]
 
 
 class Passing(Exception):
@@ -68,11 +77,12 @@ class Passing(Exception):
     Attributes:
         after: seconds to wait that the endpoint asks for, or None.
         billed: whether the endpoint may have worked on the request, and bill it.
+        most: tries after which it is taken for lasting, where that is fewer than usual.
     """
 
-    def __init__(self, what: str, *, after: float | None = None, billed: bool = False) -> None:
+    def __init__(self, what: str, *, after: float | None = None, billed: bool = False, most: int | None = None) -> None:
         super().__init__(what)
-        self.after, self.billed = after, billed
+        self.after, self.billed, self.most = after, billed, most
 
 
 class Unreached(Passing):
@@ -83,22 +93,26 @@ class Unsupported(Exception):
     """The endpoint does not take a field that it can be asked without; `args[0]` names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an endpoint answered, checked.
+class Lasting(Exception):
+    """A failure that another try of the same request will not mend: its own, or one that meets every request.
 
     Attributes:
-        finish_reason: "stop", or "length" for whatever else cut it short (a content filter, too).
-        logprobs: None where the endpoint gave none.
-        model: the name of the model that answered.
+        fix: what to do about it.
+        where: the setting to look at.
+        failed: whether the endpoint failed at it; else it refused it.
+        everyone: whether it meets every request, unless some have been answered.
+        most: so many different requests that it meets alike, with no answer among them, are taken for all of them.
+        early: whether this holds only until the first answer, since then it is the request that is at fault.
     """
 
-    text: str
-    finish_reason: str
-    logprobs: tuple[float, ...] | None
-    prompt_tokens: int
-    completion_tokens: int
-    model: str
+    def __init__(
+        self, what: str, *, fix: str = MEND, where: str = URL, failed: bool = False, everyone: bool = False,
+        most: int = 8, early: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(what)
+        self.fix, self.where, self.failed, self.everyone, self.most, self.early = (
+            fix, where, failed, everyone, most, early,
+        )  # fmt: skip
 
 
 def most_tokens(request: Request) -> tuple[int, int]:
@@ -132,46 +146,9 @@ def body_of(model: str, request: Request, *, server: str, without: frozenset[str
     return {name: value for name, value in body.items() if name not in without}
 
 
-def read_answer(text: str, request: Request) -> Answer:
-    """Check and take apart the body of a successful answer.
-
-    Raises:
-        Passing: it is not what the protocol has.
-        BadInput: it lacks what cannot be done without.
-    """
-    try:
-        data = json.loads(text)
-        choice, said = data["choices"][0], data["choices"][0]["message"]
-        found = said.get("content") or said.get("refusal") or ""
-        ended = choice["finish_reason"]
-        logprobs = _logprobs(choice.get("logprobs"))
-        usage, model = data.get("usage"), data.get("model")
-        if not isinstance(found, str) or not isinstance(ended, str):
-            raise TypeError
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise Passing("an answer that is not what the protocol has", billed=True) from None
-    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(model, str):
-        lacks = "how many tokens it took (usage)" if isinstance(model, str) else "which model gave it (model)"
-        raise BadInput(f"its answers do not say {lacks}", where=URL, fix="use an endpoint that counts and names")
-    stopped = cut_at_stop(found, request.sampling.stop)
-    finish = "stop" if ended == "stop" or stopped is not None else "length"
-    return Answer(found if stopped is None else stopped, finish, logprobs, counts[0] or 0, counts[1] or 0, model)
-
-
-def _logprobs(given: Any) -> tuple[float, ...] | None:
-    content = given.get("content") if given else None
-    if content is None:
-        return None
-    values = tuple(float(token["logprob"]) for token in content)
-    if not all(math.isfinite(value) and value < 1e-6 for value in values):
-        raise ValueError
-    return values
-
-
 def failure(status: int, headers: Mapping[str, str], text: str, *, key: Key, body: Mapping[str, Any]) -> Exception:
     """What a status other than success means, as the exception to raise."""
-    code, message = _error(text)
+    code, message, param = _error(text)
     said = key.hidden(message)
     heard = f"it answered {status}" + (f" ({said})" if said else "")
     if code == "insufficient_quota" or status == 402:
@@ -181,29 +158,57 @@ def failure(status: int, headers: Mapping[str, str], text: str, *, key: Key, bod
     if status in REFUSALS or status == 403:
         if "max_tokens" in body and re.search(r"max_completion_tokens\W+instead", message):
             return Unsupported("max_tokens")
-        if field := next((f for f in OPTIONAL if f in body and re.search(rf"\b{f}\b", message, re.IGNORECASE)), None):
-            return Unsupported(field)
+        if (field := _field(message, param, body)) is not None:
+            return _left_out(field, body[field], heard)
     if status == 401:  # its message may hold part of the key
-        return BadInput("the key was not accepted (401)", where=KEY, fix="set it to a key of this endpoint")
+        fix = "set it to a key of this endpoint"
+        return Lasting("the key was not accepted (401)", where=KEY, fix=fix, everyone=True, early=False)
     if status == 404 or code == "model_not_found":
         fix = f"check the model's name, and that {URL} ends where /chat/completions begins"
-        return BadInput(f"there is no model {body.get('model')!r}: {heard}", where=URL, fix=fix)
+        return Lasting(f"there is no model {body.get('model')!r}: {heard}", fix=fix, everyone=True, early=False)
     if status in REFUSALS:
-        return RequestRefused(heard)
-    return BadInput(heard, where=URL, fix="check the address and what the key may do")
+        return Lasting(heard)
+    fix = "check the address and what the key may do"
+    return Lasting(heard, fix=fix, everyone=status != 403, early=False)
 
 
-def _error(text: str) -> tuple[str, str]:
-    """Code and message of an error, in the forms that endpoints give it."""
+def _field(message: str, param: str, body: Mapping[str, Any]) -> str | None:
+    """The field of the request that a refusal is about, where it is one that decides how to sample."""
+    names = [name for name in (*FREE, *SETTINGS) if name in body]
+    if param in names:
+        return param
+    if (word := next((f for f in OPTIONAL if f in names and re.search(rf"\b{f}\b", message, re.I)), None)) or param:
+        return word
+    complains = COMPLAINT.search(message)
+    for name in names:
+        if re.search(rf"[\"'`]{name}[\"'`]", message) or (complains and re.search(rf"\b{name}\b", message)):
+            return name
+    return None
+
+
+def _left_out(field: str, value: Any, heard: str) -> Exception:
+    """Ask without a field whose absence changes nothing; otherwise say what to ask for instead."""
+    if field in FREE or value == SETTINGS[field][0]:
+        return Unsupported(field)
+    usual, fix = SETTINGS[field]
+    return BadInput(f"the endpoint does not support {field}={value:g}: {heard}", where=URL, fix=fix.format(usual))
+
+
+def _error(text: str) -> tuple[str, str, str]:
+    """Code and message of an error, and the field it is about, in the forms that endpoints give it."""
     try:
         data = json.loads(text)
         found = data.get("error", data)
         if isinstance(found, str):
-            return "", found
+            return "", found, ""
         message = found.get("message") or found.get("detail") or ""
-        return str(found.get("code") or ""), message if isinstance(message, str) else json.dumps(message)
-    except (ValueError, AttributeError, RecursionError):
-        return "", "" if "<" in text else text
+        param = found.get("param")
+        if isinstance(message, list) and message and isinstance(message[0], dict):  # pydantic's
+            param = (message[0].get("loc") or [None])[-1]
+        shown = message if isinstance(message, str) else json.dumps(message)
+        return str(found.get("code") or ""), shown, param if isinstance(param, str) else ""
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+        return "", "" if "<" in text else text, ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -106,6 +106,13 @@ class Journal(Effects):
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def replace(self, key: str, payload: Any, usage: Usage) -> None:
+        """Commit an effect in place of the failure that an older version of this program kept under its key."""
+        columns = "round = ?, payload = ?, prompt = ?, generated = ?, judge = ?, trained = ?, at = ?"
+        row = (self.round, json.dumps(payload, separators=(",", ":")))
+        row += (usage.prompt, usage.generated, usage.judge, usage.trained, self._now(), key)
+        self._run(f"UPDATE effects SET {columns} WHERE key = ?", row)
+
     def clock(self, engine: float, learn: float, peak_rss_mb: float) -> None:
         """Note how far this session has come: seconds in the engine and in learning, and peak memory in MB."""
         values = (self._now(), engine, learn, peak_rss_mb, self._session)

@@ -46,8 +46,9 @@ class Ledger:
         self.usage = Usage()
         self._counted: set[str] = set()
 
-    def count(self, key: str, usage: Usage) -> None:
-        """Add an effect's usage unless it was counted before."""
-        if key not in self._counted:
+    def count(self, key: str, usage: Usage) -> bool:
+        """Add an effect's usage unless it was counted before; returns whether it was not."""
+        if new := key not in self._counted:
             self._counted.add(key)
             self.usage += usage
+        return new

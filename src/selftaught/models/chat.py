@@ -10,7 +10,7 @@ from pathlib import Path
 from selftaught.errors import BadInput
 from selftaught.models.template_options import read_options
 from selftaught.models.tokenizer import load_image, render
-from selftaught.records import Prompt
+from selftaught.records import Prompt, well_formed
 
 ANSWER = "selftaught"  # stands for an answer where a chat template is tried
 
@@ -95,7 +95,7 @@ class ChatTokenizer:
 
     def _with_bos(self, text: str) -> list[int]:
         """Bare text behind the special tokens that the tokenizer puts in front of it."""
-        bos, whole, bare = self._image.bos, self._tokenizer.encode(text), self.encode(text)
+        bos, whole, bare = self._image.bos, self._tokenizer.encode(well_formed(text)), self.encode(text)
         front = whole.special_tokens_mask.index(0) if bare else whole.ids.count(-1 if bos is None else bos)
         ids = whole.ids[:front] + bare
         while bos is not None and ids[:2] == [bos, bos]:
@@ -103,8 +103,8 @@ class ChatTokenizer:
         return ids
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of bare text, without special tokens added."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Token ids of bare text, without special tokens added; half a surrogate pair is read as U+FFFD."""
+        return self._tokenizer.encode(well_formed(text), add_special_tokens=False).ids
 
     def encode_target(self, target: str) -> list[int]:
         """Token ids of an answer to learn, end of sequence included."""

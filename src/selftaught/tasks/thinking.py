@@ -28,3 +28,8 @@ def without_thinking(text: str) -> str:
     opened = max((m.end() for m in _OPEN.finditer(text)), default=0)
     closed = max((m.end() for m in _CLOSE.finditer(text)), default=0)
     return "" if opened > closed else text[closed:]
+
+
+def thinking_alone(text: str, finish_reason: str) -> bool:
+    """Whether all that was sampled is thinking, which may have been cut off before an answer, or is kept hidden."""
+    return not without_thinking(text).strip() and (bool(text.strip()) or finish_reason == "length")

@@ -1,0 +1,23 @@
+"""Fixtures of the engines' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from endpoint_server import SECRET
+from endpoint_server import Endpoint as Server
+
+from selftaught.engines import openai as openai_module
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that the environment points to, and waits between tries that tests have time for."""
+    made = Server()
+    monkeypatch.setenv("OPENAI_BASE_URL", made.url)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(openai_module, "BACKOFF", 0.01)
+    yield made
+    made.close()
