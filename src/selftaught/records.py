@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -132,6 +132,16 @@ class Attempt:
         """Whether the latest verdict is RIGHT."""
         return self.verdict is Verdict.RIGHT
 
+    @property
+    def truncated(self) -> bool:
+        """Whether it was cut off at `max_tokens`: its text has no end of its own."""
+        return self.finish_reason == "length"
+
+
+def _usually(value: bool) -> Any:
+    """A field that a record's JSON, and so its hash, leaves out while it has its usual value."""
+    return field(default=value, metadata={"usually": value})
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:
@@ -146,17 +156,24 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A target to imitate: `weight` scales its loss; a negative weight pushes away."""
+    """A target to imitate: `weight` scales its loss; a negative weight pushes away.
+
+    `ends` says whether the end of sequence is learned behind the target; False for one that was cut off.
+    """
 
     prompt: Prompt
     target: str
     weight: float = 1.0
     attempts: tuple[str, ...] = ()
+    ends: bool = _usually(True)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference: `chosen` over `rejected`. `softness` smooths the label, `margin` asks for a lead."""
+    """A preference: `chosen` over `rejected`. `softness` smooths the label, `margin` asks for a lead.
+
+    `ends` says whether both are whole, so that the end of sequence is part of them; False for steps of an answer.
+    """
 
     prompt: Prompt
     chosen: str
@@ -165,6 +182,7 @@ class Pair:
     softness: float = 0.0
     margin: float = 0.0
     attempts: tuple[str, ...] = ()
+    ends: bool = _usually(True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +243,9 @@ class _Hidden:
 HIDDEN = _Hidden()
 
 
+_RARE: dict[type, dict[str, Any]] = {
+    kind: {f.name: f.metadata["usually"] for f in fields(kind) if "usually" in f.metadata} for kind in (Demo, Pair)
+}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -237,7 +258,9 @@ def as_json(record: Any) -> Any:
     if isinstance(record, Message):
         return {"role": record.role, "content": record.content}
     if is_dataclass(record) and not isinstance(record, type):
-        return {name: as_json(getattr(record, name)) for name in record.__dataclass_fields__}
+        rare = _RARE.get(type(record), {})
+        values = ((name, getattr(record, name)) for name in record.__dataclass_fields__)
+        return {name: as_json(v) for name, v in values if not (name in rare and v == rare[name])}
     if isinstance(record, Mapping):
         return {str(k): as_json(v) for k, v in record.items()}
     if isinstance(record, (list, tuple)):

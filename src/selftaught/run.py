@@ -22,9 +22,10 @@ from selftaught.configuration import check_references, configuration, configure,
 from selftaught.console import Console, shown
 from selftaught.control import Decision
 from selftaught.control.budget import RunEnds
-from selftaught.control.rounds import round_key, round_lines, round_payload
+from selftaught.control.rounds import cut_line, round_key, round_lines, round_payload
 from selftaught.control.watch import Watch
 from selftaught.curate import by_problem
+from selftaught.curate.keep import learned_as_whole
 from selftaught.disk import full_disk
 from selftaught.engines import Engine, Paid, Sampling
 from selftaught.errors import BadInput
@@ -126,6 +127,7 @@ class Run:
         self.measured: dict[str, Measurement] = {}
         self._under: dict[str, str] = {}  # policy version -> hash of how `measured` was measured
         self._facts: dict[str, Any] = {}
+        self._cut: Counter[str] = Counter()
         self._watch = Watch()
         self._walls = Walls(task)
         self._solving = Solving(
@@ -146,7 +148,8 @@ class Run:
         """One-line remarks for the reader of the report: duplicates dropped, verifications failed, money spent."""
         spent = self.engine.spent if isinstance(self.engine, Paid) else 0.0
         money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
-        return [*self._notes, *self._solving.notes(), *money]
+        cut = [cut_line(self._cut)] if self._cut["truncated"] else []
+        return [*self._notes, *self._solving.notes(), *cut, *money]
 
     @property
     def requests(self) -> dict[str, int]:
@@ -248,14 +251,22 @@ class Run:
         what = f"round {self.round}: sampling" if self.round else "sampling"
         may_see = judged and not any(map(self._walls.hold_out, problems))
         solved = self._solve(Batch(what, policy, solver, how, judged, work, shown=may_see))
-        if solver is None and solved:
-            self._note_sampling([one.attempt for one in solved], n, how, judged)
+        tried = [one.attempt for one in solved]
+        self._count_cut(tried)
+        if solver is None and tried:
+            self._note_sampling(tried, n, how, judged)
         return solved
 
     @property
     def _by_verdict(self) -> bool:
         """Whether verdicts may be used: outside of methods, and by those that declare it."""
         return self._method is None or "verifier" in self._method.needs
+
+    def _count_cut(self, tried: Sequence[Attempt]) -> None:
+        """Count the answers that were cut off: they are not learned from."""
+        some = [attempt.truncated for attempt in tried if attempt.role != "judge"]
+        for counts in (self._facts.setdefault("cut", Counter()), self._cut):
+            counts.update(truncated=sum(some), answers=len(some))
 
     def _note_sampling(self, tried: Sequence[Attempt], n: int, how: Sampling, judged: bool) -> None:
         groups = by_problem(tried)
@@ -343,10 +354,11 @@ class Run:
         """
         trainable(base)
         self._check_budget()
-        if any(self._is_held_out(record) for record in records):
-            raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
+        self._check_records(records)
         if not records and self._method and self._number > 1:
             raise self._end(f"round {self.round} left nothing to learn from; the run ends here")
+        if not records and self._cut["truncated"]:
+            raise BadInput(f"nothing to learn from: {cut_line(self._cut)}", where="learn", fix="raise max_tokens")
         settings = changed(self.settings.training, training)
         version = policy_version(base, objective, records, settings, self.settings.seed)
         key = content_hash("learn", version)
@@ -481,11 +493,25 @@ class Run:
 
         return note
 
-    def _is_held_out(self, record: Any) -> bool:
-        """Whether a record asks a dev or test problem, or comes from an attempt at one, however it is reworded."""
-        sources = [self.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
-        problems = [source[0].get("problem") for source in sources if source]
-        return any(what in self._walls.held_out for what in (getattr(record, "prompt", None), *problems))
+    def _check_records(self, records: Sequence[Any]) -> None:
+        """Refuse records of held-out problems, and say how many teach an end behind an answer that was cut off.
+
+        A record is held out where it asks a dev or test problem, or comes from an attempt at one, however reworded.
+        """
+        wrong_ends = 0
+        for record in records:
+            found = [self.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
+            sources = [one[0] for one in found if one]
+            asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
+            if any(what in self._walls.held_out for what in asked):
+                raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
+            wrong_ends += learned_as_whole(record, sources)
+        if wrong_ends:
+            line = f"{wrong_ends} of {len(records)} records teach an end behind an answer that was cut off"
+            line += "; drop attempts that are `truncated`, or give the record ends=False"
+            if line not in self._notes:
+                self._notes.append(line)
+                self.console.say(f"  warning: {line}")
 
     @property
     def _policies(self) -> Path:

@@ -73,11 +73,12 @@ def select(groups: Groups, threshold: float, target: int) -> dict[str, list[Rewa
 
 
 def _ranked(groups: Groups) -> dict[str, list[Rewarded]]:
-    """The distinct answers to each problem, the best rewarded first."""
+    """The distinct answers to each problem that were not cut off, the best rewarded first."""
     ranked: dict[str, list[Rewarded]] = {}
     for problem, group in groups.items():
         distinct: dict[str, Rewarded] = {}
-        for one in sorted(group, key=lambda one: -one.reward):
+        whole = (one for one in group if not one.attempt.truncated)
+        for one in sorted(whole, key=lambda one: -one.reward):
             distinct.setdefault(one.attempt.text, one)
         ranked[problem] = list(distinct.values())
     return ranked

@@ -18,7 +18,8 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
     Args:
         number: of the round.
         facts: `policy` (version) and `measurement` (on dev); where there was one, `decision` (of the gate),
-            `records` (learnt from), `pass_at` (of the sampling on train) and `told` (what the method watches).
+            `records` (learnt from), `pass_at` (of the sampling on train), `told` (what the method watches) and
+            `cut` (see `cut_line`).
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
@@ -36,6 +37,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "reason": decision.reason,
         "tokens": asdict(spent),
         "told": facts.get("told", {}),
+        **({"cut": dict(cut)} if (cut := facts.get("cut")) and cut["truncated"] else {}),
     }
 
 
@@ -55,7 +57,14 @@ def round_lines(payload: Mapping[str, Any]) -> list[str]:
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
     told = [f"{name}: {figures_line(figures)}" for name, figures in payload.get("told", {}).items()]
+    told += [cut_line(payload["cut"])] if "cut" in payload else []
     return [line, *told, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
+
+
+def cut_line(cut: Mapping[str, int]) -> str:
+    """How many of `answers` were `truncated`, as a line."""
+    some, all_ = cut["truncated"], cut["answers"]
+    return f"{some:,} of {all_:,} answers were cut off at max_tokens and are not learned from"
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:

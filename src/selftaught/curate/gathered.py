@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from selftaught.curate.keep import whole
 from selftaught.records import Attempt, Pair, Verdict
 
 
@@ -17,8 +18,8 @@ class Gathered:
     preferred: list[Pair] = field(default_factory=list)
 
     def add(self, attempts: Sequence[Attempt]) -> None:
-        """More answers; one said again counts as new."""
-        for attempt in (a for a in attempts if a.text and a.verdict is not Verdict.UNKNOWN):
+        """More answers, but for those cut off; one said again counts as new."""
+        for attempt in (a for a in whole(attempts) if a.text and a.verdict is not Verdict.UNKNOWN):
             group = (self.right if attempt.right else self.wrong).setdefault(attempt.problem.id, {})
             group.pop(attempt.text, None)
             group[attempt.text] = attempt

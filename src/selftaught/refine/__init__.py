@@ -1,7 +1,7 @@
 """Refinement: conversations about an attempt, how their replies are read, and what there is to learn from them."""
 
 from selftaught.refine.flaws import derail, places, self_talk
-from selftaught.refine.lessons import Lesson, critiques, distinct, revisions, teach, verified
+from selftaught.refine.lessons import Lesson, critiques, distinct, revisions, right_revisions, teach, verified
 from selftaught.refine.repairs import critic_lessons, repair
 from selftaught.refine.turns import (
     accepted,
@@ -37,6 +37,7 @@ __all__ = [
     "repair",
     "revise",
     "revisions",
+    "right_revisions",
     "satisfied",
     "self_talk",
     "teach",

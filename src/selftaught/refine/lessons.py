@@ -78,19 +78,29 @@ def verified(lessons: Sequence[Lesson], *, least: float = 0.5, places: Mapping[s
     mending = [
         one
         for one in lessons
-        if one.revised and not one.draft.right and one.mends >= least
+        if one.revised and not one.draft.right and one.mends >= least and not one.note.truncated
         and places.get(one.draft.id, located(one.note)) == located(one.note)
     ]  # fmt: skip
-    content = [one for one in lessons if one.draft.right and satisfied(one.note)]
+    content = [one for one in lessons if one.draft.right and satisfied(one.note) and not one.note.truncated]
     return [*mending, *content[: max(1, len(mending))]]
 
 
 def critiques(lessons: Iterable[Lesson]) -> list[Demo]:
     """Critiques to imitate: prompt and response -> feedback."""
-    return [Demo(one.note.prompt, one.note.text, attempts=(one.note.id, one.draft.id)) for one in lessons]
+    whole = [one for one in lessons if not one.note.truncated]
+    return [Demo(one.note.prompt, one.note.text, attempts=(one.note.id, one.draft.id)) for one in whole]
+
+
+def right_revisions(lessons: Iterable[Lesson]) -> list[Attempt]:
+    """The first right revision of each lesson that came to its own end, where there is one."""
+    found = (next((a for a in one.revised if a.right and not a.truncated), None) for one in lessons)
+    return [attempt for attempt in found if attempt]
 
 
 def revisions(lessons: Iterable[Lesson]) -> list[Demo]:
     """Right revisions to imitate, one a lesson: prompt, response and feedback -> refined response."""
-    best = [(one, next((a for a in one.revised if a.right), None)) for one in lessons]
-    return [Demo(a.prompt, a.text, attempts=(a.id, one.note.id, one.draft.id)) for one, a in best if a]
+    return [
+        Demo(a.prompt, a.text, attempts=(a.id, one.note.id, one.draft.id))
+        for one in lessons
+        for a in right_revisions([one])
+    ]

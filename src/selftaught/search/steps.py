@@ -141,12 +141,15 @@ class Expansion:
         given = sum(len(step.tokens) for step in parent.path)
         tokens = (*(piece for piece in attempt.given[given:] if isinstance(piece, int)), *attempt.token_ids)
         ended = last or not (attempt.cut or attempt.finish_reason == "length") or self.ask.steps.finishes(text)
+        truncated = ended and attempt.truncated
         verdict = (await self.ask.verdict(attempt)).verdict if ended else None
         sure = await belief(self.ask, attempt, "evaluate") if self.how.believes else None
         value = sure / max(1, parent.depth - 3) if sure else parent.value if self.how.believes else 0.0
         value += OUTCOME[verdict] if verdict else 0.0
         prior = prior_of(attempt.logprobs, self.how.length_penalty)
-        return Node(attempt.id, text, tokens, prior, value, ended=ended, verdict=verdict, belief=sure)
+        return Node(
+            attempt.id, text, tokens, prior, value, ended=ended, verdict=verdict, belief=sure, truncated=truncated
+        )
 
 
 def stem(problem: Problem, ask: Ask, node: Node) -> Attempt:
@@ -155,9 +158,10 @@ def stem(problem: Problem, ask: Ask, node: Node) -> Attempt:
     begun = "".join(earlier.text for earlier in before)
     given = tuple(token for earlier in before for token in earlier.tokens)
     text = begun + step.text
+    finish = "stop" if step.ended and not step.truncated else "length"
     return Attempt(
-        step.id, problem, problem.prompt, text, ask.answer(text), step.tokens, (), "stop" if step.ended else "length",
-        ask.policy, parent=before[-1].id if before else None, given=given, begun=len(begun),
+        step.id, problem, problem.prompt, text, ask.answer(text), step.tokens, (), finish, ask.policy,
+        parent=before[-1].id if before else None, given=given, begun=len(begun),
     )  # fmt: skip
 
 
@@ -191,10 +195,14 @@ def _only(node: Node) -> Node:
 
 
 def as_pair(problem: Problem, chosen: Node, rejected: Node, softness: float) -> Pair:
-    """A preference between two steps as a record to learn from, both with the answer before them."""
-    steps = [*_only(chosen).path, *_only(rejected).path]
-    ids = tuple(dict.fromkeys(step.id for step in steps))
-    return Pair(problem.prompt, _only(chosen).answer, _only(rejected).answer, softness=softness, attempts=ids)
+    """A preference between two steps as a record to learn from, both with the answer before them.
+
+    Their end is learned only where both answers are whole.
+    """
+    best, worst = sides = _only(chosen), _only(rejected)
+    ids = tuple(dict.fromkeys(step.id for side in sides for step in side.path))
+    ends = all(side.ended and not side.truncated for side in sides)
+    return Pair(problem.prompt, best.answer, worst.answer, softness=softness, attempts=ids, ends=ends)
 
 
 def record(root: Node, pairs: Sequence[Preference]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Node:
         value: of the answer up to here, by itself: outcome plus the model's own belief.
         parent: the step before it; None for the root.
         ended: whether the answer ends with it, or can go no further.
+        truncated: whether the answer was cut off at `max_tokens` here, before its end.
         verdict: on the whole answer, where it ends and was judged.
         belief: the model's own, in 0..1; None where it was not asked or said nothing.
         visits: N(s), how often the search came through.
@@ -46,6 +47,7 @@ class Node:
     onward: float = 0.0
     q: float = 0.0
     children: list[Node] = field(default_factory=list)
+    truncated: bool = False
 
     @property
     def reward(self) -> float:

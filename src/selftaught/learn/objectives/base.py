@@ -172,6 +172,11 @@ class Base:
         return batch.logprobs.new_zeros(())
 
 
+def target_ids(tokenizer: ChatTokenizer, text: str, ends: bool) -> tuple[int, ...]:
+    """Token ids of a response to learn; without an end of sequence where the response is not whole."""
+    return tuple(tokenizer.encode_target(text) if ends else tokenizer.encode(text))
+
+
 def tokens_of(group: Group) -> float:
     """Target tokens of a group: the size of objectives that are means over tokens."""
     return float(sum(len(row.target) for row in group))

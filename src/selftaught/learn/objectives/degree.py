@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from selftaught.errors import BadInput
-from selftaught.learn.objectives.base import Batch, Row, check_positive
+from selftaught.learn.objectives.base import Batch, Row, check_positive, target_ids
 from selftaught.learn.objectives.preference import Dpo, paired_rows
 from selftaught.records import Pair
 
@@ -110,7 +110,7 @@ class DegreeDpo(Dpo):
             for degree in range(1, self.degrees):
                 less = removed(text, self.most * degree / (self.degrees - 1))
                 if less != last:
-                    ids = tuple(tokenizer.encode_target(less))
+                    ids = target_ids(tokenizer, less, record.ends)
                     more.append(replace(row, target=ids, numbers={**row.numbers, "degree": float(degree)}))
                 last = less
         return [*pair, *more]

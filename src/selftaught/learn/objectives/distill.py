@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selftaught.errors import BadInput, nearest
-from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_positive, check_within, tokens_of
+from selftaught.learn.objectives.base import (
+    Base,
+    Batch,
+    Group,
+    Row,
+    check_positive,
+    check_within,
+    target_ids,
+    tokens_of,
+)
 from selftaught.records import Demo
 
 if TYPE_CHECKING:
@@ -130,7 +139,7 @@ class Distill(Base):
         if record.weight < 0:
             raise BadInput(f"its weight is {record.weight}", where=where, fix="use 0 or more")
         prompt = tokenizer.encode_prompt(record.prompt)
-        return [Row(tuple(prompt), tuple(tokenizer.encode_target(record.target)), record.weight)]
+        return [Row(tuple(prompt), target_ids(tokenizer, record.target, record.ends), record.weight)]
 
     def needs(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
         """The teacher."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput, nearest
-from selftaught.learn.objectives.base import Base, Batch, Row, check_positive, check_within
+from selftaught.learn.objectives.base import Base, Batch, Row, check_positive, check_within, target_ids
 from selftaught.records import Pair
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def paired_rows(record: Pair, tokenizer: ChatTokenizer, where: str) -> list[Row]
     Raises:
         BadInput: both responses are the same, a softness outside 0..0.5, or a weight below 0.
     """
-    chosen, rejected = (tokenizer.encode_target(text) for text in (record.chosen, record.rejected))
+    chosen, rejected = (target_ids(tokenizer, text, record.ends) for text in (record.chosen, record.rejected))
     if chosen == rejected:
         raise BadInput("its chosen and its rejected response are the same", where=where, fix="drop it")
     if not 0 <= record.softness <= 0.5:
@@ -88,7 +88,7 @@ def paired_rows(record: Pair, tokenizer: ChatTokenizer, where: str) -> list[Row]
         )
     prompt = tuple(tokenizer.encode_prompt(record.prompt))
     numbers = {"softness": record.softness, "margin": record.margin}
-    return [Row(prompt, tuple(ids), record.weight, numbers) for ids in (chosen, rejected)]
+    return [Row(prompt, ids, record.weight, numbers) for ids in (chosen, rejected)]
 
 
 def in_pairs(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within, tokens_of
+from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within, target_ids, tokens_of
 from selftaught.records import Demo, Label
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Sft(Base):
     def rows(self, record: Demo, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
         """The demonstration under the model's chat template; only the answer and its end bear the loss."""
         prompt = tokenizer.encode_prompt(record.prompt)
-        return [Row(tuple(prompt), tuple(tokenizer.encode_target(record.target)), record.weight)]
+        return [Row(tuple(prompt), target_ids(tokenizer, record.target, record.ends), record.weight)]
 
     def size(self, group: Group) -> float:
         """Target tokens."""

@@ -60,7 +60,7 @@ class StepDpo(Dpo):
         """
         self.check(record, where)
         rows = paired_rows(record, tokenizer, where)
-        chosen, rejected = (row.target if self.ends else row.target[:-1] for row in rows)
+        chosen, rejected = (row.target[:-1] if record.ends and not self.ends else row.target for row in rows)
         shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
         if shared is None:
             raise BadInput("one response is the beginning of the other", where=where, fix="drop it, or set ends=True")

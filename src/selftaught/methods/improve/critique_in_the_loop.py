@@ -5,7 +5,7 @@ from statistics import fmean
 
 from selftaught import models, refine
 from selftaught.claim import Claim, Rival
-from selftaught.curate import by_problem, keep_right
+from selftaught.curate import by_problem, keep_right, whole
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
@@ -76,7 +76,9 @@ def critique_in_the_loop(
         if number == 1:
             difficult = {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard}
         repaired = refine.repair(run, critic, actor, tried, repairs, temperature) if critic else []
-        mended = [a for group in by_problem(a for a in repaired if a.right).values() for a in group[:per_problem]]
+        mended = [
+            a for group in by_problem(a for a in whole(repaired) if a.right).values() for a in group[:per_problem]
+        ]
         demos = keep_right(refine.distinct([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in mended if learn_revisions]
         demos += [refine.self_talk(a) for a in mended if self_talk]

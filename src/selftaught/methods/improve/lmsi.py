@@ -1,7 +1,7 @@
 """LMSI: self-improvement without labels, from the majority's rationales."""
 
 from selftaught.claim import Claim
-from selftaught.curate import Vote, by_problem, vote
+from selftaught.curate import Vote, by_problem, vote, whole
 from selftaught.curate.keep import lineage
 from selftaught.learn import sft
 from selftaught.method import recipe
@@ -50,7 +50,7 @@ def lmsi(
         heat = temperature if number == 1 else later_temperature
         tried = run.attempt(policy, task.train, n=samples, temperature=heat)
         elected = [won for group in by_problem(tried).values() if (won := vote(group)) and won.share >= confidence]
-        demos = [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for won in elected for a in won.voters]
+        demos = [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for won in elected for a in whole(won.voters)]
         policy = run.learn(base, sft(), demos + [direct_demo(won, task) for won in elected if direct])
         run.measure(policy)
     return run.champion

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from selftaught.claim import Claim, Rival
-from selftaught.curate import by_problem
+from selftaught.curate import by_problem, whole
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import dpo, step_dpo
 from selftaught.method import recipe
@@ -99,7 +99,7 @@ def turn(problems: Sequence[Problem], count: int, number: int) -> list[Problem]:
 def answer_pairs(attempts: Sequence[Attempt]) -> list[Pair]:
     """Right answers over wrong ones to the same problem, each in one pair, the problems taking turns."""
     ranks: dict[int, list[Pair]] = {}
-    for group in by_problem(attempts).values():
+    for group in by_problem(whole(attempts)).values():
         right, wrong = ({a.text: a for a in group if a.verdict is v} for v in (Verdict.RIGHT, Verdict.WRONG))
         for rank, (good, bad) in enumerate(zip(right.values(), wrong.values(), strict=False)):
             pair = Pair(good.problem.prompt, good.text, bad.text, attempts=(good.id, bad.id))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selftaught import refine
 from selftaught.ask import Ask
 from selftaught.claim import Claim, Outcome, Rival
-from selftaught.curate import by_problem
+from selftaught.curate import by_problem, whole
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import reinforce, sft
 from selftaught.learn.progress import Shaping
@@ -135,13 +135,13 @@ def worked(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[D
     del base
     wrong = [a for a in run.attempt(policy, task.train, n=n, temperature=1.0) if a.verdict is Verdict.WRONG]
     revised = run.attempt(policy, wrong, solver=refine.again, temperature=1.0)
-    return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in revised if a.right]
+    return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in whole(revised) if a.right]
 
 
 def paired(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[Demo]:
     """Right answers put behind wrong ones to the same problem (Pair-SFT; Welleck et al., 2211.00053)."""
     del policy
-    groups = by_problem(run.attempt(base, task.train, n=n, temperature=1.0)).values()
+    groups = by_problem(whole(run.attempt(base, task.train, n=n, temperature=1.0))).values()
     sides = [[[a for a in group if a.verdict is v] for v in (Verdict.WRONG, Verdict.RIGHT)] for group in groups]
     pairs = [pair for wrong, right in sides for pair in zip(wrong, right, strict=False)]
     return [Demo(refine.doubted(task.turn, bad), good.text, attempts=(good.id, bad.id)) for bad, good in pairs]

@@ -83,7 +83,7 @@ def self(
 
 def meta_skills(lessons: list[Lesson], beta: float) -> list[Demo]:
     """Feedback, refinement, and the refined response as an answer: the three terms of the meta-skill loss."""
-    answers = keep([next(a for a in one.revised if a.right) for one in lessons if one.revised])
+    answers = keep(refine.right_revisions(lessons))
     return refine.critiques(lessons) + refine.revisions(lessons) + [replace(demo, weight=beta) for demo in answers]
 
 
