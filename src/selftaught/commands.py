@@ -130,6 +130,10 @@ def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
     parser.add_argument("--instruction", help=INSTRUCTION_HELP)
     verifier = "exact, math, or file.py:function of your own (default: what suits the answers)"
     parser.add_argument("--verifier", help=verifier)
+    parser.add_argument(
+        "--question-field", default="", metavar="NAME", help="field of the question, if not a usual one"
+    )
+    parser.add_argument("--answer-field", default="", metavar="NAME", help="field of the reference answer")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="of problems, sampling and training (default 0)")
 
 
@@ -145,7 +149,10 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def _task(args: argparse.Namespace) -> Task:
     sizes = {split: getattr(args, split) for split in SPLITS}
-    return load_task(args.task, **sizes, seed=args.seed, verifier=args.verifier, instruction=args.instruction)
+    return load_task(
+        args.task, **sizes, seed=args.seed, verifier=args.verifier, instruction=args.instruction,
+        question_field=args.question_field, answer_field=args.answer_field,
+    )  # fmt: skip
 
 
 def _engine(args: argparse.Namespace) -> Any:

@@ -41,7 +41,7 @@ def read_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]
     files = _folder(path) if path.is_dir() else {"train": path}
     for split, name in options.items():
         files[split] = folder / name if not Path(name).exists() and (folder / name).exists() else Path(name)
-    pools = {split: list(_read(file, request.instruction)) for split, file in files.items()}
+    pools = {split: list(_read(file, request)) for split, file in files.items()}
     return str(path) + (":" if options else "") + ",".join(f"{k}={v}" for k, v in sorted(options.items())), pools
 
 
@@ -79,7 +79,7 @@ def _open(file: Path) -> BinaryIO:
         raise BadInput(f"cannot read it: {e.strerror or e}", where=str(file), fix=fix) from e
 
 
-def _read(file: Path, instruction: str) -> Iterator[Draft]:
+def _read(file: Path, request: Request) -> Iterator[Draft]:
     """The problems of one JSONL file; blank lines are skipped."""
     if not file.name.endswith(SUFFIXES) and file.exists():
         raise BadInput("not a .jsonl file", where=str(file), fix="write one JSON object a line")
@@ -91,7 +91,7 @@ def _read(file: Path, instruction: str) -> Iterator[Draft]:
                 if line.strip():
                     empty = False
                     where = f"{file}:{number}"
-                    yield draft_of(_object(line, where), where, file.name, instruction)
+                    yield draft_of(_object(line, where), where, file.name, request.instruction, request.naming)
         except (OSError, EOFError, zlib.error) as e:
             raise BadInput(f"cannot read on: {e}", where=f"{file}:{number + 1}") from e
     if empty:

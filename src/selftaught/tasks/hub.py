@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from selftaught.errors import BadInput, nearest
 from selftaught.tasks.rows import draft_of
 from selftaught.tasks.splits import Draft
+from selftaught.tasks.values import plain
 
 if TYPE_CHECKING:
     from selftaught.tasks.load import Request
@@ -34,8 +35,10 @@ def hub_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]
     pools = {}
     for split, name in _choose(splits, options, path).items():
         where = f"hf:{path}[{name}]"
+        features = getattr(splits[name], "features", None) or {}
         pools[split] = [
-            draft_of(row, f"{where}:{i}", f"hf:{path}", request.instruction) for i, row in enumerate(splits[name])
+            draft_of(_shortest(row, features), f"{where}:{i}", f"hf:{path}", request.instruction, request.naming)
+            for i, row in enumerate(splits[name])
         ]
     shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
     return f"hf:{path}" + (f":{shown}" if shown else ""), pools
@@ -77,6 +80,24 @@ def _load(path: str, config: str | None) -> dict[str, Any]:
             f"cannot load it: {_one_line(e)}", where=f"hf:{path}", fix="check the name, the folder and the network"
         ) from e
     return {str(k): v for k, v in data.items()} if isinstance(data, dict) else {"train": data}
+
+
+def _shortest(value: Any, feature: Any) -> Any:
+    """A value whose floats of less than double precision are the shortest decimals that name them.
+
+    A column says how precise its floats are; as Python's they would be 123.44999694824219 for 123.45.
+    """
+    if isinstance(value, dict) and isinstance(feature, dict):
+        return {key: _shortest(one, feature.get(key)) for key, one in value.items()}
+    if isinstance(value, list):
+        inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+        return [_shortest(one, inner) for one in value]
+    dtype = getattr(feature, "dtype", "")
+    if isinstance(value, float) and dtype in ("float32", "float16"):
+        import numpy
+
+        return plain(getattr(numpy, dtype)(value))
+    return value
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,19 +11,22 @@ from selftaught.feedback.user import user_verifier
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
 from selftaught.records import Problem
-from selftaught.tasks.extract import Kind, kind_of
+from selftaught.tasks.extract import Kind
+from selftaught.tasks.kinds import ByKind, sort_kinds
+from selftaught.tasks.rows import Naming
 from selftaught.tasks.splits import Draft, cut
 from selftaught.tasks.task import Task
 
 INSTRUCTION = "Think step by step, then finish with 'Answer:' and the result."
 """Appended to every question unless another instruction is given."""
 
+MATHS = (Kind.NUMBER, Kind.MATH)
 VERIFIERS = ("exact", "math", "rg")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a source: sizes of the splits, the seed that picks problems, instruction and verifier."""
+    """What is asked of a source: sizes of the splits, seed of the choice, instruction, verifier, names of fields."""
 
     train: int
     dev: int
@@ -31,6 +34,7 @@ class Request:
     seed: int
     instruction: str
     verifier: Callable[..., Any] | Verifier | str | None = None
+    naming: Naming | None = None
 
 
 def load_task(
@@ -42,6 +46,8 @@ def load_task(
     seed: int = 0,
     verifier: Callable[..., Any] | Verifier | str | None = None,
     instruction: str | None = None,
+    question_field: str = "",
+    answer_field: str = "",
 ) -> Task:
     """Load a task.
 
@@ -60,6 +66,8 @@ def load_task(
         verifier: "exact", "math", "rg", `my_file.py:function`, a function `(problem, text)` or
             `(text, reference)`, or a `Verifier`; by default what suits the references.
         instruction: appended to every question; "" for none, None for `INSTRUCTION`.
+        question_field: the field of a row that holds the question, where it has none of the usual names.
+        answer_field: the same of the answer.
 
     Raises:
         BadInput: anything wrong with the specification or the data, in one line.
@@ -71,8 +79,9 @@ def load_task(
             raise BadInput(f"{name}={size}: expected a size of 0 or more")
     if instruction and spec.partition(":")[0] == "tiny":
         raise BadInput("the tiny world asks in a language of its own", where="instruction", fix="leave it out")
-    request = Request(train, dev, test, seed, INSTRUCTION if instruction is None else instruction, verifier)
-    return _load(spec, request)
+    asked = INSTRUCTION if instruction is None else instruction
+    naming = Naming(question_field, answer_field)
+    return _load(spec, Request(train, dev, test, seed, asked, verifier, naming))
 
 
 def _as_asked(
@@ -118,19 +127,32 @@ def _load(spec: str, request: Request) -> Task:
 
 def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Task:
     """A task from problems by split."""
-    kind = kind_of(d.problem.reference for drafts in pools.values() for d in drafts)
+    drafts = [d for pool in pools.values() for d in pool]
+    sorting = sort_kinds([d.problem for d in drafts])
     splits = cut(pools, request, what=name)
-    verifier = choose_verifier(request.verifier, kind, (*splits.test, *splits.dev, *splits.train))
+    verifier = choose_verifier(request.verifier, sorting.kind, (*splits.test, *splits.dev, *splits.train))
+    if (sorting.own or sorting.unread) and isinstance(verifier, (Exact, Math)):
+        formulas = Math() if not request.verifier and any(k in MATHS for k in sorting.own.values()) else verifier
+        verifier = ByKind(verifier, formulas, sorting)
     return Task(
         name,
         splits.train,
         splits.dev,
         splits.test,
         verifier=verifier,
-        kind=kind,
+        kind=sorting.kind,
         instruction=request.instruction,
-        notes=splits.notes,
+        notes=(*splits.notes, *sorting.notes, *_remarks(drafts)),
+        kinds=sorting.own,
     )
+
+
+def _remarks(drafts: Iterable[Draft]) -> Iterator[str]:
+    """What the rows themselves call for telling, each remark once, with its count and its first place."""
+    found: dict[str, list[str]] = {}
+    for draft in drafts:
+        found.setdefault(draft.remark[0], []).append(draft.remark[1])
+    return (f"{len(where):,} rows: {what} (first {where[0]})" for what, where in found.items() if what)
 
 
 def choose_verifier(
@@ -158,4 +180,4 @@ def choose_verifier(
                 where=str(problem.meta.get("where", "")),
                 fix="judge it with a verifier of your own: verifier=my_file.py:function",
             )
-    return Math() if wanted == "math" or (wanted is None and kind in (Kind.NUMBER, Kind.MATH)) else Exact()
+    return Math() if wanted == "math" or (wanted is None and kind in MATHS) else Exact()

@@ -2,52 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from string import ascii_uppercase
 from typing import Any
 
-from selftaught.errors import BadInput
+from selftaught.errors import BadInput, nearest
 from selftaught.records import Message, Problem, Prompt, make_problem
-from selftaught.tasks.extract import boxed
+from selftaught.tasks.choices import KEY_KEYS, Choices, choices_of
+from selftaught.tasks.extract import Kind, boxed, canonical_answer, reference_text
 from selftaught.tasks.splits import Draft
+from selftaught.tasks.values import kind_name, messages, plain, words
 
-QUESTION_KEYS = ("prompt", "question", "input", "problem")
-ANSWER_KEYS = ("answer", "reference", "target", "solution")
+CHAT_KEYS = ("messages", "conversations", "conversation")
+QUESTION_KEYS = ("prompt", "question", "input", "problem", "query", "instruction")
+SHORT_KEYS = (
+    "answer", "reference", "target", "final_answer", "expected_answer", "correct_answer", "ground_truth",
+)  # fmt: skip
+WORKED_KEYS = ("solution", "completion", "response", "output")
+"""Fields of whole solutions, read where there is no short answer; after them comes a chat's last reply."""
+ANSWER_KEYS = (*SHORT_KEYS, *WORKED_KEYS)
 CONTEXT_KEYS = ("body", "context", "passage", "instruction")
 
+_LAST_LINE = re.compile(r"\W*(?:the |final |my )*answer(?: is)?\**\s*:\s*(.+?)\**\.?\s*", re.IGNORECASE)
+_PROSE = re.compile(r"(?:^|[.!?:,;]\s)[^.!?]{0,40}\banswer is:?\s+(.+?)\.?\s*$", re.IGNORECASE)
+_HEADING = re.compile(r"[\W_]*(?:the |final )*answer[\W_]*", re.IGNORECASE)
 
-def draft_of(row: Any, where: str, source: str, instruction: str) -> Draft:
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Which fields to read: of the question and of the answer; "" for the usual names."""
+
+    question: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of a row, under names without regard to letter case, spaces and hyphens.
+
+    Attributes:
+        row: as it came.
+        where: `file:line`, for messages.
+        names: name -> the field's own name.
+        twice: names that two fields of different content share.
+    """
+
+    row: Mapping[str, Any]
+    where: str
+    names: dict[str, str]
+    twice: dict[str, str]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], where: str) -> Fields:
+        """Look at a row."""
+        found = cls(row, where, {}, {})
+        for name in row:
+            key = _key(name)
+            first = found.names.setdefault(key, name)
+            if first != name and plain(row[first]) != plain(row[name]):
+                if plain(row[first]) in (None, ""):
+                    found.names[key] = name
+                elif plain(row[name]) not in (None, ""):
+                    found.twice[key] = name
+        return found
+
+    def get(self, name: str) -> Any:
+        """A field as plain data; None where there is none, or nothing in it.
+
+        Raises:
+            BadInput: two fields have that name, and differ.
+        """
+        if name in self.twice:
+            raise BadInput(
+                f"the fields {self.names[name]!r} and {self.twice[name]!r} differ", where=self.where, fix="keep one"
+            )
+        return plain(self.row[self.names[name]]) if name in self.names else None
+
+    def shown(self) -> str:
+        """The fields' own names, for messages."""
+        return ", ".join(map(str, self.row)) or "none"
+
+    def named(self, wanted: str) -> str:
+        """The key of the field that a user named.
+
+        Raises:
+            BadInput: there is no such field.
+        """
+        if (key := _key(wanted)) not in self.names:
+            raise BadInput(
+                f"no field {wanted!r}: the fields are {self.shown()}", where=self.where, fix=nearest(wanted, self.row)
+            )
+        return key
+
+
+def draft_of(row: Any, where: str, source: str, instruction: str, naming: Naming | None = None) -> Draft:
     """A row as a problem.
 
-    The question is `messages` (a list of `{"role", "content"}`) or the first of `QUESTION_KEYS`; a text under one
-    of `CONTEXT_KEYS` is put before it. The answer is the first of `ANSWER_KEYS`; of a worked solution ending in
-    `#### 42` or `\\boxed{42}` the final answer becomes the reference and the whole is kept as
-    `meta["solution"]`. Letter case of field names is ignored; the other fields go to `meta`.
+    The question is a chat (one of `CHAT_KEYS`) or the first of `QUESTION_KEYS`; a text under one of `CONTEXT_KEYS` is
+    put before it. A chat that ends in a reply is asked without it, and where there is a question field besides, that is
+    the question. Choices (see `tasks.choices`) are put behind the question, each with a letter.
+
+    The answer is the first of `ANSWER_KEYS`, or else the chat's last reply; with choices it is a letter. Of a worked
+    solution ending in `#### 42`, `\\boxed{42}` or a line `Answer: 42` the final answer becomes the reference and the
+    whole is kept as `meta["solution"]`. Letter case of field names is ignored; the other fields go to `meta`.
 
     Args:
         row: a mapping, or a `Problem`, which is taken as it is.
         where: `file:line`, for messages.
         source: name of the file or data set.
         instruction: appended to the last user message, on a line of its own.
+        naming: the fields of question and answer, where they have other names.
 
     Raises:
-        BadInput: the row has no question, or it is not text.
+        BadInput: the row has no question, it is not text, or its answer is none of its choices.
     """
+    remark = ("", "")
     if isinstance(row, Problem):
         prompt, reference, meta = row.prompt, row.reference, dict(row.meta)
+        reference = plain(reference) if hasattr(reference, "item") else reference  # a number of NumPy's
     else:
         if not isinstance(row, Mapping):
             raise BadInput(
-                f"expected an object, got {_kind(row)}", where=where, fix='write {"question": ..., "answer": ...}'
+                f"expected an object, got {kind_name(row)}", where=where, fix='write {"question": ..., "answer": ...}'
             )
-        keys = {str(k).lower(): k for k in row}
-        prompt = _prompt(row, keys, where)
-        reference, solution = _reference(row, keys)
+        prompt, reference, solution, remark = _read(Fields.of(_flat(row), where), naming or Naming())
         meta = dict(row)
         if solution:
             meta["solution"] = solution
     bare = make_problem(prompt)
     meta |= {"source": source, "where": where, "question": bare.question}
-    return Draft(bare.id, make_problem(with_instruction(prompt, instruction), reference, meta))
+    return Draft(bare.id, make_problem(with_instruction(prompt, instruction), reference, meta), remark)
 
 
 def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
@@ -57,57 +144,188 @@ def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
     return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n{instruction}"))
 
 
-def _prompt(row: Mapping[str, Any], keys: dict[str, str], where: str) -> Prompt:
-    name = next((k for k in ("messages", *QUESTION_KEYS) if k in keys), None)
+def names_of(meta: Mapping[str, Any]) -> list[str]:
+    """The fields of the row that a problem was made of, as far as its `meta` tells."""
+    names = [name for name in meta if name not in ("source", "where")]
+    asked = [name for name in names if _key(name) in (*CHAT_KEYS, *QUESTION_KEYS)]
+    return [name for name in names if name != "question" or asked == ["question"]]
+
+
+@lru_cache(maxsize=4096)
+def _key(name: Any) -> str:
+    return re.sub(r"[\s-]+", "_", str(name).strip().lower())
+
+
+def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with what its question (`{"stem", "choices"}`) or its `reward_model` holds as fields of its own."""
+    question, model = row.get("question"), row.get("reward_model")
+    if isinstance(question, Mapping) and "stem" in question:
+        row = {**row, **question, "question": question["stem"]}
+    if isinstance(model, Mapping) and "ground_truth" in model and "ground_truth" not in row:
+        row = {**row, "ground_truth": model["ground_truth"]}
+    return row
+
+
+def _read(fields: Fields, naming: Naming) -> tuple[Prompt, Any, str, tuple[str, str]]:
+    """Prompt, reference, the solution that the reference was the end of, and a remark with its details."""
+    prompt, reply = _question(fields, naming)
+    choices = choices_of(fields, prompt[-1].content)
+    answers = _answers(fields, naming, reply, KEY_KEYS if choices else ())
+    if choices is None:
+        reference, solution = next(((value, text) for _, value, text in answers), (None, ""))
+        return prompt, reference, solution, _disagreement(answers, fields)
+    if not choices.shown_in(prompt[-1].content):
+        prompt = with_instruction(prompt, str(choices))
+    return prompt, *_chosen(choices, answers, fields)
+
+
+# --- the question ---
+
+
+def _question(fields: Fields, naming: Naming) -> tuple[Prompt, str]:
+    """The prompt, and the reply that a chat ends in."""
+    if naming.question:
+        return _prompt(fields, fields.named(naming.question))
+    there = [key for key in (*CHAT_KEYS, *QUESTION_KEYS) if fields.get(key) is not None]
+    name = next((key for key in there if fields.get(key) != []), there[0] if there else None)
     if name is None:
         raise BadInput(
-            f"no question: the fields are {', '.join(map(str, row)) or 'none'}",
-            where=where,
-            fix=f"name it one of messages, {', '.join(QUESTION_KEYS)}",
+            f"no question: the fields are {fields.shown()}",
+            where=fields.where,
+            fix=f"name it one of {', '.join((CHAT_KEYS[0], *QUESTION_KEYS, *CHAT_KEYS[1:]))}, or give --question-field",
         )
-    value = row[keys[name]]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return _messages(value, name, where)
+    other = next((key for key in there if key in QUESTION_KEYS and _is_text(fields.get(key))), None)
+    if name in CHAT_KEYS and other:
+        chat = messages(_listed(fields.get(name)), fields.names[name], fields.where)
+        if chat[-1].role == "assistant":  # a transcript that was made of the question
+            return _prompt(fields, other)[0], chat[-1].content
+    return _prompt(fields, name)
+
+
+def _prompt(fields: Fields, key: str) -> tuple[Prompt, str]:
+    value, name = fields.get(key), fields.names[key]
+    if isinstance(value, (list, Mapping)):
+        value = _listed(value)
+        parts = all(isinstance(v, Mapping) and not ("role" in v or "from" in v) for v in value)
+        if key in CHAT_KEYS or not value or not parts:
+            return _chat(value, name, fields.where)
+        value = words(value, name, fields.where)  # parts of one message
     if not isinstance(value, str):
-        raise BadInput(f"{keys[name]!r} is {_kind(value)}, expected text", where=where)
-    parts = [row[keys[k]] for k in CONTEXT_KEYS if k in keys and name not in ("messages", "prompt")]
-    question = "\n".join(p.strip() for p in [*parts, value] if isinstance(p, str) and p.strip())
+        raise BadInput(f"{name!r} is {kind_name(value)}, expected text", where=fields.where)
+    before = [fields.get(k) for k in CONTEXT_KEYS if k != key and key != "prompt"]
+    question = "\n".join(p.strip() for p in [*before, value] if isinstance(p, str) and p.strip())
     if not question:
-        raise BadInput(f"{keys[name]!r} is empty", where=where)
-    return (Message("user", question),)
+        raise BadInput(f"{name!r} is empty", where=fields.where)
+    return (Message("user", question),), ""
 
 
-def _messages(value: Sequence[Any], name: str, where: str) -> Prompt:
-    good = all(
-        isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    )
-    if not value or not good:
+def _chat(value: list[Any], name: str, where: str) -> tuple[Prompt, str]:
+    chat, reply = messages(value, name, where), ""
+    last = chat[-1].role
+    while chat and chat[-1].role == "assistant":
+        reply = chat.pop().content or reply
+    if not chat or chat[-1].role != "user":
         raise BadInput(
-            f"{name!r} is not a list of messages", where=where, fix='write [{"role": "user", "content": ...}]'
-        )
-    if value[-1]["role"] != "user":
-        raise BadInput(
-            f"the last of {name!r} is by {value[-1]['role']!r}, expected a question by 'user'",
+            f"the last of {name!r} is by {last!r}, expected a question by 'user'",
             where=where,
-            fix="move the answer to the field 'answer'",
+            fix="put the question last, or before its answer",
         )
-    return tuple(Message(m["role"], m["content"]) for m in value)
+    if not chat[-1].content.strip():
+        raise BadInput(f"the question in {name!r} is empty", where=where)
+    return tuple(chat), reply
 
 
-def _reference(row: Mapping[str, Any], keys: dict[str, str]) -> tuple[Any, str]:
-    """The reference of a row and, where it stood at the end of a worked solution, that solution."""
-    name = next((k for k in ANSWER_KEYS if k in keys and row[keys[k]] not in (None, "")), None)
-    value = row[keys[name]] if name else None
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+# --- the answer ---
+
+Answers = list[tuple[str, Any, str]]
+"""Each field that holds an answer: its name, the answer, and the solution that the answer was the end of."""
+
+
+def _answers(fields: Fields, naming: Naming, reply: str, more: tuple[str, ...]) -> Answers:
+    keys = (fields.named(naming.answer),) if naming.answer else tuple(dict.fromkeys((*more, *ANSWER_KEYS)))
+    found: Answers = []
+    for key in keys:
+        if (value := fields.get(key)) in (None, ""):
+            continue
+        worked = key in WORKED_KEYS
+        if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            value = messages(value, fields.names[key], fields.where)[-1].content
+            worked = True
+        found.append((fields.names[key], *final_answer(value, worked=worked)))
+    if reply and not naming.answer:
+        found.append(("reply", *final_answer(reply, worked=True)))
+    return found
+
+
+def final_answer(value: Any, *, worked: bool) -> tuple[Any, str]:
+    """The answer that a field holds and, where it stands at the end of a worked solution, that solution.
+
+    Args:
+        value: plain data; what is not text is the answer as it is.
+        worked: whether a sentence "the answer is 42" at the end counts too.
+    """
     if not isinstance(value, str):
         return value, ""
-    if "####" in value:
-        return value.rsplit("####", 1)[1].strip(), value
-    inside = boxed(value)
-    if inside:
+    behind = value.rpartition("####")[2] if "####" in value else ""
+    lines = [line.strip() for line in behind.splitlines() if line.strip()]
+    if len(lines) > 1 and _HEADING.fullmatch(lines[0]):
+        del lines[0]
+    if lines and not boxed(behind):
+        return lines[0], value
+    if inside := boxed(value):
         return inside, value
-    return value.strip(), ""
+    last = value.strip().rpartition("\n")[2]
+    m = _LAST_LINE.fullmatch(last) or (_PROSE.search(last) if worked else None)
+    return (m[1].strip(), value) if m else (value.strip(), "")
 
 
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}")
+def _disagreement(answers: Answers, fields: Fields) -> tuple[str, str]:
+    """A remark where a row's fields hold answers that differ, and what they are."""
+    for name, value, solution in answers[1:]:
+        short = _key(name) in SHORT_KEYS
+        if (solution or short) and not _alike(answers[0][1], value):
+            return _taken(answers[0][0], name, answers[0][1], value, fields)
+    return "", ""
+
+
+def _taken(name: str, other: str, value: Any, otherwise: Any, fields: Fields) -> tuple[str, str]:
+    return (
+        f"{name!r} and {other!r} give different answers, and {name!r} is taken",
+        f"{str(value)[:40]!r} and {str(otherwise)[:40]!r} at {fields.where}",
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    plain_ = [
+        canonical_answer(reference_text(v).strip().strip("$").rstrip("."), Kind.MATH).casefold() for v in (one, other)
+    ]
+    return plain_[0] == plain_[1]
+
+
+def _chosen(choices: Choices, answers: Answers, fields: Fields) -> tuple[Any, str, tuple[str, str]]:
+    """The letter of the right choice, the solution that names it, and a remark."""
+    if choices.right is not None:
+        return ascii_uppercase[choices.right], "", ("", "")
+    if not answers:
+        return None, "", ("", "")
+    name, value, solution = answers[0]
+    place = choices.place(value)
+    if place is None:
+        raise BadInput(
+            f"{name!r} is {value!r:.60}, and which of the {len(choices.texts)} choices that is cannot be told",
+            where=fields.where,
+            fix="write the letter, the number (from 0) or the text of one choice",
+        )
+    remark = ("", "")
+    for other, otherwise, _ in answers[1:]:
+        if choices.place(otherwise) not in (None, place):
+            remark = _taken(name, other, value, otherwise, fields)
+    return ascii_uppercase[place], solution, remark

@@ -63,7 +63,13 @@ def _pools(rows: dict[str, list[Any]], spec: str, request: Request) -> dict[str,
     for split, items in rows.items():
         # a Problem says all that is to be asked; rows get the instruction
         pools[split] = [
-            draft_of(row, f"{spec}[{split}]:{i}", spec, "" if isinstance(row, Problem) else request.instruction)
+            draft_of(
+                row,
+                f"{spec}[{split}]:{i}",
+                spec,
+                "" if isinstance(row, Problem) else request.instruction,
+                request.naming,
+            )
             for i, row in enumerate(items)
         ]
     return pools

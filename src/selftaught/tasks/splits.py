@@ -24,10 +24,14 @@ ORDER = ("test", "dev", "train")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A problem and the hash of its bare question, without the instruction."""
+    """A problem and the hash of its bare question, without the instruction.
+
+    `remark` is what the user should know of its row, and the details of it; empty for nothing.
+    """
 
     key: str
     problem: Problem
+    remark: tuple[str, str] = ("", "")
 
     @property
     def where(self) -> str:

@@ -12,6 +12,8 @@ from selftaught.feedback.canonical import RULES
 from selftaught.feedback.verifiers import Answer, Verifier, unknown
 from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, Verdict, content_hash
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
+from selftaught.tasks.kinds import place
+from selftaught.tasks.rows import ANSWER_KEYS, names_of
 from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ class Task:
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
         phrases: role -> what the task's own model is asked in, in place of the English of a method; see `turn`.
         steps: the form in which answers go step by step.
+        kinds: problem id -> how the answers of a problem are read whose kind is not the task's.
     """
 
     def __init__(
@@ -48,30 +51,43 @@ class Task:
         notes: Iterable[str] = (),
         phrases: Mapping[str, str] | None = None,
         steps: StepFormat = LINES,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> None:
         self.name = name
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
         self.steps = steps
+        self._kinds: Mapping[str, Kind] = dict(kinds or {})
         self._known: Mapping[str, Problem] = {p.id: p for split in SPLITS for p in self.split(split)}
         splits = {split: [(p.id, p.reference) for p in self.split(split)] for split in SPLITS}
-        self.fingerprint = content_hash(splits, verifier.version, instruction, str(self.kind), RULES, self.phrases)
+        self.fingerprint = content_hash(
+            splits,
+            verifier.version,
+            instruction,
+            str(self.kind),
+            RULES,
+            self.phrases,
+            *([self._kinds] if self._kinds else []),
+        )
 
     def split(self, name: str) -> tuple[Problem, ...]:
         """The problems of "train", "dev" or "test"."""
         return getattr(self, name)
 
-    def find(self, text: str) -> Found | None:
-        """The final answer in a reply, as written and in canonical form."""
-        return find(text, self.kind)
+    def find(self, text: str, problem: Problem | None = None) -> Found | None:
+        """The final answer in a reply, as written and in canonical form; read as answers to `problem` are."""
+        return find(text, self._kind(problem))
 
-    def extract(self, problem: Problem, text: str) -> str | None:  # noqa: ARG002
+    def _kind(self, problem: Problem | None) -> Kind:
+        return self._kinds.get(problem.id, self.kind) if problem else self.kind
+
+    def extract(self, problem: Problem, text: str) -> str | None:
         """The final answer in `text` in canonical form, for voting and display; None when there is none.
 
         Cheap and in process; reads no reference.
         """
-        found = self.find(text)
+        found = self.find(text, problem)
         return found.answer if found else None
 
     def verify(self, problem: Problem, text: str) -> Feedback:
@@ -101,7 +117,7 @@ class Task:
         try:
             if true.reference is HIDDEN:
                 return unknown("this problem is not of this task", by)
-            found = self.find(text)
+            found = self.find(text, problem)
             answer = Answer(text, *found) if found else Answer(text, None, None)
             return judge(true, answer, self._canonical_reference(true))
         except Exception as e:
@@ -110,7 +126,7 @@ class Task:
     def _canonical_reference(self, problem: Problem) -> str | None:
         if not isinstance(problem.reference, (str, int, float)):
             return None
-        return canonical_answer(reference_text(problem.reference), self.kind)
+        return canonical_answer(reference_text(problem.reference), self._kind(problem))
 
     def turn(self, history: Prompt, role: str, text: str, **parts: Any) -> Prompt:
         """A conversation carried on by a request, in words that the task's model understands.
@@ -139,7 +155,7 @@ class Task:
         return Task(
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
-            phrases=self.phrases, steps=self.steps,
+            phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
         )  # fmt: skip
 
     def judged_by(self, verifier: Verifier) -> Task:
@@ -161,17 +177,21 @@ class Task:
         """Check that every problem has a reference, where one is needed.
 
         Raises:
-            BadInput: naming the first problem without one.
+            BadInput: naming the first problem without one, and the fields it has.
         """
-        for split in splits if reference else ():
-            for problem in self.split(split):
-                true = self._known[problem.id]
-                if true.reference is None:
-                    raise BadInput(
-                        f"the problem has no reference: {str(true.meta.get('question', true.question))[:60]!r}",
-                        where=str(true.meta.get("where", f"{self.name} [{split}]")),
-                        fix="add its answer, or use a method and a verifier that need none",
-                    )
+        without = [self._known[p.id] for split in (splits if reference else ()) for p in self.split(split)]
+        without = [true for true in without if true.reference is None]
+        if not without:
+            return
+        first, many = min(without, key=lambda p: place(str(p.meta.get("where", "")))), len(without)
+        said = "the problem has no reference" if many == 1 else f"{many:,} problems have no reference, the first"
+        fields = ", ".join(names_of(first.meta))
+        raise BadInput(
+            f"{said}: {str(first.meta.get('question', first.question))[:60]!r}; its fields are {fields or 'not known'}",
+            where=str(first.meta.get("where", self.name)),
+            fix=f"add its answer as one of {', '.join(ANSWER_KEYS)}, or name its field (--answer-field),"
+            " or use a method and a verifier that need none",
+        )
 
     def close(self) -> None:
         """Stop the verifier's worker processes. Idempotent; a later `verify` starts them again."""

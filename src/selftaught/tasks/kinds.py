@@ -1,0 +1,151 @@
+"""The kind of a task whose references are not all of one kind: what most of them are decides, and the others are told.
+
+A few `proof`, a letter or a line break among numbers change neither how the numbers are read nor how they are judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from selftaught.feedback.verifiers import Answer, Exact, Verifier, unknown
+from selftaught.records import Feedback, Problem
+from selftaught.tasks.extract import Kind, kind_of, reference_text
+
+PLACEHOLDERS = frozenset({
+    "proof", "\\text{proof}", "hidden", "[hidden]", "missing", "[missing]", "n/a", "nan", "null", "not found",
+    "not available", "not provided", "not specified", "unspecified", "see solution", "answer", "final answer", "tbd",
+    "todo", "?", "-",
+})  # fmt: skip
+"""References that stand for none; so they are read only where most of the others are numbers, formulas or choices."""
+
+_COVERED = {
+    Kind.NUMBER: (Kind.NUMBER,),
+    Kind.CHOICE: (Kind.CHOICE,),
+    Kind.MATH: (Kind.MATH, Kind.NUMBER, Kind.TEXT),
+    Kind.TEXT: (Kind.TEXT, Kind.NUMBER, Kind.CHOICE),
+    Kind.BLOCK: tuple(Kind),
+}
+_WORDS = {Kind.NUMBER: "numbers", Kind.CHOICE: "choices", Kind.MATH: "formulas", Kind.TEXT: "short texts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """The kind of a task, and of those of its problems that are of another.
+
+    Attributes:
+        kind: what most references are.
+        own: problem id -> the kind of a problem of another kind.
+        unread: ids of the problems whose reference is a placeholder, or has several lines in a task of numbers,
+            formulas or choices: their verdict is UNKNOWN.
+        notes: a line about both, where there are any.
+    """
+
+    kind: Kind
+    own: Mapping[str, Kind] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def sort_kinds(problems: Sequence[Problem]) -> Sorting:
+    """Decide by majority how a task's answers are read.
+
+    Numbers and formulas together are one majority: more than half of the one-line references make a task of numbers
+    (where at most 5 % are formulas) or of formulas. Otherwise more than half choices make a task of choices, more than
+    half with several lines one of blocks, and all else one of texts.
+    """
+    known = [(p, _kind(p.reference)) for p in problems if isinstance(p.reference, (str, int, float))]
+    if not known:
+        return Sorting(Kind.TEXT)
+    real = [kind for p, kind in known if not _placeholder(p)]
+    kind = _majority(Counter(real or [kind for _, kind in known]))
+    odd = [(p, k) for p, k in known if k not in _COVERED[kind] or (_placeholder(p) and kind in _STRICT)]
+    unread = frozenset(p.id for p, k in odd if kind in _STRICT and (k is Kind.BLOCK or _placeholder(p)))
+    own = {p.id: k for p, k in odd if p.id not in unread}
+    return Sorting(kind, own, unread, (_note(kind, len(known), [p for p, _ in odd], len(unread)),) if odd else ())
+
+
+_STRICT = (Kind.NUMBER, Kind.MATH, Kind.CHOICE)
+
+
+def _kind(reference: str | float) -> Kind:
+    """The kind of a reference on its own; a formula may have several lines."""
+    kind = kind_of([reference])
+    formula = kind is Kind.BLOCK and re.search(r"\\[a-zA-Z]{2,}", str(reference))
+    return Kind.MATH if formula else kind
+
+
+def _majority(counts: Counter[Kind]) -> Kind:
+    line = counts.total() - counts[Kind.BLOCK]
+    exact = counts[Kind.NUMBER] + counts[Kind.MATH]
+    if 2 * counts[Kind.BLOCK] > counts.total():
+        return Kind.BLOCK
+    if 2 * exact > line:
+        return Kind.MATH if counts[Kind.MATH] > 0.05 * exact else Kind.NUMBER
+    return Kind.CHOICE if 2 * counts[Kind.CHOICE] > line else Kind.TEXT
+
+
+def _placeholder(problem: Problem) -> bool:
+    return isinstance(problem.reference, str) and problem.reference.strip().rstrip(".").casefold() in PLACEHOLDERS
+
+
+def _note(kind: Kind, count: int, odd: list[Problem], unread: int) -> str:
+    first = min(odd, key=lambda p: place(str(p.meta.get("where", ""))))
+    line = f"{count - len(odd):,} of {count:,} references are {_WORDS[kind]}, and so the task's answers are read"
+    line += f"; {len(odd):,} are not, the first {reference_text(first.reference)[:40]!r} at {first.meta.get('where')}"
+    judged = f"{len(odd) - unread:,} of them judged by what each is" if len(odd) > unread else ""
+    left = f"{unread:,} count as UNKNOWN" if unread else ""
+    return f"{line}: {', '.join(filter(None, (judged, left)))}"
+
+
+def place(where: str) -> tuple[str, int]:
+    """`file:line` as a key to sort by."""
+    file, _, line = where.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else (where, 0)
+
+
+class ByKind:
+    """A verifier for a task of mixed kinds: the task's own, but for the problems of other kinds.
+
+    Args:
+        usual: judges the task's own kind.
+        formulas: judges numbers and formulas among problems of another kind; may be `usual`.
+        sorting: which problems are of another.
+    """
+
+    needs_reference = True
+
+    def __init__(self, usual: Verifier, formulas: Verifier, sorting: Sorting) -> None:
+        self.usual, self._formulas, self._exact, self._sorting = usual, formulas, Exact(), sorting
+        self.version = "+".join(dict.fromkeys([usual.version, formulas.version, "kinds"]))
+
+    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+        """As the problem's own kind is judged."""
+        if (known := self._unread(problem)) is not None:
+            return known
+        return self._of(problem).judge(problem, answer, reference)
+
+    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback | None:
+        """As `judge`, where that can be done at once and in process."""
+        if (known := self._unread(problem)) is not None:
+            return known
+        decide = getattr(self._of(problem), "decide", None)
+        return decide(problem, answer, reference) if decide else None
+
+    def _of(self, problem: Problem) -> Verifier:
+        own = self._sorting.own.get(problem.id)
+        if own is None:
+            return self.usual
+        return self._formulas if own in (Kind.NUMBER, Kind.MATH) else self._exact
+
+    def _unread(self, problem: Problem) -> Feedback | None:
+        if problem.id not in self._sorting.unread:
+            return None
+        return unknown(f"no reference but {reference_text(problem.reference)[:40]!r}", self.version)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.usual.close()
+        self._formulas.close()
