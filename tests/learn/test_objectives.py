@@ -30,7 +30,7 @@ from selftaught.learn.objectives.sft import log1mexp
 from selftaught.learn.objectives.uncertain import mutual_information
 from selftaught.learn.objectives.unpaired import kto_loss
 from selftaught.models import ChatTokenizer
-from selftaught.records import Label, Pair, Ranking
+from selftaught.records import Demo, Label, Pair, Ranking
 
 F64 = torch.float64
 
@@ -40,6 +40,22 @@ def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer().save_pretrained(folder)
     return ChatTokenizer(folder)
+
+
+@pytest.mark.parametrize("objective", [o.sft(), o.distill()])
+def test_a_demonstration_without_an_end_is_its_text_alone(tokenizer, objective):
+    demo = Demo(PAIRS[0].prompt, PAIRS[0].chosen)
+    (whole,), (cut,) = (objective.rows(replace(demo, ends=ends), tokenizer) for ends in (True, False))
+    assert whole.target == (*cut.target, tokenizer.eos_id)
+
+
+@pytest.mark.parametrize("objective", [o.dpo(), o.step_dpo(), o.Simpo(), o.Orpo()])
+def test_a_pair_without_ends_is_its_texts_alone(tokenizer, objective):
+    pair = Pair(PAIRS[0].prompt, "the cat .", "the red dog .")
+    rows, open_ = (objective.rows(replace(pair, ends=ends), tokenizer)[:2] for ends in (True, False))
+    ends = () if isinstance(objective, o.StepDpo) else (tokenizer.eos_id,)
+    assert [row.target for row in rows] == [(*row.target, *ends) for row in open_]
+    assert tokenizer.eos_id not in open_[0].target + open_[1].target
 
 
 # --- gradients ---

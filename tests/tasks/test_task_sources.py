@@ -54,6 +54,41 @@ def test_a_folder_of_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert {p.meta["question"] for p in task.train} <= {r["question"] for r in ROWS[:12]}
 
 
+def test_floats_of_single_precision_are_the_decimals_that_were_written(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {
+            "question": datasets.Value("string"),
+            "answer": datasets.Value("float32"),
+            "choices": datasets.Sequence(datasets.Value("float32")),
+        }
+    )
+    rows = [{"question": f"Q{i}?", "answer": i + 0.45, "choices": [] if i % 2 else None} for i in range(123, 133)]
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "saved"))
+    with load_task(f"hf:{tmp_path}/saved", **SMALL) as task:
+        for problem in task.train:
+            number = problem.meta["question"][1:-1]
+            assert problem.reference == float(number) + 0.45
+            assert task.verify(problem, f"Answer: {number}.45").verdict is Verdict.RIGHT
+
+
+def test_choices_of_a_data_set_with_named_classes(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {
+            "question": datasets.Value("string"),
+            "choices": datasets.Sequence(datasets.Value("string")),
+            "answer": datasets.ClassLabel(names=["A", "B"]),
+        }
+    )
+    rows = [{"question": f"Which {i}?", "choices": ["no", "this"], "answer": 1} for i in range(9)]
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "saved"))
+    task = load_task(f"hf:{tmp_path}/saved", **SMALL)
+    assert task.kind is Kind.CHOICE
+    assert task.test[0].reference == "B"
+    assert "\n(A) no\n(B) this\n" in task.test[0].question
+
+
 def test_a_data_set_without_questions_says_what_it_has(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_list([{"x": 1, "y": 2}]).save_to_disk(str(tmp_path / "saved"))

@@ -59,4 +59,5 @@ def self_talk(revised: Attempt) -> Demo:
     place = step_in(note)
     thought = draft[:place] if place else draft[:-1]
     ids = (revised.id, revised.parent) if revised.parent else (revised.id,)
-    return Demo(revised.problem.prompt, "\n".join([*thought, note, revised.text]), attempts=ids)
+    text = "\n".join([*thought, note, revised.text])
+    return Demo(revised.problem.prompt, text, attempts=ids, ends=not revised.truncated)
