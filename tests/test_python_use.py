@@ -47,7 +47,7 @@ def played(code: str, model: Path) -> dict[str, Any]:
     }.items():
         assert code.count(old) == 1
         code = code.replace(old, new)
-    settings = st.Settings(sampling=Sampling(max_tokens=16), training=Training(epochs=1))
+    settings = st.Settings(sampling=Sampling(max_tokens=64), training=Training(epochs=1))  # so that some answers end
     names: dict[str, Any] = {"check": check, "settings": settings}
     exec(compile(code, "six lines", "exec"), names)
     return names

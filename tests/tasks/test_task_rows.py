@@ -54,6 +54,7 @@ def load(tmp_path: Path, rows: list[Any], **sizes: Any) -> Task:
         ({"query": "1/2?", "response": "Halve it. The answer is: \\frac{1}{2}"}, "1/2?", "\\frac{1}{2}"),
         ({"prompt": [{"role": "user", "content": "6+1?"}], "reward_model": {"style": "rule", "ground_truth": "7"}},
          "6+1?", "7"),
+        ({"question": "6+1?", "answer": "Count on from 6: that is 7.", "final_answer": 7}, "6+1?", 7),
         # a null field is none
         ({"prompt": None, "question": "6+1?", "answer": None, "target": "7"}, "6+1?", "7"),
         ({"Question": None, "question": "6+1?", "answer": "7"}, "6+1?", "7"),
@@ -262,6 +263,6 @@ def test_a_missing_answer_names_the_fields_and_the_first_line(tmp_path: Path) ->
         task.require(reference=True)
     says = str(caught.value)
     first = min(int(p.meta["where"].rpartition(":")[2]) for s in ("train", "dev", "test") for p in task.split(s))
-    assert says.startswith(f"{tmp_path}/a.jsonl:{first}: 4 problems have no reference, the first: 'What is")
-    assert "its fields are question, result; add its answer as one of answer, reference, target" in says
+    assert says.startswith(f"{tmp_path}/a.jsonl:{first}: the problem has no reference, nor have 3 after it: 'What is")
+    assert "its fields are question, result; add its answer as one of final_answer, answer, reference" in says
     assert "--answer-field" in says

@@ -15,9 +15,9 @@ from selftaught.records import Feedback, Problem
 from selftaught.tasks.extract import Kind, kind_of, reference_text
 
 PLACEHOLDERS = frozenset({
-    "proof", "\\text{proof}", "hidden", "[hidden]", "missing", "[missing]", "n/a", "nan", "null", "not found",
-    "not available", "not provided", "not specified", "unspecified", "see solution", "answer", "final answer", "tbd",
-    "todo", "?", "-",
+    "proof", "\\text{proof}", "hidden", "[hidden]", "missing", "[missing]", "n/a", "nan", "null", "notfound",
+    "not found", "not available", "not provided", "not specified", "unspecified", "see solution", "answer",
+    "final answer", "tbd", "todo", "?", "-",
 })  # fmt: skip
 """References that stand for none; so they are read only where most of the others are numbers, formulas or choices."""
 

@@ -19,7 +19,7 @@ from selftaught.tasks.values import kind_name, messages, plain, words
 CHAT_KEYS = ("messages", "conversations", "conversation")
 QUESTION_KEYS = ("prompt", "question", "input", "problem", "query", "instruction")
 SHORT_KEYS = (
-    "answer", "reference", "target", "final_answer", "expected_answer", "correct_answer", "ground_truth",
+    "final_answer", "answer", "reference", "target", "expected_answer", "correct_answer", "ground_truth",
 )  # fmt: skip
 WORKED_KEYS = ("solution", "completion", "response", "output")
 """Fields of whole solutions, read where there is no short answer; after them comes a chat's last reply."""
@@ -290,7 +290,7 @@ def final_answer(value: Any, *, worked: bool) -> tuple[Any, str]:
 def _disagreement(answers: Answers, fields: Fields) -> tuple[str, str]:
     """A remark where a row's fields hold answers that differ, and what they are."""
     for name, value, solution in answers[1:]:
-        short = _key(name) in SHORT_KEYS
+        short = _key(name) in SHORT_KEYS[2:]  # beside a final answer, `answer` is how it was found
         if (solution or short) and not _alike(answers[0][1], value):
             return _taken(answers[0][0], name, answers[0][1], value, fields)
     return "", ""

@@ -183,8 +183,8 @@ class Task:
         without = [true for true in without if true.reference is None]
         if not without:
             return
-        first, many = min(without, key=lambda p: place(str(p.meta.get("where", "")))), len(without)
-        said = "the problem has no reference" if many == 1 else f"{many:,} problems have no reference, the first"
+        first, others = min(without, key=lambda p: place(str(p.meta.get("where", "")))), len(without) - 1
+        said = "the problem has no reference" + (f", nor have {others:,} after it" if others else "")
         fields = ", ".join(names_of(first.meta))
         raise BadInput(
             f"{said}: {str(first.meta.get('question', first.question))[:60]!r}; its fields are {fields or 'not known'}",
