@@ -86,6 +86,13 @@ def test_a_verifier_of_ones_own_sees_every_answer(tmp_path: Path) -> None:
         assert verdict(task, "proof", "a proof") is R
 
 
+def test_another_verifier_for_a_task_that_is_made_keeps_the_kinds(tmp_path: Path) -> None:
+    with load(tmp_path, [*NUMBERS, "proof", "B"]) as made, load_task(made, verifier="exact") as task:
+        assert task.verifier.version.startswith("exact/")
+        assert verdict(task, "proof", "Answer: 7") is U
+        assert [verdict(task, "B", f"Answer: ({said}) 5") for said in "BC"] == [R, W]
+
+
 def test_one_kind_is_told_of_nothing_and_changes_no_fingerprint(tmp_path: Path) -> None:
     with load(tmp_path, NUMBERS) as plain, load(tmp_path, [*NUMBERS, "proof"]) as mixed:
         assert plain.notes == ()

@@ -118,7 +118,7 @@ class ByKind:
     needs_reference = True
 
     def __init__(self, usual: Verifier, formulas: Verifier, sorting: Sorting) -> None:
-        self.usual, self._formulas, self._exact, self._sorting = usual, formulas, Exact(), sorting
+        self.usual, self._formulas, self._exact, self.sorting = usual, formulas, Exact(), sorting
         self.version = "+".join(dict.fromkeys([usual.version, formulas.version, "kinds"]))
 
     def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
@@ -135,13 +135,13 @@ class ByKind:
         return decide(problem, answer, reference) if decide else None
 
     def _of(self, problem: Problem) -> Verifier:
-        own = self._sorting.own.get(problem.id)
+        own = self.sorting.own.get(problem.id)
         if own is None:
             return self.usual
         return self._formulas if own in (Kind.NUMBER, Kind.MATH) else self._exact
 
     def _unread(self, problem: Problem) -> Feedback | None:
-        if problem.id not in self._sorting.unread:
+        if problem.id not in self.sorting.unread:
             return None
         return unknown(f"no reference but {reference_text(problem.reference)[:40]!r}", self.version)
 

@@ -97,7 +97,10 @@ def _as_asked(
     if verifier is None or verifier is task.verifier:
         return task
     every = (*task.test, *task.dev, *task.train)
-    return task.judged_by(choose_verifier(verifier, task.kind, every))
+    chosen = choose_verifier(verifier, task.kind, every)
+    if isinstance(task.verifier, ByKind) and isinstance(chosen, (Exact, Math)):
+        chosen = ByKind(chosen, chosen, task.verifier.sorting)
+    return task.judged_by(chosen)
 
 
 def _load(spec: str, request: Request) -> Task:

@@ -162,7 +162,7 @@ class Task:
         """The same task under another verifier."""
         return Task(
             self.name, self.train, self.dev, self.test, verifier=verifier, kind=self.kind,
-            instruction=self.instruction, notes=self.notes, phrases=self.phrases, steps=self.steps,
+            instruction=self.instruction, notes=self.notes, phrases=self.phrases, steps=self.steps, kinds=self._kinds,
         )  # fmt: skip
 
     def hidden(self) -> Task:
