@@ -12,6 +12,17 @@ from selftaught.records import make_problem
 from selftaught.tasks.extract import Kind, reference_text
 from selftaught.tasks.task import Task
 
+FORMS = [
+    "#### {}", "The answer is {}.", "Answer: {}", "**Answer:** {}", "So the final answer is \\boxed{{{}}}.",
+    "Let me think.\n\n### Answer\n\n{}\n", "<think>Answer: 99999?</think>\n\nAnswer: {}", "<answer>{}</answer>",
+    '{{"reasoning": "as 2 + 2 = 4", "answer": "{}"}}', "**Final Answer**\n{}\n", "Answer: **{}**.", "Final answer - {}",
+]  # fmt: skip
+REFERENCES = {
+    Kind.NUMBER: ["18", "70,000", "-50", "0.5", "22.0", "540", "-11520"],  # GSM8K, SVAMP, BBH
+    Kind.CHOICE: ["(A)", "(F)", "B", "True", "False", "yes", "no", "Yes", "No"],  # BBH, MMLU
+    Kind.TEXT: ["syndrome therefrom", "barn damp delmarva dot it&t"],  # BBH word sorting
+    Kind.MATH: ["\\frac{3}{4}", "x^2+1", "(1,2)", "3\\sqrt{5}", "\\text{Evelyn}"],  # MATH
+}
 CASES = Path(__file__).parent.parent / "cases" / "answers.jsonl"
 
 
@@ -40,3 +51,16 @@ def test_each_answer_gets_the_verdict_it_deserves() -> None:
                 f"{reference_text(case['reference'])!r} <- {case['reply']!r}: {got}, expected {case['expect']}"
             )
     assert wrong == []
+
+
+def test_every_reference_is_right_in_every_usual_form_and_no_other_is() -> None:
+    for kind, references in REFERENCES.items():
+        problems = [make_problem(f"case {i}", reference) for i, reference in enumerate(references)]
+        verifier = Math() if kind in (Kind.NUMBER, Kind.MATH) else Exact()
+        with Task("forms", problems, (), (), verifier=verifier, kind=kind) as task:
+            for problem, other in zip(problems, references[1:] + references[:1], strict=True):
+                for form in FORMS:
+                    reply = form.format(problem.reference)
+                    if not (kind is Kind.MATH and form.startswith("{{")):  # a backslash in JSON is another text
+                        assert task.verify(problem, reply).verdict == "right", reply
+                    assert task.verify(problem, form.format(other)).verdict != "right", (problem.reference, other)

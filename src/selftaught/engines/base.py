@@ -76,7 +76,8 @@ class Sample:
     """One answer.
 
     Attributes:
-        text: the answer without special tokens.
+        text: the answer without special tokens. Where the chat template opens the thinking and the answer never
+            closes it, the opening tag stands before it, so that it is not taken for more than thinking.
         token_ids: the tokens sampled, the end-of-sequence token included where it was sampled; empty where an
             endpoint does not tell them.
         logprobs: natural-log probability of each under the model at temperature 1, untruncated; empty where an

@@ -92,7 +92,7 @@ def finished(job: Job, tokenizer: ChatTokenizer) -> Sample | None:
     text = _text(job, tokenizer, job.tokens[:-1] if ended else job.tokens)
     cut = cut_at_stop(text, job.request.sampling.stop)
     return Sample(
-        text if cut is None else cut,
+        _as_thinking(job, tokenizer, text if cut is None else cut),
         tuple(job.tokens),
         tuple(job.logprobs),
         "stop" if ended or cut is not None else "length",
@@ -102,6 +102,12 @@ def finished(job: Job, tokenizer: ChatTokenizer) -> Sample | None:
         tuple(entropy for _, entropy in job.details),
         cut="" if cut is None else text[len(cut) :],
     )
+
+
+def _as_thinking(job: Job, tokenizer: ChatTokenizer, text: str) -> str:
+    """`text` behind the tag by which the prompt opened thinking, where it never closes it: it holds no answer then."""
+    opened = tokenizer.opens_thinking if not job.given and not job.request.prefix else ""
+    return f"{opened}\n{text}" if opened and opened.replace("<", "</").replace("[", "[/") not in text else text
 
 
 def _stopped(job: Job, tokenizer: ChatTokenizer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 from selftaught.errors import BadInput
 from selftaught.models.template_options import read_options
 from selftaught.models.tokenizer import load_image, render
-from selftaught.records import Prompt, well_formed
+from selftaught.records import Message, Prompt, well_formed
 
+_OPENING = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\]|<reasoning>)\s*$", re.IGNORECASE)
 ANSWER = "selftaught"  # stands for an answer where a chat template is tried
 
 
@@ -80,6 +82,18 @@ class ChatTokenizer:
             return "\n\n".join(m.content for m in prompt) + "\n\n" if prompt else ""
         messages = [{"role": str(m.role), "content": str(m.content)} for m in prompt]
         return render(self._image.template, messages, self._given)
+
+    @cached_property
+    def opens_thinking(self) -> str:
+        """The tag by which the chat template itself opens the thinking of every answer; empty where it does not."""
+        if self._image.template is None:
+            return ""
+        try:
+            text = self.render((Message("user", "?"),))
+        except BadInput:
+            return ""
+        found = _OPENING.search(text)
+        return found[0].strip() if found else ""
 
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Token ids of a prompt, followed by `prefix`, text the answer is made to begin with.
