@@ -100,7 +100,6 @@ TABLE = [
     ("1/3", "0.333333"),
     ("1/3", "0.33"),
     ("50", "50\\%"),
-    ("\\pi", "3.14159"),
     ("2\\pi", "2*\\pi"),
     ("1024", "2^{10}"),
     ("1000", "1005"),
@@ -309,7 +308,7 @@ def test_a_misspelt_file_or_function_is_one_clear_line(tmp_path: Path, spec: str
         ("\\sqrt{\\frac{1}{n}}", "\\frac{1}{\\sqrt{n}}", RIGHT),
         ("x", "\\sqrt{x^2}", WRONG),
         ("11_8", "11_{16}", WRONG),
-        ("9", "11_8", RIGHT),
+        ("9", "11_8", UNKNOWN),
         ("1, 2, \\ldots, n", "1, 2, \\dots, n", RIGHT),
         ("1, 2, \\ldots, n", "1, 3, \\ldots, 2n-1", WRONG),
         ("n \\equiv 1 \\pmod{4}", "n \\equiv 5 \\pmod 4", RIGHT),
@@ -319,6 +318,7 @@ def test_a_misspelt_file_or_function_is_one_clear_line(tmp_path: Path, spec: str
         ("(-\\infty, 3) \\cup (5, \\infty)", "x<3 \\text{ or } x>6", WRONG),
         ("12", "12 \\text{ or more}", UNKNOWN),
         ("12", "12 \\star 3", UNKNOWN),
+        ("\\pi", "3.14159", UNKNOWN),  # a decimal near it: whether that will do, the question alone tells
     ],
 )
 def test_forms_that_math_verify_does_not_know(math: Math, gold: str, answer: str, verdict: Verdict) -> None:

@@ -201,3 +201,19 @@ def test_the_kind_is_told_from_the_references(references: list[object], kind: Ki
 def test_for_strict_tasks_every_reference_counts() -> None:
     assert kind_of(["1"] * 99 + ["ff"], fold=False) is Kind.STRING
     assert kind_of([None], fold=False) is Kind.BLOCK
+
+
+def test_long_replies_of_any_alphabet_take_a_moment() -> None:
+    for text in (
+        "Answer: counterrevolutionaries" * 3 + " × 5",
+        "答案：" + "小明一共有苹果的数量" * 9 + "＋５",
+        "½" + "\n" * 30_000,
+        "0" * 30_000 + ".1.1",
+        ("answer: a" + " " * 1_900 + "b\n") * 16,
+        ("answer: " + "\\(" * 300) * 50,
+        ("answer: \\frac{" + " " * 600 + "x\n") * 50,
+    ):
+        for kind in Kind:
+            start = time.process_time()
+            find(text, kind)
+            assert time.process_time() - start < 0.5, (kind, text[:40])

@@ -17,15 +17,26 @@ from itertools import permutations
 from typing import Any
 
 from selftaught.feedback.canonical import canonical, latex_plain
-from selftaught.feedback.expressions import alternatives, is_mathematics, is_words, math_text, parseable
+from selftaught.feedback.expressions import (
+    alternatives,
+    is_based,
+    is_mathematics,
+    is_words,
+    joints,
+    math_text,
+    parseable,
+)
 
 _DIGITS = 30
 _CLOSE = 5e-6
 _POINTS = 24
 _ELLIPSIS = re.compile(r"\\(?:ldots|cdots|dots)(?![a-z])|\.\.\.+")
-_MODULUS = re.compile(r"\(?\s*\\?(?:p?mod|bmod)\s*\{?\s*([^{}()]+?)\s*\}?\s*\)?\s*$")
+_MODULUS = re.compile(r"\\?(?:p?mod|bmod)\s*+[({]?\s*+([^{}()\s]+)\s*+[)}]?\s*+\)?\s*+$")
 _EQUIVALENT = re.compile(r"\\equiv(?![a-z])|=")
 _ASSIGNED = re.compile(r"^\s*[a-zA-Z](?:_\{?\w\}?)?(?:\([a-z]\))?\s*=(?!=)")
+_PLAIN_DEGREES = re.compile(r"[-\d.\s^{}]*\\circ[-\d.\s^{}]*")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-zA-Z]+\}(?:\{[lcr|]*\})?")
+_MOST_ATOMS = 12
 _ATOM = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|\d+")
 
 
@@ -35,36 +46,148 @@ def same(gold: str, answer: str) -> bool | None:
     Raises:
         ValueError: the reference cannot be read.
     """
+    based = is_based(gold), is_based(answer)
     gold, answer = parseable(gold), parseable(answer)
-    if math_text(gold) == math_text(answer):
+    if math_text(gold) == math_text(answer) and based[0] == based[1]:
         return True
+    if based[0] != based[1]:  # the base may be understood
+        return None
     if is_words(gold):
-        if is_words(answer):
-            return canonical(latex_plain(gold)) == canonical(latex_plain(answer))
-        return False if is_mathematics(answer) else None
+        return _same_words(gold, answer) if is_words(answer) else None
     for form, compare in ((_ELLIPSIS, _same_sequence), (_MODULUS, _same_congruence)):
         if form.search(gold) or form.search(answer):
             return compare(gold, answer)
     golds, answers = alternatives(gold), alternatives(answer)
-    if len(golds) > 1 or len(answers) > 1:
-        return _same_sets(golds, answers)
+    if len(golds) > 1 or len(answers) > 1 or len(_assignments(golds)) > 1:
+        return _same_statements(golds, answers, joints(gold), joints(answer))
     return _same(gold, answer)
+
+
+def _same_words(gold: str, answer: str) -> bool | None:
+    """Words are the same or not; of several words, other ones may say the same."""
+    mine, theirs = (re.sub(r"^(?:an?|the) ", "", canonical(latex_plain(text))) for text in (gold, answer))
+    if mine == theirs:
+        return True
+    return False if " " not in mine + theirs and not {"dne", "none", "undefined"} & {mine, theirs} else None
 
 
 def _same(gold: str, answer: str) -> bool | None:
     if not is_mathematics(gold) or not is_mathematics(answer):
         return False if is_words(answer) and is_mathematics(gold) else None
+    shapes = {_shape(gold), _shape(answer)} - {""}
+    if shapes == {"tuple", "interval"} and "\\cup" not in gold + answer:  # one bracket at least is another
+        return False
+    if len(shapes) > 1 and shapes != {"set", "list"}:
+        return None
+    if shapes == {"list"} and _shape(gold) != _shape(answer):  # "0,5" may be a decimal
+        return None
+    if _names_differ(gold, answer):
+        return None
+    if ("\\circ" in gold) != ("\\circ" in answer) and not _PLAIN_DEGREES.fullmatch(gold + answer):
+        return None
+    if ("%" in gold) != ("%" in answer) and "," in gold:
+        return None
+    if "=" in gold and "=" not in answer and not _ASSIGNED.match(gold):  # x + y = 3 is no 3
+        return None
     mine, theirs = _parsed(gold), _parsed(answer)
     if mine is None:
         raise ValueError(f"math-verify cannot parse the reference {gold[:80]!r}")
     if theirs is None or not (_all_read(gold) and _all_read(answer)):
         return None
     if _verified(mine, theirs):
-        return _as_close(mine, theirs)
+        if "interval" in shapes and (gold.strip()[-1], answer.strip()[-1]) in ((")", "]"), ("]", ")")):
+            return None
+        lists = shapes <= {"set", "list"} and "(" not in gold + answer
+        return _as_close(mine, theirs) and not (lists and _lengths(gold) != _lengths(answer) and shapes)
+    if (equal := _complex_equal(mine, theirs)) is not None:
+        return equal
+    if _rounded(mine, theirs) or _renamed(mine, theirs):  # an approximation, or another name for an arbitrary constant
+        return None
     sets = _as_set([gold]), _as_set([answer])
     if sets[0] is not None and sets[1] is not None:
         return bool(sets[0] == sets[1])
     return _identical_on_reals(mine, theirs)
+
+
+def _shape(text: str) -> str:
+    """Whether a text is a "tuple", a "set", an "interval" or a bare "list"; "" where it is one value."""
+    bare = text.strip()
+    if not _lengths(bare):
+        return ""
+    if bare.startswith("\\{"):
+        return "set"
+    if re.search(r"\\c[ua]p(?![a-z])", bare):
+        return "interval"
+    if bare[:1] + bare[-1:] in ("()", "[]", "[)", "(]") and _enclosed(bare):
+        return "interval" if "[" in bare or "]" in bare or "\\infty" in bare else "tuple"
+    return "list"
+
+
+def _enclosed(text: str) -> bool:
+    """Whether the bracket that opens a text is closed by its last character alone."""
+    depth = 0
+    for i, c in enumerate(text):
+        depth += (c in "([") - (c in ")]")
+        if depth <= 0:
+            return i == len(text) - 1
+    return False
+
+
+def _lengths(text: str) -> int:
+    """Number of commas between the items of a list, a tuple or a set."""
+    inside = text.strip()
+    if inside[:1] in "([" and inside[-1:] in ")]" and _enclosed(inside):
+        inside = inside[1:-1]
+    inside, count, depth = inside.removeprefix("\\{").removesuffix("\\}"), 0, 0
+    for c in inside[:2000]:
+        depth += (c in "([") - (c in ")]")
+        count += c == "," and depth == 0
+    return count
+
+
+def _complex_equal(gold: Any, answer: Any) -> bool | None:
+    """Whether two expressions are equal with i as the imaginary unit; None where no i is in them, or it is unclear."""
+    from sympy import Expr, I, simplify
+
+    if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+        return None
+    units = [s for s in gold.free_symbols | answer.free_symbols if str(s) == "i"]
+    if not units and not (gold.doit().has(I) or answer.doit().has(I)):
+        return None
+    try:
+        rest = simplify((gold - answer).doit().subs([(unit, I) for unit in units]))
+    except (TypeError, ValueError, AttributeError):
+        return None
+    if rest.is_number and abs(complex(rest.evalf(_DIGITS))) < 1e-12:
+        return True
+    return False if rest.is_number else None
+
+
+def _names_differ(gold: str, answer: str) -> bool:
+    """Whether two statements give a value to different names."""
+    mine, theirs = _ASSIGNED.match(gold), _ASSIGNED.match(answer)
+    return bool(mine and theirs) and mine[0].replace(" ", "") != theirs[0].replace(" ", "")  # pyright: ignore
+
+
+def _rounded(gold: Any, answer: Any) -> bool:
+    """Whether one of two numbers is a decimal near the other, which is none."""
+    from sympy import Float
+
+    try:
+        if not (gold.is_number and answer.is_number) or gold.has(Float) == answer.has(Float):
+            return False
+        return abs(complex((answer / gold).evalf(_DIGITS)) - 1) < 2e-3
+    except (AttributeError, TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return False
+
+
+def _renamed(gold: Any, answer: Any) -> bool:
+    """Whether two expressions are equal but for the name of one symbol, which may be an arbitrary constant."""
+    ours, others = (set(getattr(e, "free_symbols", ())) for e in (gold, answer))
+    mine, theirs = ours - others, others - ours
+    if len(mine) != 1 or len(theirs) != 1 or (len(ours) < 2 and str(next(iter(mine))) not in "knC"):
+        return False
+    return _verified(gold, answer.subs(theirs.pop(), mine.pop()))
 
 
 @lru_cache(maxsize=512)
@@ -86,26 +209,36 @@ def _verified(gold: Any, answer: Any) -> bool:
 def _all_read(text: str) -> bool:
     """Whether every number and every letter of a text matters to what is parsed."""
     whole = _parsed(text)
-    for m in _ATOM.finditer(
-        re.sub(r"\\(?:begin|end)\s*\{[a-zA-Z]+\}(?:\{[lcr|]*\})?", lambda m: " " * len(m[0]), text)
-    ):
-        if re.search(r"\\mathbb\s*\{?\s*$", text[: m.start()]):
-            continue
-        other = str(int(m[0]) + 7) if m[0].isdigit() else ("q" if m[0] != "q" else "w")
-        changed = _parsed(text[: m.start()] + other + text[m.end() :])
-        if changed is None or (changed == whole and str(changed) == str(whole)):
+    plain = _ENVIRONMENT.sub(lambda m: " " * len(m[0]), text)
+    places = [m for m in _ATOM.finditer(plain) if not re.search(r"\\mathbb\s*\{?\s*$", text[: m.start()])]
+    if len(places) > _MOST_ATOMS:  # each kind of them at once, as every reading takes milliseconds
+        groups = [[m for m in places if m[0] == atom] for atom in dict.fromkeys(m[0] for m in places)]
+    else:
+        groups = [[m] for m in places]
+    for group in groups[: 2 * _MOST_ATOMS]:
+        changed = text
+        for m in reversed(group):
+            other = str(int(m[0]) + 7) if m[0].isdigit() else ("q" if m[0] != "q" else "w")
+            changed = changed[: m.start()] + other + changed[m.end() :]
+        found = _parsed(changed)
+        if found is None or (found == whole and str(found) == str(whole)):
             return False
     return True
 
 
 def _as_close(gold: Any, answer: Any) -> bool:
     """Whether two values that math-verify holds equal are so relative to their size."""
+    from sympy import Float
+
     try:
         if not (gold.is_number and answer.is_number) or gold.is_infinite:
             return True
         if gold.is_zero:
             return bool(answer.is_zero)
-        ratio = complex((answer / gold).evalf(_DIGITS))
+        ratio = (answer / gold).evalf(_DIGITS)
+        if not (gold.has(Float) or answer.has(Float)):
+            return bool(abs(ratio - 1) < 1e-20 or abs(ratio - 100) < 1e-18 or abs(ratio * 100 - 1) < 1e-20)
+        ratio = complex(ratio)
     except (AttributeError, TypeError, ValueError, OverflowError):
         return True
     return abs(ratio - 1) < _CLOSE or abs(ratio - 100) < 100 * _CLOSE or abs(ratio - 0.01) < 0.01 * _CLOSE
@@ -191,13 +324,21 @@ def _same_congruence(gold: str, answer: str) -> bool | None:
     return (int(residue) - int(other_residue)) % int(modulus) == 0
 
 
-def _same_sets(golds: list[str], answers: list[str]) -> bool | None:
-    """Answers of several values or ranges, joined by "or" or "and": the same, in any order."""
+def _same_statements(golds: list[str], answers: list[str], ours: frozenset[str], theirs: frozenset[str]) -> bool | None:
+    """Several statements joined by "or" or "and": the same ranges, or the same values, in any order."""
+    if len(ours | theirs) > 1 and any(re.search(r"[<>]|\\[lg]e?q?(?![a-z])", part) for part in (*golds, *answers)):
+        return _same_ranges(golds, answers, ours, theirs)
+    named = [_assignments(parts) for parts in (golds, answers)]
+    if any(len(names) > 1 for names in named):  # x = 1, y = 2: each value has its name
+        mine, other = named
+        if len(mine) != len(other) or set(mine) != set(other):
+            return None
+        return _each(list(mine.values()), [other[name] for name in mine])
     golds, answers = ([item for part in parts for item in _items(part)] for parts in (golds, answers))
     if all(is_mathematics(part) for part in (*golds, *answers)):
-        mine, theirs = _as_set(golds), _as_set(answers)
-        if mine is not None and theirs is not None:
-            return bool(mine == theirs)
+        mine, other = _as_set(golds), _as_set(answers)
+        if mine is not None and other is not None:
+            return bool(mine == other)
     if len(golds) != len(answers) or len(golds) > 5:
         return False if len(golds) <= 5 and all(is_mathematics(p) for p in (*golds, *answers)) else None
     table = [[math_text(g) == math_text(a) or _same(g, a) for a in answers] for g in golds]
@@ -206,18 +347,50 @@ def _same_sets(golds: list[str], answers: list[str]) -> bool | None:
     return None if any(v is None for row in table for v in row) else False
 
 
+def _same_ranges(golds: list[str], answers: list[str], ours: frozenset[str], theirs: frozenset[str]) -> bool | None:
+    """Ranges where "and" joins some and "or" others; None where a side has both words or is no range."""
+    sides = []
+    for parts, words in ((golds, ours), (answers, theirs)):
+        if len(words) > 1 or (found := _as_set(parts, intersect=words == {"and"})) is None:
+            return None
+        sides.append(found)
+    return bool(sides[0] == sides[1])
+
+
+def _assignments(parts: list[str]) -> dict[str, str]:
+    """Name -> value, of statements that each give one name a value."""
+    pieces = [piece for part in parts for piece in re.split(r",(?!\d{3}(?!\d))", part)]
+    found = [
+        (m[0].partition("=")[0].strip(), piece[m.end() :].strip()) for piece in pieces if (m := _ASSIGNED.match(piece))
+    ]
+    return dict(found) if len(found) == len(pieces) else {}
+
+
 def _items(part: str) -> list[str]:
     """The values that a part lists, without the name that they are given to."""
     inside = part.strip()
     if inside.startswith("\\{") and inside.endswith("\\}"):
         inside = inside[2:-2]
-    pieces = [inside] if re.search(r"[(\[]", inside) else re.split(r",(?!\d{3}(?!\d))", inside)
+    pieces = _split(inside)
     return [_ASSIGNED.sub("", piece).strip() for piece in pieces if piece.strip()]
 
 
-def _as_set(parts: list[str]) -> Any:
+def _split(text: str) -> list[str]:
+    """The pieces between the commas that stand in no bracket; digits grouped in threes stay together."""
+    if _shape(text) in ("tuple", "interval"):
+        return [text]
+    pieces, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth <= 0 and not re.match(r"\d{3}(?!\d)", text[i + 1 :]):
+            pieces.append(text[start:i])
+            start = i + 1
+    return [*pieces, text[start:]]
+
+
+def _as_set(parts: list[str], *, intersect: bool = False) -> Any:
     """The union of ranges written as intervals or inequalities of one letter; None where a part is neither."""
-    from sympy import Interval, Set, Union
+    from sympy import Intersection, Interval, Set, Union
 
     found = []
     for part in parts:
@@ -232,7 +405,7 @@ def _as_set(parts: list[str]) -> Any:
         ):
             return None
         found.append(value)
-    return Union(*found)
+    return Intersection(*found) if intersect else Union(*found)
 
 
 def _range(value: Any) -> Any:

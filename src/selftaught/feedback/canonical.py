@@ -22,7 +22,7 @@ RULES = "2"
 MAX_ANSWER = 2_000
 """Characters of an answer that are looked at; a longer one is cut."""
 
-_FRACTION = re.compile(r"(\d?)\s?\\[dt]?frac\s*(?:\{\s*(-?)\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|()(\d)(\d))")
+_FRACTION = re.compile(r"(\d?)\s?\\[dt]?frac\s*(?:\{\s*+(-?)\s*+(\d+)\s*+\}\s*+\{\s*+(\d+)\s*+\}|()(\d)(\d))")
 _THIN = re.compile(r"(?<!\\)\\!|\\(?:left|right|displaystyle|bigl?|bigr?|Bigl?|Bigr?)(?![a-zA-Z])")
 _WIDE = re.compile(r"(?<!\\)\\[,;: ]|~|\\q?quad(?![a-zA-Z])")
 _SET_TEXT = re.compile(r"\\(text|mathrm|mathbf|textbf|textit|mbox|operatorname|mathit|textrm)\s?\{([^{}]*)\}")

@@ -41,7 +41,7 @@ _SYMBOLS = {
     "\u00b0": "^\\circ ",
 }
 _ROOT_SIGN = re.compile(r"\u221a\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[a-zA-Z]|\\pi))")
-_ROOT_CALL = re.compile(r"\\?\bsqrt\s*\(([^()]*)\)|\\sqrt\s*\(([^()]*)\)|\\sqrt\s+?(\d)|\\sqrt(\d)")
+_ROOT_CALL = re.compile(r"\\?\bsqrt\s*\(([^()]*)\)|\\sqrt\s*\(([^()]*)\)|\\sqrt\s*(\d+)")
 _FRACTION_NAME = re.compile(r"\\[dtc]frac(?![a-z])")
 _FRACTION_SHORT = re.compile(r"\\frac\s*(?:(\d)\s*(\d)(?!\d)|(\d)\s*(\{)|(\{[^{}]*\})\s*(\d)(?!\d))")
 _SPACING = re.compile(
@@ -49,6 +49,9 @@ _SPACING = re.compile(
 )
 _NAMED = re.compile(r"\\(?:mathrm|operatorname|mathit|mathbf|textbf|textit|mbox|textrm)\s*\{")
 _UPRIGHT = re.compile(r"\\text\s*\{\s*([a-zA-Z])\s*\}")
+_DEGREES_IN = re.compile(
+    r"\\(sin|cos|tan|cot|sec|csc)\s?[({]?\s?(\d+(?:\.\d+)?)\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ)\s?[)}]?"
+)
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?![\w.])")
 _REPEATING = re.compile(
     r"(?<![\d.])(\d*)\.(\d*)(?:\\overline|\\bar|\\dot)\s*\{(\d+)\}|(?<![\d.])(\d*)\.(\d*)\((\d+)\)(?![\w(])"
@@ -75,17 +78,32 @@ def parseable(text: str) -> str:
     """
     text = _rewritten(text)
     text = _REPEATING.sub(_repeating, text)
+    text = _DEGREES_IN.sub(r"\\\1(\\frac{\2 \\pi}{180})", text.replace("\\varnothing", "\\emptyset"))
     text = _BASED.sub(_base_ten, text)
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
     text = re.sub(r"(?<!\\)\{\s+|\s+(?=\})(?<!\\\s)", lambda m: m[0].strip(), text)  # the parser stumbles over `{ e }`
+    if re.search(r"[(\[{]|,\s", text):  # commas between items
+        return text.strip()
     return _GROUPS.sub(lambda m: m[1] + m[2].replace(",", ""), text).strip()
 
 
+def is_based(text: str) -> bool:
+    """Whether a text states a number in a base other than ten."""
+    return any((m[2] or m[3]) != "10" for m in _BASED.finditer(_rewritten(text)))
+
+
+def joints(text: str) -> frozenset[str]:
+    """Which of "or" and "and" join the statements of a parseable text."""
+    found = (next(g for g in m.groups() if g).lower() for m in _SET_OFF.finditer(text))
+    return frozenset("or" if word in ("or", "lor", "vee") else "and" for word in found)
+
+
 def alternatives(text: str) -> list[str]:
-    """The statements that "or" and "and" join in a parseable text."""
-    return [
-        part.strip(" ,;") for part in _SET_OFF.split(text) if part and part.strip(" ,;") and not _JOINER.fullmatch(part)
-    ]
+    """The statements that "or", "and" and a plus-minus sign join in a parseable text."""
+    text = text if "\\pm" in text else text.replace("\\mp", "\\pm")
+    parts = [part.strip(" ,;") for part in _SET_OFF.split(text) if part and not _JOINER.fullmatch(part)]
+    found = [[part.replace("\\pm", sign, 1) for sign in "+-"] if part.count("\\pm") == 1 else [part] for part in parts]
+    return [one.removeprefix("+") for both in found for one in both if one]
 
 
 _JOINER = re.compile(r"or|and|lor|vee|land|wedge", re.IGNORECASE)
@@ -125,7 +143,7 @@ def _repeating(m: re.Match[str]) -> str:
 
 def _base_ten(m: re.Match[str]) -> str:
     try:
-        return str(int(m[1], int(m[2] or m[3])))
+        return f"{int(m[1], int(m[2] or m[3]))} "
     except ValueError:  # no digits of that base: an index
         return m[0]
 
@@ -150,10 +168,12 @@ def is_mathematics(text: str) -> bool:
     text = _ENVIRONMENT.sub(" ", text)
     if _RELATION_FIRST.match(text) or _DANGLING.search(text) or text.count("{") != text.count("}"):
         return False
+    if re.search(r"\d\s*\\frac\{\d+\}\{\d+\}\s*[^\s=<>,)}\]+-]", text):  # a mixed number, or a product?
+        return False
     if any(command not in _COMMANDS for command in _COMMAND.findall(text)):
         return False
     bare = _COMMAND.sub(" | ", text)
-    if not bare.isascii() or re.search(r"[?;@#`\"~]|\.\.|\d\s*_|\d\s+\d", bare):
+    if not bare.isascii() or re.search(r"[?;@#`\"~$]|\.\.|\d\s*_|\d\s+\d|\d\s*:\s*\d", bare):
         return False
     return all(
         word in _NAMES or (len(word) <= 3 and word.lower() not in _SHORT_WORDS) for word in _LETTERS.findall(bare)
@@ -163,9 +183,13 @@ def is_mathematics(text: str) -> bool:
 _SHORT_WORDS = words("mod and or not the for per of is to by as at if no yes all any one two six ten cm km mm kg ft in")
 
 
+_COMMON = words("yes no odd even all none any dne")
+
+
 def is_words(text: str) -> bool:
     """Whether an answer is a word or a few (`\\text{Evelyn}`, `odd`) or a choice (`\\text{(C)}`), no mathematics."""
     bare = latex_plain(text)
-    return bool(re.fullmatch(r"\s*(?:\([A-Z]\)|[A-Z])\s*", bare)) or bool(
-        re.fullmatch(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+){0,5}", bare.strip())
-    )
+    if re.fullmatch(r"\s*(?:\([A-Z]\)|[A-Z])\s*", bare):
+        return True
+    letters = r"[^\W\d_]{2,}" if "\\text" in text or bare.strip().lower() in _COMMON else r"[^\W\d_]{4,}"
+    return bool(re.fullmatch(rf"{letters}(?:[\s'-]+[^\W\d_]+){{0,5}}", bare.strip()))

@@ -27,14 +27,14 @@ _GROUPED = (
     r"|\d{1,3}(?:_\d{3}){1,40}(?![\d_])"  # 1_234_567
     r"|\d{1,3}(?:\.\d{3}){2,40}(?![\d.])"  # 1.234.567
 )
-_DECIMAL = rf"(?:(?:{_GROUPED}|\d+)(?:\.\d+)?|\.\d+)(?![\d]*\.\d)"
+_DECIMAL = rf"(?:(?:{_GROUPED}|\d++)(?:\.\d++)?|\.\d++)(?!\.\d)"
 _TIMES_TEN = r"\s?(?:[x*\u00d7\u00b7]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?"
 _EXPONENT = r"(?:\{{\s?(?P<{0}braced>[-+]?\d{{1,4}})\s?\}}|\(?(?P<{0}bare>[-+]?\d{{1,4}})\)?)(?![\w.]\d)"
 _SIGN = r"(?:(?<![\w)\]}])[-+]\s?)?"
 _MONEY = r"(?:(?:US|[ACH]K?)?[$€£¥₹]\s?(?P<minus>-?))?"
 NUMBER = re.compile(
     rf"(?P<sign>{_SIGN}){_MONEY}(?<![\d.])"
-    rf"(?:(?P<whole>\d+)\s+(?P<mixed>\d+\s?/\s?\d+)(?!\d|/|\.\d)"
+    rf"(?:(?P<whole>\d+)\s+(?:and\s+)?(?P<mixed>\d+\s?/\s?\d+)(?!\d|/|\.\d)"
     rf"|(?P<over>\d+\s?/\s?\d+)(?!\d|/|\.\d)"
     rf"|(?P<decimal>{_DECIMAL})"
     rf"(?:(?P<e>[eE][-+]?\d{{1,4}})(?![\w.])|{_TIMES_TEN}{_EXPONENT.format('ten')}"
@@ -60,7 +60,8 @@ _UNIT = re.compile(
     rf"|\s?%|\s+{_UNIT_WORD}(?:\^\{{?-?\d\}}?)?(?:\s?(?:/|per)?\s?{_UNIT_WORD}(?:\^\{{?-?\d\}}?)?){{0,2}}\.?"
 )
 _SIGN_WORD = re.compile(r"\b(?:minus|negative)\s*$", re.IGNORECASE)
-_PROSE_BEFORE = re.compile(rf"(?:{_WORD}|[\s\"'\u201c\u201d\u2018\u2019(\[{{:,.~\u2013\u2014*_])*")
+_BESIDE_PROSE = re.compile(r"[\s\"'\u201c\u201d\u2018\u2019(\[{:,.~\u2013\u2014*_]*+")
+_WORDS = re.compile(_WORD)
 _PAREN_FUNCTION = re.compile(r"[\w)]\($")
 
 
@@ -70,8 +71,8 @@ class Quantity(NamedTuple):
     Attributes:
         value: its exact value, signs, scale words and powers included.
         raw: the number as written, without grouping, currency and unit.
-        bare: its value without the scale word, where there is one: whether "1.2 million" counts millions, the
-            question alone tells.
+        bare: another value that it may have: without its scale word ("1.2 million" may count millions), as a share
+            ("50%"), with a point that groups digits ("1.200").
     """
 
     value: Fraction
@@ -160,8 +161,14 @@ def read_quantity(text: str) -> Quantity | str:
         return why
     value, raw = (-value if negative else value), ("-" if negative else "") + written(match)
     if scale == 1:
-        return Quantity(value, raw)
+        percent = re.match(r"\s?(?:%|percent)", text[at:])
+        return Quantity(value, raw, value / 100 if percent else _grouped_by_point(raw))
     return Quantity(value * scale, text[match.start() : at].strip(), value)
+
+
+def _grouped_by_point(raw: str) -> Fraction | None:
+    """The value of "1.200" where the point groups digits."""
+    return Fraction(raw.replace(".", "")) if re.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}", raw) else None
 
 
 def with_unit(text: str) -> tuple[Quantity, str] | None:
@@ -172,6 +179,18 @@ def with_unit(text: str) -> tuple[Quantity, str] | None:
     quantity = read_quantity(text)
     unit = re.sub(r"[\s.{}]", "", text[match.end() :]).lower()
     return (quantity, unit) if isinstance(quantity, Quantity) and quantity.bare is None else None
+
+
+def unclear_around(before: str, after: str) -> str:
+    """Why what stands around an answer that is a formula makes it uncertain; "" where it does not."""
+    for word in _WORDS.findall(before.lower()):
+        if word in NOT_BEFORE or word.endswith("n't"):
+            return f"{word!r} before the formula"
+    if not _BESIDE_PROSE.fullmatch(_WORDS.sub("", before)):
+        return f"{before.strip()[-20:]!r} before the formula"
+    if (m := _SCALE.match(after)) and m[1].lower() in _SCALES:
+        return f"{m[1]!r} after the formula"
+    return _unclear_after(after if after[:1].isspace() else f" {after}" if after[:1] in ",.;:)" else after, True)
 
 
 def _scale(text: str, match: re.Match[str]) -> tuple[int, int]:
@@ -185,9 +204,11 @@ def _scale(text: str, match: re.Match[str]) -> tuple[int, int]:
 
 def _unclear_before(before: str, match: re.Match[str]) -> str:
     """Why what stands before a number makes it uncertain; "" where it does not."""
-    if not _PROSE_BEFORE.fullmatch(before) or _PAREN_FUNCTION.search(before):
+    if not _BESIDE_PROSE.fullmatch(_WORDS.sub("", before)) or _PAREN_FUNCTION.search(before):
         return f"{before.strip()[-20:]!r} before the number"
-    words = re.findall(_WORD, before.lower())
+    words = _WORDS.findall(before.lower())
+    if before.rstrip().endswith(("\u2013", "\u2014")):
+        return "a dash or a sign before the number"
     for word in words:
         if word in NOT_BEFORE or word.endswith("n't") or (len(word) == 1 and word not in "ai"):
             return f"{word!r} before the number"
@@ -226,7 +247,7 @@ def _unclear_after(after: str, scaled: bool) -> str:
             return "dots after the number"
         elif other := m["other"]:
             rest = after[m.end() :]
-            if other == "(" and not first and not re.match(r"\s?\\?(?:p?mod|base)\b", rest):
+            if other == "(" and not first and not re.match(r"\s?\\?(?:p?mod|base|or|maybe|perhaps|possibly)\b", rest):
                 return ""
             if other in ",;":
                 paused = True

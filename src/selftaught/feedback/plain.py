@@ -37,7 +37,7 @@ _VULGAR = {
     for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F), 0x2189)
     if "\u2044" in (text := unicodedata.normalize("NFKC", chr(code))) and not text.endswith("\u2044")
 }
-_VULGAR_ONE = re.compile(rf"(\d?)\s*([{''.join(_VULGAR)}])")
+_VULGAR_ONE = re.compile(rf"(?:(\d) ?)?([{''.join(_VULGAR)}])")
 _PICTURE = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufffd]")  # and what was no character at all
 _DASH_SIGN = re.compile(r"(?<![\w)\]}.,])[\u2013\u2014\u2015](?=[\d.$\\])")
 

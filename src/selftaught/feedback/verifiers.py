@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
 from selftaught.feedback.canonical import MAX_ANSWER, RULES, canonical_number, clean, latex_plain, same_number
@@ -84,6 +85,12 @@ def _by_number(reference: str, answer: Answer) -> bool | None:
     return None if answer.bare and same_number(gold, answer.bare) else False
 
 
+def _as_share(reference: str, answer: str) -> bool:
+    """Whether one of two numbers is the other in percent."""
+    gold, found = Fraction(canonical_number(reference) or "0"), Fraction(canonical_number(answer) or "0")
+    return gold in (found * 100, found / 100)
+
+
 def _by_quantity(reference: str, answer: str) -> bool | None:
     """Whether two numbers with units are the same; None unless both are, in one unit or one of them without a unit."""
     gold, found = (with_unit(latex_plain(clean(text))) for text in (reference, answer))
@@ -96,6 +103,8 @@ def _left_undone(text: str) -> bool:
     """Whether an answer is arithmetic or a list of guesses: digits, operators and "or" only, no LaTeX, no letters."""
     bare = re.sub(r"\s*(?:\b(?:or|and)\b|,\s)\s*", ";", text)
     bare = re.sub(r"\s", "", bare)
+    if re.fullmatch(r"\d+[-;]\d+/\d+|\d{1,3};\d{3}|[\d.]+,\d+", bare):  # "3-1/2", "1, 234", "1.000,50"
+        return False
     undone = re.fullmatch(r"[\d.()]+(?:(?:[-+*/\u00d7\u00f7\u00b7x]|,|;)-?[\d.()]+)+", bare)
     return bool(undone) and not re.fullmatch(r"\d+,\d+|[\d.]+-[\d.-]+|[\d/]+", bare)
 
@@ -179,6 +188,9 @@ class Math:
                 return _unclear(answer, self.version)
             if _left_undone(answer.raw or ""):
                 same = False
+        if same is False and ("%" in str(problem.reference)) != ("%" in (answer.raw or "")):
+            same = None if _as_share(reference, answer.canonical) else False
+            return _unclear(answer, self.version) if same is None else right_or_wrong(False, self.version)
         if same is None:
             same = _by_quantity(str(problem.reference), answer.raw or "")
         return None if same is None else right_or_wrong(same, self.version)

@@ -10,17 +10,16 @@ def words(text: str) -> frozenset[str]:
 
 ATTACHED_UNITS = words(
     "km cm mm nm m g kg mg t lb lbs oz ft in yd mi mph kph kmh h hr hrs min mins s sec secs ms ml cl dl l L kb mb "
-    "gb tb KB MB GB TB kW W V A Hz kHz MHz GHz J kJ N Pa kPa C F K mol cal kcal am pm AM PM st nd rd th px usd "
-    "USD EUR GBP dollars cents"
+    "gb tb KB MB GB TB kW W V A Hz kHz MHz GHz J kJ N Pa kPa C F mol cal kcal am pm AM PM st nd rd th px usd USD "
+    "EUR GBP dollars cents"
 )
 """Units that may stand right behind a number, without a space."""
 
-SINGLE_UNITS = words("m g s h l L a A V W J N C F K")
+SINGLE_UNITS = words("m g s h l L a A V W J N C F")
 """Units of one letter, and the article."""
 
 CUES = words(
-    "because since as for from in at with after before when if where given based using during within which who "
-    "that is are"
+    "because since as for from in at with after before where given based using during within which who that is are"
 )
 """What begins an explanation, behind a unit or a comma."""
 
@@ -30,7 +29,8 @@ NOT_AFTER = NUMBER_WORDS | words(
     "plus minus mod modulo over divided multiplied choose factorial half halves third thirds quarter quarters "
     "fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths or pi sqrt root log ln sin cos "
     "tan exp infinity dozen dozens score gross not least most base binary octal hexadecimal remainder hundreds "
-    "thousands millions billions"
+    "thousands millions billions digit digits fourth fifth power below mil mio mrd mille mill millones millionen "
+    "tausend tens maybe perhaps bil milliard milliards miljard"
 )
 """What makes a number uncertain from behind."""
 
@@ -41,6 +41,8 @@ NOT_BEFORE = words(
     "minus negative plus not isn't aren't wasn't never without than least most over under above below between "
     "either neither half third quarter twice double triple thrice square squared cube cubed root sqrt log ln sin "
     "cos tan exp factorial up but except until through base mod modulo step steps equation question problem or "
-    "infinity"
+    "infinity cannot unknown unclear undetermined determined determine know none impossible divisible multiple "
+    "product factor factors consecutive decimal section figure theorem chapter lemma table see part line method "
+    "depends range rounded hardly maybe"
 )
 """What makes a number uncertain from before."""

@@ -23,7 +23,16 @@ from typing import Any, NamedTuple
 
 from selftaught.feedback.canonical import MAX_ANSWER, canonical_number
 from selftaught.feedback.plain import plain
-from selftaught.tasks.reading import Found, Kind, canonical_answer, is_choice, last_number, only_answer, read
+from selftaught.tasks.reading import (
+    Found,
+    Kind,
+    canonical_answer,
+    is_choice,
+    last_number,
+    names_choices,
+    only_answer,
+    read,
+)
 from selftaught.tasks.thinking import without_thinking
 
 __all__ = ["MAX_TEXT", "Found", "Kind", "boxed", "canonical_answer", "find", "kind_of", "reference_text"]
@@ -31,17 +40,18 @@ __all__ = ["MAX_TEXT", "Found", "Kind", "boxed", "canonical_answer", "find", "ki
 MAX_TEXT = 32_768
 """Characters examined, counted from the end of the text."""
 
-_MAX_MARKERS = 50
+_MAX_MARKERS = 16
 _MAX_BLOCK = 16_384
 
 _MARKER = re.compile(
-    r"(?P<json>[\"']answer[\"']\s{0,4}:)"
-    r"|(?P<colon>\banswer\b[*_ ]{0,4}(?:is)?[*_ ]{0,4}(?:[:=|\u2192\u21d2\u27f9]|-{1,2}>|=>)"
+    r"(?P<json>[\"'](?:final[_ ])?answer[\"']\s{0,4}:)"
+    r"|(?P<colon>\b(?:answer|ans|respuesta|antwort|r[\u00e9e]ponse|risposta|resposta)\b[*_ ]{0,4}(?:is)?[*_ ]{0,4}"
+    r"(?:[:=|\u2192\u21d2\u27f9]|-{1,2}>|=>)"
     r"|\u7b54\u6848\s?[:\u662f\u4e3a])"
     r"|(?P<dash>\banswer\b[*_]{0,4} {1,2}[-\u2013\u2014] )"
     r"|(?P<heading>(?:^|\n)[ #>*_]{0,10}(?:(?:the|my|your|final|correct|short) ){0,2}(?:answer|result)[*_ ]{0,6}"
     r"(?=\n|$))"
-    r"|(?P<prose>\banswer\b[^.\n:=]{0,60}?\b(?:is|was|be|equals)\b)"
+    r"|(?P<prose>\banswer\b[^.\n:=]{0,60}?\b(?:is|was|be|equals)(?:n't\b|n\u2019t\b|\b))"
     r"|(?P<letter>\banswer\b[*_]{0,4} (?=[*_]{0,4}\(?[A-Z]\b))"
     r"|(?P<hashes>####)"
     r"|(?P<tag><answer>)"
@@ -53,6 +63,38 @@ _BOXED = re.compile(r"\\f?boxed\s?\{")
 _BARE = re.compile(r"-?(?:\w+|\\\w+(?:\{[^{}]*\})*)?")
 _DISPLAY = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"))
 _MARKUP = "*_`:># \t\r\n"
+
+
+_NEGATED = re.compile(r"\b(?:not|never|cannot)\b|n['\u2019]t\b", re.IGNORECASE)
+_QUOTED = re.compile(
+    r"\b(?:wrong|incorrect|common|might|may|could|some|first|previous|initial|earlier|student)\b[^.\n]{0,30}$",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(r"\b(?:not sure|unsure|don['\u2019]t|do not|can['\u2019]t|cannot) [^.\n]{0,40}$", re.IGNORECASE)
+_REMARK = re.compile(r"\s*(?:[a-z]{2,}\b|\d+\s?%\s(?:correct|sure|certain))")
+_RETRACTED = re.compile(
+    r"\b(?:wait|actually|hmm+|oops|correction|scratch that|let me re\w+|i made (?:a|an) (?:mistake|error)|"
+    r"that['\u2019]?s? (?:is )?(?:wrong|incorrect|not right))\b",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"\b(?:know|unclear|unknown|cannot|not|none|impossible|undetermined|unsure)\b|n['\u2019]t\b", re.IGNORECASE
+)
+_NEXT = re.compile(
+    r"^[ #*>]{0,8}(?:Q|Question|Problem|Human|User|Instruction|Exercise|Example|Input)\b[ \d]{0,5}\**(?:[:.]|$)"
+    r"|<\|im_start\|>\s?user|<\|start_header_id\|>\s?user|\[INST\]|<start_of_turn>\s?user",
+    re.MULTILINE,
+)
+_CHATTER = re.compile(
+    r"\b(?:let me know|i hope|hope (?:this|that)|feel free|if you have any|confidence)\b", re.IGNORECASE
+)
+_HEADING_NUMBER = re.compile(r"\s*(?:\d+[.)]\s+[A-Za-z]|(?:part|step|question|problem)\b)", re.IGNORECASE)
+_BULLET = re.compile(r"(?<=\n)[ \t]*[-\u2022+][ \t]+")
+_FENCE_NAME = re.compile(r"```[a-z]{1,12}(?=\n)")
+_LATEX_IN_JSON = re.compile(
+    r"(?<!\\)\\(?=(?:[dt]?frac|sqrt|text|times|cdot|pi|left|right|infty|boxed|begin|theta|beta|neq?|nu|tan)\b)"
+)
+_BOXES_JOINED = re.compile(r"\}[\s$,;]*(?:and|or|[a-z]\s?=|\([a-z]\)|[\s$,;])*$")
 
 
 class Marked(NamedTuple):
@@ -95,13 +137,28 @@ def reference_text(reference: Any) -> str:
 
 def find(text: str, kind: Kind) -> Found | None:
     """The final answer in `text`, or None when there is none."""
-    text = plain(without_thinking(text)[-MAX_TEXT:])
+    text = _this_problem(plain(without_thinking(text)[-MAX_TEXT:]))
     for marked in _marked(text, kind):
         if marked is None:
             return None
         if found := read(marked.text, kind, prose=marked.prose, formula=marked.formula):
             return found
-    return last_number(text) if kind is Kind.NUMBER else only_answer(text, kind)
+        if kind is Kind.NUMBER and _REFUSED.search(marked.text[:80]):
+            return None
+        if kind is Kind.CHOICE and names_choices(marked.text[:MAX_ANSWER]):  # two of them, or none of them
+            return None
+    if kind is Kind.NUMBER:
+        m = _CHATTER.search(text)
+        return last_number(text[: m.start()] if m else text)
+    return only_answer(text, kind)
+
+
+def _this_problem(text: str) -> str:
+    """`text` up to where the model goes on to a problem of its own invention, behind its answer to this one."""
+    if not _NEXT.search(text) or (first := _MARKER.search(text)) is None:
+        return text
+    following = (m for m in _NEXT.finditer(text) if m.start() > first.end())
+    return text[: end.start()] if (end := next(following, None)) else text
 
 
 def boxed(text: str) -> str:
@@ -111,28 +168,58 @@ def boxed(text: str) -> str:
 
 
 def _marked(text: str, kind: Kind) -> Iterator[Marked | None]:
-    """What follows each marker, the last marker first; None where the last one was cut off."""
-    for number, m in enumerate(list(_MARKER.finditer(text))[-_MAX_MARKERS:][::-1]):
-        if m["letter"] and kind is not Kind.CHOICE:
+    """What follows each marker, the last marker first; None where that is no answer, so that there is none."""
+    found = list(_MARKER.finditer(text))[-_MAX_MARKERS:]
+    strong = next((i for i, m in enumerate(found) if not m["prose"] and not m["letter"]), len(found))
+    negated = False
+    for number in reversed(range(len(found))):
+        m = found[number]
+        if (m["letter"] and kind is not Kind.CHOICE) or (m["hashes"] and _HEADING_NUMBER.match(text, m.end())):
+            continue
+        if m["prose"] and (negates := _aside(text, m, behind_strong=strong < number)) is not None:
+            negated |= negates
             continue
         marked = _behind(text, m, kind)
-        if m["boxed"] and not marked.text and not number and "}" not in text[m.end() :]:
+        last = number == len(found) - 1
+        if last and m["boxed"] and not marked.text and "}" not in text[m.end() :]:
             yield None
         if marked.text.strip("*_ \t\n:|"):
+            if _lists_several(text, m, kind) or (last and _RETRACTED.search(text, m.end())):
+                yield None
             yield marked
+    if negated:
+        yield None
+
+
+def _aside(text: str, m: re.Match[str], *, behind_strong: bool) -> bool | None:
+    """None where prose states an answer; else whether it denies one, rather than quoting or discussing one."""
+    before = text[max(0, m.start() - 80) : m.start()]
+    if _NEGATED.search(m[0]) or _UNSURE.search(before):
+        return True
+    if behind_strong and (_QUOTED.search(before) or _REMARK.match(text, m.end())):
+        return False
+    return None
+
+
+def _lists_several(text: str, m: re.Match[str], kind: Kind) -> bool:
+    """Whether what follows a marker is a numbered list, or the menu of choices."""
+    rest = text[m.end() : m.end() + MAX_ANSWER].lstrip(_MARKUP)
+    if kind is Kind.CHOICE:
+        return bool(re.match(r"\(?A[).:]", rest) and re.search(r"\n\s*\(?B[).:]", rest))
+    return kind is not Kind.BLOCK and bool(re.match(r"1[.)]\s", rest) and re.search(r"\n\s*2[.)]\s", rest))
 
 
 def _behind(text: str, m: re.Match[str], kind: Kind) -> Marked:
     """What one marker is followed by."""
     if m["boxed"]:
-        return Marked(_braced(text, m.end()), formula=True)
+        return Marked(_boxes(text, m), formula=True)
     if m["bare"]:
         bare = _BARE.match(text, m.end())
         return Marked(bare[0] if bare else "", formula=True)
-    if kind is Kind.BLOCK:
-        marked = Marked(text[m.end() : m.end() + _MAX_BLOCK])
-    elif m["json"]:
+    if m["json"]:
         marked = Marked(_json_value(text, m.end()))
+    elif kind is Kind.BLOCK:
+        marked = Marked(text[m.end() : m.end() + _MAX_BLOCK])
     else:
         marked = _line(text, m.end())._replace(prose=bool(m["prose"]))
     if m["tag"]:
@@ -140,9 +227,19 @@ def _behind(text: str, m: re.Match[str], kind: Kind) -> Marked:
     return marked
 
 
+def _boxes(text: str, m: re.Match[str]) -> str:
+    """What a box holds, together with the boxes just before it that "and" or a comma joins to it."""
+    inside = _braced(text, m.end())
+    before = text[max(0, m.start() - 200) : m.start()]
+    if not _BOXES_JOINED.search(before) or not (earlier := list(_BOXED.finditer(before))):
+        return inside
+    other = _braced(before, earlier[-1].end())
+    return f"{other} , {inside}" if other and other != inside else inside
+
+
 def _json_value(text: str, start: int) -> str:
     """The JSON value from `start`, as text; up to the next comma, brace or line end where it is none."""
-    rest = text[start : start + 2 * MAX_ANSWER].lstrip()
+    rest = _LATEX_IN_JSON.sub(r"\\\\", text[start : start + 2 * MAX_ANSWER].lstrip())
     try:
         value, _ = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode(rest)
     except (ValueError, RecursionError):
@@ -157,7 +254,8 @@ def _line(text: str, start: int) -> Marked:
 
     A formula set on lines of its own is taken whole.
     """
-    rest = text[start : start + 2 * MAX_ANSWER]
+    rest = _FENCE_NAME.sub("```", text[start : start + 2 * MAX_ANSWER], count=1)
+    rest = _BULLET.sub("", rest, count=1)
     head = len(rest) - len(rest.lstrip(_MARKUP))
     for opening, closing in _DISPLAY:
         if rest.startswith(opening, head):
@@ -166,7 +264,9 @@ def _line(text: str, start: int) -> Marked:
             if "\n" in rest[:end] and inside.strip():
                 return Marked(inside.strip(), formula=True)
     end = rest.find("\n", len(rest) - len(rest.lstrip(_MARKUP + "$")))
-    return Marked(rest[: end if end >= 0 else len(rest)].strip("\r\n"))
+    bare = len(rest) - len(rest.lstrip(_MARKUP.replace(">", "")))
+    head = bare if "\n" in rest[:bare] else 0  # fences and stars before an answer on a line of its own
+    return Marked(rest[head : end if end >= 0 else len(rest)].strip("\r\n"))
 
 
 def _braced(text: str, start: int) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from selftaught.feedback.canonical import canonical, canonical_number, clean, latex_plain
 from selftaught.feedback.expressions import math_text
-from selftaught.feedback.numbers import NUMBER, Quantity, number_text, read_quantity, value_of
+from selftaught.feedback.numbers import NUMBER, Quantity, number_text, read_quantity, unclear_around, value_of
 
 _MAX_NUMBERS = 50
 _ABBREVIATION = (
@@ -25,21 +25,39 @@ _ABBREVIATION = (
     r"(?<!\bSen)(?<!\bRep)(?<!\bGov)(?<!\bCapt)(?<!\bLt)(?<!\bCol)(?<!\bSgt)(?<!\bRev)(?<!\bHon)(?<!\bNo)(?<!\bvs)(?<!\bCo)"
 )
 _SENTENCE = re.compile(rf"{_ABBREVIATION}\.(?=\s+[A-Z(*]|\s*$)|(?<!\d)[!?](?=\s+[A-Z(*]\S*\s+\S+\s+\S|\s*$)")
-_MATH = re.compile(r"\$\$?([^$]{1,900})\$\$?|\\\((.{1,900}?)\\\)|\\\[(.{1,900}?)\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"\$\$?([^$]{1,900})\$\$?|\\\(((?:(?!\\\().){1,900}?)\\\)|\\\[((?:(?!\\\[).){1,900}?)\\\]", re.DOTALL
+)
 _JOINT = re.compile(r"\s*(?:,\s*)?(or|and|,|;)\s*", re.IGNORECASE)
 _EQUALS = re.compile(r"=|\u2248|\u2245|\u2243|\\approx(?![a-z])")
 _CUE = re.compile(
-    r"[,;(]?\s*\b(?:because|since|as|so that|rather than|instead of|not|while|whereas|for)\b", re.IGNORECASE
+    r"(?:[,;(] ?| )?\b(?:because|since|as|so that|rather than|instead of|while|whereas|for)\b|[,;(] ?\bnot\b",
+    re.IGNORECASE,
 )
 _FENCE = re.compile(r"```[a-zA-Z]*\n?")
 _STARS = re.compile(r"\*\*(?!\d)|(?<!\d)\*\*|(?<![\w*)])[*_`]+(?=[\w$\\(+-])|(?<=[\w)%$}])[*_`]+(?![\w*({-])")
 _LETTER_IN = re.compile(
-    r"[(\[{<]\s?([A-Za-z])\s?[)\]}>]|\b(?i:option|choice|letter)\s+([A-Za-z])\b|(?<![\w'\u2019.+*/^=-])([A-Z])(?![\w'\u2019+*/^=])"
+    r"[(\[{<]\s?([A-Za-z])\s?[)\]}>]|\b(?i:option|choice|letter)\s+([A-Za-z])\b|(?<![\w'\u2019.+*^=])([A-Z])(?![\w'\u2019+*^=])"
 )
 _ALONE = re.compile(r"\W*([A-Za-z])\W*")
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
 _STARTS = re.compile(r"(?:yes|no|true|false)\b(?=[,.;])", re.IGNORECASE)
-_NEGATED = re.compile(r"\b(?:not|never|neither|nor|isn't|cannot)\b|n't\b", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"\b(?:not|never|neither|nor|cannot|wrong|incorrect|except|but|other than|eliminate\w*|ruled? out|unlikely|hardly"
+    r"|barely)\b|n['\u2019]t\b",
+    re.IGNORECASE,
+)
+_SAID_FALSE = re.compile(r"\b(?:is|was|seems) false\b", re.IGNORECASE)
+_LEADS = re.compile(
+    r"(?:\b(?:is|be|option|choice|letter|answer|pick|choose|select|with|say|to|would|it's|and|or|nor|maybe|perhaps|possibly|then|vs)"
+    r"|[:,\"'\u201c/&|?]|->|\u2192|\u21d2|-)\s*$",
+    re.IGNORECASE,
+)
+_YES_FIRST = re.compile(
+    r"(yes|no|true|false)\b(?=\s*(?:$|[,.;:!(\u2014\u2013-])|\s+(?:it|this|that|the|he|she|they|we|you)\b)",
+    re.IGNORECASE,
+)
+_YES_LAST = re.compile(r"(?:\b(?:is|be|say|would be|answer)|:)\s+(yes|no|true|false)[.!]?\s*$", re.IGNORECASE)
 _ARTICLE = re.compile(r"\s+[a-z]")
 _VERB = re.compile(
     r"\s+(?:is|are|was|seems|because|since|as|would|must|looks|appears|fits|and|or|from|with|for|in|by)\b"
@@ -104,12 +122,17 @@ def read(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -
         return _number(span, formula)
     if kind is Kind.CHOICE:
         return _choice(span)
+    doubt, line = "", span
     if kind is Kind.MATH and not formula:
-        span = _formulas(span, prose)
+        span, doubt = _formulas(span, prose)
     elif kind is Kind.TEXT and prose:
         span = _sentence(span)
     raw = clean(span)
-    doubt = "either an exclamation or a factorial" if kind is Kind.MATH and not formula and raw.endswith("!") else ""
+    if kind is Kind.MATH and doubt:  # kept as it stands, so that it equals no reference
+        whole = clean(_sentence(line)) + " ?"
+        return Found(whole, math_text(whole), doubt)
+    if kind is Kind.MATH and not formula and raw.endswith("!"):
+        doubt = "either an exclamation or a factorial"
     return Found(raw, canonical_answer(raw, kind), doubt) if raw else None
 
 
@@ -154,7 +177,7 @@ def _number(span: str, formula: bool) -> Found | None:
     if stated and (isinstance(readings[-1], Quantity) or not readings[-1]):
         if any(re.search(r"[,;]|\b(?:or|and)\b", part) for part in parts[1:-1]):
             return Found(text, math_text(text), "several statements")
-        if len({r.value for r in stated}) > 1 and all(re.fullmatch(r"[-+\d.,\s$%]*", part) for part in parts):
+        if len({r.value for r in stated}) > 1 and len(stated) == len(parts):
             return Found(text, math_text(text), "numbers that are not equal")
         return _stated(stated[-1])
     if stated and not any(c.isalpha() for c in parts[-1]):  # 5 = 2 + 3
@@ -198,7 +221,7 @@ def last_number(text: str) -> Found | None:
 
 _SIGN_OR_RELATION = re.compile(
     r"(?:[\u00b1<>\u2264\u2265\u2260\u221a|]|[a-z]\(|\\(?:pm|neq?|leq?|geq?|lt|gt|sqrt)\s?\{?"
-    r"|\b(?:least|most|than|not|half of|twice|double))\s*$",
+    r"|\b(?:least|most|than|not|half of|twice|double|question|step|part|section|figure|equation|line|see))\s*$",
     re.IGNORECASE,
 )
 
@@ -229,27 +252,36 @@ def _choice(span: str) -> Found | None:
     head = _CUE.split(text, maxsplit=1)[0] or text
     if m := _ALONE.fullmatch(head):
         return Found(m[1], m[1].upper())
+    denied = bool(_NEGATED.search(head))
     letters = _letters(head)
-    if len(letters) == 1:
-        return Found(letters[0], letters[0]) if not _NEGATED.search(head) else None
     if letters:
+        alone = len(letters) == 1 and not denied and not _SAID_FALSE.search(head)
+        return Found(letters[0], letters[0]) if alone else None
+    words = {
+        m[1].lower() in ("yes", "true") for m in _YES_NO.finditer(re.split(r"[,;:.(]", head, maxsplit=1)[0] or head)
+    }
+    m = _YES_FIRST.match(head) or _YES_LAST.search(head)
+    if m is None or len(words) > 1 or _NEGATED.search(re.split(r"[,.;]", head, maxsplit=1)[0]):
         return None
-    words = [m[1].lower() for m in _YES_NO.finditer(re.split(r"[,;:.(]", head, maxsplit=1)[0] or head)]
-    if words and all(w in ("yes", "true") for w in words) != all(w in ("no", "false") for w in words):
-        return Found(words[0], words[0]) if not _NEGATED.search(head.partition(",")[0]) else None
-    return None
+    return Found(m[1], m[1].lower())
+
+
+def names_choices(span: str) -> bool:
+    """Whether a span names any choice, though it may choose none or two."""
+    return bool(_letters(clean(latex_plain(_sentence(clean(span))))))
 
 
 def _letters(head: str) -> list[str]:
-    """The distinct choice letters of a phrase; an article and a pronoun are none."""
+    """The distinct choice letters of a phrase; an article, a pronoun and a letter within an option's text are none."""
     found: dict[str, None] = {}
     for m in _LETTER_IN.finditer(head):
         letter = (m[1] or m[2] or m[3]).upper()
-        after = head[m.end() :]
+        before, after = head[: m.start()], head[m.end() :]
         if m[3] == "I" or (m[3] == "A" and _ARTICLE.match(after) and not _VERB.match(after)):
             continue
-        if m[3] and found and m.start() and not re.search(r"\b(?:or|and|nor|to)\s*$|[,/&]\s*$", head[: m.start()]):
-            continue  # "B Vitamin C": a word of the option's text
+        near = before[-24:]
+        if m[3] and before.strip() and not _LEADS.search(near) and not re.search(r"(?:^|\W)[A-Z]\W*$", near):
+            continue
         found[letter] = None
     return list(found)
 
@@ -257,11 +289,14 @@ def _letters(head: str) -> list[str]:
 # --- formulas, text ---
 
 
-def _formulas(span: str, prose: bool) -> str:
-    """The formula of a line, or several joined by "or", "and" or a comma; else the line, or its first sentence."""
+def _formulas(span: str, prose: bool) -> tuple[str, str]:
+    """The formula of a line, or several joined by "or", "and" or a comma; else the line, or its first sentence.
+
+    The second value says why what stands beside the formula makes it uncertain; "" where it does not.
+    """
     first = _MATH.search(span)
     if first is None or not _is_formula(first):
-        return _sentence(span) if prose else span
+        return (_sentence(span) if prose else span), ""
     text, end = first[1] or first[2] or first[3], first.end()
     for m in _MATH.finditer(span, end):
         joint = _JOINT.fullmatch(span[end : m.start()])
@@ -270,7 +305,10 @@ def _formulas(span: str, prose: bool) -> str:
         word = joint[1].lower()
         text += f" \\text{{ {word} }} " if word.isalpha() else f"{word} "
         text, end = text + (m[1] or m[2] or m[3]), m.end()
-    return text
+    rest = _CUE.split(span[end:], maxsplit=1)[0]
+    if "$" in rest or "\\(" in rest:
+        return text, "several formulas"
+    return text, unclear_around(_STARS.sub("", span[: first.start()]), _STARS.sub("", _sentence(rest)))
 
 
 def _unfence(span: str) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 
-_NAMES = r"think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|seed:think"
+_TAG = (
+    r"\|?(?:[\w:]{0,20}(?:think|thought|reason|reflect|scratchpad|monologue|rationale)\w{0,20}|analysis|draft|work|brainstorm|internal\w{0,20}|cot\w{0,8})"
+    r"(?:\s[^<>]{0,30})?\|?>"
+)
 _OPEN = re.compile(
-    rf"<(?:{_NAMES})>|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|START_THINKING\|>"
-    r"|<\|channel\|>(?:analysis|commentary)[^<]{0,80}<\|message\|>",
+    rf"<{_TAG}|\[(?:THINK|REASONING|unused16)\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<unused94>|<\|channel>thought|<\|channel\|>(?:analysis|commentary)(?:[^<]|<\|constrain\|>){0,80}<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSE = re.compile(
-    rf"</(?:{_NAMES})>|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>|<\|END_THINKING\|>"
-    r"|<\|channel\|>final(?:<\|constrain\|>[^<]{0,40})?<\|message\|>",
+    rf"</{_TAG}|\[/(?:THINK|REASONING)\]|\[unused17\]|\u25c1/think\u25b7|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<unused95>|<channel\|>|<\|channel\|>final(?:<\|constrain\|>[^<]{0,40})?<\|message\|>",
     re.IGNORECASE,
 )
 
