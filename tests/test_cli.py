@@ -268,6 +268,8 @@ def test_a_run_prints_only_json_is_whole_and_resumes_for_nothing(
         assert main([word for word in teach("--json") if word != "--quiet"]) == 0
         out, err = capsys.readouterr()
         outcomes.append(json.loads(out))
+        assert outcomes[-1]["requests"]["refused"] == 0
+        assert isinstance(outcomes[-1].pop("notes"), list)
         assert err.startswith("rest-em on ")  # what is meant for people goes where it spoils no JSON
         journal = Journal(tmp_path / "out")
         outcomes.append(journal.digest())
@@ -340,7 +342,7 @@ def test_an_interrupted_run_exits_with_130_and_goes_on_from_there(
             first = min({int(name) for name in os.listdir(f"/proc/{process.pid}/task")} - {process.pid})
             assert ctypes.CDLL(None).tgkill(process.pid, first, signal.SIGINT) == 0
         said = process.communicate(timeout=60)
-    assert (process.returncode, *said) == (130, "", "selftaught: interrupted; the same command goes on from here\n")
+    assert (process.returncode, *said) == (130, "", "selftaught: interrupted; the same command resumes\n")
     paid = samples_in(out)
     assert 1 <= len(paid) < 120  # of 240: it stopped at once
     assert not (out / "summary.json").exists()
@@ -651,7 +653,7 @@ def test_what_fails_at_the_same_time_is_told_in_one_line(
     assert refused(capsys, words("several")) == "one thing; mend it"
     assert "reads a problem's reference without declaring it" in refused(capsys, words("peeking"))
     assert main(words("stopped")) == 130
-    assert capsys.readouterr().err == "selftaught: interrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == "selftaught: interrupted; the same command resumes\n"
 
 
 def test_a_user_s_file_is_told_what_it_lacks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

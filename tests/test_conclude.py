@@ -253,7 +253,7 @@ def test_a_broken_summary_is_written_anew(tmp_path: Path, capsys: pytest.Capture
         run.console.quiet = False
         outcome = write(run, found)
     assert json.loads((run.folder / "summary.json").read_text()) == outcome
-    assert capsys.readouterr().err == f"  warning: {run.folder / 'summary.json'} cannot be read, and is written anew\n"
+    assert capsys.readouterr().err == f"  warning: {run.folder / 'summary.json'} cannot be read, and is rewritten\n"
 
 
 def test_a_folder_in_the_place_of_the_champion_is_one_line(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,8 @@ def test_a_solver_reads_no_undeclared_reference_outside_of_methods_either(tmp_pa
         for problems in (run.task.train, run.task.test):
             with pytest.raises(ReferenceHidden):
                 run.solve(run.base, problems, "any", solver=peeking)
+            with pytest.raises(ReferenceHidden):
+                run.solve(run.base, problems, "any", solver=partial(partial(peeking)))
         assert run.attempt(run.base, run.task.train[:1], solver=reading)[0].verdict  # a script's own is its business
 
 
@@ -216,8 +218,10 @@ def test_every_verb_heeds_the_budget(tmp_path: Path, deed: Deed) -> None:
 
 def test_what_a_method_is_handed_cannot_be_changed(tmp_path: Path) -> None:
     def promote(run: Run, _: Task) -> None:
-        with suppress(AttributeError):
+        with pytest.raises(BadInput, match=r"a method cannot set run\.champion"):
             run.champion = Policy("mine", tmp_path)
+        with pytest.raises(BadInput, match=r"run\.journal is closed to methods.* attempt, .*\btell"):
+            run.journal.digest()
         assert run.champion.version == "base-model"
 
     inside(tmp_path, promote)
@@ -225,3 +229,17 @@ def test_what_a_method_is_handed_cannot_be_changed(tmp_path: Path) -> None:
         assert run.task.test[0].reference
         assert run.task.verify(run.task.test[0], answer(run.task.test[0])).verdict is Verdict.RIGHT
         assert run.measure(run.base).scores
+
+
+def test_run_base_and_task_may_be_given_by_name(tmp_path: Path) -> None:
+    def mine(run: Run, base: Policy, task: Task, *, least: int = 0) -> Policy:
+        assert not isinstance(run, Run)
+        assert len(task.train) > least
+        return base
+
+    method = recipe()(mine)
+    with make_run(tmp_path) as run:
+        assert method(task=run.task, run=run, base=run.base, least=1) == run.base
+        assert method(run, base=run.base, task=run.task, least=1) == run.base
+        with pytest.raises(BadInput, match=r"mine is not given base, task.*run, base, task by position or by name"):
+            method(run=run)

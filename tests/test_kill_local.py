@@ -75,7 +75,7 @@ def test_interrupted_and_killed_at_every_stage_nothing_paid_is_paid_again(tmp_pa
 
     done = stopped(command, signal.SIGINT, lambda: len(rows(out)) >= 20)
     assert done.returncode == 130
-    assert done.stderr == "selftaught: interrupted; the same command goes on from here\n"
+    assert done.stderr == "selftaught: interrupted; the same command resumes\n"
     assert done.stdout == ""
     sampled = rows(out)
     assert 20 <= len(sampled) < 16 * 8

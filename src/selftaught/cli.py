@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if argv is None:  # this process is the command: a second Ctrl-C ends it at once and without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        resumes = "; the same command goes on from here" if words[:1] in (["run"], ["eval"], ["check"]) else ""
+        resumes = "; the same command resumes" if words[:1] in (["run"], ["eval"], ["check"]) else ""
         put(f"selftaught: interrupted{resumes}", to=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`

@@ -24,6 +24,7 @@ from selftaught.settings import Settings
 from selftaught.tasks import Task, load_task
 from selftaught.tasks.load import INSTRUCTION
 from selftaught.tasks.rows import with_instruction
+from selftaught.tasks.thinking import without_thinking
 from selftaught.terminal import put, put_json, put_table, put_wrapped
 
 SPLITS = ("train", "dev", "test")
@@ -234,6 +235,7 @@ def _teach(
         overhead, peak = f"{outcome['overhead']:.1%}", f"{outcome['peak_rss_mb']:,} MB"
         console.say(f"  framework overhead {overhead} of the time, peak memory {peak}")
         silent = door.unanswered
+        outcome |= _account(door, args.json)
     if args.json:
         put_json(outcome)
     else:
@@ -316,7 +318,8 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     if args.json:
         put_json(outcome | {"note": note, "tokens": tried.tokens} | account)
     else:
-        put(f"{attempt.text}\n\n({tried.tokens} tokens{f'; {note}' if note else ''})")
+        said = without_thinking(attempt.text).strip() or attempt.text
+        put(f"{said}\n\n({tried.tokens} tokens{f'; {note}' if note else ''})")
     return 0
 
 

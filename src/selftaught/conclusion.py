@@ -211,14 +211,14 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
 
 
 def _cost_before(run: Run, path: Path) -> dict[str, Any]:
-    """The cost figures of a summary of the same champion; a damaged one, which is written anew, has none."""
+    """The cost figures of a summary of the same champion; a damaged one, which is rewritten, has none."""
     if not path.is_file():
         return {}
     try:
         old = json.loads(path.read_text("utf-8"))
         same = old["champion"] == run.champion.version
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        run.console.say(f"  warning: {path} cannot be read, and is written anew")
+        run.console.say(f"  warning: {path} cannot be read, and is rewritten")
         return {}
     return {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if same and k in old}
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
+from selftaught.identity import unwrapped
 from selftaught.records import HIDDEN, Feedback, Problem, Verdict
 from selftaught.solving import Subject, problem_of
 from selftaught.tasks import Task
@@ -34,14 +35,20 @@ class GuardedRun:
     __slots__ = ("_method", "_run", "task")
 
     def __init__(self, run: Run, method: Method, task: Task) -> None:
-        self._run, self._method, self.task = run, method, task
+        for name, value in (("_run", run), ("_method", method), ("task", task)):
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name not in OPEN and hasattr(self._run, name):
             raise BadInput(
-                f"run.{name} is closed to methods", where=self._method.id, fix="use run.attempt and the like"
+                f"run.{name} is closed to methods", where=self._method.id, fix=f"open are {', '.join(sorted(OPEN))}"
             )
         return getattr(self._run, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise BadInput(
+            f"a method cannot set run.{name}", where=self._method.id, fix="keep it in a variable of the method"
+        )
 
     def __repr__(self) -> str:
         return f"<{self._run!r} as {self._method.id} sees it>"
@@ -175,7 +182,7 @@ class Walls:
             method: the one under way; outside of methods a solver that is one speaks for itself, and a function that
                 is none is the caller's own.
         """
-        needs = method.needs if method else getattr(solver, "needs", None)
+        needs = method.needs if method else getattr(unwrapped(solver), "needs", None)
         if solver is None or needs is None:
             return subject
         open_ = "reference" in needs and not (method and self.hold_out(subject))

@@ -32,7 +32,7 @@ class Identity:
         name: for people: `self-refine(turns=2)`, `two(hint=" Hint")`.
         label: for the keys of attempts: the name, with a hash of the options where there are any.
         key: content hash of name, options, and (of what no module holds under a name) code and captured values.
-        doubt: what of it cannot be told apart from another one; empty where everything can.
+        doubt: why it cannot be distinguished from others; empty where it can.
     """
 
     name: str
@@ -65,6 +65,13 @@ def identify(solver: Any) -> Identity:
     return Identity(f"{parts.base}({inside})" if inside else parts.base, label, key, "; ".join(parts.doubts))
 
 
+def unwrapped(solver: Any) -> Any:
+    """The solver inside of however many `functools.partial`."""
+    while isinstance(solver, partial):
+        solver = solver.func
+    return solver
+
+
 def known(solver: Any, what: str) -> Identity:
     """The identity of a solver, where something hangs on it.
 
@@ -72,7 +79,7 @@ def known(solver: Any, what: str) -> Identity:
         what: what hangs on it, for the message.
 
     Raises:
-        BadInput: it cannot be told apart from others.
+        BadInput: it cannot be distinguished from others.
     """
     found = identify(solver)
     if found.doubt:
@@ -249,7 +256,8 @@ def memory(solver: Any) -> dict[str, tuple[Any, Any]]:
     """What the public attributes of a solver hold, to be compared after it has solved; a function has none."""
     from selftaught.method import Method
 
-    if solver is None or isinstance(solver, types.FunctionType | types.MethodType | partial | Method):
+    solver = unwrapped(solver)
+    if solver is None or isinstance(solver, types.FunctionType | types.MethodType | Method):
         return {}
     kept = {n: v for n, v in getattr(solver, "__dict__", {}).items() if n[:1] != "_"}
     return {

@@ -126,6 +126,7 @@ class Method:
         A recipe or study called on a run tells the run which method it is, and is handed the run and the task with
         everything closed that it does not need; a recipe that the budget ends returns the champion.
         """
+        args, options = self._in_place(args, options)
         bound = self.bind(options)
         if self.shape == "solver":
             return self.function(*args, **bound)
@@ -133,6 +134,24 @@ class Method:
         with run.method(self, bound) as guarded:
             return self.function(*(guarded(arg) for arg in args), **bound)
         return run.champion
+
+    def _in_place(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional arguments, with those that were given by name among them; and the options that are left."""
+        missing = self._places[len(args) :]
+        if not missing:
+            return args, options
+        if lacking := [name for name in missing if name not in options]:
+            said = f"{self.id} is not given {', '.join(lacking)}"
+            raise BadInput(said, where=self.id, fix=f"give {', '.join(self._places)} by position or by name")
+        rest = {name: value for name, value in options.items() if name not in missing}
+        return (*args, *(options[name] for name in missing)), rest
+
+    @cached_property
+    def _places(self) -> tuple[str, ...]:
+        """The names of the parameters that are given by position, such as run, base and task."""
+        found = inspect.signature(self.function).parameters.values()
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return tuple(p.name for p in found if p.kind in kinds and p.default is REQUIRED)
 
     def __repr__(self) -> str:
         return f"<{self.shape} {solver_name(self)}>"

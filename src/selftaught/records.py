@@ -172,7 +172,7 @@ class Demo:
 class Pair:
     """A preference: `chosen` over `rejected`. `softness` smooths the label, `margin` asks for a lead.
 
-    `ends` says whether both are whole, so that the end of sequence is part of them; False for steps of an answer.
+    `ends`: whether both answers are complete, and the end of sequence is learned too; False for steps of an answer.
     """
 
     prompt: Prompt

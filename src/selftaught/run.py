@@ -128,6 +128,7 @@ class Run:
         self._under: dict[str, str] = {}  # policy version -> hash of how `measured` was measured
         self._facts: dict[str, Any] = {}
         self._cut: Counter[str] = Counter()
+        self._ends: Counter[str] = Counter()  # records learned, and those that teach an end where none was
         self._watch = Watch()
         self._walls = Walls(task)
         self._solving = Solving(
@@ -149,7 +150,8 @@ class Run:
         spent = self.engine.spent if isinstance(self.engine, Paid) else 0.0
         money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
         cut = [cut_line(self._cut)] if self._cut["truncated"] else []
-        return [*self._notes, *self._solving.notes(), *cut, *money]
+        ends = [_ends_line(self._ends)] if self._ends["wrong"] else []
+        return [*self._notes, *ends, *self._solving.notes(), *cut, *money]
 
     @property
     def requests(self) -> dict[str, int]:
@@ -506,12 +508,10 @@ class Run:
             if any(what in self._walls.held_out for what in asked):
                 raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
             wrong_ends += learned_as_whole(record, sources)
+        counts = {"wrong": wrong_ends, "records": len(records)}
+        self._ends.update(counts)
         if wrong_ends:
-            line = f"{wrong_ends} of {len(records)} records teach an end behind an answer that was cut off"
-            line += "; drop attempts that are `truncated`, or give the record ends=False"
-            if line not in self._notes:
-                self._notes.append(line)
-                self.console.say(f"  warning: {line}")
+            self.console.say(f"  warning: {_ends_line(counts)}")
 
     @property
     def _policies(self) -> Path:
@@ -548,8 +548,8 @@ class Run:
         Args:
             gated: goes through the gate by what `solver` makes of it, against the champion under the same solver: for
                 methods whose policies are to be used by that solver.
-            figures: of what the turns of each solving came to, in no order that names its problem; the round tells
-                them under the solver's name.
+            figures: computed from the turns of all solvings, sorted so that their order does not identify problems; the
+                round reports them under the solver's name.
 
         Returns:
             The measurement; for a method without the score of each problem.
@@ -584,7 +584,7 @@ class Run:
         return self.summarise(policy, "dev", solver_name(solver), solved), solved
 
     def summarise(self, policy: Policy, split: str, solver: str, solved: Sequence[Solved]) -> Measurement:
-        """The measurement that a list of solvings amounts to."""
+        """The measurement made from a list of solvings."""
         groups = by_problem(one.attempt for one in solved)
         return measure_attempts(policy.version, split, solver, groups, sum(one.tokens for one in solved))
 
@@ -614,10 +614,10 @@ class Run:
     # --- rounds ---
 
     def tell(self, name: str, figures: Mapping[str, float | int | str]) -> None:
-        """Have the round under way say what a method watches: journalled with it, and printed on a line of its own.
+        """Report figures that a method watches: journalled with the current round, and printed on their own line.
 
         Args:
-            name: what the figures are of; telling it again in the same round replaces them.
+            name: what the figures are of; reporting it again in the same round replaces them.
             figures: what each is called -> its value.
         """
         self._facts.setdefault("told", {})[name] = dict(figures)
@@ -719,6 +719,11 @@ class Run:
 def _under(*, solver: Any, samples: int, temperature: float) -> str:
     """What two measurements must share to be compared."""
     return content_hash(identify(solver).key, samples, float(temperature))
+
+
+def _ends_line(counts: Mapping[str, int]) -> str:
+    line = f"{counts['wrong']} of {counts['records']} records teach an end behind an answer that was cut off"
+    return f"{line}; drop attempts that are `truncated`, or give the record ends=False"
 
 
 def _usual_engine(base: Policy) -> Engine:

@@ -271,7 +271,7 @@ def test_an_interrupted_command_says_one_line(server: Server, tmp_path: Path, an
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")
-    assert err == "selftaught: interrupted; the same command goes on from here\n"
+    assert err == "selftaught: interrupted; the same command resumes\n"
 
 
 def test_an_endpoint_that_is_lost_ends_in_one_line(
@@ -303,3 +303,13 @@ def test_a_cap_that_ends_the_run_says_one_line(
 def wait_until(happened: Callable[[], Any]) -> None:
     while not happened():
         time.sleep(0.01)
+
+
+def test_solve_shows_the_answer_without_its_thinking(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "<think>\nmaybe 5\n</think>\n\nAnswer: 4"
+    server.script = lambda _: completion(said)
+    asked = ["solve", "self-consistency", "What is 2 + 2?", "--model", "openai:tiny", "--samples", "1", "--quiet"]
+    assert main(asked) == 0
+    assert capsys.readouterr().out.startswith("Answer: 4\n\n(")
+    assert main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == said

@@ -112,7 +112,7 @@ def test_an_adapter_with_weights_missing_or_from_elsewhere_is_refused(saved: Pat
     with pytest.raises(BadInput, match="1 weights of the adapter are missing"):
         load_model(resolve(saved), torch.float32)
     save_file({**whole, first.replace("layers.0", "layers.7"): whole[first].clone()}, saved / WEIGHTS)
-    with pytest.raises(BadInput, match="1 weights of the adapter belong nowhere"):
+    with pytest.raises(BadInput, match="1 weights of the adapter match nothing"):
         load_model(resolve(saved), torch.float32)
 
 

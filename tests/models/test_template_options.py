@@ -86,3 +86,17 @@ def test_a_broken_file_of_options_is_one_line(folder: Path) -> None:
     (folder / "template_options.json").write_text("[1]", "utf-8")
     with pytest.raises(BadInput, match="template_options"):
         ChatTokenizer(folder)
+
+
+def test_lineage_goes_on_through_options(folder: Path, tmp_path: Path) -> None:
+    how = Training(epochs=1, batch=1, precision="float32")
+    after = learn(resolve(folder), sft(), [Demo(CHAT, "4")], how, seed=0, folder=tmp_path / "p")
+    found = resolve(f"{after.path}:enable_thinking=true")
+    assert found.base == resolve(folder)
+    assert resolve(found.path).base == found.base
+
+
+def test_an_endpoint_takes_no_options_of_a_template() -> None:
+    with pytest.raises(BadInput, match=r"the endpoint renders the chat.*give openai:m:8b, and set enable_thinking"):
+        resolve("openai:m:8b:enable_thinking=false")
+    assert resolve("openai:m:8b").remote == "m:8b"

@@ -97,3 +97,18 @@ def test_one_kind_is_told_of_nothing_and_changes_no_fingerprint(tmp_path: Path) 
     with load(tmp_path, NUMBERS) as plain, load(tmp_path, [*NUMBERS, "proof"]) as mixed:
         assert plain.notes == ()
         assert plain.verifier.version + "+kinds" == mixed.verifier.version
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ([], "16 numbers and 1 formula; read as formulas"),
+        (["Paris"], "16 numbers, 1 formula and 1 short text; read as formulas"),
+        (["proof"], "16 numbers and 1 formula among 18 references; read as formulas; 1 are not, the first 'proof'"),
+    ],
+)
+def test_numbers_that_are_read_as_formulas_are_counted_as_numbers(more: list[str], note: str) -> None:
+    references = [*map(str, range(16)), "x^2 + 1", *more]
+    found = sort_kinds([make_problem(f"Question {i}?", answer) for i, answer in enumerate(references)])
+    assert found.kind is Kind.MATH
+    assert [line[: len(note)] for line in found.notes] == [note]

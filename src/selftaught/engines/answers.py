@@ -35,7 +35,7 @@ class Answer:
         finish_reason: "stop", or "length" for whatever else cut it short (a content filter, too).
         logprobs: None where the endpoint gave none.
         model: the name of the model that answered.
-        replaced: whether characters that are none became U+FFFD.
+        replaced: whether invalid characters became U+FFFD.
     """
 
     text: str

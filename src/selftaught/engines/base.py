@@ -91,7 +91,7 @@ class Sample:
         counted: number of tokens sampled, where an endpoint tells it but not the tokens.
         cut: what the tokens say beyond the text: the stop string that was met, and what its last token holds behind
             it. Empty where none was met, and from an endpoint, which does not tell.
-        replaced: whether characters that are none (half a surrogate pair, bytes that are no UTF-8) became U+FFFD.
+        replaced: whether invalid characters (half a surrogate pair, bytes that are not UTF-8) became U+FFFD.
     """
 
     text: str

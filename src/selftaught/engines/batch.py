@@ -102,7 +102,7 @@ class Batch:
             raise RequestRefused("the prompt is empty")
         context = self._decoder.max_context
         if job.scored is not None:
-            job.tokens = self._tokenizer.encode(job.scored)
+            job.tokens = self._tokenizer.encode_answer(job.scored)
             if len(ids) + len(job.tokens) > context:
                 size = len(ids) + len(job.tokens)
                 raise RequestRefused(f"{size} tokens to score and the model's context holds {context}")

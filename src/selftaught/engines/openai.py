@@ -87,7 +87,7 @@ class OpenAIEngine(Busy):
 
     What fails for reasons that may pass (429, 5xx, timeouts, broken connections and answers) is tried again,
     after the time that the endpoint asks for (`Retry-After`) or a random one that doubles from try to try.
-    What fails for good is the request's own affair, unless it meets all others as well (see `Standing`): then no
+    A permanent failure affects only its own request, unless it affects all others as well (see `Standing`): then no
     further one is sent, those under way are answered, and all that wait fail with the reason.
     A policy is sampled only where its version names this endpoint, and only while the endpoint answers with
     the model that it is asked for. Tokens are counted as the endpoint reports them; it tells no token ids,

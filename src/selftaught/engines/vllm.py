@@ -197,7 +197,7 @@ class VllmEngine(Busy):
         job = Job(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
         job.given = given_tokens(request.given, self._server.tokenizer)
         job.ids = (*self._server.encoded(request.prompt, request.prefix), *job.given)
-        job.tokens = self._server.tokenizer.encode(scored) if scored else []
+        job.tokens = self._server.tokenizer.encode_answer(scored) if scored else []
         context, size = self._server.context, len(job.ids) + len(job.tokens)
         if not job.ids:
             raise RequestRefused("the prompt is empty")

@@ -41,6 +41,13 @@ def equality_key(answer: str) -> str:
         return answer
 
 
+def same_answer(one: str | None, other: str | None) -> bool:
+    """Whether two answers are equal by value; no answer equals only no answer."""
+    if one is None or other is None:
+        return one is other
+    return equality_key(one) == equality_key(other)
+
+
 class _Reader:
     """A recursive-descent evaluator; letters stand for fixed numbers between 1 and 3.
 

@@ -88,7 +88,7 @@ def user_verifier(verifier: Callable[..., Any] | str, problems: Iterable[Problem
 
 
 def form_of(function: Callable[..., Any], name: str) -> Form:
-    """How a verifier is called, told by the names of its parameters.
+    """How a verifier is called, decided by the names of its parameters.
 
     Returns:
         "problem" for `(problem, text)`, "reference" for `(text, reference)`, "reward" for TRL's

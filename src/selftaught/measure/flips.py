@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from selftaught.feedback.equality import same_answer
 from selftaught.records import Verdict
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def course(solved: Solved) -> Course:
     """The course of a solving; of the attempt alone where it has no turns."""
     turns = solved.turns or (solved.attempt,)
     a, b = turns[0], turns[-1]
-    same = a.answer == b.answer and (a.answer is not None or a.text == b.text)
+    same = same_answer(a.answer, b.answer) and (a.answer is not None or a.text == b.text)
     return Course(tuple(turn.verdict for turn in turns), same)
 
 

@@ -76,7 +76,7 @@ def _read_as(folder: Path) -> tuple[Any, ...]:
 
 
 def check_whole(adapted: Any, folder: Path) -> None:
-    """Raise where the files of an adapter lack weights, or hold some that belong nowhere: peft would only warn.
+    """Raise where the files of an adapter lack weights, or hold some that match nothing: peft would only warn.
 
     Args:
         adapted: the `PeftModel` that was loaded from `folder`.
@@ -93,4 +93,4 @@ def check_whole(adapted: Any, folder: Path) -> None:
     if missing := sorted(wanted - names):
         raise ValueError(f"{len(missing)} weights of the adapter are missing, such as {missing[0]}")
     if strange := sorted(name for name in names - wanted if "lora_" in name):
-        raise ValueError(f"{len(strange)} weights of the adapter belong nowhere in its base, such as {strange[0]}")
+        raise ValueError(f"{len(strange)} weights of the adapter match nothing in its base, such as {strange[0]}")

@@ -120,9 +120,14 @@ class ChatTokenizer:
         """Token ids of bare text, without special tokens added; half a surrogate pair is read as U+FFFD."""
         return self._tokenizer.encode(well_formed(text), add_special_tokens=False).ids
 
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of an answer behind a prompt; the tag of thinking that the prompt itself opened is not repeated."""
+        opened = self.opens_thinking
+        return self.encode(text.removeprefix(f"{opened}\n") if opened else text)
+
     def encode_target(self, target: str) -> list[int]:
-        """Token ids of an answer to learn, end of sequence included."""
-        return [*self.encode(target), self.eos_id]
+        """Token ids of an answer to learn (see `encode_answer`), end of sequence included."""
+        return [*self.encode_answer(target), self.eos_id]
 
     def vocabulary(self) -> dict[str, int]:
         """Every token and its id."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
+from selftaught.models.template_options import parsed
 
 PREFIX = "openai:"
 URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"  # the variables that OpenAI's own clients read
@@ -46,10 +47,14 @@ def remote_policy(name: str, url: str = "") -> Policy:
         url: see `base_url`.
 
     Raises:
-        BadInput: no name, or no address.
+        BadInput: no name, options of a chat template behind it, or no address.
     """
     if not name.strip() or not name.isprintable():
         raise BadInput("it names no model", where=PREFIX + name.strip(), fix=f"give one, as in {PREFIX}gpt-4o-mini")
+    bare, options = parsed(PREFIX + name)
+    if options:
+        said = "options of a chat template are for models here: the endpoint renders the chat"
+        raise BadInput(said, where=PREFIX + name, fix=f"give {bare}, and set {', '.join(options)} at its server")
     version = f"{PREFIX}{name}@{base_url(url).partition('://')[2]}"
     return Policy(version, Path(PREFIX + name), remote=name)
 

@@ -14,7 +14,7 @@ from typing import Any
 from selftaught.errors import BadInput, nearest
 from selftaught.models.cache import locked, small_files
 from selftaught.models.load import weight_files
-from selftaught.models.policy import MANIFEST, Policy, policy_from, publish
+from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish
 from selftaught.models.tokenizer import load_image
 from selftaught.records import content_hash
 
@@ -60,7 +60,8 @@ def with_options(policy: Policy, options: dict[str, Any]) -> Policy:
             draft = folder.with_name(f"{folder.name}.draft")
             shutil.rmtree(draft, ignore_errors=True)
             _fill(draft, policy.path, options)
-            publish(draft, folder, {"version": version, "base": None, "adapter": False, "source": policy.version})
+            base = link_to(policy.base, folder) if policy.base else None
+            publish(draft, folder, {"version": version, "base": base, "adapter": False, "source": policy.version})
         return policy_from(folder)
 
 

@@ -1,4 +1,4 @@
-"""The kind of a task whose references are not all of one kind: what most of them are decides, and the others are told.
+"""The kind of a task whose references are not all of one kind: the majority decides, and a note counts the others.
 
 A few `proof`, a letter or a line break among numbers change neither how the numbers are read nor how they are judged.
 """
@@ -64,7 +64,12 @@ def sort_kinds(problems: Sequence[Problem]) -> Sorting:
     odd = [(p, k) for p, k in known if k not in _COVERED[kind] or (_placeholder(p) and kind in _STRICT)]
     unread = frozenset(p.id for p, k in odd if kind in _STRICT and (k is Kind.BLOCK or _placeholder(p)))
     own = {p.id: k for p, k in odd if p.id not in unread}
-    return Sorting(kind, own, unread, (_note(kind, len(known), [p for p, _ in odd], len(unread)),) if odd else ())
+    others = {p.id for p, _ in odd}
+    counts = Counter(k for p, k in known if p.id not in others)
+    notes = (_note(kind, counts, [p for p, _ in odd], len(unread)),) if odd else ()
+    if not odd and kind is Kind.MATH and counts[Kind.NUMBER] > counts[kind]:
+        notes = (f"{_counted(counts)}; read as {_WORDS[kind]}",)
+    return Sorting(kind, own, unread, notes)
 
 
 _STRICT = (Kind.NUMBER, Kind.MATH, Kind.CHOICE)
@@ -91,9 +96,19 @@ def _placeholder(problem: Problem) -> bool:
     return isinstance(problem.reference, str) and problem.reference.strip().rstrip(".").casefold() in PLACEHOLDERS
 
 
-def _note(kind: Kind, count: int, odd: list[Problem], unread: int) -> str:
+def _counted(counts: Counter[Kind]) -> str:
+    """How many there are of each kind, in words, the most frequent first."""
+    words = (f"{n:,} {_WORDS[k] if n > 1 else _WORDS[k].removesuffix('s')}" for k, n in counts.most_common())
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _note(kind: Kind, counts: Counter[Kind], odd: list[Problem], unread: int) -> str:
+    count = counts.total() + len(odd)
     first = min(odd, key=lambda p: place(str(p.meta.get("where", ""))))
     line = f"{count - len(odd):,} of {count:,} references are {_WORDS[kind]}, and so the task's answers are read"
+    if kind is Kind.MATH and counts[Kind.NUMBER] > counts[kind]:
+        line = f"{_counted(counts)} among {count:,} references; read as {_WORDS[kind]}"
     line += f"; {len(odd):,} are not, the first {reference_text(first.reference)[:40]!r} at {first.meta.get('where')}"
     judged = f"{len(odd) - unread:,} of them judged by what each is" if len(odd) > unread else ""
     left = f"{unread:,} count as UNKNOWN" if unread else ""

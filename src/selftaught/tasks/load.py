@@ -151,7 +151,7 @@ def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Tas
 
 
 def _remarks(drafts: Iterable[Draft]) -> Iterator[str]:
-    """What the rows themselves call for telling, each remark once, with its count and its first place."""
+    """Remarks about the rows, each once, with its count and its first place."""
     found: dict[str, list[str]] = {}
     for draft in drafts:
         found.setdefault(draft.remark[0], []).append(draft.remark[1])

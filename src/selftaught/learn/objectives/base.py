@@ -174,7 +174,7 @@ class Base:
 
 def target_ids(tokenizer: ChatTokenizer, text: str, ends: bool) -> tuple[int, ...]:
     """Token ids of a response to learn; without an end of sequence where the response is not whole."""
-    return tuple(tokenizer.encode_target(text) if ends else tokenizer.encode(text))
+    return tuple(tokenizer.encode_target(text) if ends else tokenizer.encode_answer(text))
 
 
 def tokens_of(group: Group) -> float:

@@ -123,7 +123,7 @@ class ProcessReward(_Head):
         scores, marked = [0.0] * len(target), [0.0] * len(target)
         for i, score in enumerate(record.scores):
             whole = i == len(record.steps) - 1
-            end = len(target) - 1 if whole else len(tokenizer.encode("".join(record.steps[: i + 1])))
+            end = len(target) - 1 if whole else len(tokenizer.encode_answer("".join(record.steps[: i + 1])))
             if end == 0 or marked[end]:
                 raise BadInput(f"its step {i + 1} has no tokens of its own", where=where, fix="drop or join it")
             scores[end], marked[end] = score, 1.0

@@ -51,7 +51,7 @@ def lambda_rank(rewards: Tensor, scores: Tensor, margins: Tensor | None = None) 
 
 def step_numbers(text: str, steps: StepFormat, tokenizer: ChatTokenizer) -> tuple[int, ...]:
     """For each token of a response to learn the number, from 0, of the step it is in; its end is in the last."""
-    ends = [len(tokenizer.encode(begun)) for begun in accumulate(steps.split(text))][:-1]
+    ends = [len(tokenizer.encode_answer(begun)) for begun in accumulate(steps.split(text))][:-1]
     return tuple(bisect_right(ends, place) for place in range(len(tokenizer.encode_target(text))))
 
 

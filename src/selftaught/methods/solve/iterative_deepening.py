@@ -8,6 +8,7 @@ from selftaught.ask import Ask
 from selftaught.claim import Claim, Rival
 from selftaught.curate import Vote, vote
 from selftaught.errors import BadInput, nearest
+from selftaught.feedback.equality import same_answer
 from selftaught.measure.flips import flips
 from selftaught.method import solver
 from selftaught.records import Attempt, Feedback, Problem, Verdict
@@ -82,7 +83,7 @@ async def deepen(ask: Ask, problem: Problem, spans: Sequence[int], temperature: 
         how = {"role": "revise", "max_tokens": span, "temperature": temperature}
         said = await ask.interject(said, "reflect", TRIGGER, **how)
         stands = stands if said.answer is None else said
-        twice = not doubt or stands.answer == before
+        twice = not doubt or same_answer(stands.answer, before)
     return stands
 
 

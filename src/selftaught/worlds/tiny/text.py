@@ -312,7 +312,7 @@ def _noticed(case: Case, rng: random.Random) -> int:
 
 
 def _mended(case: Case, rng: random.Random) -> tuple[str, Written]:
-    """A critique of the draft, and the revision that goes by it: what was fine stands, the rest is written anew."""
+    """A critique of the draft, and the revision that goes by it: what was fine stands, the rest is rewritten."""
     at = _noticed(case, rng)
     if not at:
         return NO_MISTAKES, case.draft
