@@ -193,7 +193,7 @@ class Solving:
             line = f"{counts['thinking_only']:,} of {counts['answered']:,} answers are thinking alone"
             notes.append(f"{line}, with no answer behind it: allow more tokens (--max-tokens)")
         if counts["replaced"]:
-            notes.append(f"{counts['replaced']:,} answers had characters that are none, replaced by U+FFFD")
+            notes.append(f"{counts['replaced']:,} answers had invalid characters, replaced by U+FFFD")
         if self._full:
             notes.append(f"{len(self._full):,} answers ended before --max-tokens: the model's context was full")
         return notes
