@@ -178,7 +178,7 @@ def test_a_line_that_a_search_left_unfinished_is_not_cut_off_at_max_tokens(tmp_p
 
 
 def test_a_line_that_a_refusal_ended_is_not_judged(tmp_path: Path) -> None:
-    grower = Grower(Growth(iterations=2, believes=False))
+    grower = Grower(Growth(iterations=8, believes=False))
     engine = Refusing(lambda request: bool(request.given), by_steps())
     with make_run(tmp_path, engine=engine) as run:
         (line,) = run.attempt(run.base, run.task.train[:1], solver=grower)

@@ -87,7 +87,7 @@ class Grower:
         if not line:  # every request was refused
             return Solution(await ask(problem.prompt), data)
         last = line[-1]
-        refused = [one for one in ask.made if one.failed and one.parent == last.id and not last.ended]
+        refused = [one for one in ask.made if one.failed and one.parent == last.id and not last.verdict]
         return Solution(refused[0] if refused else stem(problem, ask, last), data)
 
 
