@@ -263,9 +263,10 @@ def test_a_broken_model_folder_is_one_line(
 def test_a_run_prints_only_json_is_whole_and_resumes_for_nothing(
     capsys: pytest.CaptureFixture[str], teach: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    outcomes = []
+    outcomes, words = [], [word for word in teach("--json") if word != "--quiet"]
+    capsys.readouterr()  # making the model draws a bar
     for _ in range(2):
-        assert main([word for word in teach("--json") if word != "--quiet"]) == 0
+        assert main(words) == 0
         out, err = capsys.readouterr()
         outcomes.append(json.loads(out))
         assert outcomes[-1]["requests"]["refused"] == 0

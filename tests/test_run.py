@@ -27,6 +27,7 @@ from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Problem, Verdict, as_prompt
 from selftaught.run import Run, Settings
+from selftaught.solving import AGAIN
 from selftaught.tasks import Task
 
 REST_EM = find("rest-em")
@@ -380,7 +381,7 @@ def test_a_refused_request_fails_alone_and_is_told_but_not_kept(tmp_path: Path) 
             (refused,) = [a for a in tried if a.finish_reason == "error"]
             assert (refused.text, refused.answer, refused.token_ids) == ("", None, ())
             assert (refused.verdict, refused.feedback[0].text) == (Verdict.UNKNOWN, "refused: not What is 13 ")
-            assert run.notes == ["1 requests were refused (refused: not What is 13 )"]
+            assert run.notes == [f"1 request was refused (not What is 13 ); {AGAIN}"]
             assert run.requests["refused"] == 1
             assert run.requests["answered"] == run.journal.count("sample") == len(tried) - 1
     with make_run(tmp_path) as run:
@@ -538,4 +539,5 @@ def test_answers_that_a_full_context_cuts_off_are_counted_once_and_told(tiny: An
             notes = [note for note in run.notes if "context was full" in note]
         assert cut
         assert all(len(attempt.token_ids) < 300 for attempt in cut)
-        assert notes == [f"{len(cut)} answers ended before --max-tokens: the model's context was full"]
+        assert len(cut) == 1
+        assert notes == ["1 answer ended before --max-tokens: the model's context was full"]

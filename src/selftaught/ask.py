@@ -93,7 +93,8 @@ class Ask:
 
         Args:
             role: "solve" and "revise" count as generated tokens on the ledger, "critique" and "judge" as judge tokens.
-            parent: the attempt this one builds on.
+            parent: the attempt this one builds on. Where its request failed there is nothing to build on, and it is
+                what comes back.
             prefix: text the answer is made to begin with.
             policy: who is asked, where it is not the policy that solves.
             sampling: fields of `Sampling` to change for this question.
@@ -102,8 +103,10 @@ class Ask:
             BadInput: `Sampling` has no such field, or a value is out of its range.
         """
         messages, how = as_prompt(prompt), changed(self._sampling, sampling)
+        if parent and parent.failed:
+            return parent
         numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
-        content = content_hash(_hash(messages), numbers, how.stop, role, prefix, parent and parent.id)
+        content = content_hash(_hash(messages), numbers, how.stop, role, prefix, _built_on(parent))
         who = policy or self._policy
         return await self._put(Question(who, self._problem, messages, how, role, parent, prefix, content, ""))
 
@@ -113,7 +116,8 @@ class Ask:
         Of an endpoint, which tells no tokens, it goes on from the text.
 
         Args:
-            attempt: a partial answer, or one to be taken up again: an end of sequence that it has is left out.
+            attempt: a partial answer, or one to be taken up again: an end of sequence that it has is left out. One
+                whose request failed comes back as it is.
             role: see `__call__`.
             sampling: fields of `Sampling` to change; `max_tokens` counts what is added.
 
@@ -125,8 +129,10 @@ class Ask:
             BadInput: `Sampling` has no such field, or a value is out of its range.
         """
         how = changed(self._sampling, sampling)
+        if attempt.failed:
+            return attempt
         numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
-        content = content_hash("go on", numbers, how.stop, role, attempt.id, text)
+        content = content_hash("go on", numbers, how.stop, role, _built_on(attempt), text)
         said = attempt.text + attempt.cut
         if not text:
             said = said.rstrip("\ufffd")  # a character cut in two is completed by what is added
@@ -146,7 +152,7 @@ class Ask:
             text: the sentence in English, with the white space that sets it off.
             how: as for `go_on`.
         """
-        if phrase not in self._phrases:
+        if attempt.failed or phrase not in self._phrases:
             return await self.go_on(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
         return await self(self.turn(history, phrase, text), parent=attempt, **how)
@@ -173,12 +179,14 @@ class Ask:
     def note(self, kind: str, payload: Any) -> str:
         """Keep plain data in the journal, as an effect of that kind that costs nothing: once, however often rerun.
 
+        Other data of the same name has another key: what a rerun finds once a failed request got its answer.
+
         Returns:
             The effect's key.
         """
         number = self._asked[kind]
         self._asked[kind] += 1
-        key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}")
+        key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}", payload)
         if self._note:
             self._note(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
         return key
@@ -197,6 +205,11 @@ class Ask:
     async def many(self, prompt: Any, n: int, **how: Any) -> list[Attempt]:
         """`n` independent answers to `prompt`, sampled together; `how` is as for a single one."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(n))))
+
+
+def _built_on(attempt: Attempt | None) -> list[str] | None:
+    """What a question's key holds of the attempt it builds on: its text too, which another answer may replace."""
+    return [attempt.id, content_hash(attempt.text, attempt.cut)] if attempt else None
 
 
 @lru_cache(maxsize=8192)

@@ -87,7 +87,8 @@ class Attempt:
             not told them (an endpoint).
         logprobs: natural-log probability of each sampled token, under the untempered model; empty where the
             engine is not told them.
-        finish_reason: "stop", "length", or "error" when the engine refused this request or failed at it.
+        finish_reason: "stop", "length", "error" when the engine refused this request or failed at it, or "unfinished"
+            when a search ended before its answer did.
         by: version of the policy that wrote it.
         role: "solve", "critique", "revise", ...
         parent: id of the attempt this one builds on, or None.
@@ -134,8 +135,13 @@ class Attempt:
 
     @property
     def truncated(self) -> bool:
-        """Whether it was cut off at `max_tokens`: its text has no end of its own."""
-        return self.finish_reason == "length"
+        """Whether its text has no end of its own: it was cut off at `max_tokens`, or a search left it unfinished."""
+        return self.finish_reason in ("length", "unfinished")
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer: the engine refused the request or failed at it. Its text is none to learn."""
+        return self.finish_reason == "error"
 
 
 def _usually(value: bool) -> Any:

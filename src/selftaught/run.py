@@ -265,8 +265,8 @@ class Run:
         return self._method is None or "verifier" in self._method.needs
 
     def _count_cut(self, tried: Sequence[Attempt]) -> None:
-        """Count the answers that were cut off: they are not learned from."""
-        some = [attempt.truncated for attempt in tried if attempt.role != "judge"]
+        """Count the answers that were cut off at `max_tokens`."""
+        some = [attempt.finish_reason == "length" for attempt in tried if attempt.role != "judge"]
         for counts in (self._facts.setdefault("cut", Counter()), self._cut):
             counts.update(truncated=sum(some), answers=len(some))
 
@@ -331,7 +331,7 @@ class Run:
     def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
 
-        Reading costs prompt tokens only, which no budget counts.
+        Reading costs prompt tokens only, which no budget counts. NaN of a text that the engine refuses to read.
 
         Raises:
             BadInput: a method asks for that of a test problem.
@@ -360,7 +360,8 @@ class Run:
         if not records and self._method and self._number > 1:
             raise self._end(f"round {self.round} left nothing to learn from; the run ends here")
         if not records and self._cut["truncated"]:
-            raise BadInput(f"nothing to learn from: {cut_line(self._cut)}", where="learn", fix="raise max_tokens")
+            cause = f"nothing to learn from: {cut_line(self._cut)} and are not learned from"
+            raise BadInput(cause, where="learn", fix="raise max_tokens")
         settings = changed(self.settings.training, training)
         version = policy_version(base, objective, records, settings, self.settings.seed)
         key = content_hash("learn", version)
@@ -452,7 +453,7 @@ class Run:
         give_back()
 
     def _roll(self, rollout: Any, how: Sampling, policy: Policy, problems: Sequence[Problem], n: int) -> list[Any]:
-        """`n` rollouts of each problem, for a step of an online training."""
+        """`n` rollouts of each problem, for a step of an online training; those without an answer are left out."""
         self._check_budget()
         name, met = identify(rollout).label, Counter[str]()
         work: list[tuple[Subject, str]] = []
@@ -462,7 +463,8 @@ class Run:
         solved = self._solve(Batch("rolling out", policy, rollout, how, self._by_verdict, work, turns=True))
         rolled = [Rollout(one.attempt, one.turns or (one.attempt,)) for one in solved]
         self._learning_since = time.monotonic()
-        return [rolled[i : i + n] for i in range(0, len(rolled), n)]
+        groups = [rolled[i : i + n] for i in range(0, len(rolled), n)]
+        return [[one for one in group if not one.failed] for group in groups]
 
     def _online_begins(self, facts: dict[str, Any]) -> None:
         """Journal a live policy under its own name before it writes anything, so that it can be walked back from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import threading
 import time
@@ -54,7 +55,7 @@ FAILURES = (
     "timeout",
 )  # fmt: skip
 """How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
-AGAIN = "nothing is kept in their place: the same command asks them again"
+AGAIN = "nothing is kept of that: the same command asks again"
 NOTHING: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish": "error"}
 
 
@@ -124,6 +125,8 @@ class Solving:
         self._failure: BaseException | None = None
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
+        self._handed: set[str] = set()  # attempts that solvers returned
+        self._alone: set[str] = set()  # samples that are thinking alone, and no step of an answer
         self._full: set[str] = set()  # samples cut off where the model's context was full
         self._loop = asyncio.new_event_loop()
         self._verifying = ThreadPoolExecutor(VERIFYING, "selftaught-verify")
@@ -149,7 +152,10 @@ class Solving:
         return solved
 
     def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
-        """Negative log-likelihood of each attempt's text under `policy`, in nats; every one is an effect."""
+        """Negative log-likelihood of each attempt's text under `policy`, in nats; every one is an effect.
+
+        NaN where the engine refuses to read the text, which counts as a refused request.
+        """
 
         async def all_of_them() -> list[float]:
             found: dict[int, float] = {}
@@ -163,21 +169,25 @@ class Solving:
         return self._wait(all_of_them())
 
     def requests(self) -> dict[str, int]:
-        """What became of the requests: how many were `answered`, how many of those answers are `thinking_only` (no
-        answer in them) or had characters `replaced` (that are none); how many were `refused` and how many `failed`,
-        neither of which is kept; and how many were `retried` on this start."""
+        """What became of the requests: how many were `answered`, how many of the answers handed in are `thinking_only`
+        (no answer in them), and how many had characters `replaced` (that are none); how many were `refused` and how
+        many `failed`, neither of which is kept; and how many were `retried` on this start."""
         counts = {name: self._counts[name] for name in ("answered", "thinking_only", "replaced", "refused", "failed")}
+        counts["thinking_only"] = len(self._handed & self._alone)
         return counts | {"retried": getattr(self._engine, "retried", 0)}
 
     def unanswered(self) -> str:
         """Why there is not one answer, where there is none; else empty."""
         counts = self._counts
         asked = counts["answered"] + counts["refused"] + counts["failed"]
-        if not asked or counts["answered"] > counts["thinking_only"]:
+        if counts["answered"]:
+            asked = len(self._handed) if self._handed <= self._alone.union(self._refused) else 0
+            asked = asked if self._handed & self._alone else 0
+        if not asked:
             return ""
         why = [self._first[what] for what in ("failed", "refused") if what in self._first]
         reason = why[0] if why else "they are thinking alone, cut off before an answer: allow more (--max-tokens)"
-        return f"none of {asked:,} requests got an answer ({reason})"
+        return f"none of {_several(asked, 'request')} got an answer ({reason})"
 
     def notes(self) -> list[str]:
         """What the user should know of all batches: failed verifications, requests without an answer."""
@@ -186,16 +196,18 @@ class Solving:
             line = f"{counts['unverified']:,} of {counts['judged']:,} verifications failed and count as UNKNOWN"
             notes.append(f"{line} ({first['unverified']})")
         if counts["refused"]:
-            notes.append(f"{counts['refused']:,} requests were refused ({first['refused']})")
+            were = "was" if counts["refused"] == 1 else "were"
+            notes.append(f"{_several(counts['refused'], 'request')} {were} refused ({first['refused']}); {AGAIN}")
         if counts["failed"]:
-            notes.append(f"{counts['failed']:,} requests got no answer ({first['failed']}); {AGAIN}")
-        if counts["thinking_only"]:
-            line = f"{counts['thinking_only']:,} of {counts['answered']:,} answers are thinking alone"
-            notes.append(f"{line}, with no answer behind it: allow more tokens (--max-tokens)")
+            notes.append(f"{_several(counts['failed'], 'request')} got no answer ({first['failed']}); {AGAIN}")
+        if thinking := len(self._handed & self._alone):
+            line = f"{thinking:,} of {_several(len(self._handed), 'answer')} {'is' if thinking == 1 else 'are'}"
+            notes.append(f"{line} thinking alone, with no answer behind it: allow more tokens (--max-tokens)")
         if counts["replaced"]:
-            notes.append(f"{counts['replaced']:,} answers had invalid characters, replaced by U+FFFD")
+            notes.append(f"{_several(counts['replaced'], 'answer')} had invalid characters, replaced by U+FFFD")
         if self._full:
-            notes.append(f"{len(self._full):,} answers ended before --max-tokens: the model's context was full")
+            full = _several(len(self._full), "answer")
+            notes.append(f"{full} ended before --max-tokens: the model's context was full")
         return notes
 
     def _count(self, what: str, texts: list[str]) -> None:
@@ -255,6 +267,7 @@ class Solving:
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
+        self._handed.add(attempt.id)
         if data is not None:
             data = self._keep(batch, attempt, name, data)
         turns = ask.made if batch.turns else []
@@ -286,9 +299,10 @@ class Solving:
         size = payload.get("counted") or len(payload["tokens"])
         if payload["finish"] == "length" and 0 < size < question.sampling.max_tokens:
             self._full.add(key)
+        if payload.get("thinking_only") and not question.sampling.stop:
+            self._alone.add(key)
         if self._ledger.count(key, usage):
             self._counts["answered"] += 1
-            self._counts["thinking_only"] += payload.get("thinking_only", False)
             self._counts["replaced"] += payload.get("replaced", False)
         return self._attempt(key, question, payload, None)
 
@@ -296,7 +310,7 @@ class Solving:
         if key not in self._refused:
             self._refused[key] = error
             what = "failed" if isinstance(error, RequestFailed) else "refused"
-            self._count(what, [str(error) if what == "failed" else f"refused: {error}"])
+            self._count(what, [str(error)])
 
     def _attempt(
         self, key: str, question: Question, payload: Mapping[str, Any], error: RequestRefused | None
@@ -364,7 +378,11 @@ class Solving:
 
     async def _surprise(self, policy: Policy, attempt: Attempt) -> float:
         key = content_hash("surprise", policy.version, attempt.prompt, attempt.text)
-        payload, usage = self._journal.get(key) or await self._once(key, lambda: self._read(key, policy, attempt))
+        try:
+            payload, usage = self._journal.get(key) or await self._once(key, lambda: self._read(key, policy, attempt))
+        except RequestRefused as error:
+            self._tell_refused(key, error)
+            return math.nan
         self._ledger.count(key, usage)
         return payload["nats"]
 
@@ -377,7 +395,7 @@ class Solving:
 
     async def _judge(self, batch: Batch, attempt: Attempt) -> Attempt:
         """The attempt with the task's feedback; critiques and judgements answer no problem, and are left alone."""
-        if attempt.finish_reason == "error" or attempt.role in JUDGING:
+        if attempt.failed or attempt.role in JUDGING:
             return attempt
         return replace(attempt, feedback=(*attempt.feedback, await self._feedback(batch, attempt)))
 
@@ -479,6 +497,10 @@ def _as_json(sampling: Sampling) -> Any:
 
 def _cost(role: str, prompt: int, count: int) -> Usage:
     return Usage(prompt, judge=count) if role in JUDGING else Usage(prompt, generated=count)
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def problem_of(subject: Subject) -> Problem:

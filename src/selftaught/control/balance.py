@@ -77,7 +77,7 @@ def _ranked(groups: Groups) -> dict[str, list[Rewarded]]:
     ranked: dict[str, list[Rewarded]] = {}
     for problem, group in groups.items():
         distinct: dict[str, Rewarded] = {}
-        whole = (one for one in group if not one.attempt.truncated)
+        whole = (one for one in group if not (one.attempt.truncated or one.attempt.failed))
         for one in sorted(whole, key=lambda one: -one.reward):
             distinct.setdefault(one.attempt.text, one)
         ranked[problem] = list(distinct.values())

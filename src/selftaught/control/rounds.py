@@ -64,7 +64,7 @@ def round_lines(payload: Mapping[str, Any]) -> list[str]:
 def cut_line(cut: Mapping[str, int]) -> str:
     """How many of `answers` were `truncated`, as a line."""
     some, all_ = cut["truncated"], cut["answers"]
-    return f"{some:,} of {all_:,} answers were cut off at max_tokens and are not learned from"
+    return f"{some:,} of {all_:,} answers were cut off at max_tokens"
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:

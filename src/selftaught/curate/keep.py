@@ -20,8 +20,11 @@ def by_problem(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
 
 
 def whole(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """The attempts that came to their own end: learned with an end of sequence, a cut-off one teaches to stop short."""
-    return [attempt for attempt in attempts if not attempt.truncated]
+    """The attempts that came to their own end.
+
+    Learned with an end of sequence, a cut-off one teaches to stop short, and a failed request to say nothing.
+    """
+    return [attempt for attempt in attempts if not (attempt.truncated or attempt.failed)]
 
 
 def keep_right(
@@ -44,7 +47,10 @@ def keep_right(
 
 
 def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: str = "drop") -> list[Demo]:
-    """As `keep_right`, whatever the verdict: the control that shows what a filter is worth."""
+    """As `keep_right`, whatever the verdict: the control that shows what a filter is worth.
+
+    Failed requests are left out: they have no answer.
+    """
     return _demos(attempts, lambda _: True, per_problem, truncated)
 
 
@@ -53,7 +59,7 @@ def _demos(
 ) -> list[Demo]:
     if truncated not in TRUNCATED:
         raise BadInput(f"unknown {truncated!r}", where="truncated", fix=nearest(truncated, TRUNCATED))
-    some = attempts if truncated == "open" else whole(attempts)
+    some = [one for one in attempts if not one.failed] if truncated == "open" else whole(attempts)
     return [
         Demo(attempt.problem.prompt, attempt.text, attempts=lineage(attempt), ends=not attempt.truncated)
         for group in by_problem(some).values()

@@ -54,6 +54,11 @@ class Rollout:
     attempt: Attempt
     turns: tuple[Attempt, ...]
 
+    @property
+    def failed(self) -> bool:
+        """Whether a request of it was refused or failed: that is no reward of 0."""
+        return self.attempt.failed or any(turn.failed for turn in self.turns)
+
 
 Spread = Callable[[Sequence[Rollout]], Sequence[Credit]]
 Rewarding = Callable[[Rollout], float | None]

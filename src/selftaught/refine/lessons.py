@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from selftaught.curate.keep import whole
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
 from selftaught.refine.turns import criticise, located, revise, satisfied
@@ -35,9 +36,9 @@ class Lesson:
 
 
 def distinct(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """The first attempt of each text at a problem, in order."""
+    """The first attempt of each text at a problem, in order; failed requests have none."""
     found: dict[tuple[str, str], Attempt] = {}
-    for attempt in attempts:
+    for attempt in (a for a in attempts if not a.failed):
         found.setdefault((attempt.problem.id, attempt.text), attempt)
     return list(found.values())
 
@@ -46,7 +47,7 @@ def teach(
     run: Run, critic: Policy, reviser: Policy, drafts: Sequence[Attempt], *, notes: int = 1, checks: int = 1,
     temperature: float = 0.7,
 ) -> list[Lesson]:  # fmt: skip
-    """Have drafts criticised and revised.
+    """Have drafts criticised and revised; a failed request is neither draft, critique nor revision.
 
     Args:
         critic: writes the critiques.
@@ -56,13 +57,18 @@ def teach(
         checks: revisions per critique: how often it leads to a right one is what it is worth (Monte Carlo).
         temperature: of critiques and revisions.
     """
-    said = run.attempt(critic, drafts, solver=criticise, n=notes, temperature=temperature)
+    drafts = [draft for draft in drafts if not draft.failed]
+    said = _done(run.attempt(critic, drafts, solver=criticise, n=notes, temperature=temperature))
     open_ = [note for note in said if not satisfied(note)]
     revised: dict[str | None, list[Attempt]] = {}
-    for attempt in run.attempt(reviser, open_, solver=revise, n=checks, temperature=temperature):
+    for attempt in _done(run.attempt(reviser, open_, solver=revise, n=checks, temperature=temperature)):
         revised.setdefault(attempt.parent, []).append(attempt)
     by_id = {draft.id: draft for draft in drafts}
     return [Lesson(by_id[note.parent or ""], note, tuple(revised.get(note.id, ()))) for note in said]
+
+
+def _done(attempts: Iterable[Attempt]) -> list[Attempt]:
+    return [attempt for attempt in attempts if not attempt.failed]
 
 
 def verified(lessons: Sequence[Lesson], *, least: float = 0.5, places: Mapping[str, int] | None = None) -> list[Lesson]:
@@ -78,17 +84,17 @@ def verified(lessons: Sequence[Lesson], *, least: float = 0.5, places: Mapping[s
     mending = [
         one
         for one in lessons
-        if one.revised and not one.draft.right and one.mends >= least and not one.note.truncated
+        if one.revised and not one.draft.right and one.mends >= least and whole([one.note])
         and places.get(one.draft.id, located(one.note)) == located(one.note)
     ]  # fmt: skip
-    content = [one for one in lessons if one.draft.right and satisfied(one.note) and not one.note.truncated]
+    content = [one for one in lessons if one.draft.right and satisfied(one.note) and whole([one.note])]
     return [*mending, *content[: max(1, len(mending))]]
 
 
 def critiques(lessons: Iterable[Lesson]) -> list[Demo]:
     """Critiques to imitate: prompt and response -> feedback."""
-    whole = [one for one in lessons if not one.note.truncated]
-    return [Demo(one.note.prompt, one.note.text, attempts=(one.note.id, one.draft.id)) for one in whole]
+    kept = [one for one in lessons if whole([one.note])]
+    return [Demo(one.note.prompt, one.note.text, attempts=(one.note.id, one.draft.id)) for one in kept]
 
 
 def right_revisions(lessons: Iterable[Lesson]) -> list[Attempt]:

@@ -62,8 +62,8 @@ def repair(
     """
     again: list[Attempt] = []
     for group in by_problem(tried).values():
-        failed = [a for a in group if not a.right and a.text]
+        failed = [a for a in group if not (a.right or a.failed) and a.text]
         again += islice(cycle(distinct(failed)), math.ceil(most * len(failed) / len(group)))
     notes = run.attempt(critic, again, solver=criticise, temperature=temperature)
-    open_ = [note for note in notes if not satisfied(note)]
+    open_ = [note for note in notes if not (note.failed or satisfied(note))]
     return run.attempt(actor, open_, solver=revise, temperature=temperature)

@@ -52,10 +52,13 @@ async def revise(ask: Ask, note: Attempt, **sampling: Any) -> Attempt:
 async def mend(ask: Ask, attempt: Attempt, turns: int = 1, critic: Policy | None = None, **sampling: Any) -> Attempt:
     """The attempt, criticised and revised up to `turns` times, until the critic is satisfied.
 
-    Each turn sees the question, the latest answer and its critique alone.
+    Each turn sees the question, the latest answer and its critique alone. A turn whose request failed comes back in
+    place of an answer.
     """
     for _ in range(turns):
         note = await criticise(ask, attempt, critic, **sampling)
+        if note.failed:  # without its critique the solving has no answer: the draft is no revision
+            return note
         if satisfied(note) or not note.text:
             break
         attempt = await revise(ask, note, **sampling)

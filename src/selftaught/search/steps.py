@@ -84,8 +84,11 @@ class Grower:
         told = [[pair.chosen, pair.rejected, pair.softness, list(pair.attempts)] for pair in pairs]
         data = {"tree": ask.note("tree", record(root, found)), "pairs": told}
         line = main_line(root)
-        # there is no line where every request was refused
-        return Solution(stem(problem, ask, line[-1]) if line else await ask(problem.prompt), data)
+        if not line:  # every request was refused
+            return Solution(await ask(problem.prompt), data)
+        last = line[-1]
+        refused = [one for one in ask.made if one.failed and one.parent == last.id and not last.verdict]
+        return Solution(refused[0] if refused else stem(problem, ask, last), data)
 
 
 def pairs_of(solution: Solution) -> list[Pair]:
@@ -110,7 +113,7 @@ class Expansion:
         last = node.depth + 1 > self.how.depth
         before = stem(self.problem, self.ask, node) if node.parent else None
         drawn = await asyncio.gather(*(self._step(before, last) for _ in range(1 if last else self.how.width)))
-        different = {attempt.text.strip(): attempt for attempt in reversed(drawn) if attempt.finish_reason != "error"}
+        different = {attempt.text.strip(): attempt for attempt in reversed(drawn) if not attempt.failed}
         return list(
             await asyncio.gather(*(self._valued(node, attempt, last) for attempt in reversed(different.values())))
         )
@@ -158,7 +161,7 @@ def stem(problem: Problem, ask: Ask, node: Node) -> Attempt:
     begun = "".join(earlier.text for earlier in before)
     given = tuple(token for earlier in before for token in earlier.tokens)
     text = begun + step.text
-    finish = "stop" if step.ended and not step.truncated else "length"
+    finish = "unfinished" if not step.ended else "length" if step.truncated else "stop"
     return Attempt(
         step.id, problem, problem.prompt, text, ask.answer(text), step.tokens, (), finish, ask.policy,
         parent=before[-1].id if before else None, given=given, begun=len(begun),

@@ -88,11 +88,15 @@ def meta_skills(lessons: list[Lesson], beta: float) -> list[Demo]:
 
 
 def self_refined(run: Run, policy: Policy, tried: list[Attempt], temperature: float) -> list[Attempt]:
-    """Each attempt revised by the policy's own feedback, or as it is where that finds no mistakes."""
+    """Each attempt revised by the policy's own feedback, or as it is where that finds no mistakes.
+
+    Where the request for feedback failed there is no answer: the failed request stands in its place.
+    """
     notes = run.attempt(policy, tried, solver=refine.criticise, temperature=temperature)
     open_ = [note for note in notes if not refine.satisfied(note)]
     revised = {a.parent: a for a in run.attempt(policy, open_, solver=refine.revise, temperature=temperature)}
-    return [revised.get(note.id, draft) for draft, note in zip(tried, notes, strict=True)]
+    pairs = zip(tried, notes, strict=True)
+    return [note if note.failed else revised.get(note.id, draft) for draft, note in pairs]
 
 
 async def mend_one(ask: Ask, problem: Problem) -> Attempt:

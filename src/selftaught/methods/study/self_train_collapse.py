@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle, islice, pairwise
-from math import exp, log
+from math import exp, isnan, log, nan
 
 from selftaught.claim import Claim, Outcome, Rival
 from selftaught.curate import by_problem, keep, keep_right
@@ -88,24 +88,25 @@ def _mixed(own: list[Demo], right: list[Demo], learns: str) -> list[Demo]:
 
 
 def _nats(run: Run, policy: Policy, texts: Sequence[Attempt]) -> dict[str, float]:
-    """Mean surprise of a token in the texts of each problem."""
-    nats = dict(zip([a.id for a in texts], run.surprise(policy, texts), strict=True))
+    """Mean surprise of a token in the texts of each problem, without those that the engine refused to read."""
+    read = zip(texts, run.surprise(policy, texts), strict=True)
+    nats = {a.id: value for a, value in read if not isnan(value)}
     return {
         problem: sum(nats[a.id] for a in group) / sum(len(a.token_ids) for a in group)
-        for problem, group in by_problem(texts).items()
+        for problem, group in by_problem(a for a in texts if a.id in nats).items()
     }
 
 
 def _signs(run: Run, policy: Policy, held_out: Sequence[Attempt], tried: Sequence[Attempt]) -> dict[str, float | str]:
     """What the paper watches: perplexity of held-out text, distinct n-grams and the entropy of words in samples."""
-    words = [attempt.text.split() for attempt in tried]
+    words = [attempt.text.split() for attempt in tried if not attempt.failed]
     pairs = [pair for text in words for pair in pairwise(text)]
     counts = Counter(word for text in words for word in text)
     shares = [count / max(1, counts.total()) for count in counts.values()]
     nats = _nats(run, policy, held_out).values()
     return {
         "policy": policy.version,
-        "perplexity": exp(sum(nats) / len(nats)),
+        "perplexity": exp(sum(nats) / len(nats)) if nats else nan,
         "distinct-2": len(set(pairs)) / max(1, len(pairs)),
         "entropy": -sum(share * log(share) for share in shares),
     }
