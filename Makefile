@@ -43,7 +43,7 @@ tiny: $(VENV)/core.stamp ## train the tiny model again from scratch, into tiny-m
 	$(BIN)/selftaught worlds build tiny --out tiny-model
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
-	$(BIN)/pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 # The same rules set up an environment of its own from the lock file; the newest releases go on top.
 test-newest: ## run the tests with the newest releases that pyproject.toml admits, in an environment of their own
@@ -52,7 +52,7 @@ test-newest: ## run the tests with the newest releases that pyproject.toml admit
 .PHONY: newest
 newest: $(VENV)/dev.stamp
 	$(PIP) --no-build-isolation --upgrade -e '.[dev]' $(NEWEST)
-	$(BIN)/pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-vllm: $(VLLM_VENV)/test.stamp ## test the engine on vLLM, in an environment of its own
 	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py $(TESTS)
