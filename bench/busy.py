@@ -1,7 +1,7 @@
 """How much slower a command is beside other work: `python -m bench.busy`, on a machine that is quiet otherwise.
 
 The same small `eval` in turns: alone, and beside processes that keep a core busy each. Threads that wait actively for
-each other take the processor from the one that they wait for; see `selftaught.models.threads`.
+each other take the processor from the one that they wait for; see `selftaught.machine.threads`.
 """
 
 from __future__ import annotations

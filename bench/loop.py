@@ -23,7 +23,7 @@ from selftaught.engines.scripted import ScriptedEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.models import Policy
 from selftaught.records import Problem, make_problem
-from selftaught.run import Run
+from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
 
 PER_PROBLEM = 8

@@ -19,8 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.report import machine, show
 from bench.sampling import Asked, Local, chosen, story
-from selftaught.engines.batch import Batch
-from selftaught.models.threads import dismissing
+from selftaught.engines.local.batch import Batch
+from selftaught.machine.threads import dismissing
 
 KINDS = {
     "products of weights": ("mkldnn::", "aten::addmm", "aten::mm"),

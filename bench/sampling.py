@@ -33,12 +33,12 @@ from typing import Any, Protocol
 
 from bench.report import lines_of, machine, show
 from selftaught.engines import Request, Sampling
-from selftaught.engines.local import LocalEngine
-from selftaught.engines.vllm_server import check_installed
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.vllm.server import check_installed
+from selftaught.machine.device import pick_device, pick_dtype
+from selftaught.machine.threads import dismissing
 from selftaught.models import ChatTokenizer, Policy, resolve
-from selftaught.models.device import pick_device, pick_dtype
 from selftaught.models.load import load_model
-from selftaught.models.threads import dismissing
 from selftaught.records import Message, Prompt, as_prompt
 from selftaught.worlds.tiny.build import Recipe, make_model
 from selftaught.worlds.tiny.tokenizer import make_tokenizer

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import machine, show
 from selftaught.engines import Request, Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.machine.device import pick_device, pick_dtype
+from selftaught.machine.threads import dismissing
 from selftaught.models import resolve
-from selftaught.models.device import pick_device, pick_dtype
-from selftaught.models.threads import dismissing
 from selftaught.worlds.tiny.abilities import HEAT, MOST_TOKENS, Examiner
 from selftaught.worlds.tiny.build import Recipe, make_model, teach
 from selftaught.worlds.tiny.task import MIDDLE

@@ -30,13 +30,13 @@ from torch import Tensor
 from bench.report import machine, show
 from bench.sampling import chosen, problem, story
 from selftaught.engines import Request, Sample, Sampling
-from selftaught.engines import llama as fused
-from selftaught.engines.local import LocalEngine
-from selftaught.engines.products import Product
+from selftaught.engines.local import llama as fused
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.local.linear import Product
+from selftaught.machine.threads import dismissing
 from selftaught.measure import paired_bootstrap
 from selftaught.models import ChatTokenizer, Policy
 from selftaught.models.load import load_model
-from selftaught.models.threads import dismissing
 from selftaught.records import as_prompt
 
 

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from selftaught import cli
 from selftaught.check.results import COLUMNS, cells, place
+from selftaught.cli import main as cli
 from selftaught.method import Method, methods
 from selftaught.models.resolve import TINY
 

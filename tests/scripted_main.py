@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from scripted_world import NarrowEngine, make_run, make_task
-from selftaught.conclusion import conclude, write
 from selftaught.journal import Journal
 from selftaught.learn import Training
 from selftaught.method import find
 from selftaught.report import ReportData, render
-from selftaught.run import Settings
+from selftaught.run.conclusion import conclude, write
+from selftaught.run.run import Settings
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run, make_task
-from selftaught.ask import Ask
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.learn.objectives.rollouts import sampled_row
 from selftaught.models import ChatTokenizer, Policy
 from selftaught.records import Attempt, Problem, make_problem
-from selftaught.run import Run
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
 from tiny_models import prompt_ids, reference, teacher_forced
 

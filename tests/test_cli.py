@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from selftaught import commands
-from selftaught.cli import main
+from selftaught.cli import commands
+from selftaught.cli.main import main
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, methods
@@ -689,16 +689,14 @@ HEAVY = ("torch", "transformers", "reasoning_gym", "sympy", "jinja2", "numpy")
     "words", [["methods", "--json"], ["run", "rest-em", "--help"], ["run", "rest-em", "--taks", "x"], ["rnu"]]
 )
 def test_talking_about_methods_imports_nothing_heavy(words: list[str]) -> None:
-    code = (
-        f"import sys; from selftaught.cli import main; main({words!r}); print([m for m in {HEAVY} if m in sys.modules])"
-    )
+    code = f"import sys; from selftaught.cli.main import main; main({words!r}); print([m for m in {HEAVY} if m in sys.modules])"
     done = fresh(code)
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
 def test_a_dry_run_imports_no_torch(data: str) -> None:
     words = ["run", "lmsi", "--task", data, *SMALL, "--dry-run", "--json", "--samples", "2"]
-    done = fresh(f"import sys; from selftaught.cli import main; main({words!r}); print('torch' in sys.modules)")
+    done = fresh(f"import sys; from selftaught.cli.main import main; main({words!r}); print('torch' in sys.modules)")
     assert done.stdout.splitlines()[-1] == "False", done
 
 

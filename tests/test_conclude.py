@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from scripted_world import depth, judged, make_run, make_task, solve_sum
-from selftaught.conclusion import Conclusion, _no_vote, conclude, summary, write
 from selftaught.control import Budget
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.errors import BadInput
@@ -24,7 +23,8 @@ from selftaught.records import Feedback, Problem, Verdict
 from selftaught.report import render
 from selftaught.report.collect import collect, rounds_of
 from selftaught.report.text import duration
-from selftaught.run import Run, Settings
+from selftaught.run.conclusion import Conclusion, _no_vote, conclude, summary, write
+from selftaught.run.run import Run, Settings
 from selftaught.tasks import Task
 
 KEYS = {

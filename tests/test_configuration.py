@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from scripted_world import Inverted, make_run, make_task
-from selftaught.conclusion import conclude
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, find, recipe
 from selftaught.models import Policy
-from selftaught.run import Run
+from selftaught.run.conclusion import conclude
+from selftaught.run.run import Run
 
 MINE = '''
 from selftaught import recipe

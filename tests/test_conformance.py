@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run, make_task, solve_sum
-from selftaught.ask import Ask
-from selftaught.claim import Claim, Rival
+from selftaught.check.claim import Claim, Rival
 from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.engines import ScriptedEngine
@@ -24,8 +23,9 @@ from selftaught.measure import Report
 from selftaught.method import REQUIRED, Method, find, methods, recipe, solver
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
 ALL = list(methods().values())

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 import selftaught as st
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Request
 from selftaught.engines.scripted import ScriptedEngine, scripted_learner

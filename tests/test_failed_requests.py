@@ -13,7 +13,6 @@ import pytest
 from scripted_world import judged, make_run, solve_sum, sums
 from search_world import by_steps
 from selftaught import refine
-from selftaught.ask import Ask
 from selftaught.control.balance import Rewarded, select
 from selftaught.curate import Gathered, keep, keep_right, whole
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
@@ -21,6 +20,7 @@ from selftaught.method import find
 from selftaught.methods.study.self_train_collapse import _nats
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
+from selftaught.run.ask import Ask
 from selftaught.search import Grower, Growth
 from selftaught.search.steps import stem
 from selftaught.search.tree import Node

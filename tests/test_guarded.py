@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run, make_task
-from selftaught.ask import Ask
 from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Answer
-from selftaught.learn.online import Crediting
+from selftaught.learn.online.loop import Crediting
 from selftaught.measure.flips import corrections
 from selftaught.method import recipe, solver, study
 from selftaught.models import Policy
 from selftaught.records import HIDDEN, Attempt, Problem, ReferenceHidden, Verdict
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
 Deed = Callable[[Run, Task], Any]

@@ -13,14 +13,14 @@ import pytest
 
 from scripted_world import make_run
 from selftaught import Solution
-from selftaught.ask import Ask
 from selftaught.curate import keep_right
 from selftaught.errors import BadInput
 from selftaught.identity import code_of, identify
 from selftaught.learn import sft
-from selftaught.learn.online import Crediting
+from selftaught.learn.online.loop import Crediting
 from selftaught.method import find
 from selftaught.records import Attempt, Problem
+from selftaught.run.ask import Ask
 
 REFINE = find("self-refine")
 

@@ -18,13 +18,12 @@ import pytest
 
 from scripted_world import make_run, make_task, solve_sum
 from search_world import by_steps
-from selftaught.ask import Ask
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Reader
 from selftaught.learn import sft
-from selftaught.learn.online import Crediting
+from selftaught.learn.online.loop import Crediting
 from selftaught.lineage import Lineage, trace
 from selftaught.lineage.facts import Facts
 from selftaught.lineage.text import tree_lines
@@ -32,7 +31,8 @@ from selftaught.lineage.walk import attempts_of, walk
 from selftaught.method import Method, find, methods
 from selftaught.models.policy import policy_from
 from selftaught.records import Attempt, Demo, Problem
-from selftaught.run import Run
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
 from talking_world import talk
 
 ALL = list(methods().values())
@@ -143,8 +143,8 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     """Real weights: a policy trained online names what it learnt from, step by step, and so do those in between."""
     from selftaught.console import Console
     from selftaught.engines import Sampling
-    from selftaught.engines.local import LocalEngine
-    from selftaught.settings import Settings
+    from selftaught.engines.local.engine import LocalEngine
+    from selftaught.run.settings import Settings
 
     def odd(rollout: Any) -> float:
         return float(len(rollout.attempt.text) % 2)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from selftaught.memory import give_back, keep, let_go
+from selftaught.machine.malloc import give_back, keep, let_go
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
@@ -31,7 +31,7 @@ def test_freed_pieces_leave_the_process() -> None:
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always" makes few faults of many
 FAULTS = """
 import resource, torch
-from selftaught.memory import keep
+from selftaught.machine.malloc import keep
 
 def faults():
     "Pages that the kernel had to find for pieces of 64 MB, in such pieces."

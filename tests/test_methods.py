@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from scripted_world import Inverted, Learner, make_run, make_task, solve_sum, sums
-from selftaught.ask import Ask
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.method import Method, find, methods, recipe, solver
-from selftaught.methods.improve.star import HINT
-from selftaught.methods.solve.self_refine import CRITIQUE, REVISE
+from selftaught.methods.improve.self_training.star import HINT
+from selftaught.methods.solve.revision.self_refine import CRITIQUE, REVISE
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Message, Problem, ReferenceHidden, Verdict
-from selftaught.run import Run
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
 
 ALL = list(methods().values())

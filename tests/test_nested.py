@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run
-from selftaught.conclusion import conclude, write
 from selftaught.control import Budget
 from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.lineage import trace
 from selftaught.method import find, recipe
 from selftaught.models import Policy
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.conclusion import conclude, write
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 from test_conformance import assert_frugal, assert_survives, opened, play
 

@@ -54,7 +54,7 @@ def test_the_version_is_the_same_everywhere(wheel: Path) -> None:
     assert version("selftaught") == PROJECT["version"]
     assert wheel.name.split("-")[1] == PROJECT["version"]
     said = subprocess.run(
-        [sys.executable, "-m", "selftaught.cli", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "selftaught.cli.main", "--version"], capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == PROJECT["version"]
 
@@ -67,7 +67,11 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
         if path.is_file() and path.suffix != ".pyc"
     }
     assert wanted <= names
-    assert {"selftaught/report/page.html.j2", "selftaught/py.typed", "selftaught/methods/improve/star.py"} <= wanted
+    assert {
+        "selftaught/report/page.html.j2",
+        "selftaught/py.typed",
+        "selftaught/methods/improve/self_training/star.py",
+    } <= wanted
     (licence,) = [name for name in names if name.endswith("/LICENSE")]
     assert zipfile.ZipFile(wheel).read(licence) == (ROOT / "LICENSE").read_bytes()
 
@@ -96,7 +100,7 @@ def test_the_wheel_names_its_dependencies_and_entry_point(unpacked: Path) -> Non
     assert "Requires-Python: >=3.11" in metadata
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     assert len([line for line in required if "extra ==" not in line]) == len(PROJECT["dependencies"])
-    assert "selftaught = selftaught.cli:main" in (info / "entry_points.txt").read_text("utf-8")
+    assert "selftaught = selftaught.cli.main:main" in (info / "entry_points.txt").read_text("utf-8")
 
 
 def asked_for() -> list[Requirement]:
@@ -128,7 +132,11 @@ def test_what_decides_results_has_an_upper_bound() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import selftaught", "import selftaught.cli, selftaught.run", "from selftaught.method import methods; methods()"],
+    [
+        "import selftaught",
+        "import selftaught.cli.main, selftaught.run.run",
+        "from selftaught.method import methods; methods()",
+    ],
 )
 def test_importing_loads_nothing_heavy(code: str) -> None:
     loaded = python(f"{code}\nimport sys; print(*sorted(set({HEAVY!r}) & set(sys.modules)))")

@@ -71,9 +71,9 @@ def test_the_six_lines_run_as_a_program_and_in_a_notebook(
 
 def test_names_mean_the_same_however_often_they_are_used() -> None:
     """A submodule that has been imported hides no name of the package."""
-    import selftaught.commands  # imports nearly every submodule
+    import selftaught.cli.commands  # imports nearly every submodule
 
-    assert selftaught.commands
+    assert selftaught.cli.commands
     for name in st.__all__:
         first = getattr(st, name)
         assert not isinstance(first, ModuleType)
@@ -120,7 +120,7 @@ def test_a_model_folder_that_is_not_there_is_the_user_s_to_mend(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["learning_rate", "clip", "epochs", "batch", "micro_tokens"])
 def test_training_refuses_zero_wherever_it_is_said(name: str) -> None:
-    from selftaught.settings import changed
+    from selftaught.run.settings import changed
 
     for value in (0, -1, float("nan")):
         with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):

@@ -14,8 +14,8 @@ from selftaught.feedback.verifiers import Answer
 from selftaught.method import find, methods, recipe
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem
-from selftaught.rehearse import rehearse
-from selftaught.run import Run, Settings
+from selftaught.run.dry_run import rehearse
+from selftaught.run.run import Run, Settings
 from selftaught.tasks import Kind, Task
 
 RECIPES = [m for m in methods().values() if m.shape == "recipe"]

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from scripted_world import Inverted, base_policy, depth, draw, make_run, make_task, solve_sum, sums
-from selftaught.ask import Ask
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import EngineError, Request, RequestRefused, Sample, Sampling, ScriptedEngine
@@ -26,8 +25,9 @@ from selftaught.learn import sft
 from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Problem, Verdict, as_prompt
-from selftaught.run import Run, Settings
-from selftaught.solving import AGAIN
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run, Settings
+from selftaught.run.sampling import AGAIN
 from selftaught.tasks import Task
 
 REST_EM = find("rest-em")
@@ -526,7 +526,7 @@ def test_inverted_is_inverted() -> None:
 
 
 def test_answers_that_a_full_context_cuts_off_are_counted_once_and_told(tiny: Any, tmp_path: Path) -> None:
-    from selftaught.engines.local import LocalEngine
+    from selftaught.engines.local.engine import LocalEngine
 
     task = make_task()
     for _ in range(2):  # and again from the journal

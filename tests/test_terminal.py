@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.terminal import printable, put, put_json, put_table, put_wrapped
 

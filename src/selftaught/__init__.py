@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selftaught.conclusion import conclude
     from selftaught.errors import BadInput
     from selftaught.method import find as find_method
     from selftaught.method import recipe, solver, study
     from selftaught.records import Solution
-    from selftaught.run import Run, Settings
+    from selftaught.run.conclusion import conclude
+    from selftaught.run.run import Run, Settings
     from selftaught.tasks import Task, load_task
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 import sys
 
-from selftaught.cli import main
+from selftaught.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

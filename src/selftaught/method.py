@@ -22,7 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
-from selftaught.claim import Claim
+from selftaught.check.claim import Claim
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name

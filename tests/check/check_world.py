@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from scripted_world import base_policy, depth, draw, sums
-from selftaught.ask import Ask
-from selftaught.claim import Claim
+from selftaught.check.claim import Claim
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.learn import Training
 from selftaught.method import solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
-from selftaught.settings import Settings
+from selftaught.run.ask import Ask
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 from selftaught.worlds.world import World
 

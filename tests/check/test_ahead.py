@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from selftaught.check import ahead
-from selftaught.cli import main
-from selftaught.engines.local import LocalEngine
+from selftaught.check import parallel as ahead
+from selftaught.cli.main import main
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.worlds.world import TINY
 
 OWN = '''
 from selftaught import solver
-from selftaught.claim import Claim
+from selftaught.check.claim import Claim
 
 
 @solver(claim=Claim("It beats a plain sample.", ("sample",)))

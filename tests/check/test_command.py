@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from check_world import engine, make_world, options
 
-from selftaught.check import command as checking
 from selftaught.check.runner import check as really_check
-from selftaught.cli import main
+from selftaught.cli import check as checking
+from selftaught.cli.main import main
 
 OWN = '''
 from selftaught import solver
-from selftaught.claim import Claim
+from selftaught.check.claim import Claim
 
 
 @solver(claim=Claim("It beats a plain sample.", ("sample",)))

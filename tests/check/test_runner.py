@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
-from selftaught.ask import Ask
 from selftaught.check import Result, check
-from selftaught.check.command import show, show_all
+from selftaught.check.claim import Claim, Outcome, Rival
 from selftaught.check.results import cells, write
-from selftaught.claim import Claim, Outcome, Rival
+from selftaught.cli.check import show, show_all
 from selftaught.curate import keep
 from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
@@ -23,7 +22,8 @@ from selftaught.learn import sft
 from selftaught.method import Method, find, recipe, solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
-from selftaught.run import Run
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
 from selftaught.tasks import Task
 
 

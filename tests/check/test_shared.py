@@ -10,12 +10,12 @@ from typing import cast
 import pytest
 from check_world import engine as scripted
 
-from selftaught.check.shared import Shared
+from selftaught.check.cached_engine import Shared
 from selftaught.console import Console
 from selftaught.engines import Engine
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
-from selftaught.run import Run
+from selftaught.run.run import Run
 from selftaught.tasks import load_task
 from selftaught.worlds.world import TINY
 

@@ -19,7 +19,7 @@ from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.method import find
-from selftaught.methods.improve.mcts_dpo import answer_pairs
+from selftaught.methods.improve.search.mcts_dpo import answer_pairs
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Pair, Verdict, as_json, content_hash
 from selftaught.search import Grower, Growth

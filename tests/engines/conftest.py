@@ -8,7 +8,7 @@ import pytest
 from endpoint_server import SECRET
 from endpoint_server import Endpoint as Server
 
-from selftaught.engines import openai as openai_module
+from selftaught.engines.openai import engine as openai_module
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from selftaught.engines import agreement
-from selftaught.engines.agreement import check_sampled, check_trained
-from selftaught.engines.decoder import load_decoder
-from selftaught.engines.llama import LlamaDecoder
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local import agreement
+from selftaught.engines.local.agreement import check_sampled, check_trained
+from selftaught.engines.local.decoder import load_decoder
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.local.llama import LlamaDecoder
 from selftaught.errors import BadInput
 from selftaught.learn import Training, sft
 from selftaught.learn.learner import learn

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from selftaught.engines import Request, Sampling
-from selftaught.engines.answers import Answer, read_answer
-from selftaught.engines.wire import Key, Lasting, Passing
+from selftaught.engines.openai.answers import Answer, read_answer
+from selftaught.engines.openai.protocol import Key, Lasting, Passing
 from selftaught.records import as_prompt
 from selftaught.tasks.thinking import thinking_alone
 

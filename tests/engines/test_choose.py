@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from selftaught.engines import choose as module
+from selftaught.engines import sampler as module
 from selftaught.engines.base import Sampling
-from selftaught.engines.choose import choose
+from selftaught.engines.sampler import choose
 from selftaught.errors import BadInput
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from selftaught.engines import trunk
 from selftaught.engines.base import Request, Sampling
-from selftaught.engines.decoder import TransformersDecoder, live_decoder, load_decoder
-from selftaught.engines.llama import LlamaDecoder
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local import shared_prefixes as trunk
+from selftaught.engines.local.decoder import TransformersDecoder, live_decoder, load_decoder
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.local.llama import LlamaDecoder
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 from selftaught.records import Message

@@ -18,13 +18,13 @@ import pytest
 from endpoint_server import Endpoint as Server
 from endpoint_server import Got, Reply, completion, error, sums
 
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.console import Console
-from selftaught.engines.openai import Limits, OpenAIEngine
+from selftaught.engines.openai.engine import Limits, OpenAIEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.journal import Journal, Usage
 from selftaught.records import Attempt, content_hash, make_problem, well_formed
-from selftaught.run import Run
+from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
 
 HALF = "\ud83d Answer: 5"
@@ -277,7 +277,7 @@ def test_an_interrupted_command_says_one_line(server: Server, tmp_path: Path, an
 def test_an_endpoint_that_is_lost_ends_in_one_line(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selftaught.engines.openai.LONGEST_BACKOFF", 0.01)
+    monkeypatch.setattr("selftaught.engines.openai.engine.LONGEST_BACKOFF", 0.01)
 
     def script(got: Got) -> Reply:
         if len(server.got) == 20:

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from selftaught.engines.known import Known, common
+from selftaught.engines.local.radix_cache import Known, common
 
 
 def span(ids: tuple[int, ...], start: int = 0) -> torch.Tensor:

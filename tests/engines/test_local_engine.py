@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from selftaught.engines import trunk
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, Sampling
-from selftaught.engines.decoder import load_decoder
-from selftaught.engines.llama import LlamaDecoder
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local import shared_prefixes as trunk
+from selftaught.engines.local.decoder import load_decoder
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.local.llama import LlamaDecoder
 from selftaught.errors import BadInput
 from selftaught.models import Policy
 from selftaught.records import Message
@@ -287,7 +287,7 @@ def test_running_out_of_memory_shrinks_the_batch(tiny: Any, monkeypatch: pytest.
     """The allocator of torch refuses for real: the engine asks for more than the address space holds."""
     import torch
 
-    from selftaught.engines import batch as module
+    from selftaught.engines.local import batch as module
 
     policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", rows=16)
     requests = crowd(20, temperature=1.0)

@@ -21,15 +21,15 @@ import pytest
 from endpoint_server import SECRET, Got, Reply, completion, error, sums
 from endpoint_server import Endpoint as Server
 
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, Paid, Request, RequestRefused, Sample, Sampling
-from selftaught.engines import limits as limits_module
-from selftaught.engines import openai as openai_module
 from selftaught.engines.base import RequestFailed
-from selftaught.engines.limits import Window
-from selftaught.engines.local import LocalEngine
-from selftaught.engines.openai import Endpoint, Key, Limits, OpenAIEngine
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.openai import engine as openai_module
+from selftaught.engines.openai import limits as limits_module
+from selftaught.engines.openai.engine import Endpoint, Key, Limits, OpenAIEngine
+from selftaught.engines.openai.limits import Window
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.learn import Training
@@ -39,7 +39,7 @@ from selftaught.method import methods
 from selftaught.models import Policy, resolve
 from selftaught.models.remote import remote_policy
 from selftaught.records import Demo, Message, as_prompt, make_problem
-from selftaught.run import Run, Settings
+from selftaught.run.run import Run, Settings
 from selftaught.tasks import Kind, Task
 
 PROMPT = as_prompt("What is 2 + 3?")

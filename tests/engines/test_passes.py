@@ -8,14 +8,14 @@ import random
 import pytest
 import torch
 
-from selftaught.engines import flash, passes
-from selftaught.engines import trunk as module
-from selftaught.engines.passes import Reading, Stepping
-from selftaught.engines.products import PackedProduct, Product, packs
-from selftaught.engines.rows import CHUNK, Rows
-from selftaught.engines.sharing import Level, _arranged, tidied
-from selftaught.engines.tails import GAPS, Ends, Tail, Tails
-from selftaught.engines.trunk import Trunk, apart
+from selftaught.engines.local import flash, passes
+from selftaught.engines.local import shared_prefixes as module
+from selftaught.engines.local.kv_cache import CHUNK, Rows
+from selftaught.engines.local.linear import PackedProduct, Product, packs
+from selftaught.engines.local.paged_cache import GAPS, Ends, Tail, Tails
+from selftaught.engines.local.passes import Reading, Stepping
+from selftaught.engines.local.prefix_attention import Level, _arranged, tidied
+from selftaught.engines.local.shared_prefixes import Trunk, apart
 
 HEADS, KV, DIM = 6, 2, 8
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from selftaught.engines.base import Engine, EngineError, Request, RequestRefused, Sample, Sampling
-from selftaught.engines.local import LocalEngine
-from selftaught.engines.vllm import VllmEngine
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.engines.vllm.engine import VllmEngine
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 from selftaught.records import Message
@@ -437,7 +437,7 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
         textwrap.dedent("""
         import selftaught as st
         from selftaught.engines import Sampling
-        from selftaught.engines.vllm import VllmEngine
+        from selftaught.engines.vllm.engine import VllmEngine
 
         print("begun")
         task = st.load_task("tiny:family=chain,level=2", train=2)

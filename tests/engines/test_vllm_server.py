@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from selftaught.cli import main
-from selftaught.engines.vllm_server import RANKS, Need, layout_of, need_of
+from selftaught.cli.main import main
+from selftaught.engines.vllm.server import RANKS, Need, layout_of, need_of
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 
@@ -25,7 +25,7 @@ def adapter(folder: Path, base: Policy, **config: Any) -> Policy:
 
 
 def test_without_vllm_one_line_says_how_to_install_it() -> None:
-    code = "import sys; sys.modules['vllm'] = None; from selftaught.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['vllm'] = None; from selftaught.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "solve", "self-consistency", "2+2?", "--model", "tiny", "--engine", "vllm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
@@ -34,7 +34,7 @@ def test_without_vllm_one_line_says_how_to_install_it() -> None:
 
 
 def test_importing_the_engine_loads_nothing_heavy() -> None:
-    code = "import selftaught.engines.vllm, sys; print(*{'vllm', 'torch', 'transformers'} & set(sys.modules))"
+    code = "import selftaught.engines.vllm.engine, sys; print(*{'vllm', 'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.learn import bunches
-from selftaught.learn.bunches import Span, attend_bunches, bunched
+from selftaught.learn.kernels import segments as bunches
+from selftaught.learn.kernels.segments import Span, attend_bunches, bunched
 
 CPU = torch.device("cpu")
 

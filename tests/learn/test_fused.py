@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from selftaught.learn import Training, bunches, sft, trainer
-from selftaught.learn import fused as fusing
+from selftaught.learn import Training, sft, trainer
 from selftaught.learn.forward import anchored, evaluate, plain_head
-from selftaught.learn.fused import _Gated, _Norm, _replacement, _Turn, fused
+from selftaught.learn.kernels import fused as fusing
+from selftaught.learn.kernels import segments as bunches
+from selftaught.learn.kernels.fused import _Gated, _Norm, _replacement, _Turn, fused
+from selftaught.learn.kernels.packing import packs
 from selftaught.learn.objectives.base import Row
-from selftaught.learn.packing import packs
 
 
 def model(kind: str = "llama", **more: Any) -> Any:

@@ -17,11 +17,11 @@ import torch
 from learn_models import demo, demos, learn_in_child, make_policy, weights
 
 from selftaught.engines.base import Request, Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.learn import Sft, Training, sft
 from selftaught.learn.learner import learn, policy_version
-from selftaught.memory import give_back
+from selftaught.machine.malloc import give_back
 from selftaught.models.load import load_model
 from selftaught.models.policy import policy_from, read_manifest
 from selftaught.records import Demo, Message, as_prompt

@@ -11,7 +11,7 @@ from learn_models import demo, demos, make_model, make_tokenizer, step_gradients
 
 from selftaught.learn import Row, Training, sft
 from selftaught.learn.forward import evaluate, target_logprobs
-from selftaught.learn.packing import packed_tokens
+from selftaught.learn.kernels.packing import packed_tokens
 from selftaught.learn.trainer import _alike, _evenly
 from selftaught.models import ChatTokenizer
 

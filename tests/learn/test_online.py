@@ -13,17 +13,17 @@ from learn_models import WORDS, demos, make_policy, weights
 
 from selftaught.console import Console
 from selftaught.engines import Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Answer, right_or_wrong
 from selftaught.learn import Training
-from selftaught.learn.correction import behaviour
 from selftaught.learn.learner import OPTIMIZER, learn
 from selftaught.learn.objectives import grpo, reinforce, sft
-from selftaught.learn.online import Crediting, Rollout
+from selftaught.learn.online.importance import behaviour
+from selftaught.learn.online.loop import Crediting, Rollout
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
-from selftaught.run import Run, Settings
+from selftaught.run.run import Run, Settings
 from selftaught.tasks import Kind, Task
 
 GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time
@@ -264,7 +264,7 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
 def test_a_rehearsal_asks_what_the_training_would(tmp_path):
     from scripted_world import make_task
     from selftaught.method import recipe
-    from selftaught.rehearse import rehearse
+    from selftaught.run.dry_run import rehearse
 
     @recipe(paper="2402.03300")
     def online(run, base, task):
@@ -283,7 +283,7 @@ def test_a_rehearsal_asks_what_the_training_would(tmp_path):
     "how", [Sampling(temperature=0.7), Sampling(top_p=0.6), Sampling(top_k=3), Sampling(1.5, 0.8, 5), Sampling(0.0)]
 )
 def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
-    from selftaught.engines.choose import choose
+    from selftaught.engines.sampler import choose
 
     torch.manual_seed(0)
     logits = 2 * torch.randn(1, 9).expand(4000, 9)
@@ -296,7 +296,7 @@ def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
 
 
 def test_weighted_by_them_samples_tell_the_policys_own_mean():
-    from selftaught.engines.choose import choose
+    from selftaught.engines.sampler import choose
 
     torch.manual_seed(0)
     logits, gain = torch.randn(1, 9).expand(20_000, 9), torch.randn(9)
@@ -309,8 +309,8 @@ def test_weighted_by_them_samples_tell_the_policys_own_mean():
 
 
 def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_path):
-    from selftaught.learn.correction import weigh
     from selftaught.learn.objectives import Row
+    from selftaught.learn.online.importance import weigh
     from selftaught.models.load import load_model
 
     model = load_model(base, torch.float32)
@@ -334,7 +334,7 @@ def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_
 
 
 def test_a_plan_names_what_it_is_made_of(base):
-    from selftaught.learn.online import Plan
+    from selftaught.learn.online.loop import Plan
 
     plan = Plan(grpo(), Training(), 5, 4, Crediting(), 2.0, "named", 0)
     others = [replace(plan, **change) for change in (

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.learn import vocabulary
-from selftaught.learn.optimizer import AdamW, join, split
-from selftaught.learn.vocabulary import Output
+from selftaught.learn.kernels import logits as vocabulary
+from selftaught.learn.kernels.logits import Output
+from selftaught.learn.kernels.optimizer import AdamW, join, split
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,7 +10,7 @@ from learn_models import make_model
 
 from selftaught.learn import Row
 from selftaught.learn.forward import evaluate, plain_head, side_by_side
-from selftaught.learn.packing import lay_out, packed_tokens, packs
+from selftaught.learn.kernels.packing import lay_out, packed_tokens, packs
 
 PROMPT = (0, 5, 6, 7)
 ROWS = [
@@ -97,7 +97,8 @@ def test_a_window_or_a_model_that_cannot_is_padded_instead():
 def test_in_bunches_and_one_span_after_the_other_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch):
     from learn_models import step_gradients
 
-    from selftaught.learn import Training, bunches, forward, sft
+    from selftaught.learn import Training, forward, sft
+    from selftaught.learn.kernels import segments as bunches
 
     found = []
     for long, alone in ((bunches.LONG, 0), (10, 1), (0, 5)):

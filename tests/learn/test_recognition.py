@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
 
-from selftaught.learn.fused import _replacement
-from selftaught.learn.packing import attend, lay_out, register
-from selftaught.learn.recognition import ROWS
+from selftaught.learn.kernels.fused import _replacement
+from selftaught.learn.kernels.packing import attend, lay_out, register
+from selftaught.learn.kernels.recognition import ROWS
 
 CONFIG = LlamaConfig(
     vocab_size=40, hidden_size=24, intermediate_size=40, num_hidden_layers=1, num_attention_heads=4,

@@ -13,10 +13,12 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from selftaught import Run, Settings
 from selftaught.console import Console
-from selftaught.engines import Sampling, llama
+from selftaught.engines import Sampling
+from selftaught.engines.local import llama
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn import fused, sft
-from selftaught.learn.slower import slower
+from selftaught.learn import sft
+from selftaught.learn.kernels import fused
+from selftaught.learn.kernels.slower import slower
 from selftaught.models.policy import Policy
 from selftaught.records import Demo, Message, make_problem
 from selftaught.tasks import Kind, Task

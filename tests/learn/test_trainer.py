@@ -11,8 +11,9 @@ import torch
 from learn_models import make_model, step_gradients
 
 from selftaught.errors import BadInput
-from selftaught.learn import Row, Training, sft, vocabulary
+from selftaught.learn import Row, Training, sft
 from selftaught.learn.forward import target_logprobs
+from selftaught.learn.kernels import logits as vocabulary
 from selftaught.learn.objectives.base import Base
 from selftaught.learn.schedules import rate_at
 from selftaught.learn.trainer import Trainer, TrainingFailed, _plan, train

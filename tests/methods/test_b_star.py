@@ -16,8 +16,8 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import find
 from selftaught.models import Policy
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.families.chain import Chain
 

@@ -12,7 +12,7 @@ import pytest
 from scripted_world import Learner, make_run, make_task
 from selftaught.errors import BadInput
 from selftaught.method import find
-from selftaught.run import Run
+from selftaught.run.run import Run
 from talking_world import talk
 
 LOOP, TEST_TIME = find("critique-in-the-loop"), find("critic-supervision")

@@ -16,8 +16,8 @@ from selftaught.learn import Training
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 
 EVOLVE = find("evolve")

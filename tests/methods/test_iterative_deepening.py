@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run, make_task
-from selftaught.claim import Outcome
+from selftaught.check.claim import Outcome
 from selftaught.curate import keep_right
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.measure.flips import flips
 from selftaught.method import find
-from selftaught.methods.solve.iterative_deepening import TRIGGER, intervals
+from selftaught.methods.solve.budget.iterative_deepening import TRIGGER, intervals
 from selftaught.models import Policy
 from selftaught.records import Attempt
-from selftaught.run import Run
+from selftaught.run.run import Run
 
 METHOD = find("iterative-deepening")
 

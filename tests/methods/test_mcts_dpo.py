@@ -14,11 +14,11 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.learn.objectives import Dpo, StepDpo
 from selftaught.method import find
-from selftaught.methods.improve.mcts_dpo import answer_pairs, turn
+from selftaught.methods.improve.search.mcts_dpo import answer_pairs, turn
 from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 
 METHOD = find("mcts-dpo")
 SMALL: dict[str, Any] = {"rounds": 3, "trees": 5, "iterations": 6, "depth": 4}

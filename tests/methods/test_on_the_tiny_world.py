@@ -12,8 +12,8 @@ from selftaught.console import Console
 from selftaught.engines.base import Sampling
 from selftaught.learn import Training
 from selftaught.method import find
-from selftaught.run import Run
-from selftaught.settings import Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 
 SETTINGS = Settings(

@@ -16,16 +16,16 @@ from selftaught.engines import Request
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
-from selftaught.learn.online import Rollout
-from selftaught.learn.progress import Shaping
+from selftaught.learn.online.loop import Rollout
+from selftaught.learn.online.two_turn_credit import Shaping
 from selftaught.measure.flips import corrections, course
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Verdict, make_problem
 from selftaught.refine.turns import AGAIN
-from selftaught.run import Run
-from selftaught.settings import Settings
-from selftaught.solving import Solved
+from selftaught.run.run import Run
+from selftaught.run.sampling import Solved
+from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 from talking_world import heard
 

@@ -12,7 +12,7 @@ from selftaught.engines.scripted import scripted_learner
 from selftaught.learn import Training, sft
 from selftaught.method import find
 from selftaught.records import Demo, as_prompt
-from selftaught.run import Run
+from selftaught.run.run import Run
 from talking_world import talk
 
 SELF = find("self")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from scripted_world import Learner, make_run, make_task
-from selftaught.claim import Outcome
+from selftaught.check.claim import Outcome
 from selftaught.errors import BadInput
 from selftaught.measure import Report
 from selftaught.method import find
 from selftaught.methods.study.self_train_collapse import surprise
 from selftaught.records import Verdict
-from selftaught.run import Run
+from selftaught.run.run import Run
 
 STUDY = find("self-train-collapse")
 ROUNDS, SAMPLES = 2, 3

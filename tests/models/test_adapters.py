@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from selftaught.engines.base import Request, Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.learn import Training, sft
 from selftaught.learn.learner import learn

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from selftaught.engines.base import Request, Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.models import ChatTokenizer, resolve
 from selftaught.records import Message
@@ -72,7 +72,7 @@ def test_bfloat16_stays_near_float32(policy: Any) -> None:
 FIRST = """
 import asyncio
 from selftaught.engines.base import Request, Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.models import resolve
 from selftaught.records import Message
 engine = LocalEngine()

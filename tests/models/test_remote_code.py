@@ -18,7 +18,7 @@ USES = """
 import os, sys, torch
 from pathlib import Path
 from transformers import AutoConfig
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.models import ChatTokenizer, resolve
 from selftaught.models.load import load_model
 

@@ -17,7 +17,7 @@ COUNTING = """
 import sys, threading
 from pathlib import Path
 import torch
-from selftaught.models.threads import MAPS, dismiss, dismissing
+from selftaught.machine.threads import MAPS, dismiss, dismissing
 
 if "libgomp" not in MAPS.read_text():
     sys.exit(77)
@@ -85,7 +85,7 @@ def test_an_engine_without_work_has_no_team() -> None:
 import asyncio, time
 from selftaught.engines import Request
 from selftaught.engines.base import Sampling
-from selftaught.engines.local import LocalEngine
+from selftaught.engines.local.engine import LocalEngine
 from selftaught.models import resolve
 from selftaught.records import as_prompt
 dismiss()
@@ -105,12 +105,12 @@ engine.close()
 
 
 def test_nothing_happens_where_nobody_has_computed() -> None:
-    quick = "from selftaught.models.threads import dismiss; import sys; dismiss(); assert 'torch' not in sys.modules"
+    quick = "from selftaught.machine.threads import dismiss; import sys; dismiss(); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", quick], check=False).returncode == 0
 
 
 def test_another_system_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from selftaught.models import threads
+    from selftaught.machine import threads
 
     monkeypatch.setattr(threads, "MAPS", tmp_path / "none")
     threads._pause.cache_clear()
@@ -124,7 +124,7 @@ def test_another_system_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 COMMAND = """
 import os, sys
-from selftaught.cli import main
+from selftaught.cli.main import main
 main(sys.argv[1:])
 assert "torch" not in sys.modules
 print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_NUM_THREADS"))
@@ -153,7 +153,7 @@ def test_a_command_settles_before_torch_how_threads_wait_and_how_many_there_are(
 
 def test_fewer_threads_are_fewer_also_where_torch_is_there_already() -> None:
     counted("""
-from selftaught.models.threads import cores, use_threads, wait_briefly
+from selftaught.machine.threads import cores, use_threads, wait_briefly
 import os
 os.environ.pop("GOMP_SPINCOUNT", None)
 wait_briefly()

@@ -11,14 +11,14 @@ import pytest
 
 from scripted_world import make_run, make_task
 from search_world import by_steps, given_of
-from selftaught.ask import Ask
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.learn.objectives import step_dpo
 from selftaught.models import ChatTokenizer, resolve
 from selftaught.records import Attempt, Problem, Solution, Verdict
-from selftaught.run import Run
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
 from selftaught.search import Grower, Growth, Node, belief, main_line, pairs_of
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat

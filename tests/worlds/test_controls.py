@@ -20,9 +20,9 @@ from selftaught.feedback.verifiers import Answer
 from selftaught.learn import Training
 from selftaught.measure import Comparison, compare
 from selftaught.method import find
-from selftaught.methods.improve import lmsi
+from selftaught.methods.improve.self_training import lmsi
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
-from selftaught.run import Run
+from selftaught.run.run import Run
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.task import TinyVerifier
 from selftaught.worlds.world import TINY

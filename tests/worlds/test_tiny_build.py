@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selftaught.cli import main
+from selftaught.cli.main import main
 from selftaught.models.load import load_model
 from selftaught.models.resolve import TINY, resolve
 from selftaught.records import Verdict, make_problem

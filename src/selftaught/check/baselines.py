@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from selftaught.claim import Outcome
+from selftaught.check.claim import Outcome
 from selftaught.curate import by_problem, vote
 from selftaught.method import Method
 from selftaught.records import Attempt
-from selftaught.run import Run, Solved
+from selftaught.run.run import Run, Solved
 
 HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 

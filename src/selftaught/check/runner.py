@@ -13,10 +13,9 @@ from typing import Any, cast
 
 from selftaught import models
 from selftaught.check.baselines import PLAIN_BASELINES, finish
+from selftaught.check.cached_engine import Said, Shared
+from selftaught.check.claim import Claim, Metric, Outcome, Rival, accuracy
 from selftaught.check.results import Compared, Result, Scores, clustered_effect, judge
-from selftaught.check.shared import Said, Shared
-from selftaught.claim import Claim, Metric, Outcome, Rival, accuracy
-from selftaught.configuration import own_version
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
@@ -26,7 +25,8 @@ from selftaught.learn.learner import learn as local_learner
 from selftaught.method import Method, find
 from selftaught.models import Policy
 from selftaught.records import content_hash
-from selftaught.run import Learner, Run
+from selftaught.run.config import own_version
+from selftaught.run.run import Learner, Run
 from selftaught.worlds.world import World
 
 SEEDS = 5
@@ -142,7 +142,7 @@ def _engine(given: Engine | None) -> Iterator[Engine]:
     if given is not None:
         yield given
         return
-    from selftaught.engines.local import LocalEngine
+    from selftaught.engines.local.engine import LocalEngine
 
     with closing(LocalEngine()) as engine:
         yield engine

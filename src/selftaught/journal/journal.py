@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
-from selftaught.disk import full_disk, replace_file
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
 from selftaught.journal.reader import FILE, SCHEMA, Effects, readable
+from selftaught.machine.disk import full_disk, replace_file
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -5,9 +5,9 @@ An objective is a pure function from log-probabilities to a loss (`selftaught.le
 `Run.learn` trains on records that are there, `Run.reinforce` on rollouts by the weights as they are.
 """
 
+from selftaught.curate.replay import mixed
+from selftaught.learn.config import Training
 from selftaught.learn.objectives import Objective, Row, Sft, sft
 from selftaught.learn.population import Population
-from selftaught.learn.replay import mixed
-from selftaught.learn.training import Training
 
 __all__ = ["Objective", "Population", "Row", "Sft", "Training", "mixed", "sft"]

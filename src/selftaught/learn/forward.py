@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from selftaught.errors import BadInput
-from selftaught.learn.fused import lean
+from selftaught.learn.kernels.fused import lean
+from selftaught.learn.kernels.logits import TELL, Output
+from selftaught.learn.kernels.packing import lay_out, packs, run, window
 from selftaught.learn.objectives.base import ANCHORS, Batch, Group, Row
-from selftaught.learn.packing import lay_out, packs, run, window
-from selftaught.learn.vocabulary import TELL, Output
 
 HEAD = "value_head"  # name of the submodule, and of its folder beside a policy's weights
 CACHE = "anchors.safetensors"

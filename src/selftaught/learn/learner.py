@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
+from selftaught.learn.config import Training
 from selftaught.learn.objectives.base import Group, Objective
-from selftaught.learn.training import Training
+from selftaught.machine.threads import dismissing
 from selftaught.models.cache import small_files
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
-from selftaught.models.threads import dismissing
 from selftaught.records import as_json, content_hash
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def trainable_model(base: Policy, settings: Training, seed: int) -> Any:
     """The model of a policy, all weights in float32 and to be trained, or frozen with an adapter that is."""
     import torch
 
-    from selftaught.engines.agreement import check_trained
+    from selftaught.engines.local.agreement import check_trained
     from selftaught.learn.trainer import training_dtype
     from selftaught.models.load import load_model
 

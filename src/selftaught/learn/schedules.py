@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from selftaught.learn.training import Training
+    from selftaught.learn.config import Training
 
 
 def _constant(done: float, settings: Training) -> float:

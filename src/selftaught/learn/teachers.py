@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from selftaught.learn.forward import anchored
+from selftaught.learn.kernels.optimizer import AdamW
 from selftaught.learn.objectives.base import Group
-from selftaught.learn.optimizer import AdamW
 
 MEAN = "mean"  # in the optimiser's state beside the moments, so that it is kept with every checkpoint
 KEPT = ("step", "exp_avg", "exp_avg_sq", "rest")

@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftaught.learn.curves import Trackers
+from selftaught.learn.config import Training
 from selftaught.learn.forward import add_head, anchored, evaluate, side_by_side
-from selftaught.learn.fused import large, lean
+from selftaught.learn.kernels.fused import large, lean
+from selftaught.learn.kernels.optimizer import AdamW, join
+from selftaught.learn.kernels.packing import NAME, packed_tokens, register
+from selftaught.learn.kernels.slower import slower
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
-from selftaught.learn.optimizer import AdamW, join
-from selftaught.learn.packing import NAME, packed_tokens, register
 from selftaught.learn.schedules import rate_at
-from selftaught.learn.slower import slower
 from selftaught.learn.teachers import MEAN, MovingTeacher
-from selftaught.learn.training import Training
-from selftaught.memory import keep, let_go, trim
-from selftaught.models.device import pick_dtype
+from selftaught.learn.tracking import Trackers
+from selftaught.machine.device import pick_dtype
+from selftaught.machine.malloc import keep, let_go, trim
 from selftaught.remarks import remark
 
 Progress = Callable[[int, int, float], None]

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from selftaught.configuration import QUESTIONS
 from selftaught.errors import BadInput, nearest
 from selftaught.journal import Reader
 from selftaught.models.policy import MANIFEST, read_manifest
 from selftaught.records import judged_text
 from selftaught.report.text import visible
+from selftaught.run.config import QUESTIONS
 
 RECORDS = "records.jsonl"
 MOST = 50  # ids looked at for one that is nearest to a misspelt one

@@ -12,8 +12,8 @@ from selftaught.feedback.equality import same_answer
 from selftaught.records import Verdict
 
 if TYPE_CHECKING:
-    from selftaught.claim import Outcome
-    from selftaught.solving import Solved
+    from selftaught.check.claim import Outcome
+    from selftaught.run.sampling import Solved
 
 NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 

@@ -1,8 +1,6 @@
 """Refinement: conversations about an attempt, how their replies are read, and what there is to learn from them."""
 
 from selftaught.refine.flaws import derail, places, self_talk
-from selftaught.refine.lessons import Lesson, critiques, distinct, revisions, right_revisions, teach, verified
-from selftaught.refine.repairs import critic_lessons, repair
 from selftaught.refine.turns import (
     accepted,
     again,
@@ -17,6 +15,8 @@ from selftaught.refine.turns import (
     satisfied,
     two_turns,
 )
+from selftaught.routines.critiques import Lesson, critiques, distinct, revisions, right_revisions, teach, verified
+from selftaught.routines.repair import critic_lessons, repair
 
 __all__ = [
     "Lesson",

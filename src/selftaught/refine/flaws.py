@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from selftaught.ask import Ask
 from selftaught.records import Attempt, Demo, Verdict
 from selftaught.refine.turns import step_in
+from selftaught.run.ask import Ask
 
 if TYPE_CHECKING:
     from selftaught.tasks import Task

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from selftaught.ask import Ask
 from selftaught.models import Policy
 from selftaught.records import Attempt, Message, Problem, Prompt
+from selftaught.run.ask import Ask
 
 CRITIQUE = (
     "Check the answer above step by step. If something is wrong, name the first wrong step by its number and say what"

@@ -6,14 +6,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from selftaught.control.rounds import round_key, round_payload
 from selftaught.journal import Usage
 from selftaught.report.data import Curve, Example, ReportData, Round
 from selftaught.report.trees import Tree, trees_of
+from selftaught.run.rounds import round_key, round_payload
 
 if TYPE_CHECKING:
-    from selftaught.conclusion import Conclusion
-    from selftaught.run import Run, Solved
+    from selftaught.run.conclusion import Conclusion
+    from selftaught.run.run import Run, Solved
 
 EXAMPLES = 20
 PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reasoning-gym", "math-verify")

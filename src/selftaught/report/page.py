@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from selftaught.control.rounds import figures_line
 from selftaught.report.charts import (
     Axis,
     Point,
@@ -38,6 +37,7 @@ from selftaught.report.text import (
     signed_interval,
     visible,
 )
+from selftaught.run.rounds import figures_line
 
 SYSTEMS = (  # key in the summary, name in the table, colour and shape of its mark
     ("before", "Before", 1, "square"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from selftaught.ask import Ask
 from selftaught.records import Attempt, Message
+from selftaught.run.ask import Ask
 
 EVALUATE = "Is the answer above right as far as it goes? Say only: right, or: wrong."
 _SAID = re.compile(r"\W*(?:(right|correct|yes|true|sound)|(wrong|incorrect|no|not|false))\b", re.IGNORECASE)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from selftaught.ask import Ask
 from selftaught.learn.objectives.steps import visit_softness
 from selftaught.records import Attempt, Pair, Problem, Solution, Verdict
+from selftaught.run.ask import Ask
 from selftaught.search.belief import belief
 from selftaught.search.mcts import mcts
 from selftaught.search.tree import Node, main_line, prior_of

@@ -11,7 +11,7 @@ from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import Training
 from selftaught.models import Policy
-from selftaught.settings import Settings
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
 
 

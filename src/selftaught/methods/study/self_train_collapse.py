@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice, pairwise
 from math import exp, isnan, log, nan
 
-from selftaught.claim import Claim, Outcome, Rival
+from selftaught.check.claim import Claim, Outcome, Rival
 from selftaught.curate import by_problem, keep, keep_right
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
@@ -13,7 +13,7 @@ from selftaught.measure import Report
 from selftaught.method import study
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
-from selftaught.run import Run
+from selftaught.run.run import Run
 from selftaught.tasks import Task
 
 LEARNS = ("all", "right", "replay", "nothing")

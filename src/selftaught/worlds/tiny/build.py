@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines import Request, Sampling
+from selftaught.machine.threads import dismiss, dismissing
 from selftaught.models import Policy
-from selftaught.models.threads import dismiss, dismissing
 from selftaught.records import Message, Prompt
 from selftaught.worlds.tiny.language import END
 from selftaught.worlds.tiny.text import LESSONS, Case, conversations, drafted, questions
@@ -210,7 +210,7 @@ def own_drafts(model: Any, recipe: Recipe, number: int) -> list[Case]:
     import random
     import tempfile
 
-    from selftaught.engines.local import LocalEngine
+    from selftaught.engines.local.engine import LocalEngine
 
     rng = random.Random(recipe.seed + 1000 * number)
     asked = list(islice(questions(rng), round(recipe.own * recipe.conversations[number])))

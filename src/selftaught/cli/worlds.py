@@ -1,0 +1,107 @@
+"""`selftaught worlds build tiny`: the command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selftaught.console import Console, shown
+from selftaught.errors import BadInput, nearest
+from selftaught.terminal import put_json, put_table
+
+if TYPE_CHECKING:
+    from selftaught.worlds.tiny.abilities import Ability
+
+BUILDS = ("tiny",)
+FIGURES = "abilities.json"
+
+
+def add_worlds(parser: argparse.ArgumentParser) -> None:
+    """The options of `worlds`."""
+    from selftaught.worlds.tiny.build import Recipe
+
+    parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
+    parser.add_argument("world", help=" or ".join(BUILDS))
+    parser.add_argument("--model", default="tiny", help="what to examine (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("tiny-model"), help="the built model (default %(default)s)")
+    sizes = Recipe().conversations
+    parser.add_argument(
+        "--conversations", type=int, nargs=len(sizes), default=sizes, help="of each lesson (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of text, weights and problems (default %(default)s)")
+    parser.add_argument("--problems", type=int, default=420, help="of the examination, a level (default %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def run_worlds(args: argparse.Namespace) -> int:
+    """Build or examine. Raises BadInput for what cannot be done."""
+    if args.action not in ("build", "examine"):
+        raise BadInput(
+            f"unknown action {args.action!r}", where="worlds", fix=nearest(args.action, ("build", "examine"))
+        )
+    if args.world not in BUILDS:
+        raise BadInput(f"no world is called {args.world!r}", where="worlds", fix=nearest(args.world, BUILDS))
+    if min(args.conversations) < 1 or args.problems < len(_families()):
+        raise BadInput("too few conversations or problems", where="worlds", fix="leave them at their defaults")
+    console = Console(quiet=args.quiet)
+    model: Any = args.model
+    if args.action == "build":
+        if args.out.exists():
+            raise BadInput("it exists already", where=str(args.out), fix="name another folder with --out")
+        _build(args, console)
+        model = args.out
+    found = _examine(model, args, console)
+    if args.action == "build":
+        (args.out / FIGURES).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
+        console.say(f"written to {args.out}")
+    if args.json:
+        put_json(_as_data(found))
+    else:
+        show(found)
+    return 0
+
+
+def _families() -> dict[str, Any]:
+    from selftaught.worlds.tiny.families import FAMILIES
+
+    return FAMILIES
+
+
+def _build(args: argparse.Namespace, console: Console) -> None:
+    from selftaught.worlds.tiny.build import Recipe, save, train
+
+    recipe = replace(Recipe(), conversations=tuple(args.conversations), seed=args.seed)
+    with shown(console, "reading conversations", sum(recipe.conversations), lambda _: None) as progress:
+        model, cost = train(recipe, progress)
+    save(model, args.out, recipe, cost)
+    console.say(
+        f"{cost['tokens']:,} tokens in {cost['seconds']} s, {cost['tokens_per_second']:,} a second,"
+        f" loss {cost['loss']:.3f}"
+    )
+
+
+def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> list[Ability]:
+    from selftaught.engines.local.engine import LocalEngine
+    from selftaught.models.resolve import resolve
+    from selftaught.worlds.tiny.abilities import Examiner
+
+    policy = resolve(model, console.say)
+    with closing(LocalEngine(dtype="float32", rows=256)) as engine:
+        examiner = Examiner(engine, policy, problems=args.problems, seed=args.seed)
+        return examiner.table(lambda line: console.say(f"  {line}"))
+
+
+def _as_data(found: list[Ability]) -> list[dict[str, Any]]:
+    from selftaught.worlds.tiny.abilities import as_rows
+
+    return as_rows(found)
+
+
+def show(found: list[Ability]) -> None:
+    """Print the table."""
+    rows = ((one.what, f"{one.value:.3f}", f"{one.ci95.low:.3f} to {one.ci95.high:.3f}", str(one.n)) for one in found)
+    put_table(rows, columns=("ability", "", "95 % interval", "of"))

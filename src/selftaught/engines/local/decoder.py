@@ -1,0 +1,225 @@
+"""What the local engine needs of a model: a forward pass over cache rows, for any architecture."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from selftaught.engines.base import EngineError
+from selftaught.engines.local import llama
+from selftaught.engines.local.agreement import check_sampled
+from selftaught.engines.local.kv_cache import CHUNK, Rows
+from selftaught.engines.local.paged_cache import Ends, Tail, Tails
+from selftaught.engines.local.passes import Pass, Reading, Stepping
+from selftaught.engines.local.prefix_attention import Level
+from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
+from selftaught.models.policy import Policy
+from selftaught.remarks import remark
+
+FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configurations call them
+NARROW = 3  # tokens of the window that a model is tried with
+
+
+class Decoder(Protocol):
+    """A model that reads and writes cache rows."""
+
+    max_context: int
+    device: str
+    parameters: int
+
+    def rows(self) -> Rows:
+        """An empty cache."""
+        ...
+
+    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """Logits for tokens `ids` `[rows, steps]`, whose keys and values go through `run`.
+
+        Args:
+            wanted: (row, step) of each token whose logits are wanted; None for the first step of every row.
+
+        Returns:
+            `[wanted, vocab]`.
+        """
+        ...
+
+
+class TransformersDecoder:
+    """Any causal language model of `transformers`, as it is, through its cache and attention interfaces.
+
+    Layers with a sliding window look back no further than that; the context is as long as the model's positions.
+
+    Raises:
+        ValueError: the architecture computes something else through these interfaces than on its own.
+    """
+
+    def __init__(self, model: Any, device: str) -> None:
+        config = model.config.get_text_config()
+        self.model, self.device = model.to(device).eval(), device
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.max_context = getattr(config, "max_position_embeddings", None) or 2048
+        heads = config.num_attention_heads
+        self._shape = (
+            config.num_hidden_layers,
+            getattr(config, "num_key_value_heads", None) or heads,
+            getattr(config, "head_dim", None) or config.hidden_size // heads,
+        )
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft's takes anything
+        self._cache = "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
+        self._window: int | None = None
+        self._masks = "plain"
+        try:
+            self._find_masks(config)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            if of_the_machine(error):
+                raise
+            raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
+
+    def _find_masks(self, config: Any) -> None:
+        """Settle which mask the layers take, by trial: where the files speak of a window, not every model has one."""
+        kinds, window = set(getattr(config, "layer_types", None) or ()), getattr(config, "sliding_window", None)
+        if unknown := sorted(kinds - {FULL, SLIDING}):
+            raise ValueError(f"it has layers of kind {unknown[0]}")
+        ways = ["by layer"] if SLIDING in kinds else ["plain"] if kinds or not window else ["windowed", "plain"]
+        for way in ways:
+            self._masks = way
+            try:
+                with _narrowed(self.model):
+                    self._window = NARROW
+                    _check_same(self, config.vocab_size)
+                break
+            except ValueError:
+                if way == ways[-1]:
+                    raise
+            finally:
+                self._window = window
+
+    def rows(self) -> Rows:
+        """An empty cache."""
+        layers, heads, head_dim = self._shape
+        return Rows(layers, heads, head_dim, self.model.dtype, self.device)
+
+    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """See `Decoder.forward`."""
+        wanted = [(row, 0) for row in range(len(ids))] if wanted is None else wanted
+        rows, steps = [row for row, _ in wanted], torch.tensor([s for _, s in wanted], dtype=torch.long)
+        kept = steps.unique() if self._keeps and wanted else torch.arange(ids.shape[1])
+        logits = self.model(
+            input_ids=ids,
+            position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may reach beyond
+            attention_mask=self._mask(run),
+            use_cache=True,
+            **{self._cache: _bridge()(run)},
+            **({"logits_to_keep": kept.to(ids.device)} if self._keeps else {}),
+        ).logits
+        return logits[rows, torch.searchsorted(kept, steps).to(ids.device)]
+
+    def _mask(self, run: Pass) -> Any:
+        if self._masks == "plain" or self._window is None:
+            return run.mask
+        narrow = run.windowed(self._window)
+        return narrow if self._masks == "windowed" else {FULL: run.mask, SLIDING: narrow}
+
+
+@contextmanager
+def _narrowed(model: Any) -> Iterator[None]:
+    """Inside, every sliding window is so narrow that a few tokens tell whether it is heeded."""
+    owners: dict[int, Any] = {id(one): one for part in model.modules() for one in (part, getattr(part, "config", None))}
+    widths = {name: getattr(one, "sliding_window", None) for name, one in owners.items()}
+    windowed = {name: width for name, width in widths.items() if isinstance(width, int) and width}
+    try:
+        for name in windowed:
+            owners[name].sliding_window = NARROW
+        yield
+    finally:
+        for name, width in windowed.items():
+            owners[name].sliding_window = width
+
+
+@cache
+def _bridge() -> Any:
+    """The class that puts a pass behind the cache interface of transformers, made once that is imported."""
+    from transformers import Cache
+
+    class Bridge(Cache):
+        """Writes in place."""
+
+        def __init__(self, run: Pass) -> None:
+            super().__init__(layers=[])
+            self._run = run
+
+        def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+            return self._run.update(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
+
+        def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the interface has it
+            return self._run.mask.shape[-1] - self._run.mask.shape[-2]
+
+    return Bridge
+
+
+def _check_same(decoder: TransformersDecoder, vocab: int) -> None:
+    """Raise where two padded rows and further steps, by our cache, differ from the model's own plain pass."""
+    ids = (torch.arange(14, device=decoder.device).view(2, 7) * 7 + 3) % vocab
+    shared, own, tails, sizes = decoder.rows(), Tails(decoder.rows()), (Tail(), Tail()), (5, 3)  # tokens of each row
+    shared.resize(2, CHUNK)
+    own.lengthen(tails, len(tails))
+    with torch.inference_mode():
+        found = [decoder.forward(ids[:, :5], Reading(shared, (0, 0), 5), [(0, 4), (1, 2)])]
+        levels = [Level(shared, (0, 1), sizes)]
+        for step in range(2):
+            at = [size + step for size in sizes]
+            new = ids[[0, 1], at][:, None]
+            found.append(decoder.forward(new, Stepping(Ends(own, tails), (step, step), levels, at)))
+        for row, size in enumerate(sizes):
+            true = decoder.model(input_ids=ids[row : row + 1, : size + 2], use_cache=False).logits[0].float()
+            mine = torch.stack([one[row] for one in found]).float()
+            slack = (1e-3 if decoder.model.dtype == torch.float32 else 0.1) * float(true.abs().max())
+            if float((mine - true[-3:]).abs().max()) > slack:
+                raise ValueError("its logits differ through a cache written in place")
+
+
+def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool = True) -> Decoder:
+    """The decoder of a policy: fused where the architecture allows, else the transformers model itself.
+
+    Raises:
+        BadInput: its files cannot be read, do not belong together, or are of an architecture not to be run.
+        EngineError: the machine cannot hold it.
+    """
+    config = read_config(policy.weights)
+    try:
+        with reading(policy.path):
+            if fused and _fits(config):
+                tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
+                check_sampled(policy)
+                with suppress(KeyError):  # its weights have other names, or lack some: transformers decides
+                    return llama.LlamaDecoder(config, tensors, dtype, device)
+            return TransformersDecoder(load_model(policy, dtype), device)
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error
+
+
+def _fits(config: Mapping[str, Any]) -> bool:
+    """Whether the fused pass is to be used; where only details of a model of its family forbid it, that is remarked."""
+    if config.get("model_type") in llama.FAMILY and (why := llama.misfit(config)):
+        remark(f"sampling is slower than it could be: through transformers' own model ({why})")
+    return llama.fits(config)
+
+
+def live_decoder(model: Any) -> Decoder:
+    """A decoder over the tensors of `model` as they are, in its dtype and where they lie: it sees every change to them.
+
+    Raises:
+        ValueError: the architecture computes something else through the engine than on its own.
+    """
+    config, tensors = model.config.to_dict(), model.state_dict()
+    if _fits(config) and "model.embed_tokens.weight" in tensors:
+        model.eval()
+        return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=True)
+    return TransformersDecoder(model, str(model.device))

@@ -1,0 +1,177 @@
+"""Attention of many rows to beginnings they share: one product for all rows of a slot (Hydragen, arXiv:2402.05099)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selftaught.engines.local.flash import attention
+from selftaught.engines.local.kv_cache import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Slots side by side, read by about as many rows each, so that padding them to the same number costs little.
+
+    Attributes:
+        first: of the `count` slots.
+        order: `[count * width]` rows, those of each slot together, padded; None for all rows as they lie.
+    """
+
+    first: int
+    count: int
+    width: int
+    order: Tensor | None
+
+
+class Level:
+    """Slots of keys and values, and which row reads which of them.
+
+    Scores and weights of rows are `[rows, kv_heads, group, tokens]`, `group` being the query heads that share a
+    key head.
+
+    Args:
+        slots: the rows read here.
+        reads: for each row its slot.
+        lengths: for each row how many tokens of it are visible.
+    """
+
+    def __init__(self, slots: Rows, reads: Sequence[int], lengths: Sequence[int]) -> None:
+        self._slots, self.width = slots, slots.size[1]
+        device = slots.layers[0].device
+        self._reads = torch.tensor(reads, device=device)
+        self.hidden = torch.arange(self.width, device=device) >= torch.tensor(lengths, device=device)[:, None]
+        self._parts, back = _arranged(reads, device)
+        self._back = None if back is None else torch.tensor(back, device=device)
+
+    def scores(self, layer: int, query: Tensor) -> Tensor:
+        """Products of queries `[rows, kv_heads, group, head_dim]` with the keys of each row's slot."""
+        keys = self._slots.layers[layer][0]
+        return self._collect([q @ self._of(part, keys).transpose(-1, -2) for part, q in self._spread(query)], query)
+
+    def mixed(self, layer: int, weights: Tensor) -> Tensor:
+        """The values of each row's slot, summed under `weights`."""
+        values = self._slots.layers[layer][1]
+        return self._collect([w @ self._of(part, values) for part, w in self._spread(weights)], weights)
+
+    def piece(self, layer: int, query: Tensor, mask: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Attention to each row's slot alone; see `flash.attention`.
+
+        Args:
+            mask: as `masked` makes it.
+
+        Returns:
+            `[rows, 1, kv_heads, group, head_dim]`, and without the last dimension.
+        """
+        keys, values = self._slots.layers[layer]
+        pairs = [
+            attention(q, self._of(part, keys), self._of(part, values), own)
+            for (part, q), own in zip(self._spread(query), mask, strict=True)
+        ]
+        found = self._collect([one for one, _ in pairs], query)
+        return found[:, None], self._collect([sums for _, sums in pairs], query)[:, None, ..., 0]
+
+    def masked(self, hidden: Tensor, group: int) -> list[Tensor]:
+        """An additive mask `[rows, width]` as `piece` takes it."""
+        return [mask for _, mask in self._spread(hidden[:, None, None].expand(-1, 1, group, -1))]
+
+    def rows(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of each row's slot, copied: `[rows, kv_heads, tokens, head_dim]`."""
+        keys, values = self._slots.layers[layer]
+        return keys[self._reads], values[self._reads]
+
+    def _of(self, part: _Part, stored: Tensor) -> Tensor:
+        return stored[part.first : part.first + part.count]
+
+    def _spread(self, x: Tensor) -> list[tuple[_Part, Tensor]]:
+        """Rows side by side with those that read the same slot: `[slots, kv_heads, width * group, n]` of each part."""
+        _, heads, group, n = x.shape
+        found = []
+        for part in self._parts:
+            own = x if part.order is None else x.index_select(0, part.order)
+            own = own.view(part.count, part.width, heads, group, n).transpose(1, 2)
+            found.append((part, own.reshape(part.count, heads, part.width * group, n)))
+        return found
+
+    def _collect(self, pieces: list[Tensor], like: Tensor) -> Tensor:
+        """Back to one row after the other."""
+        _, heads, group, _ = like.shape
+        apart = []
+        for part, piece in zip(self._parts, pieces, strict=True):
+            split = piece.view(part.count, heads, part.width, group, -1).transpose(1, 2)
+            apart.append(split.reshape(part.count * part.width, heads, group, -1))
+        whole = apart[0] if len(apart) == 1 else torch.cat(apart)
+        return whole if self._back is None else whole.index_select(0, self._back)
+
+
+def tidied(reads: Sequence[int], count: int) -> list[int] | None:
+    """Which of `count` slots to put in each place, so that those read by about as many rows lie side by side.
+
+    Few move: a slot that may stay does.
+
+    Args:
+        reads: for each row its slot.
+
+    Returns:
+        None where they lie as well as they can.
+    """
+    readers = [0] * count
+    for slot in reads:
+        readers[slot] += 1
+    if _even(readers):
+        return None
+    by_readers = sorted(range(count), key=lambda slot: -readers[slot])
+    runs = _runs([readers[slot] for slot in by_readers])
+    if len(_runs(readers)) <= len(runs):
+        return None
+    order = list(range(count))
+    for run in (*runs, range(sum(map(len, runs)), count)):
+        slots = [by_readers[place] for place in run]
+        movers = iter([slot for slot in slots if slot not in run])
+        free = set(run) - set(slots)
+        for place in run:
+            order[place] = next(movers) if place in free else place
+    return order
+
+
+def _arranged(reads: Sequence[int], device: torch.device) -> tuple[list[_Part], list[int] | None]:
+    """The parts for rows that read these slots, and where each row ends up in them, one part after the other."""
+    members: list[list[int]] = [[] for _ in range(max(reads) + 1)]
+    for row, slot in enumerate(reads):
+        members[slot].append(row)
+    readers = [len(rows) for rows in members]
+    if len(members) == 1 or list(reads) == list(range(len(reads))):
+        return [_Part(0, len(members), max(readers), None)], None
+    parts, back, at = [], [0] * len(reads), 0
+    for run in [range(len(members))] if _even(readers) else _runs(readers):
+        width = max(readers[slot] for slot in run)
+        order = []
+        for slot in run:
+            for place, row in enumerate(members[slot]):
+                back[row] = at + len(order) + place
+            order += members[slot] + [0] * (width - readers[slot])
+        at += len(order)
+        parts.append(_Part(run.start, len(run), width, torch.tensor(order, device=device)))
+    return parts, back
+
+
+def _even(readers: Sequence[int]) -> bool:
+    """Whether all slots can be padded to the most readers of one at less than twice the work."""
+    return len(readers) * max(readers) <= 2 * sum(readers)
+
+
+def _runs(readers: Sequence[int]) -> list[range]:
+    """Slots side by side of which none has less than half the readers of another; without those nobody reads."""
+    runs: list[range] = []
+    low = high = 0
+    for slot, count in enumerate(readers):
+        if count and runs and runs[-1].stop == slot and max(high, count) <= 2 * min(low, count):
+            low, high = min(low, count), max(high, count)
+            runs[-1] = range(runs[-1].start, slot + 1)
+        elif count:
+            low = high = count
+            runs.append(range(slot, slot + 1))
+    return runs

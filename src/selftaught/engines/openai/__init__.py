@@ -1,0 +1,1 @@
+"""The engine on OpenAI-compatible endpoints: protocol, rate limits, failures."""

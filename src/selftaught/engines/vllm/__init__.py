@@ -1,0 +1,1 @@
+"""The engine on vLLM, which runs in processes of its own."""

@@ -1,0 +1,108 @@
+"""What runs inside vLLM, in its own processes: choosing tokens as the local engine does, replacing weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ignore[reportMissingImports]
+    ParallelLMHead,
+    UnquantizedEmbeddingMethod,
+)
+from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
+from vllm.v1.sample.logits_processor import LogitsProcessor  # pyright: ignore[reportMissingImports]
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates  # pyright: ignore[reportMissingImports]
+
+from selftaught.engines.base import Sampling
+from selftaught.engines.local.sequence import uniforms
+from selftaught.engines.sampler import Chooser
+
+KEY = "selftaught"  # in `SamplingParams.extra_args`: temperature, top_p, top_k, seed, tokens given
+
+
+@dataclass(slots=True)
+class _Row:
+    """A request that is sampled: how, its random numbers so far, and what vLLM has sampled for it."""
+
+    sampling: Sampling
+    stream: Iterator[float]
+    sampled: list[int]
+    drawn: list[float] = field(default_factory=list)
+
+    @property
+    def uniform(self) -> float:
+        """The random number of the next token. A token may be computed twice, where a request was put back."""
+        while len(self.drawn) <= len(self.sampled):
+            self.drawn.append(next(self.stream))
+        return self.drawn[len(self.sampled)]
+
+
+class Choice(LogitsProcessor):
+    """Leaves of each row's logits only the token that its request's seed and position decide on.
+
+    vLLM then takes it greedily. Its own seeds would start anew where an answer goes on from given tokens.
+    Rows without `KEY` are left alone: greedy ones.
+    """
+
+    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
+        del vllm_config, device, is_pin_memory
+        self._rows: dict[int, _Row] = {}
+        self._plan: tuple[list[int], Chooser] | None = None  # for the rows as they are; None once they have changed
+
+    def is_argmax_invariant(self) -> bool:
+        """Whether a greedy choice would be the same without it."""
+        return False
+
+    def update_state(self, batch_update: Any) -> None:
+        """Follow what vLLM takes into its batch, moves and drops."""
+        if process_dict_updates(self._rows, batch_update, _row):
+            self._plan = None
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """See the class; `logits` is `[rows, vocab]`, changed in place."""
+        if not self._rows:
+            return logits
+        if self._plan is None:
+            at = sorted(self._rows)
+            self._plan = at, Chooser([self._rows[i].sampling for i in at], logits.shape[1], logits.device)
+        at, chooser = self._plan
+        everyone = len(at) == len(logits)
+        tokens, _ = chooser(logits if everyone else logits[at], [self._rows[i].uniform for i in at])
+        rows = torch.tensor(at, device=logits.device)
+        if everyone:
+            logits.fill_(-torch.inf)
+        else:
+            logits[rows] = -torch.inf
+        logits[rows, tokens] = 0.0
+        return logits
+
+
+def _row(params: Any, prompt: list[int] | None, sampled: list[int]) -> _Row | None:
+    del prompt
+    how = (params.extra_args or {}).get(KEY)
+    if how is None:
+        return None
+    temperature, top_p, top_k, seed, given = how  # the seed as text: it may have more than 64 bits
+    return _Row(Sampling(temperature, top_p, int(top_k)), uniforms(int(seed), given), sampled)
+
+
+class Replacing:
+    """A method more for vLLM's workers, which take this class among their bases."""
+
+    def replace_weights(self, folder: str) -> None:
+        """Put the weights of a folder in the place of those held, as vLLM does, and finish what it leaves undone.
+
+        On a CPU each layer multiplies with a copy of its weights in an order of its own. vLLM makes these anew for
+        layers that it reads weights for; an output layer tied to the embedding is none of them, and would go on with
+        the old ones.
+        """
+        worker: Any = self
+        worker.reload_weights(weights_path=folder)
+        if not current_platform.is_cpu():
+            return
+        for layer in worker.model_runner.get_model().modules():
+            if isinstance(layer, ParallelLMHead) and isinstance(layer.quant_method, UnquantizedEmbeddingMethod):
+                layer.quant_method.process_weights_after_loading(layer)

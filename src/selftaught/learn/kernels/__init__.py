@@ -1,0 +1,1 @@
+"""What makes a training step fast: packing, fused layers, logits, the optimizer."""

@@ -1,0 +1,173 @@
+"""RMS norms, gated activations and rotations that keep little for the gradient and take few passes over memory.
+
+`transformers` writes them as elementary operations. Of a norm autograd then keeps two copies, one of them in float32,
+and goes through a dozen tensors on the way back; here what is kept is the input, and the gradient is the closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selftaught.learn.kernels.logits import wide
+from selftaught.learn.kernels.packing import IDLE, Layout, look
+from selftaught.learn.kernels.recognition import ATTENTION, GATED, NORM, Part, misfit
+
+LARGE = 10_000_000  # weights
+
+
+class _Norm(torch.autograd.Function):
+    """`weight * (x / sqrt(mean(x^2) + eps))` (Zhang and Sennrich, arXiv:1910.07467), its quotient at least in float32.
+
+    With y = x r and r = 1 / sqrt(mean(x^2) + eps), dx = r (g - y mean(g y)), where g is the gradient of y.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        whole = wide(x)
+        scale = torch.linalg.vector_norm(whole, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return weight * (whole * scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight, scale), d = ctx.saved_tensors, gradients[0]
+        y = wide(x) * scale
+        of_weight = (d * y.to(d.dtype)).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        d = wide(d * weight)
+        shared = (d * y).sum(-1, keepdim=True).div_(-x.shape[-1])
+        return torch.addcmul(d, y, shared).mul_(scale).to(x.dtype), of_weight, None
+
+
+class _Gated(torch.autograd.Function):
+    """`silu(gate) * up`."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gate, up), d = ctx.saved_tensors, gradients[0]
+        return torch.ops.aten.silu_backward(d * up, gate), F.silu(gate).mul_(d)
+
+
+class _Turn(torch.autograd.Function):
+    """`x cos + (-second half, first half) sin`: rotary position embeddings (Su et al., arXiv:2104.09864).
+
+    With the signs taken into the sine, that is x cos + swap(x) sin, where swap exchanges the halves; so the gradient of
+    x is d cos + swap(d sin) = d cos + swap(d) swap(sin).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return torch.addcmul(x * cos, _swap(x), sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (cos, sin), d = ctx.saved_tensors, gradients[0]
+        return torch.addcmul(d * cos, _swap(d), _swap(sin)), None, None
+
+
+def _swap(x: Tensor) -> Tensor:
+    return x.roll(x.shape[-1] // 2, -1)
+
+
+def _norm(module: Any) -> Any:
+    return lambda x: _Norm.apply(x, module.weight, module.variance_epsilon)
+
+
+def _gated(module: Any) -> Any:
+    return lambda x: module.down_proj(_Gated.apply(module.gate_proj(x), module.up_proj(x)))
+
+
+def _attention(module: Any) -> Any:
+    """Attention over a layout without leaving `[tokens, heads, head_dim]`; any other call is left to the module."""
+
+    def forward(*given: Any, **named: Any) -> tuple[Tensor, Any]:
+        if not _plain_call(module, given, named):
+            return type(module).forward(module, *given, **named)
+        hidden_states, layout = given[0] if given else named["hidden_states"], named["layout"]
+        projections = module.q_proj, module.k_proj, module.v_proj
+        q, k, v = (p(hidden_states).view(hidden_states.shape[1], -1, module.head_dim) for p in projections)
+        cos, sin = (x[0][:, None] for x in named["position_embeddings"])
+        first, second = sin.chunk(2, -1)
+        signed = torch.cat([-first, second], -1)
+        turned = _Turn.apply(q, cos, signed), _Turn.apply(k, cos, signed)
+        found = look(*turned, v, module.scaling, layout.bunches)
+        return module.o_proj(found.flatten(1)[None]), None
+
+    return forward
+
+
+def _plain_call(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether attention is asked for over a layout on a processor, all of each head rotated, and for nothing more."""
+    layout: Layout | None = named.get("layout")
+    if layout is None or layout.bunches is None or (module.training and module.attention_dropout):
+        return False
+    turns = named.get("position_embeddings")
+    asked = {name for name, value in named.items() if value is not None and value is not False}
+    if (
+        asked - IDLE - {"hidden_states", "position_embeddings", "layout"}
+        or len(given) + ("hidden_states" in named) != 1
+    ):
+        return False
+    return isinstance(turns, tuple) and all(len(x) == 1 and x.shape[-1] == module.head_dim for x in turns)
+
+
+FORMS = ((NORM, _norm), (GATED, _gated), (ATTENTION, _attention))
+
+
+def _replacement(module: Any, told: dict[int, str] | None = None) -> Any:
+    """The same computation, for modules that were found to compute what Llama's do; None for others.
+
+    Args:
+        told: see `misfit`.
+    """
+    for part, fuse in FORMS:
+        if _resembles(module, part):
+            return fuse(module) if not misfit(module, part, fuse, told) else None
+    return None
+
+
+def _resembles(module: Any, part: Part) -> bool:
+    """Whether its parts have the names of Llama's, so that a trial is worthwhile."""
+    return (
+        part.layers <= module._modules.keys()
+        and part.weights <= module._parameters.keys()
+        and all(hasattr(module, name) for name in part.needs)
+    )
+
+
+def large(model: Any) -> bool:
+    """Whether saving memory is worth some calls more at each step."""
+    return sum(p.numel() for p in model.parameters()) > LARGE
+
+
+def lean(model: Any) -> AbstractContextManager[None]:
+    """Inside, a large model is `fused`; in a small one the calls would cost more."""
+    return fused(model) if large(model) else nullcontext()
+
+
+@contextmanager
+def fused(model: Any) -> Iterator[None]:
+    """Inside, norms, gated layers and attention compute what they do with less kept and in fewer passes.
+
+    For one in training; modules that are not as Llama has them stay as they are.
+    """
+    told: dict[int, str] = {}
+    changed = [(module, made) for module in model.modules() if (made := _replacement(module, told)) is not None]
+    try:
+        for module, made in changed:
+            module.forward = made
+        yield
+    finally:
+        for module, _ in changed:
+            vars(module).pop("forward", None)

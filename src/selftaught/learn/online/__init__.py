@@ -1,0 +1,1 @@
+"""Online learning: rollouts, credit, importance weights, the loop."""

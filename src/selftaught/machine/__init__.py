@@ -1,0 +1,1 @@
+"""The machine: devices, threads, freed memory, full disks."""

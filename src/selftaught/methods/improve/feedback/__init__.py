@@ -1,0 +1,1 @@
+"""Learning from critiques and revisions."""

@@ -1,0 +1,1 @@
+"""Loops over several of the other families."""

@@ -1,0 +1,1 @@
+"""Filtering one's own answers and training on them."""

@@ -1,0 +1,47 @@
+"""ReST-EM: self-training as expectation-maximisation."""
+
+from selftaught.check.claim import Claim
+from selftaught.curate import keep_right
+from selftaught.learn import sft
+from selftaught.method import recipe
+from selftaught.models import Policy
+from selftaught.run.run import Run
+from selftaught.tasks import Task
+
+CLAIM = Claim(
+    "Self-training on the model's own verified solutions beats the model it began with.",
+    baselines=("greedy",),
+    options={"rounds": 1, "samples": 4, "per_problem": 4},
+    ablations={"two rounds": {"rounds": 2}, "one solution per problem": {"per_problem": 1}},
+)
+
+
+@recipe(paper="2312.06585", needs=("verifier",), claim=CLAIM)
+def rest_em(
+    run: Run, base: Policy, task: Task, *, rounds: int = 3, samples: int = 32, temperature: float = 0.7,
+    top_k: int = 40, per_problem: int = 10,
+) -> Policy:  # fmt: skip
+    """Sample solutions, keep the right ones, fine-tune the base model on them, repeat.
+
+    Source: Singh et al., Beyond Human Data: Scaling Self-Training for Problem-Solving with Language
+    Models, 2312.06585, Algorithm 1. The E-step samples from the current policy and keeps what the
+    verifier calls RIGHT (binary reward); the M-step fine-tunes the base model, not the last policy.
+
+    Differs from the paper: problems are asked zero-shot through the model's chat template, where the
+    paper prompts a pretrained model with 2 or 3 examples.
+
+    Costs `rounds * samples` answers a problem, and one fine-tuning a round.
+
+    Args:
+        rounds: iterations of E-step and M-step.
+        samples: solutions sampled per problem in each E-step.
+        temperature: of sampling.
+        top_k: of sampling; 0 is no truncation.
+        per_problem: most solutions kept per problem, so that easy problems do not dominate.
+    """
+    policy = base
+    for _ in run.rounds(rounds):
+        tried = run.attempt(policy, task.train, n=samples, temperature=temperature, top_k=top_k)
+        policy = run.learn(base, sft(), keep_right(tried, per_problem=per_problem))
+        run.measure(policy)
+    return run.champion

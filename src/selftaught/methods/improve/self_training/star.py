@@ -1,0 +1,60 @@
+"""STaR: bootstrapping reasoning with reasoning."""
+
+from selftaught.check.claim import Claim, Rival
+from selftaught.curate import keep_right, unsolved
+from selftaught.learn import sft
+from selftaught.method import recipe
+from selftaught.models import Policy
+from selftaught.records import Attempt, Problem
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
+from selftaught.tasks import Task
+
+HINT = "{question}\n\nHint: the correct answer is {answer}. Write the steps that lead to it, as if you did not know it."
+
+CLAIM = Claim(
+    "Learning one's own rationales that reach the right answer beats the model it began with, and more so where failed"
+    " problems are rationalized from the answer than where they are left out.",
+    baselines=("greedy", Rival("without rationalization", options={"rationalization": False})),
+    options={"rounds": 2},
+    ablations={"one round": {"rounds": 1}},
+)
+
+
+@recipe(paper="2203.14465", needs=("verifier", "reference"), claim=CLAIM)
+def star(
+    run: Run, base: Policy, task: Task, *, rounds: int = 3, samples: int = 1, temperature: float = 0.0,
+    rationalization: bool = True,
+) -> Policy:  # fmt: skip
+    """Keep rationales that reach the right answer, add hinted ones for failures, retrain from the base.
+
+    Source: Zelikman et al., STaR: Bootstrapping Reasoning With Reasoning, 2203.14465, Algorithm 1.
+    Problems the policy fails are asked again with the answer as a hint; a hinted rationale that reaches
+    the answer is learnt under the prompt without the hint (rationalization, section 3.2). Every round
+    trains the base model afresh (line 7).
+
+    Differs from the paper: zero-shot through the chat template instead of few-shot rationales, a fixed
+    number of epochs instead of 40 steps growing by 20 % a round.
+
+    Costs up to `2 * samples` answers a problem and round, and one fine-tuning a round.
+
+    Args:
+        rounds: outer iterations.
+        samples: rationales per problem; the first right one is kept.
+        temperature: of sampling; 0 (greedy) as fits one sample.
+        rationalization: whether failed problems are tried again with the answer as a hint.
+    """
+    policy = base
+    for _ in run.rounds(rounds):
+        tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        hinted = []
+        if rationalization:
+            hinted = run.attempt(policy, unsolved(tried), solver=rationalize, n=samples, temperature=temperature)
+        policy = run.learn(base, sft(), keep_right(tried + hinted, per_problem=1))
+        run.measure(policy)
+    return run.champion
+
+
+async def rationalize(ask: Ask, problem: Problem) -> Attempt:
+    """One attempt at a problem whose answer is given away."""
+    return await ask(ask.turn(problem.prompt, "rationalize", HINT, answer=problem.reference))

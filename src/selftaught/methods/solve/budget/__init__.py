@@ -1,0 +1,1 @@
+"""Spending a budget of test-time compute."""

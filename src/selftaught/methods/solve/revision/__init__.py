@@ -1,0 +1,1 @@
+"""Critique and revise."""

@@ -1,0 +1,1 @@
+"""Procedures over a run that several methods share."""

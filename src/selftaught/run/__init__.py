@@ -1,0 +1,1 @@
+"""The run: its verbs, and the parts each of them stands on."""

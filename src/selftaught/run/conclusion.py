@@ -1,0 +1,240 @@
+"""The end of a run: the test split is opened once, and the outcome is written down."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selftaught.curate import by_problem
+from selftaught.errors import BadInput
+from selftaught.journal import Usage
+from selftaught.machine.disk import full_disk, replace_file, unwritable
+from selftaught.measure import Comparison, Measurement, compare, measure_majority
+from selftaught.models import Policy
+from selftaught.records import Attempt, content_hash
+from selftaught.run.run import Run, Solved
+
+if TYPE_CHECKING:
+    from selftaught.report import Round
+
+CURVE_SAMPLES = 4  # samples a problem for the champion's pass@k
+HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of the vote: self-consistency's own (2203.11171)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What the test split showed.
+
+    Attributes:
+        before: the starting model, greedy.
+        after: the champion, greedy: same problems, prompt, extraction and verifier.
+        majority: the starting model's vote among `votes` samples a problem, given at least the tokens that
+            the method spent (generated, judge and trained, spread over the test problems) and those that
+            the champion then answers with; None where there is nothing to vote on (`no_vote` says why).
+        votes: samples a problem in the vote.
+        spent: what the method cost, up to the opening of the test split.
+        sampled_before: pass@k of the starting model, from the vote's samples.
+        sampled_after: pass@k of the champion at the same temperature.
+        paired: before against after.
+        answers_before: the greedy attempts behind `before`, in test order.
+        answers_after: those behind `after`.
+        no_vote: why there is no vote; empty where there is one.
+    """
+
+    before: Measurement
+    after: Measurement
+    majority: Measurement | None
+    votes: int
+    spent: Usage
+    sampled_before: Measurement
+    sampled_after: Measurement
+    paired: Comparison
+    answers_before: list[Solved]
+    answers_after: list[Solved]
+    no_vote: str = ""
+
+
+def conclude(run: Run) -> Conclusion:
+    """Open the test split for the starting model, its vote at equal tokens, and the champion.
+
+    Raises:
+        BadInput: the task has no test problems, or the split was opened before for another champion.
+    """
+    test, base, champion = run.task.test, run.base, run.champion
+    if not test:
+        raise BadInput("it has no test problems", where=run.task.name, fix="ask for some (--test 300)")
+    spent = _open(run, champion)
+    before_answers = run.solve(base, test, "test", temperature=0.0)
+    before = run.summarise(base, "test", "greedy", before_answers)
+    after_answers = run.solve(champion, test, "test", temperature=0.0)
+    after = run.summarise(champion, "test", "greedy", after_answers)
+    votes, drawn = _votes(run, spent.spent + after.tokens)
+    sampled = run.summarise(base, "test", "sampled", drawn)
+    groups = by_problem(one.attempt for one in drawn)
+    no_vote = _no_vote([one.attempt for one in drawn])
+    curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **HEAT)
+    return Conclusion(
+        before=before,
+        after=after,
+        majority=None if no_vote else measure_majority(base.version, "test", groups, sampled.tokens),
+        votes=votes,
+        spent=spent,
+        sampled_before=sampled,
+        sampled_after=run.summarise(champion, "test", "sampled", curve),
+        paired=compare(before, after, seed=run.settings.seed),
+        answers_before=before_answers,
+        answers_after=after_answers,
+        no_vote=no_vote,
+    )
+
+
+def _open(run: Run, champion: Policy) -> Usage:
+    """Journal that the test split is opened, and for whom: it is opened once. Returns what was spent until then."""
+    key = content_hash("test")
+    if (found := run.journal.get(key)) is None:
+        left = run.journal.usage().spent - run.ledger.usage.spent
+        found = ({"champion": champion.version, "spent": asdict(run.ledger.usage), "left": left}, Usage())
+        run.journal.put(key, "test", found[0])
+    opened = found[0]
+    if opened["champion"] != champion.version:
+        raise BadInput(
+            f"its test split was opened for policy {opened['champion']}, not {champion.version}",
+            where=str(run.folder),
+            fix="start a new run folder: a test split looked at twice proves nothing",
+        )
+    if opened["left"] > 0:
+        run.remark(f"{opened['left']:,} tokens were spent here by earlier code of the method; no figure counts them")
+    return Usage(**opened["spent"])
+
+
+def _votes(run: Run, tokens: int) -> tuple[int, list[Solved]]:
+    """As many samples of the starting model per test problem as use up at least `tokens`, and their number."""
+    test, drawn, count, used = run.task.test, [], 0, 0
+    while not count or used < tokens:
+        more = math.ceil((tokens - used) * count / used) if count else 1
+        wave = run.solve(run.base, test, "test", samples=more, first=count, **HEAT)
+        drawn += wave
+        count += more
+        used += (paid := sum(one.tokens for one in wave))
+        if not paid:  # every request is refused: more of them would buy nothing
+            break
+    return count, drawn
+
+
+def _no_vote(samples: Sequence[Attempt]) -> str:
+    """Why a vote among samples would mean nothing; empty where it means something.
+
+    Votes go by the final answer that is read from a text. Where a verifier judges texts that hold none, a vote is
+    always lost, whatever the model can do.
+    """
+    right = [one for one in samples if one.right]
+    if not any(one.answer is not None for one in samples):
+        return "no sample has a final answer to vote on"
+    if 2 * sum(one.answer is not None for one in right) < len(right):
+        return "most of the samples that are right have no final answer to vote on"
+    return ""
+
+
+def summary(run: Run, found: Conclusion) -> dict[str, Any]:
+    """The outcome as plain data: accuracies 0..1 with 95 % intervals, tokens, seconds, MB."""
+    from selftaught.report.collect import rounds_of
+
+    def figure(m: Measurement | Round) -> dict[str, Any]:
+        return {"accuracy": round(m.accuracy, 4), "ci95": [round(x, 4) for x in m.ci95]}
+
+    usage, seconds = run.ledger.usage, run.seconds()
+    own = max(0.0, 1 - (seconds["engine"] + seconds["learn"]) / max(1e-9, seconds["total"]))
+    paired = found.paired
+    return {
+        "method": run.config.get("method"),
+        "model": run.model,
+        "task": run.task.name,
+        "n_test": found.before.n,
+        "before": figure(found.before),
+        "after": figure(found.after),
+        "majority_at_equal_tokens": {
+            **(figure(found.majority) if found.majority else {"accuracy": None, "ci95": None, "why": found.no_vote}),
+            "samples": found.votes,
+            "tokens": found.sampled_before.tokens,
+        },
+        "paired_difference": {
+            "mean": round(paired.difference, 4),
+            "ci95": [round(x, 4) for x in paired.ci95],
+            "p_value": float(f"{paired.p_value:.3g}"),
+        },
+        "sampled_after": {"pass_at": _rounded(found.sampled_after.pass_at)},
+        "sampled_before": {"pass_at": _rounded(found.sampled_before.pass_at)},
+        "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
+        "rounds": [
+            {"number": r.number, "policy": r.policy, "records": r.demos, "n_dev": r.samples, "promoted": r.promoted}
+            | {"alarms": list(r.alarms), "told": r.told}
+            | figure(r)
+            for r in rounds_of(run)
+        ],
+        "champion": run.champion.version,
+        "promoted": run.champion.version != run.base.version,
+        "tokens": asdict(found.spent),
+        "tokens_measuring_test": usage.spent - found.spent.spent,
+        "requests": run.requests,
+        "seconds": round(seconds["total"], 1),
+        "overhead": round(own, 4),
+        "peak_rss_mb": round(seconds["peak_rss_mb"]),
+    }
+
+
+def _rounded(curve: Any) -> dict[str, float]:
+    return {str(k): round(v, 4) for k, v in curve.items()}
+
+
+def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
+    """Write `summary.json`, `report.html` and the `champion` link into the run's folder; returns the summary.
+
+    A summary already there keeps its cost figures: looking at a finished run again is not part of its cost.
+
+    Raises:
+        BadInput: the disk is full, or one of them cannot be written.
+    """
+    from selftaught.report import render
+    from selftaught.report.collect import collect
+
+    outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
+    replace_file(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
+    replace_file(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
+    if not run.champion.remote:
+        _link(run.folder / "champion", run.champion.path)
+    return outcome
+
+
+def _cost_before(run: Run, path: Path) -> dict[str, Any]:
+    """The cost figures of a summary of the same champion; a damaged one, which is rewritten, has none."""
+    if not path.is_file():
+        return {}
+    try:
+        old = json.loads(path.read_text("utf-8"))
+        same = old["champion"] == run.champion.version
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        run.console.say(f"  warning: {path} cannot be read, and is rewritten")
+        return {}
+    return {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if same and k in old}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _link(link: Path, target: Path) -> None:
+    """Point a link at a folder, in one rename."""
+    draft = link.with_name(link.name + ".draft")
+    try:
+        if link.is_dir() and not link.is_symlink():
+            raise BadInput("a folder stands where the link to the champion goes", where=str(link), fix="move it away")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(os.path.relpath(target, link.parent))
+        os.replace(draft, link)
+    except OSError as error:
+        raise full_disk(error, link) or unwritable(error, link) from None

@@ -1,0 +1,215 @@
+"""What a method is handed: its run and its task, with everything closed that it must not see or did not declare.
+
+A method chooses what is learnt; if it saw references, or verdicts on the problems that it is measured on, its result
+would prove nothing. This guards against mistakes, not against Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from selftaught.errors import BadInput
+from selftaught.identity import unwrapped
+from selftaught.records import HIDDEN, Feedback, Problem, Verdict
+from selftaught.run.sampling import Subject, problem_of
+from selftaught.tasks import Task
+from selftaught.tasks.task import SPLITS, hide
+
+if TYPE_CHECKING:
+    from selftaught.method import Method
+    from selftaught.run.run import Run
+
+OPEN = frozenset({
+    "attempt", "base", "champion", "config", "console", "folder", "gates", "history", "learn", "ledger", "measure",
+    "method", "model", "notes", "reinforce", "round", "rounds", "search", "seconds", "settings", "spending", "surprise",
+    "tell",
+})  # fmt: skip
+"""What of a run a method may use, beside its guarded task."""
+
+
+class GuardedRun:
+    """A run as a method sees it: `Run` without the journal, the engine, the test split and verdicts on dev problems."""
+
+    __slots__ = ("_method", "_run", "task")
+
+    def __init__(self, run: Run, method: Method, task: Task) -> None:
+        for name, value in (("_run", run), ("_method", method), ("task", task)):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in OPEN and hasattr(self._run, name):
+            raise BadInput(
+                f"run.{name} is closed to methods", where=self._method.id, fix=f"open are {', '.join(sorted(OPEN))}"
+            )
+        return getattr(self._run, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise BadInput(
+            f"a method cannot set run.{name}", where=self._method.id, fix="keep it in a variable of the method"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._run!r} as {self._method.id} sees it>"
+
+
+class ClosedVerifier:
+    """Stands where a task's verifier is withheld."""
+
+    def __init__(self, version: str, needs_reference: bool, refuse: Callable[..., Any]) -> None:
+        self.version, self.needs_reference = version, needs_reference
+        self.judge = self.decide = self.steps = refuse
+
+    def close(self) -> None:
+        """Nothing: the run closes the verifier."""
+
+
+class GuardedTask(Task):
+    """A task as a method sees it.
+
+    Reference answers are withheld, but those of train problems where the method needs them. Verdicts are given on
+    train problems, to methods that need a verifier, and on nothing else.
+
+    Args:
+        task: the whole one.
+        method: who sees it.
+        held_out: ids and prompts of dev and test problems.
+    """
+
+    def __init__(self, task: Task, method: Method, held_out: Set[Any]) -> None:
+        self._task, self._method, self._held_out = task, method, held_out
+        hidden = {split: tuple(map(hide, task.split(split))) for split in SPLITS}
+        if "reference" in method.needs:
+            hidden["train"] = task.train
+        self.__dict__.update({k: v for k, v in task.__dict__.items() if k not in ("verifier", *self.__dict__)})
+        self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
+
+    @property
+    def verifier(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What may be known of it: its version."""
+        real = self._task.verifier
+        return ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    def verify(self, problem: Problem, text: str) -> Feedback:
+        """See `Task.verify`.
+
+        Raises:
+            BadInput: the problem is held out, or the method declares no need of a verifier.
+        """
+        self._check(problem)
+        return self._task.verify(problem, text)
+
+    def decide(self, problem: Problem, text: str) -> Feedback | None:
+        """See `Task.decide`, and `verify`."""
+        self._check(problem)
+        return self._task.decide(problem, text)
+
+    def step_verdicts(self, problem: Problem, text: str) -> tuple[Verdict, ...] | None:
+        """See `Task.step_verdicts`, and `verify`."""
+        self._check(problem)
+        return self._task.step_verdicts(problem, text)
+
+    def hidden(self) -> Task:
+        """The same, with the references of train problems withheld too."""
+        other: Any = object.__new__(GuardedTask)
+        other.__dict__.update(self.__dict__, train=tuple(map(hide, self.train)))
+        return other
+
+    def require(self, **what: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """See `Task.require`."""
+        self._task.require(**what)
+
+    def close(self) -> None:
+        """Nothing: the run closes the task."""
+
+    def _check(self, problem: Problem) -> None:
+        if "verifier" not in self._method.needs:
+            self._refuse()
+        if problem.id in self._held_out or problem.prompt in self._held_out:
+            raise BadInput(
+                "it asks for a verdict on a dev or test problem", where=self._method.id, fix="use task.train"
+            )
+
+    def _refuse(self, *_: Any) -> Any:
+        fix = 'declare needs=("verifier",), and ask task.verify on train problems'
+        raise BadInput("it asks for a verdict without declaring it", where=self._method.id, fix=fix)
+
+
+class Walls:
+    """What is closed to whom, of a run's task.
+
+    Attributes:
+        held_out: ids and prompts of dev and test problems; a problem under another id is known by what it asks.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._test = {what for p in task.test for what in (p.id, p.prompt)}
+        self.held_out = frozenset(self._test | {what for p in task.dev for what in (p.id, p.prompt)})
+
+    def hold_out(self, subject: Subject) -> bool:
+        """Whether a problem is of dev or test."""
+        problem = problem_of(subject)
+        return problem.id in self.held_out or problem.prompt in self.held_out
+
+    def check_open(self, method: Method | None, subjects: Iterable[Subject]) -> None:
+        """Refuse a method that asks test problems.
+
+        Raises:
+            BadInput: it does.
+        """
+        if method and any(p.id in self._test or p.prompt in self._test for p in map(problem_of, subjects)):
+            raise BadInput("it attempts test problems, which stay closed until the end", where=method.id)
+
+    def show(self, method: Method | None, subjects: Iterable[Subject]) -> bool:
+        """Whether verdicts on problems may be shown: to a method on train problems, to a study that says so on dev.
+
+        Raises:
+            BadInput: on some of them, and not on others.
+        """
+        if method is None or "dev" in method.needs:
+            return True
+        closed = set(map(self.hold_out, subjects))
+        if len(closed) > 1:
+            fix = "attempt them apart: dev problems come without verdicts"
+            raise BadInput("it attempts train and dev problems together", where=method.id, fix=fix)
+        return True not in closed
+
+    def handed(self, method: Method | None, subject: Subject, solver: Any) -> Subject:
+        """A problem as a solver gets it: without the reference, where nobody declares to read it.
+
+        Args:
+            method: the one under way; outside of methods a solver that is one speaks for itself, and a function that
+                is none is the caller's own.
+        """
+        needs = method.needs if method else getattr(unwrapped(solver), "needs", None)
+        if solver is None or needs is None:
+            return subject
+        open_ = "reference" in needs and not (method and self.hold_out(subject))
+        return subject if open_ else withheld(subject)
+
+
+def handing(run: Run, method: Method, walls: Walls) -> Callable[[Any], Any]:
+    """From what a method is called with to what it is handed: the run and tasks with walls around them."""
+    view = GuardedRun(run, method, GuardedTask(run.task, method, walls.held_out))
+
+    def guarded(arg: Any) -> Any:
+        if arg is run or isinstance(arg, GuardedRun):
+            return view
+        if isinstance(arg, Task):
+            return view.task if whole(arg) is run.task else GuardedTask(whole(arg), method, walls.held_out)
+        return arg
+
+    return guarded
+
+
+def whole(task: Task) -> Task:
+    """The task behind a guarded one."""
+    return task._task if isinstance(task, GuardedTask) else task  # pyright: ignore[reportPrivateUsage]
+
+
+def withheld(subject: Subject) -> Subject:
+    """A problem, or an attempt at one, without the reference."""
+    if isinstance(subject, Problem):
+        return subject if subject.reference is HIDDEN else hide(subject)
+    return subject if subject.problem.reference is HIDDEN else replace(subject, problem=hide(subject.problem))
