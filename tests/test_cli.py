@@ -689,7 +689,8 @@ HEAVY = ("torch", "transformers", "reasoning_gym", "sympy", "jinja2", "numpy")
     "words", [["methods", "--json"], ["run", "rest-em", "--help"], ["run", "rest-em", "--taks", "x"], ["rnu"]]
 )
 def test_talking_about_methods_imports_nothing_heavy(words: list[str]) -> None:
-    code = f"import sys; from selftaught.cli.main import main; main({words!r}); print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys; from selftaught.cli.main import main; main({words!r})"
+    code += f"; print([m for m in {HEAVY} if m in sys.modules])"
     done = fresh(code)
     assert done.stdout.splitlines()[-1] == "[]", done
 

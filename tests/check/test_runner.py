@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
-from selftaught.check import Result, check
 from selftaught.check.claim import Claim, Outcome, Rival
-from selftaught.check.results import cells, write
+from selftaught.check.results import Result, cells, write
+from selftaught.check.runner import check
 from selftaught.cli.check import show, show_all
 from selftaught.curate import keep
 from selftaught.engines import EngineError, Request, Sample, ScriptedEngine

@@ -11,7 +11,7 @@ import pytest
 
 from scripted_world import Learner, judged, make_run, make_task, solve_sum, sums
 from search_world import by_steps
-from selftaught import refine
+from selftaught import routines
 from selftaught.console import Console
 from selftaught.control.balance import Rewarded, select
 from selftaught.curate import Gathered, keep, keep_right, whole
@@ -63,13 +63,13 @@ def test_it_is_no_side_of_a_pair_and_not_selected() -> None:
 def test_it_is_no_critique_and_no_revision_to_learn() -> None:
     note = replace(said("step 1 is wrong"), role="critique")
     lessons = [
-        refine.Lesson(said("draft", W), replace(note, finish_reason=finish), (said("x", cut=True), said("y")))
+        routines.Lesson(said("draft", W), replace(note, finish_reason=finish), (said("x", cut=True), said("y")))
         for finish in ("length", "stop")
     ]
-    assert refine.verified(lessons) == lessons[1:]
-    assert len(refine.critiques(lessons)) == 1
-    assert [demo.target for demo in refine.revisions(lessons)] == ["Answer: y"] * 2
-    assert refine.right_revisions([refine.Lesson(said("draft", W), note, (said("x", cut=True),))]) == []
+    assert routines.verified(lessons) == lessons[1:]
+    assert len(routines.critiques(lessons)) == 1
+    assert [demo.target for demo in routines.revisions(lessons)] == ["Answer: y"] * 2
+    assert routines.right_revisions([routines.Lesson(said("draft", W), note, (said("x", cut=True),))]) == []
 
 
 @pytest.mark.parametrize("record", [Demo(ONE.prompt, "7"), Pair(ONE.prompt, "7", "8")])

@@ -9,7 +9,8 @@ import pytest
 
 from scripted_world import judged, make_run, sums
 from selftaught.records import Attempt, Verdict
-from selftaught.refine import Lesson, critiques, distinct, located, revisions, satisfied, teach, verified
+from selftaught.refine import located, satisfied
+from selftaught.routines.critiques import Lesson, critiques, distinct, revisions, teach, verified
 from talking_world import talk
 
 (PROBLEM,) = sums(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from selftaught.worlds.tiny.families.base import Say
+from selftaught.worlds.tiny.say import Say
 
 MOST = 999
 _LINE = re.compile(r"(\d{1,4})([-+*])(\d{1,4})=(\d{1,5})")

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from statistics import fmean
 
-from selftaught import models, refine
+from selftaught import models, refine, routines
 from selftaught.check.claim import Claim, Rival
 from selftaught.curate import keep
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem
-from selftaught.refine import Lesson
+from selftaught.routines import Lesson
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Task
@@ -61,8 +61,8 @@ def self(
         refine_at_test: measure answering with refinement on dev too, each round.
     """
     annotator = models.resolve(teacher, run.console.say) if teacher else base
-    tried = refine.distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
-    lessons = refine.verified(refine.teach(run, annotator, annotator, tried, temperature=temperature))
+    tried = routines.distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    lessons = routines.verified(routines.teach(run, annotator, annotator, tried, temperature=temperature))
     corpus = meta_skills(lessons, beta)
     policy = run.learn(base, sft(), corpus) if corpus else base
     evolved: list[Demo] = []
@@ -83,8 +83,8 @@ def self(
 
 def meta_skills(lessons: list[Lesson], beta: float) -> list[Demo]:
     """Feedback, refinement, and the refined response as an answer: the three terms of the meta-skill loss."""
-    answers = keep(refine.right_revisions(lessons))
-    return refine.critiques(lessons) + refine.revisions(lessons) + [replace(demo, weight=beta) for demo in answers]
+    answers = keep(routines.right_revisions(lessons))
+    return routines.critiques(lessons) + routines.revisions(lessons) + [replace(demo, weight=beta) for demo in answers]
 
 
 def self_refined(run: Run, policy: Policy, tried: list[Attempt], temperature: float) -> list[Attempt]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from selftaught import refine
+from selftaught import refine, routines
 from selftaught.check.claim import Claim, Rival
 from selftaught.control.balance import Balance, Rewarded, grouped, halvings, spread
 from selftaught.curate import Gathered, by_problem, keep
@@ -85,8 +85,8 @@ def evolve(
         for name in (name for name in names if name not in known):
             raise BadInput(f"unknown {name!r}", where=where, fix=nearest(name, known))
     balance = Balance(spread(coolest, hottest, temperatures), halvings(samples, target), (0.5,), target)
-    lessons = refine.critic_lessons(run, base, base, task, drafts=drafts, checks=2) if repairs else []
-    critic = run.learn(base, sft(), refine.critiques(lessons)) if lessons else base
+    lessons = routines.critic_lessons(run, base, base, task, drafts=drafts, checks=2) if repairs else []
+    critic = run.learn(base, sft(), routines.critiques(lessons)) if lessons else base
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
     gathered, choice = Gathered(), None
     for _ in run.rounds(rounds):
@@ -96,7 +96,7 @@ def evolve(
         heat, amount = choice.setting.temperature, choice.setting.samples
         rest = grouped(draw(shuffled[probe:], heat, amount))
         tried = [one.attempt for group in {**choice.groups, **rest}.values() for one in group]
-        mended = refine.repair(run, critic, actor, tried, repairs, heat) if repairs else []
+        mended = routines.repair(run, critic, actor, tried, repairs, heat) if repairs else []
         fresh.add([*tried, *mended])
         gathered.add([*tried, *mended])
         told = {"temperature": heat, "samples": amount, "solved": len(by_problem(a for a in tried if a.right))}

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from selftaught.records import Verdict
+from selftaught.worlds.tiny.say import Say
 
 LEVELS = (1, 2, 3, 4, 5)
 MARK = "Answer: "
-
-Say = Callable[[str, str, Sequence[str]], str]
-"""`(skill, right, slips) -> said`: what a writer puts down where `right` would be right.
-
-`skill` names the difficulty met ("plain", "carry", "heavy", "search"); `slips` are the mistakes people make there, the
-commonest first. The skill "way" is a choice between ways that are both right.
-"""
 
 
 class Written(NamedTuple):
