@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -335,3 +337,10 @@ def test_self_refine_stops_after_its_turns(tmp_path: Path, turns: int) -> None:
         assert isinstance(run.engine, ScriptedEngine)
         assert run.engine.calls == 1 + 2 * turns
     assert last.role == ("revise" if turns else "solve")
+
+
+def test_finding_a_method_imports_its_file_alone() -> None:
+    code = "import sys; from selftaught.method import find; find('rest-em')\n"
+    code += "print([m for m in sys.modules if m.startswith('selftaught.methods.') and 'star' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -14,37 +14,112 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selftaught.check.claim import Claim, Rival
+    from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
+    from selftaught.engines import Sampling
     from selftaught.errors import BadInput
+    from selftaught.learn import Training, mixed, sft
+    from selftaught.learn.objectives import dpo, grpo
+    from selftaught.lineage import trace
+    from selftaught.measure import Measurement, Report, compare
+    from selftaught.method import Method, recipe, solver, study
     from selftaught.method import find as find_method
-    from selftaught.method import recipe, solver, study
-    from selftaught.records import Solution
+    from selftaught.models import Policy, resolve
+    from selftaught.records import (
+        Attempt,
+        Demo,
+        Feedback,
+        Label,
+        Message,
+        Pair,
+        Problem,
+        Ranking,
+        Solution,
+        Verdict,
+        make_problem,
+    )
+    from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
-    from selftaught.run.run import Run, Settings
+    from selftaught.run.run import Run
+    from selftaught.run.settings import Settings
     from selftaught.tasks import Task, load_task
 
 __all__ = [
-    "BadInput", "Run", "Settings", "Solution", "Task", "conclude", "find_method", "load_task", "recipe", "solver",
+    "Ask",
+    "Attempt",
+    "BadInput",
+    "Claim",
+    "Demo",
+    "Feedback",
+    "Label",
+    "Measurement",
+    "Message",
+    "Method",
+    "Pair",
+    "Policy",
+    "Problem",
+    "Ranking",
+    "Report",
+    "Rival",
+    "Run",
+    "Sampling",
+    "Settings",
+    "Solution",
+    "Task",
+    "Training",
+    "Verdict",
+    "Vote",
+    "by_problem",
+    "compare",
+    "conclude",
+    "dpo",
+    "find_method",
+    "grpo",
+    "keep",
+    "keep_right",
+    "load_task",
+    "make_problem",
+    "mixed",
+    "recipe",
+    "resolve",
+    "sft",
+    "solver",
     "study",
-]  # fmt: skip
+    "trace",
+    "unsolved",
+    "vote",
+]
 
-# Loaded when first used, so that `import selftaught` costs nothing.
-_WHERE = {
-    "BadInput": "errors",
-    "Run": "run",
-    "Settings": "run",
-    "Solution": "records",
-    "Task": "tasks",
-    "conclude": "conclusion",
-    "load_task": "tasks",
-    "find_method": "method:find",
-    "recipe": "method",
-    "solver": "method",
-    "study": "method",
+# Where each name lives (`attribute:name` where they differ); loaded when first used, so that `import selftaught` costs
+# nothing.
+_HOMES = {
+    "check.claim": "Claim Rival",
+    "curate": "Vote by_problem keep keep_right unsolved vote",
+    "engines": "Sampling",
+    "errors": "BadInput",
+    "learn": "Training mixed sft",
+    "learn.objectives": "dpo grpo",
+    "lineage": "trace",
+    "measure": "Measurement Report compare",
+    "method": "Method find:find_method recipe solver study",
+    "models": "Policy resolve",
+    "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Solution Verdict make_problem",
+    "run.ask": "Ask",
+    "run.conclusion": "conclude",
+    "run.run": "Run",
+    "run.settings": "Settings",
+    "tasks": "Task load_task",
 }
+_SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]
+_WHERE = {spec.rpartition(":")[2]: (home, spec.partition(":")[0]) for home, spec in _SPECS}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'selftaught' has no attribute {name!r}")
-    module, _, attribute = _WHERE[name].partition(":")
-    return getattr(import_module(f"selftaught.{module}"), attribute or name)
+    home, attribute = _WHERE[name]
+    return getattr(import_module(f"selftaught.{home}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -79,6 +79,11 @@ class Method:
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     @property
+    def family(self) -> str:
+        """The folder that its file is in: "self_training", "voting", "study", ..."""
+        return self.path.parent.name
+
+    @property
     def path(self) -> Path:
         """The file the method is written in."""
         return Path(inspect.getsourcefile(self.function) or "")
@@ -213,6 +218,19 @@ def _of(module: Any) -> dict[str, Method]:
     return {method.id: method for method in mine}
 
 
+def _of_its_file(wanted: str) -> Method | None:
+    """The method called `wanted` where its file has its name, as all of the package have; no other file is imported."""
+    package = importlib.import_module("selftaught.methods")
+    if not re.fullmatch(r"[a-z0-9-]+", wanted):
+        return None
+    for root in map(Path, package.__path__):
+        for path in root.rglob(f"{wanted.replace('-', '_')}.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            if found := _of(importlib.import_module(".".join((package.__name__, *parts)))).get(wanted):
+                return found
+    return None
+
+
 def find(name: str) -> Method:
     """The method called `name`: an id, or `file.py:function` for one of the user's own.
 
@@ -221,7 +239,10 @@ def find(name: str) -> Method:
     """
     if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
         return _from_file(name)
-    known, wanted = methods(), name.replace("_", "-")
+    wanted = name.replace("_", "-")
+    if (found := _of_its_file(wanted)) is not None:
+        return found
+    known = methods()
     if wanted not in known:
         raise BadInput(f"unknown method {name!r}", where="method", fix=nearest(wanted, known))
     return known[wanted]

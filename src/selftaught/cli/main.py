@@ -31,7 +31,7 @@ COMMANDS = {
     "methods": "list the methods",
     "worlds": "build or examine the model of a world in which claims are checked",
 }
-OWN = ("check", "lineage", "worlds")  # commands with a module of their own, selftaught.NAME.command
+OWN = ("check", "lineage", "worlds")  # commands with a module of their own, selftaught.cli.NAME
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
 OTHER_NAMES = {  # what other tools call an option -> our names of it
@@ -125,7 +125,7 @@ def _dispatch(words: list[str]) -> int:
     if name == "methods":
         return _list_methods(as_json=_parse(parser, rest).json)
     if name in OWN:
-        module = import_module(f"selftaught.{name}.command")
+        module = import_module(f"selftaught.cli.{name}")
         getattr(module, f"add_{name}")(parser)
         return getattr(module, f"run_{name}")(_parse(parser, rest))
     return _command(name, parser, rest, f"selftaught {shlex.join(words)}")
