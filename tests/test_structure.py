@@ -1,0 +1,85 @@
+"""The structure of the package: which way imports point, and what the top offers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import selftaught
+
+ROOT = Path(selftaught.__file__).parent
+MODULES = {
+    ".".join(("selftaught", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+
+
+def imported(body: list[ast.stmt]) -> Iterator[str]:
+    """The modules that a body imports when it runs: not what stands in functions or for type checkers alone."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from imported(node.orelse)
+        elif isinstance(node, (ast.If, ast.Try, ast.With, ast.ClassDef)):
+            yield from imported(node.body)
+
+
+def edges() -> dict[str, set[str]]:
+    """Module -> the modules it loads, the packages around those included."""
+    found = {}
+    for name, path in MODULES.items():
+        loads = {m for m in imported(ast.parse(path.read_text("utf-8")).body) if m in MODULES}
+        around = {m.rsplit(".", n)[0] for m in loads for n in range(1, m.count(".") + 1)} & set(MODULES)
+        found[name] = {m for m in loads | around if m != name and not name.startswith(f"{m}.")}
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Some circle of a graph, or nothing."""
+    done: set[str] = set()
+
+    def walk(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        for after in sorted(graph[node]):
+            if found := walk(after, [*way, node]):
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := walk(node, []))), [])
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def test_no_imports_go_in_a_circle_at_run_time() -> None:
+    assert circle(edges()) == []
+
+
+def test_no_part_imports_a_method() -> None:
+    parts = {n: m for n, m in edges().items() if not n.startswith(("selftaught.methods", "selftaught.cli"))}
+    assert {n: m for n, m in parts.items() if any(one.startswith("selftaught.methods") for one in m)} == {}
+
+
+def test_every_name_of_the_top_loads_and_none_is_a_module() -> None:
+    modules = {name.split(".")[1] for name in MODULES if name.count(".") == 1}
+    assert not modules & set(selftaught.__all__)
+    assert all(getattr(selftaught, name) is not None for name in selftaught.__all__)
+    assert set(selftaught.__all__) == set(dir(selftaught))
+
+
+def test_importing_the_top_loads_nothing_else() -> None:
+    code = "import sys, selftaught; print([m for m in sys.modules if m.startswith('selftaught.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
