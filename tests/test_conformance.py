@@ -24,6 +24,7 @@ from selftaught.method import REQUIRED, Method, find, methods, recipe, solver
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
 from selftaught.run.ask import Ask
+from selftaught.run.context import RunContext
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
@@ -294,7 +295,7 @@ def spendthrift(run: Run, base: Policy, task: Task, *, rounds: int = 3) -> Polic
 
 def test_a_run_that_keeps_no_budget_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_frugal(spendthrift, tmp_path / "kept", 0.3)
-    monkeypatch.setattr(Run, "_check_budget", lambda run: None)
+    monkeypatch.setattr(RunContext, "check_budget", lambda context: None)
     with pytest.raises(AssertionError, match="afforded"):
         assert_frugal(spendthrift, tmp_path / "not", 0.3)
 

@@ -21,6 +21,7 @@ from selftaught.methods.study.self_train_collapse import _nats
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
 from selftaught.run.ask import Ask
+from selftaught.run.online import RunServices
 from selftaught.search import Grower, Growth
 from selftaught.search.steps import stem
 from selftaught.search.tree import Node
@@ -207,6 +208,7 @@ def test_a_refused_rollout_is_no_reward_of_nothing(tmp_path: Path) -> None:
 
     with make_run(tmp_path, engine=Refusing(third)) as run:
         how = run.settings.sampling
-        rolled = run._roll(None, how, run.base, run.task.train[:4], 6)
+        services = RunServices(run._context, None, how, lambda *_: None)
+        rolled = services.roll(run.base, run.task.train[:4], 6)
     assert sum(map(len, rolled)) == 16
     assert not any(one.failed for group in rolled for one in group)

@@ -16,7 +16,7 @@ from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Answer
-from selftaught.learn.online.loop import Crediting
+from selftaught.learn.online.rollouts import Crediting
 from selftaught.measure.flips import corrections
 from selftaught.method import recipe, solver, study
 from selftaught.models import Policy

@@ -17,7 +17,7 @@ from selftaught.curate import keep_right
 from selftaught.errors import BadInput
 from selftaught.identity import code_of, identify
 from selftaught.learn import sft
-from selftaught.learn.online.loop import Crediting
+from selftaught.learn.online.rollouts import Crediting
 from selftaught.method import find
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask

@@ -23,7 +23,7 @@ from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Reader
 from selftaught.learn import sft
-from selftaught.learn.online.loop import Crediting
+from selftaught.learn.online.rollouts import Crediting
 from selftaught.lineage import Lineage, trace
 from selftaught.lineage.facts import Facts
 from selftaught.lineage.text import tree_lines

@@ -20,7 +20,7 @@ from selftaught.learn import Training
 from selftaught.learn.learner import OPTIMIZER, learn
 from selftaught.learn.objectives import grpo, reinforce, sft
 from selftaught.learn.online.importance import behaviour
-from selftaught.learn.online.loop import Crediting, Rollout
+from selftaught.learn.online.rollouts import Crediting, Rollout
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
 from selftaught.run.run import Run, Settings
@@ -334,7 +334,7 @@ def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_
 
 
 def test_a_plan_names_what_it_is_made_of(base):
-    from selftaught.learn.online.loop import Plan
+    from selftaught.learn.online.plan import Plan
 
     plan = Plan(grpo(), Training(), 5, 4, Crediting(), 2.0, "named", 0)
     others = [replace(plan, **change) for change in (

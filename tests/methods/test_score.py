@@ -16,7 +16,7 @@ from selftaught.engines import Request
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
-from selftaught.learn.online.loop import Rollout
+from selftaught.learn.online.rollouts import Rollout
 from selftaught.learn.online.two_turn_credit import Shaping
 from selftaught.measure.flips import corrections, course
 from selftaught.method import find

@@ -1,15 +1,54 @@
-"""What a round came to: as data for the journal, and as a line for the user."""
+"""Rounds: counted as they begin; what each came to as data for the journal, and as a line for the user."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from selftaught.control.budget import RunEnds
 from selftaught.control.gate import Decision
 from selftaught.journal.ledger import Usage
-from selftaught.measure import Measurement
+from selftaught.measure import Measurement, compare
 from selftaught.records import content_hash
+from selftaught.run.settings import at_least_one
+
+if TYPE_CHECKING:
+    from selftaught.run.context import RunContext
+
+
+def rounds(context: RunContext, most: int) -> Iterator[int]:
+    """See `Run.rounds`."""
+    at_least_one("rounds", most)
+    for number in range(1, most + 1):
+        try:
+            context.check_budget()
+        except RunEnds:
+            return
+        context.begun += 1
+        context.enter_round(context.begun)
+        context.number, context.facts = number, {}
+        if len(context.methods) > 1:
+            context.tell(context.methods[-1][1], {"round": number})
+        yield number
+        end_round(context)
+
+
+def end_round(context: RunContext) -> None:
+    """Journal what the round came to, and print its line."""
+    facts, context.facts = context.facts, {}
+    if "measurement" not in facts:
+        context.watch.forget()
+        return
+    base, found = context.base.version, facts["measurement"]
+    start = context.measured.get(base)
+    alike = start and context.under[base] == facts["under"] and found.policy != base
+    against = compare(start, found) if start and alike else None
+    payload = round_payload(context.round, facts, context.ledger.usage)
+    payload |= context.watch.round_ends(base, found.policy, against)
+    context.note(round_key(payload), "round", payload)
+    context.history.append(payload)
+    context.console.say("\n  ".join([*round_lines(payload), context.spending()]))
 
 
 def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[str, Any]:
@@ -65,6 +104,12 @@ def cut_line(cut: Mapping[str, int]) -> str:
     """How many of `answers` were `truncated`, as a line."""
     some, all_ = cut["truncated"], cut["answers"]
     return f"{some:,} of {all_:,} answers were cut off at max_tokens"
+
+
+def ends_line(counts: Mapping[str, int]) -> str:
+    """How many `records` teach a `wrong` end, as a line."""
+    line = f"{counts['wrong']} of {counts['records']} records teach an end behind an answer that was cut off"
+    return f"{line}; drop attempts that are `truncated`, or give the record ends=False"
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:

@@ -7,180 +7,59 @@ step under a name of its own, so that every rollout is journalled under the weig
 from __future__ import annotations
 
 import math
-import random
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
-from selftaught.learn.config import Training
-from selftaught.learn.learner import (
-    OPTIMIZER,
-    check_vocabulary,
-    manifest_of,
-    rows_of,
-    trainable_model,
-    write_policy,
-)
-from selftaught.learn.objectives.advantages import BASELINES
-from selftaught.learn.objectives.base import Batch, Group, Objective, Row
+from selftaught.learn.learner import OPTIMIZER, manifest_of, rows_of, trainable_model, write_policy
+from selftaught.learn.objectives.base import Group, Row
 from selftaught.learn.objectives.rollouts import Rollouts
+from selftaught.learn.online.metrics import Watched, facts_of, learnt_from, mean
+from selftaught.learn.online.plan import Plan
+from selftaught.learn.online.reference import Frozen
+from selftaught.learn.online.rollouts import Rollout, spread_evenly
 from selftaught.learn.tracking import Trackers
 from selftaught.machine.threads import dismissing
 from selftaught.models.cache import small_files
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
-from selftaught.records import Attempt, Credit, Problem, content_hash
+from selftaught.records import Attempt, Problem, content_hash
 
 if TYPE_CHECKING:
     from selftaught.learn.trainer import Trainer
     from selftaught.models.chat import ChatTokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One solving of one problem.
+class Services(Protocol):
+    """What an online training asks of the run."""
 
-    Attributes:
-        attempt: what was handed in, judged.
-        turns: all that was sampled for it, in order, each judged; `attempt` is among them, usually the last.
-    """
+    def room(self) -> None:
+        """Make the engine give back the memory it holds; called before weights are loaded, and after."""
 
-    attempt: Attempt
-    turns: tuple[Attempt, ...]
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Be told whose rollouts come next, see `_Loop._named`."""
 
-    @property
-    def failed(self) -> bool:
-        """Whether a request of it was refused or failed: that is no reward of 0."""
-        return self.attempt.failed or any(turn.failed for turn in self.turns)
+    def roll(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
+        """`n` rollouts of each problem, by a policy."""
+        ...
 
+    def serve(self, policy: Policy, model: Any) -> None:
+        """Have the engine sample a policy from a model's tensors."""
 
-Spread = Callable[[Sequence[Rollout]], Sequence[Credit]]
-Rewarding = Callable[[Rollout], float | None]
+    def sampling(self, attempt: Attempt) -> Sampling:
+        """How an attempt was sampled."""
+        ...
 
+    def note(self, key: str, facts: dict[str, Any] | None, tokens: int) -> None:
+        """Be told what a step came to, with the tokens it trained on, under a key; None if it was told before."""
 
-def outcome_reward(rollout: Rollout) -> float | None:
-    """1 for a right answer, 0 for a wrong one, None (left out) where the verifier could not tell."""
-    verdict = rollout.attempt.verdict
-    return None if verdict == "unknown" else float(verdict == "right")
-
-
-def outcome_of(rollout: Rollout) -> Any:
-    """Whether the answer handed in is right: a group that agrees on it teaches nothing, whatever its rewards."""
-    return rollout.attempt.right
-
-
-@dataclass(frozen=True, slots=True)
-class Crediting:
-    """What rollouts are worth.
-
-    Attributes:
-        reward: of one rollout; None leaves it out.
-        spread: makes the `Credit` records of one problem's rollouts, for rewards by turn and anchors by turn; by
-            default `reward` against the objective's baseline, on every token of every turn.
-        outcome: what a rollout came to; a problem whose rollouts all came to the same is skipped, whatever their
-            rewards: shaping among failures teaches how to fail.
-    """
-
-    reward: Rewarding = outcome_reward
-    spread: Spread | None = None
-    outcome: Callable[[Rollout], Any] = outcome_of
-
-    @property
-    def parts(self) -> tuple[Any, Any, Any]:
-        """The three functions."""
-        return self.reward, self.spread, self.outcome
-
-
-def spread_evenly(baseline: str, reward: Rewarding = outcome_reward) -> Spread:
-    """Credit every token of every turn of a rollout with its advantage in its group.
-
-    Args:
-        baseline: see `objectives.advantages`.
-        reward: of a whole rollout; None leaves it out.
-    """
-
-    def credit(rollouts: Sequence[Rollout]) -> list[Credit]:
-        rewards = [(one, value) for one in rollouts if (value := reward(one)) is not None]
-        gains = BASELINES[baseline]([value for _, value in rewards])
-        pairs = zip((one for one, _ in rewards), gains, strict=True)
-        return [Credit(turn, (gain,) * len(turn.token_ids)) for one, gain in pairs for turn in one.turns]
-
-    return credit
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an online training is, beside its policy and problems.
-
-    Attributes:
-        objective: learns from `Credit` records (or `Rollouts`, where each is one turn and nothing is credited).
-        settings: `batch` problems a step, `epochs` optimiser steps on each step's rollouts; `carry` as in
-            `learn.learner.learn`.
-        steps: rollouts and updates, so many times.
-        n: rollouts of each problem.
-        credit: what rollouts are worth.
-        cap: greatest importance weight of a token (see `learn.correction`).
-        named: hash of how rollouts are made: solver, sampling, and the functions above by name.
-        seed: of the order of problems, and of what is trained.
-    """
-
-    objective: Objective
-    settings: Training
-    steps: int
-    n: int
-    credit: Crediting
-    cap: float
-    named: str
-    seed: int
-
-    def version(self, base: Policy, problems: Sequence[Problem]) -> str:
-        """Content hash of how the policy is made."""
-        from selftaught.learn.learner import HOW_ONLY, named
-
-        how = {name: value for name, value in asdict(self.settings).items() if name not in HOW_ONLY}
-        ids = [problem.id for problem in problems]
-        return content_hash(
-            "online", base.version, named(self.objective), ids, how, self.steps, self.n, self.cap, self.named, self.seed
-        )
-
-    def problems_of(self, problems: Sequence[Problem], step: int) -> list[Problem]:
-        """The problems of a step: every pass over them in a fresh seeded order."""
-        size = min(self.settings.batch, len(problems))
-        found: list[Problem] = []
-        for place in range(step * size, (step + 1) * size):
-            order = list(range(len(problems)))
-            random.Random(f"{self.seed}/{place // len(problems)}").shuffle(order)
-            found.append(problems[order[place % len(problems)]])
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What an online training asks of the run.
-
-    Attributes:
-        room: makes the engine give back the memory it holds; called before weights are loaded, and after.
-        begin: is told whose rollouts come next, see `_Loop._named`.
-        roll: the rollouts of each problem, by a policy.
-        serve: has the engine sample a policy from a model's tensors.
-        sampling: how an attempt was sampled.
-        note: is told what each step came to, with the tokens it trained on, under a key; None if it was told before.
-        progress: called after each step with steps done, steps in all, and the loss.
-    """
-
-    room: Callable[[], None]
-    begin: Callable[[dict[str, Any]], None]
-    roll: Callable[[Policy, Sequence[Problem], int], list[list[Rollout]]]
-    serve: Callable[[Policy, Any], None]
-    sampling: Callable[[Attempt], Sampling]
-    note: Callable[[str, dict[str, Any] | None, int], None]
-    progress: Callable[[int, int, float], None]
+    def progress(self, done: int, total: int, loss: float) -> None:
+        """Be told, after each step, how many steps are done, of how many, and the loss."""
 
 
 def reinforce(base: Policy, problems: Sequence[Problem], plan: Plan, services: Services, *, folder: Path) -> Policy:
@@ -290,7 +169,7 @@ class _Loop:
                 shutil.copy2(file, self._work / "live" / file.name)
         model = trainable_model(self._base, settings, plan.seed)
         trainer = Trainer(model, plan.objective, settings, [], seed=plan.seed, head=self._base.path)
-        frozen = _Frozen(trainer, self._base, plan)
+        frozen = Frozen(trainer, self._base, plan)
         if settings.carry:
             trainer.carry_from(self._base.path / OPTIMIZER)
         self.done, saved = trainer.restore(self._work / "checkpoint"), time.monotonic()
@@ -315,7 +194,7 @@ class _Loop:
             (self._work / OPTIMIZER).rename(self._work / "policy" / OPTIMIZER)
 
     @dismissing()
-    def _learn(self, trainer: Trainer, frozen: _Frozen, step: int, rolled: Sequence[Sequence[Rollout]]) -> None:
+    def _learn(self, trainer: Trainer, frozen: Frozen, step: int, rolled: Sequence[Sequence[Rollout]]) -> None:
         """The updates of one step, and what it came to."""
         from selftaught.learn.trainer import TrainingFailed
 
@@ -339,12 +218,12 @@ class _Loop:
             norms.append(made.norm)
             read += made.tokens
         trainer.rest()
-        facts = _facts(rolled, kept, plan) | watch.facts()
+        facts = facts_of(rolled, kept, plan) | watch.facts()
         facts |= self._named(step) | learnt_from(records) | {"updates": len(losses)}
         facts |= {
             "staleness": max(0, len(losses) - 1) / 2,
-            "loss": _mean(losses),
-            "grad_norm": _mean(norms),
+            "loss": mean(losses),
+            "grad_norm": mean(norms),
             "tokens": read,
         }
         self._trackers.tell(step + 1, {k: v for k, v in facts.items() if isinstance(v, (int, float))})
@@ -424,92 +303,3 @@ def _filled(row: Row, turn: int, now: Sequence[float], weights: Sequence[float])
     if "advantage" in tokens:
         tokens["advantage"] = tuple(a * w for a, w in zip(tokens["advantage"], weights, strict=True))
     return replace(row, tokens=tokens, numbers={**row.numbers, "turn": float(turn)})
-
-
-class _Frozen:
-    """What the reference says of each step's rows: the model with its adapter off, or a frozen copy of full weights."""
-
-    def __init__(self, trainer: Trainer, base: Policy, plan: Plan) -> None:
-        self._trainer, self._plan, self._base = trainer, plan, base
-        self._model: Any = None
-
-    def tell(self, groups: Sequence[Group]) -> Sequence[Group]:
-        """`groups` with the reference's log-probabilities where a row is anchored."""
-        from selftaught.learn.forward import anchored
-        from selftaught.models.chat import ChatTokenizer
-        from selftaught.models.load import load_model
-
-        trainer, other = self._trainer, getattr(self._plan.objective, "reference", None)
-        trainer.needs = self._plan.objective.needs([row for group in groups for row in group]) - {"start"}
-        if "reference" not in trainer.needs:
-            return groups
-        if other is None and self._plan.settings.lora_rank:
-            return trainer.anchored(groups)
-        if self._model is None:
-            if other is not None:
-                check_vocabulary(self._plan.objective.name, "reference", other, ChatTokenizer(self._base.weights))
-            self._model = load_model(other or self._base, trainer.dtype).requires_grad_(False)
-        return anchored(self._model, groups, {"reference"}, self._plan.settings.micro_tokens)
-
-
-# --- what a step came to ---
-
-
-def learnt_from(records: Sequence[Any]) -> dict[str, list[str]]:
-    """The attempts behind a step's records, each once, to walk back from what was learnt."""
-    return {"attempts": list(dict.fromkeys(name for record in records for name in record.attempts))}
-
-
-class Watched:
-    """Sums over the tokens of a step, from the batches that its losses were computed of.
-
-    Args:
-        low, high: where ratios are clipped, to tell how many were.
-    """
-
-    def __init__(self, low: float, high: float) -> None:
-        self._low, self._high = low, high
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._turns: dict[int, list[float]] = {}
-
-    def look(self, batch: Batch) -> None:
-        """Add a batch."""
-        mask, logprobs = batch.mask, batch.logprobs.detach()
-        self._sums["tokens"] += int(mask.sum())
-        self._sums["entropy"] += float((-logprobs * mask).sum() if batch.entropy is None else batch.entropy.sum())
-        if "old" in batch.tokens and "advantage" in batch.tokens:
-            apart, gain = (logprobs - batch.tokens["old"]) * mask, batch.tokens["advantage"]
-            ratio = apart.exp()
-            over = ((ratio > 1 + self._high) & (gain > 0)) | ((ratio < 1 - self._low) & (gain < 0))
-            self._sums["clipped"] += float((over * mask).sum())
-            self._sums["moved"] += float(((apart.neg().exp() + apart - 1) * mask).sum())
-        if "reference" in batch.tokens:
-            apart = (batch.tokens["reference"] - logprobs) * mask
-            each = ((apart.exp() - apart - 1) * mask).sum(-1)
-            turns = batch.numbers["turn"].tolist()
-            for turn, kl, count in zip(turns, each.tolist(), batch.lengths.tolist(), strict=True):
-                known = self._turns.setdefault(int(turn), [0.0, 0.0])
-                known[0] += kl
-                known[1] += count
-
-    def facts(self) -> dict[str, Any]:
-        """Means a token: entropy in nats, share that was clipped, KL to the sampler, KL to the reference by turn."""
-        count = self._sums["tokens"] or 1
-        found = {"entropy": self._sums["entropy"] / count, "clip_fraction": self._sums["clipped"] / count}
-        kl = {str(turn + 1): total / max(1.0, tokens) for turn, (total, tokens) in sorted(self._turns.items())}
-        return found | {"kl_old": self._sums["moved"] / count, "kl": kl}
-
-
-def _facts(rolled: Sequence[Sequence[Rollout]], kept: Sequence[Any], plan: Plan) -> dict[str, Any]:
-    every = [one for group in rolled for one in group]
-    rewards = [value for one in every if (value := plan.credit.reward(one)) is not None]
-    length = [sum(turn.tokens for turn in one.turns) for one in every]
-    return {
-        "reward": _mean(rewards), "right": _mean([float(one.attempt.right) for one in every]),
-        "unknown": sum(one.attempt.verdict == "unknown" for one in every), "length": _mean(length),
-        "rollouts": len(every), "skipped": len(rolled) - len(kept),
-    }  # fmt: skip
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selftaught.learn.objectives.advantages import centred, correction_bonus
-from selftaught.learn.online.loop import Crediting, Rollout
+from selftaught.learn.online.rollouts import Crediting, Rollout
 from selftaught.records import Attempt, Credit, Verdict
 
 
