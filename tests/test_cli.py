@@ -704,11 +704,11 @@ def test_a_dry_run_imports_no_torch(data: str) -> None:
 def test_importing_the_package_is_quick_and_light() -> None:
     code = """
         import sys, time
-        begun = time.perf_counter()
+        begun = time.process_time()  # whatever else the machine does
         import selftaught
-        print(time.perf_counter() - begun)
+        print(time.process_time() - begun)
         [getattr(selftaught, name) for name in selftaught.__all__]
-        print(time.perf_counter() - begun)
+        print(time.process_time() - begun)
         assert 'torch' not in sys.modules
     """
     tries = [fresh(textwrap.dedent(code)) for _ in range(3)]

@@ -89,7 +89,8 @@ def test_a_method_and_a_verifier_of_one_s_own_on_one_s_own_problems(
     (tmp_path / "own.jsonl").write_text("\n".join(f'{{"question": "Say {i}."}}' for i in range(12)))
     verifier: Any = f"{tmp_path / 'own.py'}:check" if from_a_file else check
     task = st.load_task(str(tmp_path / "own.jsonl"), train=4, dev=4, test=4, verifier=verifier, instruction="")
-    settings = st.Settings(sampling=Sampling(max_tokens=6))
+    ends = tuple("abcdefghijklm 0123456789")  # a random model seldom ends by itself
+    settings = st.Settings(sampling=Sampling(max_tokens=160, stop=ends))
     with st.Run(tmp_path / "run", model=tiny("llama").path, task=task, settings=settings) as run:
         champion = st.find_method(f"{tmp_path / 'my_file.py'}:my_method")(run, run.base, task, rounds=1, samples=4)
         assert champion == run.champion
