@@ -84,7 +84,7 @@ def test_names_mean_the_same_however_often_they_are_used() -> None:
 def test_a_method_and_a_verifier_of_one_s_own_on_one_s_own_problems(
     tmp_path: Path, tiny: Any, from_a_file: bool
 ) -> None:
-    (tmp_path / "my_file.py").write_text(example(README, "from selftaught import recipe"))
+    (tmp_path / "my_file.py").write_text(example(README, "from selftaught import keep_right, recipe, sft"))
     (tmp_path / "own.py").write_text("def check(problem, text):\n    return len(text) % 4 != 0\n")
     (tmp_path / "own.jsonl").write_text("\n".join(f'{{"question": "Say {i}."}}' for i in range(12)))
     verifier: Any = f"{tmp_path / 'own.py'}:check" if from_a_file else check
