@@ -231,9 +231,8 @@ class VllmEngine(Busy):
             RequestRefused: vLLM does not take the request.
             EngineError: vLLM has died; the next request starts it again.
         """
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
         from vllm.exceptions import VLLMError  # pyright: ignore[reportMissingImports]
-        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import RequestOutputKind, SamplingParams  # pyright: ignore[reportMissingImports]
         from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore[reportMissingImports]
 
         kind = RequestOutputKind.FINAL_ONLY if at_once else RequestOutputKind.DELTA
