@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import EngineError, Request, Sample, check_request, cut_at_stop
-from selftaught.engines.local.busy import Busy
+from selftaught.engines.busy import Busy
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
 from selftaught.records import Prompt, as_json

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
-from selftaught.engines.local.busy import Busy
+from selftaught.engines.busy import Busy
+from selftaught.engines.loop import end_loop
 from selftaught.engines.openai.answers import FORM_TRIES, Answer, read_answer
 from selftaught.engines.openai.limits import Limits, Pace, Spending
 from selftaught.engines.openai.protocol import (
@@ -208,10 +209,7 @@ class OpenAIEngine(Busy):
             self._closed = True
             thread, self._thread = self._thread, None
         if thread is not None and self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            thread.join()
-            self._loop.close()
+            end_loop(self._loop, thread, self._wind_up())
 
     # --- from here on, on the engine's thread ---
 

@@ -15,7 +15,8 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
-from selftaught.engines.local.busy import Busy
+from selftaught.engines.busy import Busy
+from selftaught.engines.loop import end_loop
 from selftaught.engines.vllm.scheduler import Turns
 from selftaught.engines.vllm.server import Need, Server, Settings, check_installed, need_of
 from selftaught.errors import BadInput, nearest
@@ -109,10 +110,7 @@ class VllmEngine(Busy):
             self._closed = True
             thread, self._thread = self._thread, None
         if thread is not None and self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            thread.join()
-            self._loop.close()
+            end_loop(self._loop, thread, self._wind_up())
         atexit.unregister(self.close)
 
     async def _ask(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -1,0 +1,16 @@
+"""The event loop that an engine runs in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+
+def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, last: Coroutine[Any, Any, None]) -> None:
+    """Run `last` on the loop of an engine's thread, then end the loop and the thread."""
+    asyncio.run_coroutine_threadsafe(last, loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
