@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.feedback.canonical import as_number, canonical, canonical_number, same_number
+from selftaught.feedback.canonical import canonical, canonical_number, same_number
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,10 @@ def test_other_answers(text: str, expected: str) -> None:
 def test_integers_keep_their_value_in_every_spelling(n: int) -> None:
     for text in (str(n), f"{n:,}", f"{n}.00", f"${n}$", f"{n}%", f"**{n}**", f"\\boxed{{{n}}}", f" {n}. "):
         assert canonical(text) == str(n)
+
+
+def as_number(text: str) -> Fraction:
+    return Fraction(canonical_number(text) or "nan")
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12, places=6))

@@ -318,6 +318,9 @@ def test_a_misspelt_file_or_function_is_one_clear_line(tmp_path: Path, spec: str
         ("(-\\infty, 3) \\cup (5, \\infty)", "x<3 \\text{ or } x>6", WRONG),
         ("12", "12 \\text{ or more}", UNKNOWN),
         ("12", "12 \\star 3", UNKNOWN),
+        ("x<1", "y<1", UNKNOWN),
+        ("x<1 \\text{ or } x>2", "x<1 \\text{ or } y>2", UNKNOWN),
+        ("(-\\infty, 1)", "y<1", RIGHT),
         ("\\pi", "3.14159", UNKNOWN),  # a decimal near it: whether that will do, the question alone tells
     ],
 )

@@ -105,7 +105,7 @@ def _same(gold: str, answer: str) -> bool | None:
         return None
     sets = _as_set([gold]), _as_set([answer])
     if sets[0] is not None and sets[1] is not None:
-        return bool(sets[0] == sets[1])
+        return None if len(_letters([gold, answer])) > 1 else bool(sets[0] == sets[1])
     return _identical_on_reals(mine, theirs)
 
 
@@ -215,7 +215,7 @@ def _all_read(text: str) -> bool:
         groups = [[m for m in places if m[0] == atom] for atom in dict.fromkeys(m[0] for m in places)]
     else:
         groups = [[m] for m in places]
-    for group in groups[: 2 * _MOST_ATOMS]:
+    for group in groups:
         changed = text
         for m in reversed(group):
             other = str(int(m[0]) + 7) if m[0].isdigit() else ("q" if m[0] != "q" else "w")
@@ -338,7 +338,7 @@ def _same_statements(golds: list[str], answers: list[str], ours: frozenset[str],
     if all(is_mathematics(part) for part in (*golds, *answers)):
         mine, other = _as_set(golds), _as_set(answers)
         if mine is not None and other is not None:
-            return bool(mine == other)
+            return None if len(_letters([*golds, *answers])) > 1 else bool(mine == other)
     if len(golds) != len(answers) or len(golds) > 5:
         return False if len(golds) <= 5 and all(is_mathematics(p) for p in (*golds, *answers)) else None
     table = [[math_text(g) == math_text(a) or _same(g, a) for a in answers] for g in golds]
@@ -349,6 +349,8 @@ def _same_statements(golds: list[str], answers: list[str], ours: frozenset[str],
 
 def _same_ranges(golds: list[str], answers: list[str], ours: frozenset[str], theirs: frozenset[str]) -> bool | None:
     """Ranges where "and" joins some and "or" others; None where a side has both words or is no range."""
+    if len(_letters([*golds, *answers])) > 1:
+        return None
     sides = []
     for parts, words in ((golds, ours), (answers, theirs)):
         if len(words) > 1 or (found := _as_set(parts, intersect=words == {"and"})) is None:
@@ -392,6 +394,8 @@ def _as_set(parts: list[str], *, intersect: bool = False) -> Any:
     """The union of ranges written as intervals or inequalities of one letter; None where a part is neither."""
     from sympy import Intersection, Interval, Set, Union
 
+    if len(_letters(parts)) > 1:  # x < 1 or y > 2
+        return None
     found = []
     for part in parts:
         try:
@@ -406,6 +410,11 @@ def _as_set(parts: list[str], *, intersect: bool = False) -> Any:
             return None
         found.append(value)
     return Intersection(*found) if intersect else Union(*found)
+
+
+def _letters(parts: list[str]) -> set[Any]:
+    """The letters of which some statements are."""
+    return {letter for part in parts for letter in getattr(_parsed(part), "free_symbols", ())}
 
 
 def _range(value: Any) -> Any:

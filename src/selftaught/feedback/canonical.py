@@ -121,12 +121,6 @@ def canonical_number(text: str) -> str | None:
     return None if value is None else number_text(value)
 
 
-def as_number(text: str) -> Fraction | None:
-    """The exact value of a plain number (see `NUMBER`), or None."""
-    number = canonical_number(text)
-    return Fraction(number) if number is not None else None
-
-
 def canonical(text: str, *, fold: bool = True) -> str:
     """The canonical spelling of any answer: a number, a choice letter, yes / no / true / false, or tidied text.
 

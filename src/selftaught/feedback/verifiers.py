@@ -188,9 +188,9 @@ class Math:
                 return _unclear(answer, self.version)
             if _left_undone(answer.raw or ""):
                 same = False
-        if same is False and ("%" in str(problem.reference)) != ("%" in (answer.raw or "")):
-            same = None if _as_share(reference, answer.canonical) else False
-            return _unclear(answer, self.version) if same is None else right_or_wrong(False, self.version)
+        percent = ("%" in str(problem.reference)) != ("%" in (answer.raw or ""))
+        if same is False and percent and _as_share(reference, answer.canonical):
+            return _unclear(answer, self.version)
         if same is None:
             same = _by_quantity(str(problem.reference), answer.raw or "")
         return None if same is None else right_or_wrong(same, self.version)

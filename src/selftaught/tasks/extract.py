@@ -3,9 +3,15 @@
 The rule. Thinking (`<think>...</think>` and its like) is left out; a reply that ends while thinking has no answer.
 Markers are `Answer: X` (also with a dash, an arrow, or as a table cell), `answer is X`, a heading line
 `Final Answer`, `#### X`, `<answer>X</answer>`, `"answer": X` in JSON and `\\boxed{X}`, in any letter case and with
-markdown around them. The marker that occurs *last* in the text and is followed by an answer wins; a `\\boxed{` at the
-end that was cut off says that there is none. What follows a marker is read by the kind of the task (see
-`selftaught.tasks.reading`).
+markdown around them. The marker that occurs *last* in the text and is followed by an answer wins. What follows a marker
+is read by the kind of the task (see `selftaught.tasks.reading`).
+
+- What the model writes behind its answer as a next problem ("Question: ...") is left out.
+- Prose that denies an answer ("cannot be 12") states none. Behind another marker, neither does prose that quotes or
+  discusses an answer ("the answer is rounded to 2 places").
+- The reply has no answer where the last marker is a `\\boxed{` that was cut off, a numbered list or the menu of
+  choices, and where the text behind it takes the answer back ("wait, ..."). A `number` task finds none behind a marker
+  whose text has no number and says that the answer is not known.
 
 Without a marker a `number` task takes the last number of the text, and the other kinds take a last line that
 consists of nothing but a choice letter, yes / no / true / false, or a formula. Otherwise there is no answer (None).
@@ -94,7 +100,7 @@ _FENCE_NAME = re.compile(r"```[a-z]{1,12}(?=\n)")
 _LATEX_IN_JSON = re.compile(
     r"(?<!\\)\\(?=(?:[dt]?frac|sqrt|text|times|cdot|pi|left|right|infty|boxed|begin|theta|beta|neq?|nu|tan)\b)"
 )
-_BOXES_JOINED = re.compile(r"\}[\s$,;]*(?:and|or|[a-z]\s?=|\([a-z]\)|[\s$,;])*$")
+_BOXES_JOINED = re.compile(r"\}(?:and|or|[a-z]\s?=|\([a-z]\)|[\s$,;])*$")
 
 
 class Marked(NamedTuple):
