@@ -69,6 +69,9 @@ async def two_turns(ask, problem):
     return await ask(again, role="revise", parent=first)
 
 
+two_turns.__dict__["id"] = "two_turns"  # whichever file it moves to, its samples stay the same
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
     with make_run(tmp_path, base, seed) as run:
@@ -238,7 +241,7 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
             moved[anchor] = steps_of(run)[-1]["kl"]
     assert set(moved[10.0]) == {"1", "2"}
     assert moved[10.0]["1"] < 0.6 * moved[0.0001]["1"]
-    assert moved[10.0]["2"] != moved[10.0]["1"]  # each its own; how far so few steps move the second one is chance
+    assert moved[10.0]["2"] > moved[10.0]["1"]
 
 
 def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):

@@ -15,6 +15,7 @@ from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
 from selftaught.learn import Training
+from selftaught.measure import clustered_bootstrap
 from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
@@ -32,8 +33,6 @@ DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("local", "vllm")
 ROWS = 128
 OWN_LANGUAGE = ("tiny",)  # models that know no instruction
-
-
 DEFAULT_SOLVER = "self-consistency"  # of `solve` without a method
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
 INSTRUCTION_HELP = "appended to every question (default asks for steps and 'Answer:')"
@@ -380,11 +379,17 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
     return _answered(silent, args.model)
 
 
-def _mean_score(solved: Sequence[Solved]) -> dict[str, float]:
-    """The mean score, where the verifier gives more than right and wrong: what is short of a full score is WRONG."""
-    scores = [one.attempt.feedback[-1].score for one in solved if one.attempt.feedback]
-    known = [score for score in scores if score is not None]
-    return {"mean_score": round(fmean(known), 4)} if any(0 < score < 1 for score in known) else {}
+def _mean_score(solved: Sequence[Solved]) -> dict[str, Any]:
+    """The mean of the scores that were given, with its interval, where the verifier gives more than right and wrong."""
+    scores: dict[str, list[float]] = {}
+    for one in solved:
+        if one.attempt.feedback and (score := one.attempt.feedback[-1].score) is not None:
+            scores.setdefault(one.attempt.problem.id, []).append(score)
+    if not any(0 < score < 1 for given in scores.values() for score in given):
+        return {}
+    interval = clustered_bootstrap(list(scores.values()))
+    mean = fmean(fmean(given) for given in scores.values())
+    return {"mean_score": round(mean, 4), "mean_score_ci95": [round(interval.low, 4), round(interval.high, 4)]}
 
 
 def _show(outcome: dict[str, Any], as_json: bool) -> None:
