@@ -58,6 +58,7 @@ def compare(rounds: int, spinning: int, names: list[str]) -> dict[str, Any]:
     for name, times in taken.items():
         quiet, busy = median(times["quiet"]), median(times["busy"])
         found[name] = {"quiet_s": round(quiet, 2), "busy_s": round(busy, 2), "ratio": round(busy / quiet, 2)}
+        found[name] |= {f"{how}_all": sorted(round(one, 2) for one in took) for how, took in times.items()}
     return {"machine": machine(), "plan": {"rounds": rounds, "spinning": spinning}, **found}
 
 
