@@ -18,7 +18,7 @@ from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.engines import ScriptedEngine
 from selftaught.journal import Journal
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.measure import Report
 from selftaught.method import REQUIRED, Method, find, methods, recipe, solver
 from selftaught.models.policy import Policy
@@ -72,7 +72,7 @@ def told(result: Any) -> Any:
 
 
 def opened(folder: Path, tokens: int | None = None) -> Run:
-    settings = Settings(training=Training(epochs=1), budget=Budget(tokens))
+    settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
     return make_run(folder, task=make_task(train=TRAIN, dev=DEV, test=2), script=solve_sum, settings=settings)
 
 

@@ -19,7 +19,7 @@ from selftaught.method import Method, find, methods, recipe, solver
 from selftaught.methods.improve.self_training.star import HINT
 from selftaught.methods.solve.revision.self_refine import CRITIQUE, REVISE
 from selftaught.models import Policy
-from selftaught.records import Attempt, Credit, Message, Problem, ReferenceHidden, Verdict
+from selftaught.records import Attempt, Message, Problem, ReferenceHidden, TokenAdvantages, Verdict
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
@@ -78,7 +78,9 @@ def test_a_recipe_trains_on_from_the_base_on_train_problems_only(method: Method,
     for base, demos in learner.given:
         assert _beginning(base) == run.base
         assert demos
-        for demo in (d for d in demos if not isinstance(d, Credit)):  # online, attempts are checked as they are made
+        for demo in (
+            d for d in demos if not isinstance(d, TokenAdvantages)
+        ):  # online, attempts are checked as they are made
             assert any(turn.content.startswith(question) for turn in demo.prompt for question in train)
             assert demo.attempts
             assert set(demo.attempts) <= sampled

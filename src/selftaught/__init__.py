@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
-    from selftaught.learn import Training, mixed, sft
+    from selftaught.learn import TrainConfig, mixed, sft
     from selftaught.learn.objectives import dpo, grpo
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, Report, compare
@@ -66,7 +66,7 @@ __all__ = [
     "Settings",
     "Solution",
     "Task",
-    "Training",
+    "TrainConfig",
     "Verdict",
     "Vote",
     "by_problem",

@@ -12,7 +12,7 @@ from selftaught.console import Console
 from selftaught.control import Gate
 from selftaught.curate import Gathered
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
@@ -131,7 +131,7 @@ def test_a_misspelt_part_is_one_line(tmp_path: Path, option: str, value: str, hi
 )  # fmt: skip
 def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: dict[str, str]) -> None:
     task = load_task("tiny:family=add,level=2", train=12, dev=16, test=1)
-    settings = Settings(training=Training(epochs=1, learning_rate=3e-4, batch=4, precision="float32"))
+    settings = Settings(training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=4, precision="float32"))
     with Run(tmp_path, model="tiny", task=task, settings=settings, console=Console(quiet=True)) as run:
         EVOLVE(run, run.base, run.task, **{**SMALL, "rounds": 1, "repairs": 1, "drafts": 1, **options})
         (told,) = run.history

@@ -11,7 +11,7 @@ from scripted_world import Learner, judged, make_run, make_task
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.learn.objectives import Dpo, StepDpo
 from selftaught.method import find
 from selftaught.methods.improve.search.mcts_dpo import answer_pairs, turn
@@ -30,7 +30,7 @@ class Objectives(Learner):
     def __init__(self) -> None:
         super().__init__()
         self.objectives: list[Any] = []
-        self.settings: list[Training] = []
+        self.settings: list[TrainConfig] = []
 
     def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
         """See `Learner`."""

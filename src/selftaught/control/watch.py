@@ -53,7 +53,7 @@ class Watch:
             by_verdict: whether verdicts may have chosen them; then they owe the vote nothing.
         """
         if not by_verdict:
-            chosen = frozenset(name for record in records for name in getattr(record, "attempts", ()))
+            chosen = frozenset(name for record in records for name in record.attempts)
             self._dissent = dissent(self._groups, chosen)
 
     def measured(self, policy: str, groups: Groups) -> None:

@@ -13,12 +13,6 @@ from selftaught.lineage.graph import Lineage, Link, Node
 Step = tuple[Node, list[tuple[str, str]]]
 """A node, and (how, id) of each that it comes from."""
 
-ROLES = {
-    "chosen": "pair", "target": "demo", "responses": "ranking", "good": "label", "advantages": "credit",
-    "samples": "rollouts", "steps": "steps",
-}  # fmt: skip
-"""A field that only one kind of record has -> what that is called."""
-
 TEXTS = ("chosen", "target", "response", "steps", "responses")
 
 
@@ -121,7 +115,7 @@ def _record(facts: Facts, id: str, version: str, number: int) -> Step | None:
         return None
     row = records[number]
     made_of = attempts_of(row)
-    role = next((name for key, name in ROLES.items() if key in row), "record")
+    role = row.get("kind", "record").replace("_", " ")
     inside = row.get("attempt") or next(iter(row.get("samples") or ()), None) or {}
     asked = [message["content"] for message in row.get("prompt") or inside.get("prompt") or ()]
     said = next((row[name] for name in TEXTS if name in row), inside.get("text", ""))

@@ -10,7 +10,7 @@ from selftaught.console import shown
 from selftaught.curate.keep import learned_as_whole
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
-from selftaught.learn import Objective, Training
+from selftaught.learn import Objective, TrainConfig
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
 from selftaught.machine.disk import full_disk
@@ -18,14 +18,14 @@ from selftaught.machine.malloc import give_back
 from selftaught.models import Policy
 from selftaught.models.policy import policy_from
 from selftaught.models.remote import trainable
-from selftaught.records import content_hash
+from selftaught.records import Record, content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import cut_line, ends_line
 from selftaught.run.settings import changed
 
 
 def learn(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], training: Mapping[str, Any]
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], training: Mapping[str, Any]
 ) -> Policy:
     """See `Run.learn`."""
     trainable(base)
@@ -47,16 +47,16 @@ def make_room(context: RunContext) -> None:
     give_back()
 
 
-def _check_records(context: RunContext, records: Sequence[Any]) -> None:
+def _check_records(context: RunContext, records: Sequence[Record]) -> None:
     """Refuse records of held-out problems, and say how many teach an end behind an answer that was cut off.
 
     A record is held out where it asks a dev or test problem, or comes from an attempt at one, however reworded.
     """
     wrong_ends = 0
     for record in records:
-        found = [context.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
+        found = [context.journal.get(attempt) for attempt in record.attempts]
         sources = [one[0] for one in found if one]
-        asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
+        asked = (record.prompt, *(source.get("problem") for source in sources))
         if any(what in context.walls.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
         wrong_ends += learned_as_whole(record, sources)
@@ -76,7 +76,7 @@ def _check_cause(context: RunContext) -> None:
 
 
 def _learned(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     """The policy as it was trained before, or trained now."""
     version = policy_version(base, objective, records, settings, context.settings.seed)
@@ -96,7 +96,7 @@ def _learned(
 
 
 def _train(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     before = context.learn_seconds
     make_room(context)
@@ -105,7 +105,10 @@ def _train(
         context.learn_seconds = before + seconds
         context.clock()
 
-    what, steps = context.doing(f"learning from {len(records)}"), settings.epochs * -(-len(records) // settings.batch)
+    what, steps = (
+        context.doing(f"learning from {len(records)}"),
+        settings.epochs * -(-len(records) // settings.batch_size),
+    )
     how = {"seed": context.settings.seed, "folder": context.policies}
     with shown(context.console, what, steps, tick) as progress:
         try:

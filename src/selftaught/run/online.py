@@ -13,11 +13,11 @@ from selftaught.errors import BadInput
 from selftaught.identity import identify, known
 from selftaught.journal import Usage
 from selftaught.learn import Objective
-from selftaught.learn.learner import learn as local_learner
+from selftaught.learn.learner import train_policy as local_learner
 from selftaught.learn.objectives import grpo
-from selftaught.learn.online.loop import played_through, reinforce
-from selftaught.learn.online.plan import Plan
-from selftaught.learn.online.rollouts import Crediting, Rollout
+from selftaught.learn.online.config import OnlineConfig
+from selftaught.learn.online.rollouts import CreditAssignment, Rollout
+from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import full_disk
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest
@@ -32,7 +32,7 @@ from selftaught.run.settings import at_least_one, changed
 
 def learn_online(
     context: RunContext, policy: Policy, problems: Sequence[Problem], *, rollout: Any, objective: Objective | None,
-    credit: Crediting, steps: int, n: int, cap: float, sampling: Mapping[str, Any], training: Mapping[str, Any],
+    credit: CreditAssignment, steps: int, n: int, cap: float, sampling: Mapping[str, Any], training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.reinforce`."""
     trainable(policy)
@@ -43,8 +43,8 @@ def learn_online(
         raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
     settings = changed(context.settings.training, {"epochs": 1, "schedule": "constant", **training})
     how = changed(context.settings.sampling, {"temperature": 1.0, **sampling})
-    named = content_hash([known(x, "online training").key for x in (rollout, *credit.parts)], how)
-    plan = Plan(objective or grpo(), settings, steps, n, credit, cap, named, context.settings.seed)
+    named = content_hash([known(x, "online training").key for x in (rollout, *credit.functions)], how)
+    plan = OnlineConfig(objective or grpo(), settings, steps, n, credit, cap, named, context.settings.seed)
     made = _trained(context, policy, problems, plan, rollout, how)
     count = read_manifest(made.path).get("records", 0)
     facts = {"policy": made.version, "base": policy.version, "records": count}
@@ -54,15 +54,15 @@ def learn_online(
 
 
 def _trained(
-    context: RunContext, policy: Policy, problems: Sequence[Problem], plan: Plan, rollout: Any, how: Sampling
+    context: RunContext, policy: Policy, problems: Sequence[Problem], plan: OnlineConfig, rollout: Any, how: Sampling
 ) -> Policy:
     folder = context.policies
     try:
         with shown(context.console, context.doing("reinforcing"), plan.steps, lambda _: context.clock()) as progress:
             services = RunServices(context, rollout, how, progress)
             if context.learner is local_learner:
-                return reinforce(policy, problems, plan, services, folder=folder)
-            return played_through(policy, problems, plan, services, context.learner, folder)
+                return train_online(policy, problems, plan, services, folder=folder)
+            return dry_run_online(policy, problems, plan, services, context.learner, folder)
     except Exception as error:
         raise full_disk(error, folder) or error from None
 
@@ -82,15 +82,15 @@ class RunServices:
         self._context, self._rollout, self._how, self._progress = context, rollout, how, progress
         self._learning_since = 0.0
 
-    def room(self) -> None:
+    def release_memory(self) -> None:
         """Memory for weights in training, or given back after it."""
         make_room(self._context)
 
-    def begin(self, facts: dict[str, Any]) -> None:
+    def start_step(self, facts: dict[str, Any]) -> None:
         """Journal a live policy under its own name before it writes anything, so that it can be walked back from."""
         self._context.note(facts["live"], "live", facts)
 
-    def roll(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
+    def collect_rollouts(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
         """`n` rollouts of each problem, for a step of an online training; those without an answer are left out."""
         context = self._context
         context.check_budget()
@@ -105,7 +105,7 @@ class RunServices:
         groups = [rolled[i : i + n] for i in range(0, len(rolled), n)]
         return [[one for one in group if not one.failed] for group in groups]
 
-    def serve(self, policy: Policy, model: Any) -> None:
+    def attach_model(self, policy: Policy, model: Any) -> None:
         """Have the engine sample from weights in training.
 
         Raises:
@@ -119,7 +119,7 @@ class RunServices:
             )
         adopt(policy, model)
 
-    def sampling(self, attempt: Attempt) -> Sampling:
+    def sampling_of(self, attempt: Attempt) -> Sampling:
         """How an attempt was sampled, as the journal has it."""
         found = self._context.journal.get(attempt.id)
         if found is None:
@@ -127,7 +127,7 @@ class RunServices:
         fields = found[0]["sampling"]
         return Sampling(**{**fields, "stop": tuple(fields["stop"])})
 
-    def note(self, key: str, facts: dict[str, Any] | None, tokens: int) -> None:
+    def record_step(self, key: str, facts: dict[str, Any] | None, tokens: int) -> None:
         """Journal what a step came to, and count what it cost; without `facts` it is counted alone."""
         context = self._context
         if facts is not None:
@@ -138,6 +138,6 @@ class RunServices:
             context.ledger.count(key, found[1])
         context.clock()
 
-    def progress(self, done: int, total: int, loss: float) -> None:
+    def report_progress(self, done: int, total: int, loss: float) -> None:
         """Show how far it is."""
         self._progress(done, total, loss)

@@ -15,8 +15,8 @@ from selftaught.console import Console
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
 from selftaught.learn import Objective
-from selftaught.learn.learner import learn as local_learner
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.learner import train_policy as local_learner
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -34,7 +34,7 @@ from selftaught.tasks import Task
 
 __all__ = ["Learner", "Run", "Settings", "Solved"]
 
-OUTCOME = Crediting()
+OUTCOME = CreditAssignment()
 
 
 class Run:
@@ -224,7 +224,7 @@ class Run:
 
     def reinforce(
         self, policy: Policy, problems: Sequence[Problem], *, rollout: Any = None, objective: Objective | None = None,
-        credit: Crediting = OUTCOME, steps: int = 50, n: int = 8, cap: float = 2.0,
+        credit: CreditAssignment = OUTCOME, steps: int = 50, n: int = 8, cap: float = 2.0,
         sampling: Mapping[str, Any] | None = None, **training: Any,
     ) -> Policy:  # fmt: skip
         """A new policy, trained online: at each step rollouts by the weights as they are, credit, and an update.

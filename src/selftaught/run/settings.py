@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from selftaught.control import Budget, Gate
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, nearest
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Settings:
 
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=256))
-    training: Training = field(default_factory=Training)
+    training: TrainConfig = field(default_factory=TrainConfig)
     budget: Budget = field(default_factory=Budget)
     gate: Gate = field(default_factory=Gate)
     failure_limit: float = 0.5
@@ -44,7 +44,7 @@ class Settings:
         _within("gate.level", self.gate.level, 0, 1)
 
 
-Part = TypeVar("Part", Sampling, Training)
+Part = TypeVar("Part", Sampling, TrainConfig)
 
 
 def changed(part: Part, changes: Mapping[str, Any]) -> Part:

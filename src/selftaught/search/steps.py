@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from selftaught.learn.objectives.steps import visit_softness
+from selftaught.learn.objectives.step_dpo import visit_label_smoothing
 from selftaught.records import Attempt, Pair, Problem, Solution, Verdict
 from selftaught.run.ask import Ask
 from selftaught.search.belief import belief
@@ -81,7 +81,7 @@ class Grower:
         """What a tree amounts to: its main line as an attempt, and its pairs."""
         found = preferences(root)
         pairs = [as_pair(problem, *pair) for pair in found]
-        told = [[pair.chosen, pair.rejected, pair.softness, list(pair.attempts)] for pair in pairs]
+        told = [[pair.chosen, pair.rejected, pair.label_smoothing, list(pair.attempts)] for pair in pairs]
         data = {"tree": ask.note("tree", record(root, found)), "pairs": told}
         line = main_line(root)
         if not line:  # every request was refused
@@ -95,7 +95,7 @@ def pairs_of(solution: Solution) -> list[Pair]:
     """The pairs that a `Grower`'s tree came to."""
     prompt = solution.attempt.problem.prompt
     return [
-        Pair(prompt, chosen, rejected, softness=softness, attempts=tuple(attempts))
+        Pair(prompt, chosen, rejected, label_smoothing=softness, attempts=tuple(attempts))
         for chosen, rejected, softness, attempts in solution.data["pairs"]
     ]
 
@@ -186,7 +186,7 @@ def preferences(root: Node) -> list[Preference]:
         best, worst = max(node.children, key=lambda c: c.q), min(node.children, key=lambda c: c.q)
         chosen, rejected = _only(best).answer, _only(worst).answer
         if best.q > worst.q and not chosen.startswith(rejected) and not rejected.startswith(chosen):
-            found.append((best, worst, visit_softness(max(1, best.visits), max(1, worst.visits))))
+            found.append((best, worst, visit_label_smoothing(max(1, best.visits), max(1, worst.visits))))
     return found
 
 
@@ -205,7 +205,7 @@ def as_pair(problem: Problem, chosen: Node, rejected: Node, softness: float) -> 
     best, worst = sides = _only(chosen), _only(rejected)
     ids = tuple(dict.fromkeys(step.id for side in sides for step in side.path))
     ends = all(side.ended and not side.truncated for side in sides)
-    return Pair(problem.prompt, best.answer, worst.answer, softness=softness, attempts=ids, ends=ends)
+    return Pair(problem.prompt, best.answer, worst.answer, label_smoothing=softness, attempts=ids, ends=ends)
 
 
 def record(root: Node, pairs: Sequence[Preference]) -> dict[str, Any]:

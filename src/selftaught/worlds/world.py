@@ -9,7 +9,7 @@ from pathlib import Path
 from selftaught.control import Gate
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, nearest
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.models import Policy
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
@@ -79,7 +79,7 @@ TINY = World(
     test=160,
     settings=Settings(
         sampling=Sampling(max_tokens=96),
-        training=Training(epochs=1, learning_rate=3e-4, batch=8, micro_tokens=2048, precision="float32"),
+        training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=8, max_tokens_per_pass=2048, precision="float32"),
         gate=BEST_ON_DEV,
     ),
 )
@@ -95,7 +95,7 @@ SMOLLM2 = World(
     instruction="Finish with 'Answer:' and the result.",
     settings=Settings(
         sampling=Sampling(max_tokens=48),
-        training=Training(epochs=3, learning_rate=5e-5, batch=8),
+        training=TrainConfig(epochs=3, learning_rate=5e-5, batch_size=8),
         gate=BEST_ON_DEV,
     ),
 )

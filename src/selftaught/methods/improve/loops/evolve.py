@@ -10,7 +10,7 @@ from selftaught.curate import Gathered, by_problem, keep
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
 from selftaught.learn.objectives import dpo, reinforce
-from selftaught.learn.online.two_turn_credit import Shaping
+from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Problem
@@ -138,9 +138,9 @@ def prefer(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int,
 
 def correct(run: Run, policy: Policy, task: Task, _gathered: Gathered, _most: int, rate: float) -> Policy:
     """Stage II of SCoRe, anchored to the policy as it comes."""
-    stage = Shaping(1.0, 10.0, (0.01, 0.01))
+    stage = TwoTurnReward(1.0, 10.0, (0.01, 0.01))
     return run.reinforce(
-        policy, task.train, rollout=refine.two_turns, credit=stage.crediting,
+        policy, task.train, rollout=refine.two_turns, credit=stage.credit_assignment,
         objective=reinforce(reference=policy), steps=STEPS, learning_rate=rate,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from selftaught.check.claim import Claim, Outcome, Rival
 from selftaught.curate import by_problem, whole
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import reinforce, sft
-from selftaught.learn.online.two_turn_credit import Shaping
+from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.measure.flips import corrections, course
 from selftaught.method import recipe
 from selftaught.models import Policy
@@ -96,10 +96,10 @@ def score(
     for number in run.rounds(rounds):
         if learner == "reinforcement":
             first = {draft.id: draft for draft in drafts}
-            stage_one = Shaping(0.0, 0.0, (kl + strong, kl), first)
-            stage = stage_one if number <= pinned else Shaping(1.0, alpha, (kl, kl), first)
+            stage_one = TwoTurnReward(0.0, 0.0, (kl + strong, kl), first)
+            stage = stage_one if number <= pinned else TwoTurnReward(1.0, alpha, (kl, kl), first)
             policy = run.reinforce(
-                policy, task.train, rollout=Mixed(offline, by_problem(drafts)), credit=stage.crediting,
+                policy, task.train, rollout=Mixed(offline, by_problem(drafts)), credit=stage.credit_assignment,
                 objective=reinforce(reference=base), steps=steps, n=samples, learning_rate=rate,
             )  # fmt: skip
         elif traces := TRACES[learner](run, policy, base, task, samples):

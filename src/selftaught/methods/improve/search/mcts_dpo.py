@@ -84,7 +84,7 @@ def mcts_dpo(
             pairs = [pair for one in found for pair in pairs_of(one)]
         else:
             pairs = answer_pairs(run.attempt(actor, problems, n=samples, temperature=temperature))
-        pairs = [pair if smoothing else replace(pair, softness=0.0) for pair in pairs]
+        pairs = [pair if smoothing else replace(pair, label_smoothing=0.0) for pair in pairs]
         policy = run.learn(policy, objective, pairs[:most], learning_rate=rate, epochs=1)
         run.measure(policy)
     return run.champion

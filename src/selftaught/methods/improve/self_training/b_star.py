@@ -7,7 +7,7 @@ from selftaught.check.claim import Claim, Rival
 from selftaught.control.balance import Balance, Choice, Rewarded, dynamics, first, grouped, halvings, select, spread
 from selftaught.curate.keep import lineage
 from selftaught.errors import BadInput, nearest
-from selftaught.learn import Training, sft
+from selftaught.learn import TrainConfig, sft
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict
@@ -99,7 +99,7 @@ def b_star(
     return run.champion
 
 
-def carried(training: Training) -> dict[str, bool]:
+def carried(training: TrainConfig) -> dict[str, bool]:
     """Has the optimiser's state go on from round to round: with full weights."""
     return {"carry": not training.lora_rank}
 
