@@ -56,8 +56,8 @@ class LMHead:
             return spread.gather(-1, wanted), (-(spread.exp() * spread).sum(-1) if entropy else None)
         given = self.hidden, self.weight, self.bias, wanted
         if wanted.shape[1] == 1 and not entropy:
-            return FusedLogProb.apply(*given, torch.is_grad_enabled(), self._tell), None  # pyright: ignore[reportReturnType]
-        found, spread = FusedLogProbEntropy.apply(*given, entropy)  # pyright: ignore[reportGeneralTypeIssues]
+            return _FusedLogProb.apply(*given, torch.is_grad_enabled(), self._tell), None  # pyright: ignore[reportReturnType]
+        found, spread = _FusedLogProbEntropy.apply(*given, entropy)  # pyright: ignore[reportGeneralTypeIssues]
         return found, (spread if entropy else None)
 
     @torch.no_grad()
@@ -69,7 +69,7 @@ class LMHead:
                 yield few, some
 
 
-class FusedLogProb(torch.autograd.Function):
+class _FusedLogProb(torch.autograd.Function):
     """log softmax(W h + b) at one token a place.
 
     Its gradient by the logits is that of the place times what does not depend on it, the token's 1 less the softmax;
@@ -139,7 +139,7 @@ def _to_errors(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, errors:
             held.copy_(some.div_(total).scatter_add_(-1, wanted[few], torch.full_like(top, -1)))
 
 
-class FusedLogProbEntropy(torch.autograd.Function):
+class _FusedLogProbEntropy(torch.autograd.Function):
     """log softmax(W h + b) at several tokens a place, and its entropy, computed anew for the gradient."""
 
     @staticmethod
