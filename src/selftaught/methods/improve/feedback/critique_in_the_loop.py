@@ -4,7 +4,7 @@ from collections.abc import Sequence, Set
 from statistics import fmean
 
 from selftaught import models, refine, routines
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import by_problem, keep_right, whole
 from selftaught.learn import sft
 from selftaught.method import recipe
@@ -16,7 +16,7 @@ from selftaught.tasks import Task
 CLAIM = Claim(
     "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
     " sampling, which learns what is right at the first attempt.",
-    baselines=("greedy", Rival("without the critic", options={"repairs": 0})),
+    baselines=("greedy", Baseline("without the critic", options={"repairs": 0})),
     options={"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "checks": 2, "per_problem": 4},
     ablations={
         "one round": {"rounds": 1},

@@ -4,7 +4,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from selftaught import models, refine, routines
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import keep
 from selftaught.learn import sft
 from selftaught.method import recipe
@@ -18,7 +18,7 @@ from selftaught.tasks import Task
 CLAIM = Claim(
     "After learning to criticise and revise, training on one's own answers, revised and filtered by one's own verdict,"
     " beats the model it began with, and training on the answers as they come.",
-    baselines=("greedy", Rival("neither refined nor filtered", options={"refined": False, "filtered": False})),
+    baselines=("greedy", Baseline("neither refined nor filtered", options={"refined": False, "filtered": False})),
     options={"rounds": 2, "samples": 2, "drafts": 2},
     ablations={
         "not refined": {"refined": False},

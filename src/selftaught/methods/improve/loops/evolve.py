@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from selftaught import refine, routines
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.control.balance import Balance, Rewarded, grouped, halvings, spread
 from selftaught.curate import Gathered, by_problem, keep
 from selftaught.errors import BadInput, nearest
@@ -26,10 +26,10 @@ CLAIM = Claim(
     " over to harder problems better than each of four single methods.",
     baselines=(
         "greedy",
-        Rival("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
-        Rival("star", method="star", options={"samples": 4}),
-        Rival("self", method="self", options={"samples": 2, "drafts": 2}),
-        Rival("b-star", method="b-star", options={"samples": 8, "probe": 24, "temperatures": 3, "target": 4}),
+        Baseline("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
+        Baseline("star", method="star", options={"samples": 4}),
+        Baseline("self", method="self", options={"samples": 2, "drafts": 2}),
+        Baseline("b-star", method="b-star", options={"samples": 8, "probe": 24, "temperatures": 3, "target": 4}),
     ),
     options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3, "repairs": 2},
     ablations={
@@ -41,7 +41,7 @@ CLAIM = Claim(
         "doubted answers": {"sampler": "deepening"},
         "searched answers": {"sampler": "search"},
     },
-    harder=True,
+    generalization=True,
 )
 
 

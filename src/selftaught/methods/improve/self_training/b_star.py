@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.control.balance import Balance, Choice, Rewarded, dynamics, first, grouped, halvings, select, spread
 from selftaught.curate.keep import lineage
 from selftaught.errors import BadInput, nearest
@@ -22,7 +22,7 @@ THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 CLAIM = Claim(
     "Choosing temperature and reward threshold anew each round, to keep exploration and exploitation in balance, beats"
     " online rejection-sampling fine-tuning at a fixed temperature and threshold, and the model it began with.",
-    baselines=("greedy", Rival("fixed configuration", options={"tune": "nothing"})),
+    baselines=("greedy", Baseline("fixed configuration", options={"tune": "nothing"})),
     options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3, "target": 4, "epochs": 2},
     ablations={
         "temperature only": {"tune": "temperature"},
