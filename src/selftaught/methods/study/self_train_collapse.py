@@ -6,25 +6,25 @@ from itertools import cycle, islice, pairwise
 from math import exp, isnan, log, nan
 from typing import Literal
 
-from selftaught import Attempt, BadInput, Claim, Demo, Policy, Report, Rival, Run, Task, sft, study
-from selftaught.check.claim import Outcome
+from selftaught import Attempt, BadInput, Baseline, Claim, Demo, Policy, Report, Run, Task, sft, study
+from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, keep, keep_right
 
 Data = Literal["all", "right", "replay", "none"]
 
 
-def held_out_nll(outcome: Outcome) -> dict[str, float]:
+def held_out_nll(result: SystemResult) -> dict[str, float]:
     """Mean negative log-likelihood (nats per token) of each problem's held-out text, at the end of the study."""
-    return dict(outcome.returned.scores)
+    return dict(result.returned.scores)
 
 
 CLAIM = Claim(
     "Learning one's own unfiltered samples again and again raises the perplexity of held-out text above the frozen"
     " model's, and above that of training on filtered or half replayed text for as many steps.",
     baselines=(
-        Rival("frozen", options={"data": "none"}),
-        Rival("right ones only", options={"data": "right"}),
-        Rival("half replay", options={"data": "replay"}),
+        Baseline("frozen", options={"data": "none"}),
+        Baseline("right ones only", options={"data": "right"}),
+        Baseline("half replay", options={"data": "replay"}),
     ),
     metric=held_out_nll,
     options={"rounds": 3, "samples": 2, "lr_scale": 4.0},

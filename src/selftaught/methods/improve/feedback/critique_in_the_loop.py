@@ -3,13 +3,13 @@
 from collections.abc import Sequence, Set
 from statistics import fmean
 
-from selftaught import Attempt, Claim, Demo, Policy, Rival, Run, Task, recipe, refine, resolve, routines, sft
+from selftaught import Attempt, Baseline, Claim, Demo, Policy, Run, Task, recipe, refine, resolve, routines, sft
 from selftaught.curate import by_problem, keep_right, whole
 
 CLAIM = Claim(
     "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
     " sampling, which learns what is right at the first attempt.",
-    baselines=("greedy", Rival("without the critic", options={"repairs": 0})),
+    baselines=("greedy", Baseline("without the critic", options={"repairs": 0})),
     options={"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "rollouts_per_critique": 2, "per_problem": 4},
     ablations={
         "one round": {"rounds": 1},

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from statistics import fmean
 
-from selftaught import Ask, Claim, Policy, Rival, Run, Task, keep, recipe, refine, resolve, routines, sft
+from selftaught import Ask, Baseline, Claim, Policy, Run, Task, keep, recipe, refine, resolve, routines, sft
 from selftaught.records import Attempt, Demo, Problem
 
 CLAIM = Claim(
     "After learning to critique and revise, training on one's own answers, revised and filtered by one's own verdict,"
     " beats the model it began with, and training on the answers as they come.",
-    baselines=("greedy", Rival("neither refined nor filtered", options={"self_refine": False, "self_filter": False})),
+    baselines=(
+        "greedy",
+        Baseline("neither refined nor filtered", options={"self_refine": False, "self_filter": False}),
+    ),
     options={"rounds": 2, "samples": 2, "drafts": 2},
     ablations={
         "not refined": {"self_refine": False},

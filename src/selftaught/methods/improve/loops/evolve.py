@@ -1,6 +1,6 @@
 """Evolve: balanced sampling, a critic and preference learning in one loop; start here to just improve a model."""
 
-from selftaught import Claim, Policy, Rival, Run, Task, dpo, recipe, routines
+from selftaught import Baseline, Claim, Policy, Run, Task, dpo, recipe, routines
 from selftaught.control import tuning
 from selftaught.curate import Gathered
 
@@ -9,17 +9,17 @@ CLAIM = Claim(
     " over to harder problems better than each of four single methods.",
     baselines=(
         "greedy",
-        Rival("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
-        Rival("star", method="star", options={"samples": 4}),
-        Rival("self", method="self", options={"samples": 2, "drafts": 2}),
-        Rival("b-star", method="b-star", options={"samples": 8, "probe": 24, "num_temperatures": 3, "target": 4}),
+        Baseline("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
+        Baseline("star", method="star", options={"samples": 4}),
+        Baseline("self", method="self", options={"samples": 2, "drafts": 2}),
+        Baseline("b-star", method="b-star", options={"samples": 8, "probe": 24, "num_temperatures": 3, "target": 4}),
     ),
     options={"rounds": 2, "samples": 8, "probe": 24, "num_temperatures": 3, "repairs": 2},
     ablations={
         "no critic": {"repairs": 0},
         "one temperature": {"min_temperature": 0.7, "num_temperatures": 1},
     },
-    harder=True,
+    generalization=True,
 )
 
 

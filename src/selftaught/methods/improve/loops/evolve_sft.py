@@ -1,16 +1,16 @@
 """Evolve by imitation: balanced sampling and a critic's repairs, learned by fine-tuning on right answers."""
 
-from selftaught import Claim, Policy, Rival, Run, Task, dpo, keep, recipe, routines, sft
+from selftaught import Baseline, Claim, Policy, Run, Task, dpo, keep, recipe, routines, sft
 from selftaught.control import tuning
 from selftaught.curate import Gathered
 
 CLAIM = Claim(
     "In a loop of balanced sampling and a critic's repairs, imitating the right answers of all rounds beats the model"
     " it began with on harder problems, and plain self-training on right answers.",
-    baselines=("greedy", Rival("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4})),
+    baselines=("greedy", Baseline("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4})),
     options={"rounds": 2, "samples": 8, "probe": 24, "num_temperatures": 3, "repairs": 2},
     ablations={"no critic": {"repairs": 0}, "then preferences": {"then_dpo": True}},
-    harder=True,
+    generalization=True,
 )
 LR_SCALE = 0.25
 """DPO's learning rate as a multiple of the run's, as in `evolve`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from selftaught import Claim, Policy, Problem, Rival, Run, Task, recipe, routines, sft
+from selftaught import Baseline, Claim, Policy, Problem, Run, Task, recipe, routines, sft
 from selftaught.control import balance, tuning
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
@@ -10,7 +10,7 @@ THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 CLAIM = Claim(
     "Choosing temperature and reward threshold anew each round, to keep exploration and exploitation in balance, beats"
     " online rejection-sampling fine-tuning at a fixed temperature and threshold, and the model it began with.",
-    baselines=("greedy", Rival("online-rft", method="online-rft", options={"samples": 8, "target": 4, "epochs": 2})),
+    baselines=("greedy", Baseline("online-rft", method="online-rft", options={"samples": 8, "target": 4, "epochs": 2})),
     options={"rounds": 2, "samples": 8, "probe": 24, "num_temperatures": 3, "target": 4, "epochs": 2},
     ablations={
         "temperature only": {"threshold": 0.5},

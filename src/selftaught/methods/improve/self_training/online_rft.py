@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from selftaught import Claim, Policy, Rival, Run, Task, recipe, routines, sft
+from selftaught import Baseline, Claim, Policy, Run, Task, recipe, routines, sft
 from selftaught.control import balance
 
 CLAIM = Claim(
@@ -10,7 +10,7 @@ CLAIM = Claim(
     " samples of the base model, and the model it began with.",
     baselines=(
         "greedy",
-        Rival(
+        Baseline(
             "offline RFT",
             method="rest-em",
             options={"rounds": 1, "samples": 16, "temperature": 1.0, "top_k": 0, "per_problem": 8},

@@ -1,13 +1,13 @@
 """STaR: bootstrapping reasoning with reasoning."""
 
-from selftaught import Ask, Attempt, Claim, Policy, Problem, Rival, Run, Task, keep_right, recipe, sft, unsolved
+from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, keep_right, recipe, sft, unsolved
 
 HINT = "{question}\n\nHint: the correct answer is {answer}. Write the steps that lead to it, as if you did not know it."
 
 CLAIM = Claim(
     "Learning one's own rationales that reach the right answer beats the model it began with, and more so where failed"
     " problems are rationalized from the answer than where they are left out.",
-    baselines=("greedy", Rival("without rationalization", options={"rationalization": False})),
+    baselines=("greedy", Baseline("without rationalization", options={"rationalization": False})),
     options={"rounds": 2},
     ablations={"one round": {"rounds": 1}},
 )
