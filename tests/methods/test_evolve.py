@@ -10,7 +10,7 @@ import pytest
 from scripted_world import Learner, make_run, make_task
 from selftaught.console import Console
 from selftaught.control import Gate
-from selftaught.curate import Gathered
+from selftaught.curate import AnswerPool
 from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.method import find
@@ -43,7 +43,7 @@ def played(
 
 
 def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add([attempt("q", text, Verdict.RIGHT) for text in "abc"])
     assert [a.text for a in gathered.newest(2)] == ["b", "c"]
     gathered.add([attempt("q", "a", Verdict.RIGHT), attempt("r", "x", Verdict.RIGHT)])
@@ -51,7 +51,7 @@ def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
 
 
 def test_pairs_are_of_one_problem_right_over_wrong() -> None:
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add([attempt("q", text, Verdict.RIGHT) for text in "ab"])
     gathered.add([attempt("q", text, Verdict.WRONG) for text in "xyz"])
     gathered.add([attempt("r", "only wrong", Verdict.WRONG), attempt("s", "only right", Verdict.RIGHT)])

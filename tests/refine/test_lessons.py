@@ -9,7 +9,7 @@ import pytest
 
 from scripted_world import judged, make_run, sums
 from selftaught.records import Attempt, Verdict
-from selftaught.refine import located, satisfied
+from selftaught.refine import error_step, finds_no_error
 from selftaught.routines.critiques import Lesson, critiques, distinct, revisions, teach, verified
 from talking_world import talk
 
@@ -63,11 +63,11 @@ def test_lessons_of_a_run_are_learnt_under_the_prompts_they_were_asked_with(tmp_
     for one in lessons:
         assert one.note.parent == one.draft.id
         assert {a.parent for a in one.revised} <= {one.note.id}
-        assert len(one.revised) == (0 if satisfied(one.note) else 3)
+        assert len(one.revised) == (0 if finds_no_error(one.note) else 3)
     good = verified(lessons)
     mending = [one for one in good if one.revised]
     assert 0 < len(mending) < len([one for one in lessons if one.revised])
-    assert all(located(one.note) == 1 and not one.draft.right and one.mends >= 0.5 for one in mending)
+    assert all(error_step(one.note) == 1 and not one.draft.right and one.mends >= 0.5 for one in mending)
     for demo, one in zip(critiques(good), good, strict=True):
         assert demo.prompt[-2].content == one.draft.text
         assert demo.target == one.note.text == samples[demo.attempts[0]]["text"]

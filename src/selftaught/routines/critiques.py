@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.curate.keep import whole
+from selftaught.curate.keep import finished
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
-from selftaught.refine.turns import criticise, located, revise, satisfied
+from selftaught.refine.turns import criticize, error_step, finds_no_error, revise
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
@@ -58,8 +58,8 @@ def teach(
         temperature: of critiques and revisions.
     """
     drafts = [draft for draft in drafts if not draft.failed]
-    said = _done(run.attempt(critic, drafts, solver=criticise, n=notes, temperature=temperature))
-    open_ = [note for note in said if not satisfied(note)]
+    said = _done(run.attempt(critic, drafts, solver=criticize, n=notes, temperature=temperature))
+    open_ = [note for note in said if not finds_no_error(note)]
     revised: dict[str | None, list[Attempt]] = {}
     for attempt in _done(run.attempt(reviser, open_, solver=revise, n=checks, temperature=temperature)):
         revised.setdefault(attempt.parent, []).append(attempt)
@@ -84,16 +84,16 @@ def verified(lessons: Sequence[Lesson], *, least: float = 0.5, places: Mapping[s
     mending = [
         one
         for one in lessons
-        if one.revised and not one.draft.right and one.mends >= least and whole([one.note])
-        and places.get(one.draft.id, located(one.note)) == located(one.note)
+        if one.revised and not one.draft.right and one.mends >= least and finished([one.note])
+        and places.get(one.draft.id, error_step(one.note)) == error_step(one.note)
     ]  # fmt: skip
-    content = [one for one in lessons if one.draft.right and satisfied(one.note) and whole([one.note])]
+    content = [one for one in lessons if one.draft.right and finds_no_error(one.note) and finished([one.note])]
     return [*mending, *content[: max(1, len(mending))]]
 
 
 def critiques(lessons: Iterable[Lesson]) -> list[Demo]:
     """Critiques to imitate: prompt and response -> feedback."""
-    kept = [one for one in lessons if whole([one.note])]
+    kept = [one for one in lessons if finished([one.note])]
     return [Demo(one.note.prompt, one.note.text, attempts=(one.note.id, one.draft.id)) for one in kept]
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from selftaught.curate.keep import by_problem
 from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
-from selftaught.refine.flaws import derail, places
-from selftaught.refine.turns import criticise, revise, satisfied
+from selftaught.refine.perturbations import first_error_steps, perturb
+from selftaught.refine.turns import criticize, finds_no_error, revise
 from selftaught.routines.critiques import Lesson, distinct, teach, verified
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
     from selftaught.tasks import Task
 
-HOT = 1.2  # temperature at which a right solution is derailed
+PERTURB_TEMPERATURE = 1.2  # temperature at which a right solution is derailed
 
 
 def critic_lessons(
@@ -41,9 +41,9 @@ def critic_lessons(
     """
     tried = distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
     sound = [a for a in tried if a.right]
-    derailed = run.attempt(base, sound, solver=derail, temperature=HOT)
+    derailed = run.attempt(base, sound, solver=perturb, temperature=PERTURB_TEMPERATURE)
     flawed = [a for a in distinct([*tried, *derailed]) if a.verdict is Verdict.WRONG]
-    known = places(task, flawed, sound)
+    known = first_error_steps(task, flawed, sound)
     drafts_ = [*flawed, *sound[: len(flawed)]]
     lessons = teach(run, annotator, base, drafts_, notes=notes, checks=checks, temperature=temperature)
     return verified(lessons, least=least, places=known)
@@ -64,6 +64,6 @@ def repair(
     for group in by_problem(tried).values():
         failed = [a for a in group if not (a.right or a.failed) and a.text]
         again += islice(cycle(distinct(failed)), math.ceil(most * len(failed) / len(group)))
-    notes = run.attempt(critic, again, solver=criticise, temperature=temperature)
-    open_ = [note for note in notes if not (note.failed or satisfied(note))]
+    notes = run.attempt(critic, again, solver=criticize, temperature=temperature)
+    open_ = [note for note in notes if not (note.failed or finds_no_error(note))]
     return run.attempt(actor, open_, solver=revise, temperature=temperature)

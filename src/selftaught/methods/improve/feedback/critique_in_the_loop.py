@@ -5,7 +5,7 @@ from statistics import fmean
 
 from selftaught import models, refine, routines
 from selftaught.check.claim import Claim, Rival
-from selftaught.curate import by_problem, keep_right, whole
+from selftaught.curate import by_problem, finished, keep_right
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
@@ -77,7 +77,7 @@ def critique_in_the_loop(
             difficult = {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard}
         repaired = routines.repair(run, critic, actor, tried, repairs, temperature) if critic else []
         mended = [
-            a for group in by_problem(a for a in whole(repaired) if a.right).values() for a in group[:per_problem]
+            a for group in by_problem(a for a in finished(repaired) if a.right).values() for a in group[:per_problem]
         ]
         demos = keep_right(routines.distinct([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in mended if learn_revisions]

@@ -69,8 +69,8 @@ def self(
     for _ in run.rounds(rounds):
         before = run.attempt(policy, task.train, n=samples, temperature=temperature)
         after = self_refined(run, policy, before, temperature) if refined else before
-        words = run.attempt(policy, after, solver=refine.judge, temperature=0.0) if filtered else []
-        kept = [a for a, word in zip(after, words, strict=True) if refine.accepted(word)] if filtered else after
+        words = run.attempt(policy, after, solver=refine.judge_answer, temperature=0.0) if filtered else []
+        kept = [a for a, word in zip(after, words, strict=True) if refine.parse_verdict(word)] if filtered else after
         evolved = (evolved if restart else []) + keep(kept)
         run.tell("corpus", {"lessons": len(lessons), "mending": sum(one.mends > 0 for one in lessons)})
         run.tell("right", {"answers": right(before), "refined": right(after), "kept": right(kept), "of": len(kept)})
@@ -92,8 +92,8 @@ def self_refined(run: Run, policy: Policy, tried: list[Attempt], temperature: fl
 
     Where the request for feedback failed there is no answer: the failed request stands in its place.
     """
-    notes = run.attempt(policy, tried, solver=refine.criticise, temperature=temperature)
-    open_ = [note for note in notes if not refine.satisfied(note)]
+    notes = run.attempt(policy, tried, solver=refine.criticize, temperature=temperature)
+    open_ = [note for note in notes if not refine.finds_no_error(note)]
     revised = {a.parent: a for a in run.attempt(policy, open_, solver=refine.revise, temperature=temperature)}
     pairs = zip(tried, notes, strict=True)
     return [note if note.failed else revised.get(note.id, draft) for draft, note in pairs]
@@ -101,7 +101,7 @@ def self_refined(run: Run, policy: Policy, tried: list[Attempt], temperature: fl
 
 async def mend_one(ask: Ask, problem: Problem) -> Attempt:
     """An answer, criticised and revised once."""
-    return await refine.mend(ask, await ask(problem.prompt))
+    return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
 
 def right(attempts: list[Attempt]) -> float:

@@ -6,7 +6,7 @@ from functools import partial
 from selftaught import refine, routines
 from selftaught.check.claim import Claim, Rival
 from selftaught.control.balance import Balance, Rewarded, grouped, halvings, spread
-from selftaught.curate import Gathered, by_problem, keep
+from selftaught.curate import AnswerPool, by_problem, keep
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
 from selftaught.learn.objectives import dpo, reinforce
@@ -15,7 +15,7 @@ from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Problem
 from selftaught.run.run import Run
-from selftaught.search import Grower, Growth, pairs_of
+from selftaught.search import MCTSConfig, MCTSSolver, pairs_from
 from selftaught.tasks import Task
 
 SAMPLERS = ("answers", "deepening", "search")
@@ -88,9 +88,9 @@ def evolve(
     lessons = routines.critic_lessons(run, base, base, task, drafts=drafts, checks=2) if repairs else []
     critic = run.learn(base, sft(), routines.critiques(lessons)) if lessons else base
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
-    gathered, choice = Gathered(), None
+    gathered, choice = AnswerPool(), None
     for _ in run.rounds(rounds):
-        actor, fresh = run.champion, Gathered()
+        actor, fresh = run.champion, AnswerPool()
         draw = partial(drawn, run, actor, sampler, fresh)
         choice = balance.choose(shuffled[:probe], draw, choice and choice.setting)
         heat, amount = choice.setting.temperature, choice.setting.samples
@@ -110,13 +110,13 @@ def evolve(
 
 
 def drawn(
-    run: Run, actor: Policy, sampler: str, gathered: Gathered, problems: Sequence[Problem], temperature: float, n: int
+    run: Run, actor: Policy, sampler: str, gathered: AnswerPool, problems: Sequence[Problem], temperature: float, n: int
 ) -> list[Rewarded]:
     """`n` answers to each problem; a tree counts as one."""
     if sampler == "search":
-        grower = Grower(Growth(iterations=16, temperature=temperature))
+        grower = MCTSSolver(MCTSConfig(iterations=16, temperature=temperature))
         found = run.search(actor, problems, solver=grower, temperature=temperature)
-        gathered.preferred += [pair for one in found for pair in pairs_of(one)]
+        gathered.preferences += [pair for one in found for pair in pairs_from(one)]
         tried = [one.attempt for one in found]
     else:
         doubting = find("iterative-deepening").with_options(samples=1, temperature=temperature)
@@ -125,18 +125,18 @@ def drawn(
     return [Rewarded(one, float(one.right)) for one in tried]
 
 
-def imitate(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int, _rate: float) -> Policy:
+def imitate(run: Run, policy: Policy, _task: Task, gathered: AnswerPool, most: int, _rate: float) -> Policy:
     """SFT on the newest right answers."""
     return run.learn(policy, sft(), keep(gathered.newest(most)))
 
 
-def prefer(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int, rate: float) -> Policy:
+def prefer(run: Run, policy: Policy, _task: Task, gathered: AnswerPool, most: int, rate: float) -> Policy:
     """DPO on right answers over wrong ones, against the policy as it comes; that policy where there are none."""
     pairs = gathered.pairs(most)
     return run.learn(policy, dpo(reference=policy), pairs, learning_rate=rate, epochs=1) if pairs else policy
 
 
-def correct(run: Run, policy: Policy, task: Task, _gathered: Gathered, _most: int, rate: float) -> Policy:
+def correct(run: Run, policy: Policy, task: Task, _gathered: AnswerPool, _most: int, rate: float) -> Policy:
     """Stage II of SCoRe, anchored to the policy as it comes."""
     stage = Shaping(1.0, 10.0, (0.01, 0.01))
     return run.reinforce(
@@ -145,7 +145,7 @@ def correct(run: Run, policy: Policy, task: Task, _gathered: Gathered, _most: in
     )  # fmt: skip
 
 
-UPDATES: dict[str, Callable[[Run, Policy, Task, Gathered, int, float], Policy]] = {
+UPDATES: dict[str, Callable[[Run, Policy, Task, AnswerPool, int, float], Policy]] = {
     "sft": imitate,
     "dpo": prefer,
     "score": correct,

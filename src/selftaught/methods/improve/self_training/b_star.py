@@ -5,13 +5,13 @@ from dataclasses import asdict
 
 from selftaught.check.claim import Claim, Rival
 from selftaught.control.balance import Balance, Choice, Rewarded, dynamics, first, grouped, halvings, select, spread
-from selftaught.curate.keep import lineage
+from selftaught.curate.keep import source_ids
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import Training, sft
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict
-from selftaught.refine import mark_steps, marks
+from selftaught.refine import score_steps, step_scores
 from selftaught.run.run import Run
 from selftaught.tasks import Task
 
@@ -113,7 +113,7 @@ def told(choice: Choice, target: int) -> dict[str, float]:
 def demos(chosen: Iterable[Sequence[Rewarded]]) -> list[Demo]:
     """What was selected, to imitate."""
     attempts = [one.attempt for answers in chosen for one in answers]
-    return [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for a in attempts]
+    return [Demo(a.problem.prompt, a.text, attempts=source_ids(a)) for a in attempts]
 
 
 Worst = dict[tuple[str, str], float]  # (problem id, text) -> the reward of its worst step, -1..1; 0 where unknown
@@ -123,8 +123,10 @@ def marked(run: Run, judge: Policy, task: Task, tried: Sequence[Attempt]) -> Wor
     """As the judge marks the steps; each text is read once."""
     del task
     texts = {(one.problem.id, one.text): one for one in tried}
-    notes = run.attempt(judge, list(texts.values()), solver=mark_steps, temperature=0.0)
-    return {text: 2 * min(said) - 1 if (said := marks(note)) else 0.0 for text, note in zip(texts, notes, strict=True)}
+    notes = run.attempt(judge, list(texts.values()), solver=score_steps, temperature=0.0)
+    return {
+        text: 2 * min(said) - 1 if (said := step_scores(note)) else 0.0 for text, note in zip(texts, notes, strict=True)
+    }
 
 
 def exact(run: Run, judge: Policy, task: Task, tried: Sequence[Attempt]) -> Worst:

@@ -1,8 +1,8 @@
 """LMSI: self-improvement without labels, from the majority's rationales."""
 
 from selftaught.check.claim import Claim
-from selftaught.curate import Vote, by_problem, vote, whole
-from selftaught.curate.keep import lineage
+from selftaught.curate import Vote, by_problem, finished, vote
+from selftaught.curate.keep import source_ids
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
@@ -50,7 +50,9 @@ def lmsi(
         heat = temperature if number == 1 else later_temperature
         tried = run.attempt(policy, task.train, n=samples, temperature=heat)
         elected = [won for group in by_problem(tried).values() if (won := vote(group)) and won.share >= confidence]
-        demos = [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for won in elected for a in whole(won.voters)]
+        demos = [
+            Demo(a.problem.prompt, a.text, attempts=source_ids(a)) for won in elected for a in finished(won.voters)
+        ]
         policy = run.learn(base, sft(), demos + [direct_demo(won, task) for won in elected if direct])
         run.measure(policy)
     return run.champion
