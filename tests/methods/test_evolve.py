@@ -14,14 +14,14 @@ from selftaught import routines
 from selftaught.console import Console
 from selftaught.control import Gate
 from selftaught.control.tuning import BalanceTuner
-from selftaught.curate import Gathered, keep_right
+from selftaught.curate import AnswerPool, keep_right
 from selftaught.learn import Training, sft
 from selftaught.method import Method, find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-from selftaught.search import Grower, Growth
+from selftaught.search import MCTSConfig, MCTSSolver
 from selftaught.tasks import Task, load_task
 
 EVOLVE, EVOLVE_SFT = find("evolve"), find("evolve-sft")
@@ -47,7 +47,7 @@ def played(
 
 
 def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add([attempt("q", text, Verdict.RIGHT) for text in "abc"])
     assert [a.text for a in gathered.newest(2)] == ["b", "c"]
     gathered.add([attempt("q", "a", Verdict.RIGHT), attempt("r", "x", Verdict.RIGHT)])
@@ -55,7 +55,7 @@ def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
 
 
 def test_pairs_are_of_one_problem_right_over_wrong() -> None:
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add([attempt("q", text, Verdict.RIGHT) for text in "ab"])
     gathered.add([attempt("q", text, Verdict.WRONG) for text in "xyz"])
     gathered.add([attempt("r", "only wrong", Verdict.WRONG), attempt("s", "only right", Verdict.RIGHT)])
@@ -132,7 +132,7 @@ def doubted(run: Run, policy: Policy, problems: Sequence[Problem], temperature: 
 
 
 def searched(run: Run, policy: Policy, problems: Sequence[Problem], temperature: float, n: int) -> list[Attempt]:
-    grower = Grower(Growth(iterations=16, temperature=temperature))
+    grower = MCTSSolver(MCTSConfig(iterations=16, temperature=temperature))
     return [one.attempt for one in run.search(policy, problems, solver=grower, temperature=temperature)]
 
 

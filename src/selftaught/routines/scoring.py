@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from selftaught.control.balance import ScoredAttempt
-from selftaught.curate.keep import lineage
+from selftaught.curate.keep import source_ids
 from selftaught.errors import BadInput
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Verdict
-from selftaught.refine import mark_steps, marks
+from selftaught.refine import score_steps, step_scores
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
@@ -31,7 +31,7 @@ def score_attempts(
     Source: Zeng et al., 2412.17256, section 3.
 
     Args:
-        judge: marks the steps where `step_reward` is "model".
+        judge: scores the steps where `step_reward` is "model".
         attempts: judged attempts.
         step_reward: who judges the steps.
 
@@ -50,10 +50,10 @@ def _key(attempt: Attempt) -> tuple[str, str]:
 
 
 def _judged_steps(run: Run, judge: Policy, attempts: Sequence[Attempt]) -> dict[tuple[str, str], float]:
-    """The worst step by the judge's marks, each distinct text marked once; 0 where a reply has no marks."""
+    """The worst step by the judge's scores, each distinct text scored once; 0 where a reply has none."""
     texts = {_key(one): one for one in attempts}
-    replies = run.attempt(judge, list(texts.values()), solver=mark_steps, temperature=0.0)
-    found = zip(texts, map(marks, replies), strict=True)
+    replies = run.attempt(judge, list(texts.values()), solver=score_steps, temperature=0.0)
+    found = zip(texts, map(step_scores, replies), strict=True)
     return {text: 2 * min(steps) - 1 if steps else 0.0 for text, steps in found}
 
 
@@ -66,4 +66,4 @@ def _exact_steps(task: Task, attempt: Attempt) -> float:
 def selected_demos(selected: Mapping[str, Sequence[ScoredAttempt]]) -> list[Demo]:
     """The selected attempts of each problem, to imitate under the problem's own prompt."""
     attempts = [one.attempt for answers in selected.values() for one in answers]
-    return [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for a in attempts]
+    return [Demo(a.problem.prompt, a.text, attempts=source_ids(a)) for a in attempts]

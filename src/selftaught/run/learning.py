@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selftaught.console import shown
-from selftaught.curate.keep import learned_as_whole
+from selftaught.curate.keep import teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.learn import Objective, Training
@@ -64,7 +64,7 @@ def _check_records(context: RunContext, records: Sequence[Any]) -> None:
         asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
         if any(what in context.walls.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
-        wrong_ends += learned_as_whole(record, sources)
+        wrong_ends += teaches_false_end(record, sources)
     counts = {"wrong": wrong_ends, "records": len(records)}
     context.ends.update(counts)
     if wrong_ends:

@@ -4,7 +4,7 @@ from collections.abc import Sequence, Set
 from statistics import fmean
 
 from selftaught import Attempt, Baseline, Claim, Demo, Policy, Run, Task, recipe, refine, resolve, routines, sft
-from selftaught.curate import by_problem, keep_right, whole
+from selftaught.curate import by_problem, finished, keep_right
 
 CLAIM = Claim(
     "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
@@ -87,7 +87,7 @@ def critique_in_the_loop(
                 name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard_threshold
             }
         repaired = routines.repair_failures(run, critic, actor, tried, repairs, temperature) if critic else []
-        fixed = by_problem(a for a in whole(repaired) if a.right).values()
+        fixed = by_problem(a for a in finished(repaired) if a.right).values()
         revisions = [a for group in fixed for a in group[:per_problem]]
         demos = keep_right(routines.deduplicate([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in revisions if learn_revisions]

@@ -99,8 +99,8 @@ def refine_all(run: Run, policy: Policy, tried: list[Attempt], temperature: floa
 
     Where the request for feedback failed, the failed request takes the attempt's place.
     """
-    critiques = run.attempt(policy, tried, solver=refine.criticise, temperature=temperature)
-    flawed = [critique for critique in critiques if not refine.satisfied(critique)]
+    critiques = run.attempt(policy, tried, solver=refine.criticize, temperature=temperature)
+    flawed = [critique for critique in critiques if not refine.finds_no_error(critique)]
     revised = {a.parent: a for a in run.attempt(policy, flawed, solver=refine.revise, temperature=temperature)}
     pairs = zip(tried, critiques, strict=True)
     return [critique if critique.failed else revised.get(critique.id, draft) for draft, critique in pairs]
@@ -108,13 +108,13 @@ def refine_all(run: Run, policy: Policy, tried: list[Attempt], temperature: floa
 
 def accepted_by(run: Run, policy: Policy, attempts: list[Attempt]) -> list[Attempt]:
     """The attempts that the policy judges right in a word, greedily."""
-    verdicts = run.attempt(policy, attempts, solver=refine.judge, temperature=0.0)
-    return [a for a, verdict in zip(attempts, verdicts, strict=True) if refine.accepted(verdict)]
+    verdicts = run.attempt(policy, attempts, solver=refine.judge_answer, temperature=0.0)
+    return [a for a, verdict in zip(attempts, verdicts, strict=True) if refine.parse_verdict(verdict)]
 
 
 async def answer_and_refine(ask: Ask, problem: Problem) -> Attempt:
     """Answer, then critique and revise once."""
-    return await refine.mend(ask, await ask(problem.prompt))
+    return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
 
 def share_right(attempts: list[Attempt]) -> float:

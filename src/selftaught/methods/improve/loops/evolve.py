@@ -2,7 +2,7 @@
 
 from selftaught import Baseline, Claim, Policy, Run, Task, dpo, recipe, routines
 from selftaught.control import tuning
-from selftaught.curate import Gathered
+from selftaught.curate import AnswerPool
 
 CLAIM = Claim(
     "Joined in one loop, balanced sampling, a critic's repairs and preferences for right answers teach what carries"
@@ -69,9 +69,9 @@ def evolve(
     temperatures = tuning.linspace(min_temperature, max_temperature, num_temperatures)
     tuner = tuning.BalanceTuner(temperatures, tuning.halving_grid(samples, target), (0.5,), target)
     critic = routines.train_critic(run, base, task, drafts=drafts) if repairs else None
-    seen, near = Gathered(), None
+    seen, near = AnswerPool(), None
     for _ in run.rounds(rounds):
-        actor, pool = run.champion, Gathered()
+        actor, pool = run.champion, AnswerPool()
         found = routines.acquire(run, actor, task, tuner, probe=probe, near=near, critic=critic, repairs=repairs)
         near = found.config
         pool.add(found.attempts)

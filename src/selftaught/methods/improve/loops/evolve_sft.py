@@ -2,7 +2,7 @@
 
 from selftaught import Baseline, Claim, Policy, Run, Task, dpo, keep, recipe, routines, sft
 from selftaught.control import tuning
-from selftaught.curate import Gathered
+from selftaught.curate import AnswerPool
 
 CLAIM = Claim(
     "In a loop of balanced sampling and a critic's repairs, imitating the right answers of all rounds beats the model"
@@ -59,9 +59,9 @@ def evolve_sft(
     temperatures = tuning.linspace(min_temperature, max_temperature, num_temperatures)
     tuner = tuning.BalanceTuner(temperatures, tuning.halving_grid(samples, target), (0.5,), target)
     critic = routines.train_critic(run, base, task, drafts=drafts) if repairs else None
-    seen, near = Gathered(), None
+    seen, near = AnswerPool(), None
     for _ in run.rounds(rounds):
-        actor, pool = run.champion, Gathered()
+        actor, pool = run.champion, AnswerPool()
         found = routines.acquire(run, actor, task, tuner, probe=probe, near=near, critic=critic, repairs=repairs)
         near = found.config
         pool.add(found.attempts)

@@ -46,14 +46,14 @@ def b_star(
     current policy. The reward is 1 for a right answer plus 0.2 times that of its worst step, -1..1.
 
     Differs from the paper: temperatures compete by successive halving and, after the first round, among neighbors,
-    where the paper searches a grid; the number of samples is tuned too. Steps are marked by the prompted starting
+    where the paper searches a grid; the number of samples is tuned too. Steps are scored by the prompted starting
     model, or exactly where the task can, in place of a process reward model trained on Monte Carlo labels. There is no
     SFT on reference solutions first. The optimizer state is kept between rounds (not with adapters), the learning-rate
     schedule restarts. n* is 8 as in the authors' code, whose target size amounts to 6; reference solutions do not count
     among right selections, as they do there.
 
-    Costs `rounds` times up to `samples` answers a problem, 4 and later 2.5 probes a round for 8 temperatures, marks
-    for each distinct answer, and one fine-tuning a round.
+    Costs `rounds` times up to `samples` answers a problem, 4 and later 2.5 probes a round for 8 temperatures, scores
+        for each distinct answer, and one fine-tuning a round.
 
     Args:
         rounds: rounds of tuning, sampling, training and measuring.

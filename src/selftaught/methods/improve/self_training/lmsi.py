@@ -1,7 +1,7 @@
 """LMSI: self-improvement without labels, from the majority's rationales."""
 
 from selftaught import Claim, Demo, Policy, Run, Task, Vote, by_problem, recipe, sft, vote
-from selftaught.curate.keep import lineage, whole
+from selftaught.curate.keep import finished, source_ids
 
 DIRECT = "{question}\nGive only the answer, without steps."
 
@@ -51,7 +51,7 @@ def lmsi(
         current = temperature if number == 1 else later_temperature
         tried = run.attempt(policy, task.train, n=samples, temperature=current)
         votes = [won for group in by_problem(tried).values() if (won := vote(group)) and won.share >= min_confidence]
-        demos = [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for won in votes for a in whole(won.voters)]
+        demos = [Demo(a.problem.prompt, a.text, attempts=source_ids(a)) for won in votes for a in finished(won.voters)]
         policy = run.learn(base, sft(), demos + [direct_demo(won, task) for won in votes if mixed_formats])
         run.measure(policy)
     return run.champion
