@@ -14,6 +14,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import Script, scripted_learner
 from selftaught.feedback.verifiers import Answer, Exact
+from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash, make_problem
 from selftaught.run.run import Run, Settings
@@ -107,6 +108,13 @@ class Learner:
         """See `scripted_learner`."""
         self.given.append((base, list(records)))
         return scripted_learner(base, objective, records, settings, **more)
+
+
+def two_rounds(folder: Path, name: str, **options: Any) -> tuple[Policy, Learner]:
+    """The champion after two rounds of a recipe on sums, and what was learned on the way."""
+    learner = Learner()
+    with make_run(folder, learner=learner) as run:
+        return find(name)(run, run.base, run.task, rounds=2, **options), learner
 
 
 class Inverted(Exact):

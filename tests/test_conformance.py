@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task, solve_sum
+from scripted_world import Learner, make_run, make_task, solve_sum
 from selftaught.check.claim import Claim, Rival
 from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
@@ -22,7 +22,7 @@ from selftaught.learn import Training
 from selftaught.measure import Report
 from selftaught.method import REQUIRED, Method, find, methods, recipe, solver
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Problem, ReferenceHidden
+from selftaught.records import Attempt, Credit, Problem, ReferenceHidden, Verdict
 from selftaught.run.ask import Ask
 from selftaught.run.context import RunContext
 from selftaught.run.run import Run
@@ -30,6 +30,8 @@ from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
 ALL = list(methods().values())
+RECIPES = [m for m in ALL if m.shape == "recipe"]
+SOLVERS = [m for m in ALL if m.shape == "solver"]
 MOST_LINES = 80
 
 SHORT = {
@@ -71,9 +73,11 @@ def told(result: Any) -> Any:
     return result.version if isinstance(result, Policy) else result
 
 
-def opened(folder: Path, tokens: int | None = None) -> Run:
+def opened(folder: Path, tokens: int | None = None, learner: Any = None) -> Run:
     settings = Settings(training=Training(epochs=1), budget=Budget(tokens))
-    return make_run(folder, task=make_task(train=TRAIN, dev=DEV, test=2), script=solve_sum, settings=settings)
+    return make_run(
+        folder, task=make_task(train=TRAIN, dev=DEV, test=2), script=solve_sum, settings=settings, learner=learner
+    )
 
 
 # --- the page a user reads ---
@@ -152,6 +156,44 @@ def test_it_runs_with_its_defaults_and_again_for_nothing(method: Method, tmp_pat
     assert outcomes[0] == outcomes[1]
     assert calls[0] > 0
     assert calls[1] == 0
+
+
+@each(RECIPES)
+def test_a_recipe_learns_from_train_problems_only_and_keeps_what_passes_the_gate(
+    method: Method, tmp_path: Path
+) -> None:
+    learner = Learner()
+    with opened(tmp_path, learner=learner) as run:
+        champion = play(method, run)
+        train = {p.question for p in run.task.train}
+        sampled = {key for key, *_ in run.journal.effects("sample")}
+        promoted = [gate["policy"] for gate in run.gates if gate["promoted"]]
+    assert champion.version == (promoted or ["base-model"])[-1]
+    assert learner.given
+    for base, demos in learner.given:
+        assert ancestor(base) == run.base
+        assert demos
+        for demo in (d for d in demos if not isinstance(d, Credit)):  # online, attempts are checked as they are made
+            assert any(turn.content.startswith(question) for turn in demo.prompt for question in train)
+            assert demo.attempts
+            assert set(demo.attempts) <= sampled
+
+
+def ancestor(policy: Policy) -> Policy:
+    return ancestor(policy.base) if policy.base else policy
+
+
+@each(SOLVERS)
+def test_a_solver_stands_wherever_solving_happens(method: Method, tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        tried = run.attempt(run.base, run.task.train, solver=method, n=2)
+        assert [a.problem.id for a in tried] == [p.id for p in run.task.train for _ in range(2)]
+        sampled = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
+        assert all(sampled[a.id]["text"] == a.text[a.begun :] for a in tried)
+        assert {a.verdict for a in tried} <= {Verdict.RIGHT, Verdict.WRONG}
+        found = run.measure(run.base, solver=method)
+        assert (found.solver, found.n) == (method.id, len(run.task.dev))
+        assert found.tokens >= found.mean_tokens * found.n
 
 
 class Killed(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
+from scripted_world import Learner, make_run, make_task, two_rounds
 from selftaught.console import Console
 from selftaught.control import Gate
 from selftaught.curate import Gathered
@@ -138,3 +138,9 @@ def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: 
         learnt = len(list(run.journal.effects("learn")))
         assert learnt >= 1 + options.get("update", "").count("+")
         assert told["told"]["gathered"]["of"] == 12
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "evolve", samples=3, temperatures=2, probe=2)
+    assert champion.base
+    assert len(learner.given) == 3  # the critic is trained besides
