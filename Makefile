@@ -26,7 +26,7 @@ VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test test-newest test-vllm lint format docs bench lock clean
+.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ tiny: $(VENV)/core.stamp ## train the tiny model again from scratch, into tiny-m
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
 	$(PYTEST) $(TESTS)
+
+test-all: $(VENV)/dev.stamp ## run the tests, the exhaustive ones included: some minutes more
+	$(PYTEST) --slow $(TESTS)
 
 # The same rules set up an environment of its own from the lock file; the newest releases go on top.
 test-newest: ## run the tests with the newest releases that pyproject.toml admits, in an environment of their own

@@ -30,6 +30,8 @@ from selftaught.identity import solver_name
 Shape = Literal["solver", "recipe", "study"]
 Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
+PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
+"""What names a paper: an arXiv number or an address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, depth, draw, make_run
+from scripted_world import Learner, depth, draw, make_run, two_rounds
 from selftaught.engines import Request
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
@@ -192,3 +192,9 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
         BSTAR(run, run.base, run.task, step_reward="exakt")
     with make_run(tmp_path / "b") as run, pytest.raises(BadInput, match="no verdicts on steps"):
         BSTAR(run, run.base, run.task, rounds=1, samples=2, step_reward="exact")
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "b-star", samples=3, temperatures=2, probe=2)
+    assert champion.base
+    assert len(learner.given) == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
+from scripted_world import Learner, make_run, make_task, two_rounds
 from selftaught.errors import BadInput
 from selftaught.method import find
 from selftaught.run.run import Run
@@ -132,3 +132,9 @@ def test_a_critic_of_its_own_is_asked(tmp_path: Path) -> None:
 def test_an_unknown_form_is_one_line(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run, pytest.raises(BadInput, match="did you mean 'parallel'"):
         share(run, form="paralel")
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "critique-in-the-loop", samples=3)
+    assert champion.base
+    assert len(learner.given) == 3  # the critic is trained besides

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
+from scripted_world import Learner, make_run, make_task, two_rounds
 from selftaught import routines
 from selftaught.console import Console
 from selftaught.control import Gate
@@ -157,3 +157,9 @@ def test_other_samplers_fit_in_on_a_real_model(tmp_path: Path, sampler: str) -> 
         tried = {p["problem"] for _, n, p, _ in run.journal.effects("sample") if n == 1 and p["role"] == "solve"}
         assert {p.id for p in task.train} <= tried
         assert len(list(run.journal.effects("learn"))) >= 1
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "evolve", samples=3, temperatures=2, probe=2)
+    assert champion.base
+    assert len(learner.given) == 3  # the critic is trained besides

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, depth, draw, judged, make_run, make_task
+from scripted_world import Learner, depth, draw, judged, make_run, make_task, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines import Request
@@ -234,3 +234,8 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
     assert all(Path(tmp_path, "policies", name, "selftaught.json").is_file() for name in made)
     bases = [json.loads(Path(tmp_path, "policies", name, "selftaught.json").read_text())["base"] for name in made]
     assert len(set(map(str, bases))) == 2
+
+
+def test_a_round_is_a_training(tmp_path: Path) -> None:
+    _, learner = two_rounds(tmp_path, "score", samples=3)
+    assert len(learner.given) == 2

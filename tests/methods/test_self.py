@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, base_policy, make_run, make_task
+from scripted_world import Learner, base_policy, make_run, make_task, two_rounds
 from selftaught.engines.scripted import scripted_learner
 from selftaught.learn import Training, sft
 from selftaught.method import find
@@ -105,3 +105,9 @@ def test_where_nothing_is_borne_out_it_evolves_from_the_start(tmp_path: Path) ->
     with make_run(tmp_path, learner=learner) as run:  # a model that answers whatever it is asked
         SELF(run, run.base, run.task, rounds=1, samples=2, self_filter=False, drafts=1)
     assert learner.given
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "self", samples=3)
+    assert champion.base
+    assert len(learner.given) == 1  # the scripted model finds none of its own answers right, as this method asks it

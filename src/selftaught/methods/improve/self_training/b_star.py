@@ -53,7 +53,7 @@ def b_star(
     among right selections, as they do there.
 
     Costs `rounds` times up to `samples` answers a problem, 4 and later 2.5 probes a round for 8 temperatures, scores
-        for each distinct answer, and one fine-tuning a round.
+    for each distinct answer, and one fine-tuning a round.
 
     Args:
         rounds: rounds of tuning, sampling, training and measuring.
