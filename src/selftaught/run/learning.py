@@ -13,8 +13,8 @@ from selftaught.journal import Usage
 from selftaught.learn import Objective, Training
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
-from selftaught.machine.disk import full_disk
-from selftaught.machine.malloc import give_back
+from selftaught.machine.disk import disk_full_error
+from selftaught.machine.malloc import release_memory
 from selftaught.models import Policy
 from selftaught.models.policy import policy_from
 from selftaught.models.remote import trainable
@@ -49,7 +49,7 @@ def learn(
 def make_room(context: RunContext) -> None:
     """Memory for weights in training, or given back after it."""
     context.engine.release()
-    give_back()
+    release_memory()
 
 
 def _check_records(context: RunContext, records: Sequence[Any]) -> None:
@@ -116,6 +116,6 @@ def _train(
         try:
             return context.learner(base, objective, records, settings, **how, progress=progress)
         except Exception as error:
-            raise full_disk(error, context.policies) or error from None
+            raise disk_full_error(error, context.policies) or error from None
         finally:
-            give_back()
+            release_memory()
