@@ -15,11 +15,11 @@ import pytest
 from scripted_world import make_run, make_task, solve_sum
 from selftaught.check.claim import Baseline, Claim
 from selftaught.control import Budget
-from selftaught.control.budget import RunEnds
+from selftaught.control.budget import RunStopped
 from selftaught.engines import ScriptedEngine
 from selftaught.journal import Journal
 from selftaught.learn import Training
-from selftaught.measure import Report
+from selftaught.measure import StudyReport
 from selftaught.method import REQUIRED, Method, find, methods, recipe, solver
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
@@ -148,7 +148,7 @@ def test_it_runs_with_its_defaults_and_again_for_nothing(method: Method, tmp_pat
             assert isinstance(run.engine, ScriptedEngine)
             outcomes.append((told(result), run.journal.digest()))
             calls.append(run.engine.calls)
-    assert isinstance(result, {"solver": list, "recipe": Policy, "study": Report}[method.shape])
+    assert isinstance(result, {"solver": list, "recipe": Policy, "study": StudyReport}[method.shape])
     assert outcomes[0] == outcomes[1]
     assert calls[0] > 0
     assert calls[1] == 0
@@ -215,7 +215,7 @@ def assert_frugal(method: Method, folder: Path, share: float) -> None:
         if method.shape == "recipe":
             assert play(method, run) is run.champion
         else:
-            with pytest.raises(RunEnds):
+            with pytest.raises(RunStopped):
                 play(method, run)
         assert run.ledger.usage.spent >= tokens
         assert run.ledger.usage == run.journal.usage()

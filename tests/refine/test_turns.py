@@ -14,7 +14,7 @@ from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
 from selftaught.refine import accepted, criticise, judge, located, mark_steps, marks, revise, satisfied
 from selftaught.worlds.tiny.language import NO_MISTAKES, RIGHT, WRONG
-from selftaught.worlds.tiny.language import located as tiny_located
+from selftaught.worlds.tiny.language import parse_error_step as tiny_located
 
 (PROBLEM,) = sums(1)
 

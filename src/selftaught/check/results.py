@@ -66,7 +66,7 @@ def _t975(freedom: int) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaselineComparison:
     """The method against one baseline.
 
     Attributes:
@@ -86,7 +86,9 @@ class Comparison:
     in_claim: bool = True
 
 
-def decide_verdict(baselines: Sequence[Comparison], *, sign: int, min_effect: float) -> tuple[ClaimVerdict, Comparison]:
+def decide_verdict(
+    baselines: Sequence[BaselineComparison], *, sign: int, min_effect: float
+) -> tuple[ClaimVerdict, BaselineComparison]:
     """The verdict on a claim that the metric beats every baseline, and the baseline that decides it.
 
     Reproduced: all intervals lie above zero in the claimed direction, an intersection-union test, which needs no
@@ -147,9 +149,9 @@ class Result:
     claim: str
     verdict: ClaimVerdict
     score: float
-    baselines: tuple[Comparison, ...]
-    ablations: tuple[Comparison, ...]
-    against: Comparison
+    baselines: tuple[BaselineComparison, ...]
+    ablations: tuple[BaselineComparison, ...]
+    against: BaselineComparison
     options: Mapping[str, Any]
     min_effect: float
     seeds: int
@@ -195,7 +197,7 @@ class Result:
         }
 
 
-def _row(compared: Comparison) -> dict[str, Any]:
+def _row(compared: BaselineComparison) -> dict[str, Any]:
     row = asdict(compared)
     row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
     return row | {"ci95": [round(x, 4) for x in compared.ci95]}

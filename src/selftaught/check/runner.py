@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from selftaught import models
-from selftaught.check.baselines import BASELINES, run_system
+from selftaught.check.baselines import BASELINE_FUNCTIONS, run_system
 from selftaught.check.cached_engine import CachedEngine, SampleCache
 from selftaught.check.claim import Baseline, Claim, Metric, SystemResult, accuracy
-from selftaught.check.results import Comparison, Result, Scores, clustered_effect, decide_verdict
+from selftaught.check.results import BaselineComparison, Result, Scores, clustered_effect, decide_verdict
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
@@ -189,9 +189,9 @@ def _run_seed(what: Check, seed: int) -> SeedResult:
         trial.systems[what.method.id] = _scored(what.claim.metric, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         for name in what.baseline_names:
-            if name in BASELINES:
+            if name in BASELINE_FUNCTIONS:
                 metric = what.claim.metric if name in _names(what.claim) else accuracy
-                trial.systems[name] = _scored(metric, BASELINES[name](run, limit))
+                trial.systems[name] = _scored(metric, BASELINE_FUNCTIONS[name](run, limit))
         _count(trial, run)
     for rival in [b for b in what.claim.baselines if isinstance(b, Baseline)]:
         _run_baseline(what, seed, rival, trial, Budget(limit if rival.match_tokens_with else spent))
@@ -303,12 +303,12 @@ def _names(claim: Claim) -> list[str]:
     return [b if isinstance(b, str) else b.name for b in claim.baselines]
 
 
-def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> Comparison:
+def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> BaselineComparison:
     """The method against one system, over all seeds."""
     ours, theirs = ([t.systems[who].scores for t in trials] for who in (mine, name))
     effect, interval = clustered_effect(ours, theirs)
     score = _mean({i: _mean(scores) for i, scores in enumerate(theirs)})
-    return Comparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
+    return BaselineComparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
 
 
 def _versions(base: Policy) -> dict[str, str]:

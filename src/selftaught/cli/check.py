@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selftaught.check.parallel import seed_pool
-from selftaught.check.results import COLUMNS, Comparison, Result, result_cells, result_path, write
+from selftaught.check.results import COLUMNS, BaselineComparison, Result, result_cells, result_path, write
 from selftaught.check.runner import SEEDS, check
 from selftaught.console import Console
 from selftaught.errors import BadInput
@@ -118,5 +118,5 @@ def show_all(results: Sequence[Result]) -> None:
     put_table(rows, columns=("method", *COLUMNS, "seconds"))
 
 
-def _effect(row: Comparison) -> tuple[str, str]:
+def _effect(row: BaselineComparison) -> tuple[str, str]:
     return f"{row.effect:+.3f}", f"{row.ci95.low:+.3f} to {row.ci95.high:+.3f}"

@@ -17,7 +17,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.measure import clustered_bootstrap
 from selftaught.method import Method
-from selftaught.models.remote import PREFIX, remote_policy, trainable
+from selftaught.models.remote import PREFIX, remote_policy, require_trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
 from selftaught.run.config import check_references, own_version
 from selftaught.run.run import Run, Solved
@@ -214,7 +214,7 @@ def _rehearsed(
         return {}
     expected = rehearse(method, options, task, settings)
     if remote and expected["learnings"]:
-        trainable(remote_policy(args.model.removeprefix(PREFIX)))
+        require_trainable(remote_policy(args.model.removeprefix(PREFIX)))
     return expected
 
 

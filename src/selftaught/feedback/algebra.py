@@ -16,15 +16,15 @@ from functools import lru_cache
 from itertools import permutations
 from typing import Any
 
-from selftaught.feedback.canonical import canonical, latex_plain
+from selftaught.feedback.canonical import canonical, number_from_latex
 from selftaught.feedback.expressions import (
     alternatives,
+    connectives,
     is_based,
     is_mathematics,
     is_words,
-    joints,
-    math_text,
-    parseable,
+    normalize_math,
+    to_parseable,
 )
 
 _DIGITS = 30
@@ -40,15 +40,15 @@ _MOST_ATOMS = 12
 _ATOM = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|\d+")
 
 
-def same(gold: str, answer: str) -> bool | None:
+def same_mathematics(gold: str, answer: str) -> bool | None:
     """Whether `answer` equals `gold`; None where that cannot be told for certain.
 
     Raises:
         ValueError: the reference cannot be read.
     """
     based = is_based(gold), is_based(answer)
-    gold, answer = parseable(gold), parseable(answer)
-    if math_text(gold) == math_text(answer) and based[0] == based[1]:
+    gold, answer = to_parseable(gold), to_parseable(answer)
+    if normalize_math(gold) == normalize_math(answer) and based[0] == based[1]:
         return True
     if based[0] != based[1]:  # the base may be understood
         return None
@@ -59,13 +59,13 @@ def same(gold: str, answer: str) -> bool | None:
             return compare(gold, answer)
     golds, answers = alternatives(gold), alternatives(answer)
     if len(golds) > 1 or len(answers) > 1 or len(_assignments(golds)) > 1:
-        return _same_statements(golds, answers, joints(gold), joints(answer))
+        return _same_statements(golds, answers, connectives(gold), connectives(answer))
     return _same(gold, answer)
 
 
 def _same_words(gold: str, answer: str) -> bool | None:
     """Words are the same or not; of several words, other ones may say the same."""
-    mine, theirs = (re.sub(r"^(?:an?|the) ", "", canonical(latex_plain(text))) for text in (gold, answer))
+    mine, theirs = (re.sub(r"^(?:an?|the) ", "", canonical(number_from_latex(text))) for text in (gold, answer))
     if mine == theirs:
         return True
     return False if " " not in mine + theirs and not {"dne", "none", "undefined"} & {mine, theirs} else None
@@ -298,7 +298,8 @@ def _each(golds: list[str], answers: list[str]) -> bool | None:
     if len(golds) != len(answers):
         return None
     verdicts = [
-        math_text(g) == math_text(a) or _same(g.strip(), a.strip()) for g, a in zip(golds, answers, strict=True)
+        normalize_math(g) == normalize_math(a) or _same(g.strip(), a.strip())
+        for g, a in zip(golds, answers, strict=True)
     ]
     return False if False in verdicts else None if None in verdicts else True
 
@@ -341,7 +342,7 @@ def _same_statements(golds: list[str], answers: list[str], ours: frozenset[str],
             return None if len(_letters([*golds, *answers])) > 1 else bool(mine == other)
     if len(golds) != len(answers) or len(golds) > 5:
         return False if len(golds) <= 5 and all(is_mathematics(p) for p in (*golds, *answers)) else None
-    table = [[math_text(g) == math_text(a) or _same(g, a) for a in answers] for g in golds]
+    table = [[normalize_math(g) == normalize_math(a) or _same(g, a) for a in answers] for g in golds]
     if any(all(table[i][j] for i, j in enumerate(order)) for order in permutations(range(len(answers)))):
         return True
     return None if any(v is None for row in table for v in row) else False

@@ -132,7 +132,7 @@ def number_text(value: Fraction) -> str:
     return f"-{text}" if value < 0 else text
 
 
-def written(match: re.Match[str]) -> str:
+def as_written(match: re.Match[str]) -> str:
     """A number as written, without grouping and currency sign."""
     if match["over"] or match["mixed"]:
         digits = match["over"] or f"{match['whole']} {match['mixed']}"
@@ -159,7 +159,7 @@ def read_quantity(text: str) -> Quantity | str:
     scale, at = _scale(text, match)
     if why := _unclear_after(text[at:], at > match.end()):
         return why
-    value, raw = (-value if negative else value), ("-" if negative else "") + written(match)
+    value, raw = (-value if negative else value), ("-" if negative else "") + as_written(match)
     if scale == 1:
         percent = re.match(r"\s?(?:%|percent)", text[at:])
         return Quantity(value, raw, value / 100 if percent else _grouped_by_point(raw))
@@ -181,7 +181,7 @@ def with_unit(text: str) -> tuple[Quantity, str] | None:
     return (quantity, unit) if isinstance(quantity, Quantity) and quantity.bare is None else None
 
 
-def unclear_around(before: str, after: str) -> str:
+def ambiguity_around(before: str, after: str) -> str:
     """Why what stands around an answer that is a formula makes it uncertain; "" where it does not."""
     for word in _WORDS.findall(before.lower()):
         if word in NOT_BEFORE or word.endswith("n't"):

@@ -12,20 +12,20 @@ from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
 from selftaught.records import Problem
 from selftaught.tasks.extract import Kind
-from selftaught.tasks.kinds import ByKind, sort_kinds
-from selftaught.tasks.rows import Naming
-from selftaught.tasks.splits import Draft, cut
+from selftaught.tasks.kinds import ByKind, assign_kinds
+from selftaught.tasks.rows import FieldNames
+from selftaught.tasks.splits import SourceProblem, split_problems
 from selftaught.tasks.task import Task
 
 INSTRUCTION = "Think step by step, then finish with 'Answer:' and the result."
 """Appended to every question unless another instruction is given."""
 
-MATHS = (Kind.NUMBER, Kind.MATH)
+MATH_KINDS = (Kind.NUMBER, Kind.MATH)
 VERIFIERS = ("exact", "math", "rg")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TaskRequest:
     """What is asked of a source: sizes of the splits, seed of the choice, instruction, verifier, names of fields."""
 
     train: int
@@ -34,7 +34,7 @@ class Request:
     seed: int
     instruction: str
     verifier: Callable[..., Any] | Verifier | str | None = None
-    naming: Naming | None = None
+    naming: FieldNames | None = None
 
 
 def load_task(
@@ -80,8 +80,8 @@ def load_task(
     if instruction and spec.partition(":")[0] == "tiny":
         raise BadInput("the tiny world asks in a language of its own", where="instruction", fix="leave it out")
     asked = INSTRUCTION if instruction is None else instruction
-    naming = Naming(question_field, answer_field)
-    return _load(spec, Request(train, dev, test, seed, asked, verifier, naming))
+    naming = FieldNames(question_field, answer_field)
+    return _load(spec, TaskRequest(train, dev, test, seed, asked, verifier, naming))
 
 
 def _as_asked(
@@ -103,7 +103,7 @@ def _as_asked(
     return task.judged_by(chosen)
 
 
-def _load(spec: str, request: Request) -> Task:
+def _load(spec: str, request: TaskRequest) -> Task:
     from selftaught.tasks.files import is_file_spec, read_pools
 
     if spec.startswith("hf:"):
@@ -128,14 +128,14 @@ def _load(spec: str, request: Request) -> Task:
     return load_gym(spec, request)
 
 
-def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Task:
+def _assemble(name: str, pools: dict[str, list[SourceProblem]], request: TaskRequest) -> Task:
     """A task from problems by split."""
     drafts = [d for pool in pools.values() for d in pool]
-    sorting = sort_kinds([d.problem for d in drafts])
-    splits = cut(pools, request, what=name)
+    sorting = assign_kinds([d.problem for d in drafts])
+    splits = split_problems(pools, request, what=name)
     verifier = choose_verifier(request.verifier, sorting.kind, (*splits.test, *splits.dev, *splits.train))
     if (sorting.own or sorting.unread) and isinstance(verifier, (Exact, Math)):
-        formulas = Math() if not request.verifier and any(k in MATHS for k in sorting.own.values()) else verifier
+        formulas = Math() if not request.verifier and any(k in MATH_KINDS for k in sorting.own.values()) else verifier
         verifier = ByKind(verifier, formulas, sorting)
     return Task(
         name,
@@ -150,7 +150,7 @@ def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Tas
     )
 
 
-def _remarks(drafts: Iterable[Draft]) -> Iterator[str]:
+def _remarks(drafts: Iterable[SourceProblem]) -> Iterator[str]:
     """Remarks about the rows, each once, with its count and its first place."""
     found: dict[str, list[str]] = {}
     for draft in drafts:
@@ -183,4 +183,4 @@ def choose_verifier(
                 where=str(problem.meta.get("where", "")),
                 fix="judge it with a verifier of your own: verifier=my_file.py:function",
             )
-    return Math() if wanted == "math" or (wanted is None and kind in MATHS) else Exact()
+    return Math() if wanted == "math" or (wanted is None and kind in MATH_KINDS) else Exact()

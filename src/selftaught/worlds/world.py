@@ -65,7 +65,7 @@ class World:
         return replace(self.settings, seed=seed)
 
 
-BEST_ON_DEV = Gate(level=1.0)
+BEST_ON_DEV = Gate(max_p_value=1.0)
 """The champion is whatever did best on dev: whether it is better, the test problems of all seeds decide."""
 
 TINY = World(

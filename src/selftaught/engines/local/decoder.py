@@ -18,7 +18,7 @@ from selftaught.engines.local.kv_cache import CHUNK, Rows
 from selftaught.engines.local.paged_cache import Ends, Tail, Tails
 from selftaught.engines.local.passes import Pass, Reading, Stepping
 from selftaught.engines.local.prefix_attention import Level
-from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
+from selftaught.models.load import is_machine_error, load_errors, load_model, read_config, state_dict
 from selftaught.models.policy import Policy
 from selftaught.remarks import remark
 
@@ -77,7 +77,7 @@ class TransformersDecoder:
         try:
             self._find_masks(config)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            if of_the_machine(error):
+            if is_machine_error(error):
                 raise
             raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
 
@@ -193,7 +193,7 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     """
     config = read_config(policy.weights)
     try:
-        with reading(policy.path):
+        with load_errors(policy.path):
             if fused and _fits(config):
                 tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
                 check_sampled(policy)

@@ -106,7 +106,7 @@ def finished(job: Job, tokenizer: ChatTokenizer) -> Sample | None:
 
 def _as_thinking(job: Job, tokenizer: ChatTokenizer, text: str) -> str:
     """`text` behind the tag by which the prompt opened thinking, where it never closes it: it holds no answer then."""
-    opened = tokenizer.opens_thinking if not job.given and not job.request.prefix else ""
+    opened = tokenizer.thinking_tag if not job.given and not job.request.prefix else ""
     return f"{opened}\n{text}" if opened and opened.replace("<", "</").replace("[", "[/") not in text else text
 
 

@@ -33,7 +33,7 @@ from selftaught.engines.openai.protocol import (
 from selftaught.engines.openai.standing import Standing, stop
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
-from selftaught.models.remote import KEY, URL, USUAL, base_url, remote_policy
+from selftaught.models.remote import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, base_url, remote_policy
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ AGAIN = "run the same command again later: what is paid for is kept"
 
 
 def _key_of_environment() -> Key:
-    return Key(os.environ.get(KEY, ""))
+    return Key(os.environ.get(KEY_VARIABLE, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,12 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", base_url(self.url))
-        if not self.key and urlsplit(self.url).hostname == urlsplit(USUAL).hostname:
-            raise BadInput("there is none", where=KEY, fix=f"set it, or {URL} to the address of an endpoint without")
+        if not self.key and urlsplit(self.url).hostname == urlsplit(DEFAULT_URL).hostname:
+            raise BadInput(
+                "there is none",
+                where=KEY_VARIABLE,
+                fix=f"set it, or {URL_VARIABLE} to the address of an endpoint without",
+            )
 
 
 class OpenAIEngine(Busy):
@@ -322,7 +326,7 @@ class OpenAIEngine(Busy):
         """
         where = self._endpoint.url
         if isinstance(trouble, Unreached) and not self._reached:
-            raise BadInput(str(trouble), where=where, fix=f"start the server, or mend {URL}") from None
+            raise BadInput(str(trouble), where=where, fix=f"start the server, or mend {URL_VARIABLE}") from None
         if tried >= min(self._tries, trouble.most or self._tries):
             what, odd = f"{trouble}, and so for {tried} tries", trouble.most is not None
             if isinstance(trouble, Unreached):

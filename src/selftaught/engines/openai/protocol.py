@@ -17,7 +17,7 @@ from typing import Any
 
 from selftaught.engines.base import Request
 from selftaught.errors import BadInput
-from selftaught.models.remote import KEY, URL
+from selftaught.models.remote import KEY_VARIABLE, URL_VARIABLE
 
 # What a server names itself in its list of models (`owned_by`), where that tells what it understands.
 CONTINUES = frozenset({"vllm", "sglang"})
@@ -49,7 +49,7 @@ class Key:
     def __init__(self, text: str) -> None:
         self._text = text.strip()
         if not all("!" <= c <= "~" for c in self._text):
-            raise BadInput("it is no key: it holds blanks or other characters that no key has", where=KEY)
+            raise BadInput("it is no key: it holds blanks or other characters that no key has", where=KEY_VARIABLE)
 
     def __repr__(self) -> str:
         return "<key>"
@@ -106,7 +106,7 @@ class Lasting(Exception):
     """
 
     def __init__(
-        self, what: str, *, fix: str = MEND, where: str = URL, failed: bool = False, everyone: bool = False,
+        self, what: str, *, fix: str = MEND, where: str = URL_VARIABLE, failed: bool = False, everyone: bool = False,
         most: int = 8, early: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(what)
@@ -152,7 +152,7 @@ def failure(status: int, headers: Mapping[str, str], text: str, *, key: Key, bod
     said = key.hidden(message)
     heard = f"it answered {status}" + (f" ({said})" if said else "")
     if code == "insufficient_quota" or status == 402:
-        return BadInput(f"the account has no credit left: {heard}", where=URL, fix="top it up and run again")
+        return BadInput(f"the account has no credit left: {heard}", where=URL_VARIABLE, fix="top it up and run again")
     if status in PASSING or status >= 500:
         return Passing(heard, after=_retry_after(headers), billed=status in SLOW)
     if status in REFUSALS or status == 403:
@@ -162,9 +162,9 @@ def failure(status: int, headers: Mapping[str, str], text: str, *, key: Key, bod
             return _left_out(field, body[field], heard)
     if status == 401:  # its message may hold part of the key
         fix = "set it to a key of this endpoint"
-        return Lasting("the key was not accepted (401)", where=KEY, fix=fix, everyone=True, early=False)
+        return Lasting("the key was not accepted (401)", where=KEY_VARIABLE, fix=fix, everyone=True, early=False)
     if status == 404 or code == "model_not_found":
-        fix = f"check the model's name, and that {URL} ends where /chat/completions begins"
+        fix = f"check the model's name, and that {URL_VARIABLE} ends where /chat/completions begins"
         return Lasting(f"there is no model {body.get('model')!r}: {heard}", fix=fix, everyone=True, early=False)
     if status in REFUSALS:
         return Lasting(heard)
@@ -191,7 +191,9 @@ def _left_out(field: str, value: Any, heard: str) -> Exception:
     if field in FREE or value == SETTINGS[field][0]:
         return Unsupported(field)
     usual, fix = SETTINGS[field]
-    return BadInput(f"the endpoint does not support {field}={value:g}: {heard}", where=URL, fix=fix.format(usual))
+    return BadInput(
+        f"the endpoint does not support {field}={value:g}: {heard}", where=URL_VARIABLE, fix=fix.format(usual)
+    )
 
 
 def _error(text: str) -> tuple[str, str, str]:

@@ -171,9 +171,9 @@ class Server:
 
     async def _load_whole(self, need: Need) -> None:
         from selftaught.models.chat import ChatTokenizer
-        from selftaught.models.load import reading
+        from selftaught.models.load import load_errors
 
-        with reading(need.whole.weights):
+        with load_errors(need.whole.weights):
             layout = layout_of(need.whole.weights)
             tokenizer = ChatTokenizer(need.whole.weights)
         scratch = _merged(need.whole) if need.whole.adapter else None

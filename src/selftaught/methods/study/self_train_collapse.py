@@ -9,7 +9,7 @@ from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.curate import by_problem, keep, keep_right
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
-from selftaught.measure import Report
+from selftaught.measure import StudyReport
 from selftaught.method import study
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
@@ -42,7 +42,7 @@ CLAIM = Claim(
 def self_train_collapse(
     run: Run, policy: Policy, task: Task, *, rounds: int = 5, samples: int = 4, temperature: float = 0.7,
     pace: float = 1.0, learns: str = "all",
-) -> Report:  # fmt: skip
+) -> StudyReport:  # fmt: skip
     """Train a model on its own samples, over and over, and watch it forget how real text goes.
 
     Source: Herel & Mikolov, Collapse of Self-trained Language Models, 2404.02305. The current model writes
@@ -78,7 +78,7 @@ def self_train_collapse(
     tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
     rows.append({"round": len(rows), **_signs(run, policy, held_out, tried)})
     title = f"perplexity {rows[0]['perplexity']:.3f} before, {rows[-1]['perplexity']:.3f} after {len(rows) - 1} rounds"
-    return Report(title, tuple(rows), _nats(run, policy, held_out))
+    return StudyReport(title, tuple(rows), _nats(run, policy, held_out))
 
 
 def _mixed(own: list[Demo], right: list[Demo], learns: str) -> list[Demo]:
