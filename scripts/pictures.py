@@ -70,10 +70,10 @@ def forest(bars: Sequence[Bar], title: str, write: Callable[[float], str], scale
     if low < 0 < high:
         body.append(svg_line(sx(0), 10, sx(0), height - 30, FIGURE_THEME.ink))
     for i, bar in enumerate(bars):
-        y, colour = 24 + row * i, FIGURE_THEME.series[0]
+        y, color = 24 + row * i, FIGURE_THEME.series[0]
         body.append(svg_text(left - 14, y + 4.5, bar.label, anchor="end"))
-        body.append(svg_line(sx(bar.ci95[0]), y, sx(bar.ci95[1]), y, colour, 3))
-        body.append(svg_mark(sx(bar.value), y, "circle", colour, FIGURE_THEME.paper))
+        body.append(svg_line(sx(bar.ci95[0]), y, sx(bar.ci95[1]), y, color, 3))
+        body.append(svg_mark(sx(bar.value), y, "circle", color, FIGURE_THEME.paper))
     return boxed(svg("".join(body), 640, height, title, theme=FIGURE_THEME))
 
 

@@ -17,8 +17,8 @@ from selftaught.control.alarms import (
     Vitals,
     compute_vitals,
     degeneration,
+    dev_regression,
     diversity_collapse,
-    regression,
     vote_disagreement,
 )
 from selftaught.control.health import HealthMonitor
@@ -167,23 +167,23 @@ def rewards(before: float, after: float) -> tuple[dict[str, float], dict[str, fl
 
 @pytest.mark.parametrize(("lost", "won", "harmed"), [(5, 0, False), (6, 0, True), (9, 3, False), (0, 20, False)])
 def test_harm_is_a_fall_beyond_chance(lost: int, won: int, harmed: bool) -> None:
-    assert named(regression(compared(lost, won), None)) == (["regression"] if harmed else [])
+    assert named(dev_regression(compared(lost, won), None)) == (["regression"] if harmed else [])
 
 
 def test_divergence_is_harm_while_the_reward_rose() -> None:
     fallen = compared(12)
-    (line,) = regression(fallen, rewards(0.5, 0.75))
+    (line,) = dev_regression(fallen, rewards(0.5, 0.75))
     assert line.startswith("overoptimization: dev accuracy fell by 0.120")
     assert "from 50% to 75%: what is judged right in training is not what is right on dev" in line
-    assert named(regression(fallen, rewards(0.5, 0.5))) == ["regression"]
-    assert named(regression(fallen, rewards(0.5, 0.25))) == ["regression"]
-    assert regression(compared(2), rewards(0.5, 0.75)) == ()
+    assert named(dev_regression(fallen, rewards(0.5, 0.5))) == ["regression"]
+    assert named(dev_regression(fallen, rewards(0.5, 0.25))) == ["regression"]
+    assert dev_regression(compared(2), rewards(0.5, 0.75)) == ()
 
 
 def test_a_reward_that_rose_by_chance_is_no_divergence() -> None:
     first = {str(i): 0.5 for i in range(6)}
     mixed = {str(i): value for i, value in enumerate((0.75, 0.75, 0.75, 0.25, 0.25, 0.75))}
-    assert named(regression(compared(12), (first, mixed))) == ["regression"]
+    assert named(dev_regression(compared(12), (first, mixed))) == ["regression"]
 
 
 # --- agreement ---

@@ -23,7 +23,7 @@ from selftaught.search import Grower, Growth, Node, belief, main_line, pairs_of
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
 from selftaught.worlds.tiny.task import check_reply
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 SMALL = Growth(iterations=8, depth=4)
 

@@ -25,7 +25,7 @@ from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.task import TinyVerifier
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 LEVEL = 2
 SETTINGS = replace(TINY.settings, training=Training(epochs=2, learning_rate=1e-3, batch=16, micro_tokens=2048))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selftaught.measure import Interval, paired_bootstrap
+from selftaught.worlds.world import DEFAULT_WORLD
 
 ClaimVerdict = Literal["reproduced", "not reproduced", "inconclusive"]
 Scores = Mapping[str, float]
@@ -203,7 +204,7 @@ def _row(compared: BaselineComparison) -> dict[str, Any]:
     return row | {"ci95": [round(x, 4) for x in compared.ci95]}
 
 
-def write(result: Result, folder: Path, command: str) -> Path:
+def write_result(result: Result, folder: Path, command: str) -> Path:
     """Write a result into `folder`, whole or not at all."""
     path = result_path(folder, result.id, result.model)
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,9 +214,9 @@ def write(result: Result, folder: Path, command: str) -> Path:
     return path
 
 
-def result_path(folder: Path, method: str, model: str) -> Path:
-    """Where the result of a method is kept: `METHOD.json`; `METHOD.MODEL.json` where the model is not the tiny one."""
-    return folder / (f"{method}.json" if model == "tiny" else f"{method}.{model}.json")
+def result_path(folder: Path, method: str, model: str = DEFAULT_WORLD) -> Path:
+    """Path of a method's result: `METHOD.json` on the default world, `METHOD.WORLD.json` on others."""
+    return folder / (f"{method}.json" if model == DEFAULT_WORLD else f"{method}.{model}.json")
 
 
 COLUMNS = ("verdict", "effect", "over")

@@ -1,4 +1,4 @@
-"""`selftaught worlds build tiny`: the command."""
+"""`selftaught worlds build WORLD`: the command."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from selftaught.console import Console, shown
 from selftaught.errors import BadInput, nearest
 from selftaught.terminal import put_json, put_table
+from selftaught.worlds import synthetic_worlds
 
 if TYPE_CHECKING:
     from selftaught.worlds.tiny.abilities import AbilityScore
 
-BUILDS = ("tiny",)
-FIGURES = "abilities.json"
+ABILITIES_FILE = "abilities.json"
 
 
 def add_worlds(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def add_worlds(parser: argparse.ArgumentParser) -> None:
     from selftaught.worlds.tiny.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
-    parser.add_argument("world", help=" or ".join(BUILDS))
-    parser.add_argument("--model", default="tiny", help="what to examine (default %(default)s)")
+    parser.add_argument("world", help=" or ".join(_buildable()))
+    parser.add_argument("--model", help="model to examine (default: the world's own)")
     parser.add_argument("--out", type=Path, default=Path("tiny-model"), help="the built model (default %(default)s)")
     sizes = BuildConfig().conversations
     parser.add_argument(
@@ -43,12 +43,12 @@ def run_worlds(args: argparse.Namespace) -> int:
         raise BadInput(
             f"unknown action {args.action!r}", where="worlds", fix=nearest(args.action, ("build", "examine"))
         )
-    if args.world not in BUILDS:
-        raise BadInput(f"no world is called {args.world!r}", where="worlds", fix=nearest(args.world, BUILDS))
+    if args.world not in _buildable():
+        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=nearest(args.world, _buildable()))
     if min(args.conversations) < 1 or args.problems < len(_families()):
         raise BadInput("too few conversations or problems", where="worlds", fix="leave them at their defaults")
     console = Console(quiet=args.quiet)
-    model: Any = args.model
+    model: Any = args.model or args.world
     if args.action == "build":
         if args.out.exists():
             raise BadInput("it exists already", where=str(args.out), fix="name another folder with --out")
@@ -56,13 +56,17 @@ def run_worlds(args: argparse.Namespace) -> int:
         model = args.out
     found = _examine(model, args, console)
     if args.action == "build":
-        (args.out / FIGURES).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
+        (args.out / ABILITIES_FILE).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
         console.say(f"written to {args.out}")
     if args.json:
         put_json(_as_data(found))
     else:
         print_build(found)
     return 0
+
+
+def _buildable() -> list[str]:
+    return [name for name, found in synthetic_worlds().items() if found.can_build]
 
 
 def _families() -> dict[str, Any]:

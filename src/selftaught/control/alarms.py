@@ -147,7 +147,7 @@ def degeneration(first: Vitals, now: Vitals) -> tuple[str, ...]:
     return tuple(found)
 
 
-def regression(
+def dev_regression(
     comparison: Comparison, rewards: tuple[Mapping[str, float], Mapping[str, float]] | None
 ) -> tuple[str, ...]:
     """Whether a policy is worse on dev than the starting model, beyond chance; with what the training signal said.

@@ -11,8 +11,8 @@ from selftaught.control.alarms import (
     Vitals,
     compute_vitals,
     degeneration,
+    dev_regression,
     diversity_collapse,
-    regression,
     vote_disagreement,
 )
 from selftaught.measure import Comparison
@@ -84,7 +84,7 @@ class HealthMonitor:
         better = (
             comparison is not None and comparison.difference > 0 and comparison.p_one_sided <= REGRESSION_P_THRESHOLD
         )
-        lines = [*(regression(comparison, self._rewards) if comparison else ()), *self._disagreement]
+        lines = [*(dev_regression(comparison, self._rewards) if comparison else ()), *self._disagreement]
         for first, now in pairs:
             lines += degeneration(first, now)
             lines += () if better or comparison is None else diversity_collapse(first, now)

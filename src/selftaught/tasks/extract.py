@@ -36,7 +36,7 @@ from selftaught.tasks.reading import (
     is_choice,
     last_number,
     names_choices,
-    read_answer,
+    parse_answer,
     unmarked_answer,
 )
 from selftaught.tasks.thinking import without_thinking
@@ -147,7 +147,7 @@ def find_answer(text: str, kind: Kind) -> Found | None:
     for marked in _marked(text, kind):
         if marked is None:
             return None
-        if found := read_answer(marked.text, kind, prose=marked.prose, formula=marked.formula):
+        if found := parse_answer(marked.text, kind, prose=marked.prose, formula=marked.formula):
             return found
         if kind is Kind.NUMBER and _REFUSED.search(marked.text[:80]):
             return None

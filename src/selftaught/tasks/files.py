@@ -14,7 +14,7 @@ from selftaught.tasks.rows import problem_of_row
 from selftaught.tasks.splits import SourceProblem
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import TaskRequest
+    from selftaught.tasks.source import TaskRequest
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 SPLIT_FILES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}

@@ -11,7 +11,7 @@ Source: https://github.com/open-thought/reasoning-gym
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.verifiers import ReasoningGym, Verifier
@@ -19,10 +19,8 @@ from selftaught.feedback.workers import Workers
 from selftaught.records import Problem, as_prompt, make_problem
 from selftaught.tasks.extract import Kind, kind_of
 from selftaught.tasks.rows import with_instruction
+from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.task import Task
-
-if TYPE_CHECKING:
-    from selftaught.tasks.load import TaskRequest
 
 _catalogue: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, asked for once
 
@@ -66,8 +64,6 @@ def load_gym(spec: str, request: TaskRequest) -> Task:
 
 def _verifier(source: _Source, kind: Kind, request: TaskRequest, problems: Iterable[Problem]) -> Verifier:
     if request.verifier not in (None, "rg"):
-        from selftaught.tasks.load import choose_verifier
-
         return choose_verifier(request.verifier, kind, problems)
     job = ("rg", source.name, source.config, GYM_CHUNK, source.seed)
     return ReasoningGym(job, source.entries, base_scorer=source.base_scorer)

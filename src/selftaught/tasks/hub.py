@@ -16,7 +16,7 @@ from selftaught.tasks.splits import SourceProblem
 from selftaught.tasks.values import plain_data
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import TaskRequest
+    from selftaught.tasks.source import TaskRequest
 
 OPTIONS = ("config", "split", "dev_split", "test_split")
 

@@ -103,7 +103,7 @@ def canonical_answer(raw: str, kind: Kind) -> str:
     return canonical(raw, fold=kind is not Kind.STRING)
 
 
-def read_answer(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -> Found | None:
+def parse_answer(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -> Found | None:
     """The answer at the beginning of what follows a marker.
 
     Args:
@@ -146,7 +146,7 @@ def unmarked_answer(text: str, kind: Kind) -> Found | None:
         return _choice(m[0])
     formula = text.strip() if len(lines) < 4 else lines[-1].strip().rstrip(".")
     if kind is Kind.MATH and (m := _MATH.fullmatch(formula)):
-        return read_answer(m[1] or m[2] or m[3], kind, formula=True)
+        return parse_answer(m[1] or m[2] or m[3], kind, formula=True)
     return None
 
 

@@ -15,7 +15,7 @@ from selftaught.tasks.splits import SourceProblem
 from selftaught.tasks.task import SPLITS, Task
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import TaskRequest
+    from selftaught.tasks.source import TaskRequest
 
 
 def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[SourceProblem]]:

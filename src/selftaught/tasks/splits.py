@@ -17,7 +17,7 @@ from selftaught.errors import BadInput
 from selftaught.records import Problem, content_hash
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import TaskRequest
+    from selftaught.tasks.source import TaskRequest
 
 SPLIT_ORDER = ("test", "dev", "train")
 

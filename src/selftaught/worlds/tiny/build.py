@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CONTEXT = 512
 POOL = 4096  # conversations sorted by length together, so that little of a batch is padding
 LONGEST = 120  # tokens of a draft of its own
-TEMPERATURE = 0.7  # at which it writes them
+DRAFT_TEMPERATURE = 0.7  # at which it writes them
 SHORTEST = 16  # a shorter reply weighs as much as one of so many tokens: a verdict is no less than a solution
 
 
@@ -216,7 +216,7 @@ def own_drafts(model: Any, recipe: BuildConfig, number: int) -> list[Case]:
 
     rng = random.Random(recipe.seed + 1000 * number)
     asked = list(islice(questions(rng), round(recipe.own * recipe.conversations[number])))
-    sampling = Sampling(max_tokens=LONGEST, temperature=TEMPERATURE)
+    sampling = Sampling(max_tokens=LONGEST, temperature=DRAFT_TEMPERATURE)
 
     async def drafts(engine: LocalEngine, policy: Policy) -> list[str]:
         requests = [Request((Message("user", q),), sampling, recipe.seed + i) for i, (q, _) in enumerate(asked)]

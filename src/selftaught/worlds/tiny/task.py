@@ -5,21 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 from selftaught.tasks.extract import Kind
+from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
 from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import is_held_out
-
-if TYPE_CHECKING:
-    from selftaught.tasks.load import TaskRequest
 
 MIDDLE = 3
 MOST_DRAWS = 200  # draws in a row without a new problem: the family has no more of that level
@@ -67,7 +65,7 @@ def check_reply(problem: Problem, text: str) -> Checked:
     return family.check(family.read(question), problem.reference, steps, answer)
 
 
-def load_tiny(spec: str, request: TaskRequest) -> Task:
+def load(spec: str, request: TaskRequest) -> Task:
     """Load `tiny` or `tiny:family=NAME|NAME,level=1|2`; by default every family, at the middle level.
 
     Questions that the model's text may hold are never drawn. Test comes first out of the stream, then dev, then
@@ -104,9 +102,9 @@ def _verifier(request: TaskRequest, problems: list[Problem]) -> Verifier:
         return TinyVerifier()
     if isinstance(wanted, str) and not is_userfile(wanted):
         fix = "leave it out, or give my_file.py:function"
-        raise BadInput("the tiny world judges its own answers", where=f"verifier {wanted}", fix=fix)
-    from selftaught.tasks.load import choose_verifier
-
+        raise BadInput(
+            "the tiny world only accepts its own verifier or a function", where=f"verifier {wanted}", fix=fix
+        )
     return choose_verifier(wanted, Kind.STRING, problems)
 
 
