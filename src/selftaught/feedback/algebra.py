@@ -106,7 +106,7 @@ def _same(gold: str, answer: str) -> bool | None:
         return equal
     if is_rounding(mine, theirs) or is_renaming(
         mine, theirs
-    ):  # an approximation, or another name for an arbitrary constant
+    ):  # may be meant
         return None
     sets = union_of_ranges([gold]), union_of_ranges([answer])
     if sets[0] is not None and sets[1] is not None:

@@ -67,6 +67,7 @@ def parse_math(text: str) -> Any:
 
 
 def math_verify_equal(gold: Any, answer: Any) -> bool:
+    """Return math-verify's verdict on two parsed objects."""
     from math_verify import verify
 
     return bool(verify([gold], [answer], timeout_seconds=None))
