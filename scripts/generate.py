@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from selftaught.check.results import COLUMNS, cells, place
+from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
 from selftaught.method import Method, methods
 from selftaught.models.resolve import TINY
@@ -73,8 +73,8 @@ def table(link: Any) -> str:
 
 def checked(method: Method) -> tuple[str, str, str]:
     """What `selftaught check` found on the tiny world, in `COLUMNS`; dashes where there is no result."""
-    path = place(RESULTS, method.id, "tiny")
-    return cells(json.loads(path.read_text("utf-8"))) if path.is_file() else ("–", "–", "–")
+    path = result_path(RESULTS, method.id, "tiny")
+    return result_cells(json.loads(path.read_text("utf-8"))) if path.is_file() else ("–", "–", "–")
 
 
 def with_table(readme: str) -> str:
@@ -238,25 +238,25 @@ def with_measurements(page: str) -> str:
 
 def measured(name: str) -> str:
     """What checking a method's claim found on the tiny world: a row for each system, and how it came about."""
-    path = place(RESULTS, name, "tiny")
+    path = result_path(RESULTS, name, "tiny")
     if not path.is_file():
         return f"Not checked yet: `selftaught check {name} --ablate` measures it."
     found = json.loads(path.read_text("utf-8"))
     rows = [(f"**{name}**", f"{found['score']:.3f}", "", f"{found['method_tokens']:,}")]
     for one in (*found["baselines"], *found["ablations"]):
-        kind = "" if one["claimed"] else " (not of the claim)" if one in found["baselines"] else " (ablation)"
+        kind = "" if one["in_claim"] else " (not of the claim)" if one in found["baselines"] else " (ablation)"
         rows.append((cell(one["name"]) + kind, f"{one['score']:.3f}", effect(one), f"{one['tokens']:,}"))
     head = ("system", "accuracy", f"{name} minus it, 95 % interval", "tokens")
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     made = f"{found['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
-    more = [f"{what.replace('_', ' ')} {value:.3f}" for what, value in found.get("figures", {}).items()]
+    more = [f"{what.replace('_', ' ')} {value:.3f}" for what, value in found.get("extra_metrics", {}).items()]
     said = ["", f"Of {name}, on the test problems: {', '.join(more)}."] if more else []
     return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines, *said])
 
 
 def decided(found: Mapping[str, Any]) -> str:
     """Which baseline decides a verdict, for whom it takes beating all of them, and which is best by its mean."""
-    claimed = {one["name"]: one for one in found["baselines"] if one["claimed"]}
+    claimed = {one["name"]: one for one in found["baselines"] if one["in_claim"]}
     best = max(claimed, key=lambda name: claimed[name]["score"])  # no claim on the tiny world asks for less
     said = f"The verdict takes every baseline of the claim; {found['against']} decides it."
     return said if found["against"] == best else f"{said} The best by its mean is {best}: {effect(claimed[best])}."

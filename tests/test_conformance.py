@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run, make_task, solve_sum
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.control import Budget
 from selftaught.control.budget import RunEnds
 from selftaught.engines import ScriptedEngine
@@ -129,7 +129,7 @@ def test_it_declares_a_claim_that_can_be_run(method: Method) -> None:
     assert method.bind(dict(claim.options))
     for changes in claim.ablations.values():
         assert method.bind({**claim.options, **changes}) != method.bind(dict(claim.options))
-    for rival in (b for b in claim.baselines if isinstance(b, Rival)):
+    for rival in (b for b in claim.baselines if isinstance(b, Baseline)):
         if rival.method:
             find(rival.method).bind(dict(rival.options))
         else:

@@ -168,9 +168,9 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(generate, "RESULTS", tmp_path)
     page = "above\n\n<!-- measured: star -->\n\nbelow"
     assert "Not checked yet: `selftaught check star --ablate`" in generate.with_measurements(page)
-    row = {"name": "greedy", "score": 0.4, "effect": 0.1, "ci95": [0.05, 0.15], "tokens": 1200, "claimed": True}
-    vote = row | {"name": "vote", "score": 0.6, "claimed": False}
-    less = row | {"name": "one | round", "claimed": False}
+    row = {"name": "greedy", "score": 0.4, "effect": 0.1, "ci95": [0.05, 0.15], "tokens": 1200, "in_claim": True}
+    vote = row | {"name": "vote", "score": 0.6, "in_claim": False}
+    less = row | {"name": "one | round", "in_claim": False}
     found = {"score": 0.5, "method_tokens": 34000, "baselines": [row, vote], "ablations": [less], "against": "greedy"}
     found |= {"verdict": "reproduced", "seeds": 5, "problems": 800, "command": "selftaught check star"}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
@@ -182,7 +182,7 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     assert "| vote (not of the claim) |" in made
     assert "| one \\| round (ablation) |" in made
     other = row | {"name": "other", "score": 0.3, "effect": 0.2, "ci95": [-0.01, 0.41]}
-    found |= {"baselines": [row, vote, other], "against": "other", "figures": {"wrong_to right": 0.25}}
+    found |= {"baselines": [row, vote, other], "against": "other", "extra_metrics": {"wrong_to right": 0.25}}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
     assert "other decides it. The best by its mean is greedy: +0.100 [+0.050, +0.150].\n" in made

@@ -13,7 +13,7 @@ import pytest
 from scripted_world import judged, make_run, solve_sum, sums
 from search_world import by_steps
 from selftaught import refine, routines
-from selftaught.control.balance import Rewarded, select
+from selftaught.control.balance import ScoredAttempt, select
 from selftaught.curate import Gathered, keep, keep_right, whole
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.method import find
@@ -69,11 +69,11 @@ def test_nothing_is_learned_from_them() -> None:
     gathered = Gathered()
     gathered.add(tried)
     assert [pair.attempts for pair in gathered.pairs(4)] == [("r", "w")]
-    rewarded = {ONE.id: [Rewarded(one, 1.0) for one in tried]}
+    rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
     assert [one.attempt.id for one in select(rewarded, 0.5, 4)[ONE.id]] == ["r", "w"]
-    assert [a.id for a in routines.distinct(tried)] == ["r", "w"]
-    lesson = routines.Lesson(tried[2], replace(failed, role="critique"))
-    assert routines.critiques([lesson]) == []
+    assert [a.id for a in routines.deduplicate(tried)] == ["r", "w"]
+    lesson = routines.CritiqueExample(tried[2], replace(failed, role="critique"))
+    assert routines.critique_demos([lesson]) == []
 
 
 def test_what_builds_on_one_comes_back_as_it_is_and_mended_goes_on_from_the_real_beginning(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_lesson_has_no_failed_turns(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=Refusing(asks_for("mending"))) as run:
         drafts = run.attempt(run.base, run.task.train[:3])
         drafts.append(replace(drafts[0], id="f" * 16, finish_reason="error"))
-        lessons = routines.teach(run, run.base, run.base, drafts)
-    assert [lesson.revised for lesson in lessons] == [()] * 3
+        lessons = routines.collect_critiques(run, run.base, run.base, drafts)
+    assert [lesson.revisions for lesson in lessons] == [()] * 3
 
 
 def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(tmp_path: Path) -> None:

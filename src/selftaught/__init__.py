@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selftaught.check.claim import Claim, Rival
+    from selftaught.check.claim import Baseline, Claim
     from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
@@ -48,6 +48,7 @@ __all__ = [
     "Ask",
     "Attempt",
     "BadInput",
+    "Baseline",
     "Claim",
     "Demo",
     "Feedback",
@@ -60,7 +61,6 @@ __all__ = [
     "Problem",
     "Ranking",
     "Report",
-    "Rival",
     "Run",
     "Sampling",
     "Settings",
@@ -93,7 +93,7 @@ __all__ = [
 # Where each name lives (`attribute:name` where they differ); loaded when first used, so that `import selftaught` costs
 # nothing.
 _HOMES = {
-    "check.claim": "Claim Rival",
+    "check.claim": "Baseline Claim",
     "curate": "Vote by_problem keep keep_right unsolved vote",
     "engines": "Sampling",
     "errors": "BadInput",

@@ -13,7 +13,7 @@ from scripted_world import Learner, judged, make_run, make_task, solve_sum, sums
 from search_world import by_steps
 from selftaught import routines
 from selftaught.console import Console
-from selftaught.control.balance import Rewarded, select
+from selftaught.control.balance import ScoredAttempt, select
 from selftaught.curate import Gathered, keep, keep_right, whole
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
@@ -56,20 +56,22 @@ def test_it_is_no_side_of_a_pair_and_not_selected() -> None:
     gathered.add(tried)
     for (pair,) in (gathered.pairs(4), answer_pairs(tried)):
         assert (pair.chosen, pair.rejected) == ("Answer: b", "Answer: d")
-    rewarded = {ONE.id: [Rewarded(one, 1.0) for one in tried]}
+    rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
     assert [one.attempt.id for one in select(rewarded, 0.5, 4)[ONE.id]] == ["b", "d"]
 
 
 def test_it_is_no_critique_and_no_revision_to_learn() -> None:
     note = replace(said("step 1 is wrong"), role="critique")
     lessons = [
-        routines.Lesson(said("draft", W), replace(note, finish_reason=finish), (said("x", cut=True), said("y")))
+        routines.CritiqueExample(
+            said("draft", W), replace(note, finish_reason=finish), (said("x", cut=True), said("y"))
+        )
         for finish in ("length", "stop")
     ]
-    assert routines.verified(lessons) == lessons[1:]
-    assert len(routines.critiques(lessons)) == 1
-    assert [demo.target for demo in routines.revisions(lessons)] == ["Answer: y"] * 2
-    assert routines.right_revisions([routines.Lesson(said("draft", W), note, (said("x", cut=True),))]) == []
+    assert routines.filter_verified(lessons) == lessons[1:]
+    assert len(routines.critique_demos(lessons)) == 1
+    assert [demo.target for demo in routines.revision_demos(lessons)] == ["Answer: y"] * 2
+    assert routines.right_revisions([routines.CritiqueExample(said("draft", W), note, (said("x", cut=True),))]) == []
 
 
 @pytest.mark.parametrize("record", [Demo(ONE.prompt, "7"), Pair(ONE.prompt, "7", "8")])

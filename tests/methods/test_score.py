@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripted_world import Learner, depth, draw, judged, make_run, make_task
-from selftaught.check.baselines import finish, greedy
+from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines import Request
 from selftaught.engines.base import Sampling
@@ -196,11 +196,11 @@ def test_an_unknown_learner_is_one_line(tmp_path: Path) -> None:
 def test_its_claim_measures_second_answers_and_a_rerun_the_same(tmp_path: Path) -> None:
     claim, found = SCORE.claim, []
     assert claim is not None
-    assert claim.figures is not None
+    assert claim.extra_metrics is not None
     for _ in range(2):
         with make_run(tmp_path, script=twice, task=make_task(train=12, dev=40, test=40)) as run:
-            mine = finish(run, SCORE, {"rounds": 1, "steps": 4, "samples": 4})
-            scores, figures = claim.metric(mine), claim.figures(mine)
+            mine = run_system(run, SCORE, {"rounds": 1, "steps": 4, "samples": 4})
+            scores, figures = claim.metric(mine), claim.extra_metrics(mine)
             start = claim.metric(greedy(run, 0))  # the starting model's own second answers, in the same run
             plain = {one.attempt.problem.id: one.attempt.right for one in mine.answers}
             found.append((scores, figures, start, plain))

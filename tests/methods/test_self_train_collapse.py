@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripted_world import Learner, make_run, make_task
-from selftaught.check.claim import Outcome
+from selftaught.check.claim import SystemResult
 from selftaught.errors import BadInput
 from selftaught.measure import Report
 from selftaught.method import find
@@ -71,7 +71,7 @@ def test_its_figures_are_those_of_the_held_out_text(tmp_path: Path) -> None:
             right = p["problem"] in dev and p["text"].endswith(dev[p["problem"]])
             if number == 0 and right and p["sampling"]["temperature"] == 1.0:
                 texts.setdefault(p["problem"], []).append(p["text"])
-        assert surprise(Outcome(run, run.base, (), 0, report)) == report.scores
+        assert surprise(SystemResult(run, run.base, (), 0, report)) == report.scores
     nats = {  # the scripted engine gives byte b the log-probability -(b + 1) / 256
         problem: sum((b + 1) / 256 for t in said for b in t.encode()) / sum(len(t.encode()) for t in said)
         for problem, said in texts.items()

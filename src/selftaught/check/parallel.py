@@ -21,13 +21,13 @@ from selftaught.models import resolve
 from selftaught.worlds.world import World, world
 
 if TYPE_CHECKING:
-    from selftaught.check.cached_engine import Said
+    from selftaught.check.cached_engine import SampleCache
 
 SMALL = 2**26  # bytes of weights up to which a model leaves cores idle
 NEED = 3 * 2**30  # bytes of memory that a process is to have
 
 
-class Ahead:
+class SeedPool:
     """Processes that play seeds; each always the same ones, since methods begin with the same answers.
 
     Args:
@@ -42,7 +42,7 @@ class Ahead:
             ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
         ]
 
-    def play(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
+    def run_seeds(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
         """Play all seeds of a check, as far as that can be done.
 
         Args:
@@ -65,17 +65,17 @@ class Ahead:
 
 
 @contextmanager
-def ahead(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[Ahead | None]:
+def seed_pool(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[SeedPool | None]:
     """Processes for a check; None where it is to play its seeds itself.
 
     Args:
         jobs: seeds at a time; 0 for as many as this machine has cores and memory for if the model is small, else 1.
     """
-    jobs = min(jobs or fitting(where), seeds)
+    jobs = min(jobs or max_parallel_seeds(where), seeds)
     if jobs < 2:
         yield None
         return
-    processes, finished = Ahead(jobs, say=say), False
+    processes, finished = SeedPool(jobs, say=say), False
     try:
         yield processes
         finished = True
@@ -83,7 +83,7 @@ def ahead(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[Ahead |
         processes.close(cancel=not finished)
 
 
-def fitting(where: World) -> int:
+def max_parallel_seeds(where: World) -> int:
     """How many seeds of this world may be played at a time on this machine."""
     if pick_device("auto") != "cpu":
         return 1
@@ -110,15 +110,15 @@ def _begin(threads: int) -> None:
 
 
 @cache
-def _said(where: str, seed: int) -> Said:
+def _said(where: str, seed: int) -> SampleCache:
     """What the starting model said on a seed so far, to one method after the other."""
     del where, seed
     return {}
 
 
 def _play(method: str, where: str, seed: int, ablate: bool, say: bool) -> None:
-    from selftaught.check.runner import play
+    from selftaught.check.runner import run_seed
     from selftaught.method import find
 
     console = Console(quiet=not say, lines=True)
-    play(find(method), world(where), seed, ablate=ablate, console=console, said=_said(where, seed))
+    run_seed(find(method), world(where), seed, ablate=ablate, console=console, cache=_said(where, seed))

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from selftaught.check.parallel import ahead
-from selftaught.check.results import COLUMNS, Compared, Result, cells, place, write
+from selftaught.check.parallel import seed_pool
+from selftaught.check.results import COLUMNS, Comparison, Result, result_cells, result_path, write
 from selftaught.check.runner import SEEDS, check
 from selftaught.console import Console
 from selftaught.errors import BadInput
@@ -40,16 +40,16 @@ def run_check(args: argparse.Namespace) -> int:
     chosen, where = _chosen(args), world(args.model)
     console = Console(quiet=args.quiet)
     results, said = [], {} if len(chosen) > 1 else None
-    with ahead(args.jobs, args.seeds, where, say=not args.quiet) as processes:
+    with seed_pool(args.jobs, args.seeds, where, say=not args.quiet) as processes:
         for number, method in enumerate(chosen, 1):
             if len(chosen) > 1:
                 console.say(f"method {number} of {len(chosen)}")
             _forewarn(console, args.out, method, where.name)
             if processes:
                 name = args.method or method.id
-                processes.play(name, where.name, args.seeds, ablate=args.ablate, console=console)
+                processes.run_seeds(name, where.name, args.seeds, ablate=args.ablate, console=console)
             jobs = processes.jobs if processes else 1
-            result = check(method, where, seeds=args.seeds, ablate=args.ablate, console=console, said=said, jobs=jobs)
+            result = check(method, where, seeds=args.seeds, ablate=args.ablate, console=console, cache=said, jobs=jobs)
             path = write(result, args.out, _command(args, method))
             results.append(result)
             if not args.json:
@@ -82,7 +82,7 @@ def _chosen(args: argparse.Namespace) -> list[Method]:
 def _forewarn(console: Console, folder: Path, method: Method, model: str) -> None:
     """Say how long the last check took, where one is known."""
     try:
-        before = json.loads(place(folder, method.id, model).read_text("utf-8"))
+        before = json.loads(result_path(folder, method.id, model).read_text("utf-8"))
         seconds, seeds = float(before["seconds"]), int(before["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         if model != "tiny":
@@ -103,20 +103,20 @@ def show(result: Result, path: Path) -> None:
     put_wrapped(f"{result.problems:,} problems over {result.seeds} seeds, {result.tokens:,} tokens in all\n")
     rows = [(result.id, f"{result.score:.3f}", "", "", f"{result.method_tokens:,}")]
     for row in (*result.baselines, *result.ablations):
-        aside = "" if row.claimed else " (not of the claim)" if row in result.baselines else " (ablation)"
+        aside = "" if row.in_claim else " (not of the claim)" if row in result.baselines else " (ablation)"
         rows.append((row.name + aside, f"{row.score:.3f}", *_effect(row), f"{row.tokens:,}"))
     put_table(rows, columns=("", "score", "effect", "95 % interval", "tokens"))
-    if result.figures:
-        put_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items()))
+    if result.extra_metrics:
+        put_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.extra_metrics.items()))
     put_wrapped(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
 
 
 def show_all(results: Sequence[Result]) -> None:
     """Print a line for each result, in the columns of the README."""
-    rows = [(result.id, *cells(result.to_json("")), f"{result.seconds:.0f}") for result in results]
+    rows = [(result.id, *result_cells(result.to_json("")), f"{result.seconds:.0f}") for result in results]
     put("")
     put_table(rows, columns=("method", *COLUMNS, "seconds"))
 
 
-def _effect(row: Compared) -> tuple[str, str]:
+def _effect(row: Comparison) -> tuple[str, str]:
     return f"{row.effect:+.3f}", f"{row.ci95.low:+.3f} to {row.ci95.high:+.3f}"

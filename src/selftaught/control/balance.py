@@ -18,22 +18,22 @@ from selftaught.records import Attempt, Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Rewarded:
+class ScoredAttempt:
     """An attempt and its reward: outcome and process together, on whatever scale the thresholds are on."""
 
     attempt: Attempt
     reward: float
 
 
-Groups = Mapping[str, Sequence[Rewarded]]
+Groups = Mapping[str, Sequence[ScoredAttempt]]
 """Problem id -> its attempts with their rewards, in the order they were sampled."""
 
-Sampler = Callable[[Sequence[Problem], float, int], Iterable[Rewarded]]
+SampleFn = Callable[[Sequence[Problem], float, int], Iterable[ScoredAttempt]]
 """`(problems, temperature, n)`: n attempts at each problem, rewarded, those of one problem together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SamplingConfig:
     """What is chosen.
 
     Attributes:
@@ -47,20 +47,20 @@ class Setting:
     threshold: float
 
 
-def grouped(rewarded: Iterable[Rewarded]) -> dict[str, list[Rewarded]]:
+def group_by_problem(rewarded: Iterable[ScoredAttempt]) -> dict[str, list[ScoredAttempt]]:
     """By problem id, in order of first appearance."""
-    groups: dict[str, list[Rewarded]] = {}
+    groups: dict[str, list[ScoredAttempt]] = {}
     for one in rewarded:
         groups.setdefault(one.attempt.problem.id, []).append(one)
     return groups
 
 
-def first(groups: Groups, samples: int) -> dict[str, Sequence[Rewarded]]:
+def first_samples(groups: Groups, samples: int) -> dict[str, Sequence[ScoredAttempt]]:
     """The first `samples` attempts at each problem."""
     return {problem: group[:samples] for problem, group in groups.items()}
 
 
-def select(groups: Groups, threshold: float, target: int) -> dict[str, list[Rewarded]]:
+def select(groups: Groups, threshold: float, target: int) -> dict[str, list[ScoredAttempt]]:
     """Distinct answers whose reward is above the threshold, the best rewarded first, and as many for each problem.
 
     No problem keeps more than a cap: the smallest with which there are `target` answers a problem on average, as in
@@ -72,11 +72,11 @@ def select(groups: Groups, threshold: float, target: int) -> dict[str, list[Rewa
     return _above(_ranked(groups), threshold, target)
 
 
-def _ranked(groups: Groups) -> dict[str, list[Rewarded]]:
+def _ranked(groups: Groups) -> dict[str, list[ScoredAttempt]]:
     """The distinct answers to each problem that were not cut off, the best rewarded first."""
-    ranked: dict[str, list[Rewarded]] = {}
+    ranked: dict[str, list[ScoredAttempt]] = {}
     for problem, group in groups.items():
-        distinct: dict[str, Rewarded] = {}
+        distinct: dict[str, ScoredAttempt] = {}
         whole = (one for one in group if not (one.attempt.truncated or one.attempt.failed))
         for one in sorted(whole, key=lambda one: -one.reward):
             distinct.setdefault(one.attempt.text, one)
@@ -84,7 +84,7 @@ def _ranked(groups: Groups) -> dict[str, list[Rewarded]]:
     return ranked
 
 
-def _above(ranked: Mapping[str, list[Rewarded]], threshold: float, target: int) -> dict[str, list[Rewarded]]:
+def _above(ranked: Mapping[str, list[ScoredAttempt]], threshold: float, target: int) -> dict[str, list[ScoredAttempt]]:
     counts = {name: sum(one.reward > threshold for one in answers) for name, answers in ranked.items()}
     cap = _cap(list(counts.values()), target * len(ranked))
     return {name: answers[: min(cap, counts[name])] for name, answers in ranked.items()}
@@ -106,7 +106,7 @@ def balance_scores(groups: Groups, threshold: float, target: int) -> dict[str, f
     return {problem: _score(answers, target) for problem, answers in select(groups, threshold, target).items()}
 
 
-def _score(answers: Sequence[Rewarded], target: int) -> float:
+def _score(answers: Sequence[ScoredAttempt], target: int) -> float:
     right = sum(one.attempt.right for one in answers)
     return min(right / target, 1.0) * right / len(answers) if answers else 0.0
 
@@ -126,14 +126,14 @@ class Dynamics:
         score: mean balance score.
     """
 
-    pass_at: float
-    pass_several: float
+    pass_at_k: float
+    pass_at_k_s: float
     distinct_right: float
     diversity: float
-    purity: float
-    best_of: float
-    gap: float
-    score: float
+    precision: float
+    best_of_k: float
+    reward_gap: float
+    balance_score: float
 
 
 def dynamics(groups: Groups, threshold: float, target: int) -> Dynamics:
@@ -148,19 +148,19 @@ def dynamics(groups: Groups, threshold: float, target: int) -> Dynamics:
     best_of = fmean(max(group, key=lambda one: one.reward).attempt.right for group in groups.values())
     pass_at = fmean(count > 0 for count in right)
     return Dynamics(
-        pass_at=pass_at,
-        pass_several=fmean(count >= target for count in right),
+        pass_at_k=pass_at,
+        pass_at_k_s=fmean(count >= target for count in right),
         distinct_right=fmean(right),
         diversity=fmean(len({one.attempt.text for one in group}) / len(group) for group in groups.values()),
-        purity=fmean(one.attempt.right for one in chosen) if chosen else 0.0,
-        best_of=best_of,
-        gap=pass_at - best_of,
-        score=fmean(balance_scores(groups, threshold, target).values()),
+        precision=fmean(one.attempt.right for one in chosen) if chosen else 0.0,
+        best_of_k=best_of,
+        reward_gap=pass_at - best_of,
+        balance_score=fmean(balance_scores(groups, threshold, target).values()),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SamplingChoice:
     """What was chosen, and what it rests on.
 
     Attributes:
@@ -171,14 +171,14 @@ class Choice:
         tried: temperature -> problems it was tried on, and the best mean score it reached there.
     """
 
-    setting: Setting
+    config: SamplingConfig
     score: float
     groups: Groups
     tried: Mapping[float, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
+class BalanceTuner:
     """Chooses the setting of the highest mean balance score on a probe of problems.
 
     Thresholds and numbers of samples cost nothing to compare: the same samples are scored again. Temperatures are
@@ -211,7 +211,9 @@ class Balance:
         if self.target < 1 or min(self.samples) < 1:
             raise BadInput(f"target {self.target}, samples {min(self.samples)}", where="balance", fix="use at least 1")
 
-    def choose(self, problems: Sequence[Problem], sample: Sampler, near: Setting | None = None) -> Choice:
+    def choose(
+        self, problems: Sequence[Problem], sample: SampleFn, near: SamplingConfig | None = None
+    ) -> SamplingChoice:
         """The best setting for these problems.
 
         Args:
@@ -224,39 +226,39 @@ class Balance:
         """
         if not problems:
             raise BadInput("no problems to probe", where="balance", fix="give it some of the training problems")
-        arms = self._arms(near)
-        drawn: dict[float, dict[str, list[Rewarded]]] = {arm: {} for arm in arms}
+        arms = self._candidates(near)
+        drawn: dict[float, dict[str, list[ScoredAttempt]]] = {arm: {} for arm in arms}
         tried: dict[float, tuple[int, float]] = {}
         begun = 0
         for size in _rungs(len(arms), len(problems)):
             for arm in arms:
-                drawn[arm] |= grouped(sample(problems[begun:size], arm, max(self.samples)))
+                drawn[arm] |= group_by_problem(sample(problems[begun:size], arm, max(self.samples)))
                 tried[arm] = size, self._best(drawn[arm], arm)[0]
             begun = size
             arms = sorted(arms, key=lambda arm: -tried[arm][1])[: math.ceil(len(arms) / 2)]
         groups = drawn[arms[0]]
         score, setting = self._best(groups, arms[0])
-        return Choice(setting, score, groups, tried)
+        return SamplingChoice(setting, score, groups, tried)
 
-    def _arms(self, near: Setting | None) -> list[float]:
+    def _candidates(self, near: SamplingConfig | None) -> list[float]:
         """The temperatures that take part."""
         if near is None:
             return list(self.temperatures)
         order = sorted(range(len(self.temperatures)), key=lambda i: abs(self.temperatures[i] - near.temperature))
         return list(self.temperatures[max(0, order[0] - 1) : order[0] + 2])
 
-    def _best(self, groups: Groups, temperature: float) -> tuple[float, Setting]:
+    def _best(self, groups: Groups, temperature: float) -> tuple[float, SamplingConfig]:
         """The best setting at a temperature, with its mean score."""
         best: dict[int, tuple[float, float, list[float]]] = {}
         for samples in self.samples:
-            ranked = _ranked(first(groups, samples))  # once for all thresholds
+            ranked = _ranked(first_samples(groups, samples))  # once for all thresholds
             chosen = ((x, _above(ranked, x, self.target).values()) for x in self.thresholds)
             scores = ((x, [_score(answers, self.target) for answers in found]) for x, found in chosen)
             best[samples] = max((fmean(values), x, values) for x, values in scores)
         top, _, scores = max(best.values(), key=lambda row: row[0])
         near = [n for n, (mean, _, mine) in best.items() if top - mean <= _error(scores, mine)]
         samples = min(near)
-        return best[samples][0], Setting(temperature, samples, best[samples][1])
+        return best[samples][0], SamplingConfig(temperature, samples, best[samples][1])
 
 
 def _error(one: Sequence[float], other: Sequence[float]) -> float:
@@ -271,7 +273,7 @@ def _rungs(arms: int, problems: int) -> list[int]:
     return [math.ceil(problems / 2 ** (stages - 1 - stage)) for stage in range(stages)]
 
 
-def halvings(most: int, least: int) -> tuple[int, ...]:
+def halving_grid(most: int, least: int) -> tuple[int, ...]:
     """`most`, and its halves down to `least`, in rising order."""
     found = [most]
     while found[-1] // 2 >= max(1, least):
@@ -279,7 +281,7 @@ def halvings(most: int, least: int) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-def spread(low: float, high: float, count: int) -> tuple[float, ...]:
+def linspace(low: float, high: float, count: int) -> tuple[float, ...]:
     """`count` numbers from `low` to `high`, equally far apart; `low` alone for one."""
     step = (high - low) / max(1, count - 1)
     return tuple(round(low + i * step, 6) for i in range(count))

@@ -12,13 +12,13 @@ from selftaught.feedback.equality import same_answer
 from selftaught.records import Verdict
 
 if TYPE_CHECKING:
-    from selftaught.check.claim import Outcome
+    from selftaught.check.claim import SystemResult
     from selftaught.run.sampling import Solved
 
 NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
 
-def flips(outcome: Outcome) -> dict[str, float]:
+def flips(outcome: SystemResult) -> dict[str, float]:
     """What came of every revision on the test problems, as shares of them.
 
     A revision is an attempt with the role "revise" that builds on another one. What stood before it is the last answer

@@ -21,11 +21,16 @@ from selftaught.models.remote import trainable
 from selftaught.records import content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import cut_line, ends_line
-from selftaught.run.settings import changed
+from selftaught.run.settings import training_settings
 
 
 def learn(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], training: Mapping[str, Any]
+    context: RunContext,
+    base: Policy,
+    objective: Objective,
+    records: Sequence[Any],
+    lr_scale: float,
+    training: Mapping[str, Any],
 ) -> Policy:
     """See `Run.learn`."""
     trainable(base)
@@ -33,7 +38,7 @@ def learn(
     _check_records(context, records)
     if not records:
         _check_cause(context)
-    settings = changed(context.settings.training, training)
+    settings = training_settings(context.settings.training, lr_scale, training)
     policy = _learned(context, base, objective, records, settings)
     context.facts["records"] = len(records)
     context.watch.learnt(records, by_verdict=context.by_verdict)

@@ -27,12 +27,13 @@ from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
 from selftaught.run.learning import make_room
 from selftaught.run.sampling import Batch, Subject
-from selftaught.run.settings import at_least_one, changed
+from selftaught.run.settings import at_least_one, changed, training_settings
 
 
 def learn_online(
     context: RunContext, policy: Policy, problems: Sequence[Problem], *, rollout: Any, objective: Objective | None,
-    credit: Crediting, steps: int, n: int, cap: float, sampling: Mapping[str, Any], training: Mapping[str, Any],
+    credit: Crediting, steps: int, n: int, cap: float, lr_scale: float, sampling: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.reinforce`."""
     trainable(policy)
@@ -41,7 +42,8 @@ def learn_online(
         at_least_one(name, value)
     if any(map(context.walls.hold_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
-    settings = changed(context.settings.training, {"epochs": 1, "schedule": "constant", **training})
+    online = {"epochs": 1, "schedule": "constant", **training}
+    settings = training_settings(context.settings.training, lr_scale, online)
     how = changed(context.settings.sampling, {"temperature": 1.0, **sampling})
     named = content_hash([known(x, "online training").key for x in (rollout, *credit.parts)], how)
     plan = Plan(objective or grpo(), settings, steps, n, credit, cap, named, context.settings.seed)

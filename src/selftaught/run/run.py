@@ -209,10 +209,13 @@ class Run:
 
     # --- learning ---
 
-    def learn(self, base: Policy, objective: Objective, records: Sequence[Any], **training: Any) -> Policy:
+    def learn(
+        self, base: Policy, objective: Objective, records: Sequence[Any], *, lr_scale: float = 1.0, **training: Any
+    ) -> Policy:
         """A new policy, trained from `base` on `records`.
 
         Args:
+            lr_scale: multiplies the run's learning rate.
             training: fields of `Training` to change.
 
         Raises:
@@ -220,12 +223,12 @@ class Run:
                 the model is behind an endpoint.
             RunEnds: no tokens are left, or a later round of a method has no records.
         """
-        return learning.learn(self._context, base, objective, records, training)
+        return learning.learn(self._context, base, objective, records, lr_scale, training)
 
     def reinforce(
         self, policy: Policy, problems: Sequence[Problem], *, rollout: Any = None, objective: Objective | None = None,
         credit: Crediting = OUTCOME, steps: int = 50, n: int = 8, cap: float = 2.0,
-        sampling: Mapping[str, Any] | None = None, **training: Any,
+        lr_scale: float = 1.0, sampling: Mapping[str, Any] | None = None, **training: Any,
     ) -> Policy:  # fmt: skip
         """A new policy, trained online: at each step rollouts by the weights as they are, credit, and an update.
 
@@ -242,6 +245,7 @@ class Run:
             steps: rollouts and updates, so many times; `epochs` (1) optimiser steps on each.
             n: rollouts of each problem.
             cap: greatest importance weight of a token, which makes up for a temperature, a top-p or a top-k.
+            lr_scale: multiplies the run's learning rate.
             sampling: fields of `Sampling` to change; the temperature is 1 unless it says otherwise.
             training: fields of `Training` to change; here `epochs` is 1, and the rate constant, unless changed. With
                 `carry` the optimiser's state goes on from one call to the next.
@@ -254,7 +258,7 @@ class Run:
         """
         return online.learn_online(
             self._context, policy, problems, rollout=rollout, objective=objective, credit=credit, steps=steps, n=n,
-            cap=cap, sampling=sampling or {}, training=training,
+            cap=cap, lr_scale=lr_scale, sampling=sampling or {}, training=training,
         )  # fmt: skip
 
     # --- measuring and promoting ---

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice, pairwise
 from math import exp, isnan, log, nan
 
-from selftaught.check.claim import Claim, Outcome, Rival
+from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.curate import by_problem, keep, keep_right
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
@@ -19,7 +19,7 @@ from selftaught.tasks import Task
 LEARNS = ("all", "right", "replay", "nothing")
 
 
-def surprise(outcome: Outcome) -> dict[str, float]:
+def surprise(outcome: SystemResult) -> dict[str, float]:
     """Nats a token, at the end of the study, that the held-out text of each problem has."""
     return dict(outcome.returned.scores)
 
@@ -28,9 +28,9 @@ CLAIM = Claim(
     "Learning one's own unfiltered samples again and again raises the perplexity of held-out text above the frozen"
     " model's, and above what a filter or a replay of verified text comes to in as many steps.",
     baselines=(
-        Rival("frozen", options={"learns": "nothing"}),
-        Rival("right ones only", options={"learns": "right"}),
-        Rival("half replay", options={"learns": "replay"}),
+        Baseline("frozen", options={"learns": "nothing"}),
+        Baseline("right ones only", options={"learns": "right"}),
+        Baseline("half replay", options={"learns": "replay"}),
     ),
     metric=surprise,
     options={"rounds": 3, "samples": 2, "pace": 4.0},

@@ -4,7 +4,7 @@ from collections.abc import Sequence, Set
 from statistics import fmean
 
 from selftaught import models, refine, routines
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import by_problem, keep_right, whole
 from selftaught.learn import sft
 from selftaught.method import recipe
@@ -16,7 +16,7 @@ from selftaught.tasks import Task
 CLAIM = Claim(
     "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
     " sampling, which learns what is right at the first attempt.",
-    baselines=("greedy", Rival("without the critic", options={"repairs": 0})),
+    baselines=("greedy", Baseline("without the critic", options={"repairs": 0})),
     options={"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "checks": 2, "per_problem": 4},
     ablations={
         "one round": {"rounds": 1},
@@ -64,22 +64,22 @@ def critique_in_the_loop(
         learn_revisions: learn right revisions under the prompt with draft and critique too, so that the skill stays.
         self_talk: learn draft, critique and revision as one text too.
     """
-    critic, lessons = None, list[routines.Lesson]()
+    critic, lessons = None, list[routines.CritiqueExample]()
     if repairs:
         annotator = models.resolve(teacher, run.console.say) if teacher else base
         how = {"drafts": drafts, "notes": critiques, "checks": checks, "least": least, "temperature": temperature}
-        lessons = routines.critic_lessons(run, base, annotator, task, **how)
-        critic = run.learn(base, sft(), routines.critiques(lessons)) if lessons else annotator
+        lessons = routines.collect_critic_data(run, base, annotator, task, **how)
+        critic = run.learn(base, sft(), routines.critique_demos(lessons)) if lessons else annotator
     actor, difficult = base, set[str]()
     for number in run.rounds(rounds):
         tried = run.attempt(actor, task.train, n=samples, temperature=temperature)
         if number == 1:
             difficult = {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard}
-        repaired = routines.repair(run, critic, actor, tried, repairs, temperature) if critic else []
+        repaired = routines.repair_failures(run, critic, actor, tried, repairs, temperature) if critic else []
         mended = [
             a for group in by_problem(a for a in whole(repaired) if a.right).values() for a in group[:per_problem]
         ]
-        demos = keep_right(routines.distinct([*tried, *repaired]), per_problem=per_problem)
+        demos = keep_right(routines.deduplicate([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in mended if learn_revisions]
         demos += [refine.self_talk(a) for a in mended if self_talk]
         run.tell("hard problems", coverage(difficult, tried, repaired))
@@ -98,6 +98,6 @@ def coverage(difficult: Set[str], tried: Sequence[Attempt], repaired: Sequence[A
         "of": len(difficult),
         "covered directly": len(by_problem(direct)) / count,
         "covered": len(by_problem(both)) / count,
-        "distinct directly": len(routines.distinct(direct)) / count,
-        "distinct": len(routines.distinct(both)) / count,
+        "distinct directly": len(routines.deduplicate(direct)) / count,
+        "distinct": len(routines.deduplicate(both)) / count,
     }

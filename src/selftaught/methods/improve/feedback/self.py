@@ -4,13 +4,13 @@ from dataclasses import replace
 from statistics import fmean
 
 from selftaught import models, refine, routines
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import keep
 from selftaught.learn import sft
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem
-from selftaught.routines import Lesson
+from selftaught.routines import CritiqueExample
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Task
@@ -18,7 +18,7 @@ from selftaught.tasks import Task
 CLAIM = Claim(
     "After learning to criticise and revise, training on one's own answers, revised and filtered by one's own verdict,"
     " beats the model it began with, and training on the answers as they come.",
-    baselines=("greedy", Rival("neither refined nor filtered", options={"refined": False, "filtered": False})),
+    baselines=("greedy", Baseline("neither refined nor filtered", options={"refined": False, "filtered": False})),
     options={"rounds": 2, "samples": 2, "drafts": 2},
     ablations={
         "not refined": {"refined": False},
@@ -61,8 +61,10 @@ def self(
         refine_at_test: measure answering with refinement on dev too, each round.
     """
     annotator = models.resolve(teacher, run.console.say) if teacher else base
-    tried = routines.distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
-    lessons = routines.verified(routines.teach(run, annotator, annotator, tried, temperature=temperature))
+    tried = routines.deduplicate(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    lessons = routines.filter_verified(
+        routines.collect_critiques(run, annotator, annotator, tried, temperature=temperature)
+    )
     corpus = meta_skills(lessons, beta)
     policy = run.learn(base, sft(), corpus) if corpus else base
     evolved: list[Demo] = []
@@ -72,7 +74,7 @@ def self(
         words = run.attempt(policy, after, solver=refine.judge, temperature=0.0) if filtered else []
         kept = [a for a, word in zip(after, words, strict=True) if refine.accepted(word)] if filtered else after
         evolved = (evolved if restart else []) + keep(kept)
-        run.tell("corpus", {"lessons": len(lessons), "mending": sum(one.mends > 0 for one in lessons)})
+        run.tell("corpus", {"lessons": len(lessons), "mending": sum(one.fix_rate > 0 for one in lessons)})
         run.tell("right", {"answers": right(before), "refined": right(after), "kept": right(kept), "of": len(kept)})
         policy = run.learn(base if restart else policy, sft(), corpus + evolved)
         run.measure(policy)
@@ -81,10 +83,14 @@ def self(
     return run.champion
 
 
-def meta_skills(lessons: list[Lesson], beta: float) -> list[Demo]:
+def meta_skills(lessons: list[CritiqueExample], beta: float) -> list[Demo]:
     """Feedback, refinement, and the refined response as an answer: the three terms of the meta-skill loss."""
     answers = keep(routines.right_revisions(lessons))
-    return routines.critiques(lessons) + routines.revisions(lessons) + [replace(demo, weight=beta) for demo in answers]
+    return (
+        routines.critique_demos(lessons)
+        + routines.revision_demos(lessons)
+        + [replace(demo, weight=beta) for demo in answers]
+    )
 
 
 def self_refined(run: Run, policy: Policy, tried: list[Attempt], temperature: float) -> list[Attempt]:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from selftaught import refine, routines
-from selftaught.check.claim import Claim, Rival
-from selftaught.control.balance import Balance, Rewarded, grouped, halvings, spread
+from selftaught.check.claim import Baseline, Claim
+from selftaught.control.balance import BalanceTuner, ScoredAttempt, group_by_problem, halving_grid, linspace
 from selftaught.curate import Gathered, by_problem, keep
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import sft
@@ -26,10 +26,10 @@ CLAIM = Claim(
     " over to harder problems better than each of four single methods.",
     baselines=(
         "greedy",
-        Rival("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
-        Rival("star", method="star", options={"samples": 4}),
-        Rival("self", method="self", options={"samples": 2, "drafts": 2}),
-        Rival("b-star", method="b-star", options={"samples": 8, "probe": 24, "temperatures": 3, "target": 4}),
+        Baseline("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
+        Baseline("star", method="star", options={"samples": 4}),
+        Baseline("self", method="self", options={"samples": 2, "drafts": 2}),
+        Baseline("b-star", method="b-star", options={"samples": 8, "probe": 24, "temperatures": 3, "target": 4}),
     ),
     options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3, "repairs": 2},
     ablations={
@@ -41,7 +41,7 @@ CLAIM = Claim(
         "doubted answers": {"sampler": "deepening"},
         "searched answers": {"sampler": "search"},
     },
-    harder=True,
+    generalization=True,
 )
 
 
@@ -84,19 +84,21 @@ def evolve(
     for where, names, known in (("sampler", [sampler], SAMPLERS), ("update", updates, tuple(UPDATES))):
         for name in (name for name in names if name not in known):
             raise BadInput(f"unknown {name!r}", where=where, fix=nearest(name, known))
-    balance = Balance(spread(coolest, hottest, temperatures), halvings(samples, target), (0.5,), target)
-    lessons = routines.critic_lessons(run, base, base, task, drafts=drafts, checks=2) if repairs else []
-    critic = run.learn(base, sft(), routines.critiques(lessons)) if lessons else base
+    balance = BalanceTuner(linspace(coolest, hottest, temperatures), halving_grid(samples, target), (0.5,), target)
+    lessons = (
+        routines.collect_critic_data(run, base, base, task, drafts=drafts, rollouts_per_critique=2) if repairs else []
+    )
+    critic = run.learn(base, sft(), routines.critique_demos(lessons)) if lessons else base
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
     gathered, choice = Gathered(), None
     for _ in run.rounds(rounds):
         actor, fresh = run.champion, Gathered()
         draw = partial(drawn, run, actor, sampler, fresh)
-        choice = balance.choose(shuffled[:probe], draw, choice and choice.setting)
-        heat, amount = choice.setting.temperature, choice.setting.samples
-        rest = grouped(draw(shuffled[probe:], heat, amount))
+        choice = balance.choose(shuffled[:probe], draw, choice and choice.config)
+        heat, amount = choice.config.temperature, choice.config.samples
+        rest = group_by_problem(draw(shuffled[probe:], heat, amount))
         tried = [one.attempt for group in {**choice.groups, **rest}.values() for one in group]
-        mended = routines.repair(run, critic, actor, tried, repairs, heat) if repairs else []
+        mended = routines.repair_failures(run, critic, actor, tried, repairs, heat) if repairs else []
         fresh.add([*tried, *mended])
         gathered.add([*tried, *mended])
         told = {"temperature": heat, "samples": amount, "solved": len(by_problem(a for a in tried if a.right))}
@@ -111,7 +113,7 @@ def evolve(
 
 def drawn(
     run: Run, actor: Policy, sampler: str, gathered: Gathered, problems: Sequence[Problem], temperature: float, n: int
-) -> list[Rewarded]:
+) -> list[ScoredAttempt]:
     """`n` answers to each problem; a tree counts as one."""
     if sampler == "search":
         grower = Grower(Growth(iterations=16, temperature=temperature))
@@ -122,7 +124,7 @@ def drawn(
         doubting = find("iterative-deepening").with_options(samples=1, temperature=temperature)
         solver = doubting if sampler == "deepening" else None
         tried = run.attempt(actor, problems, solver=solver, n=n, temperature=temperature)
-    return [Rewarded(one, float(one.right)) for one in tried]
+    return [ScoredAttempt(one, float(one.right)) for one in tried]
 
 
 def imitate(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int, _rate: float) -> Policy:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from selftaught import refine
-from selftaught.check.claim import Claim, Outcome, Rival
+from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.curate import by_problem, whole
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import reinforce, sft
@@ -21,13 +21,13 @@ LEARNERS = ("reinforcement", "star", "pairs")
 DRAFTS = 2  # first attempts of the starting model per problem, where they are mixed in
 
 
-def answered_twice(outcome: Outcome) -> list[Solved]:
+def answered_twice(outcome: SystemResult) -> list[Solved]:
     """A finished system's two answers to each test problem, greedily."""
     run = outcome.run
     return run.solve(outcome.policy, run.task.test, "test", solver=refine.two_turns, turns=True, temperature=0.0)
 
 
-def second_right(outcome: Outcome) -> dict[str, float]:
+def second_right(outcome: SystemResult) -> dict[str, float]:
     """1 where the second answer is right, else 0."""
     return {one.attempt.problem.id: float(one.attempt.right) for one in answered_twice(outcome)}
 
@@ -38,19 +38,19 @@ CLAIM = Claim(
     " plain reinforcement learning over both turns.",
     baselines=(
         "greedy",
-        Rival("SFT on corrections that worked (STaR)", options={"learner": "star", "samples": 4}),
-        Rival("SFT on wrong and right answers (Pair-SFT)", options={"learner": "pairs", "samples": 4}),
-        Rival("one stage, no bonus", options={"pinned": 0, "alpha": 0.0, "offline": 0.0}),
+        Baseline("SFT on corrections that worked (STaR)", options={"learner": "star", "samples": 4}),
+        Baseline("SFT on wrong and right answers (Pair-SFT)", options={"learner": "pairs", "samples": 4}),
+        Baseline("one stage, no bonus", options={"pinned": 0, "alpha": 0.0, "offline": 0.0}),
     ),
     metric=second_right,
-    voted=True,
+    vote_baseline=True,
     options={"rounds": 2, "pinned": 1, "steps": 4, "samples": 4, "pace": 0.5},
     ablations={
         "without stage I": {"pinned": 0},
         "without the bonus": {"alpha": 0.0},
         "on-policy attempts alone": {"offline": 0.0},
     },
-    figures=lambda outcome: corrections([course(one) for one in answered_twice(outcome)]),
+    extra_metrics=lambda outcome: corrections([course(one) for one in answered_twice(outcome)]),
 )
 
 

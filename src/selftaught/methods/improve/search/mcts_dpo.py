@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import by_problem, whole
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import dpo, step_dpo
@@ -22,8 +22,8 @@ CLAIM = Claim(
     " model's trees, and more than as many preferences between whole answers.",
     baselines=(
         "greedy",
-        Rival("offline: pairs from the frozen start", options={"online": False, "rounds": 2}),
-        Rival("pairs of whole answers", options={"level": "answer", "rounds": 2}),
+        Baseline("offline: pairs from the frozen start", options={"online": False, "rounds": 2}),
+        Baseline("pairs of whole answers", options={"level": "answer", "rounds": 2}),
     ),
     options={
         "rounds": 2, "trees": 48, "iterations": 8, "depth": 4, "step_tokens": 32, "most": 96, "pace": 1 / 3,

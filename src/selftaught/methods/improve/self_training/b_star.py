@@ -3,8 +3,18 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
-from selftaught.check.claim import Claim, Rival
-from selftaught.control.balance import Balance, Choice, Rewarded, dynamics, first, grouped, halvings, select, spread
+from selftaught.check.claim import Baseline, Claim
+from selftaught.control.balance import (
+    BalanceTuner,
+    SamplingChoice,
+    ScoredAttempt,
+    dynamics,
+    first_samples,
+    group_by_problem,
+    halving_grid,
+    linspace,
+    select,
+)
 from selftaught.curate.keep import lineage
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import Training, sft
@@ -22,7 +32,7 @@ THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 CLAIM = Claim(
     "Choosing temperature and reward threshold anew each round, to keep exploration and exploitation in balance, beats"
     " online rejection-sampling fine-tuning at a fixed temperature and threshold, and the model it began with.",
-    baselines=("greedy", Rival("fixed configuration", options={"tune": "nothing"})),
+    baselines=("greedy", Baseline("fixed configuration", options={"tune": "nothing"})),
     options={"rounds": 2, "samples": 8, "probe": 24, "temperatures": 3, "target": 4, "epochs": 2},
     ablations={
         "temperature only": {"tune": "temperature"},
@@ -74,9 +84,9 @@ def b_star(
     for name, value, known in (("tune", tune, TUNES), ("process", process, PROCESSES)):
         if value not in known:
             raise BadInput(f"unknown {value!r}", where=name, fix=nearest(value, known))
-    balance = Balance(
-        temperatures=spread(coolest, hottest, temperatures) if tune in ("both", "temperature") else (temperature,),
-        samples=(samples,) if tune == "nothing" else halvings(samples, target),
+    balance = BalanceTuner(
+        temperatures=linspace(coolest, hottest, temperatures) if tune in ("both", "temperature") else (temperature,),
+        samples=(samples,) if tune == "nothing" else halving_grid(samples, target),
         thresholds=THRESHOLDS if tune in ("both", "threshold") else (threshold,),
         target=target,
     )
@@ -84,15 +94,15 @@ def b_star(
     policy, choice = base, None
     for _ in run.rounds(rounds):
 
-        def draw(problems: Sequence[Problem], heat: float, n: int, policy: Policy = policy) -> list[Rewarded]:
+        def draw(problems: Sequence[Problem], heat: float, n: int, policy: Policy = policy) -> list[ScoredAttempt]:
             tried = run.attempt(policy, problems, n=n, temperature=heat)
             worst = STEPS[process](run, base, task, tried)
-            return [Rewarded(one, float(one.right) + weight * worst[one.problem.id, one.text]) for one in tried]
+            return [ScoredAttempt(one, float(one.right) + weight * worst[one.problem.id, one.text]) for one in tried]
 
-        choice = balance.choose(shuffled[:probe], draw, choice and choice.setting)
-        now = choice.setting
-        groups = {**choice.groups, **grouped(draw(shuffled[probe:], now.temperature, now.samples))}
-        chosen = select(first(groups, now.samples), now.threshold, target)
+        choice = balance.choose(shuffled[:probe], draw, choice and choice.config)
+        now = choice.config
+        groups = {**choice.groups, **group_by_problem(draw(shuffled[probe:], now.temperature, now.samples))}
+        chosen = select(first_samples(groups, now.samples), now.threshold, target)
         run.tell("balance", told(choice, target))
         policy = run.learn(policy, sft(), demos(chosen.values()), epochs=epochs, **carried(run.settings.training))
         run.measure(policy)
@@ -104,13 +114,13 @@ def carried(training: Training) -> dict[str, bool]:
     return {"carry": not training.lora_rank}
 
 
-def told(choice: Choice, target: int) -> dict[str, float]:
+def told(choice: SamplingChoice, target: int) -> dict[str, float]:
     """What was chosen, and exploration and exploitation under it, for the line of the round."""
-    seen = dynamics(first(choice.groups, choice.setting.samples), choice.setting.threshold, target)
-    return {**asdict(choice.setting), **asdict(seen)}
+    seen = dynamics(first_samples(choice.groups, choice.config.samples), choice.config.threshold, target)
+    return {**asdict(choice.config), **asdict(seen)}
 
 
-def demos(chosen: Iterable[Sequence[Rewarded]]) -> list[Demo]:
+def demos(chosen: Iterable[Sequence[ScoredAttempt]]) -> list[Demo]:
     """What was selected, to imitate."""
     attempts = [one.attempt for answers in chosen for one in answers]
     return [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for a in attempts]

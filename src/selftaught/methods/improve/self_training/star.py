@@ -1,6 +1,6 @@
 """STaR: bootstrapping reasoning with reasoning."""
 
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import keep_right, unsolved
 from selftaught.learn import sft
 from selftaught.method import recipe
@@ -15,7 +15,7 @@ HINT = "{question}\n\nHint: the correct answer is {answer}. Write the steps that
 CLAIM = Claim(
     "Learning one's own rationales that reach the right answer beats the model it began with, and more so where failed"
     " problems are rationalized from the answer than where they are left out.",
-    baselines=("greedy", Rival("without rationalization", options={"rationalization": False})),
+    baselines=("greedy", Baseline("without rationalization", options={"rationalization": False})),
     options={"rounds": 2},
     ablations={"one round": {"rounds": 1}},
 )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selftaught.check.claim import Claim, Rival
+from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import Vote, vote
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.equality import same_answer
@@ -23,14 +23,14 @@ CLAIM = Claim(
     baselines=(
         "majority",
         "best-logprob",
-        Rival("fixed intervals", options={"growth": 1.0, "samples": 1}, grows="samples"),
+        Baseline("fixed intervals", options={"growth": 1.0, "samples": 1}, match_tokens_with="samples"),
     ),
     options={"samples": 4},
     ablations={
         "only answers that were cut are doubted": {"doubt": False},
         "best by its own judgement": {"pick": "judge"},
     },
-    figures=flips,
+    extra_metrics=flips,
 )
 
 

@@ -61,6 +61,6 @@ def test_a_small_model_is_played_on_every_core_that_has_memory(monkeypatch: pyte
     monkeypatch.setattr(ahead, "pick_device", lambda name: "cpu")
     for free, jobs in ((100 * ahead.NEED, 8), (3 * ahead.NEED + 1, 3), (1, 1)):
         monkeypatch.setattr(ahead, "_free", lambda free=free: free)
-        assert ahead.fitting(TINY) == jobs
+        assert ahead.max_parallel_seeds(TINY) == jobs
     monkeypatch.setattr(ahead, "SMALL", 1000)
-    assert ahead.fitting(TINY) == 1
+    assert ahead.max_parallel_seeds(TINY) == 1
