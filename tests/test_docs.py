@@ -176,17 +176,17 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
     assert "Reproduced: 5 seeds, 800 test problems, `selftaught check star`. " in made
-    assert "greedy decides it.\n" in made
+    assert "the verdict is determined by greedy.\n" in made
     assert "| **star** | 0.500 |  | 34,000 |" in made
     assert "| greedy | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
-    assert "| vote (not of the claim) |" in made
+    assert "| vote (not in the claim) |" in made
     assert "| one \\| round (ablation) |" in made
     other = row | {"name": "other", "score": 0.3, "effect": 0.2, "ci95": [-0.01, 0.41]}
     found |= {"baselines": [row, vote, other], "against": "other", "extra_metrics": {"wrong_to right": 0.25}}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
-    assert "other decides it. The best by its mean is greedy: +0.100 [+0.050, +0.150].\n" in made
-    assert "Of star, on the test problems: wrong to right 0.250." in made
+    assert "determined by other. greedy has the highest mean: +0.100 [+0.050, +0.150].\n" in made
+    assert "Metrics of star on the test problems: wrong to right 0.250." in made
 
 
 # --- links ---
@@ -320,6 +320,16 @@ def test_code_in_prose_uses_names_that_exist(page: str) -> None:
             continue
         named = {getattr(node, key, None) for node in ast.walk(tree) for key in ("id", "attr", "arg")} - {None}
         assert named <= known, f"{sorted(named - known)} in {span!r}"
+
+
+def test_excerpts_are_what_the_source_says() -> None:
+    """A block titled `src/... (what)` shows lines of that file."""
+    shown = [block for page in WRITTEN for block in blocks(page) if block.title.startswith("src/")]
+    assert shown
+    for block in shown:
+        source = (ROOT / block.title.partition(" ")[0]).read_text("utf-8")
+        for line in filter(None, map(str.strip, block.code.splitlines())):
+            assert line in source, f"{block.title}: {line}"
 
 
 # --- the tutorials' own files ---
