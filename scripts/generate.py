@@ -37,8 +37,8 @@ SHAPES = {
 TASK = "chain_sum:min_terms=2,max_terms=2"
 COMMANDS_HEAD = """# Commands
 
-In addition to the options below, `run`, `solve` and `eval --solver` take the options of the method they run. Each method's
-page lists them, and so does `selftaught run rest-em --help`.
+In addition to the options below, `run`, `solve` and `eval --solver` take the options of the method they run. Each
+method's page lists them, and so does `selftaught run rest-em --help`.
 """
 
 
