@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One process per core; waiting threads sleep instead of spinning.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --dist worksteal
-# The lock file pins build dependencies too, so packages are built without isolated build environments, which would ignore it.
+# The lock file pins build dependencies too; isolated build environments would ignore it, so none are used.
 LOCK := requirements.lock
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 LOCKED = $(PIP) --no-build-isolation -c $(LOCK)
@@ -29,7 +29,7 @@ VLLM_VENV := .venv-vllm
 .PHONY: help demo showcase check tiny test test-newest test-vllm lint format docs bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/core.stamp ## fine-tune a language model on its own answers; writes runs/demo/report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
