@@ -46,7 +46,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
             "samples": run.journal.count("sample"),
             "journal": vars_of(run.journal.usage()),
             "ledger": vars_of(run.ledger.usage),
-            "promoted": [gate["promoted"] for gate in run.gates],
+            "promoted": [gate["promoted"] for gate in run.gate_decisions],
         }
 
 

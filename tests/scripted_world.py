@@ -91,7 +91,7 @@ def judged(problem: Problem, answer: str | None, verdict: Verdict = Verdict.UNKN
     """An attempt as an engine and a verifier would have left it."""
     text = f"Answer: {answer}"
     ident = name or content_hash(problem.id, text)
-    feedback = (Feedback(verdict, by="test"),)
+    feedback = (Feedback(verdict, source="test"),)
     return Attempt(
         ident, problem, problem.prompt, text, answer, (1, 2), (-0.5, -0.5), "stop", "base", feedback=feedback
     )
@@ -120,4 +120,4 @@ class Inverted(Exact):
         """The opposite of `Exact`."""
         found = super().decide(problem, answer, reference)
         turned = {Verdict.RIGHT: Verdict.WRONG, Verdict.WRONG: Verdict.RIGHT}
-        return replace(found, verdict=turned.get(found.verdict, found.verdict), by=self.version)
+        return replace(found, verdict=turned.get(found.verdict, found.verdict), source=self.version)

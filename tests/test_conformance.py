@@ -304,7 +304,7 @@ def test_a_result_that_hangs_on_what_was_paid_before_is_found(tmp_path: Path, mo
     def moody(run: Run) -> None:
         """Asks as it pleases: by how much is in the journal already."""
         calls = run.journal.count("sample")
-        run.attempt(run.base, run.task.train, temperature=0.5 + calls / 100, n=2)
+        run.attempt(run.base, run.task.train, temperature=0.5 + calls / 100, samples=2)
 
     with pytest.raises(AssertionError):
         assert_survives(moody, tmp_path, monkeypatch)

@@ -54,7 +54,7 @@ def test_a_recipe_improves_the_scripted_model_and_resumes_for_free(method: Metho
         with make_run(tmp_path) as run:
             champion = method(run, run.base, run.task, **small(method))
             assert isinstance(run.engine, ScriptedEngine)
-            outcomes.append((champion.version, run.journal.digest(), run.ledger.usage, run.history, run.gates))
+            outcomes.append((champion.version, run.journal.digest(), run.ledger.usage, run.history, run.gate_decisions))
             calls = run.engine.calls
     assert outcomes[0] == outcomes[1]
     assert calls == 0
@@ -91,10 +91,10 @@ def _beginning(policy: Any) -> Any:
 @pytest.mark.parametrize("method", SOLVERS, ids=named)
 def test_a_solver_stands_wherever_solving_happens(method: Method, tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        tried = run.attempt(run.base, run.task.train, solver=method, n=2)
+        tried = run.attempt(run.base, run.task.train, solver=method, samples=2)
         assert [a.problem.id for a in tried] == [p.id for p in run.task.train for _ in range(2)]
         sampled = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
-        assert all(sampled[a.id]["text"] == a.text[a.begun :] for a in tried)
+        assert all(sampled[a.id]["text"] == a.text[a.prefix_chars :] for a in tried)
         assert {a.verdict for a in tried} <= {Verdict.RIGHT, Verdict.WRONG}
         found = run.measure(run.base, solver=method)
         assert (found.solver, found.n) == (method.id, len(run.task.dev))
@@ -278,7 +278,7 @@ def test_self_consistency_returns_the_first_path_to_the_most_frequent_answer(
     problem = sums(1)[0]
     with make_run(tmp_path, task=make_task(), script=lambda *_: next(left)) as run:
         (one,) = run.solve(
-            run.base, [problem], "x", judged=False,
+            run.base, [problem], "x", verify=False,
             solver=lambda ask, p: find("self-consistency")(ask, p, samples=len(given)),
         )  # fmt: skip
     (feedback,) = one.attempt.feedback

@@ -44,7 +44,7 @@ def test_attempts_are_new_each_time_and_the_same_on_a_rerun(tmp_path: Path) -> N
     seen = []
     for _ in range(2):
         with make_run(tmp_path) as run:
-            first, second = (run.attempt(run.base, run.task.train, n=3) for _ in range(2))
+            first, second = (run.attempt(run.base, run.task.train, samples=3) for _ in range(2))
             seen.append([(a.id, a.text) for a in first + second])
             assert isinstance(run.engine, ScriptedEngine)
             calls = run.engine.calls
@@ -80,7 +80,7 @@ def test_every_sampling_field_is_part_of_the_key(tmp_path: Path, change: dict[st
 
 def test_seed_policy_and_place_in_the_solving_are_part_of_the_key(tmp_path: Path) -> None:
     async def thrice(ask: Ask, problem: Problem) -> Attempt:
-        first, second = await ask.many(problem.prompt, 2)
+        first, second = await ask.sample(problem.prompt, 2)
         child = await ask(problem.prompt, parent=first)
         judge = await ask(problem.prompt, role="judge")
         led = await ask(problem.prompt, prefix="So")
@@ -149,7 +149,7 @@ def test_the_champion_is_who_passed_the_gate(tmp_path: Path) -> None:
     assert (first["promoted"], second["promoted"]) == (True, False)
     assert champion.version == first["policy"] != second["policy"]
     assert first["reason"].startswith("promoted: dev +")
-    assert [gate["champion"] for gate in run.gates] == ["base-model", first["policy"]]
+    assert [gate["champion"] for gate in run.gate_decisions] == ["base-model", first["policy"]]
 
 
 def test_a_worse_policy_is_kept_and_reported_but_not_promoted(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_a_policy_measured_under_a_solver_or_by_sampling_does_not_go_through_the
         better = Policy("better", tmp_path, run.base)
         run.measure(better, samples=2, temperature=1.0)
         run.measure(better, solver=find("self-refine"))
-        assert run.gates == []
+        assert run.gate_decisions == []
         run.measure(better)
-        assert [gate["promoted"] for gate in run.gates] == [True]
+        assert [gate["promoted"] for gate in run.gate_decisions] == [True]
 
 
 def test_a_recipe_that_leaves_its_loop_still_has_its_round_told(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
         (lambda run: run.attempt(run.base, run.task.train, temprature=1), "did you mean 'temperature'"),
         (lambda run: run.attempt(run.base, run.task.train, max_tokens=0), "max_tokens is 0"),
         (lambda run: run.attempt(run.base, run.task.train, temperature=-1), "temperature"),
-        (lambda run: run.attempt(run.base, run.task.train, n=0), "n is 0"),
+        (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples is 0"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch=0), "batch"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach=1), "did you mean 'batch'"),
         (lambda run: run.learn(run.base, sft(), []), "nothing to learn from"),
@@ -290,7 +290,7 @@ class Lenient:
     version = "lenient"
 
     def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
-        return Feedback(Verdict.RIGHT, 1.0, by=self.version)
+        return Feedback(Verdict.RIGHT, 1.0, source=self.version)
 
     def close(self) -> None:
         pass
@@ -309,14 +309,14 @@ class Flaky(Exact):
     def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
         if draw(answer.text) < self.share:
             raise ZeroDivisionError("no")
-        return replace(super().decide(problem, answer, reference), by=self.version)
+        return replace(super().decide(problem, answer, reference), source=self.version)
 
 
 def test_a_verifier_that_sometimes_raises_leaves_unknowns_that_are_counted(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         with make_run(tmp_path, task=make_task(verifier=Flaky(0.2))) as run:
-            tried = run.attempt(run.base, run.task.train, n=8)
+            tried = run.attempt(run.base, run.task.train, samples=8)
             failed = [a for a in tried if a.verdict is Verdict.UNKNOWN]
             assert {draw(a.text) < 0.2 for a in failed} == {True}
             assert all("ZeroDivisionError: no" in a.feedback[-1].text for a in failed)
@@ -356,7 +356,7 @@ def test_a_few_failures_among_few_attempts_do_not_stop_a_run(tmp_path: Path) -> 
 
 def test_no_answer_is_a_verdict_and_no_failure(tmp_path: Path) -> None:
     with make_run(tmp_path, script=lambda *_: "I do not know") as run:
-        tried = run.attempt(run.base, run.task.train, n=2)
+        tried = run.attempt(run.base, run.task.train, samples=2)
         assert {a.verdict for a in tried} == {Verdict.UNKNOWN}
         assert run.notes == []
 
@@ -382,8 +382,8 @@ def test_a_refused_request_fails_alone_and_is_told_but_not_kept(tmp_path: Path) 
             assert (refused.text, refused.answer, refused.token_ids) == ("", None, ())
             assert (refused.verdict, refused.feedback[0].text) == (Verdict.UNKNOWN, "refused: not What is 13 ")
             assert run.notes == [f"1 request was refused (not What is 13 ); {AGAIN}"]
-            assert run.requests["refused"] == 1
-            assert run.requests["answered"] == run.journal.count("sample") == len(tried) - 1
+            assert run.request_counts["refused"] == 1
+            assert run.request_counts["answered"] == run.journal.count("sample") == len(tried) - 1
     with make_run(tmp_path) as run:
         assert {a.finish_reason for a in run.attempt(run.base, run.task.train)} == {"stop"}
         assert isinstance(run.engine, ScriptedEngine)
@@ -462,7 +462,7 @@ CRASH = textwrap.dedent("""
 
     task = make_task()
     with make_run(Path(sys.argv[1]), task=task, engine=ScriptedEngine(solve_sum, delay=0.02)) as run:
-        run.attempt(run.base, task.train, solver=broken, n=50)
+        run.attempt(run.base, task.train, solver=broken, samples=50)
 """)
 
 
@@ -507,7 +507,7 @@ def test_the_framework_takes_less_than_a_millisecond_a_sample_and_replays_fast(t
     for _ in range(2):
         with make_run(tmp_path, task=task, script=script) as run:
             begun = time.process_time()
-            tried = run.attempt(run.base, task.train, n=16)
+            tried = run.attempt(run.base, task.train, samples=16)
             cpu.append((time.process_time() - begun) / len(tried))
             assert isinstance(run.engine, ScriptedEngine)
             calls, effects = run.engine.calls, run.journal.count("sample") + run.journal.count("verify")

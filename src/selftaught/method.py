@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
 from selftaught.check.claim import Claim
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name
 
@@ -68,7 +68,7 @@ class Method:
         self.function, self.paper, self.needs, self.claim = function, paper, needs, claim
         self.shape: Shape = shape
         self.id = function.__name__.replace("_", "-")
-        self.changed: dict[str, Any] = {}
+        self.overrides: dict[str, Any] = {}
         update_wrapper(self, function)
         if "dev" in needs and shape != "study":
             raise BadInput("verdicts on dev are for studies alone", where=self.id, fix='leave "dev" out of needs')
@@ -91,7 +91,7 @@ class Method:
     @cached_property
     def options(self) -> tuple[Option, ...]:
         """The keyword-only parameters, in order."""
-        said = _said(inspect.getdoc(self.function) or "")
+        said = _option_docs(inspect.getdoc(self.function) or "")
         found = inspect.signature(self.function).parameters.values()
         mine = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
         return tuple(Option(p.name, _kind(p, self.function), p.default, said.get(p.name, "")) for p in mine)
@@ -105,8 +105,8 @@ class Method:
         known = {option.name: option.default for option in self.options}
         for name in options:
             if name not in known:
-                raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=nearest(name, known))
-        bound = known | self.changed | options
+                raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=suggest(name, known))
+        bound = known | self.overrides | options
         for name, value in bound.items():
             if value is REQUIRED:
                 raise BadInput(f"{self.id} needs option {name!r}", where=f"--{name}", fix="give it a value")
@@ -120,9 +120,9 @@ class Method:
         """
         default = {option.name: option.default for option in self.options}
         for name in (name for name in options if name not in default):
-            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=nearest(name, default))
+            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=suggest(name, default))
         other = copy(self)
-        other.changed = {n: value for n, value in (self.changed | options).items() if not _same(value, default[n])}
+        other.overrides = {n: value for n, value in (self.overrides | options).items() if not _same(value, default[n])}
         return other
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -177,7 +177,7 @@ def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
         ) from None
 
 
-def _said(doc: str) -> dict[str, str]:
+def _option_docs(doc: str) -> dict[str, str]:
     """What the `Args:` section of a docstring says of each parameter."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     found = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {8}.*\n?)*)", section.group(1) if section else "", re.MULTILINE)
@@ -244,7 +244,7 @@ def find(name: str) -> Method:
         return found
     known = methods()
     if wanted not in known:
-        raise BadInput(f"unknown method {name!r}", where="method", fix=nearest(wanted, known))
+        raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, known))
     return known[wanted]
 
 

@@ -47,7 +47,7 @@ class Feedback:
     verdict: Verdict
     score: float | None = None
     text: str = ""
-    by: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +109,19 @@ class Attempt:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: str
-    by: str
+    policy: str
     role: str = "solve"
     parent: str | None = None
     feedback: tuple[Feedback, ...] = ()
-    counted: int | None = None
-    given: tuple[int | str, ...] = ()
-    begun: int = 0
-    cut: str = ""
+    num_tokens: int | None = None
+    prefix_tokens: tuple[int | str, ...] = ()
+    prefix_chars: int = 0
+    stop_text: str = ""
 
     @property
     def tokens(self) -> int:
         """Number of sampled tokens."""
-        return len(self.token_ids) if self.counted is None else self.counted
+        return len(self.token_ids) if self.num_tokens is None else self.num_tokens
 
     @property
     def verdict(self) -> Verdict:
@@ -298,7 +298,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-def judged_text(problem: str, text: str) -> str:
+def judged_text_hash(problem: str, text: str) -> str:
     """What a verdict is on: all attempts at a problem (its id) that say the same share it."""
     return content_hash(problem, text)
 

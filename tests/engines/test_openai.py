@@ -939,7 +939,7 @@ def run_in(folder: Path, **more: Any) -> Run:
 def test_what_the_endpoint_counts_lands_in_the_ledger_once(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
         with run_in(tmp_path) as run:
-            tried = run.attempt(run.base, run.task.train, n=2, solver=methods()["self-consistency"])
+            tried = run.attempt(run.base, run.task.train, samples=2, solver=methods()["self-consistency"])
             found = run.measure(run.base)
             usage = run.ledger.usage
             assert run.journal.usage() == usage
@@ -959,7 +959,7 @@ def test_a_run_goes_on_where_the_cap_stopped_it(server: Server, tmp_path: Path) 
         engine = OpenAIEngine(limits=limits)
         with run_in(tmp_path, engine=engine, settings=Settings(sampling=Sampling(max_tokens=20))) as run:
             try:
-                return len(run.attempt(run.base, run.task.train, n=2))
+                return len(run.attempt(run.base, run.task.train, samples=2))
             finally:
                 assert engine.spent == pytest.approx(run.journal.usage().generated / 1000)
                 assert any("spent at the endpoint" in note for note in run.notes)

@@ -55,7 +55,7 @@ def test_each_round_learns_distinct_right_answers_on_top_of_the_last_policy(tmp_
             assert len({(d.prompt, d.target) for d in demos}) == len(demos) > 0
             assert all(d.target.endswith(f"Answer: {right[d.prompt]}") for d in demos)
             assert {texts[d.attempts[0]]["policy"] for d in demos} == {base.version}
-        told = [row["told"]["balance"] for row in run.history]
+        told = [row["metrics"]["balance"] for row in run.history]
         assert len(told) == 2
         for row in told:
             assert row["purity"] == 1.0
@@ -71,7 +71,7 @@ def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> No
         train = {p.id for p in run.task.train}
         solved = [p for p in samples if p["role"] == "solve" and p["problem"] in train]
         marked = [p for p in samples if p["role"] == "judge"]
-        chosen = run.history[0]["told"]["balance"]
+        chosen = run.history[0]["metrics"]["balance"]
         on_probe = [p for p in solved if p["problem"] in {q.id for q in probed}]
         assert len(on_probe) == 8 * (4 * 3 + 2 * 3)  # four on half of the probe, two on the rest
         rest = [p for p in solved if p not in on_probe]
@@ -85,7 +85,7 @@ def test_what_is_not_tuned_stays(tmp_path: Path) -> None:
     fixed = {"temperature": 0.9, "threshold": 0.7}
     for tune in ("nothing", "temperature", "threshold"):
         with played(tmp_path / tune, Learner(), tune=tune, **fixed) as run:
-            told = [row["told"]["balance"] for row in run.history]
+            told = [row["metrics"]["balance"] for row in run.history]
             temperatures = {p["sampling"]["temperature"] for _, _, p, _ in run.journal.effects("sample")} - {0.0}
         assert (len(temperatures) == 1) == (tune != "temperature")
         if tune != "temperature":

@@ -26,7 +26,7 @@ SMALL = {"rounds": 2, "samples": 4, "probe": 4, "temperatures": 2, "target": 2, 
 
 def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
     prompt = (Message("user", name),)
-    judged = (Feedback(verdict, None, by="test"),)
+    judged = (Feedback(verdict, None, source="test"),)
     return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, (), (), "stop", "p", feedback=judged)
 
 
@@ -137,4 +137,4 @@ def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: 
         (told,) = run.history
         learnt = len(list(run.journal.effects("learn")))
         assert learnt >= 1 + options.get("update", "").count("+")
-        assert told["told"]["gathered"]["of"] == 12
+        assert told["metrics"]["gathered"]["of"] == 12

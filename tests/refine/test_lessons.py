@@ -56,7 +56,7 @@ def test_contentment_is_no_more_common_than_mending() -> None:
 
 def test_lessons_of_a_run_are_learnt_under_the_prompts_they_were_asked_with(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
-        drafts = distinct(run.attempt(run.base, run.task.train, n=3))
+        drafts = distinct(run.attempt(run.base, run.task.train, samples=3))
         lessons = teach(run, run.base, run.base, drafts, notes=2, checks=3)
         samples = {key: p for key, _, p, _ in run.journal.effects("sample")}
     assert len(lessons) == 2 * len(drafts)

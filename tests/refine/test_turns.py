@@ -57,9 +57,9 @@ def script(policy: Policy, request: Request) -> str:
 
 def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tmp_path: Path) -> None:
     with make_run(tmp_path, script=script) as run:
-        tried = run.attempt(run.base, run.task.train[:2], n=2)
+        tried = run.attempt(run.base, run.task.train[:2], samples=2)
         notes = run.attempt(run.base, tried, solver=criticise)
-        revised = run.attempt(run.base, notes, solver=revise, n=2)
+        revised = run.attempt(run.base, notes, solver=revise, samples=2)
         words = run.attempt(run.base, tried, solver=judge) + run.attempt(run.base, revised, solver=mark_steps)
         usage = run.ledger.usage
     assert [n.parent for n in notes] == [a.id for a in tried]
@@ -78,8 +78,8 @@ def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tm
 
 def test_what_is_told_stands_in_the_round(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        run.tell("before", {"lost": 1})
+        run.log_metrics("before", {"lost": 1})
         for number in run.rounds(2):
-            run.tell("share", {"right": 0.25 * number, "of": 8})
+            run.log_metrics("share", {"right": 0.25 * number, "of": 8})
             run.measure(run.base)
-        assert [row["told"] for row in run.history] == [{"share": {"right": 0.25 * n, "of": 8}} for n in (1, 2)]
+        assert [row["metrics"] for row in run.history] == [{"share": {"right": 0.25 * n, "of": 8}} for n in (1, 2)]

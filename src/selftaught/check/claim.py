@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 if TYPE_CHECKING:
     from selftaught.models import Policy
     from selftaught.run.run import Run
-    from selftaught.run.sampling import Solved
+    from selftaught.run.sampling import SolverResult
 
 PLAIN = ("greedy", "sample", "majority", "best-logprob")
 """Baselines that every model brings along, see `Claim`."""
@@ -49,7 +49,7 @@ class Outcome:
 
     run: Run
     policy: Policy
-    answers: Sequence[Solved]
+    answers: Sequence[SolverResult]
     tokens: int
     returned: Any = None
 
@@ -110,6 +110,6 @@ class Claim:
             raise BadInput("a claim needs something to be held against", where="baselines", fix='name one ("greedy")')
         for name in self.baselines:
             if isinstance(name, str) and name not in PLAIN:
-                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=nearest(name, PLAIN))
+                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=suggest(name, PLAIN))
         if self.direction not in ("higher", "lower") or not self.smallest > 0:
             raise BadInput("direction is higher or lower, and smallest is more than 0", where="claim")

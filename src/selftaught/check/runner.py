@@ -20,7 +20,7 @@ from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
-from selftaught.identity import code_of
+from selftaught.identity import code_hash
 from selftaught.learn.learner import learn as local_learner
 from selftaught.method import Method, find
 from selftaught.models import Policy
@@ -130,7 +130,7 @@ def _prepared(
     claim = method.claim
     if claim is None:
         raise BadInput("it declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
-    base = models.resolve(world.model, console.say)
+    base = models.resolve(world.model, console.print)
     rivals = [Rival(name, "", options) for name, options in claim.ablations.items()] if ablate else []
     own = folder / f"{method.id}.{world.name}-{_settled(method, claim, world, base)}"
     with _engine(engine) as used:
@@ -152,14 +152,14 @@ def _settled(method: Method, claim: Claim, world: World, base: Policy) -> str:
     """Hash of what decides the outcome: other options, code or another world start afresh, in a folder of their own."""
     with world.load(0, harder=claim.harder) as task:
         problems = task.fingerprint
-    made_by = own_version(), code_of(method.function)
+    made_by = own_version(), code_hash(method.function)
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
 
 
 def _trials(what: Check, seeds: int, *, remember: bool) -> list[Trial]:
     """Every seed in turn, saying how far it is."""
     trials: list[Trial] = []
-    say = what.console.say
+    say = what.console.print
     say(f"{what.method.id} on {what.world.name}, {seeds} seeds, in {what.folder}\n  claim: {what.claim.text}")
     for seed in range(seeds):
         trials.append(_trial(what, seed))
@@ -209,7 +209,7 @@ def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget 
     if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
         options["rounds"] = MANY_ROUNDS
     limit = budget if trains else None
-    mark = "-" + content_hash(method.id, options, limit, code_of(method.function))[:8]
+    mark = "-" + content_hash(method.id, options, limit, code_hash(method.function))[:8]
     with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
         outcome = finish(run, method, options)
         while rival.grows and budget and 0 < outcome.tokens < (budget.tokens or 0):

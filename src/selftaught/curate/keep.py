@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.records import Attempt, Demo, Problem
 
 TRUNCATED = ("drop", "open")
@@ -58,7 +58,7 @@ def _demos(
     attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None, truncated: str
 ) -> list[Demo]:
     if truncated not in TRUNCATED:
-        raise BadInput(f"unknown {truncated!r}", where="truncated", fix=nearest(truncated, TRUNCATED))
+        raise BadInput(f"unknown {truncated!r}", where="truncated", fix=suggest(truncated, TRUNCATED))
     some = [one for one in attempts if not one.failed] if truncated == "open" else whole(attempts)
     return [
         Demo(attempt.problem.prompt, attempt.text, attempts=lineage(attempt), ends=not attempt.truncated)

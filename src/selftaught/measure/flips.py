@@ -13,7 +13,7 @@ from selftaught.records import Verdict
 
 if TYPE_CHECKING:
     from selftaught.check.claim import Outcome
-    from selftaught.run.sampling import Solved
+    from selftaught.run.sampling import SolverResult
 
 NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
@@ -65,7 +65,7 @@ class Course:
     unchanged: bool
 
 
-def course(solved: Solved) -> Course:
+def course(solved: SolverResult) -> Course:
     """The course of a solving; of the attempt alone where it has no turns."""
     turns = solved.turns or (solved.attempt,)
     a, b = turns[0], turns[-1]
@@ -105,8 +105,8 @@ def corrections(courses: Sequence[Course]) -> dict[str, float]:
 def whole(samples: Mapping[str, Any], key: str) -> str:
     """All of an answer that was given in pieces, from the journal's samples by key."""
     payload = samples[key]
-    if "begun" not in payload:
+    if "prefix_chars" not in payload:
         return payload["text"]
-    parent, forced = samples[payload["parent"]], payload["forced"]
-    before = whole(samples, payload["parent"]) + parent.get("cut", "")
-    return before[: payload["begun"] - len(forced)] + forced + payload["text"]
+    parent, forced = samples[payload["parent"]], payload["injected"]
+    before = whole(samples, payload["parent"]) + parent.get("stop_text", "")
+    return before[: payload["prefix_chars"] - len(forced)] + forced + payload["text"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.models.adapters import SETTINGS, adapter_policy, check_safe
 from selftaught.models.cache import file_hash, file_version, folder_version, locked, small_files
 from selftaught.models.load import check_complete, silent, weight_files
@@ -64,7 +64,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     raise BadInput(
         f"unknown model {name!r}",
         where="--model",
-        fix=f"{nearest(name, NAMED)} Otherwise a folder, a .gguf file, a Hugging Face id (org/name) or openai:NAME",
+        fix=f"{suggest(name, NAMED)} Otherwise a folder, a .gguf file, a Hugging Face id (org/name) or openai:NAME",
     )
 
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.models.cache import locked, small_files
 from selftaught.models.load import weight_files
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish
@@ -96,7 +96,7 @@ def _check_known(folder: Path, options: dict[str, Any], where: str) -> None:
     for key in options:
         if key not in known or key in OURS or key in image.special:
             others = sorted(known - {*OURS, *image.special, "raise_exception", "strftime_now", "namespace"})
-            fix = nearest(key, others) if others else "leave it out: it has none"
+            fix = suggest(key, others) if others else "leave it out: it has none"
             raise BadInput(f"the chat template has no option {key!r}", where=where, fix=fix)
 
 

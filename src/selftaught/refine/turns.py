@@ -40,13 +40,13 @@ async def criticise(ask: Ask, attempt: Attempt, critic: Policy | None = None, **
         critic: who writes it, by default the policy that solves.
         sampling: fields of `Sampling` to change; as in the other turns.
     """
-    request = ask.turn(asked(attempt), "critique", CRITIQUE)
+    request = ask.with_turn(asked(attempt), "critique", CRITIQUE)
     return await ask(request, role="critique", parent=attempt, policy=critic, **sampling)
 
 
 async def revise(ask: Ask, note: Attempt, **sampling: Any) -> Attempt:
     """The answer again, going by a critique of it. The critique's prompt holds the question and the answer."""
-    return await ask(ask.turn(said(note), "revise", REVISE), role="revise", parent=note, **sampling)
+    return await ask(ask.with_turn(said(note), "revise", REVISE), role="revise", parent=note, **sampling)
 
 
 async def mend(ask: Ask, attempt: Attempt, turns: int = 1, critic: Policy | None = None, **sampling: Any) -> Attempt:
@@ -67,7 +67,7 @@ async def mend(ask: Ask, attempt: Attempt, turns: int = 1, critic: Policy | None
 
 async def again(ask: Ask, attempt: Attempt, **sampling: Any) -> Attempt:
     """A second answer, unasked for by any critique: told only that there may be a mistake (SCoRe, 2409.12917)."""
-    return await ask(doubted(ask.turn, attempt), role="revise", parent=attempt, **sampling)
+    return await ask(doubted(ask.with_turn, attempt), role="revise", parent=attempt, **sampling)
 
 
 async def two_turns(ask: Ask, problem: Problem) -> Attempt:
@@ -82,12 +82,12 @@ def doubted(turn: Callable[..., Prompt], attempt: Attempt) -> Prompt:
 
 async def judge(ask: Ask, attempt: Attempt) -> Attempt:
     """Whether an attempt is right, in a word."""
-    return await ask(ask.turn(asked(attempt), "judge", JUDGE), role="judge", parent=attempt)
+    return await ask(ask.with_turn(asked(attempt), "judge", JUDGE), role="judge", parent=attempt)
 
 
 async def mark_steps(ask: Ask, attempt: Attempt) -> Attempt:
     """A mark for each step of an attempt."""
-    return await ask(ask.turn(asked(attempt), "verify", VERIFY), role="judge", parent=attempt)
+    return await ask(ask.with_turn(asked(attempt), "verify", VERIFY), role="judge", parent=attempt)
 
 
 def said(attempt: Attempt) -> Prompt:

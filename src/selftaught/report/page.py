@@ -31,13 +31,13 @@ from selftaught.report.text import (
     count,
     duration,
     interval,
+    make_visible,
     percent,
     points,
     short,
     signed_interval,
-    visible,
 )
-from selftaught.run.rounds import figures_line
+from selftaught.run.rounds import metrics_line
 
 SYSTEMS = (  # key in the summary, name in the table, colour and shape of its mark
     ("before", "Before", 1, "square"),
@@ -67,7 +67,7 @@ def render(data: ReportData) -> str:
         charts=_charts(data, rounds),
         rounds=_round_rows(rounds),
         alarms=[(r.number, *alarm.partition(":")[::2]) for r in rounds for alarm in r.alarms],
-        told=[(r.number, name, figures_line(figures)) for r in rounds for name, figures in r.told.items()],
+        told=[(r.number, name, metrics_line(figures)) for r in rounds for name, figures in r.told.items()],
         train_ks=_train_ks(rounds),
         badges=BADGES,
         config=list(_flat(data.config)),
@@ -80,7 +80,7 @@ def _template() -> Any:
     import jinja2
 
     def shown(value: object) -> object:
-        return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+        return make_visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

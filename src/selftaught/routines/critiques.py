@@ -58,10 +58,10 @@ def teach(
         temperature: of critiques and revisions.
     """
     drafts = [draft for draft in drafts if not draft.failed]
-    said = _done(run.attempt(critic, drafts, solver=criticise, n=notes, temperature=temperature))
+    said = _done(run.attempt(critic, drafts, solver=criticise, samples=notes, temperature=temperature))
     open_ = [note for note in said if not satisfied(note)]
     revised: dict[str | None, list[Attempt]] = {}
-    for attempt in _done(run.attempt(reviser, open_, solver=revise, n=checks, temperature=temperature)):
+    for attempt in _done(run.attempt(reviser, open_, solver=revise, samples=checks, temperature=temperature)):
         revised.setdefault(attempt.parent, []).append(attempt)
     by_id = {draft.id: draft for draft in drafts}
     return [Lesson(by_id[note.parent or ""], note, tuple(revised.get(note.id, ()))) for note in said]

@@ -39,7 +39,7 @@ def critic_lessons(
         least: share of them that must be right.
         temperature: of solutions, critiques and revisions.
     """
-    tried = distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    tried = distinct(run.attempt(base, task.train, samples=drafts, temperature=temperature))
     sound = [a for a in tried if a.right]
     derailed = run.attempt(base, sound, solver=derail, temperature=HOT)
     flawed = [a for a in distinct([*tried, *derailed]) if a.verdict is Verdict.WRONG]

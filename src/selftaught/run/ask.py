@@ -13,18 +13,18 @@ from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
-from selftaught.run.settings import changed
+from selftaught.run.settings import override
 
 if TYPE_CHECKING:
     from selftaught.tasks import Task
 
-Sampler = Callable[["Question"], Awaitable[Attempt]]
-Judge = Callable[[Attempt], Awaitable[Feedback]]
-Note = Callable[[str, str, Any], None]
+SampleFn = Callable[["JournaledRequest"], Awaitable[Attempt]]
+VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
+LogFn = Callable[[str, str, Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JournaledRequest:
     """One request on its way to the journal.
 
     Attributes:
@@ -43,15 +43,15 @@ class Question:
     role: str
     parent: Attempt | None
     prefix: str
-    content: str
+    content_key: str
     occurrence: str
-    given: tuple[int | str, ...] = ()
-    begun: str = ""
-    forced: str = ""
+    prefix_tokens: tuple[int | str, ...] = ()
+    prefix_text: str = ""
+    injected_text: str = ""
 
     def key(self, seed: int) -> str:
         """Content key of the effect: policy, problem, what is asked and how, seed, occurrence."""
-        return content_hash("sample", self.policy.version, self.problem.id, self.content, seed, self.occurrence)
+        return content_hash("sample", self.policy.version, self.problem.id, self.content_key, seed, self.occurrence)
 
 
 class Ask:
@@ -69,19 +69,19 @@ class Ask:
     """
 
     def __init__(
-        self, sampler: Sampler, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
-        judge: Judge | None = None, note: Note | None = None,
+        self, sampler: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
+        judge: VerifyFn | None = None, note: LogFn | None = None,
     ) -> None:  # fmt: skip
         self._sampler, self._policy, self._problem, self._sampling = sampler, policy, problem, sampling
         self._name, self._judge, self._note = name, judge, note
-        self.turn, self.steps, self.policy = task.turn, task.steps, policy.version
+        self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
         self._phrases, self._extract = task.phrases, task.extract
         self._asked: Counter[str] = Counter()
         self.tokens = 0
         self._made: list[Attempt | None] = []  # None of what is still on its way
 
     @property
-    def made(self) -> list[Attempt]:
+    def attempts(self) -> list[Attempt]:
         """See above."""
         return [attempt for attempt in self._made if attempt]
 
@@ -102,15 +102,15 @@ class Ask:
         Raises:
             BadInput: `Sampling` has no such field, or a value is out of its range.
         """
-        messages, how = as_prompt(prompt), changed(self._sampling, sampling)
+        messages, how = as_prompt(prompt), override(self._sampling, sampling)
         if parent and parent.failed:
             return parent
         numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
         content = content_hash(_hash(messages), numbers, how.stop, role, prefix, _built_on(parent))
         who = policy or self._policy
-        return await self._put(Question(who, self._problem, messages, how, role, parent, prefix, content, ""))
+        return await self._put(JournaledRequest(who, self._problem, messages, how, role, parent, prefix, content, ""))
 
-    async def go_on(self, attempt: Attempt, text: str = "", *, role: str = "solve", **sampling: Any) -> Attempt:
+    async def continue_from(self, attempt: Attempt, text: str = "", *, role: str = "solve", **sampling: Any) -> Attempt:
         """More of an answer: sampling goes on from the very tokens of `attempt`, behind `text` forced upon it.
 
         Of an endpoint, which tells no tokens, it goes on from the text.
@@ -128,20 +128,20 @@ class Ask:
         Raises:
             BadInput: `Sampling` has no such field, or a value is out of its range.
         """
-        how = changed(self._sampling, sampling)
+        how = override(self._sampling, sampling)
         if attempt.failed:
             return attempt
         numbers = float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)
         content = content_hash("go on", numbers, how.stop, role, _built_on(attempt), text)
-        said = attempt.text + attempt.cut
+        said = attempt.text + attempt.stop_text
         if not text:
             said = said.rstrip("\ufffd")  # a character cut in two is completed by what is added
-        own: tuple[int | str, ...] = attempt.token_ids or (said[attempt.begun :],)
-        given = (*attempt.given, *own, *((text,) if text else ()))
+        own: tuple[int | str, ...] = attempt.token_ids or (said[attempt.prefix_chars :],)
+        given = (*attempt.prefix_tokens, *own, *((text,) if text else ()))
         asked = (self._policy, self._problem, attempt.prompt, how, role, attempt, "", content, "")
-        return await self._put(Question(*asked, given, said + text, text))
+        return await self._put(JournaledRequest(*asked, given, said + text, text))
 
-    async def interject(self, attempt: Attempt, phrase: str, text: str, **how: Any) -> Attempt:
+    async def inject(self, attempt: Attempt, phrase: str, text: str, **how: Any) -> Attempt:
         """`go_on` behind a sentence of the method's, in words that the task's model understands.
 
         A task that has words of its own for `phrase` puts them as a user's turn between `attempt` and a new answer;
@@ -153,15 +153,15 @@ class Ask:
             how: as for `go_on`.
         """
         if attempt.failed or phrase not in self._phrases:
-            return await self.go_on(attempt, text, **how)
+            return await self.continue_from(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
-        return await self(self.turn(history, phrase, text), parent=attempt, **how)
+        return await self(self.with_turn(history, phrase, text), parent=attempt, **how)
 
-    def answer(self, text: str) -> str | None:
+    def extract_answer(self, text: str) -> str | None:
         """The final answer in a text, as the task extracts it; None where there is none."""
         return self._extract(self._problem, text)
 
-    async def verdict(self, attempt: Attempt) -> Feedback:
+    async def verify(self, attempt: Attempt) -> Feedback:
         """The task's verdict on an attempt, for solvers that search with it. Journalled like any other.
 
         Raises:
@@ -176,7 +176,7 @@ class Ask:
             )
         return await self._judge(attempt)
 
-    def note(self, kind: str, payload: Any) -> str:
+    def log(self, kind: str, payload: Any) -> str:
         """Keep plain data in the journal, as an effect of that kind that costs nothing: once, however often rerun.
 
         Other data of the same name has another key: what a rerun finds once a failed request got its answer.
@@ -191,10 +191,10 @@ class Ask:
             self._note(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
         return key
 
-    async def _put(self, question: Question) -> Attempt:
+    async def _put(self, question: JournaledRequest) -> Attempt:
         """Put a question: the next among the equal ones of this solving."""
-        number = self._asked[question.content]
-        self._asked[question.content] += 1
+        number = self._asked[question.content_key]
+        self._asked[question.content_key] += 1
         place = len(self._made)
         self._made.append(None)
         attempt = await self._sampler(replace(question, occurrence=f"{self._name}#{number}"))
@@ -202,14 +202,14 @@ class Ask:
         self._made[place] = attempt
         return attempt
 
-    async def many(self, prompt: Any, n: int, **how: Any) -> list[Attempt]:
+    async def sample(self, prompt: Any, samples: int, **how: Any) -> list[Attempt]:
         """`n` independent answers to `prompt`, sampled together; `how` is as for a single one."""
-        return list(await asyncio.gather(*(self(prompt, **how) for _ in range(n))))
+        return list(await asyncio.gather(*(self(prompt, **how) for _ in range(samples))))
 
 
 def _built_on(attempt: Attempt | None) -> list[str] | None:
     """What a question's key holds of the attempt it builds on: its text too, which another answer may replace."""
-    return [attempt.id, content_hash(attempt.text, attempt.cut)] if attempt else None
+    return [attempt.id, content_hash(attempt.text, attempt.stop_text)] if attempt else None
 
 
 @lru_cache(maxsize=8192)

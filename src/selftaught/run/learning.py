@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selftaught.console import shown
+from selftaught.console import training_progress
 from selftaught.curate.keep import learned_as_whole
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
@@ -20,8 +20,8 @@ from selftaught.models.policy import policy_from
 from selftaught.models.remote import trainable
 from selftaught.records import content_hash
 from selftaught.run.context import RunContext
-from selftaught.run.rounds import cut_line, ends_line
-from selftaught.run.settings import changed
+from selftaught.run.rounds import truncation_line, wrong_ends_line
+from selftaught.run.settings import override
 
 
 def learn(
@@ -33,15 +33,15 @@ def learn(
     _check_records(context, records)
     if not records:
         _check_cause(context)
-    settings = changed(context.settings.training, training)
+    settings = override(context.settings.training, training)
     policy = _learned(context, base, objective, records, settings)
-    context.facts["records"] = len(records)
-    context.watch.learnt(records, by_verdict=context.by_verdict)
-    context.clock()
+    context.round_facts["records"] = len(records)
+    context.monitor.learnt(records, by_verdict=context.uses_verdicts)
+    context.record_time()
     return policy
 
 
-def make_room(context: RunContext) -> None:
+def release_memory(context: RunContext) -> None:
     """Memory for weights in training, or given back after it."""
     context.engine.release()
     give_back()
@@ -57,21 +57,21 @@ def _check_records(context: RunContext, records: Sequence[Any]) -> None:
         found = [context.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
         sources = [one[0] for one in found if one]
         asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
-        if any(what in context.walls.held_out for what in asked):
+        if any(what in context.access.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
         wrong_ends += learned_as_whole(record, sources)
     counts = {"wrong": wrong_ends, "records": len(records)}
-    context.ends.update(counts)
+    context.end_counts.update(counts)
     if wrong_ends:
-        context.console.say(f"  warning: {ends_line(counts)}")
+        context.console.print(f"  warning: {wrong_ends_line(counts)}")
 
 
 def _check_cause(context: RunContext) -> None:
     """Without records: a method's later round ends the run; answers that were all cut off are named as the cause."""
-    if context.method and context.number > 1:
-        raise context.end(f"round {context.round} left nothing to learn from; the run ends here")
-    if context.cut["truncated"]:
-        cause = f"nothing to learn from: {cut_line(context.cut)} and are not learned from"
+    if context.method and context.loop_round > 1:
+        raise context.stop(f"round {context.round} left nothing to learn from; the run ends here")
+    if context.truncation_counts["truncated"]:
+        cause = f"nothing to learn from: {truncation_line(context.truncation_counts)} and are not learned from"
         raise BadInput(cause, where="learn", fix="raise max_tokens")
 
 
@@ -99,15 +99,18 @@ def _train(
     context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
 ) -> Policy:
     before = context.learn_seconds
-    make_room(context)
+    release_memory(context)
 
     def tick(seconds: float) -> None:
         context.learn_seconds = before + seconds
-        context.clock()
+        context.record_time()
 
-    what, steps = context.doing(f"learning from {len(records)}"), settings.epochs * -(-len(records) // settings.batch)
+    what, steps = (
+        context.progress_label(f"learning from {len(records)}"),
+        settings.epochs * -(-len(records) // settings.batch),
+    )
     how = {"seed": context.settings.seed, "folder": context.policies}
-    with shown(context.console, what, steps, tick) as progress:
+    with training_progress(context.console, what, steps, tick) as progress:
         try:
             return context.learner(base, objective, records, settings, **how, progress=progress)
         except Exception as error:

@@ -16,7 +16,7 @@ class Work(NamedTuple):
     waiting: list[None]
 
 
-class Once:
+class SharedTasks:
     """Makes a thing once, however many ask for it at the same time, and gives it up once nobody waits for it."""
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Once:
             if not work.waiting:
                 self._under_way.pop(key, None)
                 if not (work.task.done() and (work.task.cancelled() or work.task.exception() is None)):
-                    await cancelled([work.task])
+                    await cancel([work.task])
 
 
-async def cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel what is not done, wait until it is, and look at what failed: nobody else will."""
     for task in tasks:
         task.cancel()
@@ -47,4 +47,4 @@ async def cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 async def cancel_all() -> None:
     """End all other tasks of the running loop."""
-    await cancelled([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
+    await cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from selftaught.console import shown
+from selftaught.console import training_progress
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
-from selftaught.identity import identify, known
+from selftaught.identity import identify, require_identity
 from selftaught.journal import Usage
 from selftaught.learn import Objective
 from selftaught.learn.learner import learn as local_learner
@@ -25,9 +25,9 @@ from selftaught.models.remote import trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
-from selftaught.run.learning import make_room
-from selftaught.run.sampling import Batch, Subject
-from selftaught.run.settings import at_least_one, changed
+from selftaught.run.learning import release_memory
+from selftaught.run.sampling import SolveBatch, Subject
+from selftaught.run.settings import override, require_positive
 
 
 def learn_online(
@@ -38,18 +38,18 @@ def learn_online(
     trainable(policy)
     context.check_budget()
     for name, value in (("steps", steps), ("n", n)):
-        at_least_one(name, value)
-    if any(map(context.walls.hold_out, problems)):
+        require_positive(name, value)
+    if any(map(context.access.is_held_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
-    settings = changed(context.settings.training, {"epochs": 1, "schedule": "constant", **training})
-    how = changed(context.settings.sampling, {"temperature": 1.0, **sampling})
-    named = content_hash([known(x, "online training").key for x in (rollout, *credit.parts)], how)
+    settings = override(context.settings.training, {"epochs": 1, "schedule": "constant", **training})
+    how = override(context.settings.sampling, {"temperature": 1.0, **sampling})
+    named = content_hash([require_identity(x, "online training").key for x in (rollout, *credit.parts)], how)
     plan = Plan(objective or grpo(), settings, steps, n, credit, cap, named, context.settings.seed)
     made = _trained(context, policy, problems, plan, rollout, how)
     count = read_manifest(made.path).get("records", 0)
     facts = {"policy": made.version, "base": policy.version, "records": count}
     context.note(content_hash("learn", made.version), "learn", facts)
-    context.facts["records"] = count
+    context.round_facts["records"] = count
     return made
 
 
@@ -58,8 +58,10 @@ def _trained(
 ) -> Policy:
     folder = context.policies
     try:
-        with shown(context.console, context.doing("reinforcing"), plan.steps, lambda _: context.clock()) as progress:
-            services = RunServices(context, rollout, how, progress)
+        with training_progress(
+            context.console, context.progress_label("reinforcing"), plan.steps, lambda _: context.record_time()
+        ) as progress:
+            services = RunHost(context, rollout, how, progress)
             if context.learner is local_learner:
                 return reinforce(policy, problems, plan, services, folder=folder)
             return played_through(policy, problems, plan, services, context.learner, folder)
@@ -67,7 +69,7 @@ def _trained(
         raise full_disk(error, folder) or error from None
 
 
-class RunServices:
+class RunHost:
     """What an online training asks of the run; see `learn.online.loop.Services`.
 
     Args:
@@ -84,7 +86,7 @@ class RunServices:
 
     def room(self) -> None:
         """Memory for weights in training, or given back after it."""
-        make_room(self._context)
+        release_memory(self._context)
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Journal a live policy under its own name before it writes anything, so that it can be walked back from."""
@@ -99,7 +101,9 @@ class RunServices:
         for problem in problems:
             work += [(problem, f"online/{name}/{met[problem.id] + i}") for i in range(n)]
             met[problem.id] += n
-        batch = Batch("rolling out", policy, self._rollout, self._how, context.by_verdict, work, turns=True)
+        batch = SolveBatch(
+            "rolling out", policy, self._rollout, self._how, context.uses_verdicts, work, keep_turns=True
+        )
         rolled = [Rollout(one.attempt, one.turns or (one.attempt,)) for one in solve(context, batch)]
         self._learning_since = time.monotonic()
         groups = [rolled[i : i + n] for i in range(0, len(rolled), n)]
@@ -136,7 +140,7 @@ class RunServices:
                 context.journal.put(key, "online", facts, Usage(trained=tokens))
         if (found := context.journal.get(key)) is not None:
             context.ledger.count(key, found[1])
-        context.clock()
+        context.record_time()
 
     def progress(self, done: int, total: int, loss: float) -> None:
         """Show how far it is."""

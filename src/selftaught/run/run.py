@@ -25,14 +25,14 @@ from selftaught.run import attempts as drawing
 from selftaught.run import learning, measuring, online
 from selftaught.run import rounds as counting
 from selftaught.run.context import Learner, RunContext
-from selftaught.run.guarded import handing
-from selftaught.run.measuring import Figures, Measuring
-from selftaught.run.sampling import Solved, Subject
-from selftaught.run.serving import serving
-from selftaught.run.settings import Settings, changed
+from selftaught.run.guarded import guard
+from selftaught.run.measuring import MeasureConfig, MetricsFn
+from selftaught.run.sampling import SolverResult, Subject
+from selftaught.run.serving import using_method
+from selftaught.run.settings import Settings, override
 from selftaught.tasks import Task
 
-__all__ = ["Learner", "Run", "Settings", "Solved"]
+__all__ = ["Learner", "Run", "Settings", "SolverResult"]
 
 OUTCOME = Crediting()
 
@@ -76,7 +76,12 @@ class Run:
         )  # fmt: skip
         self.base, self.engine, self.journal, self.ledger = at.base, at.engine, at.journal, at.ledger
         self.model = str(model) if not isinstance(model, Policy) else model.version
-        self.history, self.gates, self.measured, self.said = at.history, at.gates, at.measured, at.said
+        self.history, self.gate_decisions, self.measurements, self.printed_notes = (
+            at.history,
+            at.gate_decisions,
+            at.measurements,
+            at.printed_notes,
+        )
 
     # --- what is served ---
 
@@ -110,17 +115,17 @@ class Run:
         return self._context.notes
 
     @property
-    def requests(self) -> dict[str, int]:
+    def request_counts(self) -> dict[str, int]:
         """What became of the requests to the engine; see `Solving.requests`."""
-        return self._context.solving.requests()
+        return self._context.sampler.request_counts()
 
     @property
-    def unanswered(self) -> str:
+    def no_answer_reason(self) -> str:
         """Why there is not one answer, where there is none; else empty."""
-        return self._context.solving.unanswered()
+        return self._context.sampler.no_answer_reason()
 
     @contextmanager
-    def method(self, method: Method, options: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
+    def method_scope(self, method: Method, options: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
         """Inside, the run serves `method`: its options belong to the configuration, its needs are enforced.
 
         Yields a function from the run or a task to what the method is handed of it (see `selftaught.run.guarded`).
@@ -130,13 +135,13 @@ class Run:
         Raises:
             BadInput: the task lacks references where they are read, or the outer method does not need what this does.
         """
-        with serving(self._context, method, options):
-            yield handing(self, method, self._context.walls)
+        with using_method(self._context, method, options):
+            yield guard(self, method, self._context.access)
 
     # --- sampling and judging ---
 
     def attempt(
-        self, policy: Policy, problems: Sequence[Subject], *, solver: Any = None, n: int = 1, **sampling: Any
+        self, policy: Policy, problems: Sequence[Subject], *, solver: Any = None, samples: int = 1, **sampling: Any
     ) -> list[Attempt]:
         """`n` attempts at every problem, judged if the method declared that it needs a verifier.
 
@@ -157,19 +162,19 @@ class Run:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
             RunEnds: no tokens are left.
         """
-        return [one.attempt for one in drawing.draw(self._context, policy, problems, solver, n, sampling)]
+        return [one.attempt for one in drawing.sample_new(self._context, policy, problems, solver, samples, sampling)]
 
     def search(
-        self, policy: Policy, problems: Sequence[Subject], *, solver: Any, n: int = 1, **sampling: Any
+        self, policy: Policy, problems: Sequence[Subject], *, solver: Any, samples: int = 1, **sampling: Any
     ) -> list[Solution]:
         """As `attempt`, with the data that the solver returned beside each attempt (see `Solution`)."""
-        solved = drawing.draw(self._context, policy, problems, solver, n, sampling)
+        solved = drawing.sample_new(self._context, policy, problems, solver, samples, sampling)
         return [Solution(one.attempt, one.data) for one in solved]
 
     def solve(
         self, policy: Policy, problems: Sequence[Problem], split: str, *, solver: Any = None, samples: int = 1,
-        first: int = 0, judged: bool = True, turns: bool = False, **sampling: Any,
-    ) -> list[Solved]:  # fmt: skip
+        first: int = 0, verify: bool = True, keep_turns: bool = False, **sampling: Any,
+    ) -> list[SolverResult]:  # fmt: skip
         """Attempts for a measurement: asked again they are the same ones, not new samples.
 
         A method cannot call it: it has `attempt` and `measure`.
@@ -191,12 +196,12 @@ class Run:
         """
         if method := self._context.method:
             raise BadInput("run.solve is closed to methods", where=method.id, fix="use run.attempt, run.measure")
-        how, numbers = changed(self.settings.sampling, sampling), range(first, first + samples)
-        return drawing.repeat(
-            self._context, policy, problems, split, how, numbers, solver=solver, judged=judged, turns=turns
+        how, numbers = override(self.settings.sampling, sampling), range(first, first + samples)
+        return drawing.sample_fixed(
+            self._context, policy, problems, split, how, numbers, solver=solver, judged=verify, turns=keep_turns
         )
 
-    def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
+    def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
 
         Reading costs prompt tokens only, which no budget counts. NaN of a text that the engine refuses to read.
@@ -205,7 +210,7 @@ class Run:
             BadInput: a method asks for that of a test problem.
             RunEnds: no tokens are left.
         """
-        return drawing.surprise(self._context, policy, attempts)
+        return drawing.nll(self._context, policy, attempts)
 
     # --- learning ---
 
@@ -222,9 +227,9 @@ class Run:
         """
         return learning.learn(self._context, base, objective, records, training)
 
-    def reinforce(
-        self, policy: Policy, problems: Sequence[Problem], *, rollout: Any = None, objective: Objective | None = None,
-        credit: Crediting = OUTCOME, steps: int = 50, n: int = 8, cap: float = 2.0,
+    def learn_online(
+        self, policy: Policy, problems: Sequence[Problem], *, solver: Any = None, objective: Objective | None = None,
+        credit: Crediting = OUTCOME, steps: int = 50, samples: int = 8, max_importance_weight: float = 2.0,
         sampling: Mapping[str, Any] | None = None, **training: Any,
     ) -> Policy:  # fmt: skip
         """A new policy, trained online: at each step rollouts by the weights as they are, credit, and an update.
@@ -253,15 +258,15 @@ class Run:
             TrainingFailed: the loss stopped being a number.
         """
         return online.learn_online(
-            self._context, policy, problems, rollout=rollout, objective=objective, credit=credit, steps=steps, n=n,
-            cap=cap, sampling=sampling or {}, training=training,
+            self._context, policy, problems, rollout=solver, objective=objective, credit=credit, steps=steps, n=samples,
+            cap=max_importance_weight, sampling=sampling or {}, training=training,
         )  # fmt: skip
 
     # --- measuring and promoting ---
 
     def measure(
         self, policy: Policy, *, solver: Any = None, samples: int = 1, temperature: float = 0.0, gated: bool = False,
-        figures: Figures | None = None,
+        metrics: MetricsFn | None = None,
     ) -> Measurement:  # fmt: skip
         """Accuracy on the dev split; a policy measured greedily also goes through the gate.
 
@@ -281,43 +286,43 @@ class Run:
                 from others.
             RunEnds: no tokens are left.
         """
-        return measuring.measure(self._context, policy, Measuring(solver, samples, temperature), gated, figures)
+        return measuring.measure(self._context, policy, MeasureConfig(solver, samples, temperature), gated, metrics)
 
-    def summarise(self, policy: Policy, split: str, solver: str, solved: Sequence[Solved]) -> Measurement:
+    def measurement_of(self, policy: Policy, split: str, solver: str, solved: Sequence[SolverResult]) -> Measurement:
         """The measurement made from a list of solvings."""
-        return measuring.summarise(policy, split, solver, solved)
+        return measuring.measurement_of(policy, split, solver, solved)
 
     # --- rounds ---
 
-    def tell(self, name: str, figures: Mapping[str, float | int | str]) -> None:
+    def log_metrics(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
         """Report figures that a method watches: journalled with the current round, and printed on their own line.
 
         Args:
             name: what the figures are of; reporting it again in the same round replaces them.
             figures: what each is called -> its value.
         """
-        self._context.tell(name, figures)
+        self._context.log_metrics(name, metrics)
 
-    def rounds(self, most: int) -> Iterator[int]:
+    def rounds(self, max_rounds: int) -> Iterator[int]:
         """Count rounds from 1; ends early when the budget is spent. Each round's line is printed as it ends.
 
         `Run.round` counts all rounds of a run, those of methods within methods too.
         """
-        return counting.rounds(self._context, most)
+        return counting.rounds(self._context, max_rounds)
 
     # --- cost ---
 
-    def spending(self) -> str:
+    def cost_line(self) -> str:
         """The ledger as a line."""
-        return self._context.spending()
+        return self._context.cost_line()
 
     def seconds(self) -> dict[str, float]:
         """Seconds of all sessions of this run, up to now; see `Journal.seconds`."""
         return self._context.seconds()
 
-    def remark(self, line: str) -> bool:
+    def add_note(self, line: str) -> bool:
         """Add a line to the notes; whether it is new."""
-        return self._context.remark(line)
+        return self._context.add_note(line)
 
     # --- life ---
 

@@ -31,11 +31,11 @@ from selftaught.records import (
     Verdict,
     as_json,
     content_hash,
-    judged_text,
+    judged_text_hash,
     well_formed,
 )
-from selftaught.run.ask import Ask, Question
-from selftaught.run.once import Once, cancel_all, cancelled
+from selftaught.run.ask import Ask, JournaledRequest
+from selftaught.run.once import SharedTasks, cancel, cancel_all
 from selftaught.tasks import Task
 from selftaught.tasks.thinking import thinking_alone
 
@@ -43,14 +43,14 @@ T = TypeVar("T")
 Subject = Problem | Attempt
 Solver = Callable[[Ask, Any], Awaitable[Attempt | Solution]]
 
-JUDGING = frozenset({"critique", "judge"})
+JUDGE_ROLES = frozenset({"critique", "judge"})
 IN_FLIGHT = 4096  # most solvings awaited at once
 VERIFYING = min(32, (os.cpu_count() or 1) + 4)  # threads that wait for verdicts
 FEW = 3  # so many failed verifications stop no run, whatever their share
 SIGNAL_SECONDS = 0.1  # how late an interrupt may be noticed
 SAY_SECONDS = 1.0  # what ends within, nobody needs to be told of
 CLOCK_SECONDS = 5.0  # how often a long batch of solvings notes the time it took
-FAILURES = (
+VERIFIER_FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
     "timeout",
 )  # fmt: skip
@@ -60,7 +60,7 @@ NOTHING: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish"
 
 
 @dataclass(frozen=True, slots=True)
-class Solved:
+class SolverResult:
     """The outcome of one solving: the attempt handed in, all tokens it took, and (if asked for) all its attempts.
 
     `data` is what the solver handed back beside the attempt (`Solution`), as the journal keeps it.
@@ -73,7 +73,7 @@ class Solved:
 
 
 @dataclass(slots=True)
-class Batch:
+class SolveBatch:
     """Solvings that belong together: one policy, one solver, and the failures met so far.
 
     Attributes:
@@ -87,19 +87,19 @@ class Batch:
         unsettled: what the journal is to hold of those of them that are not in it yet, by key.
     """
 
-    what: str
+    label: str
     policy: Policy
     solver: Solver | None
     sampling: Sampling
-    judged: bool
+    verify: bool
     work: Sequence[tuple[Subject, str]]
-    turns: bool = False
-    shown: bool = False
-    failed: list[Feedback] = field(default_factory=list)
-    unsettled: dict[str, list[Any]] = field(default_factory=dict)
+    keep_turns: bool = False
+    verdicts_visible: bool = False
+    failed_verifications: list[Feedback] = field(default_factory=list)
+    pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
 
 
-class Solving:
+class Sampler:
     """Solves problems on an event loop in a thread of its own, so that it also works inside a notebook's.
 
     Args:
@@ -120,7 +120,7 @@ class Solving:
         self._engine, self._task, self._journal, self._ledger, self._console = engine, task, journal, ledger, console
         self._seed, self._limit, self._tick = seed, failure_limit, tick
         self._true = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
-        self._once = Once()
+        self._once = SharedTasks()
         self._refused: dict[str, RequestRefused] = {}  # not journalled: another start asks again
         self._failure: BaseException | None = None
         self._counts: Counter[str] = Counter()
@@ -134,24 +134,24 @@ class Solving:
         self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-run", daemon=True)
         self._thread.start()
 
-    def solve(self, batch: Batch) -> list[Solved]:
+    def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Solve a batch, in the order of its work.
 
         Raises:
             BadInput: too many verifications fail; what was sampled is kept.
         """
         solved = self._wait(self._all(batch))
-        for key, payload in batch.unsettled.items():
+        for key, payload in batch.pending_verdicts.items():
             self._note(key, "verify", payload)
-        self._count("unverified", [f.text for f in batch.failed])
-        self._counts["judged"] += len(solved) if batch.judged else 0
-        if batch.failed:
-            self._console.say(
-                f"  warning: {len(batch.failed)} of {len(solved)} verifications failed and count as UNKNOWN"
+        self._count("unverified", [f.text for f in batch.failed_verifications])
+        self._counts["judged"] += len(solved) if batch.verify else 0
+        if batch.failed_verifications:
+            self._console.print(
+                f"  warning: {len(batch.failed_verifications)} of {len(solved)} verifications failed and count as UNKNOWN"
             )
         return solved
 
-    def surprise(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
+    def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; every one is an effect.
 
         NaN where the engine refuses to read the text, which counts as a refused request.
@@ -168,7 +168,7 @@ class Solving:
 
         return self._wait(all_of_them())
 
-    def requests(self) -> dict[str, int]:
+    def request_counts(self) -> dict[str, int]:
         """What became of the requests: how many were `answered`, how many of the answers handed in are `thinking_only`
         (no answer in them), and how many had characters `replaced` (that are none); how many were `refused` and how
         many `failed`, neither of which is kept; and how many were `retried` on this start."""
@@ -176,7 +176,7 @@ class Solving:
         counts["thinking_only"] = len(self._handed & self._alone)
         return counts | {"retried": getattr(self._engine, "retried", 0)}
 
-    def unanswered(self) -> str:
+    def no_answer_reason(self) -> str:
         """Why there is not one answer, where there is none; else empty."""
         counts = self._counts
         asked = counts["answered"] + counts["refused"] + counts["failed"]
@@ -217,12 +217,12 @@ class Solving:
 
     # --- on the loop's thread ---
 
-    async def _all(self, batch: Batch) -> list[Solved]:
-        outcomes: dict[int, Solved] = {}
+    async def _all(self, batch: SolveBatch) -> list[SolverResult]:
+        outcomes: dict[int, SolverResult] = {}
         left = iter(enumerate(batch.work))
         before, started = self._ledger.usage.spent, time.monotonic()
         ticked = started
-        with self._console.meter(batch.what, len(batch.work)) as meter:
+        with self._console.meter(batch.label, len(batch.work)) as meter:
 
             async def take() -> None:
                 nonlocal ticked
@@ -251,17 +251,17 @@ class Solving:
                 self._engine.wind_up(self._failure)
                 _, left = await asyncio.wait(left, timeout=SAY_SECONDS)
                 if left:
-                    self._console.say("  waiting for the answers under way; interrupt to give them up")
+                    self._console.print("  waiting for the answers under way; interrupt to give them up")
                     await asyncio.wait(left)
             if self._failure is not None:
                 raise self._failure
         finally:
             self._failure = None
-            await cancelled(tasks)
+            await cancel(tasks)
 
-    async def _one(self, batch: Batch, subject: Subject, name: str) -> Solved:
+    async def _one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
         problem = problem_of(subject)
-        judge = partial(self._feedback, batch) if batch.shown else None
+        judge = partial(self._feedback, batch) if batch.verdicts_visible else None
         ask = Ask(self._sample, batch.policy, problem, batch.sampling, name, self._task, judge=judge, note=self._note)
         made = await (batch.solver(ask, subject) if batch.solver else ask(problem.prompt))
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
@@ -270,12 +270,12 @@ class Solving:
         self._handed.add(attempt.id)
         if data is not None:
             data = self._keep(batch, attempt, name, data)
-        turns = ask.made if batch.turns else []
-        if batch.judged:
+        turns = ask.attempts if batch.keep_turns else []
+        if batch.verify:
             attempt, *turns = [await self._judge(batch, one) for one in (attempt, *turns)]
-        return Solved(attempt, ask.tokens, tuple(turns), data)
+        return SolverResult(attempt, ask.tokens, tuple(turns), data)
 
-    def _keep(self, batch: Batch, attempt: Attempt, name: str, data: Any) -> Any:
+    def _keep(self, batch: SolveBatch, attempt: Attempt, name: str, data: Any) -> Any:
         """Journal what a solver hands back beside its attempt; returned as it will be read back."""
         try:
             plain = json.loads(json.dumps(as_json(data), allow_nan=False))
@@ -286,7 +286,7 @@ class Solving:
         self._note(content_hash("solution", name, payload), "solution", payload)
         return plain
 
-    async def _sample(self, question: Question) -> Attempt:
+    async def _sample(self, question: JournaledRequest) -> Attempt:
         """One sample through the journal."""
         key = question.key(self._seed)
         try:
@@ -296,7 +296,7 @@ class Solving:
         except RequestRefused as error:
             self._tell_refused(key, error)
             return self._attempt(key, question, NOTHING, error)
-        size = payload.get("counted") or len(payload["tokens"])
+        size = payload.get("num_tokens") or len(payload["tokens"])
         if payload["finish"] == "length" and 0 < size < question.sampling.max_tokens:
             self._full.add(key)
         if payload.get("thinking_only") and not question.sampling.stop:
@@ -313,13 +313,13 @@ class Solving:
             self._count(what, [str(error)])
 
     def _attempt(
-        self, key: str, question: Question, payload: Mapping[str, Any], error: RequestRefused | None
+        self, key: str, question: JournaledRequest, payload: Mapping[str, Any], error: RequestRefused | None
     ) -> Attempt:
-        text = question.begun + well_formed(payload["text"])
+        text = question.prefix_text + well_formed(payload["text"])
         feedback = ()
         if error is not None:
             what = "failed" if isinstance(error, RequestFailed) else "refused"
-            feedback = (Feedback(Verdict.UNKNOWN, text=f"{what}: {error}", by=self._engine.name),)
+            feedback = (Feedback(Verdict.UNKNOWN, text=f"{what}: {error}", source=self._engine.name),)
         return Attempt(
             id=key,
             problem=question.problem,
@@ -329,22 +329,22 @@ class Solving:
             token_ids=tuple(payload["tokens"]),
             logprobs=tuple(payload["logprobs"]),
             finish_reason=payload["finish"],
-            by=question.policy.version,
+            policy=question.policy.version,
             role=question.role,
             parent=question.parent.id if question.parent else None,
             feedback=feedback,
-            counted=payload.get("counted"),
-            given=question.given or ((question.prefix,) if question.prefix else ()),
-            begun=len(question.begun),
-            cut=payload.get("cut", ""),
+            num_tokens=payload.get("num_tokens"),
+            prefix_tokens=question.prefix_tokens or ((question.prefix,) if question.prefix else ()),
+            prefix_chars=len(question.prefix_text),
+            stop_text=payload.get("stop_text", ""),
         )
 
-    def _known(self, key: str, question: Question) -> tuple[dict[str, Any], Usage] | None:
+    def _known(self, key: str, question: JournaledRequest) -> tuple[dict[str, Any], Usage] | None:
         """What the journal holds of a sample. A failure that an older version kept in its place is no sample."""
         found = self._journal.get(key)
         return None if found is not None and _is_failure(found[0], question) else found
 
-    async def _pay(self, key: str, question: Question) -> tuple[dict[str, Any], Usage]:
+    async def _pay(self, key: str, question: JournaledRequest) -> tuple[dict[str, Any], Usage]:
         """Sample, and journal what came back. What got no answer is not kept: the next start asks again.
 
         Raises:
@@ -353,21 +353,25 @@ class Solving:
         if self._failure is not None:  # the batch ends, and nothing further is paid for
             raise self._failure
         policy = question.policy.version
-        request = Request(question.prompt, question.sampling, int(key, 16) >> 1, question.prefix, question.given)
+        request = Request(
+            question.prompt, question.sampling, int(key, 16) >> 1, question.prefix, question.prefix_tokens
+        )
         parent = question.parent.id if question.parent else None
         payload = {"problem": question.problem.id, "policy": policy, "role": question.role, "parent": parent}
         payload["sampling"] = _as_json(question.sampling)
-        payload |= {"begun": len(question.begun), "forced": question.forced} if question.begun else {}
+        payload |= (
+            {"prefix_chars": len(question.prefix_text), "injected": question.injected_text} if question.prefix_text else {}
+        )
         sample = await self._engine.sample(question.policy, request)
         if sample.policy != policy:
             raise EngineError(f"engine {self._engine.name} sampled policy {sample.policy} when asked for {policy}")
         text = well_formed(sample.text)
         payload |= {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
         payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
-        payload |= {} if sample.counted is None else {"counted": sample.counted}
-        payload |= {"cut": well_formed(sample.cut)} if sample.cut else {}
+        payload |= {} if sample.counted is None else {"num_tokens": sample.counted}
+        payload |= {"stop_text": well_formed(sample.cut)} if sample.cut else {}
         payload |= {"replaced": True} if sample.replaced or text != sample.text else {}
-        payload |= {"thinking_only": True} if thinking_alone(question.begun + text, sample.finish_reason) else {}
+        payload |= {"thinking_only": True} if thinking_alone(question.prefix_text + text, sample.finish_reason) else {}
         usage = _cost(question.role, sample.prompt_tokens, sample.tokens)
         if (failed := self._journal.get(key)) is None:
             self._journal.put(key, "sample", payload, usage)
@@ -377,7 +381,7 @@ class Solving:
         return payload, usage
 
     async def _surprise(self, policy: Policy, attempt: Attempt) -> float:
-        key = content_hash("surprise", policy.version, attempt.prompt, attempt.text)
+        key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
         try:
             payload, usage = self._journal.get(key) or await self._once(key, lambda: self._read(key, policy, attempt))
         except RequestRefused as error:
@@ -390,16 +394,16 @@ class Solving:
         logprobs = await self._engine.logprobs(policy, attempt.prompt, attempt.text)
         nats = round(-sum(logprobs), 4)
         payload, usage = {"attempt": attempt.id, "policy": policy.version, "nats": nats}, Usage(prompt=len(logprobs))
-        self._journal.put(key, "surprise", payload, usage)
+        self._journal.put(key, "nll", payload, usage)
         return payload, usage
 
-    async def _judge(self, batch: Batch, attempt: Attempt) -> Attempt:
+    async def _judge(self, batch: SolveBatch, attempt: Attempt) -> Attempt:
         """The attempt with the task's feedback; critiques and judgements answer no problem, and are left alone."""
-        if attempt.failed or attempt.role in JUDGING:
+        if attempt.failed or attempt.role in JUDGE_ROLES:
             return attempt
         return replace(attempt, feedback=(*attempt.feedback, await self._feedback(batch, attempt)))
 
-    async def _feedback(self, batch: Batch, attempt: Attempt) -> Feedback:
+    async def _feedback(self, batch: SolveBatch, attempt: Attempt) -> Feedback:
         """The task's verdict on an attempt, through the journal."""
         problem, version = attempt.problem, self._task.verifier.version
         key = content_hash("verify", version, problem.id, self._true.get(problem.id), attempt.text)
@@ -411,7 +415,7 @@ class Solving:
                 key, lambda: asyncio.to_thread(self._task.verify, problem, attempt.text)
             )
             self._settle(batch, key, verdict_payload(attempt, feedback))
-        if feedback.text.startswith(FAILURES):
+        if feedback.text.startswith(VERIFIER_FAILURES):
             self._failed(batch, feedback)
         return feedback
 
@@ -419,19 +423,19 @@ class Solving:
         if self._journal.get(key) is None:
             self._journal.put(key, kind, payload)
 
-    def _settle(self, batch: Batch, key: str, payload: list[Any]) -> None:
+    def _settle(self, batch: SolveBatch, key: str, payload: list[Any]) -> None:
         """Journal a verdict; a failure only when its batch is through: the rerun of a given-up one tries again."""
-        if payload[2].startswith(FAILURES):
-            batch.unsettled[key] = payload
+        if payload[2].startswith(VERIFIER_FAILURES):
+            batch.pending_verdicts[key] = payload
         else:
             self._note(key, "verify", payload)
 
-    def _failed(self, batch: Batch, feedback: Feedback) -> None:
+    def _failed(self, batch: SolveBatch, feedback: Feedback) -> None:
         """Note a failed verification; give up as soon as it is certain that too many of the batch fail."""
-        batch.failed.append(feedback)
-        count, total = len(batch.failed), len(batch.work)
+        batch.failed_verifications.append(feedback)
+        count, total = len(batch.failed_verifications), len(batch.work)
         if count == 1:
-            self._console.say(f"  warning: {feedback.text} (the attempt counts as UNKNOWN)")
+            self._console.print(f"  warning: {feedback.text} (the attempt counts as UNKNOWN)")
         if count > max(FEW, self._limit * total):
             fix = "mend it and run the same command again: samples are kept"
             raise BadInput(f"{count} of {total} verifications failed ({feedback.text})", where="verifier", fix=fix)
@@ -476,18 +480,18 @@ class Solving:
             self._loop.close()
 
 
-def _is_failure(payload: Mapping[str, Any], question: Question) -> bool:
+def _is_failure(payload: Mapping[str, Any], question: JournaledRequest) -> bool:
     """Whether a journalled sample is what older versions kept where there was no answer."""
     if payload.get("refused"):
         return True
     empty = question.policy.remote and not payload["text"] and not payload.get("thinking_only")
-    return bool(empty and not (question.sampling.stop or question.prefix or question.given))
+    return bool(empty and not (question.sampling.stop or question.prefix or question.prefix_tokens))
 
 
 def verdict_payload(attempt: Attempt, feedback: Feedback) -> list[Any]:
     """A verdict as the journal keeps it: verdict, score, text, what was judged (`judged_text`), and by whom."""
-    what = judged_text(attempt.problem.id, attempt.text)
-    return [feedback.verdict, feedback.score, feedback.text, what, feedback.by]
+    what = judged_text_hash(attempt.problem.id, attempt.text)
+    return [feedback.verdict, feedback.score, feedback.text, what, feedback.source]
 
 
 @lru_cache(maxsize=256)
@@ -496,7 +500,7 @@ def _as_json(sampling: Sampling) -> Any:
 
 
 def _cost(role: str, prompt: int, count: int) -> Usage:
-    return Usage(prompt, judge=count) if role in JUDGING else Usage(prompt, generated=count)
+    return Usage(prompt, judge=count) if role in JUDGE_ROLES else Usage(prompt, generated=count)
 
 
 def _several(count: int, what: str) -> str:

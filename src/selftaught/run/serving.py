@@ -8,21 +8,21 @@ from typing import Any
 
 from selftaught.control.budget import RunEnds
 from selftaught.method import Method
-from selftaught.run.config import check_references, configure, forget, of_method
+from selftaught.run.config import check_references, configure, drop_config, method_config
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import end_round
 
 
 @contextmanager
-def serving(context: RunContext, method: Method, options: dict[str, Any]) -> Iterator[None]:
+def using_method(context: RunContext, method: Method, options: dict[str, Any]) -> Iterator[None]:
     """See `Run.method`."""
     outer = context.method
     check_references(context.task, method, outer)
     label = _label(context, method)
     config = context.journal.meta_object("config")
-    configure(context.journal, of_method(config, method, options, label if outer else ""))
-    before, context.facts = (context.round, context.number, context.facts), {}
-    context.begun = context.begun if outer else 0
+    configure(context.journal, method_config(config, method, options, label if outer else ""))
+    before, context.round_facts = (context.round, context.loop_round, context.round_facts), {}
+    context.rounds_begun = context.rounds_begun if outer else 0
     context.methods.append((method, label))
     try:
         yield
@@ -32,12 +32,12 @@ def serving(context: RunContext, method: Method, options: dict[str, Any]) -> Ite
         if method.shape != "recipe":
             raise
     except Exception:  # once its code is mended, what was paid for is used
-        forget(context.journal, f"{label}.code" if outer else "code")
+        drop_config(context.journal, f"{label}.code" if outer else "code")
         raise
     finally:
         context.methods.pop()
         if outer:
-            number, context.number, context.facts = before
+            number, context.loop_round, context.round_facts = before
             context.enter_round(number)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from selftaught.control import Budget, Gate
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn import Training
 
 
@@ -39,7 +39,7 @@ class Settings:
     def __post_init__(self) -> None:
         _within("seed", self.seed, 0, 2**63 - 1)
         _within("failure_limit", self.failure_limit, 0, 1)
-        at_least_one("max_tokens", self.sampling.max_tokens)
+        require_positive("max_tokens", self.sampling.max_tokens)
         _within("tokens", self.budget.tokens or 0, 0)
         _within("gate.level", self.gate.level, 0, 1)
 
@@ -47,7 +47,7 @@ class Settings:
 Part = TypeVar("Part", Sampling, Training)
 
 
-def changed(part: Part, changes: Mapping[str, Any]) -> Part:
+def override(part: Part, changes: Mapping[str, Any]) -> Part:
     """`part` with some fields changed.
 
     Raises:
@@ -58,14 +58,14 @@ def changed(part: Part, changes: Mapping[str, Any]) -> Part:
     known = part.__dataclass_fields__
     for name in changes:
         if name not in known:
-            raise BadInput(f"{type(part).__name__} has no field {name!r}", fix=nearest(name, list(known)))
+            raise BadInput(f"{type(part).__name__} has no field {name!r}", fix=suggest(name, list(known)))
     new = replace(part, **changes)
     if isinstance(new, Sampling):
-        at_least_one("max_tokens", new.max_tokens)
+        require_positive("max_tokens", new.max_tokens)
     return new
 
 
-def at_least_one(name: str, value: int) -> None:
+def require_positive(name: str, value: int) -> None:
     """Raise BadInput where fewer than one of something is asked for."""
     if value < 1:
         raise BadInput(f"{name} is {value}, expected at least 1")

@@ -30,7 +30,7 @@ async def belief(ask: Ask, attempt: Attempt, phrase: str = "judge") -> float | N
         The probability; None where the reply says neither. 0 or 1 where an endpoint tells no log-probabilities.
     """
     history = (*attempt.prompt, Message("assistant", attempt.text.rstrip()))
-    asked = ask.turn(history, phrase, EVALUATE)
+    asked = ask.with_turn(history, phrase, EVALUATE)
     reply = await ask(asked, role="judge", parent=attempt, temperature=0.0, max_tokens=8)
     marks, word = _MARKS.fullmatch(reply.text), _SAID.match(reply.text)
     if not marks and not word:

@@ -82,12 +82,12 @@ class Grower:
         found = preferences(root)
         pairs = [as_pair(problem, *pair) for pair in found]
         told = [[pair.chosen, pair.rejected, pair.softness, list(pair.attempts)] for pair in pairs]
-        data = {"tree": ask.note("tree", record(root, found)), "pairs": told}
+        data = {"tree": ask.log("tree", record(root, found)), "pairs": told}
         line = main_line(root)
         if not line:  # every request was refused
             return Solution(await ask(problem.prompt), data)
         last = line[-1]
-        refused = [one for one in ask.made if one.failed and one.parent == last.id and not last.verdict]
+        refused = [one for one in ask.attempts if one.failed and one.parent == last.id and not last.verdict]
         return Solution(refused[0] if refused else stem(problem, ask, last), data)
 
 
@@ -126,12 +126,12 @@ class Expansion:
         if before is None:
             said = await self.ask(self.problem.prompt, **how)
         else:
-            said = await self.ask.go_on(before, **how)
-        begun = said.begun
+            said = await self.ask.continue_from(before, **how)
+        begun = said.prefix_chars
         for _ in range(BLANKS):
-            if not said.cut or form.says(said.text[begun:]):
+            if not said.stop_text or form.says(said.text[begun:]):
                 break
-            said = await self.ask.go_on(said, **how)
+            said = await self.ask.continue_from(said, **how)
         return said
 
     async def _valued(self, parent: Node, attempt: Attempt, last: bool) -> Node:
@@ -140,12 +140,12 @@ class Expansion:
         As in the authors' code, belief counts less from the fifth step on, and where there is none the step is worth
         what its beginning was. An UNKNOWN verdict is worth nothing, for or against.
         """
-        text = (attempt.text + attempt.cut).removeprefix(parent.answer.rstrip("\ufffd"))
+        text = (attempt.text + attempt.stop_text).removeprefix(parent.answer.rstrip("\ufffd"))
         given = sum(len(step.tokens) for step in parent.path)
-        tokens = (*(piece for piece in attempt.given[given:] if isinstance(piece, int)), *attempt.token_ids)
-        ended = last or not (attempt.cut or attempt.finish_reason == "length") or self.ask.steps.finishes(text)
+        tokens = (*(piece for piece in attempt.prefix_tokens[given:] if isinstance(piece, int)), *attempt.token_ids)
+        ended = last or not (attempt.stop_text or attempt.finish_reason == "length") or self.ask.steps.finishes(text)
         truncated = ended and attempt.truncated
-        verdict = (await self.ask.verdict(attempt)).verdict if ended else None
+        verdict = (await self.ask.verify(attempt)).verdict if ended else None
         sure = await belief(self.ask, attempt, "evaluate") if self.how.believes else None
         value = sure / max(1, parent.depth - 3) if sure else parent.value if self.how.believes else 0.0
         value += OUTCOME[verdict] if verdict else 0.0
@@ -163,8 +163,8 @@ def stem(problem: Problem, ask: Ask, node: Node) -> Attempt:
     text = begun + step.text
     finish = "unfinished" if not step.ended else "length" if step.truncated else "stop"
     return Attempt(
-        step.id, problem, problem.prompt, text, ask.answer(text), step.tokens, (), finish, ask.policy,
-        parent=before[-1].id if before else None, given=given, begun=len(begun),
+        step.id, problem, problem.prompt, text, ask.extract_answer(text), step.tokens, (), finish, ask.policy,
+        parent=before[-1].id if before else None, prefix_tokens=given, prefix_chars=len(begun),
     )  # fmt: skip
 
 

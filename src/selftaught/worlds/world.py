@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selftaught.control import Gate
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn import Training
 from selftaught.models import Policy
 from selftaught.run.settings import Settings
@@ -110,5 +110,5 @@ def world(name: str) -> World:
         BadInput: there is none.
     """
     if name not in WORLDS:
-        raise BadInput(f"no claim can be checked on {name!r}", where="--model", fix=nearest(name, WORLDS))
+        raise BadInput(f"no claim can be checked on {name!r}", where="--model", fix=suggest(name, WORLDS))
     return WORLDS[name]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import EngineError, Request, Sample, check_request
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES, pick_device, pick_dtype
 from selftaught.machine.threads import dismiss
 from selftaught.models.policy import Policy
@@ -59,7 +59,7 @@ class LocalEngine:
         fused: bool = True, held: int = 1,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
-            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
+            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if (rows is not None and rows < 1) or held < 1 or cache_gib <= 0:
             raise BadInput(
                 f"rows={rows}, held={held}, cache_gib={cache_gib}", where="LocalEngine", fix="use more than 0"

@@ -19,7 +19,7 @@ from selftaught.engines.busy import Busy
 from selftaught.engines.loop import end_loop
 from selftaught.engines.vllm.scheduler import Turns
 from selftaught.engines.vllm.server import Need, Server, Settings, check_installed, need_of
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
@@ -65,7 +65,7 @@ class VllmEngine(Busy):
         stay: bool = False, **options: Any,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
-            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
+            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if rows < 1 or adapters < 0 or (cache_gib is not None and cache_gib <= 0):
             what = f"rows={rows}, cache_gib={cache_gib}, adapters={adapters}"
             raise BadInput(what, where="VllmEngine", fix="use more than 0")

@@ -7,7 +7,7 @@ from math import exp, isnan, log, nan
 
 from selftaught.check.claim import Claim, Outcome, Rival
 from selftaught.curate import by_problem, keep, keep_right
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn import sft
 from selftaught.measure import Report
 from selftaught.method import study
@@ -62,20 +62,20 @@ def self_train_collapse(
             in place of the starting model's right ones), and "nothing".
     """
     if learns not in LEARNS:
-        raise BadInput(f"unknown {learns!r}", where="learns", fix=nearest(learns, LEARNS))
-    held_out = [a for a in run.attempt(policy, task.dev, n=samples, temperature=1.0) if a.right]
+        raise BadInput(f"unknown {learns!r}", where="learns", fix=suggest(learns, LEARNS))
+    held_out = [a for a in run.attempt(policy, task.dev, samples=samples, temperature=1.0) if a.right]
     if not held_out:
         raise BadInput("the starting model has no dev problem right", where=run.task.name, fix="use an easier task")
     rows, real = [], list[Demo]()
     for number in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         real = real or keep_right(tried)
         rows.append({"round": number - 1, **_signs(run, policy, held_out, tried)})
         if learns != "nothing":
             demos = _mixed(keep(tried), real if learns == "replay" else keep_right(tried), learns)
             policy = run.learn(policy, sft(), demos, learning_rate=pace * run.settings.training.learning_rate)
         run.measure(policy)
-    tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+    tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
     rows.append({"round": len(rows), **_signs(run, policy, held_out, tried)})
     title = f"perplexity {rows[0]['perplexity']:.3f} before, {rows[-1]['perplexity']:.3f} after {len(rows) - 1} rounds"
     return Report(title, tuple(rows), _nats(run, policy, held_out))
@@ -89,7 +89,7 @@ def _mixed(own: list[Demo], right: list[Demo], learns: str) -> list[Demo]:
 
 def _nats(run: Run, policy: Policy, texts: Sequence[Attempt]) -> dict[str, float]:
     """Mean surprise of a token in the texts of each problem, without those that the engine refused to read."""
-    read = zip(texts, run.surprise(policy, texts), strict=True)
+    read = zip(texts, run.nll(policy, texts), strict=True)
     nats = {a.id: value for a, value in read if not isnan(value)}
     return {
         problem: sum(nats[a.id] for a in group) / sum(len(a.token_ids) for a in group)

@@ -66,13 +66,13 @@ def critique_in_the_loop(
     """
     critic, lessons = None, list[routines.Lesson]()
     if repairs:
-        annotator = models.resolve(teacher, run.console.say) if teacher else base
+        annotator = models.resolve(teacher, run.console.print) if teacher else base
         how = {"drafts": drafts, "notes": critiques, "checks": checks, "least": least, "temperature": temperature}
         lessons = routines.critic_lessons(run, base, annotator, task, **how)
         critic = run.learn(base, sft(), routines.critiques(lessons)) if lessons else annotator
     actor, difficult = base, set[str]()
     for number in run.rounds(rounds):
-        tried = run.attempt(actor, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(actor, task.train, samples=samples, temperature=temperature)
         if number == 1:
             difficult = {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard}
         repaired = routines.repair(run, critic, actor, tried, repairs, temperature) if critic else []
@@ -82,9 +82,9 @@ def critique_in_the_loop(
         demos = keep_right(routines.distinct([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in mended if learn_revisions]
         demos += [refine.self_talk(a) for a in mended if self_talk]
-        run.tell("hard problems", coverage(difficult, tried, repaired))
+        run.log_metrics("hard problems", coverage(difficult, tried, repaired))
         who = critic.version if critic else "none"
-        run.tell("critic", {"policy": who, "lessons": len(lessons), "repairs": len(repaired)})
+        run.log_metrics("critic", {"policy": who, "lessons": len(lessons), "repairs": len(repaired)})
         actor = run.learn(base, sft(), demos)
         run.measure(actor)
     return run.champion

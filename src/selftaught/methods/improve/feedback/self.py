@@ -60,24 +60,26 @@ def self(
         restart: train the starting model on the corpus and the data of all rounds; else go on with the last policy.
         refine_at_test: measure answering with refinement on dev too, each round.
     """
-    annotator = models.resolve(teacher, run.console.say) if teacher else base
-    tried = routines.distinct(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    annotator = models.resolve(teacher, run.console.print) if teacher else base
+    tried = routines.distinct(run.attempt(base, task.train, samples=drafts, temperature=temperature))
     lessons = routines.verified(routines.teach(run, annotator, annotator, tried, temperature=temperature))
     corpus = meta_skills(lessons, beta)
     policy = run.learn(base, sft(), corpus) if corpus else base
     evolved: list[Demo] = []
     for _ in run.rounds(rounds):
-        before = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        before = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         after = self_refined(run, policy, before, temperature) if refined else before
         words = run.attempt(policy, after, solver=refine.judge, temperature=0.0) if filtered else []
         kept = [a for a, word in zip(after, words, strict=True) if refine.accepted(word)] if filtered else after
         evolved = (evolved if restart else []) + keep(kept)
-        run.tell("corpus", {"lessons": len(lessons), "mending": sum(one.mends > 0 for one in lessons)})
-        run.tell("right", {"answers": right(before), "refined": right(after), "kept": right(kept), "of": len(kept)})
+        run.log_metrics("corpus", {"lessons": len(lessons), "mending": sum(one.mends > 0 for one in lessons)})
+        run.log_metrics(
+            "right", {"answers": right(before), "refined": right(after), "kept": right(kept), "of": len(kept)}
+        )
         policy = run.learn(base if restart else policy, sft(), corpus + evolved)
         run.measure(policy)
         if refine_at_test:
-            run.tell("refined at test", {"dev accuracy": run.measure(policy, solver=mend_one).accuracy})
+            run.log_metrics("refined at test", {"dev accuracy": run.measure(policy, solver=mend_one).accuracy})
     return run.champion
 
 

@@ -7,7 +7,7 @@ from selftaught import refine, routines
 from selftaught.check.claim import Claim, Rival
 from selftaught.control.balance import Balance, Rewarded, grouped, halvings, spread
 from selftaught.curate import Gathered, by_problem, keep
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn import sft
 from selftaught.learn.objectives import dpo, reinforce
 from selftaught.learn.online.two_turn_credit import Shaping
@@ -83,7 +83,7 @@ def evolve(
     updates = update.split("+")
     for where, names, known in (("sampler", [sampler], SAMPLERS), ("update", updates, tuple(UPDATES))):
         for name in (name for name in names if name not in known):
-            raise BadInput(f"unknown {name!r}", where=where, fix=nearest(name, known))
+            raise BadInput(f"unknown {name!r}", where=where, fix=suggest(name, known))
     balance = Balance(spread(coolest, hottest, temperatures), halvings(samples, target), (0.5,), target)
     lessons = routines.critic_lessons(run, base, base, task, drafts=drafts, checks=2) if repairs else []
     critic = run.learn(base, sft(), routines.critiques(lessons)) if lessons else base
@@ -100,7 +100,7 @@ def evolve(
         fresh.add([*tried, *mended])
         gathered.add([*tried, *mended])
         told = {"temperature": heat, "samples": amount, "solved": len(by_problem(a for a in tried if a.right))}
-        run.tell("gathered", told | {"solved in all": len(gathered.right), "of": len(task.train)})
+        run.log_metrics("gathered", told | {"solved in all": len(gathered.right), "of": len(task.train)})
         policy = base if "sft" in updates else actor
         for name in updates:
             some = gathered if name == "sft" else fresh
@@ -121,7 +121,7 @@ def drawn(
     else:
         doubting = find("iterative-deepening").with_options(samples=1, temperature=temperature)
         solver = doubting if sampler == "deepening" else None
-        tried = run.attempt(actor, problems, solver=solver, n=n, temperature=temperature)
+        tried = run.attempt(actor, problems, solver=solver, samples=n, temperature=temperature)
     return [Rewarded(one, float(one.right)) for one in tried]
 
 
@@ -139,8 +139,8 @@ def prefer(run: Run, policy: Policy, _task: Task, gathered: Gathered, most: int,
 def correct(run: Run, policy: Policy, task: Task, _gathered: Gathered, _most: int, rate: float) -> Policy:
     """Stage II of SCoRe, anchored to the policy as it comes."""
     stage = Shaping(1.0, 10.0, (0.01, 0.01))
-    return run.reinforce(
-        policy, task.train, rollout=refine.two_turns, credit=stage.crediting,
+    return run.learn_online(
+        policy, task.train, solver=refine.two_turns, credit=stage.crediting,
         objective=reinforce(reference=policy), steps=STEPS, learning_rate=rate,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from selftaught.check.claim import Claim, Rival
 from selftaught.control.balance import Balance, Choice, Rewarded, dynamics, first, grouped, halvings, select, spread
 from selftaught.curate.keep import lineage
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn import Training, sft
 from selftaught.method import recipe
 from selftaught.models import Policy
@@ -73,7 +73,7 @@ def b_star(
     """
     for name, value, known in (("tune", tune, TUNES), ("process", process, PROCESSES)):
         if value not in known:
-            raise BadInput(f"unknown {value!r}", where=name, fix=nearest(value, known))
+            raise BadInput(f"unknown {value!r}", where=name, fix=suggest(value, known))
     balance = Balance(
         temperatures=spread(coolest, hottest, temperatures) if tune in ("both", "temperature") else (temperature,),
         samples=(samples,) if tune == "nothing" else halvings(samples, target),
@@ -85,7 +85,7 @@ def b_star(
     for _ in run.rounds(rounds):
 
         def draw(problems: Sequence[Problem], heat: float, n: int, policy: Policy = policy) -> list[Rewarded]:
-            tried = run.attempt(policy, problems, n=n, temperature=heat)
+            tried = run.attempt(policy, problems, samples=n, temperature=heat)
             worst = STEPS[process](run, base, task, tried)
             return [Rewarded(one, float(one.right) + weight * worst[one.problem.id, one.text]) for one in tried]
 
@@ -93,7 +93,7 @@ def b_star(
         now = choice.setting
         groups = {**choice.groups, **grouped(draw(shuffled[probe:], now.temperature, now.samples))}
         chosen = select(first(groups, now.samples), now.threshold, target)
-        run.tell("balance", told(choice, target))
+        run.log_metrics("balance", told(choice, target))
         policy = run.learn(policy, sft(), demos(chosen.values()), epochs=epochs, **carried(run.settings.training))
         run.measure(policy)
     return run.champion

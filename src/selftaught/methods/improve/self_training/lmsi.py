@@ -48,7 +48,7 @@ def lmsi(
     policy = base
     for number in run.rounds(rounds):
         heat = temperature if number == 1 else later_temperature
-        tried = run.attempt(policy, task.train, n=samples, temperature=heat)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=heat)
         elected = [won for group in by_problem(tried).values() if (won := vote(group)) and won.share >= confidence]
         demos = [Demo(a.problem.prompt, a.text, attempts=lineage(a)) for won in elected for a in whole(won.voters)]
         policy = run.learn(base, sft(), demos + [direct_demo(won, task) for won in elected if direct])
