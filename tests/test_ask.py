@@ -47,7 +47,7 @@ def test_pieces_make_the_same_answer_as_one_piece_and_cost_as_much(tmp_path: Pat
         while part.finish_reason == "length":
             part = await ask.continue_from(part, max_tokens=7)
             assert part.text == SAID[: len(part.text)]
-            assert len(part.text) - part.prefix_chars == part.tokens <= 7
+            assert len(part.text) - part.prefix_chars == part.num_tokens <= 7
         assert ask.tokens == len(SAID)
         return part
 
@@ -66,9 +66,9 @@ def test_forced_text_is_part_of_the_answer_read_by_the_model_and_not_paid_for(tm
     attempt, run = solved(tmp_path, doubting)
     assert attempt.text == "one, two\nWait! after 'Wait!' Answer: 7"
     assert attempt.text[attempt.prefix_chars :] == " after 'Wait!' Answer: 7"
-    assert attempt.tokens == len(" after 'Wait!' Answer: 7")
+    assert attempt.num_tokens == len(" after 'Wait!' Answer: 7")
     assert (attempt.answer, attempt.role) == ("7", "revise")
-    assert run.ledger.usage.generated == 8 + attempt.tokens
+    assert run.ledger.usage.generated == 8 + attempt.num_tokens
     question = len(attempt.problem.question)
     assert run.ledger.usage.prompt == question + (question + len("one, two\nWait!"))
 

@@ -58,7 +58,7 @@ def test_a_failure_is_no_answer_and_once_mended_only_what_is_missing_is_asked(
     with run_in(tmp_path) as run:
         tried = attempt(run)
         assert [a.finish_reason for a in tried] == ["error"] + ["stop"] * 5
-        assert (tried[0].answer, tried[0].tokens, run.journal.count("sample")) == (None, 0, 5)
+        assert (tried[0].answer, tried[0].num_tokens, run.journal.count("sample")) == (None, 0, 5)
         counts = run.request_counts
         assert (counts["answered"], counts["refused"] + counts["failed"]) == (5, 1)
         assert any("1 request " in note and "the same command asks again" in note for note in run.notes)

@@ -948,7 +948,7 @@ def test_what_the_endpoint_counts_lands_in_the_ledger_once(server: Server, tmp_p
         assert (usage.prompt, usage.generated) == (10 * len(written), sum(written))
         assert found.accuracy == 1.0
         assert found.mean_tokens == pytest.approx(sum(written[-6:]) / 6, abs=0.5)
-        assert all(a.tokens == len(a.text) and a.token_ids == () for a in tried)
+        assert all(a.num_tokens == len(a.text) and a.token_ids == () for a in tried)
     assert len(server.got) == 12 * methods()["self-consistency"].options[0].default + 6  # the second run paid nothing
 
 

@@ -162,7 +162,7 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
     """On rollouts that the weights alone decide: greedy ones, each token of which is to be made likelier."""
 
     def more_of_it(rollouts: Sequence[Rollout]) -> list[Credit]:
-        return [Credit(one.attempt, (1.0,) * one.attempt.tokens) for one in rollouts]
+        return [Credit(one.attempt, (1.0,) * one.attempt.num_tokens) for one in rollouts]
 
     with make_run(tmp_path, base) as run:
 
@@ -223,7 +223,7 @@ def per_turn(first_anchor: float):
         for one in rollouts:
             for place, turn in enumerate(one.turns):
                 gain = 1.0 if turn.right else -1.0
-                made.append(Credit(turn, (gain,) * turn.tokens, kl=first_anchor if place == 0 else 0.0))
+                made.append(Credit(turn, (gain,) * turn.num_tokens, kl=first_anchor if place == 0 else 0.0))
         return made
 
     return credit

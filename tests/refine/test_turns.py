@@ -73,7 +73,7 @@ def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tm
     assert all(a.feedback for a in (*tried, *revised))
     assert {a.verdict for a in tried} == {Verdict.WRONG}
     assert len({a.id for a in (*tried, *notes, *revised, *words)}) == 4 + 4 + 8 + 4 + 8
-    assert usage.judge == sum(a.tokens for a in (*notes, *words))
+    assert usage.judge == sum(a.num_tokens for a in (*notes, *words))
 
 
 def test_what_is_told_stands_in_the_round(tmp_path: Path) -> None:

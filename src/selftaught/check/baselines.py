@@ -77,7 +77,7 @@ def draw(run: Run, tokens: int) -> list[SolverResult]:
 def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> Outcome:
     drawn = draw(run, tokens)
     chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
-    return Outcome(run, run.base, [SolverResult(attempt, attempt.tokens) for attempt in chosen], _tokens(drawn))
+    return Outcome(run, run.base, [SolverResult(attempt, attempt.num_tokens) for attempt in chosen], _tokens(drawn))
 
 
 def _plain(run: Run, solved: Sequence[SolverResult]) -> Outcome:

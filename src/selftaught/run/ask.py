@@ -198,7 +198,7 @@ class Ask:
         place = len(self._made)
         self._made.append(None)
         attempt = await self._sampler(replace(question, occurrence=f"{self._name}#{number}"))
-        self.tokens += attempt.tokens
+        self.tokens += attempt.num_tokens
         self._made[place] = attempt
         return attempt
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from selftaught.run.run import Run
 
 ALLOWED = frozenset({
-    "attempt", "base", "champion", "config", "console", "folder", "gates", "history", "learn", "ledger", "measure",
-    "method", "model", "notes", "reinforce", "round", "rounds", "search", "seconds", "settings", "spending", "surprise",
-    "tell",
+    "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
+    "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "nll", "notes", "round", "rounds",
+    "search", "seconds", "settings",
 })  # fmt: skip
 """What of a run a method may use, beside its guarded task."""
 
