@@ -19,7 +19,7 @@ from selftaught.learn import Training
 from selftaught.method import find
 from selftaught.report import ReportData, render
 from selftaught.run.conclusion import conclude, write
-from selftaught.run.run import Settings
+from selftaught.run.settings import Settings
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},

@@ -16,7 +16,8 @@ from selftaught.engines.scripted import Script, scripted_learner
 from selftaught.feedback.verifiers import Answer, Exact
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash, make_problem
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was trained

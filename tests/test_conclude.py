@@ -24,7 +24,8 @@ from selftaught.report import render
 from selftaught.report.collect import collect, rounds_of
 from selftaught.report.text import duration
 from selftaught.run.conclusion import Conclusion, _no_vote, conclude, summary, write
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
 KEYS = {

@@ -355,7 +355,12 @@ def test_lost_policies_and_records_are_told_of(copy: Path) -> None:
 
 def test_attempts_that_lead_in_a_circle_end_the_walk(copy: Path) -> None:
     key, sample = by_the_base(copy)
-    change(copy, "UPDATE effects SET payload = ? WHERE key = ?", json.dumps(sample | {"parent": key, "prefix_chars": 3}), key)
+    change(
+        copy,
+        "UPDATE effects SET payload = ? WHERE key = ?",
+        json.dumps(sample | {"parent": key, "prefix_chars": 3}),
+        key,
+    )
     found = trace(copy, key)
     assert [link.target for link in found.back(key)] == ["base-model", key]
     assert len(list(tree_lines(found))) == 3

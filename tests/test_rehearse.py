@@ -15,7 +15,8 @@ from selftaught.method import find, methods, recipe
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem
 from selftaught.run.dry_run import dry_run
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 RECIPES = [m for m in methods().values() if m.shape == "recipe"]

@@ -26,8 +26,9 @@ from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Problem, Verdict, as_prompt
 from selftaught.run.ask import Ask
-from selftaught.run.run import Run, Settings
-from selftaught.run.sampling import AGAIN
+from selftaught.run.counts import RETRY_NOTE
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
 REST_EM = find("rest-em")
@@ -381,7 +382,7 @@ def test_a_refused_request_fails_alone_and_is_told_but_not_kept(tmp_path: Path) 
             (refused,) = [a for a in tried if a.finish_reason == "error"]
             assert (refused.text, refused.answer, refused.token_ids) == ("", None, ())
             assert (refused.verdict, refused.feedback[0].text) == (Verdict.UNKNOWN, "refused: not What is 13 ")
-            assert run.notes == [f"1 request was refused (not What is 13 ); {AGAIN}"]
+            assert run.notes == [f"1 request was refused (not What is 13 ); {RETRY_NOTE}"]
             assert run.request_counts["refused"] == 1
             assert run.request_counts["answered"] == run.journal.count("sample") == len(tried) - 1
     with make_run(tmp_path) as run:

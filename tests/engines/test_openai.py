@@ -39,7 +39,8 @@ from selftaught.method import methods
 from selftaught.models import Policy, resolve
 from selftaught.models.remote import remote_policy
 from selftaught.records import Demo, Message, as_prompt, make_problem
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 PROMPT = as_prompt("What is 2 + 3?")

@@ -23,7 +23,8 @@ from selftaught.learn.online.importance import behaviour
 from selftaught.learn.online.rollouts import Crediting, Rollout
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time

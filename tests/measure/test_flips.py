@@ -7,7 +7,7 @@ import pytest
 from selftaught.feedback.equality import same_answer
 from selftaught.measure.flips import course
 from selftaught.records import Attempt, make_problem
-from selftaught.run.sampling import SolverResult
+from selftaught.run.solver import SolverResult
 
 CASES = [("1/2", "0.5", True), ("(x+1)^2", "x^2+2x+1", True), ("1", "2", False), (None, "None", False)]
 

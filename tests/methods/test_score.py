@@ -24,8 +24,8 @@ from selftaught.models import Policy
 from selftaught.records import Verdict, make_problem
 from selftaught.refine.turns import AGAIN
 from selftaught.run.run import Run
-from selftaught.run.sampling import SolverResult
 from selftaught.run.settings import Settings
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import load_task
 from talking_world import heard
 

@@ -10,7 +10,8 @@ from selftaught.check.claim import Outcome
 from selftaught.curate import by_problem, vote
 from selftaught.method import Method
 from selftaught.records import Attempt
-from selftaught.run.run import Run, SolverResult
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 
 HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 

@@ -11,7 +11,7 @@ from selftaught.errors import BadInput, suggest
 if TYPE_CHECKING:
     from selftaught.models import Policy
     from selftaught.run.run import Run
-    from selftaught.run.sampling import SolverResult
+    from selftaught.run.solver import SolverResult
 
 PLAIN = ("greedy", "sample", "majority", "best-logprob")
 """Baselines that every model brings along, see `Claim`."""

@@ -26,7 +26,8 @@ from selftaught.method import Method, find
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.config import own_version
-from selftaught.run.run import Learner, Run
+from selftaught.run.context import Learner
+from selftaught.run.run import Run
 from selftaught.worlds.world import World
 
 SEEDS = 5

@@ -20,8 +20,9 @@ from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
 from selftaught.run.config import check_references, own_version
-from selftaught.run.run import Run, SolverResult
+from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import Task, load_task
 from selftaught.tasks.load import INSTRUCTION
 from selftaught.tasks.rows import with_instruction

@@ -13,7 +13,7 @@ from selftaught.records import Verdict
 
 if TYPE_CHECKING:
     from selftaught.check.claim import Outcome
-    from selftaught.run.sampling import SolverResult
+    from selftaught.run.solver import SolverResult
 
 NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 

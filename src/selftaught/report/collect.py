@@ -13,7 +13,8 @@ from selftaught.run.rounds import round_key, round_payload
 
 if TYPE_CHECKING:
     from selftaught.run.conclusion import Conclusion
-    from selftaught.run.run import Run, SolverResult
+    from selftaught.run.run import Run
+    from selftaught.run.solver import SolverResult
 
 EXAMPLES = 20
 PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reasoning-gym", "math-verify")

@@ -1,4 +1,4 @@
-"""Attempts at problems, as methods draw them and as measurements repeat them."""
+"""Sampling attempts: new ones for methods, fixed ones for measurements."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
-from selftaught.run.sampling import SolveBatch, SolverResult, Subject
 from selftaught.run.settings import override, require_positive
+from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject
 
 
 def sample_new(
-    context: RunContext, policy: Policy, subjects: Sequence[Subject], solver: Any, n: int, sampling: Mapping[str, Any]
-) -> list[SolverResult]:
+    context: RunContext, policy: Policy, subjects: Sequence[Subject], solver: Solver | None, samples: int,
+    sampling: Mapping[str, Any],
+) -> list[SolverResult]:  # fmt: skip
     """New samples; see `Run.attempt`."""
     context.check_budget()
-    walls = context.access
-    walls.check_not_test(context.method, subjects)
+    access = context.access
+    access.check_not_test(context.method, subjects)
     how = override(context.settings.sampling, sampling)
-    work = _named(context, policy, subjects, identify(solver).label, n, how)
-    judged = context.uses_verdicts and walls.verdicts_allowed(context.method, subjects)
-    may_see = judged and not any(map(walls.is_held_out, subjects))
-    solved = solve(
-        context,
-        SolveBatch(context.progress_label("sampling"), policy, solver, how, judged, work, verdicts_visible=may_see),
-    )
-    tried = [one.attempt for one in solved]
-    _count_cut(context, tried)
-    if solver is None and tried:
-        _note_sampling(context, tried, n, how, judged)
-    return solved
+    work = _new_work(context, policy, subjects, identify(solver).label, samples, how)
+    verify = context.uses_verdicts and access.verdicts_allowed(context.method, subjects)
+    visible = verify and not any(map(access.is_held_out, subjects))
+    label = context.progress_label("sampling")
+    results = solve(context, SolveBatch(label, policy, solver, how, verify, work, verdicts_visible=visible))
+    attempts = [one.attempt for one in results]
+    _count_truncated(context, attempts)
+    if solver is None and attempts:
+        _note_sampling(context, attempts, samples, how, verify)
+    return results
 
 
 def sample_fixed(
     context: RunContext, policy: Policy, problems: Sequence[Problem], split: str, how: Sampling, numbers: range, *,
-    solver: Any, judged: bool = True, turns: bool = False,
+    solver: Solver | None, verify: bool = True, keep_turns: bool = False,
 ) -> list[SolverResult]:  # fmt: skip
-    """The same samples whenever asked for; see `Run.solve`.
+    """The same samples each time; see `Run.solve`.
 
     Args:
         numbers: of the samples of each problem.
@@ -53,11 +52,11 @@ def sample_fixed(
     require_positive("samples", len(numbers))
     who = identify(solver).label
     work: list[tuple[Subject, str]] = [(p, f"measure/{who}/{i}") for p in problems for i in numbers]
-    return solve(context, SolveBatch(f"measuring on {split}", policy, solver, how, judged, work, turns))
+    return solve(context, SolveBatch(f"measuring on {split}", policy, solver, how, verify, work, keep_turns))
 
 
 def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
-    """Solve a batch whose solver gets problems as it may see them.
+    """Run a batch whose solver gets problems as it is allowed to see them.
 
     Raises:
         BadInput: too many verifications fail, or the solver changes itself.
@@ -65,48 +64,50 @@ def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
     before = public_state(batch.solver)
     batch.work = [(context.access.visible_to(context.method, one, batch.solver), name) for one, name in batch.work]
     try:
-        solved = context.sampler.solve(batch)
+        results = context.sampler.solve(batch)
     except BadInput as error:
-        if error.where == "verifier":  # once it is mended, the samples are used
+        if error.where == "verifier":  # once it is repaired, the samples are used
             drop_config(context.journal, "verifier")
         raise
     finally:
         context.record_time()
     check_unchanged(batch.solver, before)
-    return solved
+    return results
 
 
 def nll(context: RunContext, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
-    """See `Run.surprise`."""
+    """See `Run.nll`."""
     context.check_budget()
     context.access.check_not_test(context.method, attempts)
     return context.sampler.nll(policy, attempts)
 
 
-def _named(
-    context: RunContext, policy: Policy, subjects: Sequence[Subject], who: str, n: int, how: Sampling
+def _new_work(
+    context: RunContext, policy: Policy, subjects: Sequence[Subject], who: str, samples: int, how: Sampling
 ) -> list[tuple[Subject, str]]:
-    """`n` solvings of each subject, each under the next name of its kind."""
-    require_positive("n", n)
+    """`samples` solver calls for each subject, each under the next number of its kind."""
+    require_positive("samples", samples)
     work: list[tuple[Subject, str]] = []
     for subject in subjects:
         start = content_hash(policy.version, subject.id, who, how)
-        for _ in range(n):
+        for _ in range(samples):
             work.append((subject, f"attempt/{who}/{context.attempt_counts[start]}"))
             context.attempt_counts[start] += 1
     return work
 
 
-def _count_cut(context: RunContext, tried: Sequence[Attempt]) -> None:
+def _count_truncated(context: RunContext, attempts: Sequence[Attempt]) -> None:
     """Count the answers that were cut off at `max_tokens`."""
-    some = [attempt.finish_reason == "length" for attempt in tried if attempt.role != "judge"]
+    cut_off = [attempt.finish_reason == "length" for attempt in attempts if attempt.role != "judge"]
     for counts in (context.round_facts.setdefault("truncation", Counter()), context.truncation_counts):
-        counts.update(truncated=sum(some), answers=len(some))
+        counts.update(truncated=sum(cut_off), answers=len(cut_off))
 
 
-def _note_sampling(context: RunContext, tried: Sequence[Attempt], n: int, how: Sampling, judged: bool) -> None:
-    groups = by_problem(tried)
-    if judged and n > 1:
+def _note_sampling(
+    context: RunContext, attempts: Sequence[Attempt], samples: int, how: Sampling, verified: bool
+) -> None:
+    groups = by_problem(attempts)
+    if verified and samples > 1:
         context.round_facts["pass_at"] = pass_curve(groups)
     if not context.access.held_out.intersection(groups):
-        context.monitor.sampled(content_hash(how, n, sorted(groups)), groups)
+        context.monitor.sampled(content_hash(how, samples, sorted(groups)), groups)

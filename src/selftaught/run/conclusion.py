@@ -17,7 +17,8 @@ from selftaught.machine.disk import full_disk, replace_file, unwritable
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
 from selftaught.models import Policy
 from selftaught.records import Attempt, content_hash
-from selftaught.run.run import Run, SolverResult
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 
 if TYPE_CHECKING:
     from selftaught.report import Round

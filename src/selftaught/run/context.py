@@ -13,7 +13,8 @@ from selftaught import models
 from selftaught.console import Console
 from selftaught.control.budget import RunEnds
 from selftaught.control.watch import Watch
-from selftaught.engines import Engine, Paid
+from selftaught.engines import Engine, Paid, Sampling
+from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
 from selftaught.method import Method
@@ -22,8 +23,8 @@ from selftaught.remarks import listen
 from selftaught.run.config import configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
 from selftaught.run.rounds import truncation_line, wrong_ends_line
-from selftaught.run.sampling import Sampler
-from selftaught.run.settings import Settings
+from selftaught.run.sampler import Sampler
+from selftaught.run.settings import Settings, override
 from selftaught.tasks import Task
 
 Learner = Callable[..., Policy]
@@ -33,24 +34,25 @@ class RunContext:
     """What every verb of a run works on; the arguments are those of `Run`.
 
     Attributes:
-        solving: samples and verifies, through the journal.
-        walls: what is closed to methods.
-        watch: what raises alarms.
-        learn_seconds: spent in training on this start.
-        methods: under way, the inner ones last, each with its label.
-        calls: how often a method began, by label.
-        begun: how many rounds began.
-        number: of the round within its loop.
-        facts: what the round under way came to so far.
-        started: how often each question was attempted, by its content.
-        measured, under: policy version -> its measurement as a champion, and hash of how that was measured.
-        cut: answers, and those `truncated` at `max_tokens`.
-        ends: records learned, and those that teach an end where none was (`wrong`).
-        said: notes that were printed when they were made.
+        sampler: samples and verifies, through the journal.
+        access: what is closed to methods.
+        monitor: raises alarms.
+        learn_seconds: spent in training since this start.
+        methods: running methods, each with its label; inner ones last.
+        calls: how often each method began, by label.
+        rounds_begun: number of rounds begun.
+        loop_round: number of the current round within its loop.
+        round_facts: facts of the current round so far.
+        attempt_counts: number of attempts at each kind of request so far, by its hash.
+        measurements: policy version -> its measurement as a champion.
+        measured_with: policy version -> hash of how it was measured.
+        truncation_counts: number of `answers`, and of those `truncated` at `max_tokens`.
+        end_counts: number of `records` learned, and of those with a `wrong` end of sequence.
+        printed_notes: notes that were already printed.
     """
 
     def __init__(
-        self, folder: Path, *, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
+        self, folder: Path, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
         learner: Learner, console: Console,
     ) -> None:  # fmt: skip
         self.folder, self.task, self.settings, self.learner, self.console = folder, task, settings, learner, console
@@ -74,12 +76,8 @@ class RunContext:
         self.measured_with: dict[str, str] = {}
         self.round_facts: dict[str, Any] = {}
         self.methods: list[tuple[Method, str]] = []
-        self.calls, self.attempt_counts, self.truncation_counts, self.end_counts = (
-            Counter[str](),
-            Counter[str](),
-            Counter[str](),
-            Counter[str](),
-        )
+        self.calls, self.attempt_counts = Counter[str](), Counter[str]()
+        self.truncation_counts, self.end_counts = Counter[str](), Counter[str]()
         self.printed_notes: set[str] = set()
         self._notes = list(task.notes)
         self.sampler = Sampler(
@@ -98,6 +96,16 @@ class RunContext:
         """Whether verdicts may be used: outside of methods, and by those that declare it."""
         return self.method is None or "verifier" in self.method.needs
 
+    def measure_sampling(self, sampling: Mapping[str, Any]) -> Sampling:
+        """Settings of the samples of a measurement, which only measurements may draw.
+
+        Raises:
+            BadInput: a method asks for them, or an option is wrong.
+        """
+        if method := self.method:
+            raise BadInput("run.solve is closed to methods", where=method.id, fix="use run.attempt, run.measure")
+        return override(self.settings.sampling, sampling)
+
     @property
     def policies(self) -> Path:
         """Where policies are kept."""
@@ -110,11 +118,6 @@ class RunContext:
     def enter_round(self, number: int) -> None:
         """Make it the round that everything is journalled under."""
         self.round = self.journal.round = number
-
-    def note(self, key: str, kind: str, payload: dict[str, Any]) -> None:
-        """Journal what costs nothing, once."""
-        if self.journal.get(key) is None:
-            self.journal.put(key, kind, payload)
 
     def log_metrics(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
         """See `Run.tell`."""
@@ -181,7 +184,7 @@ class RunContext:
             last_to_first.callback(self.sampler.close)
             last_to_first.callback(self.task.close)
             last_to_first.callback(self._stop_listening)
-            last_to_first.callback(self.sampler.wind_up)
+            last_to_first.callback(self.sampler.stop_verifying)
             last_to_first.callback(self.engine.close)
 
 

@@ -17,8 +17,8 @@ from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Prompt
 from selftaught.run.run import Run
-from selftaught.run.sampling import JUDGE_ROLES
 from selftaught.run.settings import Settings
+from selftaught.run.solver import JUDGE_ROLES
 from selftaught.tasks import Task
 
 MAX_PROBLEMS = 64  # problems of a split that are played through; figures are scaled up from them

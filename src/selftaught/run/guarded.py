@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.errors import BadInput
 from selftaught.identity import unwrap
 from selftaught.records import HIDDEN, Feedback, Problem, Verdict
-from selftaught.run.sampling import Subject, problem_of
+from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 from selftaught.tasks.task import SPLITS, hide
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from selftaught.console import training_progress
@@ -25,15 +26,16 @@ from selftaught.run.settings import override
 
 
 def learn(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], training: Mapping[str, Any]
-) -> Policy:
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], lr_scale: float,
+    training: Mapping[str, Any],
+) -> Policy:  # fmt: skip
     """See `Run.learn`."""
     trainable(base)
     context.check_budget()
     _check_records(context, records)
     if not records:
         _check_cause(context)
-    settings = override(context.settings.training, training)
+    settings = train_settings(context, training, lr_scale)
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)
     context.monitor.learnt(records, by_verdict=context.uses_verdicts)
@@ -41,8 +43,14 @@ def learn(
     return policy
 
 
+def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: float) -> Training:
+    """The run's training settings with some fields changed, and the learning rate multiplied."""
+    settings = override(context.settings.training, changes)
+    return replace(settings, learning_rate=settings.learning_rate * lr_scale) if lr_scale != 1.0 else settings
+
+
 def release_memory(context: RunContext) -> None:
-    """Memory for weights in training, or given back after it."""
+    """Release the engine's caches and freed heap, before and after training."""
     context.engine.release()
     give_back()
 
@@ -105,12 +113,10 @@ def _train(
         context.learn_seconds = before + seconds
         context.record_time()
 
-    what, steps = (
-        context.progress_label(f"learning from {len(records)}"),
-        settings.epochs * -(-len(records) // settings.batch),
-    )
+    label = context.progress_label(f"learning from {len(records)}")
+    steps = settings.epochs * -(-len(records) // settings.batch)
     how = {"seed": context.settings.seed, "folder": context.policies}
-    with training_progress(context.console, what, steps, tick) as progress:
+    with training_progress(context.console, label, steps, tick) as progress:
         try:
             return context.learner(base, objective, records, settings, **how, progress=progress)
         except Exception as error:

@@ -16,8 +16,8 @@ from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
 from selftaught.run.context import RunContext
-from selftaught.run.sampling import SolverResult
 from selftaught.run.settings import override
+from selftaught.run.solver import SolverResult
 
 MetricsFn = Callable[[Sequence[Course]], Mapping[str, float]]
 
@@ -77,7 +77,7 @@ def _measure(
         raise BadInput("it has no dev problems to measure on", where=task.name, fix="ask for some (--dev 128)")
     sampling = override(context.settings.sampling, {"temperature": how.temperature})
     solved = sample_fixed(
-        context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, turns=turns
+        context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, keep_turns=turns
     )
     if gated:
         context.monitor.measured(policy.version, by_problem(one.attempt for one in solved))
@@ -95,7 +95,7 @@ def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureC
         context.measured_with[champion.version] = how.key
     decision: Decision = context.settings.gate.decide(compare(held, found))
     payload = {"champion": champion.version, "policy": policy.version, "round": context.round, **asdict(decision)}
-    context.note(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
+    context.journal.put_new(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
     context.gate_decisions.append(payload)
     context.round_facts["decision"] = decision
     if decision.promoted:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from selftaught.run.context import RunContext
 
 
-def rounds(context: RunContext, most: int) -> Iterator[int]:
+def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
     """See `Run.rounds`."""
-    require_positive("rounds", most)
-    for number in range(1, most + 1):
+    require_positive("rounds", max_rounds)
+    for number in range(1, max_rounds + 1):
         try:
             context.check_budget()
         except RunEnds:
@@ -46,7 +46,7 @@ def end_round(context: RunContext) -> None:
     against = compare(start, found) if start and alike else None
     payload = round_payload(context.round, facts, context.ledger.usage)
     payload |= context.monitor.round_ends(base, found.policy, against)
-    context.note(round_key(payload), "round", payload)
+    context.journal.put_new(round_key(payload), "round", payload)
     context.history.append(payload)
     context.console.print("\n  ".join([*round_lines(payload), context.cost_line()]))
 

@@ -14,7 +14,8 @@ from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict, content_hash
 from selftaught.run.ask import Ask
-from selftaught.run.run import Run, SolverResult
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import Task
 
 LEARNERS = ("reinforcement", "star", "pairs")

@@ -1,21 +1,27 @@
-"""Serving a method: its options in the configuration, its needs enforced, methods within methods."""
+"""The scope of a method: its options in the configuration, its needs enforced, methods within methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.control.budget import RunEnds
 from selftaught.method import Method
 from selftaught.run.config import check_references, configure, drop_config, method_config
 from selftaught.run.context import RunContext
+from selftaught.run.guarded import guard
 from selftaught.run.rounds import end_round
+
+if TYPE_CHECKING:
+    from selftaught.run.run import Run
 
 
 @contextmanager
-def using_method(context: RunContext, method: Method, options: dict[str, Any]) -> Iterator[None]:
-    """See `Run.method`."""
+def method_scope(
+    run: Run, context: RunContext, method: Method, options: dict[str, Any]
+) -> Iterator[Callable[[Any], Any]]:
+    """See `Run.method_scope`."""
     outer = context.method
     check_references(context.task, method, outer)
     label = _label(context, method)
@@ -25,13 +31,13 @@ def using_method(context: RunContext, method: Method, options: dict[str, Any]) -
     context.rounds_begun = context.rounds_begun if outer else 0
     context.methods.append((method, label))
     try:
-        yield
+        yield guard(run, method, context.access)
         end_round(context)
     except RunEnds:
         end_round(context)
         if method.shape != "recipe":
             raise
-    except Exception:  # once its code is mended, what was paid for is used
+    except Exception:  # once its code is fixed, what was paid for is used
         drop_config(context.journal, f"{label}.code" if outer else "code")
         raise
     finally:
