@@ -106,7 +106,7 @@ def test_a_chain_is_paid_once_and_leads_back_through_its_parents(tmp_path: Path)
     assert calls == 0
     steps, key = [], outcomes[0][0].id
     while key:
-        steps.append(samples[key].get("forced"))
+        steps.append(samples[key].get("injected"))
         key = samples[key]["parent"]
     assert steps == ["!", " no", "", None]
 

@@ -136,7 +136,7 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
         assert list(_nats(run, run.base, texts)) == [tried[0].problem.id]
         assert (run.request_counts["refused"], run.no_answer_reason) == (1, "")
         assert run.notes == [
-            "1 request was refused (too long to read); nothing is kept of that: the same command asks again"
+            "1 request was refused (too long to read); none of them was kept; the same command asks again"
         ]
 
 

@@ -245,13 +245,13 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
     ("what", "said"),
     [
         (lambda run: run.attempt(run.base, run.task.train, temprature=1), "did you mean 'temperature'"),
-        (lambda run: run.attempt(run.base, run.task.train, max_tokens=0), "max_tokens is 0"),
+        (lambda run: run.attempt(run.base, run.task.train, max_tokens=0), "max_tokens must be at least 1, got 0"),
         (lambda run: run.attempt(run.base, run.task.train, temperature=-1), "temperature"),
-        (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples is 0"),
+        (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples must be at least 1, got 0"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch=0), "batch"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach=1), "did you mean 'batch'"),
         (lambda run: run.learn(run.base, sft(), []), "nothing to learn from"),
-        (lambda run: learnt(run, rounds=0), "rounds is 0"),
+        (lambda run: learnt(run, rounds=0), "rounds must be at least 1, got 0"),
         (lambda run: learnt(run, sampels=3), "did you mean 'samples'"),
         (lambda run: run.attempt(run.base, run.task.train, solver=nothing), "expected an Attempt"),
     ],
@@ -268,7 +268,7 @@ async def nothing(ask: Ask, problem: Problem) -> None:
 
 @pytest.mark.parametrize("change", [{"seed": -1}, {"failure_limit": 2}, {"budget": Budget(-1)}])
 def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="expected"):
+    with pytest.raises(BadInput, match=r"must be .*, got"):
         Settings(**change)
 
 
@@ -409,7 +409,7 @@ class Stale(ScriptedEngine):
 
 def test_samples_of_another_policy_than_asked_for_are_an_error(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=Stale(solve_sum)) as run:
-        with pytest.raises(EngineError, match="sampled policy older when asked for base-model"):
+        with pytest.raises(EngineError, match="sampled policy older, expected base-model"):
             run.attempt(run.base, run.task.train)
         assert run.journal.count("sample") == 0
 
@@ -436,7 +436,7 @@ def test_a_solver_that_uses_the_run_is_told_instead_of_hanging(tmp_path: Path) -
         async def inside(ask: Ask, problem: Problem) -> Attempt:
             return run.attempt(run.base, [problem])[0]
 
-        with pytest.raises(RuntimeError, match="ask with `ask`"):
+        with pytest.raises(RuntimeError, match="sample with `ask`"):
             run.attempt(run.base, run.task.train, solver=inside)
 
 

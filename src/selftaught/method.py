@@ -136,7 +136,7 @@ class Method:
         if self.shape == "solver":
             return self.function(*args, **bound)
         run = args[0]
-        with run.method(self, bound) as guarded:
+        with run.method_scope(self, bound) as guarded:
             return self.function(*(guarded(arg) for arg in args), **bound)
         return run.champion
 
