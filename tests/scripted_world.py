@@ -14,6 +14,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import Script, scripted_learner
 from selftaught.feedback.verifiers import Answer, Exact
+from selftaught.learn import Training
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash, make_problem
 from selftaught.run.run import Run, Settings
@@ -107,6 +108,21 @@ class Learner:
         """See `scripted_learner`."""
         self.given.append((base, list(records)))
         return scripted_learner(base, objective, records, settings, **more)
+
+
+class Objectives(Learner):
+    """Remembers objectives and training settings, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objectives: list[Any] = []
+        self.settings: list[Training] = []
+
+    def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
+        """See `Learner`."""
+        self.objectives.append(objective)
+        self.settings.append(settings)
+        return super().__call__(base, objective, records, settings, **more)
 
 
 class Inverted(Exact):

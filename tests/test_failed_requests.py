@@ -111,7 +111,7 @@ def test_no_verdict_is_passed_on_a_solving_with_a_failed_turn(tmp_path: Path, wo
     async def mends(ask: Ask, problem: Problem) -> Attempt:
         return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
-    critic = find("critic-supervision").with_options(form="sequential", samples=2)
+    critic = find("critic-supervision").with_options(mode="sequential", samples=2)
     with make_run(tmp_path, engine=Refusing(asks_for(words))) as run:
         for solver in (mends, find("self-refine").with_options(turns=2), critic):
             solved = run.solve(run.base, run.task.test, "test", solver=solver)

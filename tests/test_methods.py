@@ -58,7 +58,7 @@ def test_a_recipe_improves_the_scripted_model_and_resumes_for_free(method: Metho
             calls = run.engine.calls
     assert outcomes[0] == outcomes[1]
     assert calls == 0
-    if method.id != "score":  # it is judged by second answers, and the script's are no better than its first ones
+    if method.id not in ("score", "star-corrections", "pair-sft"):  # judged by second answers, no better than the first
         assert outcomes[0][0] != "base-model"
 
 
