@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Objectives, make_run, make_task
+from scripted_world import Objectives, make_run, make_task, two_rounds
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.learn.objectives import StepDpo
@@ -69,3 +69,9 @@ def test_smoothing_goes_by_visits_and_can_be_left_out(tmp_path: Path) -> None:
 def test_without_self_evaluation_nothing_is_judged(tmp_path: Path) -> None:
     _, run, _ = learnt(tmp_path, self_eval=False)
     assert run.ledger.usage.judge == 0
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "mcts-dpo")
+    assert champion.base
+    assert len(learner.given) == 2

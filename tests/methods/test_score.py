@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, judged, make_run, make_task
+from scripted_world import Learner, judged, make_run, make_task, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
 from selftaught.learn import Training
 from selftaught.learn.online.rollouts import Rollout
 from selftaught.learn.online.two_turn_credit import Shaping
-from selftaught.measure.flips import corrections, course
+from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.method import find
 from selftaught.records import Verdict, make_problem
 from selftaught.refine.turns import SELF_CORRECT
@@ -86,12 +86,12 @@ def test_other_stages_have_other_names() -> None:
 
 def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
     groups = [*ALL_FOUR, rollout(W, R, "again"), rollout(U, R, "none")]
-    found = corrections([course(Solved(one.attempt, 4, one.turns)) for one in groups])
+    found = correction_metrics([turn_verdicts(Solved(one.attempt, 4, one.turns)) for one in groups])
     assert found == pytest.approx({
         "first": 2 / 6, "second": 4 / 6, "delta": 2 / 6, "wrong to right": 3 / 6, "right to wrong": 1 / 6,
         "unchanged": 2 / 6,
     })  # fmt: skip
-    assert set(corrections([]).values()) == {0.0}
+    assert set(correction_metrics([]).values()) == {0.0}
 
 
 # --- on scripted answers ---
@@ -200,3 +200,8 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
     assert all(Path(tmp_path, "policies", name, "selftaught.json").is_file() for name in made)
     bases = [json.loads(Path(tmp_path, "policies", name, "selftaught.json").read_text())["base"] for name in made]
     assert len(set(map(str, bases))) == 2
+
+
+def test_a_round_is_a_training(tmp_path: Path) -> None:
+    _, learner = two_rounds(tmp_path, "score", samples=3)
+    assert len(learner.given) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selftaught.measure.flips import corrections, course
+from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.refine.turns import two_turns
 
 if TYPE_CHECKING:
@@ -24,5 +24,5 @@ def second_answer_accuracy(system: SystemResult) -> dict[str, float]:
 
 
 def correction_rates(system: SystemResult) -> dict[str, float]:
-    """Accuracy of both answers and what the second did to the first; see `measure.flips.corrections`."""
-    return corrections([course(one) for one in answer_twice(system)])
+    """Accuracy of both answers and what the second did to the first; see `measure.flips.correction_metrics`."""
+    return correction_metrics([turn_verdicts(one) for one in answer_twice(system)])

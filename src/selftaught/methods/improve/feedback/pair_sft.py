@@ -2,7 +2,7 @@
 
 from selftaught import Claim, Demo, Policy, Run, Task, recipe, refine, sft
 from selftaught.curate import right_and_wrong
-from selftaught.measure.flips import corrections
+from selftaught.measure.flips import correction_metrics
 from selftaught.routines.self_correction import correction_rates, second_answer_accuracy
 
 CLAIM = Claim(
@@ -51,5 +51,5 @@ def pair_sft(
             for right, wrong in group
         ]
         policy = run.learn(base, sft(), demos) if demos else policy
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=corrections)
+        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
     return run.champion

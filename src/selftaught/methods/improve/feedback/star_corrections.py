@@ -2,7 +2,7 @@
 
 from selftaught import Claim, Demo, Policy, Run, Task, Verdict, recipe, refine, sft
 from selftaught.curate import finished, source_ids
-from selftaught.measure.flips import corrections
+from selftaught.measure.flips import correction_metrics
 from selftaught.routines.self_correction import correction_rates, second_answer_accuracy
 
 CLAIM = Claim(
@@ -48,5 +48,5 @@ def star_corrections(
         revised = run.attempt(policy, wrong, solver=refine.second_attempt, temperature=1.0)
         demos = [Demo(a.prompt, a.text, attempts=source_ids(a)) for a in finished(revised) if a.right]
         policy = run.learn(base, sft(), demos) if demos else policy
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=corrections)
+        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
     return run.champion

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, by_problem, recipe, refine
 from selftaught.learn.objectives import reinforce
 from selftaught.learn.online.two_turn_credit import Shaping
-from selftaught.measure.flips import corrections
+from selftaught.measure.flips import correction_metrics
 from selftaught.records import content_hash
 from selftaught.routines.self_correction import correction_rates, second_answer_accuracy
 
@@ -94,7 +94,7 @@ def score(
             n=samples,
             lr_scale=lr_scale,
         )
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=corrections)
+        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
     return run.champion
 
 
