@@ -122,7 +122,7 @@ class Result:
     Attributes:
         id: of the method.
         model: name of the world.
-        task: what was learnt and, where it differs, tested on.
+        task: what was learned and, where it differs, tested on.
         claim: in a sentence.
         verdict: "reproduced", "not reproduced" or "inconclusive".
         score: the method's mean metric over seeds and problems.

@@ -99,7 +99,7 @@ def check(
     Args:
         seeds: at least 2; an interval over few is wide.
         ablate: whether the claim's ablations run too.
-        folder: holds a folder for each seed and system; a check that was cut off goes on from there.
+        folder: holds a folder for each seed and system; a check that was cut off continues there.
         engine: where tokens come from, left open; by default a local one, closed at the end.
         learner: trains policies.
         said: what the starting model said in checks before this one, on the same engine; what it says now is added.

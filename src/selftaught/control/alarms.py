@@ -39,7 +39,7 @@ DIVERSITY_THRESHOLD = 0.5
 
 ENTROPY_THRESHOLD = 0.5
 """Surprise, of the first. Learning one's own samples at temperature 0.7 sharpens by itself: a choice of 0.8 to 0.2
-has 0.50 nats, then 0.37, 0.21, 0.09: a half is two rounds of that, learnt to perfection."""
+has 0.50 nats, then 0.37, 0.21, 0.09: a half is two rounds of that, learned to perfection."""
 
 LENGTH_RANGE = (0.5, 2.0)
 """Length, of the first. A change of format is more; a change of style is less."""
@@ -55,7 +55,7 @@ REGRESSION_P_THRESHOLD = 0.05
 """Greatest two-sided p-value at which dev accuracy has fallen: at most one sound look in 40 is called a fall."""
 
 DISAGREEMENT_P_THRESHOLD = 0.01
-"""Greatest one-sided p-value at which what is learnt disagrees with the vote: it is looked at in every learning."""
+"""Greatest one-sided p-value at which what is learned disagrees with the vote: it is looked at in every learning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +172,14 @@ def dev_regression(
 
 
 def vote_disagreement(groups: Mapping[str, Sequence[Attempt]], trained_on: frozenset[str]) -> tuple[str, ...]:
-    """Whether what is learnt gives the answer of the vote less often than the samples at large do.
+    """Whether what is learned gives the answer of the vote less often than the samples at large do.
 
     Agreement is the signal of a method without verdicts (self-consistency, 2203.11171; LMSI, 2210.11610). What is
     picked regardless of it agrees as often as the samples do; what is elected by it always does.
 
     Args:
         groups: problem id -> the attempts at it.
-        learnt: ids of the attempts that are learnt from.
+        learned: ids of the attempts that are learned from.
     """
     kept, all_ = [], []
     for group in groups.values():
@@ -191,8 +191,8 @@ def vote_disagreement(groups: Mapping[str, Sequence[Attempt]], trained_on: froze
     if not lack or sum(lack) <= 0 or sign_flip(lack, one_sided=True) > DISAGREEMENT_P_THRESHOLD:
         return ()
     return (
-        f"agreement: {fmean(kept):.0%} of what is learnt gives the answer most of the samples agree on,"
-        f" {fmean(all_):.0%} of the samples do: it is not their vote that is learnt",
+        f"agreement: {fmean(kept):.0%} of what is learned gives the answer most of the samples agree on,"
+        f" {fmean(all_):.0%} of the samples do: it is not their vote that is learned",
     )
 
 

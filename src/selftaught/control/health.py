@@ -54,7 +54,7 @@ class HealthMonitor:
             self._groups.setdefault(name, []).extend(map(_bare, group))
 
     def observe_training(self, records: Sequence[Any], *, by_verdict: bool) -> None:
-        """What is learnt from in this round.
+        """What is learned from in this round.
 
         Args:
             records: each naming its attempts.

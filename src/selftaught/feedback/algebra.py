@@ -104,9 +104,7 @@ def _same(gold: str, answer: str) -> bool | None:
         return close_in_ratio(mine, theirs) and not (lists and _lengths(gold) != _lengths(answer) and shapes)
     if (equal := equal_as_complex(mine, theirs)) is not None:
         return equal
-    if is_rounding(mine, theirs) or is_renaming(
-        mine, theirs
-    ):  # may be meant
+    if is_rounding(mine, theirs) or is_renaming(mine, theirs):  # may be meant
         return None
     sets = union_of_ranges([gold]), union_of_ranges([answer])
     if sets[0] is not None and sets[1] is not None:

@@ -55,7 +55,7 @@ class Series(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """A scale from `low` to `high` with labelled ticks."""
+    """A scale from `low` to `high` with labeled ticks."""
 
     label: str
     low: float

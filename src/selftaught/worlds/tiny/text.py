@@ -222,7 +222,7 @@ OWN_DRAFT_ROLES = (
     locate_example,
     remark_example,
 )  # what can be said of a draft without knowing how it was written
-HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to be criticised: on easy ones there is little to criticise
+HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to be criticized: on easy ones there is little to criticize
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,9 @@ class Curriculum:
 
     Attributes:
         roles: what it is made of, by weight.
-        again: how often a right draft is passed over for another where it is to be criticised.
-        spoilt: how often a draft to be criticised has a character that its writer never put there.
-        drafts: whether drafts are learnt too, or only what is said of them.
+        again: how often a right draft is passed over for another where it is to be criticized.
+        spoilt: how often a draft to be criticized has a character that its writer never put there.
+        drafts: whether drafts are learned too, or only what is said of them.
         own: whether the drafts of `OWN` roles are the model's.
     """
 
@@ -258,7 +258,7 @@ SOLVING = Curriculum(
         hint_example: 2,
     }
 )
-CRITICISING = Curriculum(
+CRITICIZING = Curriculum(
     {
         solve_example: 13,
         judge_example: 22,
@@ -276,7 +276,7 @@ CRITICISING = Curriculum(
     drafts=False,
 )
 REVIEWING = replace(
-    CRITICISING,
+    CRITICIZING,
     roles={
         solve_example: 16,
         judge_example: 26,
@@ -290,7 +290,7 @@ REVIEWING = replace(
     },
     own=True,
 )
-CURRICULA = (SOLVING, CRITICISING, REVIEWING)
+CURRICULA = (SOLVING, CRITICIZING, REVIEWING)
 """In this order: who cannot reckon cannot judge, and one's own mistakes are not those that others make."""
 
 
@@ -317,7 +317,7 @@ def conversations(seed: int, lesson: Curriculum = SOLVING, own: Sequence[Case] =
 
 
 def _worse(case: Case, level: int | None, lesson: Curriculum, rng: random.Random) -> Case:
-    """A case with more to criticise."""
+    """A case with more to criticize."""
     while case.right and rng.random() < lesson.again:
         case = draw_case(rng, level)
     return corrupt(case, rng) if rng.random() < lesson.spoilt else case
