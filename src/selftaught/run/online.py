@@ -18,7 +18,7 @@ from selftaught.learn.objectives import grpo
 from selftaught.learn.online.loop import played_through, reinforce
 from selftaught.learn.online.plan import Plan
 from selftaught.learn.online.rollouts import Crediting, Rollout
-from selftaught.machine.disk import full_disk
+from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest
 from selftaught.models.remote import require_trainable
@@ -27,12 +27,13 @@ from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
 from selftaught.run.learning import make_room
 from selftaught.run.sampling import Batch, Subject
-from selftaught.run.settings import at_least_one, changed
+from selftaught.run.settings import at_least_one, changed, training_settings
 
 
 def learn_online(
     context: RunContext, policy: Policy, problems: Sequence[Problem], *, rollout: Any, objective: Objective | None,
-    credit: Crediting, steps: int, n: int, cap: float, sampling: Mapping[str, Any], training: Mapping[str, Any],
+    credit: Crediting, steps: int, n: int, cap: float, lr_scale: float, sampling: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.reinforce`."""
     require_trainable(policy)
@@ -41,7 +42,8 @@ def learn_online(
         at_least_one(name, value)
     if any(map(context.walls.hold_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="reinforce", fix="use task.train only")
-    settings = changed(context.settings.training, {"epochs": 1, "schedule": "constant", **training})
+    online = {"epochs": 1, "schedule": "constant", **training}
+    settings = training_settings(context.settings.training, lr_scale, online)
     how = changed(context.settings.sampling, {"temperature": 1.0, **sampling})
     named = content_hash([known(x, "online training").key for x in (rollout, *credit.parts)], how)
     plan = Plan(objective or grpo(), settings, steps, n, credit, cap, named, context.settings.seed)
@@ -64,7 +66,7 @@ def _trained(
                 return reinforce(policy, problems, plan, services, folder=folder)
             return played_through(policy, problems, plan, services, context.learner, folder)
     except Exception as error:
-        raise full_disk(error, folder) or error from None
+        raise disk_full_error(error, folder) or error from None
 
 
 class RunServices:
@@ -112,7 +114,7 @@ class RunServices:
             BadInput: it cannot.
         """
         engine = self._context.engine
-        adopt = getattr(engine, "adopt", None)
+        adopt = getattr(engine, "attach_model", None)
         if adopt is None:
             raise BadInput(
                 "it cannot sample from weights in training", where=f"engine {engine.name}", fix="use LocalEngine"

@@ -124,7 +124,7 @@ class Run:
         """Inside, the run serves `method`: its options belong to the configuration, its needs are enforced.
 
         Yields a function from the run or a task to what the method is handed of it (see `selftaught.run.guarded`).
-        `RunEnds` ends the block of a recipe early and goes no further: what was reached so far stands. Inside another
+        `RunStopped` ends the block of a recipe early and goes no further: what was reached so far stands. Inside another
         method the options are kept under the names of both (`outer/inner.option.x`), and rounds go on counting.
 
         Raises:
@@ -155,7 +155,7 @@ class Run:
 
         Raises:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
         """
         return [one.attempt for one in drawing.draw(self._context, policy, problems, solver, n, sampling)]
 
@@ -203,29 +203,32 @@ class Run:
 
         Raises:
             BadInput: a method asks for that of a test problem.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
         """
         return drawing.surprise(self._context, policy, attempts)
 
     # --- learning ---
 
-    def learn(self, base: Policy, objective: Objective, records: Sequence[Any], **training: Any) -> Policy:
+    def learn(
+        self, base: Policy, objective: Objective, records: Sequence[Any], *, lr_scale: float = 1.0, **training: Any
+    ) -> Policy:
         """A new policy, trained from `base` on `records`.
 
         Args:
+            lr_scale: multiplies the run's learning rate.
             training: fields of `Training` to change.
 
         Raises:
             BadInput: there are no records, a training option is wrong, a record is of the dev or test split, or
                 the model is behind an endpoint.
-            RunEnds: no tokens are left, or a later round of a method has no records.
+            RunStopped: no tokens are left, or a later round of a method has no records.
         """
-        return learning.learn(self._context, base, objective, records, training)
+        return learning.learn(self._context, base, objective, records, lr_scale, training)
 
     def reinforce(
         self, policy: Policy, problems: Sequence[Problem], *, rollout: Any = None, objective: Objective | None = None,
         credit: Crediting = OUTCOME, steps: int = 50, n: int = 8, cap: float = 2.0,
-        sampling: Mapping[str, Any] | None = None, **training: Any,
+        lr_scale: float = 1.0, sampling: Mapping[str, Any] | None = None, **training: Any,
     ) -> Policy:  # fmt: skip
         """A new policy, trained online: at each step rollouts by the weights as they are, credit, and an update.
 
@@ -242,6 +245,7 @@ class Run:
             steps: rollouts and updates, so many times; `epochs` (1) optimiser steps on each.
             n: rollouts of each problem.
             cap: greatest importance weight of a token, which makes up for a temperature, a top-p or a top-k.
+            lr_scale: multiplies the run's learning rate.
             sampling: fields of `Sampling` to change; the temperature is 1 unless it says otherwise.
             training: fields of `Training` to change; here `epochs` is 1, and the rate constant, unless changed. With
                 `carry` the optimiser's state goes on from one call to the next.
@@ -249,12 +253,12 @@ class Run:
         Raises:
             BadInput: no problems, a dev or test problem, an option that is wrong, or an engine that cannot sample
                 from weights in training.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
             TrainingFailed: the loss stopped being a number.
         """
         return online.learn_online(
             self._context, policy, problems, rollout=rollout, objective=objective, credit=credit, steps=steps, n=n,
-            cap=cap, sampling=sampling or {}, training=training,
+            cap=cap, lr_scale=lr_scale, sampling=sampling or {}, training=training,
         )  # fmt: skip
 
     # --- measuring and promoting ---
@@ -279,7 +283,7 @@ class Run:
         Raises:
             BadInput: the task has no dev problems, too many verifications fail, or the gate cannot tell the solver
                 from others.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
         """
         return measuring.measure(self._context, policy, Measuring(solver, samples, temperature), gated, figures)
 

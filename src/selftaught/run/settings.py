@@ -65,6 +65,18 @@ def changed(part: Part, changes: Mapping[str, Any]) -> Part:
     return new
 
 
+def training_settings(defaults: Training, lr_scale: float, changes: Mapping[str, Any]) -> Training:
+    """`defaults` with some fields changed, and the learning rate multiplied by `lr_scale`.
+
+    Raises:
+        BadInput: there is no such field, or a value is out of its range.
+    """
+    if not (math.isfinite(lr_scale) and lr_scale > 0):
+        raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
+    new = changed(defaults, changes)
+    return replace(new, learning_rate=lr_scale * new.learning_rate)
+
+
 def at_least_one(name: str, value: int) -> None:
     """Raise BadInput where fewer than one of something is asked for."""
     if value < 1:
