@@ -278,7 +278,8 @@ def check(problem, text):
     {busy}
 
 v = UserFunction(check, timeout={timeout})
-threading.Thread(target=v.judge, args=(make_problem("q", "a"), ExtractedAnswer("t", None, None), None), daemon=True).start()
+answer = ExtractedAnswer("t", None, None)
+threading.Thread(target=v.judge, args=(make_problem("q", "a"), answer, None), daemon=True).start()
 time.sleep(1000)
 """
 
