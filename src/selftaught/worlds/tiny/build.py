@@ -20,8 +20,9 @@ from selftaught.engines import Request, Sampling
 from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
+from selftaught.worlds.tiny.curriculum import CURRICULA, conversations
 from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import CURRICULA, Case, case_of_draft, conversations, questions
+from selftaught.worlds.tiny.text import Case, case_of_draft, questions
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
