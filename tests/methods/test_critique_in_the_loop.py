@@ -16,7 +16,14 @@ from selftaught.run.run import Run
 from talking_world import talk
 
 LOOP, TEST_TIME = find("critique-in-the-loop"), find("critic-supervision")
-SMALL: dict[str, Any] = {"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "checks": 2, "per_problem": 3}
+SMALL: dict[str, Any] = {
+    "rounds": 2,
+    "samples": 4,
+    "repairs": 4,
+    "drafts": 3,
+    "rollouts_per_critique": 2,
+    "per_problem": 3,
+}
 
 
 def played(folder: Path, learner: Learner, **options: Any) -> Run:
@@ -81,7 +88,7 @@ def test_without_repairs_it_is_plain_rejection_sampling(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner, repairs=0) as run:
         assert {p["role"] for _, _, p, _ in run.journal.effects("sample")} == {"solve"}
-        assert run.history[0]["told"]["critic"] == {"policy": "none", "lessons": 0, "repairs": 0}
+        assert run.history[0]["told"]["critic"] == {"policy": "none", "examples": 0, "repairs": 0}
     assert len(learner.given) == 2
     assert {len(d.prompt) for _, demos in learner.given for d in demos} == {1}
 

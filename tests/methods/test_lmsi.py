@@ -47,7 +47,7 @@ def test_lmsi_asks_for_the_confidence_it_is_told(tmp_path: Path, confidence: flo
 
     empty = pytest.raises(BadInput, match="nothing to learn") if not learnt else contextlib.nullcontext()
     with make_run(tmp_path, task=task, learner=learner, script=script) as run, empty:
-        find("lmsi")(run, run.base, run.task, rounds=1, samples=6, confidence=confidence, direct=False)
+        find("lmsi")(run, run.base, run.task, rounds=1, samples=6, min_confidence=confidence, mixed_formats=False)
     assert [len(demos) for _, demos in learner.given if demos] == learnt
 
 

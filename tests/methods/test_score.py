@@ -22,7 +22,7 @@ from selftaught.measure.flips import corrections, course
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Verdict, make_problem
-from selftaught.refine.turns import AGAIN
+from selftaught.refine.turns import SELF_CORRECT
 from selftaught.run.run import Run
 from selftaught.run.sampling import Solved
 from selftaught.run.settings import Settings
@@ -103,7 +103,7 @@ def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
 def twice(policy: Policy, request: Request) -> str:
     """Sums, half of them right at first; training mends the second answer and leaves the first as it was."""
     _, a, b, _, luck = heard(request)
-    second = request.prompt[-1].content == AGAIN
+    second = request.prompt[-1].content == SELF_CORRECT
     fixed = draw(a, b) if not request.sampling.temperature else luck
     said = a + b + (0 if fixed < 0.5 + (0.45 if second and depth(policy) else 0) else 1 + int(8 * luck))
     return f"{a}+{b}={said}\nAnswer: {said}"
@@ -135,7 +135,7 @@ def test_stage_one_then_stage_two_each_from_the_policy_before(tmp_path: Path) ->
         assert {c.kl for c in second} == {0.01}
         assert (max(abs(c.advantages[0]) for c in first) > 0) is (number == 2)
         assert (max(abs(c.advantages[0]) for c in second) > 2) is (number == 2)
-        assert all(c.attempt.prompt[-1].content == AGAIN for c in second)
+        assert all(c.attempt.prompt[-1].content == SELF_CORRECT for c in second)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -181,7 +181,7 @@ def test_its_rivals_learn_right_answers_behind_wrong_ones(tmp_path: Path, learne
     assert base.version == "base-model"
     for demo in demos:
         question, draft, request = demo.prompt
-        assert request.content == AGAIN
+        assert request.content == SELF_CORRECT
         assert not draft.content.endswith(answers[question,])
         assert demo.target.endswith(answers[question,])
         roles = [samples[name]["role"] for name in demo.attempts]
