@@ -12,7 +12,7 @@ from typing import Any
 
 import selftaught
 from selftaught.errors import BadInput, nearest
-from selftaught.machine.disk import full_disk
+from selftaught.machine.disk import write_error
 from selftaught.method import PAPER
 from selftaught.terminal import put, put_json
 
@@ -117,14 +117,13 @@ def _write(files: dict[Path, str]) -> None:
         if path.exists() or path.is_symlink():
             raise BadInput("it exists already", where=str(path), fix="choose another name, or remove it")
     made: list[Path] = []
-    try:
-        for path, text in files.items():
+    for path, text in files.items():
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8") as stream:
                 made.append(path)
                 stream.write(text)
-    except OSError as error:
-        for path in made:
-            path.unlink()
-        reason = f"cannot be written: {error.strerror}"
-        raise full_disk(error, path) or BadInput(reason, where=str(path), fix="use another --folder") from None
+        except OSError as error:
+            for half in made:
+                half.unlink()
+            raise write_error(error, path) from None
