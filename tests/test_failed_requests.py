@@ -85,7 +85,7 @@ def test_what_builds_on_one_comes_back_as_it_is_and_mended_goes_on_from_the_real
         return more
 
     found = []
-    for refuses in (lambda request: not request.given, never):
+    for refuses in (lambda request: not request.prefix_tokens, never):
         with make_run(tmp_path, engine=Refusing(refuses)) as run:
             found += run.attempt(run.base, run.task.train[:1], solver=two_parts)
             assert run.journal.count("sample") == (0 if found[-1].failed else 2)
@@ -142,7 +142,7 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
 
 def thinks(policy: Policy, request: Request) -> str:
     del policy
-    return " it is so.\nAnswer: 5" if request.given else "<think>hm"
+    return " it is so.\nAnswer: 5" if request.prefix_tokens else "<think>hm"
 
 
 def test_only_answers_handed_in_count_as_thinking_alone(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_line_that_a_search_left_unfinished_is_not_cut_off_at_max_tokens(tmp_p
 
 def test_a_line_that_a_refusal_ended_is_not_judged(tmp_path: Path) -> None:
     grower = MCTSSolver(MCTSConfig(iterations=8, self_eval=False))
-    engine = Refusing(lambda request: bool(request.given), by_steps())
+    engine = Refusing(lambda request: bool(request.prefix_tokens), by_steps())
     with make_run(tmp_path, engine=engine) as run:
         (line,) = run.attempt(run.base, run.task.train[:1], solver=grower)
         assert (line.failed, line.verdict) == (True, Verdict.UNKNOWN)
