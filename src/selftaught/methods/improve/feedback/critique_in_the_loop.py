@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from statistics import fmean
+from typing import Any
 
 from selftaught import Attempt, Baseline, Claim, Demo, Policy, Run, Task, recipe, refine, resolve, routines, sft
 from selftaught.curate import by_problem, finished, keep_right
@@ -75,7 +76,7 @@ def critique_in_the_loop(
     critic, examples = None, list[routines.CritiqueExample]()
     if repairs:
         annotator = resolve(teacher, run.console.say) if teacher else base
-        how = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
+        how: dict[str, Any] = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
         how |= {"min_success_rate": min_success_rate, "temperature": temperature}
         examples = routines.collect_critic_data(run, base, annotator, task, **how)
         critic = run.learn(base, sft(), routines.critique_demos(examples)) if examples else annotator
