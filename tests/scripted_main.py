@@ -17,9 +17,9 @@ from scripted_world import NarrowEngine, make_run, make_task
 from selftaught.journal import Journal
 from selftaught.learn import TrainConfig
 from selftaught.method import find
-from selftaught.report import ReportData, render
+from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
-from selftaught.run.run import Settings
+from selftaught.run.settings import Settings
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},
@@ -46,7 +46,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
             "samples": run.journal.count("sample"),
             "journal": vars_of(run.journal.usage()),
             "ledger": vars_of(run.ledger.usage),
-            "promoted": [gate["promoted"] for gate in run.gates],
+            "promoted": [gate["promoted"] for gate in run.gate_decisions],
         }
 
 
@@ -98,7 +98,7 @@ def in_child(work: Any) -> tuple[int, Any]:
 def sweep(method: str, folder: Path, samples: int) -> dict[str, Any]:
     """Kill at every commit that is not a sample or a verdict, and at so many of those; what differed afterwards."""
     place = folder / "swept"
-    render(ReportData("", "", "", "", ""))  # imports what every child would have to import again
+    render_page(ReportData("", "", "", "", ""))  # imports what every child would have to import again
 
     def blown(fuse: Fuse) -> Any:
         shutil.rmtree(place, ignore_errors=True)

@@ -28,7 +28,9 @@ SAID = "one, two\nthree, four\nAnswer: 5"
 def counting(policy: Policy, request: Request) -> str:
     """Goes on where what it is given ends."""
     del policy
-    said = b"".join(piece.encode() if isinstance(piece, str) else bytes([piece]) for piece in request.given).decode()
+    said = b"".join(
+        piece.encode() if isinstance(piece, str) else bytes([piece]) for piece in request.prefix_tokens
+    ).decode()
     return SAID.removeprefix(said) if SAID.startswith(said) else f" after {said[-5:]!r} Answer: 7"
 
 
@@ -45,9 +47,9 @@ def test_pieces_make_the_same_answer_as_one_piece_and_cost_as_much(tmp_path: Pat
     async def pieces(ask: Ask, problem: Problem) -> Attempt:
         part = await ask(problem.prompt, max_tokens=5)
         while part.finish_reason == "length":
-            part = await ask.go_on(part, max_tokens=7)
+            part = await ask.continue_from(part, max_tokens=7)
             assert part.text == SAID[: len(part.text)]
-            assert len(part.text) - part.begun == part.tokens <= 7
+            assert len(part.text) - part.prefix_chars == part.num_tokens <= 7
         assert ask.tokens == len(SAID)
         return part
 
@@ -61,14 +63,14 @@ def test_pieces_make_the_same_answer_as_one_piece_and_cost_as_much(tmp_path: Pat
 def test_forced_text_is_part_of_the_answer_read_by_the_model_and_not_paid_for(tmp_path: Path) -> None:
     async def doubting(ask: Ask, problem: Problem) -> Attempt:
         part = await ask(problem.prompt, max_tokens=8)
-        return await ask.go_on(part, "\nWait!", role="revise")
+        return await ask.continue_from(part, "\nWait!", role="revise")
 
     attempt, run = solved(tmp_path, doubting)
     assert attempt.text == "one, two\nWait! after 'Wait!' Answer: 7"
-    assert attempt.text[attempt.begun :] == " after 'Wait!' Answer: 7"
-    assert attempt.tokens == len(" after 'Wait!' Answer: 7")
+    assert attempt.text[attempt.prefix_chars :] == " after 'Wait!' Answer: 7"
+    assert attempt.num_tokens == len(" after 'Wait!' Answer: 7")
     assert (attempt.answer, attempt.role) == ("7", "revise")
-    assert run.ledger.usage.generated == 8 + attempt.tokens
+    assert run.ledger.usage.generated == 8 + attempt.num_tokens
     question = len(attempt.problem.question)
     assert run.ledger.usage.prompt == question + (question + len("one, two\nWait!"))
 
@@ -76,9 +78,9 @@ def test_forced_text_is_part_of_the_answer_read_by_the_model_and_not_paid_for(tm
 def test_a_stop_string_is_kept_for_what_goes_on(tmp_path: Path) -> None:
     async def by_lines(ask: Ask, problem: Problem) -> Attempt:
         line = await ask(problem.prompt, stop=("\n",))
-        assert (line.text, line.cut, line.finish_reason) == ("one, two", "\n", "stop")
-        while line.cut:
-            line = await ask.go_on(line, stop=("\n",))
+        assert (line.text, line.stop_text, line.finish_reason) == ("one, two", "\n", "stop")
+        while line.stop_text:
+            line = await ask.continue_from(line, stop=("\n",))
         return line
 
     attempt, run = solved(tmp_path, by_lines)
@@ -89,9 +91,9 @@ def test_a_stop_string_is_kept_for_what_goes_on(tmp_path: Path) -> None:
 def test_a_chain_is_paid_once_and_leads_back_through_its_parents(tmp_path: Path) -> None:
     async def chain(ask: Ask, problem: Problem) -> Attempt:
         part = await ask(problem.prompt, max_tokens=4)
-        twice = [await ask.go_on(part, max_tokens=3) for _ in range(2)]
+        twice = [await ask.continue_from(part, max_tokens=3) for _ in range(2)]
         assert twice[0].id != twice[1].id  # asked again, it is a new sample
-        return await ask.go_on(await ask.go_on(twice[0], " no", max_tokens=3), "!")
+        return await ask.continue_from(await ask.continue_from(twice[0], " no", max_tokens=3), "!")
 
     outcomes: list[Any] = []
     calls, samples = -1, {}
@@ -106,21 +108,21 @@ def test_a_chain_is_paid_once_and_leads_back_through_its_parents(tmp_path: Path)
     assert calls == 0
     steps, key = [], outcomes[0][0].id
     while key:
-        steps.append(samples[key].get("forced"))
+        steps.append(samples[key].get("injected"))
         key = samples[key]["parent"]
     assert steps == ["!", " no", "", None]
 
 
 def test_interjections_are_turns_where_the_task_has_words_of_its_own(tmp_path: Path) -> None:
     async def doubting(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.interject(await ask(problem.prompt, max_tokens=8), "reflect", "\nWait!", role="revise")
+        return await ask.inject(await ask(problem.prompt, max_tokens=8), "reflect", "\nWait!", role="revise")
 
     task = make_task()
     task.phrases = {"reflect": "again"}
     attempt, _ = solved(tmp_path, doubting, task=task)
     assert [m.content for m in attempt.prompt[1:]] == ["one, two", "again"]
     assert attempt.text == SAID
-    assert attempt.begun == 0
+    assert attempt.prefix_chars == 0
 
 
 # --- against transformers ---
@@ -134,8 +136,8 @@ def test_tokens_and_log_probabilities_are_those_of_the_whole_sequence(tiny: Any,
 
     async def chain(ask: Ask, problem: Problem) -> Attempt:
         parts.append(await ask(problem.prompt, max_tokens=6))
-        parts.append(await ask.go_on(parts[-1], " Wait!", max_tokens=6))
-        parts.append(await ask.go_on(parts[-1], max_tokens=6))
+        parts.append(await ask.continue_from(parts[-1], " Wait!", max_tokens=6))
+        parts.append(await ask.continue_from(parts[-1], max_tokens=6))
         return parts[-1]
 
     with Run(
@@ -159,11 +161,13 @@ def test_an_end_of_sequence_is_left_out_where_an_answer_goes_on(tiny: Any) -> No
 
     policy = tiny("llama", seed=1)
     engine = LocalEngine(dtype="float32")
-    given = Request(make_problem("hi").prompt, given=(70, 71, 3))
+    given = Request(make_problem("hi").prompt, prefix_tokens=(70, 71, 3))
     try:
-        with_end, without = (asyncio.run(engine.sample(policy, one)) for one in (given, replace(given, given=(70, 71))))
+        with_end, without = (
+            asyncio.run(engine.sample(policy, one)) for one in (given, replace(given, prefix_tokens=(70, 71)))
+        )
         spelt = asyncio.run(
-            engine.sample(policy, replace(given, given=(ChatTokenizer(policy.weights).decode([70, 71]),)))
+            engine.sample(policy, replace(given, prefix_tokens=(ChatTokenizer(policy.weights).decode([70, 71]),)))
         )
     finally:
         engine.close()

@@ -1,4 +1,4 @@
-"""What a check found: effects with intervals, a verdict, and the same as data."""
+"""Results of a check: effects with intervals, a verdict, and their JSON form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selftaught.measure import Interval, paired_bootstrap
+from selftaught.worlds.world import DEFAULT_WORLD
 
-Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
+ClaimVerdict = Literal["reproduced", "not reproduced", "inconclusive"]
 Scores = Mapping[str, float]
 
 # Two-sided 97.5 % points of Student's t by degrees of freedom; beyond the table the next smaller entry is
 # used, which is on the safe side.
-T975 = {
+T_975 = {
     1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 12: 2.179,
     15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980,
 }  # fmt: skip
@@ -29,8 +30,8 @@ def clustered_effect(mine: Sequence[Scores], theirs: Sequence[Scores]) -> tuple[
     few clusters as a check has, a bootstrap over them is too narrow, so the interval is Student's t over the seeds'
     means with (seeds - 1) degrees of freedom (Cameron & Miller 2015, A Practitioner's Guide to Cluster-Robust
     Inference, section VI; Miller 2024, Adding Error Bars to Evals, 2411.00640, section 2.2). Problems are new in each
-    seed, so their sampling error is in the spread of the means too. Where all seeds have the same mean, there is no
-    spread to go by, and the pooled problems are asked how large a difference they may have missed.
+    seed, so their sampling error is in the spread of the means too. Where all seeds have the same mean, the
+    interval is a paired bootstrap over the pooled problems.
 
     Args:
         mine: for each seed, problem id -> score.
@@ -62,20 +63,20 @@ def _spreadless(mine: Sequence[Scores], theirs: Sequence[Scores], effect: float)
 
 
 def _t975(freedom: int) -> float:
-    return T975[max(known for known in T975 if known <= freedom)]
+    return T_975[max(known for known in T_975 if known <= freedom)]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The method against one baseline.
+class BaselineComparison:
+    """The method compared with one baseline or ablation.
 
     Attributes:
-        name: of the baseline or ablation.
+        name: name of the baseline or ablation.
         score: its mean metric over seeds and problems.
-        effect: the method's minus its.
+        effect: the method's mean metric minus its.
         ci95: 95 % interval of the effect.
-        tokens: that it took, over all seeds.
-        claimed: whether the claim names it; the others are shown for comparison and have no say.
+        tokens: tokens it spent, over all seeds.
+        in_claim: whether the claim names it; others are shown for comparison and do not affect the verdict.
     """
 
     name: str
@@ -83,11 +84,13 @@ class Compared:
     effect: float
     ci95: Interval
     tokens: int
-    claimed: bool = True
+    in_claim: bool = True
 
 
-def judge(baselines: Sequence[Compared], *, sign: int, smallest: float) -> tuple[Verdict, Compared]:
-    """The verdict on a claim that the metric beats every baseline, and the baseline that decides it.
+def decide_verdict(
+    baselines: Sequence[BaselineComparison], *, sign: int, min_effect: float
+) -> tuple[ClaimVerdict, BaselineComparison]:
+    """Return the verdict on the claim that the metric beats every baseline, and the baseline that decides it.
 
     Reproduced: all intervals lie above zero in the claimed direction, an intersection-union test, which needs no
     correction for the number of baselines (Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling).
@@ -96,15 +99,15 @@ def judge(baselines: Sequence[Compared], *, sign: int, smallest: float) -> tuple
     Args:
         baselines: those that the claim names.
         sign: 1 where higher is claimed, -1 where lower.
-        smallest: the smallest effect of interest.
+        min_effect: the smallest effect of interest.
     """
-    claimed = [(c, *_turned(c.ci95, sign)) for c in baselines if c.claimed]
+    claimed = [(c, *_turned(c.ci95, sign)) for c in baselines if c.in_claim]
     weakest = min(claimed, key=lambda row: row[1])
     if weakest[1] > 0:
         return "reproduced", weakest[0]
     unbeaten = [row for row in claimed if row[1] <= 0]
     least = min(unbeaten, key=lambda row: row[2])
-    return ("not reproduced", least[0]) if least[2] < smallest else ("inconclusive", weakest[0])
+    return ("not reproduced", least[0]) if least[2] < min_effect else ("inconclusive", weakest[0])
 
 
 def _turned(interval: Interval, sign: int) -> tuple[float, float]:
@@ -114,44 +117,44 @@ def _turned(interval: Interval, sign: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Result:
-    """What checking one method's claim found.
+    """The result of checking one method's claim.
 
     Attributes:
-        id: of the method.
+        id: id of the method.
         model: name of the world.
-        task: what was learnt and, where it differs, tested on.
+        task: what was learned and, where it differs, tested on.
         claim: in a sentence.
         verdict: "reproduced", "not reproduced" or "inconclusive".
         score: the method's mean metric over seeds and problems.
         baselines: each compared.
         ablations: the method under other options, each compared.
         against: the claimed baseline that decides; its effect and interval are the result's.
-        options: that the method ran with.
-        smallest: the smallest effect of interest.
-        seeds: how many.
-        problems: scored ones, over all seeds.
-        tokens: generated, judge and trained, by the method and its baselines on all seeds.
-        method_tokens: those of the method.
+        options: options the method ran with.
+        min_effect: the smallest effect of interest.
+        seeds: number of seeds.
+        problems: scored problems, over all seeds.
+        tokens: generated, judge and trained tokens of the method and its baselines, over all seeds.
+        method_tokens: the method's share of them.
         seconds: that the method and its baselines took, earlier sessions of a resumed check included, but not those
             that found all of it done; answers that a check before it in the same process had got already took none.
             Of seeds played side by side those of the process that took longest.
         ablation_seconds: that the ablations took, likewise.
         jobs: seeds played at a time.
         versions: of what took part.
-        figures: what the claim measures of the method besides, means over seeds.
+        extra_metrics: the claim's further metrics of the method, means over seeds.
     """
 
     id: str
     model: str
     task: str
     claim: str
-    verdict: Verdict
+    verdict: ClaimVerdict
     score: float
-    baselines: tuple[Compared, ...]
-    ablations: tuple[Compared, ...]
-    against: Compared
+    baselines: tuple[BaselineComparison, ...]
+    ablations: tuple[BaselineComparison, ...]
+    against: BaselineComparison
     options: Mapping[str, Any]
-    smallest: float
+    min_effect: float
     seeds: int
     problems: int
     tokens: int
@@ -160,10 +163,10 @@ class Result:
     ablation_seconds: float
     jobs: int
     versions: Mapping[str, str]
-    figures: Mapping[str, float] = field(default_factory=dict)
+    extra_metrics: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self, command: str) -> dict[str, Any]:
-        """As it stands in `results/METHOD.json`."""
+        """The content of `results/METHOD.json`."""
         return {
             "id": self.id,
             "verdict": self.verdict,
@@ -171,12 +174,16 @@ class Result:
             "effect": round(self.against.effect, 4),
             "ci95": [round(x, 4) for x in self.against.ci95],
             "against": self.against.name,
-            "smallest_effect": self.smallest,
+            "min_effect": self.min_effect,
             "score": round(self.score, 4),
             "method_tokens": self.method_tokens,
             "baselines": [_row(c) for c in self.baselines],
             "ablations": [_row(c) for c in self.ablations],
-            **({"figures": {name: round(value, 4) for name, value in self.figures.items()}} if self.figures else {}),
+            **(
+                {"extra_metrics": {name: round(value, 4) for name, value in self.extra_metrics.items()}}
+                if self.extra_metrics
+                else {}
+            ),
             "model": self.model,
             "task": self.task,
             "options": dict(self.options),
@@ -191,15 +198,15 @@ class Result:
         }
 
 
-def _row(compared: Compared) -> dict[str, Any]:
+def _row(compared: BaselineComparison) -> dict[str, Any]:
     row = asdict(compared)
     row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
     return row | {"ci95": [round(x, 4) for x in compared.ci95]}
 
 
-def write(result: Result, folder: Path, command: str) -> Path:
-    """Write a result into `folder`, whole or not at all."""
-    path = place(folder, result.id, result.model)
+def write_result(result: Result, folder: Path, command: str) -> Path:
+    """Write a result into `folder` atomically."""
+    path = result_path(folder, result.id, result.model)
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
     draft.write_text(json.dumps(result.to_json(command), indent=1) + "\n", "utf-8")
@@ -207,15 +214,15 @@ def write(result: Result, folder: Path, command: str) -> Path:
     return path
 
 
-def place(folder: Path, method: str, model: str) -> Path:
-    """Where the result of a method is kept: `METHOD.json`; `METHOD.MODEL.json` where the model is not the tiny one."""
-    return folder / (f"{method}.json" if model == "tiny" else f"{method}.{model}.json")
+def result_path(folder: Path, method: str, model: str = DEFAULT_WORLD) -> Path:
+    """Path of a method's result: `METHOD.json` on the default world, `METHOD.WORLD.json` on others."""
+    return folder / (f"{method}.json" if model == DEFAULT_WORLD else f"{method}.{model}.json")
 
 
 COLUMNS = ("verdict", "effect", "over")
 
 
-def cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A result, as `Result.to_json` gives it, in a table's `COLUMNS`: the effect with its 95 % interval."""
+def result_cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A result (from `Result.to_json`) as cells for `COLUMNS`: verdict, effect with its 95 % interval, baseline."""
     low, high = result["ci95"]
     return result["verdict"], f"{result['effect']:+.3f} [{low:+.3f}, {high:+.3f}]", result["against"]

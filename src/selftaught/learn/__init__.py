@@ -5,9 +5,9 @@ holds the optimizer's settings. The trainer knows no method: records carry their
 records, `Run.reinforce` on rollouts of the weights in training.
 """
 
-from selftaught.curate.replay import mixed
+from selftaught.curate.replay import mix_replay
 from selftaught.learn.config import TrainConfig
 from selftaught.learn.objectives import Objective, Row, sft
 from selftaught.learn.population import Population
 
-__all__ = ["Objective", "Population", "Row", "TrainConfig", "mixed", "sft"]
+__all__ = ["Objective", "Population", "Row", "TrainConfig", "mix_replay", "sft"]

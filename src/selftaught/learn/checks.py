@@ -8,14 +8,14 @@ from functools import cache
 from inspect import get_annotations
 from typing import Any, Literal, get_args, get_origin
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 
 def check_choices(settings: Any) -> None:
     """Raise `BadInput` for a field whose value is not among the choices of its `Literal` type."""
     for name, choices in _choices(type(settings)).items():
         if (value := getattr(settings, name)) not in choices:
-            raise BadInput(f"unknown {value!r}", where=name, fix=nearest(value, choices))
+            raise BadInput(f"unknown {value!r}", where=name, fix=suggest(value, choices))
 
 
 @cache

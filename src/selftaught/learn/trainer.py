@@ -26,7 +26,7 @@ from selftaught.learn.schedules import learning_rate_at
 from selftaught.learn.teachers import EMA_KEY, EMATeacher
 from selftaught.learn.value_head import add_head
 from selftaught.machine.device import pick_dtype
-from selftaught.machine.malloc import keep, let_go, trim
+from selftaught.machine.malloc import hold_memory, trim, unhold_memory
 from selftaught.remarks import remark
 
 
@@ -95,7 +95,7 @@ class Trainer:
         self.dtype = training_dtype(config.precision, trained[0].device.type)
         self._large = is_large(model)
         if self._large:
-            keep()
+            hold_memory()
         if self.dtype == torch.bfloat16:
             self._to_bfloat16()
         self._teacher = self._ema_teacher()
@@ -231,7 +231,7 @@ class Trainer:
         self.model.eval()
         self._accelerator.free_memory()
         if self._large:
-            let_go()
+            unhold_memory()
 
 
 def training_dtype(precision: str, device: str) -> torch.dtype:

@@ -39,7 +39,7 @@ def row_from_attempt(attempt: Attempt, tokenizer: ChatTokenizer, where: str, *, 
             fix='use old_logprobs="initial" to compute them from the weights that training starts from',
         )
     prompt = tuple(tokenizer.encode_prompt(attempt.prompt))
-    for piece in attempt.given:
+    for piece in attempt.prefix_tokens:
         ids = tokenizer.encode(piece) if isinstance(piece, str) else [piece]
         prompt += tuple(token for token in ids if token not in tokenizer.eos_ids)  # the engine drops them too
     return Row(prompt, attempt.token_ids, token_features={"old_logprobs": attempt.logprobs} if recorded else {})

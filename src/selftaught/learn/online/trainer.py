@@ -24,9 +24,9 @@ from selftaught.learn.online.reference import ReferenceModel
 from selftaught.learn.online.rollouts import Rollout
 from selftaught.learn.online.rows import mixed_outcomes, pair_with_attempts, records_of, turn_numbers, weight_rows
 from selftaught.learn.tracking import ExperimentTracker
-from selftaught.machine.threads import dismissing
-from selftaught.models.cache import small_files
-from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
+from selftaught.machine.threads import releasing_threads
+from selftaught.models.cache import config_files
+from selftaught.models.policy import MANIFEST, Policy, base_reference, load_policy, publish, read_manifest
 from selftaught.records import Problem, Record, content_hash
 
 if TYPE_CHECKING:
@@ -54,17 +54,17 @@ def train_online(
     if read_manifest(target):
         shutil.rmtree(work, ignore_errors=True)
         loop.replay(config.steps)
-        return policy_from(target)
+        return load_policy(target)
     host.release_memory()
     try:
         loop.train()
     finally:
         host.release_memory()
-    link, training = link_to(base, target), config.training
+    link, training = base_reference(base, target), config.training
     manifest = build_manifest(version, link, config.objective, loop.records, training, config.seed, loop.done)
     publish(work / "policy", target, manifest)
     shutil.rmtree(work, ignore_errors=True)
-    return policy_from(target)
+    return load_policy(target)
 
 
 def dry_run_online(
@@ -150,7 +150,7 @@ class OnlineTrainer:
         from selftaught.learn.trainer import Trainer
 
         config, training = self._config, self._config.training
-        self._copy_small_files()
+        self._copy_config_files()
         model = load_trainable(self._base, training, config.seed)
         trainer = Trainer(model, config.objective, training, [], seed=config.seed, head_folder=self._base.path)
         if training.keep_optimizer_state:
@@ -169,10 +169,10 @@ class OnlineTrainer:
         if training.keep_optimizer_state:
             (self._work / OPTIMIZER_FOLDER).rename(self._work / "policy" / OPTIMIZER_FOLDER)
 
-    def _copy_small_files(self) -> None:
+    def _copy_config_files(self) -> None:
         """Give the live policies the tokenizer and configuration of the base."""
         (self._work / "live").mkdir(parents=True, exist_ok=True)
-        for file in small_files(self._base.weights):
+        for file in config_files(self._base.weights):
             if not file.name.endswith(".index.json") and file.name != MANIFEST:
                 shutil.copy2(file, self._work / "live" / file.name)
 
@@ -187,7 +187,7 @@ class OnlineTrainer:
                 trainer.save(self._work / "checkpoint", self.done)
                 saved = time.monotonic()
 
-    @dismissing()
+    @releasing_threads()
     def _train_step(
         self, trainer: Trainer, reference: ReferenceModel, step: int, rolled: Sequence[Sequence[Rollout]]
     ) -> None:

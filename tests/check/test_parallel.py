@@ -1,0 +1,66 @@
+"""Seeds side by side: real processes on the tiny world."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selftaught.check import parallel as ahead
+from selftaught.cli.main import main
+from selftaught.engines.local.engine import LocalEngine
+from selftaught.worlds.tiny.world import WORLD as TINY
+
+OWN = '''
+from selftaught import solver
+from selftaught.check.claim import Claim
+
+
+@solver(claim=Claim("It beats a plain sample.", ("sample",)))
+async def careful(ask, problem, *, word: str = "with care"):
+    """Ask with care."""
+    return await ask(f"{problem.question} {word}")
+'''
+
+
+def test_seeds_are_played_side_by_side_and_the_check_finds_them_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def none(*_: Any) -> None:
+        raise AssertionError("sampled in the check's own process")
+
+    monkeypatch.setattr(LocalEngine, "sample", none)
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    found = []
+    for jobs in ("2", "1"):  # the second resumes, and has nothing left to do
+        assert main(["check", "own.py:careful", "--jobs", jobs, "--seeds", "2", "--out", jobs]) == 0
+        assert ("2 at a time" in capsys.readouterr().err) == (jobs == "2")
+        found.append(json.loads(Path(jobs, "careful.json").read_text()))
+    assert [result.pop("jobs") for result in found] == [2, 1]
+    longest, both = (result.pop("seconds") for result in found)
+    assert 0 < longest < both
+    assert found[0] == found[1]
+
+
+def test_what_a_process_could_not_play_the_check_plays_and_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(
+        OWN.replace("return await ask(f", "raise OSError('no such tool')\n    return await ask(f")
+    )
+    with pytest.raises(OSError, match="no such tool"):
+        main(["check", "own.py:careful", "--jobs", "2", "--seeds", "2"])
+
+
+def test_a_small_model_is_played_on_every_core_that_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "num_cores", lambda: 8)
+    monkeypatch.setattr(ahead, "pick_device", lambda name: "cpu")
+    for free, jobs in ((100 * ahead.BYTES_PER_PROCESS, 8), (3 * ahead.BYTES_PER_PROCESS + 1, 3), (1, 1)):
+        monkeypatch.setattr(ahead, "_free", lambda free=free: free)
+        assert ahead.max_parallel_seeds(TINY) == jobs
+    monkeypatch.setattr(ahead, "SMALL", 1000)
+    assert ahead.max_parallel_seeds(TINY) == 1
