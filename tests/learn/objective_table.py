@@ -263,7 +263,7 @@ TABLE = [
     Entry("kl-of-a-turn", o.grpo(**START), lambda t: credits(t, 0.0, 1.0), near("reference"), "reference"),
     Entry("entropy", o.grpo(entropy_coef=1.0, **START), lambda t: credits(t, 0.0), entropy),
     Entry("nft", o.nft(**START), rollouts, by("right")),
-    Entry("laser", o.laser(score_score_token="dog", alpha=5.0, **START), rollouts, fit),
+    Entry("laser", o.laser(score_token="dog", alpha=5.0, **START), rollouts, fit),
     Entry("distill", o.distill(teacher_top_k=0), DEMOS, near("teacher"), "teacher"),
     Entry("distill-reverse", o.distill(divergence="reverse_kl", teacher_top_k=0), DEMOS, near("teacher"), "teacher"),
     Entry("distill-js", o.distill(divergence="js", teacher_top_k=0), DEMOS, near("teacher"), "teacher"),

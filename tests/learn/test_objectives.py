@@ -476,7 +476,7 @@ def test_nft_without_negatives_is_rejection_sampling_and_its_floor_keeps_the_gra
 
 
 def test_lasers_optimum_is_the_constant_plus_the_reward_over_beta(tokenizer):
-    objective = o.laser(score_score_token="dog", alpha=0.3, old_logprobs="initial")
+    objective = o.laser(score_token="dog", alpha=0.3, old_logprobs="initial")
     records = rollouts(tokenizer)
     batch = drawn(objective, objective.groups(records, tokenizer))
     plain = o.grpo(old_logprobs="initial")
@@ -496,12 +496,12 @@ def test_laser_balances_right_and_wrong_and_does_not_score_what_was_cut_off(toke
     (record, *_) = rollouts(tokenizer)
     cut = replace(record.samples[1], finish_reason="length")
     record = RolloutGroup((record.samples[0], cut, *record.samples[2:]), (1.0, 0.0, 0.0, 0.0))
-    (group,) = o.laser(score_score_token="dog").groups([record], tokenizer)
+    (group,) = o.laser(score_token="dog").groups([record], tokenizer)
     assert [row.row_features["balance"] for row in group] == pytest.approx([2.0, 0.0, 2 / 3, 2 / 3])
     assert all(row.completion[-1] == tokenizer.encode("dog")[0] for row in group)
     assert all(len(values) == len(row.completion) for row in group for values in row.token_features.values())
     with pytest.raises(BadInput, match="score_token: 'the dog' is 2 tokens"):
-        o.laser(score_score_token="the dog").groups([record], tokenizer)
+        o.laser(score_token="the dog").groups([record], tokenizer)
 
 
 # --- closed forms: distributions ---
@@ -617,7 +617,7 @@ def test_steps_are_scored_where_they_end(tokenizer):
         (lambda: o.grpo(clip_low=float("nan")), "clip_low"),
         (lambda: o.nft("drgrpo"), "weighting: unknown 'drgrpo'"),
         (lambda: o.nft(min_ratio=0.0), "min_ratio"),
-        (lambda: o.laser(score_score_token="dog", loss_aggregation="token"), "loss_aggregation"),
+        (lambda: o.laser(score_token="dog", loss_aggregation="token"), "loss_aggregation"),
         (lambda: o.distill(divergence="forwards"), "divergence"),
         (lambda: o.distill(beta=1.0, divergence="js"), "beta"),
         (lambda: o.distill(mixed_teacher_share=1.5), "mixed_teacher_share"),
@@ -653,7 +653,7 @@ def test_a_record_that_teaches_nothing_is_named(tokenizer):
         (o.grpo(), RolloutGroup((right, bare), (1.0, 0.0)), "has no tokens"),
         (o.grpo(), RolloutGroup((right, silent), (1.0, 0.0)), "0 log-probabilities for 2 tokens"),
         (o.nft(), RolloutGroup((right, wrong), (0.5, 0.0)), "rewards other than 0 and 1"),
-        (o.laser(score_score_token="dog"), RolloutGroup((right, wrong), (0.5, 0.0)), "rewards other than 0 and 1"),
+        (o.laser(score_token="dog"), RolloutGroup((right, wrong), (0.5, 0.0)), "rewards other than 0 and 1"),
         (o.kto(), Label(q, "one", True), "all records have the same prompt"),
         (o.prm(), ScoredSteps(q, ("one",), (2.0,)), "one score for each step"),
         (o.prm(), ScoredSteps(q, ("one", " "), (1.0, 0.0)), "no tokens of its own"),

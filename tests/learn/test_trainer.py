@@ -131,7 +131,7 @@ def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-def test_micro_tokens_do_not_change_the_weights(tmp_path):
+def test_max_tokens_per_pass_does_not_change_the_weights(tmp_path):
     (one, _), (many, _) = (trained(tmp_path, max_tokens_per_pass=most) for most in (1, 10_000))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one.parameters(), many.parameters(), strict=True))
 
