@@ -16,7 +16,8 @@ from selftaught.learn.forward import target_logprobs
 from selftaught.learn.kernels import logits as vocabulary
 from selftaught.learn.objectives.base import Objective
 from selftaught.learn.schedules import learning_rate_at
-from selftaught.learn.trainer import Trainer, TrainingFailed, _step_indices, train
+from selftaught.learn.train import _step_indices, train
+from selftaught.learn.trainer import Trainer, TrainingFailed
 
 ROWS = [
     Row((0, 5, 6, 7), (8, 9, 1)),
