@@ -85,12 +85,12 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 
 
 def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> list[Ability]:
-    from selftaught.engines.local.engine import LocalEngine
+    from selftaught.engines import EngineConfig, create_engine
     from selftaught.models.resolve import resolve
     from selftaught.worlds.tiny.abilities import Examiner
 
     policy = resolve(model, console.say)
-    with closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
+    with closing(create_engine(policy, EngineConfig(dtype="float32", max_batch_size=256))) as engine:
         examiner = Examiner(engine, policy, problems=args.problems, seed=args.seed)
         return examiner.table(lambda line: console.say(f"  {line}"))
 

@@ -13,7 +13,7 @@ from selftaught import models
 from selftaught.console import Console
 from selftaught.control.budget import RunEnds
 from selftaught.control.watch import Watch
-from selftaught.engines import Engine, PaidEngine
+from selftaught.engines import Engine, PaidEngine, create_engine
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
 from selftaught.method import Method
@@ -57,7 +57,7 @@ class RunContext:
         self.journal = Journal(folder)
         try:
             self.base = models.resolve(model, console.say)
-            self.engine: Engine = engine or usual_engine(self.base)
+            self.engine: Engine = engine or create_engine(self.base)
             configure(self.journal, configuration(self.base, task, self.engine, settings))
             note_questions(self.journal, task)
         except BaseException:
@@ -178,14 +178,3 @@ class RunContext:
             last_to_first.callback(self._deaf)
             last_to_first.callback(self.solving.wind_up)
             last_to_first.callback(self.engine.close)
-
-
-def usual_engine(base: Policy) -> Engine:
-    """The engine of a model for which none is given."""
-    if base.remote:
-        from selftaught.engines.openai.engine import OpenAIEngine
-
-        return OpenAIEngine()
-    from selftaught.engines.local.engine import LocalEngine
-
-    return LocalEngine()

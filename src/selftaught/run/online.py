@@ -113,13 +113,7 @@ class RunServices:
         Raises:
             BadInput: it cannot.
         """
-        engine = self._context.engine
-        adopt = getattr(engine, "attach_model", None)
-        if adopt is None:
-            raise BadInput(
-                "it cannot sample from weights in training", where=f"engine {engine.name}", fix="use LocalEngine"
-            )
-        adopt(policy, model)
+        self._context.engine.attach_model(policy, model)
 
     def sampling(self, attempt: Attempt) -> Sampling:
         """How an attempt was sampled, as the journal has it."""

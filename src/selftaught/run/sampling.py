@@ -174,7 +174,7 @@ class Solving:
         many `failed`, neither of which is kept; and how many were `retried` on this start."""
         counts = {name: self._counts[name] for name in ("answered", "thinking_only", "replaced", "refused", "failed")}
         counts["thinking_only"] = len(self._handed & self._alone)
-        return counts | {"retried": getattr(self._engine, "num_retries", 0)}
+        return counts | {"retried": self._engine.num_retries}
 
     def unanswered(self) -> str:
         """Why there is not one answer, where there is none; else empty."""

@@ -11,6 +11,7 @@ from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, nearest
 from selftaught.learn import Training
 from selftaught.models import Policy
+from selftaught.models.remote import PREFIX, remote_policy
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
 
@@ -104,11 +105,14 @@ WORLDS = {world.name: world for world in (TINY, SMOLLM2)}
 
 
 def world(name: str) -> World:
-    """The world called `name`.
+    """The world called `name`; for a model behind an endpoint (`openai:NAME`), the task of SmolLM2's world.
 
     Raises:
         BadInput: there is none.
     """
+    if name.startswith(PREFIX):
+        remote_policy(name.removeprefix(PREFIX))  # refuses a bad name or address
+        return replace(SMOLLM2, name="".join(c if c.isalnum() or c in "-." else "-" for c in name), model=name)
     if name not in WORLDS:
         raise BadInput(f"no claim can be checked on {name!r}", where="--model", fix=nearest(name, WORLDS))
     return WORLDS[name]
