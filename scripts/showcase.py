@@ -1,7 +1,7 @@
-"""The README's figure and numbers, from a finished run.
+"""Write the README's demo figure and numbers from a finished run.
 
 python scripts/showcase.py runs/demo           # write docs/assets/demo.{json,svg} and the README's section
-python scripts/showcase.py --check             # change nothing; exit 1 where the README does not fit demo.json
+python scripts/showcase.py --check             # change nothing; exit 1 if the README does not match demo.json
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
 
 
 def figure(summary: dict[str, Any]) -> str:
-    """The run as a standalone SVG."""
+    """Draw the run as a standalone SVG."""
     rounds = [
         Round(
             r["number"], r["policy"], r["records"], r["accuracy"], tuple(r["ci95"]), r["n_dev"], promoted=r["promoted"]
@@ -31,28 +31,29 @@ def figure(summary: dict[str, Any]) -> str:
 
 
 def section(s: dict[str, Any]) -> str:
-    """The README's account of the run with this summary."""
+    """Format the README section for the run with this summary."""
     vote, tokens, paired = s["majority_at_equal_tokens"], s["tokens"], s["paired_difference"]
-    rows = [("before", s["before"]), (f"before, majority vote of {vote['samples']} at equal tokens", vote)]
+    rows = [("before", s["before"]), (f"before, majority vote over {vote['samples']} samples (equal tokens)", vote)]
     rows.append(("**after**", s["after"]))
     table = "\n".join(f"| {name} | {_percent(row['accuracy'])} | {_interval(row['ci95'])} |" for name, row in rows)
-    return f"""## What the demo shows
+    return f"""### Result of the demo
 
-![Accuracy on dev per round, and on held-out problems before and after](docs/assets/demo.svg)
+![Dev accuracy per round, and test accuracy before and after](docs/assets/demo.svg)
 
-| on {s["n_test"]} held-out problems, opened once | accuracy | 95 % interval |
+| {s["n_test"]} held-out test problems, evaluated once | accuracy | 95 % interval |
 |---|---|---|
 {table}
 
-Paired difference {_percent(paired["mean"])} points {_interval(paired["ci95"])}. The method (`{s["method"]}`) spent
-{tokens["generated"]:,} generated and {tokens["trained"]:,} trained tokens. The whole run, with the test of all three
-systems, took {s["seconds"] / 60:.1f} minutes on two CPU cores and {s["peak_rss_mb"] / 1024:.1f} GB of memory; the
-framework's own share of the time was {100 * s["overhead"]:.1f} %. `make demo` prints these numbers; they vary a little
-between machines, as the order of floating-point sums does."""
+The paired difference between after and before is {100 * paired["mean"]:.1f} percentage points
+{_interval(paired["ci95"])}. The method (`{s["method"]}`) generated {tokens["generated"]:,} tokens and trained on
+{tokens["trained"]:,}. The whole run, including the test evaluation of all three systems, took
+{s["seconds"] / 60:.1f} minutes on two CPU cores and {s["peak_rss_mb"] / 1024:.1f} GB of memory; the framework
+itself used {100 * s["overhead"]:.1f} % of that time. `make demo` prints these numbers.
+They vary slightly between machines, because floating-point sums do."""
 
 
 def with_section(readme: str, data: dict[str, Any]) -> str:
-    """The README with the account of the run between its two marks."""
+    """Replace the demo section between the two markers of the README."""
     before, _, rest = readme.partition(BEGIN)
     return f"{before}{BEGIN}\n{section(data)}\n{END}{rest.partition(END)[2]}"
 
@@ -66,7 +67,7 @@ def _interval(ci: list[float]) -> str:
 
 
 def main() -> int:
-    """Write, or check."""
+    """Write or check the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"))
     parser.add_argument("--check", action="store_true")
@@ -77,7 +78,7 @@ def main() -> int:
     if args.check:
         stale = wanted != README.read_text("utf-8") or figure(data) != (ASSETS / "demo.svg").read_text("utf-8")
         if stale:
-            print("README.md or docs/assets/demo.svg does not fit docs/assets/demo.json; run scripts/showcase.py")
+            print("README.md or docs/assets/demo.svg does not match docs/assets/demo.json; run scripts/showcase.py")
         return int(stale)
     ASSETS.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(data, indent=1) + "\n", "utf-8")

@@ -18,10 +18,11 @@ from scripted_world import Inverted, base_policy, depth, draw, make_run, make_ta
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import EngineError, Request, RequestRefused, Sample, Sampling, ScriptedEngine
+from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer, Exact
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.journal import Usage
-from selftaught.learn import sft
+from selftaught.learn import Training, sft
 from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Problem, Verdict, as_prompt
@@ -223,7 +224,7 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
     others = {
         "seed is 0 there, 1 here": {"settings": Settings(seed=1)},
         "sampling.max_tokens is 256 there, 9 here": {"settings": Settings(sampling=Sampling(max_tokens=9))},
-        "gate.level": {"settings": Settings(gate=replace(Settings().gate, level=0.5))},
+        "gate.max_p_value": {"settings": Settings(gate=replace(Settings().gate, max_p_value=0.5))},
         "train is 12 there, 5 here": {"task": make_task(train=5)},
     }
     for said, change in others.items():
@@ -250,6 +251,7 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
         (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples must be at least 1, got 0"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch=0), "batch"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach=1), "did you mean 'batch'"),
+        (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.0), "got 0.0"),
         (lambda run: run.learn(run.base, sft(), []), "nothing to learn from"),
         (lambda run: learnt(run, rounds=0), "rounds must be at least 1, got 0"),
         (lambda run: learnt(run, sampels=3), "did you mean 'samples'"),
@@ -260,6 +262,21 @@ def test_wrong_calls_are_one_line(tmp_path: Path, what: Any, said: str) -> None:
     with make_run(tmp_path) as run, pytest.raises(BadInput, match=said) as refused:
         what(run)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{}, {"learning_rate": 1e-3}])
+def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, change: dict[str, float]) -> None:
+    rates: list[float] = []
+
+    def learner(base: Policy, objective: Any, records: Any, settings: Training, **more: Any) -> Policy:
+        rates.append(settings.learning_rate)
+        return scripted_learner(base, objective, records, settings, **more)
+
+    with make_run(tmp_path, learner=learner) as run:
+        usual = change.get("learning_rate", run.settings.training.learning_rate)
+        run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.25, **change)
+        run.learn_online(run.base, run.task.train, steps=2, n=8, lr_scale=3.0, **change)
+    assert rates == [0.25 * usual, 3.0 * usual]
 
 
 async def nothing(ask: Ask, problem: Problem) -> None:
@@ -290,7 +307,7 @@ class Lenient:
     needs_reference = False
     version = "lenient"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         return Feedback(Verdict.RIGHT, 1.0, source=self.version)
 
     def close(self) -> None:
@@ -307,7 +324,7 @@ class Flaky(Exact):
         super().__init__()
         self.share, self.version = share, version
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         if draw(answer.text) < self.share:
             raise ZeroDivisionError("no")
         return replace(super().decide(problem, answer, reference), source=self.version)

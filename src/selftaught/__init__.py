@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selftaught.check.claim import Claim, Rival
+    from selftaught.check.claim import Baseline, Claim
     from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
-    from selftaught.learn import Training, mixed, sft
+    from selftaught.learn import Training, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo
     from selftaught.lineage import trace
-    from selftaught.measure import Measurement, Report, compare
+    from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
@@ -48,6 +48,7 @@ __all__ = [
     "Ask",
     "Attempt",
     "BadInput",
+    "Baseline",
     "Claim",
     "Demo",
     "Feedback",
@@ -59,12 +60,11 @@ __all__ = [
     "Policy",
     "Problem",
     "Ranking",
-    "Report",
-    "Rival",
     "Run",
     "Sampling",
     "Settings",
     "Solution",
+    "StudyReport",
     "Task",
     "Training",
     "Verdict",
@@ -79,7 +79,7 @@ __all__ = [
     "keep_right",
     "load_task",
     "make_problem",
-    "mixed",
+    "mix_replay",
     "recipe",
     "resolve",
     "sft",
@@ -93,14 +93,14 @@ __all__ = [
 # Where each name lives (`attribute:name` where they differ); loaded when first used, so that `import selftaught` costs
 # nothing.
 _HOMES = {
-    "check.claim": "Claim Rival",
+    "check.claim": "Baseline Claim",
     "curate": "Vote by_problem keep keep_right unsolved vote",
     "engines": "Sampling",
     "errors": "BadInput",
-    "learn": "Training mixed sft",
+    "learn": "Training mix_replay sft",
     "learn.objectives": "dpo grpo",
     "lineage": "trace",
-    "measure": "Measurement Report compare",
+    "measure": "Measurement StudyReport compare",
     "method": "Method find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Solution Verdict make_problem",

@@ -50,7 +50,7 @@ def engine() -> ScriptedEngine:
     return ScriptedEngine(add)
 
 
-CLAIM = Claim("It is better than asking plainly.", ("sample", "majority"), smallest=0.1)
+CLAIM = Claim("It is better than asking plainly.", ("sample", "majority"), min_effect=0.1)
 
 
 @solver(paper="2303.17651", claim=CLAIM)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from selftaught.check.results import T975, Compared, clustered_effect, judge
+from selftaught.check.results import T_975, BaselineComparison, clustered_effect, decide_verdict
 from selftaught.measure import Interval
 
 
 def test_the_table_of_t_is_that_of_scipy() -> None:
-    for freedom, point in T975.items():
+    for freedom, point in T_975.items():
         assert point == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4)
-    assert all(a > b for a, b in pairwise(T975.values()))
+    assert all(a > b for a, b in pairwise(T_975.values()))
 
 
 def test_the_interval_is_that_of_a_one_sample_t_test_on_the_seeds_means() -> None:
@@ -46,16 +46,16 @@ def test_a_method_that_does_nothing_is_reproduced_at_most_one_time_in_forty(spre
         mine = [{str(i): float(v) for i, v in enumerate(rng.random(60) < 0.4 + s)} for s in shifts]
         theirs = [{str(i): float(v) for i, v in enumerate(rng.random(60) < 0.4)} for _ in shifts]
         _, interval = clustered_effect(mine, theirs)
-        row = Compared("x", 0.4, 0.0, interval, 1)
-        wrong += judge([row], sign=1, smallest=0.05)[0] == "reproduced"
+        row = BaselineComparison("x", 0.4, 0.0, interval, 1)
+        wrong += decide_verdict([row], sign=1, min_effect=0.05)[0] == "reproduced"
         covered += interval.low <= 0 <= interval.high
     slack = 3 * math.sqrt(0.05 * 0.95 / trials)
     assert wrong / trials <= 0.025 + slack
     assert covered / trials == pytest.approx(0.95, abs=slack)
 
 
-def rows(*intervals: tuple[float, float], claimed: bool = True) -> list[Compared]:
-    return [Compared(str(i), 0.5, sum(ci) / 2, Interval(*ci), 1, claimed) for i, ci in enumerate(intervals)]
+def rows(*intervals: tuple[float, float], claimed: bool = True) -> list[BaselineComparison]:
+    return [BaselineComparison(str(i), 0.5, sum(ci) / 2, Interval(*ci), 1, claimed) for i, ci in enumerate(intervals)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_verdict_and_the_baseline_that_decides_it(
 ) -> None:
     shown = rows((-1.0, -0.9), (0.9, 1.0), claimed=False)  # have no say
     claimed = rows(*intervals)
-    assert judge([*shown, *claimed], sign=sign, smallest=0.05) == (verdict, claimed[against])
+    assert decide_verdict([*shown, *claimed], sign=sign, min_effect=0.05) == (verdict, claimed[against])
 
 
 @pytest.mark.parametrize("theirs", [[{"a": 1.0}], [{"a": 1.0}, {"b": 1.0}], [{}, {}]])

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
-from selftaught.check.claim import Claim, Outcome, Rival
-from selftaught.check.results import Result, cells, write
+from selftaught.check.claim import Baseline, Claim, SystemResult
+from selftaught.check.results import Result, result_cells, write_result
 from selftaught.check.runner import check
-from selftaught.cli.check import show, show_all
+from selftaught.cli.check import print_result, print_results
 from selftaught.curate import keep
 from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
@@ -55,7 +55,7 @@ def test_what_helps_is_told_from_what_does_nothing_and_what_harms(
 
 
 def test_lower_can_be_what_is_claimed(tmp_path: Path) -> None:
-    def errors(outcome: Outcome) -> dict[str, float]:
+    def errors(outcome: SystemResult) -> dict[str, float]:
         return {one.attempt.problem.id: 1.0 - one.attempt.right for one in outcome.answers}
 
     claim = Claim("It errs less.", ("greedy",), metric=errors, direction="lower")
@@ -66,18 +66,18 @@ def test_lower_can_be_what_is_claimed(tmp_path: Path) -> None:
 
 
 def test_a_vote_stands_beside_answers_reached_another_way_by_its_accuracy(tmp_path: Path) -> None:
-    def none(outcome: Outcome) -> dict[str, float]:
+    def none(outcome: SystemResult) -> dict[str, float]:
         return {one.attempt.problem.id: 0.0 for one in outcome.answers}
 
-    claim = Claim("It is never right.", ("greedy",), metric=none, voted=True)
+    claim = Claim("It is never right.", ("greedy",), metric=none, vote_baseline=True)
     result = rows(run_check(claiming(helper, claim), tmp_path, seeds=2))
     assert result["greedy"].score == 0
-    assert (result["majority"].score > 0.1, result["majority"].claimed) == (True, False)
+    assert (result["majority"].score > 0.1, result["majority"].in_claim) == (True, False)
 
 
 CLAIMED = Claim(
     "It beats the start.",
-    ("greedy", "majority", Rival("itself, one each", options={"per_problem": 1}), Rival("star", "star")),
+    ("greedy", "majority", Baseline("itself, one each", options={"per_problem": 1}), Baseline("star", "star")),
     options={"rounds": 2, "samples": 4},
     ablations={"one round": {"rounds": 1}},
 )
@@ -111,8 +111,8 @@ def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spe
     assert result.seconds <= plain.seconds  # which resumes, so that what was before counts too
     assert result.ablation_seconds > plain.ablation_seconds == 0  # what ablations take is kept apart
     assert found["greedy"].effect > 0.1
-    assert found["greedy"].claimed
-    assert not found["one round"].claimed
+    assert found["greedy"].in_claim
+    assert not found["one round"].in_claim
     assert len(spent_by(tmp_path, "star")) == 3
 
 
@@ -127,10 +127,10 @@ def test_a_solver_s_vote_gets_its_tokens_on_each_seed(tmp_path: Path) -> None:
 
 def test_best_logprob_is_the_likeliest_sample(tmp_path: Path) -> None:
     from scripted_world import make_run
-    from selftaught.check.baselines import best_logprob, draw, majority
+    from selftaught.check.baselines import best_logprob, majority, sample_until
 
     with make_run(tmp_path, script=add) as run:
-        drawn = draw(run, 2000)
+        drawn = sample_until(run, 2000)
         likely = best_logprob(run, 2000)
         voted = majority(run, 2000)
     for one in likely.answers:
@@ -182,12 +182,12 @@ def test_a_check_that_was_cut_off_goes_on(tmp_path: Path) -> None:
 
 def test_what_the_starting_model_said_in_one_check_is_not_asked_again_in_the_next(tmp_path: Path) -> None:
     said: dict[Any, Any] = {}
-    run_check(claiming(find("rest-em"), CLAIMED), tmp_path, seeds=2, said=said)
+    run_check(claiming(find("rest-em"), CLAIMED), tmp_path, seeds=2, cache=said)
     assert {version for version, _ in said} == {"base-model"}
     alone, after = engine(), engine()
     expected, found = (
         check(idler, make_world(tmp_path), folder=tmp_path / where, seeds=2, **options(engine=who, **more))
-        for where, who, more in (("a", alone, {}), ("b", after, {"said": said}))
+        for where, who, more in (("a", alone, {}), ("b", after, {"cache": said}))
     )
     assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
     assert after.calls == 2 * TEST < alone.calls  # its own questions; the baselines' were asked before
@@ -195,7 +195,7 @@ def test_what_the_starting_model_said_in_one_check_is_not_asked_again_in_the_nex
 
 def test_a_rival_with_other_options_starts_afresh_where_the_method_goes_on(tmp_path: Path) -> None:
     for options_of_rival in ({"per_problem": 1}, {"per_problem": 2}):
-        claim = replace(CLAIMED, baselines=(Rival("itself", options=options_of_rival),))
+        claim = replace(CLAIMED, baselines=(Baseline("itself", options=options_of_rival),))
         run_check(claiming(find("rest-em"), claim), tmp_path, seeds=2)
     assert len(list((tmp_path / "check").glob("*/seed-0/method"))) == 1
     assert len(list((tmp_path / "check").glob("*/seed-0/itself-*"))) == 2
@@ -213,19 +213,22 @@ KEYS = {"id", "verdict", "claim", "effect", "ci95", "baselines", "seeds", "token
 
 def test_the_result_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_check(helper, tmp_path, seeds=2)
-    path = write(result, tmp_path / "results", "selftaught check helper --seeds 2")
+    path = write_result(result, tmp_path / "results", "selftaught check helper --seeds 2")
     assert path.name == "helper.scripted.json"
-    assert write(replace(result, model="tiny"), tmp_path / "results", "").name == "helper.json"
+    assert write_result(replace(result, model="tiny"), tmp_path / "results", "").name == "helper.json"
     data = json.loads(path.read_text())
     assert set(data) >= KEYS
     for row in data["baselines"]:
-        assert set(row) >= {"name", "score", "effect", "ci95", "tokens", "claimed"}
+        assert set(row) >= {"name", "score", "effect", "ci95", "tokens", "in_claim"}
     hard = min(data["baselines"], key=lambda row: row["ci95"][0])
     assert (data["effect"], data["ci95"], data["against"]) == (hard["effect"], hard["ci95"], hard["name"])
-    assert cells(data)[1:] == (f"{data['effect']:+.3f} [{data['ci95'][0]:+.3f}, {data['ci95'][1]:+.3f}]", hard["name"])
+    assert result_cells(data)[1:] == (
+        f"{data['effect']:+.3f} [{data['ci95'][0]:+.3f}, {data['ci95'][1]:+.3f}]",
+        hard["name"],
+    )
     assert data["versions"]["model"] == "base-model"
-    show(result, path)
-    show_all([result])
+    print_result(result, path)
+    print_results([result])
     said = capsys.readouterr().out
     assert all(word in said for word in ("helper", "majority", result.verdict, str(path.name)[:6]))
 
@@ -259,7 +262,7 @@ def test_what_cannot_be_checked_is_refused_in_a_line(tmp_path: Path) -> None:
         run_check(helper, tmp_path, seeds=1)
     with pytest.raises(BadInput, match="majority"):
         Claim("x", ("majorty",))
-    with pytest.raises(BadInput, match="held against"):
+    with pytest.raises(BadInput, match="at least one baseline"):
         Claim("x", ())
 
 
@@ -270,13 +273,13 @@ async def several(ask: Ask, problem: Problem, *, samples: int = 6) -> Attempt:
 
 
 def test_a_rival_grows_until_it_takes_the_methods_tokens_and_figures_are_reported(tmp_path: Path) -> None:
-    def asked(outcome: Outcome) -> dict[str, float]:
+    def asked(outcome: SystemResult) -> dict[str, float]:
         return {"answers": float(len(outcome.answers))}
 
-    rival = Rival("itself, smaller", options={"samples": 1}, grows="samples")
-    result = run_check(claiming(several, Claim("It is the same.", (rival,), figures=asked)), tmp_path)
+    rival = Baseline("itself, smaller", options={"samples": 1}, match_tokens_with="samples")
+    result = run_check(claiming(several, Claim("It is the same.", (rival,), extra_metrics=asked)), tmp_path)
     row = rows(result)["itself, smaller"]
     assert result.method_tokens <= row.tokens < 1.5 * result.method_tokens
-    assert result.figures == {"answers": TEST}
-    assert result.to_json("")["figures"] == {"answers": TEST}
-    show(result, tmp_path)
+    assert result.extra_metrics == {"answers": TEST}
+    assert result.to_json("")["extra_metrics"] == {"answers": TEST}
+    print_result(result, tmp_path)

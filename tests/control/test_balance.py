@@ -12,27 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from scripted_world import judged, sums
-from selftaught.control.balance import (
-    Balance,
-    Rewarded,
-    Setting,
-    balance_scores,
-    dynamics,
-    first,
-    grouped,
-    halvings,
-    select,
-    spread,
-)
+from selftaught.control.balance import ScoredAttempt, balance_scores, dynamics, first_samples, group_by_problem, select
+from selftaught.control.tuning import BalanceTuner, SamplingConfig, halving_grid, linspace
 from selftaught.errors import BadInput
 from selftaught.records import Problem, Verdict
 
 PROBLEMS = sums(16)
 
 
-def answer(problem: Problem, text: str, right: bool, reward: float, name: str = "") -> Rewarded:
+def answer(problem: Problem, text: str, right: bool, reward: float, name: str = "") -> ScoredAttempt:
     attempt = judged(problem, "1", Verdict.RIGHT if right else Verdict.WRONG, name=name or f"{problem.id}/{text}")
-    return Rewarded(replace(attempt, text=text), reward)
+    return ScoredAttempt(replace(attempt, text=text), reward)
 
 
 Drawn = list[list[tuple[int, bool, float]]]  # for each problem: which text, whether it is right, its reward
@@ -43,9 +33,9 @@ drawn = some.lists(
 )  # fmt: skip
 
 
-def groups_of(drawn: Drawn) -> dict[str, list[Rewarded]]:
+def groups_of(drawn: Drawn) -> dict[str, list[ScoredAttempt]]:
     """Equal texts at a problem share a verdict and a reward, as they would."""
-    groups: dict[str, list[Rewarded]] = {}
+    groups: dict[str, list[ScoredAttempt]] = {}
     for problem, answers in zip(PROBLEMS, drawn, strict=False):
         known: dict[int, tuple[bool, float]] = {}
         groups[problem.id] = [
@@ -112,11 +102,11 @@ def test_dynamics_of_a_small_example() -> None:
         ],
     }
     seen = dynamics(groups, 0.5, 2)
-    assert (seen.pass_at, seen.pass_several, seen.distinct_right) == (1.0, 0.5, 1.5)
+    assert (seen.pass_at_k, seen.pass_at_k_s, seen.distinct_right) == (1.0, 0.5, 1.5)
     assert seen.diversity == 3 / 4
-    assert seen.purity == pytest.approx(2 / 3)  # x and y of the first, y of the second
-    assert (seen.best_of, seen.gap) == (0.5, 0.5)
-    assert seen.score == pytest.approx((1.0 + 0.0) / 2)
+    assert seen.precision == pytest.approx(2 / 3)  # x and y of the first, y of the second
+    assert (seen.best_of_k, seen.reward_gap) == (0.5, 0.5)
+    assert seen.balance_score == pytest.approx((1.0 + 0.0) / 2)
 
 
 class Synthetic:
@@ -125,7 +115,7 @@ class Synthetic:
     def __init__(self, seed: int = 0) -> None:
         self.seed, self.draws = seed, 0
 
-    def __call__(self, problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+    def __call__(self, problems: Sequence[Problem], temperature: float, n: int) -> list[ScoredAttempt]:
         found = []
         for problem in problems:
             rng = random.Random(f"{self.seed}/{problem.id}/{temperature}")
@@ -137,70 +127,73 @@ class Synthetic:
         return found
 
 
-GRID = spread(0.1, 0.8, 8)
+GRID = linspace(0.1, 0.8, 8)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_halving_finds_nearly_the_best_of_the_whole_grid_at_half_the_cost(seed: int) -> None:
     probe, target = sums(64), 4
-    balance = Balance(GRID, (16,), (0.5,), target)
+    balance = BalanceTuner(GRID, (16,), (0.5,), target)
     policy = Synthetic(seed)
     choice = balance.choose(probe, policy)
     cost = policy.draws
-    whole = {t: fmean(balance_scores(grouped(policy(probe, t, 16)), 0.5, target).values()) for t in GRID}
+    whole = {t: fmean(balance_scores(group_by_problem(policy(probe, t, 16)), 0.5, target).values()) for t in GRID}
     assert cost == 4 * 64 * 16
-    assert whole[choice.setting.temperature] >= max(whole.values()) - 0.05
-    assert choice.score == whole[choice.setting.temperature]  # on the whole probe
+    assert whole[choice.config.temperature] >= max(whole.values()) - 0.05
+    assert choice.score == whole[choice.config.temperature]  # on the whole probe
     assert {problems for problems, _ in choice.tried.values()} == {16, 32, 64}
     assert list(choice.groups) == [problem.id for problem in probe]
 
 
 def test_near_an_earlier_choice_only_neighbours_take_part() -> None:
     policy = Synthetic()
-    choice = Balance(GRID, (8,), (0.5,), 4).choose(PROBLEMS, policy, Setting(0.5, 8, 0.5))
+    choice = BalanceTuner(GRID, (8,), (0.5,), 4).choose(PROBLEMS, policy, SamplingConfig(0.5, 8, 0.5))
     assert sorted(choice.tried) == pytest.approx([0.4, 0.5, 0.6])
     assert policy.draws == 2.5 * len(PROBLEMS) * 8
-    assert sorted(Balance(GRID, (1,), (0.5,), 4).choose(PROBLEMS, policy, Setting(0.1, 1, 0.5)).tried) == [0.1, 0.2]
+    assert sorted(BalanceTuner(GRID, (1,), (0.5,), 4).choose(PROBLEMS, policy, SamplingConfig(0.1, 1, 0.5)).tried) == [
+        0.1,
+        0.2,
+    ]
 
 
 def test_more_samples_are_drawn_only_where_they_help() -> None:
-    def same(problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+    def same(problems: Sequence[Problem], temperature: float, n: int) -> list[ScoredAttempt]:
         return [
             answer(p, str(min(i, 1)), True, 1.0, name=f"{p.id}{temperature}{i}") for p in problems for i in range(n)
         ]
 
-    balance = Balance((1.0,), halvings(16, 2), (0.5,), 2)
-    assert balance.choose(PROBLEMS, same).setting.samples == 2
+    balance = BalanceTuner((1.0,), halving_grid(16, 2), (0.5,), 2)
+    assert balance.choose(PROBLEMS, same).config.samples == 2
 
-    def late(problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+    def late(problems: Sequence[Problem], temperature: float, n: int) -> list[ScoredAttempt]:
         return [
             answer(p, str(i), i >= 8, float(i >= 8), name=f"{p.id}{temperature}{i}") for p in problems for i in range(n)
         ]
 
-    assert balance.choose(PROBLEMS, late).setting.samples == 16
+    assert balance.choose(PROBLEMS, late).config.samples == 16
 
 
 def test_of_equal_thresholds_the_strictest_is_taken_and_impure_ones_are_not() -> None:
-    def graded(problems: Sequence[Problem], temperature: float, n: int) -> list[Rewarded]:
+    def graded(problems: Sequence[Problem], temperature: float, n: int) -> list[ScoredAttempt]:
         del temperature, n
         return [answer(p, str(i), i > 0, (0.1, 0.9, 1.2, 1.2)[i]) for p in problems for i in range(4)]
 
-    balance = Balance((1.0,), (4,), (0.0, 0.5, 1.0, 1.5), 2)
-    assert balance.choose(PROBLEMS, graded).setting.threshold == 1.0  # two are enough: only the best of the right
-    assert replace(balance, target=3).choose(PROBLEMS, graded).setting.threshold == 0.5
+    balance = BalanceTuner((1.0,), (4,), (0.0, 0.5, 1.0, 1.5), 2)
+    assert balance.choose(PROBLEMS, graded).config.threshold == 1.0  # two are enough: only the best of the right
+    assert replace(balance, target=3).choose(PROBLEMS, graded).config.threshold == 0.5
 
 
 def test_small_cases_and_wrong_uses() -> None:
     policy = Synthetic()
-    assert Balance((0.3,), (2,), (0.5,), 1).choose(PROBLEMS[:1], policy).setting == Setting(0.3, 2, 0.5)
-    assert halvings(64, 8) == (8, 16, 32, 64)
-    assert halvings(3, 8) == (3,)
-    assert spread(0.5, 1.2, 8) == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2])
-    assert spread(0.5, 1.2, 1) == (0.5,)
-    assert first({"a": [1, 2, 3]}, 2) == {"a": [1, 2]}  # pyright: ignore[reportArgumentType]
+    assert BalanceTuner((0.3,), (2,), (0.5,), 1).choose(PROBLEMS[:1], policy).config == SamplingConfig(0.3, 2, 0.5)
+    assert halving_grid(64, 8) == (8, 16, 32, 64)
+    assert halving_grid(3, 8) == (3,)
+    assert linspace(0.5, 1.2, 8) == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2])
+    assert linspace(0.5, 1.2, 1) == (0.5,)
+    assert first_samples({"a": [1, 2, 3]}, 2) == {"a": [1, 2]}  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match="nothing to choose from"):
-        Balance((), (1,), (0.5,))
-    with pytest.raises(BadInput, match="target 0"):
-        Balance((1.0,), (1,), (0.5,), 0)
+        BalanceTuner((), (1,), (0.5,))
+    with pytest.raises(BadInput, match="at least 1, got target=0"):
+        BalanceTuner((1.0,), (1,), (0.5,), 0)
     with pytest.raises(BadInput, match="no problems to probe"):
-        Balance((1.0,), (1,), (0.5,)).choose([], policy)
+        BalanceTuner((1.0,), (1,), (0.5,)).choose([], policy)

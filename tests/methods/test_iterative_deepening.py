@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripted_world import make_run, make_task
-from selftaught.check.claim import Outcome
+from selftaught.check.claim import SystemResult
 from selftaught.curate import keep_right
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
@@ -51,7 +51,7 @@ class Thinker:
     def __call__(self, policy: Policy, request: Request) -> str:
         """What comes after what was given; the seed chooses a chain."""
         del policy
-        said = b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.given).decode()
+        said = b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.prefix_tokens).decode()
         if "right, or: wrong" in request.prompt[-1].content:
             return "right" if "Answer: 21" in request.prompt[-2].content else "wrong"
         doubts = said.count(TRIGGER)
@@ -109,7 +109,7 @@ def test_flips_are_counted_as_they_happened(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=ScriptedEngine(script), task=task) as run:
         solver = METHOD.with_options(samples=40, first=40, budget=280)
         solved = run.solve(run.base, task.test, "test", solver=solver)
-        found = flips(Outcome(run, run.base, solved, 0))
+        found = flips(SystemResult(run, run.base, solved, 0))
     begun = [payload for _, _, payload, _ in _effects(tmp_path) if payload["parent"] is None]
     mended = sum(p["text"].startswith("[4]") for p in begun) / 40
     assert found["revisions"] == 80  # each chain doubts its first answer, and the second

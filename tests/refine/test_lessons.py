@@ -9,8 +9,15 @@ import pytest
 
 from scripted_world import judged, make_run, sums
 from selftaught.records import Attempt, Verdict
-from selftaught.refine import located, satisfied
-from selftaught.routines.critiques import Lesson, critiques, distinct, revisions, teach, verified
+from selftaught.refine import error_step, finds_no_error
+from selftaught.routines.critiques import (
+    CritiqueExample,
+    collect_critiques,
+    critique_demos,
+    deduplicate,
+    filter_verified,
+    revision_demos,
+)
 from talking_world import talk
 
 (PROBLEM,) = sums(1)
@@ -20,9 +27,9 @@ def said(text: str, right: bool, name: str) -> Attempt:
     return replace(judged(PROBLEM, "1", Verdict.RIGHT if right else Verdict.WRONG, name=name), text=text)
 
 
-def lesson(draft: bool, note: str, *revised: bool, name: str = "x") -> Lesson:
+def lesson(draft: bool, note: str, *revised: bool, name: str = "x") -> CritiqueExample:
     tried = tuple(said("r", right, f"{name}r{i}") for i, right in enumerate(revised))
-    return Lesson(said("d", draft, f"{name}d"), said(note, False, f"{name}n"), tried)
+    return CritiqueExample(said("d", draft, f"{name}d"), said(note, False, f"{name}n"), tried)
 
 
 @pytest.mark.parametrize(
@@ -36,46 +43,46 @@ def lesson(draft: bool, note: str, *revised: bool, name: str = "x") -> Lesson:
         (lesson(True, "no mistakes"), True),
     ],
 )
-def test_a_critique_is_kept_where_what_came_of_it_bears_it_out(one: Lesson, kept: bool) -> None:
-    assert (verified([one]) == [one]) is kept
+def test_a_critique_is_kept_where_what_came_of_it_bears_it_out(one: CritiqueExample, kept: bool) -> None:
+    assert (filter_verified([one]) == [one]) is kept
 
 
 def test_a_critique_must_point_at_the_known_place() -> None:
     one = lesson(False, "step 2: 5", True)
-    assert verified([one], places={"xd": 2}) == [one]
-    assert verified([one], places={"xd": 1}) == []
-    assert verified([one], places={"other": 1}) == [one]
+    assert filter_verified([one], error_steps={"xd": 2}) == [one]
+    assert filter_verified([one], error_steps={"xd": 1}) == []
+    assert filter_verified([one], error_steps={"other": 1}) == [one]
 
 
 def test_contentment_is_no_more_common_than_mending() -> None:
     mending = [lesson(False, "step 1: 5", True, name=f"m{i}") for i in range(2)]
     content = [lesson(True, "no mistakes", name=f"c{i}") for i in range(5)]
-    assert verified([*content, *mending]) == [*mending, *content[:2]]
-    assert verified(content) == content[:1]
+    assert filter_verified([*content, *mending]) == [*mending, *content[:2]]
+    assert filter_verified(content) == content[:1]
 
 
 def test_lessons_of_a_run_are_learnt_under_the_prompts_they_were_asked_with(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
-        drafts = distinct(run.attempt(run.base, run.task.train, samples=3))
-        lessons = teach(run, run.base, run.base, drafts, notes=2, checks=3)
+        drafts = deduplicate(run.attempt(run.base, run.task.train, samples=3))
+        lessons = collect_critiques(run, run.base, run.base, drafts, critiques=2, rollouts_per_critique=3)
         samples = {key: p for key, _, p, _ in run.journal.effects("sample")}
     assert len(lessons) == 2 * len(drafts)
     for one in lessons:
-        assert one.note.parent == one.draft.id
-        assert {a.parent for a in one.revised} <= {one.note.id}
-        assert len(one.revised) == (0 if satisfied(one.note) else 3)
-    good = verified(lessons)
-    mending = [one for one in good if one.revised]
-    assert 0 < len(mending) < len([one for one in lessons if one.revised])
-    assert all(located(one.note) == 1 and not one.draft.right and one.mends >= 0.5 for one in mending)
-    for demo, one in zip(critiques(good), good, strict=True):
+        assert one.critique.parent == one.draft.id
+        assert {a.parent for a in one.revisions} <= {one.critique.id}
+        assert len(one.revisions) == (0 if finds_no_error(one.critique) else 3)
+    good = filter_verified(lessons)
+    mending = [one for one in good if one.revisions]
+    assert 0 < len(mending) < len([one for one in lessons if one.revisions])
+    assert all(error_step(one.critique) == 1 and not one.draft.right and one.fix_rate >= 0.5 for one in mending)
+    for demo, one in zip(critique_demos(good), good, strict=True):
         assert demo.prompt[-2].content == one.draft.text
-        assert demo.target == one.note.text == samples[demo.attempts[0]]["text"]
-    for demo, one in zip(revisions(good), mending, strict=True):
-        assert demo.prompt[-2].content == one.note.text
+        assert demo.target == one.critique.text == samples[demo.attempts[0]]["text"]
+    for demo, one in zip(revision_demos(good), mending, strict=True):
+        assert demo.prompt[-2].content == one.critique.text
         assert demo.target.endswith(f"Answer: {one.draft.problem.reference}")
 
 
 def test_of_equal_texts_the_first_is_distinct() -> None:
     attempts = [said("a", True, "1"), said("b", True, "2"), said("a", True, "3")]
-    assert [a.id for a in distinct(attempts)] == ["1", "2"]
+    assert [a.id for a in deduplicate(attempts)] == ["1", "2"]

@@ -6,53 +6,53 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from selftaught.check.claim import Outcome
+from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote
 from selftaught.method import Method
 from selftaught.records import Attempt
 from selftaught.run.run import Run
 from selftaught.run.solver import SolverResult
 
-HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
+SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 
 
-def finish(run: Run, method: Method, options: Mapping[str, Any]) -> Outcome:
+def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemResult:
     """Run a method to its end. A recipe's champion then answers the test problems, greedily."""
     options = method.bind(dict(options))
     if method.shape == "solver":
         solved = run.solve(run.base, run.task.test, "test", solver=method.with_options(**options))
-        return Outcome(run, run.base, solved, _tokens(solved))
+        return SystemResult(run, run.base, solved, _tokens(solved))
     returned = method(run, run.base, run.task, **options)
     spent = run.ledger.usage.spent
     if method.shape == "study":
-        return Outcome(run, run.base, (), spent, returned)
+        return SystemResult(run, run.base, (), spent, returned)
     solved = run.solve(run.champion, run.task.test, "test", temperature=0.0)
-    return Outcome(run, run.champion, solved, spent + _tokens(solved), returned)
+    return SystemResult(run, run.champion, solved, spent + _tokens(solved), returned)
 
 
-def greedy(run: Run, tokens: int) -> Outcome:
+def greedy(run: Run, tokens: int) -> SystemResult:
     """The starting model's most probable answer."""
     del tokens
     return _plain(run, run.solve(run.base, run.task.test, "test", temperature=0.0))
 
 
-def sample(run: Run, tokens: int) -> Outcome:
+def sample(run: Run, tokens: int) -> SystemResult:
     """One sample of the starting model."""
     del tokens
-    return _plain(run, run.solve(run.base, run.task.test, "test", **HEAT))
+    return _plain(run, run.solve(run.base, run.task.test, "test", **SAMPLING))
 
 
-def majority(run: Run, tokens: int) -> Outcome:
+def majority(run: Run, tokens: int) -> SystemResult:
     """The starting model's vote among samples that took at least `tokens`, as many for each problem."""
     return _best(run, tokens, lambda group: won.voters[0] if (won := vote(group)) else group[0])
 
 
-def best_logprob(run: Run, tokens: int) -> Outcome:
+def best_logprob(run: Run, tokens: int) -> SystemResult:
     """Of as many samples the one of the highest mean log-probability (sample-and-rank, 2203.11171, section 3.4)."""
     return _best(run, tokens, lambda group: max(group, key=_mean_logprob))
 
 
-PLAIN_BASELINES: dict[str, Callable[[Run, int], Outcome]] = {
+BASELINE_FUNCTIONS: dict[str, Callable[[Run, int], SystemResult]] = {
     "greedy": greedy,
     "sample": sample,
     "majority": majority,
@@ -60,13 +60,13 @@ PLAIN_BASELINES: dict[str, Callable[[Run, int], Outcome]] = {
 }
 
 
-def draw(run: Run, tokens: int) -> list[SolverResult]:
+def sample_until(run: Run, tokens: int) -> list[SolverResult]:
     """As many samples of the starting model per test problem as use up at least `tokens`."""
     drawn: list[SolverResult] = []
     count, used = 0, 0
     while not count or used < tokens:
         more = math.ceil((tokens - used) * count / used) if count else 1
-        wave = run.solve(run.base, run.task.test, "test", samples=more, first=count, **HEAT)
+        wave = run.solve(run.base, run.task.test, "test", samples=more, first=count, **SAMPLING)
         drawn += wave
         count += more
         used += (paid := _tokens(wave))
@@ -75,14 +75,15 @@ def draw(run: Run, tokens: int) -> list[SolverResult]:
     return drawn
 
 
-def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> Outcome:
-    drawn = draw(run, tokens)
+def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> SystemResult:
+    drawn = sample_until(run, tokens)
     chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
-    return Outcome(run, run.base, [SolverResult(attempt, attempt.num_tokens) for attempt in chosen], _tokens(drawn))
+    results = [SolverResult(attempt, attempt.num_tokens) for attempt in chosen]
+    return SystemResult(run, run.base, results, _tokens(drawn))
 
 
-def _plain(run: Run, solved: Sequence[SolverResult]) -> Outcome:
-    return Outcome(run, run.base, solved, _tokens(solved))
+def _plain(run: Run, solved: Sequence[SolverResult]) -> SystemResult:
+    return SystemResult(run, run.base, solved, _tokens(solved))
 
 
 def _mean_logprob(attempt: Attempt) -> float:

@@ -8,11 +8,11 @@ from selftaught.engines import Engine, Request, Sample
 from selftaught.models import Policy
 from selftaught.records import Prompt
 
-Said = dict[tuple[str, Request], Sample]
+SampleCache = dict[tuple[str, Request], Sample]
 """Answers so far, by policy version and request."""
 
 
-class Shared:
+class CachedEngine:
     """An engine as one run of several sees it: closing it leaves it open, and what it said before it says again.
 
     The same request to the same policy has the same answer by the engine's own promise, so a baseline that begins
@@ -23,11 +23,11 @@ class Shared:
         said: answers so far, shared between the runs.
     """
 
-    def __init__(self, engine: Engine, said: Said) -> None:
-        self._engine, self._said, self._before = engine, said, engine.busy_seconds
+    def __init__(self, engine: Engine, cache: SampleCache) -> None:
+        self._engine, self._said, self._before = engine, cache, engine.busy_seconds
         self.name = engine.name
-        if adopt := getattr(engine, "adopt", None):
-            self.adopt = adopt  # only engines have it that can sample from weights in training
+        if adopt := getattr(engine, "attach_model", None):
+            self.attach_model = adopt  # only engines have it that can sample from weights in training
 
     @property
     def busy_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""What a method's paper claims, declared beside its function and tested by `selftaught check`."""
+"""Claims: what a method must beat. Declared beside its function and tested by `selftaught check`."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     from selftaught.run.run import Run
     from selftaught.run.solver import SolverResult
 
-PLAIN = ("greedy", "sample", "majority", "best-logprob")
-"""Baselines that every model brings along, see `Claim`."""
+NAMED_BASELINES = ("greedy", "sample", "majority", "best-logprob")
+"""Baselines that need no method, see `Claim`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
-    """A baseline that is a method itself.
+class Baseline:
+    """A method, or the same method with other options, that a claim compares with.
 
     Attributes:
-        name: what the table calls it.
-        method: id of the method; empty for the claiming method itself, under other options.
-        options: of that method; for the claiming method itself, changes to the claim's own options.
-        grows: a number among the options of a solver (of samples, say) that is raised until the rival takes at least
-            the claiming method's tokens.
+        name: label in the table.
+        method: id of the method; empty for the claiming method itself.
+        options: options of that method; for the claiming method itself, changes to the claim's options.
+        match_tokens_with: a numeric option of a solver (such as its number of samples) that is raised until the
+            baseline spends at least the claiming method's tokens.
     """
 
     name: str
     method: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    grows: str = ""
+    match_tokens_with: str = ""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A system that has come to its end on one seed: what a metric is computed from.
+class SystemResult:
+    """A method or baseline that has finished on one seed; metrics are computed from it.
 
     Attributes:
-        run: the run it happened in, still open.
-        policy: what answered: the champion of a recipe, else the starting model.
-        answers: one final answer for each test problem, judged, in the order of `run.task.test`; none for a study.
-        tokens: generated, judge and trained tokens that it took, those of `answers` included.
-        returned: what a recipe or study returned.
+        run: its run, still open.
+        policy: the policy that answered: a recipe's champion, else the starting model.
+        answers: one verified final answer per test problem, in the order of `run.task.test`; empty for a study.
+        tokens: generated, judge and trained tokens it spent, including those of `answers`.
+        returned: the return value of a recipe or study.
     """
 
     run: Run
@@ -54,62 +54,64 @@ class Outcome:
     returned: Any = None
 
 
-Metric = Callable[[Outcome], Mapping[str, float]]
-"""From a finished system to a number for each test problem, by problem id."""
+Metric = Callable[[SystemResult], Mapping[str, float]]
+"""Scores a finished system: problem id -> number, for every test problem."""
 
-Figures = Callable[[Outcome], Mapping[str, float]]
-"""From a finished system to named figures that describe what it did."""
+ExtraMetrics = Callable[[SystemResult], Mapping[str, float]]
+"""Named numbers that describe what a finished system did."""
 
 
-def accuracy(outcome: Outcome) -> dict[str, float]:
-    """1 where the final answer is RIGHT, else 0."""
-    return {one.attempt.problem.id: float(one.attempt.right) for one in outcome.answers}
+def accuracy(result: SystemResult) -> dict[str, float]:
+    """Return 1 for each test problem whose final answer is RIGHT, else 0."""
+    return {one.attempt.problem.id: float(one.attempt.right) for one in result.answers}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that can fail.
+    """A falsifiable claim about a method.
 
     Attributes:
-        text: the claim in a sentence.
+        text: the claim in one sentence.
         baselines: what the method must beat, each on the same test problems. By name:
-            "greedy", the starting model's most probable answer;
+            "greedy", the starting model's greedy answer;
             "sample", one sample of it at temperature 0.7;
-            "majority", its vote among samples that took at least the method's tokens;
-            "best-logprob", of those samples the one of the highest mean log-probability;
-            or a `Rival`, another method, or the same under other options. A rival that trains gets the same
-            train problems and goes on until it has spent the method's tokens.
+            "majority", majority vote over samples of it that spend at least the method's tokens;
+            "best-logprob", the one of those samples with the highest mean log-probability;
+            or a `Baseline`, another method or the same one with other options. A baseline that trains gets the same
+            train problems and continues until it has spent the method's tokens.
         metric: `accuracy`, or another number per test problem.
-        voted: whether the starting model's vote at equal tokens stands beside the method, by its accuracy; None for:
-            where that is the metric. True suits a metric that is the accuracy of answers reached another way.
+        vote_baseline: whether to add the starting model's vote at equal tokens, scored by accuracy. None: only if the
+            metric is accuracy. Set True if the metric is the accuracy of answers reached another way.
         direction: whether the claim is that the metric is "higher" or "lower" than the baselines'.
-        options: the method's options where its defaults are too dear for a minute.
-        ablations: name -> changes to `options`: reported on demand beside the baselines, without a say.
-        smallest: the smallest effect of interest, in units of the metric; a claim is not reproduced once any
-            effect as large as this is ruled out.
-        figures: what else is measured of the method and reported beside, without a say.
-        harder: whether the test problems are the world's harder ones, of which there are none to learn from.
+        options: the method's options in a check, where its defaults take too long.
+        ablations: name -> changes to `options`. Run with `--ablate` and reported; they do not affect the verdict.
+        min_effect: smallest effect of interest, in units of the metric. A claim is "not reproduced" once every effect
+            at least this large is ruled out.
+        extra_metrics: further metrics of the method to report; they do not affect the verdict.
+        generalization: test on the world's harder problems, of which there are no train problems.
 
     Raises:
-        BadInput: no baseline, or one whose name is not known.
+        BadInput: there is no baseline or an unknown one, or `direction` or `min_effect` is invalid.
     """
 
     text: str
-    baselines: tuple[str | Rival, ...]
+    baselines: tuple[str | Baseline, ...]
     metric: Metric = accuracy
-    voted: bool | None = None
+    vote_baseline: bool | None = None
     direction: Literal["higher", "lower"] = "higher"
     options: Mapping[str, Any] = field(default_factory=dict)
     ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    smallest: float = 0.02
-    figures: Figures | None = None
-    harder: bool = False
+    min_effect: float = 0.02
+    extra_metrics: ExtraMetrics | None = None
+    generalization: bool = False
 
     def __post_init__(self) -> None:
         if not self.baselines:
-            raise BadInput("a claim needs something to be held against", where="baselines", fix='name one ("greedy")')
+            raise BadInput("a claim needs at least one baseline", where="baselines", fix='name one, such as "greedy"')
         for name in self.baselines:
-            if isinstance(name, str) and name not in PLAIN:
-                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=suggest(name, PLAIN))
-        if self.direction not in ("higher", "lower") or not self.smallest > 0:
-            raise BadInput("direction is higher or lower, and smallest is more than 0", where="claim")
+            if isinstance(name, str) and name not in NAMED_BASELINES:
+                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=suggest(name, NAMED_BASELINES))
+        if self.direction not in ("higher", "lower"):
+            raise BadInput(f'direction must be "higher" or "lower", got {self.direction!r}', where="claim")
+        if not self.min_effect > 0:
+            raise BadInput(f"min_effect must be > 0, got {self.min_effect}", where="claim")

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from selftaught.console import Console
 from selftaught.machine.device import pick_device
-from selftaught.machine.threads import cores, use_threads, wait_asleep
+from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
-from selftaught.worlds.world import World, world
+from selftaught.worlds.world import World, find_world
 
 if TYPE_CHECKING:
-    from selftaught.check.cached_engine import Said
+    from selftaught.check.cached_engine import SampleCache
 
-SMALL = 2**26  # bytes of weights up to which a model leaves cores idle
-NEED = 3 * 2**30  # bytes of memory that a process is to have
+SMALL_MODEL_BYTES = 2**26  # bytes of weights up to which a model leaves cores idle
+BYTES_PER_PROCESS = 3 * 2**30  # bytes of memory that a process is to have
 
 
-class Ahead:
+class SeedPool:
     """Processes that play seeds; each always the same ones, since methods begin with the same answers.
 
     Args:
@@ -36,13 +36,13 @@ class Ahead:
     """
 
     def __init__(self, jobs: int, *, say: bool) -> None:
-        share = max(1, cores() // jobs)
+        share = max(1, num_cores() // jobs)
         self.jobs, self._say = jobs, say
         self._processes = [
             ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
         ]
 
-    def play(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
+    def run_seeds(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
         """Play all seeds of a check, as far as that can be done.
 
         Args:
@@ -65,17 +65,17 @@ class Ahead:
 
 
 @contextmanager
-def ahead(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[Ahead | None]:
+def seed_pool(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[SeedPool | None]:
     """Processes for a check; None where it is to play its seeds itself.
 
     Args:
         jobs: seeds at a time; 0 for as many as this machine has cores and memory for if the model is small, else 1.
     """
-    jobs = min(jobs or fitting(where), seeds)
+    jobs = min(jobs or max_parallel_seeds(where), seeds)
     if jobs < 2:
         yield None
         return
-    processes, finished = Ahead(jobs, say=say), False
+    processes, finished = SeedPool(jobs, say=say), False
     try:
         yield processes
         finished = True
@@ -83,21 +83,21 @@ def ahead(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[Ahead |
         processes.close(cancel=not finished)
 
 
-def fitting(where: World) -> int:
+def max_parallel_seeds(where: World) -> int:
     """How many seeds of this world may be played at a time on this machine."""
     if pick_device("auto") != "cpu":
         return 1
     weights = resolve(where.model, lambda _: None).weights
-    if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL:
+    if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL_MODEL_BYTES:
         return 1
-    return max(1, min(cores(), _free() // NEED))
+    return max(1, min(num_cores(), _free() // BYTES_PER_PROCESS))
 
 
 def _free() -> int:
     """Bytes of memory to be had, where the system tells; else enough for two processes."""
     with suppress(ValueError, OSError, AttributeError), open("/proc/meminfo", encoding="utf-8") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return 2 * NEED
+    return 2 * BYTES_PER_PROCESS
 
 
 # --- in the process ---
@@ -105,20 +105,20 @@ def _free() -> int:
 
 def _begin(threads: int) -> None:
     """Before torch is there: how many threads it computes with, and that they leave the processors to the others."""
-    use_threads(threads)
-    wait_asleep()
+    set_num_threads(threads)
+    use_passive_wait()
 
 
 @cache
-def _said(where: str, seed: int) -> Said:
+def _cache(where: str, seed: int) -> SampleCache:
     """What the starting model said on a seed so far, to one method after the other."""
     del where, seed
     return {}
 
 
 def _play(method: str, where: str, seed: int, ablate: bool, say: bool) -> None:
-    from selftaught.check.runner import play
+    from selftaught.check.runner import run_seed
     from selftaught.method import find
 
     console = Console(quiet=not say, lines=True)
-    play(find(method), world(where), seed, ablate=ablate, console=console, said=_said(where, seed))
+    run_seed(find(method), find_world(where), seed, ablate=ablate, console=console, cache=_cache(where, seed))

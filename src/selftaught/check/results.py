@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selftaught.measure import Interval, paired_bootstrap
+from selftaught.worlds.world import DEFAULT_WORLD
 
-Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
+ClaimVerdict = Literal["reproduced", "not reproduced", "inconclusive"]
 Scores = Mapping[str, float]
 
 # Two-sided 97.5 % points of Student's t by degrees of freedom; beyond the table the next smaller entry is
 # used, which is on the safe side.
-T975 = {
+T_975 = {
     1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 12: 2.179,
     15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980,
 }  # fmt: skip
@@ -62,11 +63,11 @@ def _spreadless(mine: Sequence[Scores], theirs: Sequence[Scores], effect: float)
 
 
 def _t975(freedom: int) -> float:
-    return T975[max(known for known in T975 if known <= freedom)]
+    return T_975[max(known for known in T_975 if known <= freedom)]
 
 
 @dataclass(frozen=True)
-class Compared:
+class BaselineComparison:
     """The method against one baseline.
 
     Attributes:
@@ -83,10 +84,12 @@ class Compared:
     effect: float
     ci95: Interval
     tokens: int
-    claimed: bool = True
+    in_claim: bool = True
 
 
-def judge(baselines: Sequence[Compared], *, sign: int, smallest: float) -> tuple[Verdict, Compared]:
+def decide_verdict(
+    baselines: Sequence[BaselineComparison], *, sign: int, min_effect: float
+) -> tuple[ClaimVerdict, BaselineComparison]:
     """The verdict on a claim that the metric beats every baseline, and the baseline that decides it.
 
     Reproduced: all intervals lie above zero in the claimed direction, an intersection-union test, which needs no
@@ -98,13 +101,13 @@ def judge(baselines: Sequence[Compared], *, sign: int, smallest: float) -> tuple
         sign: 1 where higher is claimed, -1 where lower.
         smallest: the smallest effect of interest.
     """
-    claimed = [(c, *_turned(c.ci95, sign)) for c in baselines if c.claimed]
+    claimed = [(c, *_turned(c.ci95, sign)) for c in baselines if c.in_claim]
     weakest = min(claimed, key=lambda row: row[1])
     if weakest[1] > 0:
         return "reproduced", weakest[0]
     unbeaten = [row for row in claimed if row[1] <= 0]
     least = min(unbeaten, key=lambda row: row[2])
-    return ("not reproduced", least[0]) if least[2] < smallest else ("inconclusive", weakest[0])
+    return ("not reproduced", least[0]) if least[2] < min_effect else ("inconclusive", weakest[0])
 
 
 def _turned(interval: Interval, sign: int) -> tuple[float, float]:
@@ -145,13 +148,13 @@ class Result:
     model: str
     task: str
     claim: str
-    verdict: Verdict
+    verdict: ClaimVerdict
     score: float
-    baselines: tuple[Compared, ...]
-    ablations: tuple[Compared, ...]
-    against: Compared
+    baselines: tuple[BaselineComparison, ...]
+    ablations: tuple[BaselineComparison, ...]
+    against: BaselineComparison
     options: Mapping[str, Any]
-    smallest: float
+    min_effect: float
     seeds: int
     problems: int
     tokens: int
@@ -160,7 +163,7 @@ class Result:
     ablation_seconds: float
     jobs: int
     versions: Mapping[str, str]
-    figures: Mapping[str, float] = field(default_factory=dict)
+    extra_metrics: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self, command: str) -> dict[str, Any]:
         """As it stands in `results/METHOD.json`."""
@@ -171,12 +174,16 @@ class Result:
             "effect": round(self.against.effect, 4),
             "ci95": [round(x, 4) for x in self.against.ci95],
             "against": self.against.name,
-            "smallest_effect": self.smallest,
+            "min_effect": self.min_effect,
             "score": round(self.score, 4),
             "method_tokens": self.method_tokens,
             "baselines": [_row(c) for c in self.baselines],
             "ablations": [_row(c) for c in self.ablations],
-            **({"figures": {name: round(value, 4) for name, value in self.figures.items()}} if self.figures else {}),
+            **(
+                {"extra_metrics": {name: round(value, 4) for name, value in self.extra_metrics.items()}}
+                if self.extra_metrics
+                else {}
+            ),
             "model": self.model,
             "task": self.task,
             "options": dict(self.options),
@@ -191,15 +198,15 @@ class Result:
         }
 
 
-def _row(compared: Compared) -> dict[str, Any]:
+def _row(compared: BaselineComparison) -> dict[str, Any]:
     row = asdict(compared)
     row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
     return row | {"ci95": [round(x, 4) for x in compared.ci95]}
 
 
-def write(result: Result, folder: Path, command: str) -> Path:
+def write_result(result: Result, folder: Path, command: str) -> Path:
     """Write a result into `folder`, whole or not at all."""
-    path = place(folder, result.id, result.model)
+    path = result_path(folder, result.id, result.model)
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
     draft.write_text(json.dumps(result.to_json(command), indent=1) + "\n", "utf-8")
@@ -207,15 +214,15 @@ def write(result: Result, folder: Path, command: str) -> Path:
     return path
 
 
-def place(folder: Path, method: str, model: str) -> Path:
-    """Where the result of a method is kept: `METHOD.json`; `METHOD.MODEL.json` where the model is not the tiny one."""
-    return folder / (f"{method}.json" if model == "tiny" else f"{method}.{model}.json")
+def result_path(folder: Path, method: str, model: str = DEFAULT_WORLD) -> Path:
+    """Path of a method's result: `METHOD.json` on the default world, `METHOD.WORLD.json` on others."""
+    return folder / (f"{method}.json" if model == DEFAULT_WORLD else f"{method}.{model}.json")
 
 
 COLUMNS = ("verdict", "effect", "over")
 
 
-def cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
+def result_cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
     """A result, as `Result.to_json` gives it, in a table's `COLUMNS`: the effect with its 95 % interval."""
     low, high = result["ci95"]
     return result["verdict"], f"{result['effect']:+.3f} [{low:+.3f}, {high:+.3f}]", result["against"]

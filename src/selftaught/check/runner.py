@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from selftaught import models
-from selftaught.check.baselines import PLAIN_BASELINES, finish
-from selftaught.check.cached_engine import Said, Shared
-from selftaught.check.claim import Claim, Metric, Outcome, Rival, accuracy
-from selftaught.check.results import Compared, Result, Scores, clustered_effect, judge
+from selftaught.check.baselines import BASELINE_FUNCTIONS, run_system
+from selftaught.check.cached_engine import CachedEngine, SampleCache
+from selftaught.check.claim import Baseline, Claim, Metric, SystemResult, accuracy
+from selftaught.check.results import BaselineComparison, Result, Scores, clustered_effect, decide_verdict
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
@@ -31,13 +31,13 @@ from selftaught.run.run import Run
 from selftaught.worlds.world import World
 
 SEEDS = 5
-MANY_ROUNDS = 1000  # of a rival that trains: its budget ends it
-LONG = 120.0  # seconds from which a check says beforehand how long it will take
-TOGETHER = ("selftaught", "torch", "transformers")
+MAX_ROUNDS = 1000  # of a rival that trains: its budget ends it
+LONG_CHECK_SECONDS = 120.0  # seconds from which a check says beforehand how long it will take
+VERSIONED_PACKAGES = ("selftaught", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class SystemScores:
     """A system on one seed: its scores by problem id, and the tokens it took."""
 
     scores: Scores
@@ -45,16 +45,16 @@ class Finished:
 
 
 @dataclass
-class Trial:
+class SeedResult:
     """All systems on one seed, by name; what they took, ablations apart; what went wrong; figures of the method."""
 
     task: str = ""
-    systems: dict[str, Finished] = field(default_factory=dict)
+    systems: dict[str, SystemScores] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
     ablation_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-    figures: Mapping[str, float] = field(default_factory=dict)
+    extra_metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Check:
     engine: Engine
     learner: Learner
     console: Console
-    ablations: Sequence[Rival]
-    said: Said
+    ablations: Sequence[Baseline]
+    cache: SampleCache
 
     @property
     def options(self) -> dict[str, Any]:
@@ -78,17 +78,19 @@ class Check:
         return self.method.bind(dict(self.claim.options))
 
     @property
-    def names(self) -> list[str]:
+    def baseline_names(self) -> list[str]:
         """The baselines, the claim's first, and the vote at equal tokens where it can be compared (`Claim.voted`)."""
         named, claim = _names(self.claim), self.claim
-        votes = self.method.shape != "study" and (claim.metric is accuracy if claim.voted is None else claim.voted)
+        votes = self.method.shape != "study" and (
+            claim.metric is accuracy if claim.vote_baseline is None else claim.vote_baseline
+        )
         return [*named, "majority"] if votes and "majority" not in named else named
 
 
 def check(
     method: Method, world: World, *, seeds: int = SEEDS, ablate: bool = False, folder: Path = Path("runs/check"),
     engine: Engine | None = None, learner: Learner = local_learner, console: Console | None = None,
-    said: Said | None = None, jobs: int = 1,
+    cache: SampleCache | None = None, jobs: int = 1,
 ) -> Result:  # fmt: skip
     """Test a method's claim.
 
@@ -109,31 +111,31 @@ def check(
     """
     if seeds < 2:
         raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use 5, or 2 at least")
-    with _prepared(method, world, ablate, folder, engine, learner, console or Console(), said) as what:
-        trials = _trials(what, seeds, remember=said is not None)
+    with _open_check(method, world, ablate, folder, engine, learner, console or Console(), cache) as what:
+        trials = _run_all_seeds(what, seeds, remember=cache is not None)
     return _result(what, trials, jobs)
 
 
-def play(
+def run_seed(
     method: Method, world: World, seed: int, *, ablate: bool = False, folder: Path = Path("runs/check"),
-    console: Console | None = None, said: Said | None = None,
+    console: Console | None = None, cache: SampleCache | None = None,
 ) -> None:  # fmt: skip
     """Run the method and its baselines on one seed, for a `check` that finds it in `folder`; see there."""
-    with _prepared(method, world, ablate, folder, None, local_learner, console or Console(), said) as what:
-        _trial(what, seed)
+    with _open_check(method, world, ablate, folder, None, local_learner, console or Console(), cache) as what:
+        _run_seed(what, seed)
 
 
 @contextmanager
-def _prepared(
+def _open_check(
     method: Method, world: World, ablate: bool, folder: Path, engine: Engine | None, learner: Learner, console: Console,
-    said: Said | None,
+    said: SampleCache | None,
 ) -> Iterator[Check]:  # fmt: skip
     claim = method.claim
     if claim is None:
         raise BadInput("it declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
     base = models.resolve(world.model, console.print)
-    rivals = [Rival(name, "", options) for name, options in claim.ablations.items()] if ablate else []
-    own = folder / f"{method.id}.{world.name}-{_settled(method, claim, world, base)}"
+    rivals = [Baseline(name, "", options) for name, options in claim.ablations.items()] if ablate else []
+    own = folder / f"{method.id}.{world.name}-{_config_hash(method, claim, world, base)}"
     with _engine(engine) as used:
         yield Check(method, claim, world, base, own, used, learner, console, rivals, {} if said is None else said)
 
@@ -149,25 +151,25 @@ def _engine(given: Engine | None) -> Iterator[Engine]:
         yield engine
 
 
-def _settled(method: Method, claim: Claim, world: World, base: Policy) -> str:
+def _config_hash(method: Method, claim: Claim, world: World, base: Policy) -> str:
     """Hash of what decides the outcome: other options, code or another world start afresh, in a folder of their own."""
-    with world.load(0, harder=claim.harder) as task:
+    with world.load(0, generalization=claim.generalization) as task:
         problems = task.fingerprint
     made_by = own_version(), code_hash(method.function)
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
 
 
-def _trials(what: Check, seeds: int, *, remember: bool) -> list[Trial]:
+def _run_all_seeds(what: Check, seeds: int, *, remember: bool) -> list[SeedResult]:
     """Every seed in turn, saying how far it is."""
-    trials: list[Trial] = []
+    trials: list[SeedResult] = []
     say = what.console.print
     say(f"{what.method.id} on {what.world.name}, {seeds} seeds, in {what.folder}\n  claim: {what.claim.text}")
     for seed in range(seeds):
-        trials.append(_trial(what, seed))
-        for key in [key for key in what.said if not remember or key[0] != what.base.version]:
-            del what.said[key]  # the next seed has other problems, and trained policies are of this method alone
+        trials.append(_run_seed(what, seed))
+        for key in [key for key in what.cache if not remember or key[0] != what.base.version]:
+            del what.cache[key]  # the next seed has other problems, and trained policies are of this method alone
         left = (seeds - seed - 1) * sum(t.seconds + t.ablation_seconds for t in trials) / len(trials)
-        if seed == 0 and left > LONG:
+        if seed == 0 and left > LONG_CHECK_SECONDS:
             say(f"  this is a long one: about {left / 60:.0f} min for the other {seeds - 1} seeds; it can be cut off")
         scores = ", ".join(f"{name} {_mean(found.scores):.3f}" for name, found in trials[-1].systems.items())
         for note in trials[-1].notes:
@@ -177,29 +179,29 @@ def _trials(what: Check, seeds: int, *, remember: bool) -> list[Trial]:
     return trials
 
 
-def _trial(what: Check, seed: int) -> Trial:
+def _run_seed(what: Check, seed: int) -> SeedResult:
     """The method and its baselines on one seed."""
-    trial = Trial()
+    trial = SeedResult()
     with _run(what, seed, "method") as run:
         trial.task = run.task.name
-        mine = finish(run, what.method, what.claim.options)
+        mine = run_system(run, what.method, what.claim.options)
         limit = mine.tokens
         spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
-        trial.systems[what.method.id] = _scored(what.claim.metric, mine)
-        trial.figures = what.claim.figures(mine) if what.claim.figures else {}
-        for name in what.names:
-            if name in PLAIN_BASELINES:
+        trial.systems[what.method.id] = _scores_of(what.claim.metric, mine)
+        trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
+        for name in what.baseline_names:
+            if name in BASELINE_FUNCTIONS:
                 metric = what.claim.metric if name in _names(what.claim) else accuracy
-                trial.systems[name] = _scored(metric, PLAIN_BASELINES[name](run, limit))
-        _count(trial, run)
-    for rival in [b for b in what.claim.baselines if isinstance(b, Rival)]:
-        _compete(what, seed, rival, trial, Budget(limit if rival.grows else spent))
+                trial.systems[name] = _scores_of(metric, BASELINE_FUNCTIONS[name](run, limit))
+        _add_cost(trial, run)
+    for rival in [b for b in what.claim.baselines if isinstance(b, Baseline)]:
+        _run_baseline(what, seed, rival, trial, Budget(limit if rival.match_tokens_with else spent))
     for ablation in what.ablations:
-        _compete(what, seed, ablation, trial, None)
+        _run_baseline(what, seed, ablation, trial, None)
     return trial
 
 
-def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget | None) -> None:
+def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, budget: Budget | None) -> None:
     """A rival in a run of its own; with a budget, one that trains goes on until that is spent.
 
     The run's folder is named by all that decides it, so that a change to the claim starts it afresh.
@@ -208,34 +210,36 @@ def _compete(what: Check, seed: int, rival: Rival, trial: Trial, budget: Budget 
     options = dict(rival.options) if rival.method else {**what.claim.options, **rival.options}
     trains = method.shape == "recipe" and budget is not None
     if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
-        options["rounds"] = MANY_ROUNDS
+        options["rounds"] = MAX_ROUNDS
     limit = budget if trains else None
     mark = "-" + content_hash(method.id, options, limit, code_hash(method.function))[:8]
     with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
-        outcome = finish(run, method, options)
-        while rival.grows and budget and 0 < outcome.tokens < (budget.tokens or 0):
-            options[rival.grows] = math.ceil(options[rival.grows] * (budget.tokens or 0) / outcome.tokens)
-            outcome = finish(run, method, options)
-        trial.systems[rival.name] = _scored(what.claim.metric, outcome)
-        _count(trial, run, ablation=budget is None)
+        outcome = run_system(run, method, options)
+        while rival.match_tokens_with and budget and 0 < outcome.tokens < (budget.tokens or 0):
+            options[rival.match_tokens_with] = math.ceil(
+                options[rival.match_tokens_with] * (budget.tokens or 0) / outcome.tokens
+            )
+            outcome = run_system(run, method, options)
+        trial.systems[rival.name] = _scores_of(what.claim.metric, outcome)
+        _add_cost(trial, run, ablation=budget is None)
 
 
 @contextmanager
 def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | None = None) -> Iterator[Run]:
     settings = what.world.with_seed(seed)
     settings = replace(settings, budget=budget) if budget else settings
-    task = what.world.load(seed, harder=what.claim.harder)
+    task = what.world.load(seed, generalization=what.claim.generalization)
     with Run(
         what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=task,
-        engine=cast(Engine, Shared(what.engine, what.said)), settings=settings, learner=what.learner,
-        console=_Meters(what.console, f"seed {seed + 1}, {name}"),
+        engine=cast(Engine, CachedEngine(what.engine, what.cache)), settings=settings, learner=what.learner,
+        console=_PrefixedMeters(what.console, f"seed {seed + 1}, {name}"),
     ) as run:  # fmt: skip
         if not run.task.test:
             raise BadInput("it has no test problems", where=run.task.name)
         yield run
 
 
-class _Meters(Console):
+class _PrefixedMeters(Console):
     """Shows how far a piece of work is, and nothing else: what rounds came to would drown the check's own lines."""
 
     def __init__(self, console: Console, whose: str) -> None:
@@ -249,11 +253,11 @@ class _Meters(Console):
             yield meter
 
 
-def _scored(metric: Metric, outcome: Outcome) -> Finished:
-    return Finished(dict(metric(outcome)), outcome.tokens)
+def _scores_of(metric: Metric, outcome: SystemResult) -> SystemScores:
+    return SystemScores(dict(metric(outcome)), outcome.tokens)
 
 
-def _count(trial: Trial, run: Run, *, ablation: bool = False) -> None:
+def _add_cost(trial: SeedResult, run: Run, *, ablation: bool = False) -> None:
     """Add what a run took; ablations say nothing on the claim, and what they take is kept apart."""
     if ablation:
         trial.ablation_seconds += run.seconds()["total"]
@@ -264,10 +268,12 @@ def _count(trial: Trial, run: Run, *, ablation: bool = False) -> None:
         trial.notes += [note for note in run.notes if note not in trial.notes]
 
 
-def _result(what: Check, trials: Sequence[Trial], jobs: int) -> Result:
+def _result(what: Check, trials: Sequence[SeedResult], jobs: int) -> Result:
     claim, mine = what.claim, what.method.id
-    baselines = tuple(_compared(name, name in _names(claim), mine, trials) for name in what.names)
-    verdict, against = judge(baselines, sign=1 if claim.direction == "higher" else -1, smallest=claim.smallest)
+    baselines = tuple(_compared(name, name in _names(claim), mine, trials) for name in what.baseline_names)
+    verdict, against = decide_verdict(
+        baselines, sign=1 if claim.direction == "higher" else -1, min_effect=claim.min_effect
+    )
     return Result(
         id=mine,
         model=what.world.name,
@@ -279,7 +285,7 @@ def _result(what: Check, trials: Sequence[Trial], jobs: int) -> Result:
         ablations=tuple(_compared(rival.name, False, mine, trials) for rival in what.ablations),
         against=against,
         options=what.options,
-        smallest=claim.smallest,
+        min_effect=claim.min_effect,
         seeds=len(trials),
         problems=sum(len(t.systems[mine].scores) for t in trials),
         tokens=sum(t.tokens for t in trials),
@@ -288,7 +294,9 @@ def _result(what: Check, trials: Sequence[Trial], jobs: int) -> Result:
         ablation_seconds=max(sum(t.ablation_seconds for t in trials[i::jobs]) for i in range(jobs)),
         jobs=jobs,
         versions=_versions(what.base),
-        figures={name: _mean({i: t.figures[name] for i, t in enumerate(trials)}) for name in trials[0].figures},
+        extra_metrics={
+            name: _mean({i: t.extra_metrics[name] for i, t in enumerate(trials)}) for name in trials[0].extra_metrics
+        },
     )
 
 
@@ -296,18 +304,18 @@ def _names(claim: Claim) -> list[str]:
     return [b if isinstance(b, str) else b.name for b in claim.baselines]
 
 
-def _compared(name: str, claimed: bool, mine: str, trials: Sequence[Trial]) -> Compared:
+def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> BaselineComparison:
     """The method against one system, over all seeds."""
     ours, theirs = ([t.systems[who].scores for t in trials] for who in (mine, name))
     effect, interval = clustered_effect(ours, theirs)
     score = _mean({i: _mean(scores) for i, scores in enumerate(theirs)})
-    return Compared(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
+    return BaselineComparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
 
 
 def _versions(base: Policy) -> dict[str, str]:
     """Of the packages that take part, Python, and the starting model's weights."""
     found = {"python": sys.version.split()[0], "model": base.version}
-    for name in TOGETHER:
+    for name in VERSIONED_PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # a checkout on the path

@@ -17,23 +17,23 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.measure import clustered_bootstrap
 from selftaught.method import Method
-from selftaught.models.remote import PREFIX, remote_policy, trainable
+from selftaught.models.remote import PREFIX, remote_policy, require_trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
 from selftaught.run.config import check_references, own_version
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import SolverResult
 from selftaught.tasks import Task, load_task
-from selftaught.tasks.load import INSTRUCTION
 from selftaught.tasks.rows import with_instruction
+from selftaught.tasks.source import INSTRUCTION
 from selftaught.tasks.thinking import without_thinking
 from selftaught.terminal import print_json, print_table, print_text, print_wrapped
+from selftaught.worlds import synthetic_worlds
 
 SPLITS = ("train", "dev", "test")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("local", "vllm")
 ROWS = 128
-OWN_LANGUAGE = ("tiny",)  # models that know no instruction
 DEFAULT_SOLVER = "self-consistency"  # of `solve` without a method
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
 INSTRUCTION_HELP = "appended to every question (default asks for steps and 'Answer:')"
@@ -164,10 +164,10 @@ def _engine(args: argparse.Namespace) -> Any:
 
         per_minute = args.requests_per_minute, args.tokens_per_minute
         limits = Limits(args.rows or ROWS, *per_minute, args.prompt_price, args.completion_price, args.spend)
-        return OpenAIEngine(Endpoint(served=args.served), limits)
+        return OpenAIEngine(Endpoint(served_model_name=args.served), limits)
     from selftaught.engines.local.engine import LocalEngine
 
-    return LocalEngine(dtype=args.dtype, device=args.device, rows=args.rows)
+    return LocalEngine(dtype=args.dtype, device=args.device, max_batch_size=args.rows)
 
 
 def _vllm(args: argparse.Namespace) -> Any:
@@ -177,7 +177,7 @@ def _vllm(args: argparse.Namespace) -> Any:
         raise BadInput("vLLM takes the devices it sees", where="--device", fix="set CUDA_VISIBLE_DEVICES instead")
     from selftaught.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(dtype=args.dtype, rows=args.rows or ROWS)
+    return VllmEngine(dtype=args.dtype, max_batch_size=args.rows or ROWS)
 
 
 def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:
@@ -215,7 +215,7 @@ def _rehearsed(
         return {}
     expected = dry_run(method, options, task, settings)
     if remote and expected["learnings"]:
-        trainable(remote_policy(args.model.removeprefix(PREFIX)))
+        require_trainable(remote_policy(args.model.removeprefix(PREFIX)))
     return expected
 
 
@@ -328,7 +328,7 @@ def _problem(args: argparse.Namespace) -> Problem:
     question = well_formed(_standard_input() if args.question == "-" else args.question)
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
-    usual = "" if args.model in OWN_LANGUAGE else INSTRUCTION
+    usual = "" if args.model in synthetic_worlds() else INSTRUCTION
     instruction = usual if args.instruction is None else args.instruction
     return make_problem(with_instruction(as_prompt(question), instruction), meta={"question": question})
 

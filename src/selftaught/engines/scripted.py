@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.engines.base import EngineError, Request, Sample, check_request, cut_at_stop
-from selftaught.engines.busy import Busy
+from selftaught.engines.base import EngineError, Request, Sample, truncate_at_stop, validate_request
+from selftaught.engines.busy import BusyTimer
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
 from selftaught.records import Prompt, as_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Script = Callable[[Policy, Request], str]
 
 
-class ScriptedEngine(Busy):
+class ScriptedEngine(BusyTimer):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
     Log-probabilities are a fixed function of the bytes, so that everything downstream has real
@@ -43,21 +43,23 @@ class ScriptedEngine(Busy):
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """The script's answer, cut at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
         self._check_open()
-        check_request(request)
+        validate_request(request)
         with self._busy():
             await asyncio.sleep(self._delay)
         self.calls += 1
         text = self._script(policy, request)
-        stopped = cut_at_stop(text, request.sampling.stop)
+        stopped = truncate_at_stop(text, request.sampling.stop)
         cut = "" if stopped is None else next(s for s in request.sampling.stop if text.startswith(s, len(stopped)))
         data = (text if stopped is None else stopped + cut).encode()
         kept = data[: request.sampling.max_tokens]
         whole = len(kept) == len(data)
         said = kept.decode(errors="ignore")
-        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt) + _bytes(request.prefix, *request.given)
+        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt) + _prefix_length(
+            request.prefix, *request.prefix_tokens
+        )
         finish, cut = ("stop", cut) if whole else ("length", "")
         said = said.removesuffix(cut)
-        return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, cut=cut)
+        return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, stop_text=cut)
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""
@@ -77,7 +79,7 @@ class ScriptedEngine(Busy):
         self._closed = True
 
 
-def _bytes(*given: int | str) -> int:
+def _prefix_length(*given: int | str) -> int:
     """Tokens in what an answer goes on from."""
     return sum(len(piece.encode()) if isinstance(piece, str) else 1 for piece in given)
 
@@ -105,7 +107,7 @@ def scripted_learner(
     version = policy_version(base, objective, records, settings, seed)
     target, work = folder / version, folder / f"{version}.work"
     if read_manifest(target):
-        return policy_from(target)
+        return load_policy(target)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
     for epoch in range(settings.epochs):
@@ -116,11 +118,11 @@ def scripted_learner(
     draft.mkdir(parents=True)
     with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
-    made: dict[str, Any] = {"version": version, "base": link_to(base, target), "adapter": False}
+    made: dict[str, Any] = {"version": version, "base": base_reference(base, target), "adapter": False}
     made |= {"objective": objective.name, "records": len(records)}
     publish(draft, target, made | {"tokens": settings.epochs * sum(map(_size, records))})
     shutil.rmtree(work, ignore_errors=True)
-    return policy_from(target)
+    return load_policy(target)
 
 
 def _size(record: Any) -> int:

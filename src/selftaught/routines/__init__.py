@@ -1,16 +1,32 @@
 """Procedures over a run that several methods share."""
 
-from selftaught.routines.critiques import Lesson, critiques, distinct, revisions, right_revisions, teach, verified
-from selftaught.routines.repair import critic_lessons, repair
+from selftaught.routines.acquire import Acquired, acquire, train_critic
+from selftaught.routines.critiques import (
+    CritiqueExample,
+    collect_critiques,
+    critique_demos,
+    deduplicate,
+    filter_verified,
+    revision_demos,
+    right_revisions,
+)
+from selftaught.routines.repair import collect_critic_data, repair_failures
+from selftaught.routines.scoring import StepReward, score_attempts, selected_demos
 
 __all__ = [
-    "Lesson",
-    "critic_lessons",
-    "critiques",
-    "distinct",
-    "repair",
-    "revisions",
+    "Acquired",
+    "CritiqueExample",
+    "StepReward",
+    "acquire",
+    "collect_critic_data",
+    "collect_critiques",
+    "critique_demos",
+    "deduplicate",
+    "filter_verified",
+    "repair_failures",
+    "revision_demos",
     "right_revisions",
-    "teach",
-    "verified",
+    "score_attempts",
+    "selected_demos",
+    "train_critic",
 ]

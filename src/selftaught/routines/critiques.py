@@ -1,4 +1,4 @@
-"""Lessons in criticising and revising: drafts with a critique of each, kept where what came of it proves it right."""
+"""Collect critiques with the revisions they lead to, keep those that help, and turn them into training records."""
 
 from __future__ import annotations
 
@@ -6,107 +6,120 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.curate.keep import whole
+from selftaught.curate.keep import finished
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
-from selftaught.refine.turns import criticise, located, revise, satisfied
+from selftaught.refine.turns import criticize, error_step, finds_no_error, revise
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """A draft, a critique of it, and what revising by that critique came to.
+class CritiqueExample:
+    """A draft, a critique of it, and the revisions that followed the critique.
 
     Attributes:
-        draft: the response.
-        note: the critique.
-        revised: revisions that went by it, judged; none where it found no mistakes.
+        draft: the judged response.
+        critique: the critique.
+        revisions: judged revisions; empty where the critique found no mistakes.
     """
 
     draft: Attempt
-    note: Attempt
-    revised: tuple[Attempt, ...] = ()
+    critique: Attempt
+    revisions: tuple[Attempt, ...] = ()
 
     @property
-    def mends(self) -> float:
-        """Share of the revisions that are right."""
-        return sum(attempt.right for attempt in self.revised) / max(1, len(self.revised))
+    def fix_rate(self) -> float:
+        """Share of the revisions that are right, 0..1."""
+        return sum(attempt.right for attempt in self.revisions) / max(1, len(self.revisions))
 
 
-def distinct(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """The first attempt of each text at a problem, in order; failed requests have none."""
+def deduplicate(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Keep the first attempt of each text at each problem, in order; drop failed requests."""
     found: dict[tuple[str, str], Attempt] = {}
     for attempt in (a for a in attempts if not a.failed):
         found.setdefault((attempt.problem.id, attempt.text), attempt)
     return list(found.values())
 
 
-def teach(
-    run: Run, critic: Policy, reviser: Policy, drafts: Sequence[Attempt], *, notes: int = 1, checks: int = 1,
+def collect_critiques(
+    run: Run,
+    critic: Policy,
+    reviser: Policy,
+    drafts: Sequence[Attempt],
+    *,
+    critiques: int = 1,
+    rollouts_per_critique: int = 1,
     temperature: float = 0.7,
-) -> list[Lesson]:  # fmt: skip
-    """Have drafts criticised and revised; a failed request is neither draft, critique nor revision.
+) -> list[CritiqueExample]:
+    """Critique each draft, and revise it by each critique that found mistakes; drop failed requests.
 
     Args:
         critic: writes the critiques.
-        reviser: goes by them.
+        reviser: writes the revisions.
         drafts: judged attempts.
-        notes: critiques per draft.
-        checks: revisions per critique: how often it leads to a right one is what it is worth (Monte Carlo).
+        critiques: critiques per draft.
+        rollouts_per_critique: revisions per critique; the share that is right estimates the critique's value
+            (Monte Carlo).
         temperature: of critiques and revisions.
     """
     drafts = [draft for draft in drafts if not draft.failed]
-    said = _done(run.attempt(critic, drafts, solver=criticise, samples=notes, temperature=temperature))
-    open_ = [note for note in said if not satisfied(note)]
+    found = _answered(run.attempt(critic, drafts, solver=criticize, samples=critiques, temperature=temperature))
+    flawed = [critique for critique in found if not finds_no_error(critique)]
     revised: dict[str | None, list[Attempt]] = {}
-    for attempt in _done(run.attempt(reviser, open_, solver=revise, samples=checks, temperature=temperature)):
+    rollouts = run.attempt(reviser, flawed, solver=revise, samples=rollouts_per_critique, temperature=temperature)
+    for attempt in _answered(rollouts):
         revised.setdefault(attempt.parent, []).append(attempt)
     by_id = {draft.id: draft for draft in drafts}
-    return [Lesson(by_id[note.parent or ""], note, tuple(revised.get(note.id, ()))) for note in said]
+    return [CritiqueExample(by_id[one.parent or ""], one, tuple(revised.get(one.id, ()))) for one in found]
 
 
-def _done(attempts: Iterable[Attempt]) -> list[Attempt]:
+def _answered(attempts: Iterable[Attempt]) -> list[Attempt]:
     return [attempt for attempt in attempts if not attempt.failed]
 
 
-def verified(lessons: Sequence[Lesson], *, least: float = 0.5, places: Mapping[str, int] | None = None) -> list[Lesson]:
-    """The lessons whose critique is borne out: it mends a wrong draft, or finds no mistakes in a right one.
+def filter_verified(
+    examples: Sequence[CritiqueExample], *, min_success_rate: float = 0.5, error_steps: Mapping[str, int] | None = None
+) -> list[CritiqueExample]:
+    """Keep critiques that fix a wrong draft, and critiques that find no mistakes in a right one.
 
-    Of the latter no more are kept than of the former (at least one), or a critic would learn to be content.
+    The second kind is cut to the size of the first (at least one), so that a critic does not learn to approve.
 
     Args:
-        least: share of the revisions that must be right.
-        places: draft id -> its first wrong step, from 1, where that is known: the critique must point at it.
+        min_success_rate: share of the revisions that must be right.
+        error_steps: draft id -> its first wrong step, from 1, where known: the critique must point at it.
     """
-    places = places or {}
-    mending = [
+    known = error_steps or {}
+    untruncated = [one for one in examples if finished([one.critique])]
+    fixing = [
         one
-        for one in lessons
-        if one.revised and not one.draft.right and one.mends >= least and whole([one.note])
-        and places.get(one.draft.id, located(one.note)) == located(one.note)
-    ]  # fmt: skip
-    content = [one for one in lessons if one.draft.right and satisfied(one.note) and whole([one.note])]
-    return [*mending, *content[: max(1, len(mending))]]
+        for one in untruncated
+        if one.revisions
+        and not one.draft.right
+        and one.fix_rate >= min_success_rate
+        and known.get(one.draft.id, error_step(one.critique)) == error_step(one.critique)
+    ]
+    approving = [one for one in untruncated if one.draft.right and finds_no_error(one.critique)]
+    return [*fixing, *approving[: max(1, len(fixing))]]
 
 
-def critiques(lessons: Iterable[Lesson]) -> list[Demo]:
-    """Critiques to imitate: prompt and response -> feedback."""
-    kept = [one for one in lessons if whole([one.note])]
-    return [Demo(one.note.prompt, one.note.text, attempts=(one.note.id, one.draft.id)) for one in kept]
+def critique_demos(examples: Iterable[CritiqueExample]) -> list[Demo]:
+    """Critiques to imitate: prompt and response -> critique."""
+    critiques = [(one.critique, one.draft) for one in examples if finished([one.critique])]
+    return [Demo(one.prompt, one.text, attempts=(one.id, draft.id)) for one, draft in critiques]
 
 
-def right_revisions(lessons: Iterable[Lesson]) -> list[Attempt]:
-    """The first right revision of each lesson that came to its own end, where there is one."""
-    found = (next((a for a in one.revised if a.right and not a.truncated), None) for one in lessons)
+def right_revisions(examples: Iterable[CritiqueExample]) -> list[Attempt]:
+    """The first right and untruncated revision of each example that has one."""
+    found = (next((a for a in one.revisions if a.right and not a.truncated), None) for one in examples)
     return [attempt for attempt in found if attempt]
 
 
-def revisions(lessons: Iterable[Lesson]) -> list[Demo]:
-    """Right revisions to imitate, one a lesson: prompt, response and feedback -> refined response."""
+def revision_demos(examples: Iterable[CritiqueExample]) -> list[Demo]:
+    """Right revisions to imitate, one per example: prompt, response and critique -> revised response."""
     return [
-        Demo(a.prompt, a.text, attempts=(a.id, one.note.id, one.draft.id))
-        for one in lessons
+        Demo(a.prompt, a.text, attempts=(a.id, one.critique.id, one.draft.id))
+        for one in examples
         for a in right_revisions([one])
     ]

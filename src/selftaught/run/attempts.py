@@ -110,4 +110,4 @@ def _note_sampling(
     if verified and samples > 1:
         context.round_facts["pass_at"] = pass_curve(groups)
     if not context.access.held_out.intersection(groups):
-        context.monitor.sampled(content_hash(how, samples, sorted(groups)), groups)
+        context.monitor.observe_samples(content_hash(how, samples, sorted(groups)), groups)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
-from selftaught.machine.disk import full_disk, replace_file, unwritable
+from selftaught.machine.disk import disk_full_error, write_atomically, write_error
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
 from selftaught.models import Policy
 from selftaught.records import Attempt, content_hash
@@ -172,8 +172,8 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "sampled_before": {"pass_at": _rounded(found.sampled_before.pass_at)},
         "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
         "rounds": [
-            {"number": r.number, "policy": r.policy, "records": r.demos, "n_dev": r.samples, "promoted": r.promoted}
-            | {"alarms": list(r.alarms), "metrics": r.told}
+            {"number": r.number, "policy": r.policy, "records": r.records, "n_dev": r.samples, "promoted": r.promoted}
+            | {"alarms": list(r.alarms), "metrics": r.metrics}
             | figure(r)
             for r in rounds_of(run)
         ],
@@ -200,12 +200,12 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     Raises:
         BadInput: the disk is full, or one of them cannot be written.
     """
-    from selftaught.report import render
-    from selftaught.report.collect import collect
+    from selftaught.report import render_page
+    from selftaught.report.collect import report_data
 
     outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
-    replace_file(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
-    replace_file(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
+    write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
+    write_atomically(run.folder / "report.html", _bytes(render_page(report_data(run, found, outcome, command))))
     if not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
     return outcome
@@ -238,4 +238,4 @@ def _link(link: Path, target: Path) -> None:
         draft.symlink_to(os.path.relpath(target, link.parent))
         os.replace(draft, link)
     except OSError as error:
-        raise full_disk(error, link) or unwritable(error, link) from None
+        raise disk_full_error(error, link) or write_error(error, link) from None

@@ -11,9 +11,9 @@ from typing import Any
 
 from selftaught import models
 from selftaught.console import Console
-from selftaught.control.budget import RunEnds
-from selftaught.control.watch import Watch
-from selftaught.engines import Engine, Paid, Sampling
+from selftaught.control.budget import RunStopped
+from selftaught.control.health import HealthMonitor
+from selftaught.engines import Engine, PaidEngine, Sampling
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
@@ -65,10 +65,10 @@ class RunContext:
         except BaseException:
             self.journal.close()
             raise
-        if isinstance(self.engine, Paid):
+        if isinstance(self.engine, PaidEngine):
             before = self.journal.usage()
-            self.engine.carry_over(before.prompt, before.generated + before.judge)
-        self.ledger, self.monitor, self.access = Ledger(), Watch(), AccessRules(task)
+            self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
+        self.ledger, self.monitor, self.access = Ledger(), HealthMonitor(), AccessRules(task)
         self.champion, self.round, self.loop_round, self.rounds_begun, self.learn_seconds = self.base, 0, 0, 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.gate_decisions: list[dict[str, Any]] = []
@@ -128,7 +128,7 @@ class RunContext:
     def record_time(self) -> None:
         """Note the time that was spent, and the memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self.journal.clock(self.engine.busy_seconds, self.learn_seconds, peak)
+        self.journal.record_time(self.engine.busy_seconds, self.learn_seconds, peak)
 
     def seconds(self) -> dict[str, float]:
         """See `Run.seconds`."""
@@ -144,22 +144,22 @@ class RunContext:
         )
 
     def check_budget(self) -> None:
-        """Raise RunEnds where no tokens are left."""
-        if self.settings.budget.spent(self.ledger.usage):
+        """Raise RunStopped where no tokens are left."""
+        if self.settings.budget.is_exhausted(self.ledger.usage):
             raise self.stop(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here")
 
-    def stop(self, line: str) -> RunEnds:
+    def stop(self, line: str) -> RunStopped:
         """Note, once, why the run goes no further."""
         if self.add_note(line):
             self.console.print(line)
-        return RunEnds(line)
+        return RunStopped(line)
 
     # --- notes ---
 
     @property
     def notes(self) -> list[str]:
         """See `Run.notes`."""
-        spent = self.engine.spent if isinstance(self.engine, Paid) else 0.0
+        spent = self.engine.spent if isinstance(self.engine, PaidEngine) else 0.0
         money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
         cut = [truncation_line(self.truncation_counts)] if self.truncation_counts["truncated"] else []
         ends = [wrong_ends_line(self.end_counts)] if self.end_counts["wrong"] else []

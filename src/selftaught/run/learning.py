@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from selftaught.console import training_progress
-from selftaught.curate.keep import learned_as_whole
+from selftaught.curate.keep import teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.learn import Objective, Training
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
-from selftaught.machine.disk import full_disk
-from selftaught.machine.malloc import give_back
+from selftaught.machine.disk import disk_full_error
+from selftaught.machine.malloc import release_memory
 from selftaught.models import Policy
-from selftaught.models.policy import policy_from
-from selftaught.models.remote import trainable
+from selftaught.models.policy import load_policy
+from selftaught.models.remote import require_trainable
 from selftaught.records import content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import truncation_line, wrong_ends_line
-from selftaught.run.settings import override
+from selftaught.run.settings import training_settings
 
 
 def learn(
@@ -30,29 +29,23 @@ def learn(
     training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn`."""
-    trainable(base)
+    require_trainable(base)
     context.check_budget()
     _check_records(context, records)
     if not records:
         _check_cause(context)
-    settings = train_settings(context, training, lr_scale)
+    settings = training_settings(context.settings.training, lr_scale, training)
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)
-    context.monitor.learnt(records, by_verdict=context.uses_verdicts)
+    context.monitor.observe_training(records, by_verdict=context.uses_verdicts)
     context.record_time()
     return policy
 
 
-def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: float) -> Training:
-    """The run's training settings with some fields changed, and the learning rate multiplied."""
-    settings = override(context.settings.training, changes)
-    return replace(settings, learning_rate=settings.learning_rate * lr_scale) if lr_scale != 1.0 else settings
-
-
-def release_memory(context: RunContext) -> None:
+def free_memory(context: RunContext) -> None:
     """Release the engine's caches and freed heap, before and after training."""
     context.engine.release()
-    give_back()
+    release_memory()
 
 
 def _check_records(context: RunContext, records: Sequence[Any]) -> None:
@@ -67,7 +60,7 @@ def _check_records(context: RunContext, records: Sequence[Any]) -> None:
         asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
         if any(what in context.access.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
-        wrong_ends += learned_as_whole(record, sources)
+        wrong_ends += teaches_false_end(record, sources)
     counts = {"wrong": wrong_ends, "records": len(records)}
     context.end_counts.update(counts)
     if wrong_ends:
@@ -93,7 +86,7 @@ def _learned(
     if found is None or not (context.policies / version).is_dir():
         policy = _train(context, base, objective, records, settings)
     else:
-        policy = policy_from(context.policies / version)
+        policy = load_policy(context.policies / version)
     if found is None:
         made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
         facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}
@@ -107,7 +100,7 @@ def _train(
     context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
 ) -> Policy:
     before = context.learn_seconds
-    release_memory(context)
+    free_memory(context)
 
     def tick(seconds: float) -> None:
         context.learn_seconds = before + seconds
@@ -120,6 +113,6 @@ def _train(
         try:
             return context.learner(base, objective, records, settings, **how, progress=progress)
         except Exception as error:
-            raise full_disk(error, context.policies) or error from None
+            raise disk_full_error(error, context.policies) or error from None
         finally:
-            give_back()
+            release_memory()

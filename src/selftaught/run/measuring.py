@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from selftaught.control import Decision
+from selftaught.control import GateDecision
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
 from selftaught.identity import identify, require_identity, solver_name
 from selftaught.measure import Measurement, compare, measure_attempts
-from selftaught.measure.flips import Course, course
+from selftaught.measure.flips import TurnVerdicts, turn_verdicts
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
@@ -19,7 +19,7 @@ from selftaught.run.context import RunContext
 from selftaught.run.settings import override
 from selftaught.run.solver import SolverResult
 
-MetricsFn = Callable[[Sequence[Course]], Mapping[str, float]]
+MetricsFn = Callable[[Sequence[TurnVerdicts]], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def measure(
         require_identity(how.solver, "the gate")
     found, solved = _measure(context, policy, how, gated, turns=figures is not None)
     if figures is not None:
-        context.log_metrics(solver_name(how.solver), figures(sorted(map(course, solved))))
+        context.log_metrics(solver_name(how.solver), figures(sorted(map(turn_verdicts, solved))))
     if gated:
         context.round_facts |= {"policy": policy.version, "measurement": found, "under": how.key}
         _gate(context, policy, found, how)
@@ -80,7 +80,7 @@ def _measure(
         context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, keep_turns=turns
     )
     if gated:
-        context.monitor.measured(policy.version, by_problem(one.attempt for one in solved))
+        context.monitor.observe_measurement(policy.version, by_problem(one.attempt for one in solved))
     return measurement_of(policy, "dev", solver_name(how.solver), solved), solved
 
 
@@ -93,7 +93,7 @@ def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureC
     if held is None or context.measured_with[champion.version] != how.key:
         held = context.measurements[champion.version] = _measure(context, champion, how, True)[0]
         context.measured_with[champion.version] = how.key
-    decision: Decision = context.settings.gate.decide(compare(held, found))
+    decision: GateDecision = context.settings.gate.decide(compare(held, found))
     payload = {"champion": champion.version, "policy": policy.version, "round": context.round, **asdict(decision)}
     context.journal.put_new(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
     context.gate_decisions.append(payload)

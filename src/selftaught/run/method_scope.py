@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from selftaught.control.budget import RunEnds
+from selftaught.control.budget import RunStopped
 from selftaught.method import Method
 from selftaught.run.config import check_references, configure, drop_config, method_config
 from selftaught.run.context import RunContext
@@ -33,7 +33,7 @@ def method_scope(
     try:
         yield guard(run, method, context.access)
         end_round(context)
-    except RunEnds:
+    except RunStopped:
         end_round(context)
         if method.shape != "recipe":
             raise

@@ -18,15 +18,15 @@ from selftaught.learn.objectives import grpo
 from selftaught.learn.online.loop import played_through, reinforce
 from selftaught.learn.online.plan import Plan
 from selftaught.learn.online.rollouts import Crediting, Rollout
-from selftaught.machine.disk import full_disk
+from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest
-from selftaught.models.remote import trainable
+from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
-from selftaught.run.learning import release_memory, train_settings
-from selftaught.run.settings import override, require_positive, split_options
+from selftaught.run.learning import free_memory
+from selftaught.run.settings import override, require_positive, split_options, training_settings
 from selftaught.run.solver import SolveBatch, Solver, Subject
 
 
@@ -36,14 +36,15 @@ def learn_online(
     lr_scale: float, options: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
-    trainable(policy)
+    require_trainable(policy)
     context.check_budget()
     require_positive("steps", steps)
     require_positive("samples", samples)
     if any(map(context.access.is_held_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="learn_online", fix="use task.train only")
     sampling, training = split_options(options)
-    settings = train_settings(context, {"epochs": 1, "schedule": "constant", **training}, lr_scale)
+    online = {"epochs": 1, "schedule": "constant", **training}
+    settings = training_settings(context.settings.training, lr_scale, online)
     how = override(context.settings.sampling, {"temperature": 1.0, **sampling})
     parts = [require_identity(x, "online training").key for x in (solver, *credit.parts)]
     named, cap = content_hash(parts, how), max_importance_weight
@@ -67,7 +68,7 @@ def _train(
                 return reinforce(policy, problems, plan, host, folder=folder)
             return played_through(policy, problems, plan, host, context.learner, folder)
     except Exception as error:
-        raise full_disk(error, folder) or error from None
+        raise disk_full_error(error, folder) or error from None
 
 
 class RunHost:
@@ -87,7 +88,7 @@ class RunHost:
 
     def room(self) -> None:
         """Release the engine's caches and freed heap."""
-        release_memory(self._context)
+        free_memory(self._context)
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Journal a live policy under its own name before it samples, so that lineage can be walked back from it."""
@@ -116,12 +117,12 @@ class RunHost:
             BadInput: it cannot.
         """
         engine = self._context.engine
-        adopt = getattr(engine, "adopt", None)
-        if adopt is None:
+        attach_model = getattr(engine, "attach_model", None)
+        if attach_model is None:
             raise BadInput(
                 "it cannot sample from weights in training", where=f"engine {engine.name}", fix="use LocalEngine"
             )
-        adopt(policy, model)
+        attach_model(policy, model)
 
     def sampling(self, attempt: Attempt) -> Sampling:
         """How an attempt was sampled, from the journal."""

@@ -140,7 +140,7 @@ class JournaledEngine:
             parent=asked.parent.id if asked.parent else None,
             feedback=feedback,
             num_tokens=payload.get("num_tokens", -1),
-            prefix_tokens=request.given or ((request.prefix,) if request.prefix else ()),
+            prefix_tokens=request.prefix_tokens or ((request.prefix,) if request.prefix else ()),
             prefix_chars=len(asked.prefix_text),
             stop_text=payload.get("stop_text", ""),
         )
@@ -186,8 +186,8 @@ def _sample_payload(sample: Sample, prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
     found["logprobs"] = [round(value, 6) for value in sample.logprobs]
     rare = {
-        "num_tokens": sample.counted,
-        "stop_text": well_formed(sample.cut) or None,
+        "num_tokens": sample.num_tokens,
+        "stop_text": well_formed(sample.stop_text) or None,
         "replaced": sample.replaced or text != sample.text or None,
         "thinking_only": thinking_alone(prefix + text, sample.finish_reason) or None,
     }
@@ -205,7 +205,7 @@ def _is_failure(payload: Mapping[str, Any], asked: JournaledRequest) -> bool:
         return True
     request = asked.request
     empty = asked.policy.remote and not payload["text"] and not payload.get("thinking_only")
-    return bool(empty and not (request.sampling.stop or request.prefix or request.given))
+    return bool(empty and not (request.sampling.stop or request.prefix or request.prefix_tokens))
 
 
 @lru_cache(maxsize=256)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from selftaught.control.budget import RunEnds
-from selftaught.control.gate import Decision
+from selftaught.control.budget import RunStopped
+from selftaught.control.gate import GateDecision
 from selftaught.journal.ledger import Usage
 from selftaught.measure import Measurement, compare
 from selftaught.records import content_hash
@@ -23,7 +23,7 @@ def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
     for number in range(1, max_rounds + 1):
         try:
             context.check_budget()
-        except RunEnds:
+        except RunStopped:
             return
         context.rounds_begun += 1
         context.enter_round(context.rounds_begun)
@@ -38,14 +38,14 @@ def end_round(context: RunContext) -> None:
     """Journal what the round came to, and print its line."""
     facts, context.round_facts = context.round_facts, {}
     if "measurement" not in facts:
-        context.monitor.forget()
+        context.monitor.reset_round()
         return
     base, found = context.base.version, facts["measurement"]
     start = context.measurements.get(base)
     alike = start and context.measured_with[base] == facts["under"] and found.policy != base
     against = compare(start, found) if start and alike else None
     payload = round_payload(context.round, facts, context.ledger.usage)
-    payload |= context.monitor.round_ends(base, found.policy, against)
+    payload |= context.monitor.end_round(base, found.policy, against)
     context.journal.put_new(round_key(payload), "round", payload)
     context.history.append(payload)
     context.console.print("\n  ".join([*round_lines(payload), context.cost_line()]))
@@ -62,7 +62,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
-    decision: Decision = facts.get("decision", Decision(False, "it is the champion already"))
+    decision: GateDecision = facts.get("decision", GateDecision(False, "it is the champion already"))
     return {
         "round": number,
         "policy": facts["policy"],

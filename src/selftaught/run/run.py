@@ -118,7 +118,7 @@ class Run:
         """A `with` block in which `method` runs: its options join the configuration, and its needs are enforced.
 
         Yields a function that turns the run and its task into what the method may see of them (`run.guarded`).
-        `RunEnds` ends the block of a recipe early and goes no further. Within another method the options are kept
+        `RunStopped` ends the block of a recipe early and goes no further. Within another method the options are kept
         under the names of both (`outer/inner.option.x`), and rounds go on counting.
 
         Raises:
@@ -146,7 +146,7 @@ class Run:
 
         Raises:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
-            RunEnds: the budget is spent.
+            RunStopped: the budget is spent.
         """
         return [one.attempt for one in sample_new(self._context, policy, problems, solver, samples, sampling)]
 
@@ -188,7 +188,7 @@ class Run:
 
         Raises:
             BadInput: a method passes attempts at test problems.
-            RunEnds: the budget is spent.
+            RunStopped: the budget is spent.
         """
         return nll(self._context, policy, attempts)
 
@@ -198,13 +198,13 @@ class Run:
         """Train a new policy from `base` on `records`.
 
         Args:
-            lr_scale: multiplies the learning rate.
+            lr_scale: multiplies the run's learning rate.
             training: fields of `Training` to change.
 
         Raises:
             BadInput: there are no records, a training option is wrong, a record is of the dev or test split, or
                 the model is behind an endpoint.
-            RunEnds: the budget is spent, or a later round of a method has no records.
+            RunStopped: the budget is spent, or a later round of a method has no records.
         """
         return learn(self._context, base, objective, records, lr_scale, training)
 
@@ -229,14 +229,14 @@ class Run:
             samples: rollouts per problem.
             max_importance_weight: largest importance weight of a token, which corrects for the temperature and for
                 top-p or top-k truncation.
-            lr_scale: multiplies the learning rate.
+            lr_scale: multiplies the run's learning rate.
             options: fields of `Sampling` and `Training` to change. Temperature and `epochs` are 1 and the learning
                 rate is constant unless changed. `carry` keeps the optimizer state from one call to the next.
 
         Raises:
             BadInput: there are no problems, one is of dev or test, an option is wrong, or the engine cannot sample
                 from weights in training.
-            RunEnds: the budget is spent.
+            RunStopped: the budget is spent.
             TrainingFailed: the loss became NaN or infinite.
         """
         return learn_online(
@@ -263,7 +263,7 @@ class Run:
         Raises:
             BadInput: the task has no dev problems, too many verifications fail, or the gate cannot tell the solver
                 from others.
-            RunEnds: the budget is spent.
+            RunStopped: the budget is spent.
         """
         config = MeasureConfig(solver, samples, temperature)
         return measure(self._context, policy, config, gated, metrics)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from selftaught.console import Console, Meter
-from selftaught.engines import Engine, Paid
+from selftaught.engines import Engine, PaidEngine
 from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
@@ -78,7 +78,7 @@ class Sampler:
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
-        return self._counts.to_json() | {"retried": getattr(self._engine.engine, "retried", 0)}
+        return self._counts.to_json() | {"retried": getattr(self._engine.engine, "num_retries", 0)}
 
     def no_answer_reason(self) -> str:
         """Why no request at all got an answer; empty where one did."""
@@ -139,8 +139,8 @@ class Sampler:
             done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
             self._engine.failure = failure
-            if isinstance(failure, Exception) and isinstance(self._engine.engine, Paid) and left:
-                self._engine.engine.wind_up(failure)
+            if isinstance(failure, Exception) and isinstance(self._engine.engine, PaidEngine) and left:
+                self._engine.engine.cancel_unsent(failure)
                 _, left = await asyncio.wait(left, timeout=NOTICE_SECONDS)
                 if left:
                     self._console.print("  waiting for the answers under way; interrupt to abandon them")

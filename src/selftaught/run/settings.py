@@ -41,7 +41,7 @@ class Settings:
         _check_range("failure_limit", self.failure_limit, 0, 1)
         require_positive("max_tokens", self.sampling.max_tokens)
         _check_range("budget.tokens", self.budget.tokens or 0, 0)
-        _check_range("gate.level", self.gate.level, 0, 1)
+        _check_range("gate.max_p_value", self.gate.max_p_value, 0, 1)
 
 
 Part = TypeVar("Part", Sampling, Training)
@@ -63,6 +63,18 @@ def override(part: Part, changes: Mapping[str, Any]) -> Part:
     if isinstance(new, Sampling):
         require_positive("max_tokens", new.max_tokens)
     return new
+
+
+def training_settings(defaults: Training, lr_scale: float, changes: Mapping[str, Any]) -> Training:
+    """`defaults` with some fields changed, and the learning rate multiplied by `lr_scale`.
+
+    Raises:
+        BadInput: there is no such field, or a value is out of range.
+    """
+    if not (math.isfinite(lr_scale) and lr_scale > 0):
+        raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
+    new = override(defaults, changes)
+    return replace(new, learning_rate=lr_scale * new.learning_rate)
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

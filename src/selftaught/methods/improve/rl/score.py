@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from selftaught import refine
-from selftaught.check.claim import Claim, Outcome, Rival
-from selftaught.curate import by_problem, whole
+from selftaught.check.claim import Baseline, Claim, SystemResult
+from selftaught.curate import by_problem, finished
 from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives import reinforce, sft
 from selftaught.learn.online.two_turn_credit import Shaping
-from selftaught.measure.flips import corrections, course
+from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict, content_hash
@@ -22,13 +22,13 @@ LEARNERS = ("reinforcement", "star", "pairs")
 DRAFTS = 2  # first attempts of the starting model per problem, where they are mixed in
 
 
-def answered_twice(outcome: Outcome) -> list[SolverResult]:
+def answered_twice(outcome: SystemResult) -> list[SolverResult]:
     """A finished system's two answers to each test problem, greedily."""
     run = outcome.run
     return run.solve(outcome.policy, run.task.test, "test", solver=refine.two_turns, keep_turns=True, temperature=0.0)
 
 
-def second_right(outcome: Outcome) -> dict[str, float]:
+def second_right(outcome: SystemResult) -> dict[str, float]:
     """1 where the second answer is right, else 0."""
     return {one.attempt.problem.id: float(one.attempt.right) for one in answered_twice(outcome)}
 
@@ -39,19 +39,19 @@ CLAIM = Claim(
     " plain reinforcement learning over both turns.",
     baselines=(
         "greedy",
-        Rival("SFT on corrections that worked (STaR)", options={"learner": "star", "samples": 4}),
-        Rival("SFT on wrong and right answers (Pair-SFT)", options={"learner": "pairs", "samples": 4}),
-        Rival("one stage, no bonus", options={"pinned": 0, "alpha": 0.0, "offline": 0.0}),
+        Baseline("SFT on corrections that worked (STaR)", options={"learner": "star", "samples": 4}),
+        Baseline("SFT on wrong and right answers (Pair-SFT)", options={"learner": "pairs", "samples": 4}),
+        Baseline("one stage, no bonus", options={"pinned": 0, "alpha": 0.0, "offline": 0.0}),
     ),
     metric=second_right,
-    voted=True,
+    vote_baseline=True,
     options={"rounds": 2, "pinned": 1, "steps": 4, "samples": 4, "pace": 0.5},
     ablations={
         "without stage I": {"pinned": 0},
         "without the bonus": {"alpha": 0.0},
         "on-policy attempts alone": {"offline": 0.0},
     },
-    figures=lambda outcome: corrections([course(one) for one in answered_twice(outcome)]),
+    extra_metrics=lambda outcome: correction_metrics([turn_verdicts(one) for one in answered_twice(outcome)]),
 )
 
 
@@ -107,7 +107,7 @@ def score(
             )  # fmt: skip
         elif traces := TRACES[learner](run, policy, base, task, samples):
             policy = run.learn(base, sft(), traces)
-        run.measure(policy, solver=refine.two_turns, gated=True, metrics=corrections)
+        run.measure(policy, solver=refine.two_turns, gated=True, metrics=correction_metrics)
     return run.champion
 
 
@@ -129,7 +129,7 @@ class Mixed:
         lot = int(content_hash("draft", ask.policy, problem.id), 16)  # the live policy has another name each step
         group = self.drafts.get(problem.id, [])
         if group and lot % 1000 < 1000 * self.share:
-            return await refine.again(ask, group[lot // 1000 % len(group)])
+            return await refine.second_attempt(ask, group[lot // 1000 % len(group)])
         return await refine.two_turns(ask, problem)
 
 
@@ -137,17 +137,20 @@ def worked(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[D
     """Second answers of the policy that mended a wrong first one (STaR; Zelikman et al., 2203.14465)."""
     del base
     wrong = [a for a in run.attempt(policy, task.train, samples=n, temperature=1.0) if a.verdict is Verdict.WRONG]
-    revised = run.attempt(policy, wrong, solver=refine.again, temperature=1.0)
-    return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in whole(revised) if a.right]
+    revised = run.attempt(policy, wrong, solver=refine.second_attempt, temperature=1.0)
+    return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in finished(revised) if a.right]
 
 
 def paired(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[Demo]:
     """Right answers put behind wrong ones to the same problem (Pair-SFT; Welleck et al., 2211.00053)."""
     del policy
-    groups = by_problem(whole(run.attempt(base, task.train, samples=n, temperature=1.0))).values()
+    groups = by_problem(finished(run.attempt(base, task.train, samples=n, temperature=1.0))).values()
     sides = [[[a for a in group if a.verdict is v] for v in (Verdict.WRONG, Verdict.RIGHT)] for group in groups]
     pairs = [pair for wrong, right in sides for pair in zip(wrong, right, strict=False)]
-    return [Demo(refine.doubted(task.turn, bad), good.text, attempts=(good.id, bad.id)) for bad, good in pairs]
+    return [
+        Demo(refine.self_correction_prompt(task.turn, bad), good.text, attempts=(good.id, bad.id))
+        for bad, good in pairs
+    ]
 
 
 TRACES: dict[str, Callable[[Run, Policy, Policy, Task, int], list[Demo]]] = {"star": worked, "pairs": paired}

@@ -10,24 +10,24 @@ from typing import cast
 import pytest
 from check_world import engine as scripted
 
-from selftaught.check.cached_engine import Shared
+from selftaught.check.cached_engine import CachedEngine
 from selftaught.console import Console
 from selftaught.engines import Engine
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 
 def test_a_run_trains_online_through_a_shared_engine(tmp_path: Path) -> None:
     task = load_task("tiny:family=add,level=2", train=4, dev=2, test=1)
     settings = replace(TINY.settings, training=replace(TINY.settings.training, batch=4))
-    with closing(LocalEngine(dtype="float32", rows=16)) as engine:
+    with closing(LocalEngine(dtype="float32", max_batch_size=16)) as engine:
         for name in ("one", "two"):  # the engine outlives the first run
             with Run(
-                tmp_path / name, model="tiny", task=task, engine=cast(Engine, Shared(engine, {})), settings=settings,
-                console=Console(quiet=True),
+                tmp_path / name, model="tiny", task=task, engine=cast(Engine, CachedEngine(engine, {})),
+                settings=settings, console=Console(quiet=True),
             ) as run:  # fmt: skip
                 trained = run.learn_online(run.base, run.task.train, steps=2, samples=4)
                 assert trained.version != run.base.version
@@ -36,7 +36,7 @@ def test_a_run_trains_online_through_a_shared_engine(tmp_path: Path) -> None:
 
 def test_an_engine_that_cannot_is_told_of_through_it_too(tmp_path: Path) -> None:
     task = load_task("tiny:family=add,level=2", train=4, dev=2, test=1)
-    shared = cast(Engine, Shared(scripted(), {}))
+    shared = cast(Engine, CachedEngine(scripted(), {}))
     with (
         Run(tmp_path, model="tiny", task=task, engine=shared, console=Console(quiet=True)) as run,
         pytest.raises(BadInput, match="cannot sample from weights in training"),
