@@ -99,7 +99,7 @@ def test_what_is_not_tuned_stays(tmp_path: Path) -> None:
         assert {row["metrics"]["balance"]["temperature"] for row in run.history} == {0.9}
     with played(tmp_path / "x", Learner(), threshold=0.7) as run:
         assert len(temperatures_of(run)) > 1
-        assert {row["told"]["balance"]["threshold"] for row in run.history} == {0.7}
+        assert {row["metrics"]["balance"]["threshold"] for row in run.history} == {0.7}
 
 
 def test_online_rft_samples_once_and_learns_on_top_of_the_last_policy(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ async def two_turns(ask: Ask, problem: Problem) -> Attempt:
 
 
 def self_correction_prompt(turn: Callable[..., Prompt], attempt: Attempt) -> Prompt:
-    """The prompt for a second attempt. `turn` is `Task.turn` or `Ask.turn`."""
+    """The prompt for a second attempt. `turn` is `Task.turn` or `Ask.with_turn`."""
     return turn(answer_turn(attempt), "revise", SELF_CORRECT)
 
 

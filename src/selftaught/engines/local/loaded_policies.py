@@ -46,7 +46,7 @@ class LoadedPolicies:
         if policy.version not in self.batches:
             from selftaught.engines.local.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
-            from selftaught.models.load import read_config, reading
+            from selftaught.models.load import load_errors, read_config
 
             started = time.perf_counter()
             self._evict()
