@@ -302,7 +302,7 @@ def test_what_is_called_nothing_is_one_line_with_the_nearest(folder: Path, capsy
     assert f"no such id: {wrong!r}; did you mean {key!r}" in line
     last = champion(folder)
     assert f"policy {last} has no record 999; it has " in said(capsys, str(folder), f"{last}:999", status=2)
-    assert "nothing is called" in said(capsys, str(folder), f"{last}:{'9' * 5000}", status=2)
+    assert "no such id" in said(capsys, str(folder), f"{last}:{'9' * 5000}", status=2)
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
