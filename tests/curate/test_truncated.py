@@ -14,12 +14,11 @@ from search_world import by_steps
 from selftaught import routines
 from selftaught.console import Console
 from selftaught.control.balance import ScoredAttempt, select
-from selftaught.curate import AnswerPool, finished, keep, keep_right
+from selftaught.curate import AnswerPool, finished, keep, keep_right, pairs
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.method import find
-from selftaught.methods.improve.search.mcts_dpo import answer_pairs
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Pair, Verdict, as_json, content_hash
 from selftaught.search import MCTSConfig, MCTSSolver
@@ -47,14 +46,14 @@ def test_it_is_learned_without_an_end_where_that_is_asked_for() -> None:
     demos = keep_right([said("a", cut=True), said("b")], truncated="open")
     assert [(demo.target, demo.ends) for demo in demos] == [("Answer: a", False), ("Answer: b", True)]
     with pytest.raises(BadInput, match="truncated: unknown 'keep'"):
-        keep([], truncated="keep")
+        keep([], truncated="keep")  # pyright: ignore[reportArgumentType]
 
 
 def test_it_is_no_side_of_a_pair_and_not_selected() -> None:
     tried = [said("a", cut=True), said("b"), said("c", W, cut=True), said("d", W)]
     gathered = AnswerPool()
     gathered.add(tried)
-    for (pair,) in (gathered.pairs(4), answer_pairs(tried)):
+    for (pair,) in (gathered.pairs(4), pairs(tried)):
         assert (pair.chosen, pair.rejected) == ("Answer: b", "Answer: d")
     rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
     assert [one.attempt.id for one in select(rewarded, 0.5, 4)[ONE.id]] == ["b", "d"]
@@ -120,7 +119,7 @@ def test_a_method_drops_them_and_says_so_each_round_and_at_the_end(
         for _, records in learner.given:
             assert records
             assert not any("and so on" in demo.target for demo in records)
-        counts = [payload["cut"] for payload in run.history]
+        counts = [payload["truncation"] for payload in run.history]
         assert len(counts) == 2
         assert all(0 < cut["truncated"] < cut["answers"] for cut in counts)
         total = {key: sum(cut[key] for cut in counts) for key in ("truncated", "answers")}
@@ -137,7 +136,7 @@ def test_where_nothing_else_is_left_the_cause_is_named(tmp_path: Path) -> None:
 
 def test_records_made_by_hand_of_cut_off_answers_are_told(tmp_path: Path) -> None:
     with make_run(tmp_path, script=long_winded) as run:
-        tried = run.attempt(run.base, run.task.train, n=2)
+        tried = run.attempt(run.base, run.task.train, samples=2)
         cut = sum(a.truncated for a in tried)
         demos = [Demo(a.problem.prompt, a.text, attempts=(a.id,)) for a in tried]
         run.learn(run.base, sft(), keep(tried, truncated="open"))

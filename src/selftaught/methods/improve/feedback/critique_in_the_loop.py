@@ -74,14 +74,22 @@ def critique_in_the_loop(
     """
     critic, examples = None, list[routines.CritiqueExample]()
     if repairs:
-        annotator = resolve(teacher, run.console.say) if teacher else base
-        counts = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
-        how = counts | {"min_success_rate": min_success_rate, "temperature": temperature}
-        examples = routines.collect_critic_data(run, base, annotator, task, **how)
+        annotator = resolve(teacher, run.console.print) if teacher else base
+        examples = routines.collect_critic_data(
+            run,
+            base,
+            annotator,
+            task,
+            drafts=drafts,
+            critiques=critiques,
+            rollouts_per_critique=rollouts_per_critique,
+            min_success_rate=min_success_rate,
+            temperature=temperature,
+        )
         critic = run.learn(base, sft(), routines.critique_demos(examples)) if examples else annotator
     actor, hard = base, set[str]()
     for number in run.rounds(rounds):
-        tried = run.attempt(actor, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(actor, task.train, samples=samples, temperature=temperature)
         if number == 1:
             hard = {
                 name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard_threshold
@@ -92,9 +100,9 @@ def critique_in_the_loop(
         demos = keep_right(routines.deduplicate([*tried, *repaired]), per_problem=per_problem)
         demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in revisions if learn_revisions]
         demos += [refine.self_talk(a) for a in revisions if self_talk]
-        run.tell("hard problems", coverage(hard, tried, repaired))
+        run.log_metrics("hard problems", coverage(hard, tried, repaired))
         version = critic.version if critic else "none"
-        run.tell("critic", {"policy": version, "examples": len(examples), "repairs": len(repaired)})
+        run.log_metrics("critic", {"policy": version, "examples": len(examples), "repairs": len(repaired)})
         actor = run.learn(base, sft(), demos)
         run.measure(actor)
     return run.champion
