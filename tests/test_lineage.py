@@ -37,7 +37,8 @@ from talking_world import talk
 
 ALL = list(methods().values())
 SHORT = {
-    "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "temperatures": 2, "probe": 2, "critiques": 1, "checks": 1,
+    "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "num_temperatures": 2, "probe": 2, "critiques": 1,
+    "rollouts_per_critique": 1,
     "repairs": 2, "drafts": 2, "problems": 4, "iterations": 6,
 }  # fmt: skip
 SCRIPTS = {
@@ -49,10 +50,11 @@ SCRIPTS = {
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
     "evolve": talk,
+    "evolve-sft": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"learns": "replay"}),
-    ("evolve", {"update": "sft+dpo"}),
+    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"data": "replay"}),
+    ("evolve-sft", {"then_dpo": True}),
 ]  # fmt: skip
 TABLE = [*((method, {}) for method in ALL), *((find(name), options) for name, options in VARIANTS)]
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202e"
