@@ -7,7 +7,7 @@ import pytest
 from selftaught.measure import Comparison, Interval, StudyReport, describe_comparison, pass_at_k, pass_curve
 from selftaught.measure.flips import TurnVerdicts, correction_metrics, full_text, turn_verdicts
 from selftaught.records import Attempt, Feedback, Verdict, make_problem
-from selftaught.run.sampling import Solved
+from selftaught.run.solver import SolverResult
 
 RIGHT, WRONG, UNKNOWN = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
 PROBLEM = make_problem("q", "4")
@@ -49,7 +49,7 @@ def test_only_the_first_and_the_last_turn_count() -> None:
 
 
 def test_a_solution_without_turns_is_its_attempt_alone() -> None:
-    alone = turn_verdicts(Solved(attempt(RIGHT, "4"), 1))
+    alone = turn_verdicts(SolverResult(attempt(RIGHT, "4"), 1))
     assert alone == TurnVerdicts((RIGHT,), True)
 
 
@@ -65,14 +65,14 @@ def test_a_solution_without_turns_is_its_attempt_alone() -> None:
 )
 def test_an_answer_is_unchanged_by_value(first: tuple, last: tuple, unchanged: bool) -> None:
     a, b = attempt(WRONG, *first), attempt(WRONG, *last)
-    assert turn_verdicts(Solved(b, 2, (a, b))).unchanged is unchanged
+    assert turn_verdicts(SolverResult(b, 2, (a, b))).unchanged is unchanged
 
 
 def test_an_answer_given_in_pieces_is_joined() -> None:
     samples = {
-        "a": {"text": "Let me think", "cut": "</think>"},
-        "b": {"text": " so 4", "parent": "a", "forced": "", "begun": len("Let me think</think>")},
-        "c": {"text": "5", "parent": "b", "forced": " Wait,", "begun": len("Let me think</think> so Wait,")},
+        "a": {"text": "Let me think", "stop_text": "</think>"},
+        "b": {"text": " so 4", "parent": "a", "injected": "", "prefix_chars": len("Let me think</think>")},
+        "c": {"text": "5", "parent": "b", "injected": " Wait,", "prefix_chars": len("Let me think</think> so Wait,")},
     }
     assert full_text(samples, "a") == "Let me think"
     assert full_text(samples, "b") == "Let me think</think> so 4"
