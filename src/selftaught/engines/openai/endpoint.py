@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from selftaught.engines.openai.answers import MALFORMED_TRIES
 from selftaught.engines.openai.protocol import ApiKey, ConnectionFailed, TransientError
 from selftaught.errors import BadInput
-from selftaught.models.remote import KEY_VARIABLE, URL_VARIABLE, DEFAULT_URL, base_url
+from selftaught.models.remote import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, base_url
 
 if TYPE_CHECKING:
     import httpx2
