@@ -112,14 +112,14 @@ def test_a_method_drops_them_and_says_so_each_round_and_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     learner, task = Learner(), make_task(train=12, dev=4, test=2)
-    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "temperatures": 1}}
+    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "num_temperatures": 1}}
     with make_run(tmp_path, script=long_winded, learner=learner, task=task) as run:
         run._context.console = Console(lines=True, every=1e9)
         find(name)(run, run.base, run.task, rounds=2, **options.get(name, {"samples": 4}))
         for _, records in learner.given:
             assert records
             assert not any("and so on" in demo.target for demo in records)
-        counts = [payload["cut"] for payload in run.history]
+        counts = [payload["truncation"] for payload in run.history]
         assert len(counts) == 2
         assert all(0 < cut["truncated"] < cut["answers"] for cut in counts)
         total = {key: sum(cut[key] for cut in counts) for key in ("truncated", "answers")}
@@ -136,7 +136,7 @@ def test_where_nothing_else_is_left_the_cause_is_named(tmp_path: Path) -> None:
 
 def test_records_made_by_hand_of_cut_off_answers_are_told(tmp_path: Path) -> None:
     with make_run(tmp_path, script=long_winded) as run:
-        tried = run.attempt(run.base, run.task.train, n=2)
+        tried = run.attempt(run.base, run.task.train, samples=2)
         cut = sum(a.truncated for a in tried)
         demos = [Demo(a.problem.prompt, a.text, attempts=(a.id,)) for a in tried]
         run.learn(run.base, sft(), keep(tried, truncated="open"))
