@@ -131,7 +131,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
 
 def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:
     async def in_pieces(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.go_on(await ask(problem.prompt, max_tokens=4), "\nso: ")
+        return await ask.continue_from(await ask(problem.prompt, max_tokens=4), "\nso: ")
 
     with make_run(tmp_path) as run:
         tried = [*run.attempt(run.base, run.task.train), *run.attempt(run.base, run.task.train, solver=in_pieces)]
@@ -158,7 +158,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     ) as run:
         how: dict[str, Any] = {"batch": 2, "precision": "float32"}
         credit = Crediting(reward=odd, outcome=odd)
-        policy = run.reinforce(run.base, run.task.train, steps=3, n=12, credit=credit, **how)
+        policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
@@ -174,7 +174,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
 
 def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        run.reinforce(run.base, run.task.train, steps=2, n=16)
+        run.learn_online(run.base, run.task.train, steps=2, samples=16)
     change(run.folder, "DELETE FROM effects WHERE kind IN ('online', 'learn')")  # as a process killed sooner leaves it
     shutil.rmtree(run.folder / "policies")
     with JournalReader(run.folder) as reader:
@@ -357,7 +357,12 @@ def test_lost_policies_and_records_are_told_of(copy: Path) -> None:
 
 def test_attempts_that_lead_in_a_circle_end_the_walk(copy: Path) -> None:
     key, sample = by_the_base(copy)
-    change(copy, "UPDATE effects SET payload = ? WHERE key = ?", json.dumps(sample | {"parent": key, "begun": 3}), key)
+    change(
+        copy,
+        "UPDATE effects SET payload = ? WHERE key = ?",
+        json.dumps(sample | {"parent": key, "prefix_chars": 3}),
+        key,
+    )
     found = trace(copy, key)
     assert [link.target for link in found.sources(key)] == ["base-model", key]
     assert len(list(tree_lines(found))) == 3

@@ -99,7 +99,7 @@ class HealthMonitor:
 
 def _bare(attempt: Attempt) -> Attempt:
     """What the vote needs of an attempt: its texts and tokens, of which a run makes millions, are let go."""
-    return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), given=(), feedback=(), cut="")
+    return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), prefix_tokens=(), feedback=(), stop_text="")
 
 
 def _right(group: Sequence[Attempt]) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from selftaught.journal.ledger import Usage
 from selftaught.models.policy import Policy
 from selftaught.records import content_hash
 from selftaught.run.run import Run
@@ -89,7 +88,7 @@ def _watch(run: Run, before: Callable[[str], None]) -> None:
     """Call `before` with the kind of each effect that a run is about to commit."""
     put = run.journal.put
 
-    def watched(key: str, kind: str, payload: Any, usage: Usage | None = None) -> None:
+    def watched(key: str, kind: str, payload: Any, usage: Any = None) -> None:
         before(kind)
         put(key, kind, payload, usage)
 

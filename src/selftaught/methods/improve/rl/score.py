@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selftaught import refine
 from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.curate import by_problem, finished
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives import reinforce, sft
 from selftaught.learn.online.two_turn_credit import Shaping
 from selftaught.measure.flips import correction_metrics, turn_verdicts
@@ -14,17 +14,18 @@ from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict, content_hash
 from selftaught.run.ask import Ask
-from selftaught.run.run import Run, Solved
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import Task
 
 LEARNERS = ("reinforcement", "star", "pairs")
 DRAFTS = 2  # first attempts of the starting model per problem, where they are mixed in
 
 
-def answered_twice(outcome: SystemResult) -> list[Solved]:
+def answered_twice(outcome: SystemResult) -> list[SolverResult]:
     """A finished system's two answers to each test problem, greedily."""
     run = outcome.run
-    return run.solve(outcome.policy, run.task.test, "test", solver=refine.two_turns, turns=True, temperature=0.0)
+    return run.solve(outcome.policy, run.task.test, "test", solver=refine.two_turns, keep_turns=True, temperature=0.0)
 
 
 def second_right(outcome: SystemResult) -> dict[str, float]:
@@ -90,21 +91,23 @@ def score(
             behind a wrong one, both drawn alone from the starting model ("pairs").
     """
     if learner not in LEARNERS:
-        raise BadInput(f"unknown {learner!r}", where="learner", fix=nearest(learner, LEARNERS))
-    drafts = run.attempt(base, task.train, n=DRAFTS, temperature=1.0) if offline and learner == LEARNERS[0] else []
+        raise BadInput(f"unknown {learner!r}", where="learner", fix=suggest(learner, LEARNERS))
+    drafts = (
+        run.attempt(base, task.train, samples=DRAFTS, temperature=1.0) if offline and learner == LEARNERS[0] else []
+    )
     rate, policy = pace * run.settings.training.learning_rate, base
     for number in run.rounds(rounds):
         if learner == "reinforcement":
             first = {draft.id: draft for draft in drafts}
             stage_one = Shaping(0.0, 0.0, (kl + strong, kl), first)
             stage = stage_one if number <= pinned else Shaping(1.0, alpha, (kl, kl), first)
-            policy = run.reinforce(
-                policy, task.train, rollout=Mixed(offline, by_problem(drafts)), credit=stage.crediting,
-                objective=reinforce(reference=base), steps=steps, n=samples, learning_rate=rate,
+            policy = run.learn_online(
+                policy, task.train, solver=Mixed(offline, by_problem(drafts)), credit=stage.crediting,
+                objective=reinforce(reference=base), steps=steps, samples=samples, learning_rate=rate,
             )  # fmt: skip
         elif traces := TRACES[learner](run, policy, base, task, samples):
             policy = run.learn(base, sft(), traces)
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
+        run.measure(policy, solver=refine.two_turns, gated=True, metrics=correction_metrics)
     return run.champion
 
 
@@ -133,7 +136,7 @@ class Mixed:
 def worked(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[Demo]:
     """Second answers of the policy that mended a wrong first one (STaR; Zelikman et al., 2203.14465)."""
     del base
-    wrong = [a for a in run.attempt(policy, task.train, n=n, temperature=1.0) if a.verdict is Verdict.WRONG]
+    wrong = [a for a in run.attempt(policy, task.train, samples=n, temperature=1.0) if a.verdict is Verdict.WRONG]
     revised = run.attempt(policy, wrong, solver=refine.second_attempt, temperature=1.0)
     return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in finished(revised) if a.right]
 
@@ -141,7 +144,7 @@ def worked(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[D
 def paired(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[Demo]:
     """Right answers put behind wrong ones to the same problem (Pair-SFT; Welleck et al., 2211.00053)."""
     del policy
-    groups = by_problem(finished(run.attempt(base, task.train, n=n, temperature=1.0))).values()
+    groups = by_problem(finished(run.attempt(base, task.train, samples=n, temperature=1.0))).values()
     sides = [[[a for a in group if a.verdict is v] for v in (Verdict.WRONG, Verdict.RIGHT)] for group in groups]
     pairs = [pair for wrong, right in sides for pair in zip(wrong, right, strict=False)]
     return [

@@ -6,7 +6,7 @@ from itertools import cycle, islice
 
 from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import by_problem, finished
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives import dpo, step_dpo
 from selftaught.method import recipe
 from selftaught.models import Policy
@@ -71,7 +71,7 @@ def mcts_dpo(
         most: most pairs learnt in a round.
     """
     if level not in LEVELS:
-        raise BadInput(f"unknown {level!r}", where="level", fix=nearest(level, LEVELS))
+        raise BadInput(f"unknown {level!r}", where="level", fix=suggest(level, LEVELS))
     growth = MCTSConfig(iterations, width, depth, step_tokens, temperature, self_eval=self_evaluation)
     objective = (step_dpo if level == "step" else dpo)(beta, reference=base)
     rate = pace * run.settings.training.learning_rate
@@ -83,7 +83,7 @@ def mcts_dpo(
             found = run.search(actor, problems, solver=MCTSSolver(growth))
             pairs = [pair for one in found for pair in pairs_from(one)]
         else:
-            pairs = answer_pairs(run.attempt(actor, problems, n=samples, temperature=temperature))
+            pairs = answer_pairs(run.attempt(actor, problems, samples=samples, temperature=temperature))
         pairs = [pair if smoothing else replace(pair, softness=0.0) for pair in pairs]
         policy = run.learn(policy, objective, pairs[:most], learning_rate=rate, epochs=1)
         run.measure(policy)

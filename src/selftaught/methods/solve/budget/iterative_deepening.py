@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from selftaught.check.claim import Baseline, Claim
 from selftaught.curate import Vote, vote
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.equality import same_answer
 from selftaught.measure.flips import flips
 from selftaught.method import solver
@@ -63,7 +63,7 @@ async def iterative_deepening(
         pick: how chains are combined: "vote", or "judge" (the one that the model itself believes in most).
     """
     if pick not in PICKS:
-        raise BadInput(f"unknown {pick!r}", where="pick", fix=nearest(pick, PICKS))
+        raise BadInput(f"unknown {pick!r}", where="pick", fix=suggest(pick, PICKS))
     spans = intervals(first, growth, budget)
     chains = await asyncio.gather(*(deepen(ask, problem, spans, temperature, doubt) for _ in range(samples)))
     if pick == "judge":
@@ -81,7 +81,7 @@ async def deepen(ask: Ask, problem: Problem, spans: Sequence[int], temperature: 
             break
         before = stands.answer
         how = {"role": "revise", "max_tokens": span, "temperature": temperature}
-        said = await ask.interject(said, "reflect", TRIGGER, **how)
+        said = await ask.inject(said, "reflect", TRIGGER, **how)
         stands = stands if said.answer is None else said
         twice = not doubt or same_answer(stands.answer, before)
     return stands
@@ -112,4 +112,4 @@ async def most_believed(ask: Ask, chains: Sequence[Attempt]) -> Attempt:
 
 def scored(attempt: Attempt, score: float | None, by: str) -> Attempt:
     """The attempt with the confidence that it was chosen with."""
-    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, score, by=by),))
+    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, score, source=by),))

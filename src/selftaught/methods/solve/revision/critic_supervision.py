@@ -7,7 +7,7 @@ from functools import cache
 from selftaught import models
 from selftaught.check.claim import Claim
 from selftaught.curate import vote
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.method import solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict
@@ -46,19 +46,19 @@ async def critic_supervision(
         temperature: of every sample.
     """
     if form not in FORMS:
-        raise BadInput(f"unknown {form!r}", where="form", fix=nearest(form, FORMS))
+        raise BadInput(f"unknown {form!r}", where="form", fix=suggest(form, FORMS))
     who = known(critic) if critic else None
     if form == "sequential":
         draft = await ask(problem.prompt, temperature=temperature)
         return await critique_and_revise(ask, draft, samples, who, temperature=temperature)
-    drafts = await ask.many(problem.prompt, samples, temperature=temperature)
+    drafts = await ask.sample(problem.prompt, samples, temperature=temperature)
     mended = await asyncio.gather(
         *(critique_and_revise(ask, draft, 1, who, temperature=temperature) for draft in drafts)
     )
     won = vote(mended)
     if won is None:
         return mended[0]
-    confidence = Feedback(Verdict.UNKNOWN, won.share, f"{len(won.voters)} of {samples} votes", by="vote")
+    confidence = Feedback(Verdict.UNKNOWN, won.share, f"{len(won.voters)} of {samples} votes", source="vote")
     return replace(won.voters[0], feedback=(confidence,))
 
 

@@ -37,11 +37,11 @@ async def self_refine(ask: Ask, problem: Problem, *, turns: int = 4, temperature
     draft = await ask(problem.prompt, temperature=temperature)
     history = (*problem.prompt, Message("assistant", draft.text))
     for _ in range(turns):
-        request = ask.turn(history, "critique", CRITIQUE)
+        request = ask.with_turn(history, "critique", CRITIQUE)
         note = await ask(request, role="critique", parent=draft, temperature=temperature)
         if satisfied(note):
             break
-        history = ask.turn((*request, Message("assistant", note.text)), "revise", REVISE)
+        history = ask.with_turn((*request, Message("assistant", note.text)), "revise", REVISE)
         draft = await ask(history, role="revise", parent=note, temperature=temperature)
         history = (*history, Message("assistant", draft.text))
     return draft

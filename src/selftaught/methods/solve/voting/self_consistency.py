@@ -38,11 +38,11 @@ async def self_consistency(
         temperature: of sampling.
         top_k: of sampling; 0 is no truncation.
     """
-    paths = await ask.many(problem.prompt, samples, temperature=temperature, top_k=top_k)
+    paths = await ask.sample(problem.prompt, samples, temperature=temperature, top_k=top_k)
     won = vote(paths)
     if won is None:
         why = f"none of {samples} samples has a final answer that can be read: the most probable of them, not a vote"
-        return _noted(max(paths, key=_promise), Feedback(Verdict.UNKNOWN, text=why, by="vote"))
+        return _noted(max(paths, key=_promise), Feedback(Verdict.UNKNOWN, text=why, source="vote"))
     return _noted(won.voters[0], Feedback(Verdict.UNKNOWN, won.share, f"{len(won.voters)} of {samples} votes", "vote"))
 
 
