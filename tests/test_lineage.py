@@ -23,7 +23,7 @@ from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import JournalReader
 from selftaught.learn import sft
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.lineage import Lineage, trace
 from selftaught.lineage.folder import RunFolder
 from selftaught.lineage.text import tree_lines
@@ -39,20 +39,21 @@ ALL = list(methods().values())
 SHORT = {
     "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "num_temperatures": 2, "probe": 2, "critiques": 1,
     "rollouts_per_critique": 1,
-    "repairs": 2, "drafts": 2, "trees": 4, "iterations": 6,
+    "repairs": 2, "drafts": 2, "problems": 4, "iterations": 6,
 }  # fmt: skip
 SCRIPTS = {
     "mcts-dpo": by_steps(),
     "self": talk,
     "score": talk,
+    "star-corrections": talk,
+    "pair-sft": talk,
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
     "evolve": talk,
     "evolve-sft": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("critique-in-the-loop", {"self_talk": True}), ("mcts-dpo", {"level": "answer", "samples": 8}),
-    ("score", {"learner": "star"}), ("score", {"learner": "pairs"}), ("self-train-collapse", {"data": "replay"}),
+    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"data": "replay"}),
     ("evolve-sft", {"then_dpo": True}),
 ]  # fmt: skip
 TABLE = [*((method, {}) for method in ALL), *((find(name), options) for name, options in VARIANTS)]
@@ -115,7 +116,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
         node = together.nodes[key]
         assert (node.role, node.policy, node.text) == (sample["role"], sample["policy"], sample["text"])
         assert {(link.how, link.target) for link in together.sources(key)} == {
-            ("by", sample["policy"]), *({("goes on from", sample["parent"])} if sample["parent"] else ()),
+            ("by", sample["policy"]), *({("continues", sample["parent"])} if sample["parent"] else ()),
         }  # fmt: skip
     for name, policy in made.items():
         assert policy.base is not None
@@ -142,7 +143,7 @@ def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:
 
 
 def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> None:
-    """Real weights: a policy trained online names what it learnt from, step by step, and so do those in between."""
+    """Real weights: a policy trained online names what it learned from, step by step, and so do those in between."""
     from selftaught.console import Console
     from selftaught.engines import Sampling
     from selftaught.engines.local.engine import LocalEngine
@@ -157,19 +158,19 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
         how: dict[str, Any] = {"batch": 2, "precision": "float32"}
-        credit = Crediting(reward=odd, outcome=odd)
+        credit = CreditAssignment(reward=odd, outcome_key=odd)
         policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
     assert_whole(found, base.version)
-    learnt = {link.target for link in found.sources(policy.version) if link.how == "learnt"}
-    assert {said[id] for id in learnt} == set(live)
-    back = [[(link.how, link.target) for link in found.sources(name) if link.how != "learnt"] for name in live]
+    learned = {link.target for link in found.sources(policy.version) if link.how == "learned"}
+    assert {said[id] for id in learned} == set(live)
+    back = [[(link.how, link.target) for link in found.sources(name) if link.how != "learned"] for name in live]
     first = ("trained from", base.version)
     assert back == [[first], [first, ("updated from", live[0])], [first, ("updated from", live[1])]]
-    between = {link.target for link in found.sources(live[2]) if link.how == "learnt"}
-    assert between == {id for id in learnt if said[id] == live[1]}
+    between = {link.target for link in found.sources(live[2]) if link.how == "learned"}
+    assert between == {id for id in learned if said[id] == live[1]}
 
 
 def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_counts_are_those_of_the_records(folder: Path, capsys: pytest.CaptureFix
     out = said(capsys, str(folder))
     for path in folder.glob("policies/*/records.jsonl"):
         count = len(path.read_text("utf-8").splitlines())
-        assert f"   learnt {count} demos\n   made of {count} solve by " in out
+        assert f"   learned {count} demos\n   made of {count} solve by " in out
 
 
 def test_json_is_the_whole_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,7 +282,7 @@ def test_a_long_chain_is_shown_whole(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         (last,) = run.attempt(run.base, run.task.train[:1], solver=many)
     lines = list(tree_lines(trace(run.folder, last.id)))
-    assert sum("goes on from: " in line for line in lines) == 1200
+    assert sum("continues: " in line for line in lines) == 1200
 
 
 def test_the_beginning_of_an_id_will_do_where_it_is_one_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,8 +329,8 @@ def test_broken_links_are_told_of(copy: Path, capsys: pytest.CaptureFixture[str]
     change(copy, "DELETE FROM effects WHERE key = ?", key)
     told = f"attempt {key} is not in this run"
     assert trace(copy, last).gaps == {key: told}
-    assert f"goes no further: {told}" in said(capsys, str(copy), last, "--width", "0")
-    assert f"goes no further: {told}" in said(capsys, str(copy))
+    assert f"incomplete: {told}" in said(capsys, str(copy), last, "--width", "0")
+    assert f"incomplete: {told}" in said(capsys, str(copy))
     assert json.loads(said(capsys, str(copy), "--json"))["gaps"] == {key: told}
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import selftaught
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.disk import write_error
 from selftaught.method import PAPER
-from selftaught.terminal import put, put_json
+from selftaught.terminal import print_json, print_text
 
 SHAPES = {"solver": "solve", "recipe": "improve", "study": "study"}
 """Shape -> the folder of its methods in the package."""
@@ -38,7 +38,7 @@ def run_new(args: argparse.Namespace) -> int:
     """Write a method and its test. Raises BadInput for a bad name, and for files that exist."""
     name, root = _name_of(args.name), None if args.folder else _checkout(Path.cwd())
     if args.shape not in SHAPES:
-        fix = "write a solver, a recipe or a study" if args.shape == "judge" else nearest(args.shape, SHAPES)
+        fix = "write a solver, a recipe or a study" if args.shape == "judge" else suggest(args.shape, SHAPES)
         raise BadInput(f"there is no shape of method called {args.shape!r}", where="new", fix=fix)
     if not PAPER.fullmatch(args.paper) or len(args.paper) > LONGEST_PAPER:
         fix = "write an arXiv number (--paper 2312.06585), or an https address of at most 80 characters"
@@ -55,10 +55,10 @@ def run_new(args: argparse.Namespace) -> int:
     made = {method: _rendered(f"{args.shape}.py.j2", facts), test: _rendered(f"test_{args.shape}.py.j2", facts)}
     _write(made)
     if args.json:
-        put_json({"method": facts["id"], "shape": args.shape, "files": [str(path) for path in made]})
+        print_json({"method": facts["id"], "shape": args.shape, "files": [str(path) for path in made]})
     else:
-        put("\n".join(f"written: {path}" for path in made))
-        put(f"test it: pytest {test}")
+        print_text("\n".join(f"written: {path}" for path in made))
+        print_text(f"test it: pytest {test}")
     return 0
 
 
@@ -91,7 +91,7 @@ def _in_package(root: Path, shape: str, name: str, family: str) -> tuple[Path, P
     families = sorted(path.parent.name for path in folder.glob("*/__init__.py"))
     if families and family not in families:
         wrong = f"{shape}s have no family {family!r}" if family else f"which family of {shape}s?"
-        raise BadInput(wrong, where="--family", fix=nearest(family, families))
+        raise BadInput(wrong, where="--family", fix=suggest(family, families))
     if family and not families:
         raise BadInput(f"{shape} methods have no families", where="--family", fix="leave it out")
     return folder / family / f"{name}.py", root / "tests" / "methods" / f"test_{name}.py"
