@@ -183,7 +183,7 @@ def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path:
         settings = Settings(training=TrainConfig(lora_rank=rank))
         with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
             BSTAR(run, run.base, run.task, **SMALL)
-        assert [one.carry for one in given] == [carry, carry]
+        assert [one.keep_optimizer_state for one in given] == [carry, carry]
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
