@@ -26,7 +26,7 @@ VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test test-newest test-vllm lint format docs bench lock clean
+.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ tiny: $(VENV)/core.stamp ## train the tiny model from scratch into tiny-model/, 
 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' selects some
 	$(PYTEST) $(TESTS)
+
+test-all: $(VENV)/dev.stamp ## run all tests, including exhaustive ones; takes some minutes more
+	$(PYTEST) --slow $(TESTS)
 
 # The same rules create a separate environment from the lock file, then install the newest releases over it.
 test-newest: ## run the tests with the newest releases that pyproject.toml allows, in a separate environment

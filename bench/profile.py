@@ -19,8 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.report import machine, show
 from bench.sampling import Asked, Local, chosen, story
-from selftaught.engines.local.batch import Batch
-from selftaught.machine.threads import dismissing
+from selftaught.engines.local.batch import ContinuousBatch
+from selftaught.machine.threads import releasing_threads
 
 KINDS = {
     "products of weights": ("mkldnn::", "aten::addmm", "aten::mm"),
@@ -57,7 +57,7 @@ class Watch:
     def around(self, step: Any) -> Any:
         """`step`, watched."""
 
-        def watched(batch: Batch) -> None:
+        def watched(batch: ContinuousBatch) -> None:
             if self.profiling:
                 with profile(activities=[ProfilerActivity.CPU]) as seen:
                     step(batch)
@@ -77,11 +77,11 @@ def measure(model: str, n: int, tokens: int, dtype: str, repeats: int, folder: P
     side = Local(policy, dtype, n)
     speeds = []
     try:
-        with patch.object(Batch, "step", watch.around(Batch.step)):
+        with patch.object(ContinuousBatch, "step", watch.around(ContinuousBatch.step)):
             side.sample([Asked(story(0), (), n, tokens)])  # loading is not what is measured
             watch.milliseconds.clear()
             for repeat in range(repeats):
-                with dismissing():
+                with releasing_threads():
                     started = time.perf_counter()
                     made = sum(map(len, side.sample([Asked(story(1 + repeat), (), n, tokens)])[0]))
                     speeds.append(made / (time.perf_counter() - started))

@@ -36,7 +36,7 @@ from selftaught.engines import Request, Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.engines.vllm.server import check_installed
 from selftaught.machine.device import pick_device, pick_dtype
-from selftaught.machine.threads import dismissing
+from selftaught.machine.threads import releasing_threads
 from selftaught.models import ChatTokenizer, Policy, resolve
 from selftaught.models.load import load_model
 from selftaught.records import Message, Prompt, as_prompt
@@ -73,12 +73,12 @@ class Local:
     """The local engine."""
 
     def __init__(self, policy: Policy, dtype: str, rows: int) -> None:
-        self._policy, self._engine = policy, LocalEngine(dtype=dtype, rows=rows)
+        self._policy, self._engine = policy, LocalEngine(dtype=dtype, max_batch_size=rows)
         self._seed = 0
 
     def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:
         async def one(ask: Asked, seed: int) -> list[int]:
-            request = Request(ask.prompt, Sampling(max_tokens=ask.tokens), seed, given=ask.given)
+            request = Request(ask.prompt, Sampling(max_tokens=ask.tokens), seed, prefix_tokens=ask.given)
             return list((await self._engine.sample(self._policy, request)).token_ids)
 
         async def all_of() -> list[list[list[int]]]:
@@ -262,7 +262,7 @@ def rates(sides: dict[str, Side], work: Workload, size: Size, repeats: int) -> d
     for repeat in range(repeats):
         order = list(sides) if repeat % 2 == 0 else list(reversed(sides))
         for name in order:
-            with dismissing():
+            with releasing_threads():
                 started = time.perf_counter()
                 made = work(sides[name], repeat + 1, size)
                 found[name].append(made / (time.perf_counter() - started))

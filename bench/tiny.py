@@ -19,7 +19,7 @@ from bench.report import machine, show
 from selftaught.engines import Request, Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.machine.device import pick_device, pick_dtype
-from selftaught.machine.threads import dismissing
+from selftaught.machine.threads import releasing_threads
 from selftaught.models import resolve
 from selftaught.worlds.tiny.abilities import HEAT, MOST_TOKENS, Examiner
 from selftaught.worlds.tiny.build import Recipe, make_model, teach
@@ -101,9 +101,9 @@ def measure(repeats: int, problems: int, seconds: float) -> dict[str, Any]:
     dtypes = {"sampling": pick_dtype("auto", pick_device("auto")), "training": torch.float32}
     for repeat in range(repeats):
         for name, operations in (("sampling", 2), ("training", 6)):
-            with dismissing():
+            with releasing_threads():
                 bounds[name].append(product_rate(dtypes[name]) / (operations * parameters))
-            with dismissing():
+            with releasing_threads():
                 found[name].append(sampler(repeat + 1) if name == "sampling" else trainer())
             shares[name].append(found[name][-1] / bounds[name][-1])
     sampler.close()

@@ -32,15 +32,15 @@ from bench.sampling import chosen, problem, story
 from selftaught.engines import Request, Sample, Sampling
 from selftaught.engines.local import llama as fused
 from selftaught.engines.local.engine import LocalEngine
-from selftaught.engines.local.linear import Product
-from selftaught.machine.threads import dismissing
+from selftaught.engines.local.linear import Linear
+from selftaught.machine.threads import releasing_threads
 from selftaught.measure import paired_bootstrap
 from selftaught.models import ChatTokenizer, Policy
 from selftaught.models.load import load_model
 from selftaught.records import as_prompt
 
 
-class EightBits(Product):
+class EightBits(Linear):
     """The product of a weight rounded to 8 bits, by PyTorch's kernel for them."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -72,7 +72,7 @@ def eight_bits() -> Iterator[None]:
 @contextmanager
 def compiled() -> Iterator[None]:
     """What is computed here between products is compiled."""
-    normed, rotated = (torch.compile(f, dynamic=True) for f in (fused.normed, fused.rotated))
+    normed, rotated = (torch.compile(f, dynamic=True) for f in (fused.rms_norm, fused.apply_rope))
     with patch.object(fused, "normed", normed), patch.object(fused, "rotated", rotated):
         yield
 
@@ -102,7 +102,7 @@ class Side:
         async def all_of() -> list[Sample]:
             return await asyncio.gather(*(self.engine.sample(self._policy, request) for request in requests))
 
-        with dismissing(), self._changed():
+        with releasing_threads(), self._changed():
             return asyncio.run(all_of())
 
 

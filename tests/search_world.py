@@ -13,7 +13,7 @@ CHARS = 0.6  # share of right steps
 
 def given_of(request: Request) -> str:
     """The text an answer goes on from."""
-    return b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.given).decode()
+    return b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.prefix_tokens).decode()
 
 
 def by_steps(

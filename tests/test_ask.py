@@ -28,7 +28,9 @@ SAID = "one, two\nthree, four\nAnswer: 5"
 def counting(policy: Policy, request: Request) -> str:
     """Goes on where what it is given ends."""
     del policy
-    said = b"".join(piece.encode() if isinstance(piece, str) else bytes([piece]) for piece in request.given).decode()
+    said = b"".join(
+        piece.encode() if isinstance(piece, str) else bytes([piece]) for piece in request.prefix_tokens
+    ).decode()
     return SAID.removeprefix(said) if SAID.startswith(said) else f" after {said[-5:]!r} Answer: 7"
 
 
@@ -159,11 +161,13 @@ def test_an_end_of_sequence_is_left_out_where_an_answer_goes_on(tiny: Any) -> No
 
     policy = tiny("llama", seed=1)
     engine = LocalEngine(dtype="float32")
-    given = Request(make_problem("hi").prompt, given=(70, 71, 3))
+    given = Request(make_problem("hi").prompt, prefix_tokens=(70, 71, 3))
     try:
-        with_end, without = (asyncio.run(engine.sample(policy, one)) for one in (given, replace(given, given=(70, 71))))
+        with_end, without = (
+            asyncio.run(engine.sample(policy, one)) for one in (given, replace(given, prefix_tokens=(70, 71)))
+        )
         spelt = asyncio.run(
-            engine.sample(policy, replace(given, given=(ChatTokenizer(policy.weights).decode([70, 71]),)))
+            engine.sample(policy, replace(given, prefix_tokens=(ChatTokenizer(policy.weights).decode([70, 71]),)))
         )
     finally:
         engine.close()

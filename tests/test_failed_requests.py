@@ -14,7 +14,7 @@ from scripted_world import judged, make_run, solve_sum, sums
 from search_world import by_steps
 from selftaught import refine, routines
 from selftaught.control.balance import ScoredAttempt, select
-from selftaught.curate import Gathered, keep, keep_right, whole
+from selftaught.curate import AnswerPool, finished, keep, keep_right
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.method import find
 from selftaught.methods.study.self_train_collapse import _nats
@@ -22,8 +22,8 @@ from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
 from selftaught.run.ask import Ask
 from selftaught.run.online import RunServices
-from selftaught.search import Grower, Growth
-from selftaught.search.steps import stem
+from selftaught.search import MCTSConfig, MCTSSolver
+from selftaught.search.solver import prefix_attempt
 from selftaught.search.tree import Node
 
 ONE, TWO = sums(2)
@@ -62,11 +62,11 @@ def test_nothing_is_learned_from_them() -> None:
     tried = [failed, judged(ONE, "1", Verdict.RIGHT, name="r"), judged(ONE, "2", Verdict.WRONG, name="w")]
     assert failed.failed
     assert not any(one.failed for one in tried[1:])
-    assert [a.id for a in whole(tried)] == ["r", "w"]
+    assert [a.id for a in finished(tried)] == ["r", "w"]
     for truncated in ("drop", "open"):
         assert [demo.attempts for demo in keep(tried, truncated=truncated)] == [("r",), ("w",)]
     assert keep_right([replace(failed, feedback=tried[1].feedback)]) == []
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add(tried)
     assert [pair.attempts for pair in gathered.pairs(4)] == [("r", "w")]
     rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
@@ -85,7 +85,7 @@ def test_what_builds_on_one_comes_back_as_it_is_and_mended_goes_on_from_the_real
         return more
 
     found = []
-    for refuses in (lambda request: not request.given, never):
+    for refuses in (lambda request: not request.prefix_tokens, never):
         with make_run(tmp_path, engine=Refusing(refuses)) as run:
             found += run.attempt(run.base, run.task.train[:1], solver=two_parts)
             assert run.journal.count("sample") == (0 if found[-1].failed else 2)
@@ -109,7 +109,7 @@ async def again(ask: Ask, attempt: Attempt) -> Attempt:
 @pytest.mark.parametrize("words", ["What is", "Check", "mending"])
 def test_no_verdict_is_passed_on_a_solving_with_a_failed_turn(tmp_path: Path, words: str) -> None:
     async def mends(ask: Ask, problem: Problem) -> Attempt:
-        return await refine.mend(ask, await ask(problem.prompt))
+        return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
     critic = find("critic-supervision").with_options(form="sequential", samples=2)
     with make_run(tmp_path, engine=Refusing(asks_for(words))) as run:
@@ -142,7 +142,7 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
 
 def thinks(policy: Policy, request: Request) -> str:
     del policy
-    return " it is so.\nAnswer: 5" if request.given else "<think>hm"
+    return " it is so.\nAnswer: 5" if request.prefix_tokens else "<think>hm"
 
 
 def test_only_answers_handed_in_count_as_thinking_alone(tmp_path: Path) -> None:
@@ -169,18 +169,18 @@ def test_a_line_that_a_search_left_unfinished_is_not_cut_off_at_max_tokens(tmp_p
         said = await ask(problem.prompt, stop=("\n",))
         root = Node()
         root.children.append(Node(said.id, said.text + said.cut, said.token_ids, parent=root))
-        return stem(problem, ask, root.children[0])
+        return prefix_attempt(problem, ask, root.children[0])
 
     with make_run(tmp_path) as run:
         lines = run.attempt(run.base, run.task.train[:2], solver=part)
         assert {line.finish_reason for line in lines} == {"unfinished"}
-        assert whole(lines) == []
+        assert finished(lines) == []
         assert run.notes == []
 
 
 def test_a_line_that_a_refusal_ended_is_not_judged(tmp_path: Path) -> None:
-    grower = Grower(Growth(iterations=8, believes=False))
-    engine = Refusing(lambda request: bool(request.given), by_steps())
+    grower = MCTSSolver(MCTSConfig(iterations=8, self_eval=False))
+    engine = Refusing(lambda request: bool(request.prefix_tokens), by_steps())
     with make_run(tmp_path, engine=engine) as run:
         (line,) = run.attempt(run.base, run.task.train[:1], solver=grower)
         assert (line.failed, line.verdict) == (True, Verdict.UNKNOWN)

@@ -149,7 +149,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     def odd(rollout: Any) -> float:
         return float(len(rollout.attempt.text) % 2)
 
-    engine, base = LocalEngine(dtype="float32", device="cpu", rows=16), tiny("llama")
+    engine, base = LocalEngine(dtype="float32", device="cpu", max_batch_size=16), tiny("llama")
     settings, quiet = Settings(sampling=Sampling(max_tokens=4)), Console(quiet=True)
     with Run(
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from selftaught.machine.malloc import give_back, keep, let_go
+from selftaught.machine.malloc import hold_memory, release_memory, unhold_memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
@@ -23,7 +23,7 @@ def test_freed_pieces_leave_the_process() -> None:
     assert held > 200e6
     keep = pieces[-1]  # the last piece pins the top of the heap, as a live tensor does in a real run
     del pieces
-    give_back()
+    release_memory()
     assert process.memory_info().rss - before < held / 4
     assert keep.sum() == 0
 
@@ -31,7 +31,7 @@ def test_freed_pieces_leave_the_process() -> None:
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always" makes few faults of many
 FAULTS = """
 import resource, torch
-from selftaught.machine.malloc import keep
+from selftaught.machine.malloc import hold_memory
 
 def faults():
     "Pages that the kernel had to find for pieces of 64 MB, in such pieces."
@@ -43,7 +43,7 @@ def faults():
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 64e6
 
 print(faults())
-keep()
+hold_memory()
 print(faults())"""
 
 
@@ -57,9 +57,9 @@ def test_what_is_kept_is_used_again() -> None:
 
 def test_what_was_kept_is_returned() -> None:
     process = psutil.Process()
-    keep()
+    hold_memory()
     pieces = [torch.ones(16_000_000) for _ in range(4)]
     held = process.memory_info().rss
     del pieces
-    let_go()
+    unhold_memory()
     assert process.memory_info().rss < held - 200e6

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
-    from selftaught.learn import Training, mixed, sft
+    from selftaught.learn import Training, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, Report, compare
@@ -79,7 +79,7 @@ __all__ = [
     "keep_right",
     "load_task",
     "make_problem",
-    "mixed",
+    "mix_replay",
     "recipe",
     "resolve",
     "sft",
@@ -97,7 +97,7 @@ _HOMES = {
     "curate": "Vote by_problem keep keep_right unsolved vote",
     "engines": "Sampling",
     "errors": "BadInput",
-    "learn": "Training mixed sft",
+    "learn": "Training mix_replay sft",
     "learn.objectives": "dpo grpo",
     "lineage": "trace",
     "measure": "Measurement Report compare",

@@ -19,8 +19,8 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal, get_type_hints
+from types import SimpleNamespace, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from selftaught.check.claim import Claim
 from selftaught.errors import BadInput, nearest
@@ -30,6 +30,8 @@ from selftaught.identity import solver_name
 Shape = Literal["solver", "recipe", "study"]
 Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
+PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
+"""What names a paper: an arXiv number or an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,19 @@ class Method:
         """All options, with those of `with_options` and the defaults filled in.
 
         Raises:
-            BadInput: the method has no such option, or one that it requires is missing.
+            BadInput: the method has no such option, a required one is missing, or a value is not one of the choices.
         """
         known = {option.name: option.default for option in self.options}
         for name in options:
             if name not in known:
                 raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=nearest(name, known))
         bound = known | self.changed | options
-        for name, value in bound.items():
-            if value is REQUIRED:
-                raise BadInput(f"{self.id} needs option {name!r}", where=f"--{name}", fix="give it a value")
+        for option in self.options:
+            if bound[option.name] is REQUIRED:
+                raise BadInput(
+                    f"{self.id} needs option {option.name!r}", where=f"--{option.name}", fix="give it a value"
+                )
+            _check_choice(option, bound[option.name])
         return bound
 
     def with_options(self, **options: Any) -> Method:
@@ -160,6 +165,18 @@ class Method:
 
     def __repr__(self) -> str:
         return f"<{self.shape} {solver_name(self)}>"
+
+
+def _check_choice(option: Option, value: Any) -> None:
+    """Refuse a value that is not among the choices of a `Literal`, or of `Literal[...] | None`."""
+    alternatives = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else (option.kind,)
+    if not any(get_origin(kind) is Literal for kind in alternatives):
+        return
+    choices = [one for kind in alternatives for one in (get_args(kind) if get_origin(kind) is Literal else (None,))]
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        fix = nearest(value, [one for one in choices if isinstance(one, str)]) if isinstance(value, str) else ""
+        raise BadInput(f"must be one of {expected}, got {value!r}", where=option.name, fix=fix)
 
 
 def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:

@@ -57,7 +57,7 @@ def test_what_a_process_could_not_play_the_check_plays_and_names(
 
 
 def test_a_small_model_is_played_on_every_core_that_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "cores", lambda: 8)
+    monkeypatch.setattr(ahead, "num_cores", lambda: 8)
     monkeypatch.setattr(ahead, "pick_device", lambda name: "cpu")
     for free, jobs in ((100 * ahead.NEED, 8), (3 * ahead.NEED + 1, 3), (1, 1)):
         monkeypatch.setattr(ahead, "_free", lambda free=free: free)

@@ -14,7 +14,7 @@ from search_world import by_steps
 from selftaught import routines
 from selftaught.console import Console
 from selftaught.control.balance import ScoredAttempt, select
-from selftaught.curate import Gathered, keep, keep_right, whole
+from selftaught.curate import AnswerPool, finished, keep, keep_right
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import sft
@@ -22,8 +22,8 @@ from selftaught.method import find
 from selftaught.methods.improve.search.mcts_dpo import answer_pairs
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Pair, Verdict, as_json, content_hash
-from selftaught.search import Grower, Growth
-from selftaught.search.steps import as_pair
+from selftaught.search import MCTSConfig, MCTSSolver
+from selftaught.search.preferences import Preference, to_pair
 from selftaught.search.tree import Node
 
 (ONE,) = sums(1)
@@ -36,7 +36,7 @@ def said(name: str, verdict: Verdict = R, *, cut: bool = False) -> Attempt:
 
 def test_what_was_cut_off_is_no_demonstration() -> None:
     tried = [said("a", cut=True), said("b"), said("c", W, cut=True), said("d", W)]
-    assert [a.id for a in whole(tried)] == ["b", "d"]
+    assert [a.id for a in finished(tried)] == ["b", "d"]
     assert [demo.attempts for demo in keep_right(tried)] == [("b",)]
     assert [demo.attempts for demo in keep_right(tried, per_problem=1)] == [("b",)]
     assert [demo.attempts for demo in keep(tried)] == [("b",), ("d",)]
@@ -52,7 +52,7 @@ def test_it_is_learned_without_an_end_where_that_is_asked_for() -> None:
 
 def test_it_is_no_side_of_a_pair_and_not_selected() -> None:
     tried = [said("a", cut=True), said("b"), said("c", W, cut=True), said("d", W)]
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add(tried)
     for (pair,) in (gathered.pairs(4), answer_pairs(tried)):
         assert (pair.chosen, pair.rejected) == ("Answer: b", "Answer: d")
@@ -86,8 +86,9 @@ def test_pairs_of_steps_have_an_end_where_both_answers_are_whole(tmp_path: Path)
     for text, ended, cut in (("x", True, False), ("y", True, False), ("z", False, False), ("w", True, True)):
         root.children.append(Node(text, text, parent=root, ended=ended, truncated=cut))
     x, y, z, w = root.children
-    assert [as_pair(ONE, *two, 0.1).ends for two in ((x, y), (x, z), (z, x), (x, w))] == [True, False, False, False]
-    grower = Grower(Growth(iterations=4, depth=2, believes=False))
+    found = [to_pair(ONE, Preference(*two, 0.1)).ends for two in ((x, y), (x, z), (z, x), (x, w))]
+    assert found == [True, False, False, False]
+    grower = MCTSSolver(MCTSConfig(iterations=4, depth=2, self_eval=False))
     for cut, limit in ((False, 256), (True, 8)):
         with make_run(tmp_path / str(cut), engine=ScriptedEngine(by_steps())) as run:
             (line,) = run.attempt(run.base, run.task.train[:1], solver=grower, max_tokens=limit)

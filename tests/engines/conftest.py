@@ -18,6 +18,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("OPENAI_BASE_URL", made.url)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(openai_module, "BACKOFF", 0.01)
+    monkeypatch.setattr(openai_module, "INITIAL_BACKOFF", 0.01)
     yield made
     made.close()

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from selftaught.engines.local import agreement
-from selftaught.engines.local.agreement import check_sampled, check_trained
+from selftaught.engines.local.agreement import check_before_sampling, check_before_training
 from selftaught.engines.local.decoder import load_decoder
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.engines.local.llama import LlamaDecoder
@@ -145,18 +145,18 @@ def test_two_models_in_one_folder_are_refused_and_one_is_compared_once(
     policy = tiny("llama")
     other = load_model(tiny("llama", seed=1), dtype)
     with pytest.raises(BadInput, match="read two different models") as caught:
-        check_trained(policy, other)
+        check_before_training(policy, other)
     assert "\n" not in str(caught.value)
-    check_trained(policy, load_model(policy, dtype))
+    check_before_training(policy, load_model(policy, dtype))
     assert len(list((own_cache / "compared").iterdir())) == 1
-    check_trained(policy, other)  # not compared again
+    check_before_training(policy, other)  # not compared again
 
 
 def test_small_models_are_compared_before_they_are_sampled(
     tiny: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agreement, "SMALL", 1000)
-    check_sampled(tiny("llama"))
+    monkeypatch.setattr(agreement, "SMALL_WEIGHTS", 1000)
+    check_before_sampling(tiny("llama"))
     assert not (own_cache / "compared").exists()  # a large one only when it is trained
     monkeypatch.undo()
     monkeypatch.setenv("SELFTAUGHT_CACHE", str(own_cache))

@@ -9,7 +9,7 @@ import pytest
 
 from selftaught.engines import Request, Sampling
 from selftaught.engines.openai.answers import Answer, read_answer
-from selftaught.engines.openai.protocol import Key, Lasting, Passing
+from selftaught.engines.openai.protocol import ApiKey, PermanentError, TransientError
 from selftaught.records import as_prompt
 from selftaught.tasks.thinking import thinking_alone
 
@@ -21,7 +21,7 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
 def read(message: dict[str, Any], finish: Any = "stop", *, stop: tuple[str, ...] = (), **choice: Any) -> Answer:
     choices = [{"message": {"role": "assistant", **message}, "finish_reason": finish, **choice}]
     text = json.dumps({"model": "m", "choices": choices, "usage": USAGE})
-    return read_answer(text, Request(as_prompt("2 + 2?"), Sampling(stop=stop)), key=Key(""))
+    return read_answer(text, Request(as_prompt("2 + 2?"), Sampling(stop=stop)), key=ApiKey(""))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_content_in_any_legal_form(message: dict[str, Any], text: str) -> None:
 
 def test_the_text_of_an_older_protocol() -> None:
     text = json.dumps({"model": "m", "choices": [{"text": "4", "finish_reason": "stop"}], "usage": USAGE})
-    assert read_answer(text, Request(as_prompt("2 + 2?")), key=Key("")).text == "4"
+    assert read_answer(text, Request(as_prompt("2 + 2?")), key=ApiKey("")).text == "4"
 
 
 def test_thinking_that_was_cut_off_has_no_end() -> None:
@@ -66,7 +66,7 @@ def test_thinking_that_was_cut_off_has_no_end() -> None:
 
 
 def test_an_answer_that_stands_in_the_thinking_alone_is_said_to_and_not_read() -> None:
-    with pytest.raises(Lasting, match="reasoning_content alone, without content: turn off"):
+    with pytest.raises(PermanentError, match="reasoning_content alone, without content: turn off"):
         read({"content": None, "reasoning_content": "2+2 is 4.\nAnswer: 4"})
 
 
@@ -89,7 +89,7 @@ def test_halves_of_characters_are_replaced() -> None:
 
 
 def test_a_filter_that_held_everything_back_is_a_refusal() -> None:
-    with pytest.raises(Lasting, match="content filter"):
+    with pytest.raises(PermanentError, match="content filter"):
         read({"content": ""}, "content_filter")
     assert read({"content": "4"}, "content_filter").finish_reason == "length"
 
@@ -108,5 +108,5 @@ def test_a_filter_that_held_everything_back_is_a_refusal() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_named_and_never_raises_otherwise(text: str) -> None:
-    with pytest.raises((Passing, Lasting), match=r"its answer|its log-prob"):
-        read_answer(text, Request(as_prompt("2 + 2?")), key=Key(""))
+    with pytest.raises((TransientError, PermanentError), match=r"its answer|its log-prob"):
+        read_answer(text, Request(as_prompt("2 + 2?")), key=ApiKey(""))

@@ -32,12 +32,12 @@ def saved(folder: Path, kind: str, **settings: Any) -> Policy:
 def test_a_sliding_window_is_a_window(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(trunk, "SAVING", 0)  # a level of its own for the header, however short
+    monkeypatch.setattr(trunk, "MIN_SAVED_TOKENS", 0)  # a level of its own for the header, however short
     policy = saved(tmp_path, kind)
     decoder = load_decoder(policy, torch.float32, "cpu")
     assert isinstance(decoder, TransformersDecoder)
     assert decoder.max_context == 256
-    engine, model = LocalEngine(dtype="float32", device="cpu", rows=5), reference(policy)
+    engine, model = LocalEngine(dtype="float32", device="cpu", max_batch_size=5), reference(policy)
     asked = [Request((Message("user", text),), Sampling(temperature=0.0, max_tokens=24)) for text in TEXTS]
 
     async def go() -> list[Any]:
@@ -77,14 +77,14 @@ def test_a_window_that_the_configuration_leaves_to_the_default_is_one(tmp_path: 
     (policy.path / "config.json").write_text(json.dumps(config), "utf-8")
     decoder = load_decoder(resolve(tmp_path), torch.float32, "cpu")
     assert isinstance(decoder, TransformersDecoder)
-    assert (decoder._masks, decoder._window) == ("windowed", 4096)
+    assert (decoder._mask_kind, decoder._window) == ("windowed", 4096)
 
 
 def test_a_window_that_the_model_does_not_heed_is_none(tiny: Any) -> None:
     model = reference(tiny("llama"))
     model.config.sliding_window = 16  # means nothing to a llama
     decoder = TransformersDecoder(model, "cpu")
-    assert (decoder._masks, decoder.max_context, model.config.sliding_window) == ("plain", 256, 16)
+    assert (decoder._mask_kind, decoder.max_context, model.config.sliding_window) == ("plain", 256, 16)
 
 
 @pytest.mark.parametrize("change", [{"sliding_window": 0}, {"layer_types": ["chunked_attention"] * 2}])

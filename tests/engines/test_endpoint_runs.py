@@ -36,7 +36,7 @@ def sums_task(count: int = 6) -> Task:
 
 
 def run_in(folder: Path, *, count: int = 6, rows: int = 32) -> Run:
-    engine = OpenAIEngine(limits=Limits(concurrency=rows), tries=2)
+    engine = OpenAIEngine(limits=Limits(concurrency=rows), max_tries=2)
     return Run(folder, model="openai:tiny", task=sums_task(count), engine=engine, console=Console(quiet=True))
 
 
@@ -277,7 +277,7 @@ def test_an_interrupted_command_says_one_line(server: Server, tmp_path: Path, an
 def test_an_endpoint_that_is_lost_ends_in_one_line(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selftaught.engines.openai.engine.LONGEST_BACKOFF", 0.01)
+    monkeypatch.setattr("selftaught.engines.openai.engine.MAX_BACKOFF", 0.01)
 
     def script(got: Got) -> Reply:
         if len(server.got) == 20:

@@ -56,14 +56,14 @@ def served(engine: LocalEngine, policy: Policy, requests: Sequence[Request]) -> 
 
 @pytest.fixture
 def engine() -> Any:
-    made = LocalEngine(dtype="float32", device="cpu", rows=3)
+    made = LocalEngine(dtype="float32", device="cpu", max_batch_size=3)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize(("kind", "fused"), [*((k, True) for k in FUSED), *((k, False) for k in KINDS)])
 def test_greedy_is_generate_token_for_token(tiny: Any, kind: str, fused: bool) -> None:
-    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=3, fused=fused)
+    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", max_batch_size=3, fused=fused)
     model = reference(policy)
     requests = crowd()
     found = served(engine, policy, requests)
@@ -86,7 +86,7 @@ def test_which_architectures_have_a_fused_pass(tiny: Any, kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "fused"), [("llama", True), ("qwen3", True), ("gpt2", False)])
 def test_logprobs_are_those_of_the_untempered_model(tiny: Any, kind: str, fused: bool) -> None:
-    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=4, fused=fused)
+    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", max_batch_size=4, fused=fused)
     model = reference(policy)
     requests = [*crowd(6, temperature=0.7, top_p=0.9), *crowd(4, temperature=1.5, top_k=20), *crowd(3)]
     for request, sample in zip(requests, served(engine, policy, requests), strict=True):
@@ -110,8 +110,8 @@ def _plain_ids(policy: Policy, text: str) -> list[int]:
 @pytest.mark.parametrize("rows", [1, 4, 40])
 def test_a_request_gets_the_same_tokens_in_any_company(tiny: Any, rows: int) -> None:
     policy = tiny("llama")
-    alone = LocalEngine(dtype="float32", device="cpu", rows=1)
-    together = LocalEngine(dtype="float32", device="cpu", rows=rows)
+    alone = LocalEngine(dtype="float32", device="cpu", max_batch_size=1)
+    together = LocalEngine(dtype="float32", device="cpu", max_batch_size=rows)
     requests = [
         ask(TEXTS[i % 7], seed=i % 5, temperature=1.0, top_p=(1.0, 0.9)[i % 2], max_tokens=10) for i in range(40)
     ]
@@ -165,7 +165,7 @@ def test_stop_strings_cut_and_unmet_ones_do_not(tiny: Any, engine: LocalEngine) 
 
 def test_a_stop_string_is_met_wherever_it_ends(tiny: Any) -> None:
     """Long answers, where only their end is looked at: the cut is that of the whole text."""
-    policy, engine = tiny("llama", context=1024), LocalEngine(dtype="float32", device="cpu", rows=8)
+    policy, engine = tiny("llama", context=1024), LocalEngine(dtype="float32", device="cpu", max_batch_size=8)
     free = [ask("hi", seed=seed, temperature=1.0, max_tokens=300) for seed in range(4)]
     for request, full in zip(free, served(engine, policy, free), strict=True):
         places = [len(full.text) * share // 8 for share in range(1, 8)]
@@ -189,7 +189,7 @@ def test_an_answer_goes_on_from_its_tokens_as_if_never_cut(tiny: Any, engine: Lo
         for most in (1, 9, 20):
             if tokens[-1:] == (3,):
                 break
-            part = replace(request, sampling=replace(request.sampling, max_tokens=most), given=tokens)
+            part = replace(request, sampling=replace(request.sampling, max_tokens=most), prefix_tokens=tokens)
             (sample,) = served(engine, policy, [part])
             tokens, logprobs, said = tokens + sample.token_ids, logprobs + sample.logprobs, said + sample.text
         assert tokens == whole.token_ids
@@ -202,35 +202,41 @@ def test_distributions_and_entropies_where_asked_for(tiny: Any, engine: LocalEng
 
     policy = tiny("qwen3")
     model = reference(policy)
-    asked = [replace(ask(t, seed=i, temperature=1.3, top_k=9), top=(None, 0, 3)[i % 3]) for i, t in enumerate(TEXTS)]
+    asked = [
+        replace(ask(t, seed=i, temperature=1.3, top_k=9), top_logprobs=(None, 0, 3)[i % 3]) for i, t in enumerate(TEXTS)
+    ]
     for request, sample in zip(asked, served(engine, policy, asked), strict=True):
-        if request.top is None:
-            assert sample.top == sample.entropies == ()
+        if request.top_logprobs is None:
+            assert sample.top_logprobs == sample.entropies == ()
             continue
         ids = prompt_ids(policy, request.prompt)
         with torch.inference_mode():
             logits = model(torch.tensor([[*ids, *sample.token_ids]])).logits[0, len(ids) - 1 : -1].double()
         logp = torch.log_softmax(logits, -1)
         assert sample.entropies == pytest.approx((-(logp.exp() * logp).sum(-1)).tolist(), abs=1e-4)
-        best, index = logp.topk(request.top, -1)
-        assert [[token for token, _ in step] for step in sample.top] == index.tolist()
-        assert [value for step in sample.top for _, value in step] == pytest.approx(best.flatten().tolist(), abs=1e-4)
+        best, index = logp.topk(request.top_logprobs, -1)
+        assert [[token for token, _ in step] for step in sample.top_logprobs] == index.tolist()
+        assert [value for step in sample.top_logprobs for _, value in step] == pytest.approx(
+            best.flatten().tolist(), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(("kind", "fused"), [("llama", True), ("gpt2", False)])
 @pytest.mark.parametrize("cache_gib", [2.0, 3e-4])
-@pytest.mark.parametrize("saving", [trunk.SAVING, 0])
+@pytest.mark.parametrize("saving", [trunk.MIN_SAVED_TOKENS, 0])
 def test_shared_beginnings_change_no_token(
     monkeypatch: pytest.MonkeyPatch, tiny: Any, kind: str, fused: bool, cache_gib: float, saving: int
 ) -> None:
     """A header, prompts under it, partial answers and next turns, asked in every order, are each as on their own."""
-    monkeypatch.setattr(trunk, "SAVING", saving)
+    monkeypatch.setattr(trunk, "MIN_SAVED_TOKENS", saving)
     held: set[bool] = set()
-    place = trunk.Trunk.place
-    monkeypatch.setattr(trunk.Trunk, "place", lambda *a, apart=False: (held.add(apart), place(*a, apart=apart))[1])
+    place = trunk.PrefixPool.add
+    monkeypatch.setattr(
+        trunk.PrefixPool, "add", lambda *a, shareable=False: (held.add(shareable), place(*a, shareable=shareable))[1]
+    )
     policy = tiny(kind)
     model = reference(policy)
-    engine = LocalEngine(dtype="float32", device="cpu", rows=7, fused=fused, cache_gib=cache_gib)
+    engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=7, fused=fused, cache_gib=cache_gib)
     header = Message("system", "Be brief, be right, and show every step of what you do. " * 2)
     asked = []
     for i in range(6):
@@ -258,11 +264,11 @@ def test_many_answers_to_one_prompt_hold_it_once(tiny: Any) -> None:
     policy = tiny("llama", context=1024)
     sizes = {}
     for count in (1, 32):
-        engine = LocalEngine(dtype="float32", device="cpu", rows=32)
+        engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=32)
         asked = [ask("a long question " * 30, seed=i, temperature=1.0, max_tokens=30) for i in range(count)]
         prompt = served(engine, policy, asked)[0].prompt_tokens
-        (batch,) = engine._held.values()
-        sizes[count] = batch.most_tokens
+        (batch,) = engine._batches.values()
+        sizes[count] = batch.peak_tokens
         engine.close()
     assert prompt > 480
     assert sizes[32] <= sizes[1] + 32 * 32 + 32 * 32
@@ -271,13 +277,13 @@ def test_many_answers_to_one_prompt_hold_it_once(tiny: Any) -> None:
 
 def test_a_queue_far_beyond_the_budget_is_served_within_it(tiny: Any) -> None:
     policy = tiny("llama")
-    small = LocalEngine(dtype="float32", device="cpu", rows=64, cache_gib=1024 * 2000 / 2**30)
+    small = LocalEngine(dtype="float32", device="cpu", max_batch_size=64, cache_gib=1024 * 2000 / 2**30)
     asked = [ask(TEXTS[i % 7], seed=i, temperature=1.0, max_tokens=1 + i % 8) for i in range(2000)]
     found = served(small, policy, asked)
     assert len(found) == 2000
-    (batch,) = small._held.values()
-    assert batch.most_tokens * batch.bytes_per_token <= 1024 * 2000
-    large = LocalEngine(dtype="float32", device="cpu", rows=64)
+    (batch,) = small._batches.values()
+    assert batch.peak_tokens * batch.bytes_per_token <= 1024 * 2000
+    large = LocalEngine(dtype="float32", device="cpu", max_batch_size=64)
     assert [s.token_ids for s in served(large, policy, asked[:100])] == [s.token_ids for s in found[:100]]
     small.close()
     large.close()
@@ -289,26 +295,26 @@ def test_running_out_of_memory_shrinks_the_batch(tiny: Any, monkeypatch: pytest.
 
     from selftaught.engines.local import batch as module
 
-    policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", rows=16)
+    policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", max_batch_size=16)
     requests = crowd(20, temperature=1.0)
     want = [s.token_ids for s in served(engine, policy, requests)]
-    step = module.Batch.step
+    step = module.ContinuousBatch.step
 
     def greedy_step(self: Any) -> None:
         if len(self.active) > 4:
             torch.empty(2**56, dtype=torch.uint8)
         step(self)
 
-    monkeypatch.setattr(module.Batch, "step", greedy_step)
+    monkeypatch.setattr(module.ContinuousBatch, "step", greedy_step)
     assert [s.token_ids for s in served(engine, policy, requests)] == want
-    (held,) = engine._held.values()
-    assert held.most_rows <= 4
+    (held,) = engine._batches.values()
+    assert held.max_batch_size <= 4
     engine.close()
 
 
 @pytest.mark.parametrize(("kind", "fused"), [("llama", True), ("gpt2", False)])
 def test_scoring_many_texts_is_scoring_each(tiny: Any, kind: str, fused: bool) -> None:
-    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=5, fused=fused)
+    policy, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", max_batch_size=5, fused=fused)
     model = reference(policy)
     asked = [(ask(TEXTS[i % 4]).prompt, ("yes", "no, not at all", "", "naïve ☕ " * (i % 5))[i % 4]) for i in range(24)]
 
@@ -325,13 +331,13 @@ def test_scoring_many_texts_is_scoring_each(tiny: Any, kind: str, fused: bool) -
 def test_a_live_model_is_sampled_as_it_is_at_every_step(tiny: Any, kind: str) -> None:
     import torch
 
-    base, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", rows=4)
+    base, engine = tiny(kind), LocalEngine(dtype="float32", device="cpu", max_batch_size=4)
     model = reference(base)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     seen = set()
     for step in range(3):
         policy = Policy(f"{step:016x}", base.path, base)
-        engine.adopt(policy, model)
+        engine.attach_model(policy, model)
         requests = crowd(6)
         found = served(engine, policy, requests)
         for request, sample in zip(requests, found, strict=True):
@@ -348,7 +354,7 @@ def test_a_live_model_is_sampled_as_it_is_at_every_step(tiny: Any, kind: str) ->
     assert isinstance(run(engine, [(old, ask("hi"))])[0], BadInput)
     engine.close()
     with pytest.raises(EngineError):
-        engine.adopt(base, model)
+        engine.attach_model(base, model)
 
 
 def test_a_prefix_is_conditioned_on_and_not_sampled(tiny: Any, engine: LocalEngine) -> None:
@@ -384,7 +390,7 @@ def test_nan_logits_refuse_one_request_and_spoil_no_row(tiny: Any, tmp_path: Pat
     from selftaught.models import resolve
 
     bad = resolve(tmp_path / "m")
-    engine = LocalEngine(dtype="float32", device="cpu", rows=2, fused=fused)
+    engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=2, fused=fused)
     texts = ["hi", "this one is long enough to fill the row with ZZZ", "yo", "a further one", "Z", "and the last"]
     found = run(engine, [(bad, ask(t, max_tokens=9)) for t in texts])
     assert [isinstance(f, RequestRefused) for f in found] == ["Z" in t for t in texts]
@@ -414,7 +420,7 @@ def test_cancelled_requests_leave_the_others_be(tiny: Any, engine: LocalEngine) 
 
 
 def test_closing_fails_who_still_waits_and_is_final(tiny: Any) -> None:
-    policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", rows=1)
+    policy, engine = tiny("llama"), LocalEngine(dtype="float32", device="cpu", max_batch_size=1)
 
     async def go() -> list[Any]:
         asked = [asyncio.create_task(engine.sample(policy, ask(t, max_tokens=200))) for t in TEXTS * 3]
@@ -454,7 +460,7 @@ def test_a_policy_that_does_not_load_fails_alone(tiny: Any, tmp_path: Path, engi
 
 @pytest.mark.parametrize("held", [1, 2])
 def test_each_policy_answers_with_its_own_weights(tiny: Any, held: int) -> None:
-    engine = LocalEngine(dtype="float32", device="cpu", rows=3, held=held)
+    engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=3, max_policies=held)
     policies = [tiny("llama"), tiny("llama", seed=1)]
     asked = [(policies[i % 2], ask(TEXTS[i % 7], max_tokens=8)) for i in range(12)]
     models = {p.version: reference(p) for p in policies}
@@ -483,7 +489,7 @@ def test_release_forgets_and_the_next_request_loads_again(tiny: Any, engine: Loc
 
 def test_a_tiny_cache_serves_everyone(tiny: Any, engine: LocalEngine) -> None:
     policy = tiny("llama")
-    small = LocalEngine(dtype="float32", device="cpu", rows=64, cache_gib=1e-9)
+    small = LocalEngine(dtype="float32", device="cpu", max_batch_size=64, cache_gib=1e-9)
     assert [s.token_ids for s in served(small, policy, crowd())] == [
         s.token_ids for s in served(engine, policy, crowd())
     ]

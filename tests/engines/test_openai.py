@@ -23,13 +23,13 @@ from endpoint_server import Endpoint as Server
 
 from selftaught.cli.main import main
 from selftaught.console import Console
-from selftaught.engines import Engine, EngineError, Paid, Request, RequestRefused, Sample, Sampling
+from selftaught.engines import Engine, EngineError, PaidEngine, Request, RequestRefused, Sample, Sampling
 from selftaught.engines.base import RequestFailed
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.engines.openai import engine as openai_module
 from selftaught.engines.openai import limits as limits_module
-from selftaught.engines.openai.engine import Endpoint, Key, Limits, OpenAIEngine
-from selftaught.engines.openai.limits import Window
+from selftaught.engines.openai.engine import ApiKey, Endpoint, Limits, OpenAIEngine
+from selftaught.engines.openai.limits import SlidingWindow
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.learn import Training
@@ -51,7 +51,7 @@ def make(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
     engines: list[OpenAIEngine] = []
 
     def engine(limits: Limits | None = None, *, timeout: float = 5.0, tries: int = 4, **more: Any) -> OpenAIEngine:
-        engines.append(OpenAIEngine(Endpoint(**more), limits, timeout=timeout, tries=tries))
+        engines.append(OpenAIEngine(Endpoint(**more), limits, timeout=timeout, max_tries=tries))
         return engines[-1]
 
     yield engine
@@ -98,9 +98,9 @@ def test_an_answer_comes_back_as_the_endpoint_counted_it(server: Server, make: A
     engine = make()
     found = one(engine)
     assert isinstance(engine, Engine)
-    assert isinstance(engine, Paid)
+    assert isinstance(engine, PaidEngine)
     assert (found.text, found.finish_reason, found.prompt_tokens) == ("Answer: 5", "stop", 17)
-    assert (found.token_ids, found.counted, found.tokens) == ((), 4, 4)
+    assert (found.token_ids, found.num_tokens, found.tokens) == ((), 4, 4)
     assert found.logprobs == (-0.5, -0.25, 0.0)
     assert found.policy == remote_policy("tiny").version
     assert engine.busy_seconds > 0
@@ -265,7 +265,7 @@ def test_a_request_that_the_server_falls_over_fails_alone(server: Server, make: 
 
 
 def test_waits_double_and_differ(monkeypatch: pytest.MonkeyPatch, server: Server, make: Any) -> None:
-    monkeypatch.setattr(openai_module, "BACKOFF", 0.1)
+    monkeypatch.setattr(openai_module, "INITIAL_BACKOFF", 0.1)
     server.script = [error(500, "oops")] * 3 + [completion()]
     random.seed(0)
     engines = [make() for _ in range(2)]
@@ -379,7 +379,7 @@ def test_what_was_answered_on_an_earlier_start_tells_that_refusals_are_the_reque
 ) -> None:
     server.script = [error(400, "too long")]
     engine = make(Limits(concurrency=1))
-    engine.carry_over(100, 5)
+    engine.add_prior_usage(100, 5)
     assert {type(one) for one in ask(engine, *(request(f"{i}") for i in range(12)))} == {RequestRefused}
 
 
@@ -413,7 +413,7 @@ def test_winding_up_answers_what_is_under_way_and_sends_nothing_more(server: Ser
         policy = remote_policy("tiny")
         asked = [asyncio.ensure_future(engine.sample(policy, request(f"{i}"))) for i in range(6)]
         await until(lambda: len(server.got) == 2)
-        engine.wind_up(LookupError("a method's own mistake"))
+        engine.cancel_unsent(LookupError("a method's own mistake"))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     found = go(work())
@@ -445,7 +445,7 @@ def test_an_unusual_form_is_tried_a_few_times_and_named(server: Server, make: An
 
 
 def test_an_answer_without_end_is_cut_short(monkeypatch: pytest.MonkeyPatch, server: Server, make: Any) -> None:
-    monkeypatch.setattr(openai_module, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(openai_module, "MAX_RESPONSE_BYTES", 1 << 20)
     bomb = gzip.compress(b" " * (50 << 20))
     for reply in (Reply(body=b" " * (2 << 20)), Reply(body=bomb, headers={"Content-Encoding": "gzip"})):
         server.script = [reply]
@@ -562,7 +562,7 @@ def test_a_prefix_needs_a_server_that_continues(server: Server, make: Any) -> No
     with pytest.raises(RequestRefused, match="continues a message"):
         one(make(), asked)
     assert server.got == []
-    for owner, more in (("vllm", {}), ("sglang", {}), ("openai", {"continues": True})):
+    for owner, more in (("vllm", {}), ("sglang", {}), ("openai", {"continue_final_message": True})):
         server.owner = owner
         one(make(**more), asked)
         body = server.got[-1].body
@@ -570,7 +570,7 @@ def test_a_prefix_needs_a_server_that_continues(server: Server, make: Any) -> No
         assert body["continue_final_message"] is True
         assert body["add_generation_prompt"] is False
     with pytest.raises(RequestRefused):
-        one(make(continues=False), asked)
+        one(make(continue_final_message=False), asked)
 
 
 def test_a_server_without_a_list_of_models_serves_as_well(server: Server, make: Any) -> None:
@@ -628,7 +628,7 @@ def test_tokens_a_minute_count_what_answers_took_once_it_is_known(
 def test_a_window_never_lets_through_too_much() -> None:
     dice = random.Random(0)
     for _ in range(50):
-        window, now, log = Window(limit := dice.randint(5, 40)), 0.0, []
+        window, now, log = SlidingWindow(limit := dice.randint(5, 40)), 0.0, []
         for _ in range(60):
             amount = dice.randint(1, 5)
             now += dice.choice((0.0, dice.uniform(0, 20)))
@@ -644,7 +644,7 @@ def test_a_window_never_lets_through_too_much() -> None:
 
 def test_a_cap_is_never_passed(server: Server, make: Any) -> None:
     """A request may cost 2 cents at most and does cost 1; under a cap of 10.5 cents 9 can be sent, not 10."""
-    priced = Limits(completion_price=1000.0, spend=0.105, concurrency=4)
+    priced = Limits(completion_price=1000.0, max_cost=0.105, concurrency=4)
     server.script = [completion(prompt=10, tokens=10, delay=0.02)]
     engine = make(priced)
     found = ask(engine, *(request(f"{i}") for i in range(40)))
@@ -660,7 +660,7 @@ def test_a_cap_is_never_passed(server: Server, make: Any) -> None:
 
 def test_those_under_way_are_served_before_the_cap_ends_the_run(server: Server, make: Any) -> None:
     server.script = [completion(tokens=20, delay=0.3)]
-    engine = make(Limits(completion_price=1000.0, spend=0.05))
+    engine = make(Limits(completion_price=1000.0, max_cost=0.05))
     order: list[str] = []
 
     async def note(asked: Request) -> None:
@@ -680,12 +680,12 @@ def test_those_under_way_are_served_before_the_cap_ends_the_run(server: Server, 
 
 def test_prompts_cost_too_and_are_never_underestimated(server: Server, make: Any) -> None:
     text = "ü" * 1000  # 2,000 bytes
-    priced = Limits(prompt_price=1000.0, spend=1.9)
+    priced = Limits(prompt_price=1000.0, max_cost=1.9)
     with pytest.raises(BadInput, match="the cap"):
         one(make(priced), request(text))
     assert server.got == []
     server.script = [completion(prompt=1500)]
-    engine = make(dataclasses.replace(priced, spend=2.2))
+    engine = make(dataclasses.replace(priced, max_cost=2.2))
     one(engine, request(text))
     assert engine.spent == pytest.approx(1.5)
 
@@ -708,8 +708,8 @@ def test_an_answer_that_is_lost_counts_as_paid_for(server: Server, make: Any, tr
 
 
 def test_what_was_spent_before_counts(server: Server, make: Any) -> None:
-    engine = make(Limits(prompt_price=100.0, completion_price=1000.0, spend=0.1))
-    engine.carry_over(100, 90)
+    engine = make(Limits(prompt_price=100.0, completion_price=1000.0, max_cost=0.1))
+    engine.add_prior_usage(100, 90)
     assert engine.spent == pytest.approx(0.1)
     with pytest.raises(BadInput, match="the cap"):
         one(engine)
@@ -720,7 +720,7 @@ def test_what_was_spent_before_counts(server: Server, make: Any) -> None:
     "wrong",
     [
         {"concurrency": 0}, {"requests_per_minute": 0}, {"tokens_per_minute": -1}, {"prompt_price": -1.0},
-        {"spend": float("nan"), "prompt_price": 1.0}, {"spend": 1.0},
+        {"max_cost": float("nan"), "prompt_price": 1.0}, {"max_cost": 1.0},
     ],
 )  # fmt: skip
 def test_limits_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
@@ -739,7 +739,7 @@ def test_the_key_shows_nowhere(server: Server, make: Any, caplog: pytest.LogCapt
         error(404, SECRET), Reply(500, SECRET.encode()), Reply(418, {"detail": [{"input": SECRET}]}),
         completion(model=SECRET), completion(model="tiny"), Reply(cut=True), completion(delay=30),
     ]  # fmt: skip
-    shown = [repr(engine), repr(Endpoint()), repr(Key(SECRET)), f"{Key(SECRET)}", str(vars(engine))]
+    shown = [repr(engine), repr(Endpoint()), repr(ApiKey(SECRET)), f"{ApiKey(SECRET)}", str(vars(engine))]
     shown += [json.dumps(dataclasses.astuple(Limits())), repr(engine._client), repr(engine._client.headers)]
     for reply in replies:
         server.script = [reply]
@@ -754,7 +754,7 @@ def test_the_key_shows_nowhere(server: Server, make: Any, caplog: pytest.LogCapt
 
 def test_a_key_is_not_pickled() -> None:
     with pytest.raises(TypeError, match="not to be pickled"):
-        pickle.dumps(Key(SECRET))
+        pickle.dumps(ApiKey(SECRET))
 
 
 @pytest.mark.parametrize("key", ["sk-\u2013abcdef", "sk-abc def", "sk-abc\ndef"])
@@ -848,7 +848,7 @@ def test_another_model_than_the_one_asked_for_is_an_error(
         return
     with pytest.raises(BadInput, match=f"answers with model '{answers}' when asked for '{asked}'"):
         one(make(), model=asked)
-    one(make(served=answers), model=asked)
+    one(make(served_model_name=answers), model=asked)
 
 
 def test_a_model_that_changes_under_way_is_an_error(server: Server, make: Any) -> None:
@@ -953,7 +953,7 @@ def test_what_the_endpoint_counts_lands_in_the_ledger_once(server: Server, tmp_p
 
 
 def test_a_run_goes_on_where_the_cap_stopped_it(server: Server, tmp_path: Path) -> None:
-    priced = Limits(concurrency=2, completion_price=1000.0, spend=0.06)  # an answer of 9 or 10 tokens costs a cent
+    priced = Limits(concurrency=2, completion_price=1000.0, max_cost=0.06)  # an answer of 9 or 10 tokens costs a cent
 
     def attempt(limits: Limits) -> int:
         engine = OpenAIEngine(limits=limits)
@@ -971,7 +971,7 @@ def test_a_run_goes_on_where_the_cap_stopped_it(server: Server, tmp_path: Path) 
     with pytest.raises(BadInput, match="the cap"):
         attempt(priced)
     assert len(server.got) == paid  # every answer was kept, and none fits any more
-    assert attempt(dataclasses.replace(priced, spend=1.0)) == 12
+    assert attempt(dataclasses.replace(priced, max_cost=1.0)) == 12
     assert len(server.got) == 12
 
 
@@ -1016,7 +1016,7 @@ def test_the_command_line_asks_an_endpoint(server: Server, capsys: pytest.Captur
 def test_the_command_line_keeps_the_cap(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["eval", *TASK, "--test", "50", "--max-tokens", "20", "--rows", "1", "--out", str(tmp_path / "out")]
     assert main([*words, "--completion-price", "1000", "--spend", "0.05"]) == 2
-    assert "spend: the cap of $0.05" in capsys.readouterr().err
+    assert "max_cost: the cap of $0.05" in capsys.readouterr().err
     assert len(server.got) <= 4
 
 

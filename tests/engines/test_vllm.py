@@ -56,25 +56,27 @@ def served(engine: Engine, policy: Policy, requests: Sequence[Request]) -> list[
 
 def alike(one: Sample, other: Sample) -> None:
     """The same answer, but for the last digits of its log-probabilities."""
-    assert replace(one, logprobs=(), top=(), entropies=()) == replace(other, logprobs=(), top=(), entropies=())
+    assert replace(one, logprobs=(), top_logprobs=(), entropies=()) == replace(
+        other, logprobs=(), top_logprobs=(), entropies=()
+    )
     assert one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
     assert one.entropies == pytest.approx(other.entropies, abs=1e-3)
-    assert len(one.top) == len(other.top)
-    for here, there in zip(one.top, other.top, strict=True):
+    assert len(one.top_logprobs) == len(other.top_logprobs)
+    for here, there in zip(one.top_logprobs, other.top_logprobs, strict=True):
         assert [value for _, value in here] == pytest.approx([value for _, value in there], abs=1e-3)
         assert all(a == b or abs(x - y) < 1e-3 for (a, x), (b, y) in zip(here, there, strict=True))
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmEngine]:
-    made = VllmEngine(dtype="float32", rows=16, cache_gib=0.25)
+    made = VllmEngine(dtype="float32", max_batch_size=16, cache_gib=0.25)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalEngine]:
-    made = LocalEngine(dtype="float32", device="cpu", rows=16, held=8)
+    made = LocalEngine(dtype="float32", device="cpu", max_batch_size=16, max_policies=8)
     yield made
     made.close()
 
@@ -158,7 +160,7 @@ def test_an_answer_goes_on_from_its_tokens_as_if_never_cut(
         (whole,) = served(engine, base, [request])
         first = replace(request, sampling=replace(request.sampling, max_tokens=7))
         (head,) = served(engine, base, [first])
-        rest = replace(request, given=head.token_ids, sampling=replace(request.sampling, max_tokens=33))
+        rest = replace(request, prefix_tokens=head.token_ids, sampling=replace(request.sampling, max_tokens=33))
         if head.finish_reason == "stop":
             continue
         (tail,) = served(engine, base, [rest])
@@ -177,13 +179,13 @@ def test_stop_strings_cut_as_in_the_local_engine(engine: VllmEngine, local: Loca
 
 
 def test_distributions_and_entropies_where_asked_for(engine: VllmEngine, local: LocalEngine, base: Policy) -> None:
-    requests = [replace(r, top=(None, 0, 3)[i % 3]) for i, r in enumerate(crowd(9, temperature=1.2))]
+    requests = [replace(r, top_logprobs=(None, 0, 3)[i % 3]) for i, r in enumerate(crowd(9, temperature=1.2))]
     for request, one, other in zip(
         requests, served(engine, base, requests), served(local, base, requests), strict=True
     ):
         alike(one, other)
-        asked = request.top is not None
-        assert (len(one.entropies), len(one.top)) == ((len(one.token_ids),) * 2 if asked else (0, 0))
+        asked = request.top_logprobs is not None
+        assert (len(one.entropies), len(one.top_logprobs)) == ((len(one.token_ids),) * 2 if asked else (0, 0))
 
 
 def test_log_probabilities_of_given_text(engine: VllmEngine, local: LocalEngine, base: Policy) -> None:
@@ -230,7 +232,7 @@ def test_cancelled_requests_leave_the_others_be(engine: VllmEngine, base: Policy
     found = asyncio.run(go())
     assert [f.token_ids for f in found[1::2]] == want[1::2]
     assert any(isinstance(f, asyncio.CancelledError) for f in found[::2])
-    assert not engine._turns.under_way
+    assert not engine._scheduler.num_active
     assert [s.token_ids for s in served(engine, base, requests)] == want
 
 
@@ -393,7 +395,7 @@ def _parent(process: Path) -> int:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc, which Linux has")
 def test_release_and_death_and_close(local: LocalEngine, base: Policy) -> None:
     before = children()
-    engine = VllmEngine(dtype="float32", rows=4, cache_gib=0.25)
+    engine = VllmEngine(dtype="float32", max_batch_size=4, cache_gib=0.25)
     engine.release()  # nothing to release yet
     want = served(local, base, [ask()])[0]
     alike(served(engine, base, [ask()])[0], want)
@@ -404,7 +406,7 @@ def test_release_and_death_and_close(local: LocalEngine, base: Policy) -> None:
 
     async def killed() -> list[Any]:
         asked = [asyncio.create_task(engine.sample(base, ask(max_tokens=400))) for _ in range(3)]
-        while not engine._turns.under_way:
+        while not engine._scheduler.num_active:
             await asyncio.sleep(0.05)
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)

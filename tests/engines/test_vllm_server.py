@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selftaught.cli.main import main
-from selftaught.engines.vllm.server import RANKS, Need, layout_of, need_of
+from selftaught.engines.vllm.server import LORA_RANKS, RequiredWeights, required_weights, weight_layout
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 
@@ -56,18 +56,18 @@ def test_options_that_mean_nothing_to_vllm_are_refused(
 def test_what_a_policy_needs(tmp_path: Path) -> None:
     base = resolve("tiny")
     over = adapter(tmp_path / "over", base)
-    assert need_of(base) == Need(base, base)
-    assert need_of(over) == Need(over, base, 8)
-    assert need_of(over, adapters=False) == Need(over, over)
+    assert required_weights(base) == RequiredWeights(base, base)
+    assert required_weights(over) == RequiredWeights(over, base, 8)
+    assert required_weights(over, use_loras=False) == RequiredWeights(over, over)
     merged = [
         adapter(tmp_path / "twice", over),
         adapter(tmp_path / "dora", base, use_dora=True),
         adapter(tmp_path / "biased", base, bias="all"),
         adapter(tmp_path / "saved", base, modules_to_save=["lm_head"]),
         adapter(tmp_path / "other", base, peft_type="IA3"),
-        adapter(tmp_path / "huge", base, r=RANKS[-1] + 1),
+        adapter(tmp_path / "huge", base, r=LORA_RANKS[-1] + 1),
     ]
-    assert [need_of(policy) for policy in merged] == [Need(policy, policy) for policy in merged]
+    assert [required_weights(policy) for policy in merged] == [RequiredWeights(policy, policy) for policy in merged]
 
 
 def test_an_adapter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -77,16 +77,16 @@ def test_an_adapter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (broken.path / "adapter_config.json").write_text("{", "utf-8")
     for policy in (Policy("bare", tmp_path / "bare", base, adapter=True), broken):
         with pytest.raises(BadInput, match="cannot read the adapter") as error:
-            need_of(policy)
+            required_weights(policy)
         assert str(policy.path) in str(error.value)
     with pytest.raises(BadInput, match="behind an endpoint"):
-        need_of(resolve("openai:some-model"))
+        required_weights(resolve("openai:some-model"))
 
 
 def test_only_weights_of_one_shape_take_each_others_place(tiny: Any, tmp_path: Path) -> None:
     one, other, third = (tiny(kind, seed).path for kind, seed in (("llama", 0), ("llama", 1), ("qwen2", 0)))
-    assert layout_of(one) == layout_of(other)
-    assert layout_of(one) != layout_of(third)
+    assert weight_layout(one) == weight_layout(other)
+    assert weight_layout(one) != weight_layout(third)
     longer = tiny("llama", context=1024).path
-    assert layout_of(one)[1] == layout_of(longer)[1]
-    assert layout_of(one) != layout_of(longer)
+    assert weight_layout(one)[1] == weight_layout(longer)[1]
+    assert weight_layout(one) != weight_layout(longer)

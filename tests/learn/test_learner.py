@@ -21,7 +21,7 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.learn import Sft, Training, sft
 from selftaught.learn.learner import learn, policy_version
-from selftaught.machine.malloc import give_back
+from selftaught.machine.malloc import release_memory
 from selftaught.models.load import load_model
 from selftaught.models.policy import policy_from, read_manifest
 from selftaught.records import Demo, Message, as_prompt
@@ -266,7 +266,7 @@ def trainings(folder):
     for rank in (0, 0, 4, 0):
         how = replace(FAST, epochs=1, lora_rank=rank)
         learn(base, sft(), demos(), how, seed=len(resident), folder=folder / "policies")
-        give_back()  # as a run does; what the allocator keeps of freed memory differs from process to process
+        release_memory()  # as a run does; what the allocator keeps of freed memory differs from process to process
         resident.append(me.memory_info().rss / 2**20)
     models = [o for o in gc.get_objects() if isinstance(o, torch.nn.Module)]
     return resident, [name for o in models if (name := type(o).__name__).endswith("ForCausalLM")]

@@ -55,7 +55,7 @@ def base(tmp_path_factory):
 def make_run(folder: Path, base: Any, seed: int = 0) -> Run:
     task = Task("words", PROBLEMS, [make_problem("dog")], [], verifier=Wanted(), kind=Kind.TEXT)
     how = Settings(seed=seed, sampling=Sampling(max_tokens=2), training=Training())
-    engine = LocalEngine(dtype="float32", device="cpu", rows=16)
+    engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=16)
     return Run(folder, model=base, task=task, engine=engine, settings=how, console=Console(quiet=True))
 
 
@@ -286,11 +286,11 @@ def test_a_rehearsal_asks_what_the_training_would(tmp_path):
     "how", [Sampling(temperature=0.7), Sampling(top_p=0.6), Sampling(top_k=3), Sampling(1.5, 0.8, 5), Sampling(0.0)]
 )
 def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
-    from selftaught.engines.sampler import choose
+    from selftaught.engines.sampler import sample_tokens
 
     torch.manual_seed(0)
     logits = 2 * torch.randn(1, 9).expand(4000, 9)
-    drawn, _ = choose(logits, [how] * 4000, torch.rand(4000).tolist())
+    drawn, _ = sample_tokens(logits, [how] * 4000, torch.rand(4000).tolist())
     told = behaviour(logits[:9], torch.arange(9), how).exp()
     shares = torch.bincount(drawn, minlength=9) / 4000
     seen = shares > 0
@@ -299,12 +299,12 @@ def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
 
 
 def test_weighted_by_them_samples_tell_the_policys_own_mean():
-    from selftaught.engines.sampler import choose
+    from selftaught.engines.sampler import sample_tokens
 
     torch.manual_seed(0)
     logits, gain = torch.randn(1, 9).expand(20_000, 9), torch.randn(9)
     for how in (Sampling(temperature=0.7), Sampling(temperature=1.4)):
-        drawn, logprobs = choose(logits, [how] * 20_000, torch.rand(20_000).tolist())
+        drawn, logprobs = sample_tokens(logits, [how] * 20_000, torch.rand(20_000).tolist())
         ratio = (logprobs - behaviour(logits, drawn, how)).exp()
         true = float((logits[0].softmax(-1) * gain).sum())
         assert float((ratio * gain[drawn]).mean()) == pytest.approx(true, abs=0.015)

@@ -7,21 +7,25 @@ from pathlib import Path
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.learn import Population, mixed
+from selftaught.learn import Population, mix_replay
 from selftaught.models import Policy
 
 
 def test_earlier_records_make_up_the_share_asked_for():
     new, earlier = [f"n{i}" for i in range(30)], [f"e{i}" for i in range(50)]
     for share, count in ((0.0, 0), (0.25, 10), (0.5, 30), (0.9, 50)):  # the last would be 270
-        found = mixed(new, earlier, share, seed=1)
+        found = mix_replay(new, earlier, share, seed=1)
         assert found[:30] == new
         assert len(found) == 30 + count
         assert len(set(found)) == len(found)
         assert set(found[30:]) <= set(earlier)
-    assert mixed(new, earlier, 0.25, seed=1) == mixed(new, earlier, 0.25, seed=1) != mixed(new, earlier, 0.25, seed=2)
+    assert (
+        mix_replay(new, earlier, 0.25, seed=1)
+        == mix_replay(new, earlier, 0.25, seed=1)
+        != mix_replay(new, earlier, 0.25, seed=2)
+    )
     with pytest.raises(BadInput, match="share: got 1"):
-        mixed(new, earlier, 1.0)
+        mix_replay(new, earlier, 1.0)
 
 
 def policy(version: str) -> Policy:

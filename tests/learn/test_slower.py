@@ -124,5 +124,5 @@ def longer_than(own: Any) -> Any:
 )
 def test_the_fused_pass_says_what_it_does_not_compute(change: dict[str, Any], said: str) -> None:
     config = {"model_type": "llama"} | change
-    assert llama.misfit(config).startswith(said)
-    assert llama.fits(config) is not bool(said)
+    assert llama.unsupported_reason(config).startswith(said)
+    assert llama.is_supported(config) is not bool(said)

@@ -9,14 +9,21 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
+from scripted_world import Learner, make_run, make_task, two_rounds
 from selftaught.errors import BadInput
 from selftaught.method import find
 from selftaught.run.run import Run
 from talking_world import talk
 
 LOOP, TEST_TIME = find("critique-in-the-loop"), find("critic-supervision")
-SMALL: dict[str, Any] = {"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "checks": 2, "per_problem": 3}
+SMALL: dict[str, Any] = {
+    "rounds": 2,
+    "samples": 4,
+    "repairs": 4,
+    "drafts": 3,
+    "rollouts_per_critique": 2,
+    "per_problem": 3,
+}
 
 
 def played(folder: Path, learner: Learner, **options: Any) -> Run:
@@ -81,7 +88,7 @@ def test_without_repairs_it_is_plain_rejection_sampling(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner, repairs=0) as run:
         assert {p["role"] for _, _, p, _ in run.journal.effects("sample")} == {"solve"}
-        assert run.history[0]["told"]["critic"] == {"policy": "none", "lessons": 0, "repairs": 0}
+        assert run.history[0]["told"]["critic"] == {"policy": "none", "examples": 0, "repairs": 0}
     assert len(learner.given) == 2
     assert {len(d.prompt) for _, demos in learner.given for d in demos} == {1}
 
@@ -125,3 +132,9 @@ def test_a_critic_of_its_own_is_asked(tmp_path: Path) -> None:
 def test_an_unknown_form_is_one_line(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run, pytest.raises(BadInput, match="did you mean 'parallel'"):
         share(run, form="paralel")
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "critique-in-the-loop", samples=3)
+    assert champion.base
+    assert len(learner.given) == 3  # the critic is trained besides

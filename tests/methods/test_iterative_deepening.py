@@ -51,7 +51,7 @@ class Thinker:
     def __call__(self, policy: Policy, request: Request) -> str:
         """What comes after what was given; the seed chooses a chain."""
         del policy
-        said = b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.given).decode()
+        said = b"".join(p.encode() if isinstance(p, str) else bytes([p]) for p in request.prefix_tokens).decode()
         if "right, or: wrong" in request.prompt[-1].content:
             return "right" if "Answer: 21" in request.prompt[-2].content else "wrong"
         doubts = said.count(TRIGGER)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, judged, make_run, make_task
+from scripted_world import Learner, judged, make_run, make_task, two_rounds
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
@@ -125,3 +125,9 @@ def test_pairs_of_answers_take_turns_among_problems_and_use_no_answer_twice() ->
 def test_an_unknown_level_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="answer"):
         learnt(tmp_path, level="answers")
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "mcts-dpo")
+    assert champion.base
+    assert len(learner.given) == 2

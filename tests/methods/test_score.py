@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, depth, draw, judged, make_run, make_task
+from scripted_world import Learner, depth, draw, judged, make_run, make_task, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines import Request
@@ -22,7 +22,7 @@ from selftaught.measure.flips import corrections, course
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Verdict, make_problem
-from selftaught.refine.turns import AGAIN
+from selftaught.refine.turns import SELF_CORRECT
 from selftaught.run.run import Run
 from selftaught.run.sampling import Solved
 from selftaught.run.settings import Settings
@@ -103,7 +103,7 @@ def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
 def twice(policy: Policy, request: Request) -> str:
     """Sums, half of them right at first; training mends the second answer and leaves the first as it was."""
     _, a, b, _, luck = heard(request)
-    second = request.prompt[-1].content == AGAIN
+    second = request.prompt[-1].content == SELF_CORRECT
     fixed = draw(a, b) if not request.sampling.temperature else luck
     said = a + b + (0 if fixed < 0.5 + (0.45 if second and depth(policy) else 0) else 1 + int(8 * luck))
     return f"{a}+{b}={said}\nAnswer: {said}"
@@ -135,7 +135,7 @@ def test_stage_one_then_stage_two_each_from_the_policy_before(tmp_path: Path) ->
         assert {c.kl for c in second} == {0.01}
         assert (max(abs(c.advantages[0]) for c in first) > 0) is (number == 2)
         assert (max(abs(c.advantages[0]) for c in second) > 2) is (number == 2)
-        assert all(c.attempt.prompt[-1].content == AGAIN for c in second)
+        assert all(c.attempt.prompt[-1].content == SELF_CORRECT for c in second)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -181,7 +181,7 @@ def test_its_rivals_learn_right_answers_behind_wrong_ones(tmp_path: Path, learne
     assert base.version == "base-model"
     for demo in demos:
         question, draft, request = demo.prompt
-        assert request.content == AGAIN
+        assert request.content == SELF_CORRECT
         assert not draft.content.endswith(answers[question,])
         assert demo.target.endswith(answers[question,])
         roles = [samples[name]["role"] for name in demo.attempts]
@@ -234,3 +234,8 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
     assert all(Path(tmp_path, "policies", name, "selftaught.json").is_file() for name in made)
     bases = [json.loads(Path(tmp_path, "policies", name, "selftaught.json").read_text())["base"] for name in made]
     assert len(set(map(str, bases))) == 2
+
+
+def test_a_round_is_a_training(tmp_path: Path) -> None:
+    _, learner = two_rounds(tmp_path, "score", samples=3)
+    assert len(learner.given) == 2

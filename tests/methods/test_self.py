@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, base_policy, make_run, make_task
+from scripted_world import Learner, base_policy, make_run, make_task, two_rounds
 from selftaught.engines.scripted import scripted_learner
 from selftaught.learn import Training, sft
 from selftaught.method import find
@@ -35,7 +35,7 @@ def test_meta_skills_first_and_replayed_in_every_round(tmp_path: Path) -> None:
     assert all(demo.target.endswith(right[demo.prompt[:1]]) for demo in corpus if len(demo.prompt) != 3)
     assert rounds[0][: len(corpus)] == corpus
     told = run.history[0]["told"]["corpus"]
-    assert (told["lessons"], told["mending"]) == tuple(sum(len(d.prompt) == n for d in corpus) for n in (3, 5))
+    assert (told["examples"], told["fixing"]) == tuple(sum(len(d.prompt) == n for d in corpus) for n in (3, 5))
     assert rounds[1][: len(rounds[0])] == rounds[0]  # the data of all rounds
     assert len(rounds[1]) > len(rounds[0]) > len(corpus)
     assert all(demo.prompt in right for demo in rounds[1][len(corpus) :])
@@ -43,7 +43,7 @@ def test_meta_skills_first_and_replayed_in_every_round(tmp_path: Path) -> None:
 
 def test_refining_and_filtering_raise_the_share_of_right_items(tmp_path: Path) -> None:
     with played(tmp_path, Learner()) as run:
-        told = run.history[0]["told"]["right"]
+        told = run.history[0]["told"]["share right"]
     assert told["answers"] < told["refined"] < told["kept"]
 
 
@@ -51,7 +51,7 @@ def test_its_filter_is_its_own_verdict_not_the_verifier(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner, rounds=1, samples=8) as run:
         right = {p.prompt: f"Answer: {p.reference}" for p in run.task.train}
-        told = run.history[0]["told"]["right"]
+        told = run.history[0]["told"]["share right"]
     (_, corpus), (_, demos) = learner.given
     own = demos[len(corpus) :]
     assert len(own) == told["of"] < 192
@@ -71,15 +71,15 @@ def test_continuing_goes_on_from_the_last_policy_with_this_rounds_data_alone(tmp
 
 def test_each_half_can_be_left_out(tmp_path: Path) -> None:
     for options, roles in (
-        ({"refined": False}, {"solve", "judge"}),
-        ({"filtered": False}, {"solve", "critique", "revise"}),
+        ({"self_refine": False}, {"solve", "judge"}),
+        ({"self_filter": False}, {"solve", "critique", "revise"}),
     ):
         learner = Learner()
         with played(tmp_path / "".join(options), learner, rounds=1, **options) as run:
             later = [p for _, number, p, _ in run.journal.effects("sample") if number == 1]
         assert {p["role"] for p in later} == roles
         (_, corpus), (_, demos) = learner.given
-        assert (len(demos) - len(corpus) == 48) is (options == {"filtered": False})
+        assert (len(demos) - len(corpus) == 48) is (options == {"self_filter": False})
 
 
 def test_refinement_at_test_time_is_measured_beside(tmp_path: Path) -> None:
@@ -103,5 +103,11 @@ def test_with_a_teacher_its_feedback_is_what_is_learnt(tmp_path: Path) -> None:
 def test_where_nothing_is_borne_out_it_evolves_from_the_start(tmp_path: Path) -> None:
     learner = Learner()
     with make_run(tmp_path, learner=learner) as run:  # a model that answers whatever it is asked
-        SELF(run, run.base, run.task, rounds=1, samples=2, filtered=False, drafts=1)
+        SELF(run, run.base, run.task, rounds=1, samples=2, self_filter=False, drafts=1)
     assert learner.given
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "self", samples=3)
+    assert champion.base
+    assert len(learner.given) == 1  # the scripted model finds none of its own answers right, as this method asks it

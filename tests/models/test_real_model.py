@@ -34,7 +34,7 @@ def policy(users_cache: Path) -> Any:
 
 
 def answers(policy: Any, dtype: str) -> list[Any]:
-    engine = LocalEngine(dtype=dtype, device="cpu", rows=2)
+    engine = LocalEngine(dtype=dtype, device="cpu", max_batch_size=2)
 
     async def go() -> list[Any]:
         how = Sampling(temperature=0.0, max_tokens=16)

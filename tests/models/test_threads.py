@@ -17,7 +17,7 @@ COUNTING = """
 import sys, threading
 from pathlib import Path
 import torch
-from selftaught.machine.threads import MAPS, dismiss, dismissing
+from selftaught.machine.threads import MAPS, release_threads, releasing_threads
 
 if "libgomp" not in MAPS.read_text():
     sys.exit(77)
@@ -41,7 +41,7 @@ def counted(then: str) -> None:
 
 def test_a_team_ends_when_dismissed_and_is_there_again_for_the_next_product() -> None:
     counted("""
-dismiss()
+release_threads()
 assert alive() == most - 2
 assert torch.equal(x @ x, true)
 assert alive() == most
@@ -50,7 +50,7 @@ assert alive() == most
 
 def test_it_is_dismissed_at_the_end_of_what_is_decorated_even_where_that_fails() -> None:
     counted("""
-@dismissing()
+@releasing_threads()
 def work():
     x @ x
     raise ValueError
@@ -75,7 +75,7 @@ threading.Thread(target=other, daemon=True).start()
 done.wait()
 both = alive()
 assert both > most + 1
-dismiss()
+release_threads()
 assert alive() == both - 2
 """)
 
@@ -88,7 +88,7 @@ from selftaught.engines.base import Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.models import resolve
 from selftaught.records import as_prompt
-dismiss()
+release_threads()
 before = alive()
 engine = LocalEngine(dtype="float32")
 asked = [Request(as_prompt("1+2"), Sampling(max_tokens=8), seed) for seed in range(64)]
@@ -105,7 +105,7 @@ engine.close()
 
 
 def test_nothing_happens_where_nobody_has_computed() -> None:
-    quick = "from selftaught.machine.threads import dismiss; import sys; dismiss(); assert 'torch' not in sys.modules"
+    quick = "from selftaught.machine.threads import release_threads; import sys; release_threads(); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", quick], check=False).returncode == 0
 
 
@@ -113,11 +113,11 @@ def test_another_system_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pa
     from selftaught.machine import threads
 
     monkeypatch.setattr(threads, "MAPS", tmp_path / "none")
-    threads._pause.cache_clear()
+    threads._pause_function.cache_clear()
     try:
-        assert threads._pause()(threads.SOFT) == 0
+        assert threads._pause_function()(threads.PAUSE_SOFT) == 0
     finally:
-        threads._pause.cache_clear()
+        threads._pause_function.cache_clear()
 
 
 # --- how they wait, and how many ---
@@ -153,11 +153,11 @@ def test_a_command_settles_before_torch_how_threads_wait_and_how_many_there_are(
 
 def test_fewer_threads_are_fewer_also_where_torch_is_there_already() -> None:
     counted("""
-from selftaught.machine.threads import cores, use_threads, wait_briefly
+from selftaught.machine.threads import num_cores, set_num_threads, use_short_spin
 import os
 os.environ.pop("GOMP_SPINCOUNT", None)
-wait_briefly()
+use_short_spin()
 assert "GOMP_SPINCOUNT" not in os.environ  # it is too late for that
-use_threads(1)
-assert torch.get_num_threads() == cores() == 1
+set_num_threads(1)
+assert torch.get_num_threads() == num_cores() == 1
 """)

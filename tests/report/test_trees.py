@@ -25,8 +25,8 @@ def test_priors_visits_values_and_pairs_are_shown() -> None:
     page = section(render(report_data(trees=(some_tree(2),))))
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "1 search tree" in text
-    assert "▸ 3 * 4 = 12 Q 1.20 · visits 7 · prior 0.70 · value 0.80 · belief 0.80" in text
-    assert "12 + 3 = 15 Q 1.10 · visits 6 · prior 0.40 · value 1.90 · belief 0.90 ✓ RIGHT chosen" in text
+    assert "▸ 3 * 4 = 12 Q 1.20 · visits 7 · prior 0.70 · value 0.80 · p(true) 0.80" in text
+    assert "12 + 3 = 15 Q 1.10 · visits 6 · prior 0.40 · value 1.90 · p(true) 0.90 ✓ RIGHT chosen" in text
     assert "chosen, smoothing 0.14" in text
     assert "12 + 3 = 16 Q -1.40 · visits 1 · prior 0.20 · value -0.60 ✗ WRONG rejected" in text
     assert "Round 2, policy abc 5 steps, 8 visits, 1 pair" in text

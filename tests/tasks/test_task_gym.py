@@ -166,7 +166,7 @@ def test_the_datasets_own_scorer_decides_where_answers_differ(loaded: Loaded) ->
 
 
 @pytest.mark.parametrize("spec", ["countdown", "dice", "number_sorting"])
-def test_known_answers_are_right_and_score_fully(loaded: Loaded, spec: str) -> None:
+def test_radix_cache_answers_are_right_and_score_fully(loaded: Loaded, spec: str) -> None:
     task = loaded(spec)
     for problem in task.test:
         for reply in (f"Answer: {problem.reference}", f"So:\n\n**Answer:**\n{problem.reference}\n"):

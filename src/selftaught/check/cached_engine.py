@@ -26,8 +26,8 @@ class CachedEngine:
     def __init__(self, engine: Engine, cache: SampleCache) -> None:
         self._engine, self._said, self._before = engine, cache, engine.busy_seconds
         self.name = engine.name
-        if adopt := getattr(engine, "adopt", None):
-            self.adopt = adopt  # only engines have it that can sample from weights in training
+        if adopt := getattr(engine, "attach_model", None):
+            self.attach_model = adopt  # only engines have it that can sample from weights in training
 
     @property
     def busy_seconds(self) -> float:

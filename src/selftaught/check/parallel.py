@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from selftaught.console import Console
 from selftaught.machine.device import pick_device
-from selftaught.machine.threads import cores, use_threads, wait_asleep
+from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
 from selftaught.worlds.world import World, world
 
@@ -36,7 +36,7 @@ class SeedPool:
     """
 
     def __init__(self, jobs: int, *, say: bool) -> None:
-        share = max(1, cores() // jobs)
+        share = max(1, num_cores() // jobs)
         self.jobs, self._say = jobs, say
         self._processes = [
             ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
@@ -90,7 +90,7 @@ def max_parallel_seeds(where: World) -> int:
     weights = resolve(where.model, lambda _: None).weights
     if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL:
         return 1
-    return max(1, min(cores(), _free() // NEED))
+    return max(1, min(num_cores(), _free() // NEED))
 
 
 def _free() -> int:
@@ -105,8 +105,8 @@ def _free() -> int:
 
 def _begin(threads: int) -> None:
     """Before torch is there: how many threads it computes with, and that they leave the processors to the others."""
-    use_threads(threads)
-    wait_asleep()
+    set_num_threads(threads)
+    use_passive_wait()
 
 
 @cache

@@ -163,10 +163,10 @@ def _engine(args: argparse.Namespace) -> Any:
 
         per_minute = args.requests_per_minute, args.tokens_per_minute
         limits = Limits(args.rows or ROWS, *per_minute, args.prompt_price, args.completion_price, args.spend)
-        return OpenAIEngine(Endpoint(served=args.served), limits)
+        return OpenAIEngine(Endpoint(served_model_name=args.served), limits)
     from selftaught.engines.local.engine import LocalEngine
 
-    return LocalEngine(dtype=args.dtype, device=args.device, rows=args.rows)
+    return LocalEngine(dtype=args.dtype, device=args.device, max_batch_size=args.rows)
 
 
 def _vllm(args: argparse.Namespace) -> Any:
@@ -176,7 +176,7 @@ def _vllm(args: argparse.Namespace) -> Any:
         raise BadInput("vLLM takes the devices it sees", where="--device", fix="set CUDA_VISIBLE_DEVICES instead")
     from selftaught.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(dtype=args.dtype, rows=args.rows or ROWS)
+    return VllmEngine(dtype=args.dtype, max_batch_size=args.rows or ROWS)
 
 
 def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:

@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from selftaught.errors import BadInput, nearest
 from selftaught.feedback.userfile import is_userfile
-from selftaught.machine.disk import full_disk
-from selftaught.machine.threads import use_threads, wait_briefly
+from selftaught.machine.disk import disk_full_error
+from selftaught.machine.threads import set_num_threads, use_short_spin
 from selftaught.method import Method, find, methods
 from selftaught.records import ReferenceHidden
 from selftaught.terminal import printable, put, put_json, put_table
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     printable(sys.stdout)
     printable(sys.stderr)
-    wait_briefly()  # before anything brings torch
+    use_short_spin()  # before anything brings torch
     try:
         return _outcome(words)
     except KeyboardInterrupt:
@@ -87,7 +87,7 @@ def _outcome(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if (full := full_disk(error, error.filename or "")) is None:
+        if (full := disk_full_error(error, error.filename or "")) is None:
             raise
         return _refuse(full)
 
@@ -216,7 +216,7 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
     if (threads := getattr(args, "threads", None)) is not None:
         if threads < 1:
             raise BadInput(f"got {threads}", where="--threads", fix="use 1 or more")
-        use_threads(threads)
+        set_num_threads(threads)
     if left:
         raise BadInput(
             f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help"

@@ -90,7 +90,7 @@ def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> l
     from selftaught.worlds.tiny.abilities import Examiner
 
     policy = resolve(model, console.say)
-    with closing(LocalEngine(dtype="float32", rows=256)) as engine:
+    with closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
         examiner = Examiner(engine, policy, problems=args.problems, seed=args.seed)
         return examiner.table(lambda line: console.say(f"  {line}"))
 

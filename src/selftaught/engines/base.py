@@ -67,8 +67,8 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     prefix: str = ""
-    given: tuple[int | str, ...] = ()
-    top: int | None = None
+    prefix_tokens: tuple[int | str, ...] = ()
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,16 @@ class Sample:
     finish_reason: str
     prompt_tokens: int
     policy: str
-    top: tuple[tuple[tuple[int, float], ...], ...] = ()
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
     entropies: tuple[float, ...] = ()
-    counted: int | None = None
-    cut: str = ""
+    num_tokens: int | None = None
+    stop_text: str = ""
     replaced: bool = False
 
     @property
     def tokens(self) -> int:
         """Number of tokens sampled."""
-        return len(self.token_ids) if self.counted is None else self.counted
+        return len(self.token_ids) if self.num_tokens is None else self.num_tokens
 
 
 class EngineError(RuntimeError):
@@ -162,7 +162,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Paid(Protocol):
+class PaidEngine(Protocol):
     """An engine whose tokens cost money. It is told what a run spent before, so that a cap holds across restarts."""
 
     @property
@@ -170,22 +170,22 @@ class Paid(Protocol):
         """Dollars spent so far, those carried over included; 0 where no price is known."""
         ...
 
-    def carry_over(self, prompt: int, completion: int) -> None:
+    def add_prior_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Count tokens of prompts and of answers that were paid for earlier."""
         ...
 
-    def wind_up(self, why: Exception) -> None:
+    def cancel_unsent(self, reason: Exception) -> None:
         """Send nothing more of what is asked for by now, which fails with `why`; what is under way is answered."""
         ...
 
 
-def check_request(request: Request) -> None:
+def validate_request(request: Request) -> None:
     """Refuse a request that asks for no token."""
     if request.sampling.max_tokens < 1:
         raise RequestRefused(f"max_tokens is {request.sampling.max_tokens}, expected at least 1")
 
 
-def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
+def truncate_at_stop(text: str, stop: Sequence[str]) -> str | None:
     """`text` up to the first stop string in it, or None where none occurs."""
     hits = [at for s in stop if (at := text.find(s)) >= 0]
     return text[: min(hits)] if hits else None

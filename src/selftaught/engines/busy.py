@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Busy:
+class BusyTimer:
     """An engine that counts the seconds in which at least one request is under way; for use on one thread.
 
     Attributes:
@@ -15,18 +15,18 @@ class Busy:
     """
 
     busy_seconds = 0.0
-    _under_way, _since = 0, 0.0
+    _active_requests, _last_change = 0, 0.0
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
         """Time in which several requests are under way counts once."""
-        if not self._under_way:
-            self._since = time.perf_counter()
-        self._under_way += 1
+        if not self._active_requests:
+            self._last_change = time.perf_counter()
+        self._active_requests += 1
         try:
             yield
         finally:
-            self._under_way -= 1
+            self._active_requests -= 1
             now = time.perf_counter()
-            self.busy_seconds += now - self._since
-            self._since = now
+            self.busy_seconds += now - self._last_change
+            self._last_change = now

@@ -8,9 +8,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, last: Coroutine[Any, Any, None]) -> None:
+def stop_loop_thread(
+    loop: asyncio.AbstractEventLoop, thread: threading.Thread, cleanup: Coroutine[Any, Any, None]
+) -> None:
     """Run `last` on the loop of an engine's thread, then end the loop and the thread."""
-    asyncio.run_coroutine_threadsafe(last, loop).result()
+    asyncio.run_coroutine_threadsafe(cleanup, loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from selftaught.engines.base import Sampling
 
-SHORTLIST = 512  # candidates looked at for top-p before falling back to a full sort
+MAX_CANDIDATES = 512  # candidates looked at for top-p before falling back to a full sort
 BLOCK = 256  # tokens whose probabilities are summed before any is looked at
-AT_ONCE = 2**20  # logits worked on together, so that they stay near the processor
+MAX_LOGITS = 2**20  # logits worked on together, so that they stay near the processor
 
 
-class Chooser:
+class TokenSampler:
     """Chooses a token a row, for rows that are sampled as `settings` say.
 
     Each row depends on nothing but its own logits, settings and uniform number (inverse transform
@@ -23,8 +23,11 @@ class Chooser:
     """
 
     def __init__(self, settings: Sequence[Sampling], vocab: int, device: str | torch.device = "cpu") -> None:
-        self._count = max(1, AT_ONCE // vocab)
-        self._parts = [_Part(settings[i : i + self._count], device) for i in range(0, len(settings), self._count)]
+        self._rows_per_chunk = max(1, MAX_LOGITS // vocab)
+        self._chunks = [
+            _RowChunk(settings[i : i + self._rows_per_chunk], device)
+            for i in range(0, len(settings), self._rows_per_chunk)
+        ]
 
     def __call__(self, logits: Tensor, uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Choose.
@@ -38,46 +41,46 @@ class Chooser:
             NaN where the row's logits hold a NaN.
         """
         draws = torch.tensor(uniforms, dtype=torch.float32, device=logits.device)[:, None]
-        split = zip(self._parts, logits.split(self._count), draws.split(self._count), strict=True)
-        pairs = [part.choose(some.float(), own) for part, some, own in split]
+        split = zip(self._chunks, logits.split(self._rows_per_chunk), draws.split(self._rows_per_chunk), strict=True)
+        pairs = [part.sample(some.float(), own) for part, some, own in split]
         return torch.cat([tokens for tokens, _ in pairs]), torch.cat([logprobs for _, logprobs in pairs])
 
 
-def choose(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
+def sample_tokens(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Choose a token a row, once; see `Chooser`."""
-    return Chooser(settings, logits.shape[1], logits.device)(logits, uniforms)
+    return TokenSampler(settings, logits.shape[1], logits.device)(logits, uniforms)
 
 
-class _Part:
+class _RowChunk:
     """Rows worked on together, sorted by the way in which they are sampled."""
 
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
         self._size = len(settings)
-        self._ways: list[tuple[_Way, Tensor | None]] = []
-        kinds = {key: _kind(s) for key, s in {id(s): s for s in settings}.items()}  # most are one and the same
-        for kind in (_Greedy, _Plain, _Truncated):
+        self._strategies: list[tuple[_Strategy, Tensor | None]] = []
+        kinds = {key: _strategy_for(s) for key, s in {id(s): s for s in settings}.items()}  # most are one and the same
+        for kind in (_Greedy, _FullSoftmax, _Truncated):
             rows = [i for i, s in enumerate(settings) if kinds[id(s)] is kind]
             if rows:
                 at = None if len(rows) == len(settings) else torch.tensor(rows, device=device)
-                self._ways.append((kind([settings[i] for i in rows], device), at))
+                self._strategies.append((kind([settings[i] for i in rows], device), at))
 
-    def choose(self, logits: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        weights = _Weights(logits)
+    def sample(self, logits: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        weights = _ExpLogits(logits)
         tokens = torch.empty(self._size, dtype=torch.long, device=logits.device)
-        for way, at in self._ways:
+        for way, at in self._strategies:
             if at is None:
-                tokens = way.choose(weights, draws)
+                tokens = way.sample(weights, draws)
             else:
-                tokens[at] = way.choose(weights.of(at), draws[at])
+                tokens[at] = way.sample(weights.rows(at), draws[at])
         return tokens, weights.logprobs(tokens)
 
 
-class _Weights:
+class _ExpLogits:
     """Logits, and e to the power of what each lies below the greatest of its row, padded to whole blocks."""
 
     def __init__(self, logits: Tensor) -> None:
-        self.logits, self.most = logits, logits.amax(-1, keepdim=True)
-        self.exp, self.sums = self._exp(logits - self.most)
+        self.logits, self.max = logits, logits.amax(-1, keepdim=True)
+        self.exp, self.sums = self._exp(logits - self.max)
 
     def _exp(self, below: Tensor) -> tuple[Tensor, Tensor]:
         rows, vocab = below.shape
@@ -88,26 +91,26 @@ class _Weights:
             torch.exp(below, out=exp[:, :vocab])
         return exp, exp.view(rows, -1, BLOCK).sum(-1)
 
-    def of(self, rows: Tensor) -> _Weights:
+    def rows(self, rows: Tensor) -> _ExpLogits:
         """Some rows of it."""
-        part = object.__new__(_Weights)
-        part.logits, part.most, part.exp, part.sums = (x[rows] for x in (self.logits, self.most, self.exp, self.sums))
+        part = object.__new__(_ExpLogits)
+        part.logits, part.max, part.exp, part.sums = (x[rows] for x in (self.logits, self.max, self.exp, self.sums))
         return part
 
-    def heated(self, heat: Tensor) -> tuple[Tensor, Tensor]:
+    def at_temperatures(self, temperatures: Tensor) -> tuple[Tensor, Tensor]:
         """Weights at other temperatures `[rows, 1]`, and their sums by block."""
-        return self._exp((self.logits - self.most) / heat)
+        return self._exp((self.logits - self.max) / temperatures)
 
     def logprobs(self, tokens: Tensor) -> Tensor:
         """Natural-log probability of one token a row."""
-        chosen = self.logits.gather(1, tokens[:, None]) - self.most
+        chosen = self.logits.gather(1, tokens[:, None]) - self.max
         return (chosen - self.sums.sum(-1, keepdim=True).log())[:, 0]
 
 
-class _Way(Protocol):
+class _Strategy(Protocol):
     """One way to choose, for some rows."""
 
-    def choose(self, weights: _Weights, draws: Tensor) -> Tensor: ...
+    def sample(self, weights: _ExpLogits, draws: Tensor) -> Tensor: ...
 
 
 class _Greedy:
@@ -116,30 +119,32 @@ class _Greedy:
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
         del settings, device
 
-    def choose(self, weights: _Weights, draws: Tensor) -> Tensor:
+    def sample(self, weights: _ExpLogits, draws: Tensor) -> Tensor:
         del draws
         return weights.logits.argmax(-1)
 
 
-class _Plain:
+class _FullSoftmax:
     """The first token whose cumulative probability exceeds the draw: first the block, then the token in it."""
 
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
-        self._heat = None if all(s.temperature == 1 for s in settings) else _heat(settings, device)
+        self._temperatures = None if all(s.temperature == 1 for s in settings) else _temperatures(settings, device)
 
-    def choose(self, weights: _Weights, draws: Tensor) -> Tensor:
-        exp, sums = (weights.exp, weights.sums) if self._heat is None else weights.heated(self._heat)
-        block, before, total = _invert(sums, draws)
+    def sample(self, weights: _ExpLogits, draws: Tensor) -> Tensor:
+        exp, sums = (
+            (weights.exp, weights.sums) if self._temperatures is None else weights.at_temperatures(self._temperatures)
+        )
+        block, before, total = _inverse_cdf(sums, draws)
         inside = exp.view(len(exp), -1, BLOCK)[torch.arange(len(exp), device=exp.device), block]
-        within, _, _ = _invert(inside, (draws * total - before) / inside.sum(-1, keepdim=True))
+        within, _, _ = _inverse_cdf(inside, (draws * total - before) / inside.sum(-1, keepdim=True))
         return (block * BLOCK + within).clamp(max=weights.logits.shape[1] - 1)
 
 
-def _heat(settings: Sequence[Sampling], device: str | torch.device) -> Tensor:
+def _temperatures(settings: Sequence[Sampling], device: str | torch.device) -> Tensor:
     return torch.tensor([s.temperature for s in settings], device=device)[:, None]
 
 
-def _invert(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _inverse_cdf(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The first index whose cumulative share exceeds the draw, never one of weight 0.
 
     Returns:
@@ -158,43 +163,43 @@ class _Truncated:
     """A draw from the top-k, top-p truncation of each row, looking at as few candidates as suffice."""
 
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
-        self._heat = _heat(settings, device)
+        self._temperatures = _temperatures(settings, device)
         # Long enough for every top-k, so that only rows truncated by top-p alone can need more.
-        self._short = max(s.top_k or SHORTLIST for s in settings)
+        self._num_candidates = max(s.top_k or MAX_CANDIDATES for s in settings)
         self._top_k = torch.tensor([s.top_k or 2**31 for s in settings], device=device)[:, None]
         self._top_p = torch.tensor([s.top_p for s in settings], device=device)[:, None]
 
-    def choose(self, weights: _Weights, draws: Tensor) -> Tensor:
-        scaled = (weights.logits - weights.most) / self._heat
+    def sample(self, weights: _ExpLogits, draws: Tensor) -> Tensor:
+        scaled = (weights.logits - weights.max) / self._temperatures
         vocab = scaled.shape[1]
-        return self._among(scaled, min(vocab, self._short), draws)
+        return self._sample_from_top(scaled, min(vocab, self._num_candidates), draws)
 
-    def _among(self, scaled: Tensor, short: int, draws: Tensor) -> Tensor:
+    def _sample_from_top(self, scaled: Tensor, num_candidates: int, draws: Tensor) -> Tensor:
         """The draw among the `short` most probable tokens, or among all where those hold too little of a row's mass."""
         top_k = self._top_k.clamp(max=scaled.shape[1])
-        values, index = torch.topk(scaled, short, -1)
-        kept = torch.arange(short, device=scaled.device) < top_k
+        values, index = torch.topk(scaled, num_candidates, -1)
+        kept = torch.arange(num_candidates, device=scaled.device) < top_k
         # top-p is taken after top-k, so it is relative to the mass that top-k leaves.
         left = torch.logsumexp(values.masked_fill(~kept, -torch.inf), -1, True)
-        mass = torch.where(top_k <= short, left, torch.logsumexp(scaled, -1, True))
+        mass = torch.where(top_k <= num_candidates, left, torch.logsumexp(scaled, -1, True))
         probabilities = torch.exp(values - mass) * kept
         before = probabilities.cumsum(-1) - probabilities
-        enough = (top_k <= short) | (before[:, -1:] + probabilities[:, -1:] >= self._top_p)
-        if short < scaled.shape[1] and not bool(enough.all()):
-            return self._among(scaled, scaled.shape[1], draws)
-        picked, _, _ = _invert(torch.where(before < self._top_p, probabilities, 0.0), draws)
+        enough = (top_k <= num_candidates) | (before[:, -1:] + probabilities[:, -1:] >= self._top_p)
+        if num_candidates < scaled.shape[1] and not bool(enough.all()):
+            return self._sample_from_top(scaled, scaled.shape[1], draws)
+        picked, _, _ = _inverse_cdf(torch.where(before < self._top_p, probabilities, 0.0), draws)
         return index.gather(1, picked[:, None])[:, 0]
 
 
-def _kind(settings: Sampling) -> type[_Greedy | _Plain | _Truncated]:
+def _strategy_for(settings: Sampling) -> type[_Greedy | _FullSoftmax | _Truncated]:
     if settings.greedy:
         return _Greedy
-    return _Truncated if settings.top_k > 0 or settings.top_p < 1 else _Plain
+    return _Truncated if settings.top_k > 0 or settings.top_p < 1 else _FullSoftmax
 
 
-def logprobs_of(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+def token_logprobs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     """Natural-log probability of one token a row of logits `[rows, vocab]`: `[rows]`, float32."""
-    step = max(1, AT_ONCE // logits.shape[1])
+    step = max(1, MAX_LOGITS // logits.shape[1])
     at = torch.tensor(tokens, device=logits.device)[:, None]
     parts = []
     for i in range(0, len(tokens), step):
@@ -203,7 +208,9 @@ def logprobs_of(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     return torch.cat(parts)
 
 
-def survey(logits: Tensor, most: Sequence[int]) -> list[tuple[tuple[tuple[int, float], ...], float]]:
+def top_logprobs_and_entropy(
+    logits: Tensor, counts: Sequence[int]
+) -> list[tuple[tuple[tuple[int, float], ...], float]]:
     """The most probable tokens of each row with their log-probabilities, and the entropy in nats, at temperature 1.
 
     Args:
@@ -212,6 +219,6 @@ def survey(logits: Tensor, most: Sequence[int]) -> list[tuple[tuple[tuple[int, f
     """
     logp = torch.log_softmax(logits.float(), -1)
     entropy = torch.special.entr(logp.exp()).sum(-1).tolist()
-    values, index = torch.topk(logp, min(max(most), logp.shape[1]), -1)
+    values, index = torch.topk(logp, min(max(counts), logp.shape[1]), -1)
     named = [list(zip(i, v, strict=True)) for i, v in zip(index.tolist(), values.tolist(), strict=True)]
-    return [(tuple(row[:count]), spread) for row, count, spread in zip(named, most, entropy, strict=True)]
+    return [(tuple(row[:count]), spread) for row, count, spread in zip(named, counts, entropy, strict=True)]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.engines.base import EngineError, Request, Sample, check_request, cut_at_stop
-from selftaught.engines.busy import Busy
+from selftaught.engines.base import EngineError, Request, Sample, truncate_at_stop, validate_request
+from selftaught.engines.busy import BusyTimer
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
 from selftaught.records import Prompt, as_json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Script = Callable[[Policy, Request], str]
 
 
-class ScriptedEngine(Busy):
+class ScriptedEngine(BusyTimer):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
     Log-probabilities are a fixed function of the bytes, so that everything downstream has real
@@ -43,21 +43,23 @@ class ScriptedEngine(Busy):
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """The script's answer, cut at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
         self._check_open()
-        check_request(request)
+        validate_request(request)
         with self._busy():
             await asyncio.sleep(self._delay)
         self.calls += 1
         text = self._script(policy, request)
-        stopped = cut_at_stop(text, request.sampling.stop)
+        stopped = truncate_at_stop(text, request.sampling.stop)
         cut = "" if stopped is None else next(s for s in request.sampling.stop if text.startswith(s, len(stopped)))
         data = (text if stopped is None else stopped + cut).encode()
         kept = data[: request.sampling.max_tokens]
         whole = len(kept) == len(data)
         said = kept.decode(errors="ignore")
-        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt) + _bytes(request.prefix, *request.given)
+        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt) + _prefix_length(
+            request.prefix, *request.prefix_tokens
+        )
         finish, cut = ("stop", cut) if whole else ("length", "")
         said = said.removesuffix(cut)
-        return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, cut=cut)
+        return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, stop_text=cut)
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""
@@ -77,7 +79,7 @@ class ScriptedEngine(Busy):
         self._closed = True
 
 
-def _bytes(*given: int | str) -> int:
+def _prefix_length(*given: int | str) -> int:
     """Tokens in what an answer goes on from."""
     return sum(len(piece.encode()) if isinstance(piece, str) else 1 for piece in given)
 

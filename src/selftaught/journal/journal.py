@@ -13,7 +13,7 @@ from typing import IO, Any
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
 from selftaught.journal.reader import FILE, SCHEMA, Effects, readable
-from selftaught.machine.disk import full_disk, replace_file
+from selftaught.machine.disk import disk_full_error, write_atomically
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -76,7 +76,7 @@ class Journal(Effects):
             return
         with closing(sqlite3.connect(":memory:")) as empty:
             empty.executescript(f"BEGIN; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
-            replace_file(self.path, empty.serialize())
+            write_atomically(self.path, empty.serialize())
 
     def _open_schema(self) -> None:
         if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
@@ -131,7 +131,7 @@ def _only_writer(folder: Path) -> IO[str]:
         stream = (folder / "lock").open("w", encoding="utf-8")
     except OSError as error:
         reason = f"it cannot be made a run folder ({error.strerror or error})"
-        raise full_disk(error, folder) or BadInput(reason, where=str(folder), fix="use another folder") from None
+        raise disk_full_error(error, folder) or BadInput(reason, where=str(folder), fix="use another folder") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

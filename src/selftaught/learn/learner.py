@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.errors import BadInput
 from selftaught.learn.config import Training
 from selftaught.learn.objectives.base import Group, Objective
-from selftaught.machine.threads import dismissing
+from selftaught.machine.threads import releasing_threads
 from selftaught.models.cache import small_files
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
 from selftaught.records import as_json, content_hash
@@ -39,7 +39,7 @@ def named(objective: Objective) -> Any:
     return {name: value.version if isinstance(value, Policy) else value for name, value in values.items()}
 
 
-@dismissing()
+@releasing_threads()
 def learn(
     base: Policy, objective: Objective, records: Sequence[Any], settings: Training, *, seed: int, folder: Path,
     progress: Callable[[int, int, float], None] = lambda *_: None,
@@ -96,16 +96,16 @@ def trainable_model(base: Policy, settings: Training, seed: int) -> Any:
     """The model of a policy, all weights in float32 and to be trained, or frozen with an adapter that is."""
     import torch
 
-    from selftaught.engines.local.agreement import check_trained
+    from selftaught.engines.local.agreement import check_before_training
     from selftaught.learn.trainer import training_dtype
     from selftaught.models.load import load_model
 
     if not settings.lora_rank:
         whole = load_model(base, torch.float32)
-        check_trained(base, whole)
+        check_before_training(base, whole)
         return whole.requires_grad_(True)  # merging an adapter leaves its base frozen
     model = load_model(base, training_dtype(settings.precision, "cpu"))
-    check_trained(base, model)
+    check_before_training(base, model)
     return _with_adapter(model, settings.lora_rank, seed)
 
 

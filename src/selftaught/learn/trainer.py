@@ -27,7 +27,7 @@ from selftaught.learn.schedules import rate_at
 from selftaught.learn.teachers import MEAN, MovingTeacher
 from selftaught.learn.tracking import Trackers
 from selftaught.machine.device import pick_dtype
-from selftaught.machine.malloc import keep, let_go, trim
+from selftaught.machine.malloc import hold_memory, trim, unhold_memory
 from selftaught.remarks import remark
 
 Progress = Callable[[int, int, float], None]
@@ -153,7 +153,7 @@ class Trainer:
         self.dtype = training_dtype(settings.precision, trained[0].device.type)
         self._large = large(model)
         if self._large:
-            keep()
+            hold_memory()
         if self.dtype == torch.bfloat16:
             self._narrow()
         self._teacher = self._moving_teacher()
@@ -314,7 +314,7 @@ class Trainer:
         self.model.eval()
         self._accelerator.free_memory()
         if self._large:
-            let_go()
+            unhold_memory()
 
 
 def training_dtype(precision: str, device: str) -> torch.dtype:

@@ -12,7 +12,7 @@ from selftaught.errors import BadInput, nearest
 if TYPE_CHECKING:
     import torch
 
-WORTH = 1.2  # least gain in speed for which precision is given up
+MIN_GAIN = 1.2  # least gain in speed for which precision is given up
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -43,7 +43,7 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
 
     if name != "auto":
         return getattr(torch, name)
-    return torch.bfloat16 if device != "cpu" or bfloat16_gain() > WORTH else torch.float32
+    return torch.bfloat16 if device != "cpu" or bfloat16_gain() > MIN_GAIN else torch.float32
 
 
 @cache

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from selftaught.errors import BadInput
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SIGNS = ("No space left", "Disk quota exceeded", "File too large")
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_MESSAGES = ("No space left", "Disk quota exceeded", "File too large")
 
 
-def full_disk(error: BaseException, where: Path | str) -> BadInput | None:
+def disk_full_error(error: BaseException, where: Path | str) -> BadInput | None:
     """The line to tell the user where `error` means that the disk is full, else None."""
-    if getattr(error, "errno", None) not in FULL and not any(sign in str(error) for sign in SIGNS):
+    if getattr(error, "errno", None) not in FULL_ERRNOS and not any(sign in str(error) for sign in FULL_MESSAGES):
         return None
     fix = "free some space and run the same command again: it resumes"
     return BadInput(f"the disk is full ({error})", where=str(where), fix=fix)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file in one rename once it is on the disk: neither a reader nor a power cut ever leaves half of it.
 
     Raises:
@@ -34,9 +34,9 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(draft, path)
     except OSError as error:
-        raise full_disk(error, path) or unwritable(error, path) from None
+        raise disk_full_error(error, path) or write_error(error, path) from None
 
 
-def unwritable(error: OSError, path: Path) -> BadInput:
+def write_error(error: OSError, path: Path) -> BadInput:
     """The line to tell the user where a file cannot be written."""
     return BadInput(f"cannot be written ({error.strerror or error})", where=str(path), fix="make room for it there")

@@ -12,7 +12,7 @@ from typing import Any
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt(3)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return freed memory to the operating system.
 
     glibc keeps what a training or a batch freed in pieces, gigabytes of it, and the next phase, whose
@@ -22,7 +22,7 @@ def give_back() -> None:
     trim()
 
 
-def keep() -> None:
+def hold_memory() -> None:
     """From now on, until `let_go`, what is freed stays with the process, ready for whatever comes next of any size.
 
     glibc returns every piece above 32 MB as it is freed, and the end of its heap; the next piece of that size costs a
@@ -31,7 +31,7 @@ def keep() -> None:
     _malloc(lambda c: (c.mallopt(MMAP_MAX, 0), c.mallopt(TRIM_THRESHOLD, -1)))
 
 
-def let_go() -> None:
+def unhold_memory() -> None:
     """Free as glibc does of itself once it has seen large pieces come and go, and return what is free already."""
     _malloc(lambda c: (c.mallopt(MMAP_MAX, 2**16), c.mallopt(MMAP_THRESHOLD, 2**25), c.mallopt(TRIM_THRESHOLD, 2**26)))
     trim()

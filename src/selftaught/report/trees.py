@@ -19,7 +19,7 @@ class Step:
         value: of the answer up to here, by itself.
         visits: N.
         q: Q.
-        belief: the model's own, 0..1, or None.
+        p_true: probability that the model itself gives the answer so far of being right, 0..1, or None.
         verdict: "right", "wrong", "unknown"; empty where the answer goes on.
         main: whether it is on the main line, the way visited most.
         marks: what learning made of it: "chosen, smoothing 0.12" (of its label), "rejected".
@@ -31,7 +31,7 @@ class Step:
     value: float
     visits: int
     q: float
-    belief: float | None = None
+    p_true: float | None = None
     verdict: str = ""
     main: bool = False
     marks: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ def _step(
 ) -> Step:
     marks = [f"chosen, smoothing {softness:.2f}" for chosen, _, softness in pairs if chosen == number]
     marks += ["rejected" for _, rejected, _ in pairs if rejected == number]
-    numbers = {name: row[name] for name in ("prior", "value", "visits", "q", "belief")}
+    numbers = {name: row[name] for name in ("prior", "value", "visits", "q", "p_true")}
     return Step(
         row["text"], **numbers, verdict=row["verdict"] or "", main=number in line, marks=tuple(marks), steps=inner
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
-from selftaught.machine.disk import full_disk, replace_file, unwritable
+from selftaught.machine.disk import disk_full_error, write_atomically, write_error
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
 from selftaught.models import Policy
 from selftaught.records import Attempt, content_hash
@@ -203,8 +203,8 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     from selftaught.report.collect import collect
 
     outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
-    replace_file(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
-    replace_file(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
+    write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
+    write_atomically(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
     if not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
     return outcome
@@ -237,4 +237,4 @@ def _link(link: Path, target: Path) -> None:
         draft.symlink_to(os.path.relpath(target, link.parent))
         os.replace(draft, link)
     except OSError as error:
-        raise full_disk(error, link) or unwritable(error, link) from None
+        raise disk_full_error(error, link) or write_error(error, link) from None

@@ -13,7 +13,7 @@ from selftaught import models
 from selftaught.console import Console
 from selftaught.control.budget import RunEnds
 from selftaught.control.watch import Watch
-from selftaught.engines import Engine, Paid
+from selftaught.engines import Engine, PaidEngine
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
 from selftaught.method import Method
@@ -63,9 +63,9 @@ class RunContext:
         except BaseException:
             self.journal.close()
             raise
-        if isinstance(self.engine, Paid):
+        if isinstance(self.engine, PaidEngine):
             before = self.journal.usage()
-            self.engine.carry_over(before.prompt, before.generated + before.judge)
+            self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
         self.ledger, self.watch, self.walls = Ledger(), Watch(), Walls(task)
         self.champion, self.round, self.number, self.begun, self.learn_seconds = self.base, 0, 0, 0, 0.0
         self.history: list[dict[str, Any]] = []
@@ -151,7 +151,7 @@ class RunContext:
     @property
     def notes(self) -> list[str]:
         """See `Run.notes`."""
-        spent = self.engine.spent if isinstance(self.engine, Paid) else 0.0
+        spent = self.engine.spent if isinstance(self.engine, PaidEngine) else 0.0
         money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
         cut = [cut_line(self.cut)] if self.cut["truncated"] else []
         ends = [ends_line(self.ends)] if self.ends["wrong"] else []

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selftaught.console import shown
-from selftaught.curate.keep import learned_as_whole
+from selftaught.curate.keep import teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.learn import Objective, Training
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
-from selftaught.machine.disk import full_disk
-from selftaught.machine.malloc import give_back
+from selftaught.machine.disk import disk_full_error
+from selftaught.machine.malloc import release_memory
 from selftaught.models import Policy
 from selftaught.models.policy import policy_from
 from selftaught.models.remote import trainable
@@ -49,7 +49,7 @@ def learn(
 def make_room(context: RunContext) -> None:
     """Memory for weights in training, or given back after it."""
     context.engine.release()
-    give_back()
+    release_memory()
 
 
 def _check_records(context: RunContext, records: Sequence[Any]) -> None:
@@ -64,7 +64,7 @@ def _check_records(context: RunContext, records: Sequence[Any]) -> None:
         asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
         if any(what in context.walls.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
-        wrong_ends += learned_as_whole(record, sources)
+        wrong_ends += teaches_false_end(record, sources)
     counts = {"wrong": wrong_ends, "records": len(records)}
     context.ends.update(counts)
     if wrong_ends:
@@ -116,6 +116,6 @@ def _train(
         try:
             return context.learner(base, objective, records, settings, **how, progress=progress)
         except Exception as error:
-            raise full_disk(error, context.policies) or error from None
+            raise disk_full_error(error, context.policies) or error from None
         finally:
-            give_back()
+            release_memory()

@@ -18,7 +18,7 @@ from selftaught.learn.objectives import grpo
 from selftaught.learn.online.loop import played_through, reinforce
 from selftaught.learn.online.plan import Plan
 from selftaught.learn.online.rollouts import Crediting, Rollout
-from selftaught.machine.disk import full_disk
+from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest
 from selftaught.models.remote import trainable
@@ -66,7 +66,7 @@ def _trained(
                 return reinforce(policy, problems, plan, services, folder=folder)
             return played_through(policy, problems, plan, services, context.learner, folder)
     except Exception as error:
-        raise full_disk(error, folder) or error from None
+        raise disk_full_error(error, folder) or error from None
 
 
 class RunServices:
@@ -114,7 +114,7 @@ class RunServices:
             BadInput: it cannot.
         """
         engine = self._context.engine
-        adopt = getattr(engine, "adopt", None)
+        adopt = getattr(engine, "attach_model", None)
         if adopt is None:
             raise BadInput(
                 "it cannot sample from weights in training", where=f"engine {engine.name}", fix="use LocalEngine"

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from selftaught.console import Console
-from selftaught.engines import Engine, EngineError, Paid, Request, RequestRefused, Sampling
+from selftaught.engines import Engine, EngineError, PaidEngine, Request, RequestRefused, Sampling
 from selftaught.engines.base import RequestFailed
 from selftaught.errors import BadInput
 from selftaught.identity import solver_name
@@ -174,7 +174,7 @@ class Solving:
         many `failed`, neither of which is kept; and how many were `retried` on this start."""
         counts = {name: self._counts[name] for name in ("answered", "thinking_only", "replaced", "refused", "failed")}
         counts["thinking_only"] = len(self._handed & self._alone)
-        return counts | {"retried": getattr(self._engine, "retried", 0)}
+        return counts | {"retried": getattr(self._engine, "num_retries", 0)}
 
     def unanswered(self) -> str:
         """Why there is not one answer, where there is none; else empty."""
@@ -247,8 +247,8 @@ class Solving:
                 return
             done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             self._failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
-            if isinstance(self._failure, Exception) and isinstance(self._engine, Paid) and left:
-                self._engine.wind_up(self._failure)
+            if isinstance(self._failure, Exception) and isinstance(self._engine, PaidEngine) and left:
+                self._engine.cancel_unsent(self._failure)
                 _, left = await asyncio.wait(left, timeout=SAY_SECONDS)
                 if left:
                     self._console.say("  waiting for the answers under way; interrupt to give them up")
@@ -364,8 +364,8 @@ class Solving:
         text = well_formed(sample.text)
         payload |= {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
         payload["logprobs"] = [round(value, 6) for value in sample.logprobs]
-        payload |= {} if sample.counted is None else {"counted": sample.counted}
-        payload |= {"cut": well_formed(sample.cut)} if sample.cut else {}
+        payload |= {} if sample.num_tokens is None else {"counted": sample.num_tokens}
+        payload |= {"cut": well_formed(sample.stop_text)} if sample.stop_text else {}
         payload |= {"replaced": True} if sample.replaced or text != sample.text else {}
         payload |= {"thinking_only": True} if thinking_alone(question.begun + text, sample.finish_reason) else {}
         usage = _cost(question.role, sample.prompt_tokens, sample.tokens)

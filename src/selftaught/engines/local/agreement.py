@@ -9,27 +9,29 @@ import torch
 from torch import Tensor
 
 from selftaught.engines.local import llama
-from selftaught.engines.local.kv_cache import CHUNK
-from selftaught.engines.local.passes import Reading
+from selftaught.engines.local.kv_cache import BLOCK_SIZE
+from selftaught.engines.local.passes import PrefillPass
 from selftaught.errors import BadInput
 from selftaught.models.cache import cache_dir, remember
 from selftaught.models.load import load_model, read_config, state_dict, weight_files
 from selftaught.models.policy import Policy
 from selftaught.records import content_hash
 
-SMALL = 600 * 2**20  # bytes of weights up to which a folder is compared before it is sampled; others, when trained
-TOKENS = 16
-SLACK = {torch.float32: 1e-3}  # of the largest logit; for other formats:
-COARSE = 0.1
+SMALL_WEIGHTS = (
+    600 * 2**20
+)  # bytes of weights up to which a folder is compared before it is sampled; others, when trained
+NUM_TOKENS = 16
+TOLERANCE = {torch.float32: 1e-3}  # of the largest logit; for other formats:
+LOW_PRECISION_TOLERANCE = 0.1
 
 
-def check_sampled(policy: Policy) -> None:
+def check_before_sampling(policy: Policy) -> None:
     """Refuse a starting model of which one thing would be sampled and another trained; a large one is let pass."""
-    if _due(policy) and sum(file.stat().st_size for file in weight_files(policy.path)) <= SMALL:
-        check_trained(policy, load_model(policy, torch.float32))
+    if _needs_check(policy) and sum(file.stat().st_size for file in weight_files(policy.path)) <= SMALL_WEIGHTS:
+        check_before_training(policy, load_model(policy, torch.float32))
 
 
-def check_trained(policy: Policy, model: Any) -> None:
+def check_before_training(policy: Policy, model: Any) -> None:
     """Refuse a starting model whose fused pass computes something else than `model` does.
 
     Once for the content of a folder and the versions of the libraries, as the cache remembers.
@@ -40,10 +42,10 @@ def check_trained(policy: Policy, model: Any) -> None:
     Raises:
         BadInput: the log-probabilities of a few tokens differ.
     """
-    if not _due(policy):
+    if not _needs_check(policy):
         return
     try:
-        gap, slack = _gap(policy, model)
+        gap, slack = _max_difference(policy, model)
     except KeyError:  # the fused pass does not find its weights, and is not used
         return
     if not gap <= slack:
@@ -55,9 +57,9 @@ def check_trained(policy: Policy, model: Any) -> None:
     remember(_stamp(policy), f"{gap:.2g}\n")
 
 
-def _due(policy: Policy) -> bool:
+def _needs_check(policy: Policy) -> bool:
     """Whether two readers take the weights from the files, and were not compared yet."""
-    return policy.base is None and not _stamp(policy).is_file() and llama.fits(read_config(policy.path))
+    return policy.base is None and not _stamp(policy).is_file() and llama.is_supported(read_config(policy.path))
 
 
 def _stamp(policy: Policy) -> Any:
@@ -65,19 +67,19 @@ def _stamp(policy: Policy) -> Any:
     return cache_dir() / "compared" / content_hash(policy.version, libraries)
 
 
-def _gap(policy: Policy, model: Any) -> tuple[float, float]:
+def _max_difference(policy: Policy, model: Any) -> tuple[float, float]:
     """How far the log-probabilities of a few tokens are apart, and how far they may be."""
     config = read_config(policy.path)
     device, dtype = str(model.device), model.dtype
     fused = llama.LlamaDecoder(config, state_dict(policy.path), dtype, device, live=True)
-    ids = (torch.arange(TOKENS, device=device)[None] * 7919 + 3) % config["vocab_size"]
-    rows = fused.rows()
-    rows.resize(1, CHUNK)
+    ids = (torch.arange(NUM_TOKENS, device=device)[None] * 7919 + 3) % config["vocab_size"]
+    rows = fused.new_cache()
+    rows.resize(1, BLOCK_SIZE)
     with torch.no_grad():
-        mine = fused.forward(ids, Reading(rows, (0,), TOKENS), [(0, step) for step in range(TOKENS)])
+        mine = fused.forward(ids, PrefillPass(rows, (0,), NUM_TOKENS), [(0, step) for step in range(NUM_TOKENS)])
         true = model(input_ids=ids, use_cache=False).logits[0]
     apart = (_logprobs(mine) - _logprobs(true)).abs()
-    return float(apart.max()), SLACK.get(dtype, COARSE) * float(_logprobs(true).abs().max())
+    return float(apart.max()), TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE) * float(_logprobs(true).abs().max())
 
 
 def _logprobs(logits: Tensor) -> Tensor:

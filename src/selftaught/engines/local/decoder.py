@@ -13,17 +13,17 @@ from torch import Tensor
 
 from selftaught.engines.base import EngineError
 from selftaught.engines.local import llama
-from selftaught.engines.local.agreement import check_sampled
-from selftaught.engines.local.kv_cache import CHUNK, Rows
-from selftaught.engines.local.paged_cache import Ends, Tail, Tails
-from selftaught.engines.local.passes import Pass, Reading, Stepping
-from selftaught.engines.local.prefix_attention import Level
+from selftaught.engines.local.agreement import check_before_sampling
+from selftaught.engines.local.kv_cache import BLOCK_SIZE, KVCache
+from selftaught.engines.local.paged_cache import BlockTable, PagedAttention, PagedCache
+from selftaught.engines.local.passes import DecodePass, ForwardPass, PrefillPass
+from selftaught.engines.local.prefix_attention import PrefixLevel
 from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
 from selftaught.models.policy import Policy
 from selftaught.remarks import remark
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configurations call them
-NARROW = 3  # tokens of the window that a model is tried with
+TEST_WINDOW = 3  # tokens of the window that a model is tried with
 
 
 class Decoder(Protocol):
@@ -33,11 +33,11 @@ class Decoder(Protocol):
     device: str
     parameters: int
 
-    def rows(self) -> Rows:
+    def new_cache(self) -> KVCache:
         """An empty cache."""
         ...
 
-    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+    def forward(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """Logits for tokens `ids` `[rows, steps]`, whose keys and values go through `run`.
 
         Args:
@@ -69,30 +69,30 @@ class TransformersDecoder:
             getattr(config, "num_key_value_heads", None) or heads,
             getattr(config, "head_dim", None) or config.hidden_size // heads,
         )
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._has_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft's takes anything
         self._cache = "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
         self._window: int | None = None
-        self._masks = "plain"
+        self._mask_kind = "plain"
         try:
-            self._find_masks(config)
+            self._choose_mask_kind(config)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             if of_the_machine(error):
                 raise
             raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
 
-    def _find_masks(self, config: Any) -> None:
+    def _choose_mask_kind(self, config: Any) -> None:
         """Settle which mask the layers take, by trial: where the files speak of a window, not every model has one."""
         kinds, window = set(getattr(config, "layer_types", None) or ()), getattr(config, "sliding_window", None)
         if unknown := sorted(kinds - {FULL, SLIDING}):
             raise ValueError(f"it has layers of kind {unknown[0]}")
         ways = ["by layer"] if SLIDING in kinds else ["plain"] if kinds or not window else ["windowed", "plain"]
         for way in ways:
-            self._masks = way
+            self._mask_kind = way
             try:
-                with _narrowed(self.model):
-                    self._window = NARROW
-                    _check_same(self, config.vocab_size)
+                with _narrow_windows(self.model):
+                    self._window = TEST_WINDOW
+                    _check_same_logits(self, config.vocab_size)
                 break
             except ValueError:
                 if way == ways[-1]:
@@ -100,42 +100,42 @@ class TransformersDecoder:
             finally:
                 self._window = window
 
-    def rows(self) -> Rows:
+    def new_cache(self) -> KVCache:
         """An empty cache."""
         layers, heads, head_dim = self._shape
-        return Rows(layers, heads, head_dim, self.model.dtype, self.device)
+        return KVCache(layers, heads, head_dim, self.model.dtype, self.device)
 
-    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+    def forward(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """See `Decoder.forward`."""
         wanted = [(row, 0) for row in range(len(ids))] if wanted is None else wanted
         rows, steps = [row for row, _ in wanted], torch.tensor([s for _, s in wanted], dtype=torch.long)
-        kept = steps.unique() if self._keeps and wanted else torch.arange(ids.shape[1])
+        kept = steps.unique() if self._has_logits_to_keep and wanted else torch.arange(ids.shape[1])
         logits = self.model(
             input_ids=ids,
             position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may reach beyond
             attention_mask=self._mask(run),
             use_cache=True,
-            **{self._cache: _bridge()(run)},
-            **({"logits_to_keep": kept.to(ids.device)} if self._keeps else {}),
+            **{self._cache: _cache_adapter()(run)},
+            **({"logits_to_keep": kept.to(ids.device)} if self._has_logits_to_keep else {}),
         ).logits
         return logits[rows, torch.searchsorted(kept, steps).to(ids.device)]
 
-    def _mask(self, run: Pass) -> Any:
-        if self._masks == "plain" or self._window is None:
+    def _mask(self, run: ForwardPass) -> Any:
+        if self._mask_kind == "plain" or self._window is None:
             return run.mask
-        narrow = run.windowed(self._window)
-        return narrow if self._masks == "windowed" else {FULL: run.mask, SLIDING: narrow}
+        narrow = run.windowed_mask(self._window)
+        return narrow if self._mask_kind == "windowed" else {FULL: run.mask, SLIDING: narrow}
 
 
 @contextmanager
-def _narrowed(model: Any) -> Iterator[None]:
+def _narrow_windows(model: Any) -> Iterator[None]:
     """Inside, every sliding window is so narrow that a few tokens tell whether it is heeded."""
     owners: dict[int, Any] = {id(one): one for part in model.modules() for one in (part, getattr(part, "config", None))}
     widths = {name: getattr(one, "sliding_window", None) for name, one in owners.items()}
     windowed = {name: width for name, width in widths.items() if isinstance(width, int) and width}
     try:
         for name in windowed:
-            owners[name].sliding_window = NARROW
+            owners[name].sliding_window = TEST_WINDOW
         yield
     finally:
         for name, width in windowed.items():
@@ -143,14 +143,14 @@ def _narrowed(model: Any) -> Iterator[None]:
 
 
 @cache
-def _bridge() -> Any:
+def _cache_adapter() -> Any:
     """The class that puts a pass behind the cache interface of transformers, made once that is imported."""
     from transformers import Cache
 
     class Bridge(Cache):
         """Writes in place."""
 
-        def __init__(self, run: Pass) -> None:
+        def __init__(self, run: ForwardPass) -> None:
             super().__init__(layers=[])
             self._run = run
 
@@ -163,19 +163,24 @@ def _bridge() -> Any:
     return Bridge
 
 
-def _check_same(decoder: TransformersDecoder, vocab: int) -> None:
+def _check_same_logits(decoder: TransformersDecoder, vocab: int) -> None:
     """Raise where two padded rows and further steps, by our cache, differ from the model's own plain pass."""
     ids = (torch.arange(14, device=decoder.device).view(2, 7) * 7 + 3) % vocab
-    shared, own, tails, sizes = decoder.rows(), Tails(decoder.rows()), (Tail(), Tail()), (5, 3)  # tokens of each row
-    shared.resize(2, CHUNK)
-    own.lengthen(tails, len(tails))
+    shared, own, tails, sizes = (
+        decoder.new_cache(),
+        PagedCache(decoder.new_cache()),
+        (BlockTable(), BlockTable()),
+        (5, 3),
+    )  # tokens of each row
+    shared.resize(2, BLOCK_SIZE)
+    own.allocate(tails, len(tails))
     with torch.inference_mode():
-        found = [decoder.forward(ids[:, :5], Reading(shared, (0, 0), 5), [(0, 4), (1, 2)])]
-        levels = [Level(shared, (0, 1), sizes)]
+        found = [decoder.forward(ids[:, :5], PrefillPass(shared, (0, 0), 5), [(0, 4), (1, 2)])]
+        levels = [PrefixLevel(shared, (0, 1), sizes)]
         for step in range(2):
             at = [size + step for size in sizes]
             new = ids[[0, 1], at][:, None]
-            found.append(decoder.forward(new, Stepping(Ends(own, tails), (step, step), levels, at)))
+            found.append(decoder.forward(new, DecodePass(PagedAttention(own, tails), (step, step), levels, at)))
         for row, size in enumerate(sizes):
             true = decoder.model(input_ids=ids[row : row + 1, : size + 2], use_cache=False).logits[0].float()
             mine = torch.stack([one[row] for one in found]).float()
@@ -194,9 +199,9 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     config = read_config(policy.weights)
     try:
         with reading(policy.path):
-            if fused and _fits(config):
+            if fused and _use_fused(config):
                 tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
-                check_sampled(policy)
+                check_before_sampling(policy)
                 with suppress(KeyError):  # its weights have other names, or lack some: transformers decides
                     return llama.LlamaDecoder(config, tensors, dtype, device)
             return TransformersDecoder(load_model(policy, dtype), device)
@@ -205,11 +210,11 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
         raise EngineError(f"cannot load policy {policy.version} from {policy.path}: {reason}") from error
 
 
-def _fits(config: Mapping[str, Any]) -> bool:
+def _use_fused(config: Mapping[str, Any]) -> bool:
     """Whether the fused pass is to be used; where only details of a model of its family forbid it, that is remarked."""
-    if config.get("model_type") in llama.FAMILY and (why := llama.misfit(config)):
+    if config.get("model_type") in llama.MODEL_TYPES and (why := llama.unsupported_reason(config)):
         remark(f"sampling is slower than it could be: through transformers' own model ({why})")
-    return llama.fits(config)
+    return llama.is_supported(config)
 
 
 def live_decoder(model: Any) -> Decoder:
@@ -219,7 +224,7 @@ def live_decoder(model: Any) -> Decoder:
         ValueError: the architecture computes something else through the engine than on its own.
     """
     config, tensors = model.config.to_dict(), model.state_dict()
-    if _fits(config) and "model.embed_tokens.weight" in tensors:
+    if _use_fused(config) and "model.embed_tokens.weight" in tensors:
         model.eval()
         return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=True)
     return TransformersDecoder(model, str(model.device))

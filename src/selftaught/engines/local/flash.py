@@ -12,10 +12,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-FEW = 8  # rows up to which it is faster
+MAX_ROWS = 8  # rows up to which it is faster
 
 
-def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def flash_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Attention, and what joins it with attention to other keys.
 
     Args:
@@ -30,7 +30,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tupl
 
 
 @cache
-def suits(dtype: torch.dtype, device: torch.device) -> bool:
+def is_faster(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether few rows attend faster so, and torch has the kernel, which it calls internal."""
     if device.type != "cpu" or dtype == torch.float32:
         return False
@@ -39,7 +39,7 @@ def suits(dtype: torch.dtype, device: torch.device) -> bool:
     mask = torch.zeros(2, 1, 4, 5, dtype=dtype)
     mask[0, :, :, 3:] = torch.finfo(dtype).min
     try:
-        found, sums = attention(query, keys, values, mask)
+        found, sums = flash_attention(query, keys, values, mask)
     except (RuntimeError, AttributeError, TypeError):
         return False
     scores = query.float() @ keys.float().transpose(-1, -2) * 8**-0.5 + mask.float()

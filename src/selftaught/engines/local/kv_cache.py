@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-CHUNK = 32  # tokens by which the memory of rows grows
+BLOCK_SIZE = 32  # tokens by which the memory of rows grows
 
 
-class Rows:
+class KVCache:
     """Keys and values: per layer one tensor `[2, rows, heads, tokens, head_dim]`, keys first.
 
     A row is filled from the left. Attention reads whole rows, since products over part of a row are many times
@@ -54,33 +54,33 @@ class Rows:
         keys[row, :, place] = key
         values[row, :, place] = value
 
-    def take(self, row: int, start: int, stop: int) -> Tensor:
+    def read(self, row: int, start: int, stop: int) -> Tensor:
         """A copy of tokens `start` to `stop` of a row: `[layers, 2, heads, tokens, head_dim]`."""
         return torch.stack([layer[:, row, :, start:stop] for layer in self.layers])
 
-    def put(self, row: int, start: int, span: Tensor) -> None:
+    def store(self, row: int, start: int, span: Tensor) -> None:
         """Write what `take` gave into a row, from `start` on."""
         stop = start + span.shape[3]
         for layer, part in zip(self.layers, span, strict=True):
             layer[:, row, :, start:stop] = part
 
-    def move(self, row: int, to: int, length: int) -> None:
+    def copy_row(self, row: int, to: int, length: int) -> None:
         """Copy the first `length` tokens of a row over another row."""
         for layer in self.layers:
             layer[:, to, :, :length] = layer[:, row, :, :length]
 
-    def permute(self, order: Sequence[int]) -> None:
+    def permute_rows(self, order: Sequence[int]) -> None:
         """Put row `order[i]` into place i, for as many rows as `order` has."""
         moved = [(to, row) for to, row in enumerate(order) if to != row]
         for layer in self.layers:
             layer[:, [to for to, _ in moved]] = layer[:, [row for _, row in moved]]
 
-    def wipe(self, row: int) -> None:
+    def zero_row(self, row: int) -> None:
         """Overwrite a row with zeros."""
         for layer in self.layers:
             layer[:, row] = 0
 
 
-def rounded(tokens: int) -> int:
+def round_to_blocks(tokens: int) -> int:
     """The memory, in tokens, of a row that must hold `tokens`."""
-    return -(-tokens // CHUNK) * CHUNK
+    return -(-tokens // BLOCK_SIZE) * BLOCK_SIZE

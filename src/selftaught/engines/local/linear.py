@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS_HINT = 128  # rows that the packed layout is chosen for; it serves any number
+PACKING_ROWS = 128  # rows that the packed layout is chosen for; it serves any number
 
 
-class Product:
+class Linear:
     """`x @ weight.T + bias` for weights `[out, in]`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -25,19 +25,19 @@ class Product:
         """SiLU of the product."""
         return F.silu(self(x))
 
-    def times(self, x: Tensor, other: Tensor) -> Tensor:
+    def mul(self, x: Tensor, other: Tensor) -> Tensor:
         """The product times `other`, element by element."""
         return self(x) * other
 
-    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
         """The product plus `other`."""
         return self(x) + other
 
 
-class Joined(Product):
+class ConcatLinear(Linear):
     """Several products with the same `x`, one after the other, where the weights must stay where they are."""
 
-    def __init__(self, parts: Sequence[Product]) -> None:
+    def __init__(self, parts: Sequence[Linear]) -> None:
         self._parts = parts
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ class Joined(Product):
         return torch.cat([part(x) for part in self._parts], -1)
 
 
-class PackedProduct(Product):
+class PackedLinear(Linear):
     """The same by oneDNN, which then need not rearrange the weight at every call: twice as fast for a single row."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_HINT), bias)
+        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, PACKING_ROWS), bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Product`."""
@@ -59,25 +59,25 @@ class PackedProduct(Product):
         """See `Product`."""
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "swish", [], "")
 
-    def times(self, x: Tensor, other: Tensor) -> Tensor:
+    def mul(self, x: Tensor, other: Tensor) -> Tensor:
         """See `Product`."""
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
 
-    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
         """See `Product`."""
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
 
 
-def packs(dtype: torch.dtype, device: str) -> bool:
+def packing_works(dtype: torch.dtype, device: str) -> bool:
     """Whether `PackedProduct` works here and computes what `Product` does; torch calls what it rests on internal."""
     if device != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     made = torch.Generator().manual_seed(0)
     weight, bias, x, other = (torch.randn(s, generator=made).to(dtype) for s in ((24, 16), (24,), (3, 16), (3, 24)))
     try:
-        packed, plain = PackedProduct(weight, bias), Product(weight, bias)
+        packed, plain = PackedLinear(weight, bias), Linear(weight, bias)
         pairs = [(packed(x), plain(x)), (packed.silu(x), plain.silu(x))]
-        pairs += [(packed.times(x, other), plain.times(x, other)), (packed.plus(x, other), plain.plus(x, other))]
+        pairs += [(packed.mul(x, other), plain.mul(x, other)), (packed.add(x, other), plain.add(x, other))]
         return all(torch.allclose(a.float(), b.float(), rtol=0.05, atol=0.05) for a, b in pairs)
     except (RuntimeError, AttributeError, TypeError):
         return False

@@ -14,29 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught.engines.local.kv_cache import Rows
-from selftaught.engines.local.linear import Joined, PackedProduct, Product, packs
-from selftaught.engines.local.passes import Pass
+from selftaught.engines.local.kv_cache import KVCache
+from selftaught.engines.local.linear import ConcatLinear, Linear, PackedLinear, packing_works
+from selftaught.engines.local.passes import ForwardPass
 from selftaught.models.load import ends
 
-FAMILY = ("llama", "mistral", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention_norm: Tensor
-    qkv: Product
+    qkv: Linear
     q_norm: Tensor | None
     k_norm: Tensor | None
-    out: Product
+    out: Linear
     mlp_norm: Tensor
-    gate: Product
-    up: Product
-    down: Product
+    gate: Linear
+    up: Linear
+    down: Linear
 
 
 @dataclass(frozen=True, slots=True)
-class _Extras:
+class _OptionalWeights:
     """Which weights a model has beyond those that all of the family have.
 
     The configuration decides it, as in transformers: others in the files are left aside, and a missing one is missed.
@@ -48,19 +48,19 @@ class _Extras:
     head_norms: bool
 
 
-def _extras(config: Mapping[str, Any]) -> _Extras:
+def _optional_weights(config: Mapping[str, Any]) -> _OptionalWeights:
     kind = config.get("model_type")
     attention = kind in ("llama", "qwen3") and bool(config.get("attention_bias"))
     mlp = kind == "llama" and bool(config.get("mlp_bias"))
-    return _Extras(attention or kind == "qwen2", attention, mlp, kind == "qwen3")
+    return _OptionalWeights(attention or kind == "qwen2", attention, mlp, kind == "qwen3")
 
 
-def fits(config: Mapping[str, Any]) -> bool:
+def is_supported(config: Mapping[str, Any]) -> bool:
     """Whether this configuration is one that the fused pass computes exactly."""
-    return config.get("model_type") in FAMILY and not misfit(config)
+    return config.get("model_type") in MODEL_TYPES and not unsupported_reason(config)
 
 
-def misfit(config: Mapping[str, Any]) -> str:
+def unsupported_reason(config: Mapping[str, Any]) -> str:
     """Why the fused pass does not compute what this configuration of a model of the family says; empty where it does.
 
     What a configuration leaves to a default of its model type makes it unfit, but for Llama's own.
@@ -80,12 +80,12 @@ def misfit(config: Mapping[str, Any]) -> str:
         return "its heads are rotated in part"
     if config.get("quantization_config"):
         return "its weights are quantized"
-    if _windowed(config) or any(layer != "full_attention" for layer in config.get("layer_types") or ()):
+    if _has_sliding_window(config) or any(layer != "full_attention" for layer in config.get("layer_types") or ()):
         return "its tokens see only a window of those before them"
     return ""
 
 
-def _windowed(config: Mapping[str, Any]) -> bool:
+def _has_sliding_window(config: Mapping[str, Any]) -> bool:
     """Whether some layers look back less far than the context reaches."""
     window = config.get("sliding_window") if config.get("model_type") == "mistral" else None
     return bool(config.get("use_sliding_window")) or (
@@ -126,90 +126,92 @@ class LlamaDecoder:
         self.eps = config.get("rms_norm_eps", 1e-6)
         self._eps = torch.tensor(self.eps)
         self.dtype, self.device = dtype, device
-        self._product = PackedProduct if not live and packs(dtype, device) else Product
+        self._linear = PackedLinear if not live and packing_works(dtype, device) else Linear
         self._live, self.parameters = live, sum(weight.numel() for weight in weights.values())
         self._weights: Mapping[str, Tensor] = weights
         embedding, head = ends(config, weights, "model.embed_tokens.weight", "lm_head.weight")
-        self.embedding = self._take(embedding)
+        self.embedding = self._load(embedding)
         if self.embedding.shape != (config["vocab_size"], self.width):
             raise ValueError(f"embeddings of {list(self.embedding.shape)} do not match the configuration")
         tied = weights[head].data_ptr() == weights[embedding].data_ptr()
-        self.head = self._product(self.embedding if tied else self._take(head))
-        self.norm = self._take("model.norm.weight")
-        self._has = _extras(config)
+        self.head = self._linear(self.embedding if tied else self._load(head))
+        self.norm = self._load("model.norm.weight")
+        self._optional = _optional_weights(config)
         self.layers = [self._layer(f"model.layers.{i}.") for i in range(config["num_hidden_layers"])]
         self._weights = {}
         theta = _rope(config).get("rope_theta", 10000.0)
-        self._inverse = 1.0 / theta ** (torch.arange(0, self.head_dim, 2, device=device).float() / self.head_dim)
-        self._angles(256)
+        self._inverse_frequencies = 1.0 / theta ** (
+            torch.arange(0, self.head_dim, 2, device=device).float() / self.head_dim
+        )
+        self._extend_rope_tables(256)
 
-    def _take(self, *names: str) -> Tensor:
+    def _load(self, *names: str) -> Tensor:
         parts = [self._weights[n].to(self.device, self.dtype) for n in names]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
 
-    def _projection(self, *names: str, bias: bool) -> Product:
+    def _projection(self, *names: str, bias: bool) -> Linear:
         if self._live and len(names) > 1:
-            return Joined([self._projection(name, bias=bias) for name in names])
-        weight = self._take(*(f"{n}.weight" for n in names))
-        return self._product(weight, self._take(*(f"{n}.bias" for n in names)) if bias else None)
+            return ConcatLinear([self._projection(name, bias=bias) for name in names])
+        weight = self._load(*(f"{n}.weight" for n in names))
+        return self._linear(weight, self._load(*(f"{n}.bias" for n in names)) if bias else None)
 
     def _layer(self, at: str) -> _Layer:
-        has = self._has
+        has = self._optional
         return _Layer(
-            attention_norm=self._take(f"{at}input_layernorm.weight"),
+            attention_norm=self._load(f"{at}input_layernorm.weight"),
             qkv=self._projection(*(f"{at}self_attn.{n}_proj" for n in "qkv"), bias=has.qkv_bias),
-            q_norm=self._take(f"{at}self_attn.q_norm.weight") if has.head_norms else None,
-            k_norm=self._take(f"{at}self_attn.k_norm.weight") if has.head_norms else None,
+            q_norm=self._load(f"{at}self_attn.q_norm.weight") if has.head_norms else None,
+            k_norm=self._load(f"{at}self_attn.k_norm.weight") if has.head_norms else None,
             out=self._projection(f"{at}self_attn.o_proj", bias=has.out_bias),
-            mlp_norm=self._take(f"{at}post_attention_layernorm.weight"),
+            mlp_norm=self._load(f"{at}post_attention_layernorm.weight"),
             gate=self._projection(f"{at}mlp.gate_proj", bias=has.mlp_bias),
             up=self._projection(f"{at}mlp.up_proj", bias=has.mlp_bias),
             down=self._projection(f"{at}mlp.down_proj", bias=has.mlp_bias),
         )
 
-    def _angles(self, length: int) -> None:
+    def _extend_rope_tables(self, length: int) -> None:
         """Tables of cos and (signed) sin up to `length`; the sign folds rotate_half's negation in."""
-        angles = torch.outer(torch.arange(length, device=self.device).float(), self._inverse)
+        angles = torch.outer(torch.arange(length, device=self.device).float(), self._inverse_frequencies)
         sine = angles.sin()
         self._cos = torch.cat([angles.cos()] * 2, -1).to(self.dtype)
         self._sin = torch.cat([-sine, sine], -1).to(self.dtype)
 
-    def rows(self) -> Rows:
+    def new_cache(self) -> KVCache:
         """An empty cache."""
-        return Rows(len(self.layers), self.kv_heads, self.head_dim, self.dtype, self.device)
+        return KVCache(len(self.layers), self.kv_heads, self.head_dim, self.dtype, self.device)
 
-    def forward(self, ids: Tensor, run: Pass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+    def forward(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """See `Decoder.forward`."""
         longest = int(run.positions.max()) + 1
         if longest > self._cos.shape[0]:
-            self._angles(max(longest, self._cos.shape[0] * 2))
+            self._extend_rope_tables(max(longest, self._cos.shape[0] * 2))
         cos, sin = self._cos[run.positions][:, :, None], self._sin[run.positions][:, :, None]
         x = self.embedding[ids]
         for i, layer in enumerate(self.layers):
-            query, key, value = self._heads(layer, self._rms(x, layer.attention_norm), cos, sin)
-            x = layer.out.plus(run.attend(i, query, key, value), x)
-            within = self._rms(x, layer.mlp_norm)
-            x = layer.down.plus(layer.up.times(within, layer.gate.silu(within)), x)
+            query, key, value = self._qkv_heads(layer, self._norm(x, layer.attention_norm), cos, sin)
+            x = layer.out.add(run.attend(i, query, key, value), x)
+            within = self._norm(x, layer.mlp_norm)
+            x = layer.down.add(layer.up.mul(within, layer.gate.silu(within)), x)
         last = x[:, 0] if wanted is None else x[[row for row, _ in wanted], [step for _, step in wanted]]
-        return self.head(self._rms(last, self.norm)) if len(last) else last
+        return self.head(self._norm(last, self.norm)) if len(last) else last
 
-    def _heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _qkv_heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each `[rows, steps, heads, head_dim]`, the first two turned by their positions."""
         joined = layer.qkv(x).unflatten(-1, (-1, self.head_dim))
         turned, value = joined.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = turned.split((self.heads, self.kv_heads), 2)
-            turned = torch.cat((self._rms(query, layer.q_norm), self._rms(key, layer.k_norm)), 2)
-        query, key = rotated(turned, cos, sin).split((self.heads, self.kv_heads), 2)
+            turned = torch.cat((self._norm(query, layer.q_norm), self._norm(key, layer.k_norm)), 2)
+        query, key = apply_rope(turned, cos, sin).split((self.heads, self.kv_heads), 2)
         return query, key, value
 
-    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
-        return normed(x, weight, self._eps)
+        return rms_norm(x, weight, self._eps)
 
 
-def normed(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
     """RMS norm over the last dimension, in fewer calls than torch's own takes on a CPU."""
     wide = x.float()
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -217,6 +219,6 @@ def normed(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
     return (wide * scale).mul_(weight).to(x.dtype)
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Heads `[..., head_dim]` turned by their positions; `sin` holds the sign of its first half."""
     return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selftaught.engines.local.flash import attention
-from selftaught.engines.local.kv_cache import Rows
+from selftaught.engines.local.flash import flash_attention
+from selftaught.engines.local.kv_cache import KVCache
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _SlotGroup:
     """Slots side by side, read by about as many rows each, so that padding them to the same number costs little.
 
     Attributes:
@@ -22,12 +22,12 @@ class _Part:
     """
 
     first: int
-    count: int
-    width: int
-    order: Tensor | None
+    num_slots: int
+    rows_per_slot: int
+    row_order: Tensor | None
 
 
-class Level:
+class PrefixLevel:
     """Slots of keys and values, and which row reads which of them.
 
     Scores and weights of rows are `[rows, kv_heads, group, tokens]`, `group` being the query heads that share a
@@ -39,25 +39,27 @@ class Level:
         lengths: for each row how many tokens of it are visible.
     """
 
-    def __init__(self, slots: Rows, reads: Sequence[int], lengths: Sequence[int]) -> None:
-        self._slots, self.width = slots, slots.size[1]
-        device = slots.layers[0].device
-        self._reads = torch.tensor(reads, device=device)
+    def __init__(self, cache: KVCache, slot_of_row: Sequence[int], lengths: Sequence[int]) -> None:
+        self._cache, self.width = cache, cache.size[1]
+        device = cache.layers[0].device
+        self._slot_of_row = torch.tensor(slot_of_row, device=device)
         self.hidden = torch.arange(self.width, device=device) >= torch.tensor(lengths, device=device)[:, None]
-        self._parts, back = _arranged(reads, device)
-        self._back = None if back is None else torch.tensor(back, device=device)
+        self._groups, back = _group_slots(slot_of_row, device)
+        self._inverse = None if back is None else torch.tensor(back, device=device)
 
     def scores(self, layer: int, query: Tensor) -> Tensor:
         """Products of queries `[rows, kv_heads, group, head_dim]` with the keys of each row's slot."""
-        keys = self._slots.layers[layer][0]
-        return self._collect([q @ self._of(part, keys).transpose(-1, -2) for part, q in self._spread(query)], query)
+        keys = self._cache.layers[layer][0]
+        return self._ungroup_rows(
+            [q @ self._slots_of(part, keys).transpose(-1, -2) for part, q in self._group_rows(query)], query
+        )
 
-    def mixed(self, layer: int, weights: Tensor) -> Tensor:
+    def weighted_values(self, layer: int, weights: Tensor) -> Tensor:
         """The values of each row's slot, summed under `weights`."""
-        values = self._slots.layers[layer][1]
-        return self._collect([w @ self._of(part, values) for part, w in self._spread(weights)], weights)
+        values = self._cache.layers[layer][1]
+        return self._ungroup_rows([w @ self._slots_of(part, values) for part, w in self._group_rows(weights)], weights)
 
-    def piece(self, layer: int, query: Tensor, mask: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def partial_attention(self, layer: int, query: Tensor, mask: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Attention to each row's slot alone; see `flash.attention`.
 
         Args:
@@ -66,48 +68,48 @@ class Level:
         Returns:
             `[rows, 1, kv_heads, group, head_dim]`, and without the last dimension.
         """
-        keys, values = self._slots.layers[layer]
+        keys, values = self._cache.layers[layer]
         pairs = [
-            attention(q, self._of(part, keys), self._of(part, values), own)
-            for (part, q), own in zip(self._spread(query), mask, strict=True)
+            flash_attention(q, self._slots_of(part, keys), self._slots_of(part, values), own)
+            for (part, q), own in zip(self._group_rows(query), mask, strict=True)
         ]
-        found = self._collect([one for one, _ in pairs], query)
-        return found[:, None], self._collect([sums for _, sums in pairs], query)[:, None, ..., 0]
+        found = self._ungroup_rows([one for one, _ in pairs], query)
+        return found[:, None], self._ungroup_rows([sums for _, sums in pairs], query)[:, None, ..., 0]
 
-    def masked(self, hidden: Tensor, group: int) -> list[Tensor]:
+    def partial_mask(self, mask: Tensor, group: int) -> list[Tensor]:
         """An additive mask `[rows, width]` as `piece` takes it."""
-        return [mask for _, mask in self._spread(hidden[:, None, None].expand(-1, 1, group, -1))]
+        return [mask for _, mask in self._group_rows(mask[:, None, None].expand(-1, 1, group, -1))]
 
-    def rows(self, layer: int) -> tuple[Tensor, Tensor]:
+    def gather(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of each row's slot, copied: `[rows, kv_heads, tokens, head_dim]`."""
-        keys, values = self._slots.layers[layer]
-        return keys[self._reads], values[self._reads]
+        keys, values = self._cache.layers[layer]
+        return keys[self._slot_of_row], values[self._slot_of_row]
 
-    def _of(self, part: _Part, stored: Tensor) -> Tensor:
-        return stored[part.first : part.first + part.count]
+    def _slots_of(self, part: _SlotGroup, stored: Tensor) -> Tensor:
+        return stored[part.first : part.first + part.num_slots]
 
-    def _spread(self, x: Tensor) -> list[tuple[_Part, Tensor]]:
+    def _group_rows(self, x: Tensor) -> list[tuple[_SlotGroup, Tensor]]:
         """Rows side by side with those that read the same slot: `[slots, kv_heads, width * group, n]` of each part."""
         _, heads, group, n = x.shape
         found = []
-        for part in self._parts:
-            own = x if part.order is None else x.index_select(0, part.order)
-            own = own.view(part.count, part.width, heads, group, n).transpose(1, 2)
-            found.append((part, own.reshape(part.count, heads, part.width * group, n)))
+        for part in self._groups:
+            own = x if part.row_order is None else x.index_select(0, part.row_order)
+            own = own.view(part.num_slots, part.rows_per_slot, heads, group, n).transpose(1, 2)
+            found.append((part, own.reshape(part.num_slots, heads, part.rows_per_slot * group, n)))
         return found
 
-    def _collect(self, pieces: list[Tensor], like: Tensor) -> Tensor:
+    def _ungroup_rows(self, pieces: list[Tensor], like: Tensor) -> Tensor:
         """Back to one row after the other."""
         _, heads, group, _ = like.shape
         apart = []
-        for part, piece in zip(self._parts, pieces, strict=True):
-            split = piece.view(part.count, heads, part.width, group, -1).transpose(1, 2)
-            apart.append(split.reshape(part.count * part.width, heads, group, -1))
+        for part, piece in zip(self._groups, pieces, strict=True):
+            split = piece.view(part.num_slots, heads, part.rows_per_slot, group, -1).transpose(1, 2)
+            apart.append(split.reshape(part.num_slots * part.rows_per_slot, heads, group, -1))
         whole = apart[0] if len(apart) == 1 else torch.cat(apart)
-        return whole if self._back is None else whole.index_select(0, self._back)
+        return whole if self._inverse is None else whole.index_select(0, self._inverse)
 
 
-def tidied(reads: Sequence[int], count: int) -> list[int] | None:
+def sort_slots(slot_of_row: Sequence[int], num_slots: int) -> list[int] | None:
     """Which of `count` slots to put in each place, so that those read by about as many rows lie side by side.
 
     Few move: a slot that may stay does.
@@ -118,17 +120,17 @@ def tidied(reads: Sequence[int], count: int) -> list[int] | None:
     Returns:
         None where they lie as well as they can.
     """
-    readers = [0] * count
-    for slot in reads:
+    readers = [0] * num_slots
+    for slot in slot_of_row:
         readers[slot] += 1
-    if _even(readers):
+    if _is_balanced(readers):
         return None
-    by_readers = sorted(range(count), key=lambda slot: -readers[slot])
-    runs = _runs([readers[slot] for slot in by_readers])
-    if len(_runs(readers)) <= len(runs):
+    by_readers = sorted(range(num_slots), key=lambda slot: -readers[slot])
+    runs = _balanced_runs([readers[slot] for slot in by_readers])
+    if len(_balanced_runs(readers)) <= len(runs):
         return None
-    order = list(range(count))
-    for run in (*runs, range(sum(map(len, runs)), count)):
+    order = list(range(num_slots))
+    for run in (*runs, range(sum(map(len, runs)), num_slots)):
         slots = [by_readers[place] for place in run]
         movers = iter([slot for slot in slots if slot not in run])
         free = set(run) - set(slots)
@@ -137,16 +139,16 @@ def tidied(reads: Sequence[int], count: int) -> list[int] | None:
     return order
 
 
-def _arranged(reads: Sequence[int], device: torch.device) -> tuple[list[_Part], list[int] | None]:
+def _group_slots(slot_of_row: Sequence[int], device: torch.device) -> tuple[list[_SlotGroup], list[int] | None]:
     """The parts for rows that read these slots, and where each row ends up in them, one part after the other."""
-    members: list[list[int]] = [[] for _ in range(max(reads) + 1)]
-    for row, slot in enumerate(reads):
+    members: list[list[int]] = [[] for _ in range(max(slot_of_row) + 1)]
+    for row, slot in enumerate(slot_of_row):
         members[slot].append(row)
     readers = [len(rows) for rows in members]
-    if len(members) == 1 or list(reads) == list(range(len(reads))):
-        return [_Part(0, len(members), max(readers), None)], None
-    parts, back, at = [], [0] * len(reads), 0
-    for run in [range(len(members))] if _even(readers) else _runs(readers):
+    if len(members) == 1 or list(slot_of_row) == list(range(len(slot_of_row))):
+        return [_SlotGroup(0, len(members), max(readers), None)], None
+    parts, back, at = [], [0] * len(slot_of_row), 0
+    for run in [range(len(members))] if _is_balanced(readers) else _balanced_runs(readers):
         width = max(readers[slot] for slot in run)
         order = []
         for slot in run:
@@ -154,16 +156,16 @@ def _arranged(reads: Sequence[int], device: torch.device) -> tuple[list[_Part], 
                 back[row] = at + len(order) + place
             order += members[slot] + [0] * (width - readers[slot])
         at += len(order)
-        parts.append(_Part(run.start, len(run), width, torch.tensor(order, device=device)))
+        parts.append(_SlotGroup(run.start, len(run), width, torch.tensor(order, device=device)))
     return parts, back
 
 
-def _even(readers: Sequence[int]) -> bool:
+def _is_balanced(readers: Sequence[int]) -> bool:
     """Whether all slots can be padded to the most readers of one at less than twice the work."""
     return len(readers) * max(readers) <= 2 * sum(readers)
 
 
-def _runs(readers: Sequence[int]) -> list[range]:
+def _balanced_runs(readers: Sequence[int]) -> list[range]:
     """Slots side by side of which none has less than half the readers of another; without those nobody reads."""
     runs: list[range] = []
     low = high = 0

@@ -12,20 +12,20 @@ from itertools import count
 import torch
 from torch import Tensor
 
-STEM = 32  # fewest tokens worth holding, or reading, apart for the sequences that share them
+MIN_SHARED_TOKENS = 32  # fewest tokens worth holding, or reading, apart for the sequences that share them
 
 
 class _Node:
     """A run of tokens and, of each, keys and values `[layers, 2, heads, tokens, head_dim]`."""
 
-    __slots__ = ("children", "ids", "parent", "span", "used")
+    __slots__ = ("children", "ids", "kv", "last_used", "parent")
 
     def __init__(self, parent: _Node | None, ids: tuple[int, ...], span: Tensor, used: int) -> None:
-        self.parent, self.ids, self.span, self.used = parent, ids, span, used
+        self.parent, self.ids, self.kv, self.last_used = parent, ids, span, used
         self.children: dict[int, _Node] = {}
 
 
-class Known:
+class RadixCache:
     """A radix tree of token ids with the keys and values of each token; the least recently used leaves go first.
 
     What is read is copied by the reader, so any node may go at any time.
@@ -34,8 +34,8 @@ class Known:
         most: most tokens held.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self._clock = most, count(1)
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens, self._clock = max_tokens, count(1)
         self.tokens = 0
         self.clear()
 
@@ -44,36 +44,36 @@ class Known:
         self._root = _Node(None, (), torch.empty(0), 0)
         self.tokens = 0
 
-    def find(self, ids: Sequence[int]) -> tuple[int, list[Tensor]]:
+    def match(self, ids: Sequence[int]) -> tuple[int, list[Tensor]]:
         """How many of the first tokens of `ids` are known, and their spans in order."""
         length, spans, now = 0, [], next(self._clock)
         for node, shared in self._path(ids):
-            node.used = now
-            spans.append(node.span if shared == len(node.ids) else node.span[..., :shared, :])
+            node.last_used = now
+            spans.append(node.kv if shared == len(node.ids) else node.kv[..., :shared, :])
             length += shared
         return length, spans
 
-    def add(self, ids: Sequence[int], start: int, span: Tensor) -> None:
+    def insert(self, ids: Sequence[int], start: int, kv: Tensor) -> None:
         """Learn `ids` from their keys and values from position `start` on; those before must be known still."""
-        if len(ids) > self._most:
+        if len(ids) > self._max_tokens:
             return
         length, node, now = 0, self._root, next(self._clock)
         for found, shared in self._path(ids):
             node = found if shared == len(found.ids) else self._split(found, shared)
-            node.used = now
+            node.last_used = now
             length += shared
         if start <= length < len(ids):
             rest = tuple(ids[length:])
-            node.children[rest[0]] = _Node(node, rest, span[..., length - start :, :].clone(), now)
+            node.children[rest[0]] = _Node(node, rest, kv[..., length - start :, :].clone(), now)
             self.tokens += len(rest)
-            if self.tokens > self._most:
-                self._shed()
+            if self.tokens > self._max_tokens:
+                self._evict()
 
     def _path(self, ids: Sequence[int]) -> Iterator[tuple[_Node, int]]:
         """The nodes that `ids` goes through, and how many tokens it shares with each."""
         at, node = 0, self._root
         while at < len(ids) and (child := node.children.get(ids[at])):
-            shared = common(child.ids, ids[at : at + len(child.ids)])
+            shared = common_prefix_length(child.ids, ids[at : at + len(child.ids)])
             ends_within = shared < len(child.ids)  # told now, as the reader may split the node
             yield child, shared
             if ends_within:
@@ -83,17 +83,17 @@ class Known:
     def _split(self, node: _Node, at: int) -> _Node:
         """Cut a node in two; the upper half is returned."""
         assert node.parent is not None
-        upper = _Node(node.parent, node.ids[:at], node.span[..., :at, :].clone(), node.used)
+        upper = _Node(node.parent, node.ids[:at], node.kv[..., :at, :].clone(), node.last_used)
         node.parent.children[upper.ids[0]] = upper
-        node.ids, node.span, node.parent = node.ids[at:], node.span[..., at:, :].clone(), upper
+        node.ids, node.kv, node.parent = node.ids[at:], node.kv[..., at:, :].clone(), upper
         upper.children[node.ids[0]] = node
         return upper
 
-    def _shed(self) -> None:
+    def _evict(self) -> None:
         """Drop the least recently used leaves, to some way under the limit so that it is not done at every turn."""
-        while self.tokens > self._most * 7 // 8:
-            for leaf in sorted(self._leaves(), key=lambda node: node.used):
-                if self.tokens <= self._most * 7 // 8:
+        while self.tokens > self._max_tokens * 7 // 8:
+            for leaf in sorted(self._leaves(), key=lambda node: node.last_used):
+                if self.tokens <= self._max_tokens * 7 // 8:
                     return
                 assert leaf.parent is not None
                 del leaf.parent.children[leaf.ids[0]]
@@ -109,7 +109,7 @@ class Known:
         return leaves
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences begin with alike."""
     if one == other:
         return len(one)

@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from selftaught.engines.base import Request, cut_at_stop
-from selftaught.engines.openai.protocol import Key, Lasting, Passing
+from selftaught.engines.base import Request, truncate_at_stop
+from selftaught.engines.openai.protocol import ApiKey, PermanentError, TransientError
 from selftaught.records import well_formed
 
-FORM_TRIES = 3  # an answer in an unusual form may be billed, and mostly comes again in the same form
-MOST_TOKENS = 2**31  # no answer has as many: the count is wrong
-ENDED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed"})
-TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
-THOUGHT_PARTS = frozenset({"thinking", "reasoning", "reasoning.text", "reasoning.summary", "summary_text"})
-HIDDEN_PARTS = frozenset({"redacted_thinking", "reasoning.encrypted"})
-THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+MALFORMED_TRIES = 3  # an answer in an unusual form may be billed, and mostly comes again in the same form
+MAX_TOKEN_COUNT = 2**31  # no answer has as many: the count is wrong
+STOP_REASONS = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed"})
+TEXT_PART_TYPES = frozenset({"text", "output_text", "input_text"})
+REASONING_PART_TYPES = frozenset({"thinking", "reasoning", "reasoning.text", "reasoning.summary", "summary_text"})
+HIDDEN_PART_TYPES = frozenset({"redacted_thinking", "reasoning.encrypted"})
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 OPEN, CLOSE = "<think>", "</think>"
 
 
@@ -48,14 +48,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MessageText:
     """A message's content and its thinking, apart."""
 
     content: str = ""
-    thought: str = ""
+    reasoning: str = ""
 
 
-def read_answer(text: str, request: Request, *, key: Key) -> Answer:
+def read_answer(text: str, request: Request, *, key: ApiKey) -> Answer:
     """Check and take apart the body of a successful answer.
 
     Raises:
@@ -65,29 +65,31 @@ def read_answer(text: str, request: Request, *, key: Key) -> Answer:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        raise _odd(f"no JSON (it begins with {key.hidden(text[:60])!r})" if text.strip() else "empty") from None
+        raise _malformed(f"no JSON (it begins with {key.redact(text[:60])!r})" if text.strip() else "empty") from None
     if not isinstance(data, dict):
-        raise _odd("no JSON object")
+        raise _malformed("no JSON object")
     choice = _choice(data, key)
-    said = _said(choice)
+    said = _message_text(choice)
     ended = choice.get("finish_reason")
     if not isinstance(ended, str):
-        raise _odd(f"without a finish_reason ({json.dumps(ended):.40})")
+        raise _malformed(f"without a finish_reason ({json.dumps(ended):.40})")
     logprobs = _logprobs(choice.get("logprobs"))
-    prompt, completion, model = _counts(data)
-    _check_said(said, ended, request)
-    stopped = cut_at_stop(said.content, request.sampling.stop)
-    finish = "stop" if ended.casefold() in ENDED or stopped is not None else "length"
-    found = _joined(replace(said, content=said.content if stopped is None else stopped), cut=finish == "length")
+    prompt, completion, model = _usage(data)
+    _check_not_empty(said, ended, request)
+    stopped = truncate_at_stop(said.content, request.sampling.stop)
+    finish = "stop" if ended.casefold() in STOP_REASONS or stopped is not None else "length"
+    found = _join_reasoning(
+        replace(said, content=said.content if stopped is None else stopped), truncated=finish == "length"
+    )
     clean = well_formed(found)
     return Answer(clean, finish, logprobs, prompt, completion, model, replaced=clean != found)
 
 
-def _odd(what: str) -> Passing:
-    return Passing(f"its answer is not what the protocol has: {what}", billed=True, most=FORM_TRIES)
+def _malformed(what: str) -> TransientError:
+    return TransientError(f"its answer is not what the protocol has: {what}", billed=True, max_tries=MALFORMED_TRIES)
 
 
-def _choice(data: Mapping[str, Any], key: Key) -> Mapping[str, Any]:
+def _choice(data: Mapping[str, Any], key: ApiKey) -> Mapping[str, Any]:
     """The first choice, where the answer does not report an error instead."""
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -95,92 +97,98 @@ def _choice(data: Mapping[str, Any], key: Key) -> Mapping[str, Any]:
     error = data.get("error") or found.get("error")
     if error or found.get("finish_reason") == "error":
         why = error.get("message") if isinstance(error, dict) else error
-        tells = f" ({key.hidden(str(why))})" if why else ""
-        raise Passing(f"the model's provider failed{tells}", billed=True, most=FORM_TRIES)
+        tells = f" ({key.redact(str(why))})" if why else ""
+        raise TransientError(f"the model's provider failed{tells}", billed=True, max_tries=MALFORMED_TRIES)
     if not found:
-        raise _odd("it has no choices")
+        raise _malformed("it has no choices")
     return found
 
 
-def _said(choice: Mapping[str, Any]) -> Said:
+def _message_text(choice: Mapping[str, Any]) -> MessageText:
     """What a choice says: a message, or the text of an older protocol."""
     message = choice.get("message", choice if isinstance(choice.get("text"), str) else None)
     if not isinstance(message, dict):
-        raise _odd("no message" + (", but a piece of a stream" if "delta" in choice else ""))
-    said = _content(message.get("content", message.get("text")))
+        raise _malformed("no message" + (", but a piece of a stream" if "delta" in choice else ""))
+    said = _content_text(message.get("content", message.get("text")))
     refusal = message.get("refusal")
     content = said.content or (refusal if isinstance(refusal, str) else "")
-    beside = next((thought for name in THOUGHT_FIELDS if (thought := _text(message.get(name)))), "")
-    return Said(content, said.thought or beside)
+    beside = next((thought for name in REASONING_FIELDS if (thought := _part_text(message.get(name)))), "")
+    return MessageText(content, said.reasoning or beside)
 
 
-def _content(content: Any) -> Said:
+def _content_text(content: Any) -> MessageText:
     """Content in any of its legal forms: a text, nothing, or a list of parts."""
     if content is None or isinstance(content, str):
-        return Said(content or "")
+        return MessageText(content or "")
     if not isinstance(content, list | dict):
-        raise _odd(f"its content is {json.dumps(content):.20}")
+        raise _malformed(f"its content is {json.dumps(content):.20}")
     parts = content if isinstance(content, list) else [content]
     texts, thoughts, unread = [], [], []
     for part in parts:
         kind = part.get("type", "text") if isinstance(part, dict) else "text"
-        text = _text(part)
-        if kind in THOUGHT_PARTS:
+        text = _part_text(part)
+        if kind in REASONING_PART_TYPES:
             thoughts.append(text or "")
-        elif text is not None and kind in (*TEXT_PARTS, "refusal"):
+        elif text is not None and kind in (*TEXT_PART_TYPES, "refusal"):
             texts.append(text)
-        elif kind not in HIDDEN_PARTS:
+        elif kind not in HIDDEN_PART_TYPES:
             unread.append(str(kind))
     if unread and not texts:
-        raise _odd(f"its content has parts of type {', '.join(sorted(set(unread)))[:60]}, and no text")
-    return Said("".join(texts), "\n".join(filter(None, thoughts)))
+        raise _malformed(f"its content has parts of type {', '.join(sorted(set(unread)))[:60]}, and no text")
+    return MessageText("".join(texts), "\n".join(filter(None, thoughts)))
 
 
-def _text(part: Any, depth: int = 8) -> str | None:
+def _part_text(part: Any, depth: int = 8) -> str | None:
     """The text of a part: it may stand under several names, and be made of parts itself."""
     if isinstance(part, str):
         return part
     if isinstance(part, list) and depth:
-        return "".join(filter(None, (_text(one, depth - 1) for one in part)))
+        return "".join(filter(None, (_part_text(one, depth - 1) for one in part)))
     if isinstance(part, dict) and depth:
         names = ("text", "thinking", "reasoning", "summary", "refusal", "value", "content")
-        return next((text for name in names if (text := _text(part.get(name), depth - 1)) is not None), None)
+        return next((text for name in names if (text := _part_text(part.get(name), depth - 1)) is not None), None)
     return None
 
 
-def _joined(said: Said, *, cut: bool) -> str:
+def _join_reasoning(said: MessageText, *, truncated: bool) -> str:
     """Thinking and answer as one text, in the form that models write them in themselves."""
-    thought, content = said.thought.strip(), said.content
+    thought, content = said.reasoning.strip(), said.content
     if not thought or OPEN in content or CLOSE in content:
         return content
-    if not content and cut:  # it was still thinking
+    if not content and truncated:  # it was still thinking
         return f"{OPEN}\n{thought}"
     return f"{OPEN}\n{thought}\n{CLOSE}\n\n{content}"
 
 
-def _check_said(said: Said, ended: str, request: Request) -> None:
+def _check_not_empty(said: MessageText, ended: str, request: Request) -> None:
     """Refuse an answer that says nothing, unless that may be what the model said."""
     if said.content or request.sampling.stop or request.prefix:
         return
     if ended == "content_filter":
-        raise Lasting("the endpoint's content filter held the answer back")
-    if ended.casefold() not in ENDED:
+        raise PermanentError("the endpoint's content filter held the answer back")
+    if ended.casefold() not in STOP_REASONS:
         if ended in ("tool_calls", "function_call"):
-            raise Passing("the model called a tool in place of an answer", billed=True, most=FORM_TRIES)
+            raise TransientError(
+                "the model called a tool in place of an answer", billed=True, max_tries=MALFORMED_TRIES
+            )
         return  # cut off before it came to its answer
-    if said.thought:
+    if said.reasoning:
         fix = "turn off the server's reasoning parser, or the model's thinking"
-        raise Lasting(f"it answers in reasoning_content alone, without content: {fix}", failed=True, most=3)
-    raise Passing("its answer is empty", billed=True, most=FORM_TRIES)
+        raise PermanentError(
+            f"it answers in reasoning_content alone, without content: {fix}", server_failed=True, stop_after=3
+        )
+    raise TransientError("its answer is empty", billed=True, max_tries=MALFORMED_TRIES)
 
 
-def _counts(data: Mapping[str, Any]) -> tuple[int, int, str]:
+def _usage(data: Mapping[str, Any]) -> tuple[int, int, str]:
     usage, model = data.get("usage"), data.get("model")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    good = [count for count in counts if type(count) is int and 0 <= count < MOST_TOKENS]
+    good = [count for count in counts if type(count) is int and 0 <= count < MAX_TOKEN_COUNT]
     if len(good) < len(counts) or not isinstance(model, str):
         lacks = "how many tokens it took (usage)" if isinstance(model, str) else "which model gave it (model)"
-        raise Lasting(f"its answers do not say {lacks}", fix="use an endpoint that counts and names", everyone=True)
+        raise PermanentError(
+            f"its answers do not say {lacks}", fix="use an endpoint that counts and names", affects_all=True
+        )
     return good[0], good[1], model
 
 
@@ -191,7 +199,7 @@ def _logprobs(given: Any) -> tuple[float, ...] | None:
             return None
         values = tuple(float(token["logprob"]) for token in content)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        raise _odd("its log-probabilities are none") from None
+        raise _malformed("its log-probabilities are none") from None
     if not all(math.isfinite(value) and value < 1e-6 for value in values):
-        raise _odd("its log-probabilities are none")
+        raise _malformed("its log-probabilities are none")
     return values

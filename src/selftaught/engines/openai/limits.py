@@ -11,7 +11,7 @@ from selftaught.engines.base import RequestRefused
 from selftaught.errors import BadInput
 
 MINUTE = 60.0
-LOOK = 0.05  # seconds after which a waiting request looks again: an answer may have made room, a 429 taken it
+POLL_SECONDS = 0.05  # seconds after which a waiting request looks again: an answer may have made room, a 429 taken it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +36,43 @@ class Limits:
     tokens_per_minute: int | None = None
     prompt_price: float = 0.0
     completion_price: float = 0.0
-    spend: float | None = None
+    max_cost: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"{value} leaves no room for any request", where=name, fix="use 1 or more")
-        for name in ("prompt_price", "completion_price", "spend"):
+        for name in ("prompt_price", "completion_price", "max_cost"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise BadInput(f"{value} is no amount of dollars", where=name, fix="use 0 or more")
-        if self.spend is not None and not self.prompt_price + self.completion_price:
+        if self.max_cost is not None and not self.prompt_price + self.completion_price:
             raise BadInput(
                 "a cap needs to know what tokens cost",
-                where="spend",
+                where="max_cost",
                 fix="give prompt_price and completion_price, in dollars per million tokens",
             )
 
-    def dollars(self, prompt: int, completion: int) -> float:
+    def cost(self, prompt: int, completion: int) -> float:
         """The price of so many tokens."""
         return (prompt * self.prompt_price + completion * self.completion_price) / 1e6
 
 
 @dataclass(slots=True)
-class Entry:
+class UsageEntry:
     """Something that counts against a limit from a moment on (seconds, monotonic)."""
 
     at: float
     amount: int
 
 
-class Window:
+class SlidingWindow:
     """At most `limit` in any minute: a log of the last one, whose entries can be corrected later."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[UsageEntry] = deque()
 
     def delay(self, amount: int, now: float) -> float:
         """Seconds until there is room for `amount`, as things stand; 0 where there is."""
@@ -89,26 +89,29 @@ class Window:
                 return entry.at + MINUTE - now
         return 0.0
 
-    def add(self, amount: int, now: float) -> Entry:
+    def add(self, amount: int, now: float) -> UsageEntry:
         """Count `amount` from now on."""
-        entry = Entry(now, amount)
+        entry = UsageEntry(now, amount)
         if self.limit is not None:
             self._entries.append(entry)
         return entry
 
 
-class Pace:
+class RateLimiter:
     """Lets requests go, first come first served, no faster than the limits and the endpoint itself allow.
 
     For one event loop; so is `Spending`.
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._requests, self._tokens = Window(limits.requests_per_minute), Window(limits.tokens_per_minute)
-        self._turn = asyncio.Lock()
-        self._held = 0.0
+        self._requests, self._tokens = (
+            SlidingWindow(limits.requests_per_minute),
+            SlidingWindow(limits.tokens_per_minute),
+        )
+        self._queue = asyncio.Lock()
+        self._paused_until = 0.0
 
-    async def go(self, tokens: int) -> Entry:
+    async def acquire(self, tokens: int) -> UsageEntry:
         """Wait for the turn of a request that takes `tokens` at most; returns what to correct once it is known.
 
         Raises:
@@ -116,40 +119,40 @@ class Pace:
         """
         if self._tokens.limit is not None and tokens > self._tokens.limit:
             raise RequestRefused(f"it may take {tokens:,} tokens, of {self._tokens.limit:,} allowed a minute")
-        async with self._turn:
+        async with self._queue:
             while (delay := self._delay(tokens)) > 0:
-                await asyncio.sleep(min(delay, LOOK))
+                await asyncio.sleep(min(delay, POLL_SECONDS))
             now = time.monotonic()
             self._requests.add(1, now)
             return self._tokens.add(tokens, now)
 
     def _delay(self, tokens: int) -> float:
         now = time.monotonic()
-        return max(self._held - now, self._requests.delay(1, now), self._tokens.delay(tokens, now))
+        return max(self._paused_until - now, self._requests.delay(1, now), self._tokens.delay(tokens, now))
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Let nothing go for so long: the endpoint said so."""
-        self._held = max(self._held, time.monotonic() + seconds)
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
 
 @dataclass(slots=True)
-class Booking:
+class Reservation:
     """Money set aside for a request: what it costs at most, and, once settled, what it cost."""
 
-    most: float
+    max_cost: float
     cost: float = 0.0
 
 
-class Spending:
+class CostTracker:
     """Keeps what is spent and what is set aside for requests under way below the cap, together."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.spent = 0.0
-        self._aside: list[Booking] = []
+        self._reservations: list[Reservation] = []
         self._settled = asyncio.Event()
 
-    async def book(self, prompt: int, completion: int) -> Booking:
+    async def reserve(self, prompt: int, completion: int) -> Reservation:
         """Set aside what a request costs at most; where that is too much, wait for those under way to end.
 
         They mostly cost less than was set aside, and their answers should be safe before the run stops.
@@ -157,22 +160,22 @@ class Spending:
         Raises:
             BadInput: nothing is under way, and the request may exceed the cap.
         """
-        booking, cap = Booking(self._limits.dollars(prompt, completion)), self._limits.spend
-        while cap is not None and self.spent + sum(b.most for b in self._aside) + booking.most > cap:
-            if not self._aside:
+        booking, cap = Reservation(self._limits.cost(prompt, completion)), self._limits.max_cost
+        while cap is not None and self.spent + sum(b.max_cost for b in self._reservations) + booking.max_cost > cap:
+            if not self._reservations:
                 raise BadInput(
                     f"the cap of ${cap:g} leaves no room for the next request:"
-                    f" ${self.spent:.6g} are spent, and it may cost ${booking.most:.6g}",
-                    where="spend",
+                    f" ${self.spent:.6g} are spent, and it may cost ${booking.max_cost:.6g}",
+                    where="max_cost",
                     fix="raise the cap and run the same command again: what is paid for is kept",
                 )
             await self._settled.wait()
-        self._aside.append(booking)
+        self._reservations.append(booking)
         return booking
 
-    def settle(self, booking: Booking) -> None:
+    def settle(self, reservation: Reservation) -> None:
         """Count what a request cost."""
-        self._aside = [other for other in self._aside if other is not booking]
-        self.spent += booking.cost
+        self._reservations = [other for other in self._reservations if other is not reservation]
+        self.spent += reservation.cost
         self._settled.set()  # wakes those that wait now; those that wait later, wait for the next one
         self._settled = asyncio.Event()

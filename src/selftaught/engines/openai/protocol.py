@@ -20,28 +20,36 @@ from selftaught.errors import BadInput
 from selftaught.models.remote import KEY, URL
 
 # What a server names itself in its list of models (`owned_by`), where that tells what it understands.
-CONTINUES = frozenset({"vllm", "sglang"})
-EXTENDED = CONTINUES | {"llamacpp"}
+PREFIX_SERVERS = frozenset({"vllm", "sglang"})
+EXTENDED_SERVERS = PREFIX_SERVERS | {"llamacpp"}
 # Their defaults come from the model's generation_config or from a taste of their own: this is none of it.
-NEUTRAL: dict[str, Any] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
-OPTIONAL = ("seed", "logprobs")  # left out from then on where an endpoint refuses them
-FREE = (*OPTIONAL, "stop", "min_p", "repetition_penalty", "repeat_penalty")  # so are these: stops are cut off here too
+NEUTRAL_FIELDS: dict[str, Any] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
+OPTIONAL_FIELDS = ("seed", "logprobs")  # left out from then on where an endpoint refuses them
+DROPPABLE_FIELDS = (
+    *OPTIONAL_FIELDS,
+    "stop",
+    "min_p",
+    "repetition_penalty",
+    "repeat_penalty",
+)  # so are these: stops are cut off here too
 # What decides how to sample is left out only where it says what is usual, and what else to ask for.
-SETTINGS: dict[str, tuple[float, str]] = {
+SAMPLING_FIELDS: dict[str, tuple[float, str]] = {
     "temperature": (1.0, "ask at temperature 1 (eval: --heat 1, a method: --temperature 1)"),
     "top_p": (1.0, "leave top_p at 1"),
     "top_k": (-1, "ask without it (a method: --top-k 0)"),
 }
-COMPLAINT = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed", re.I)
-MEND = "mend what it says and run the same command again: what was answered is kept"
+UNSUPPORTED_PATTERN = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed", re.I
+)
+DEFAULT_FIX = "mend what it says and run the same command again: what was answered is kept"
 
-PASSING = frozenset({408, 409, 425, 429})  # beside 5xx: worth another try
-REFUSALS = frozenset({400, 413, 422})  # what is wrong is this one request
-SLOW = frozenset({408, 504, 524})  # the endpoint may have worked all the while
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})  # beside 5xx: worth another try
+REFUSAL_STATUSES = frozenset({400, 413, 422})  # what is wrong is this one request
+TIMEOUT_STATUSES = frozenset({408, 504, 524})  # the endpoint may have worked all the while
 ROLE_TOKENS, CHAT_TOKENS = 16, 64  # most tokens that a chat template puts around a message, and around them all
 
 
-class Key:
+class ApiKey:
     """An API key that shows in no message, log or record."""
 
     __slots__ = ("_text",)
@@ -60,18 +68,18 @@ class Key:
     def __reduce__(self) -> Any:
         raise TypeError("a key is not to be pickled")
 
-    def header(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
         """The header that carries it."""
         return {"Authorization": f"Bearer {self._text}"} if self._text else {}
 
-    def hidden(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Text of an endpoint, fit to be shown: without the key, printable, one line, not long."""
         clean = text.replace(self._text, "<key>") if self._text else text
         shown = "".join(c if c.isprintable() else " " for c in clean[:2000])
         return " ".join(shown.split())[:300]
 
 
-class Passing(Exception):
+class TransientError(Exception):
     """A failure that another try may mend.
 
     Attributes:
@@ -80,20 +88,22 @@ class Passing(Exception):
         most: tries after which it is taken for lasting, where that is fewer than usual.
     """
 
-    def __init__(self, what: str, *, after: float | None = None, billed: bool = False, most: int | None = None) -> None:
+    def __init__(
+        self, what: str, *, retry_after: float | None = None, billed: bool = False, max_tries: int | None = None
+    ) -> None:
         super().__init__(what)
-        self.after, self.billed, self.most = after, billed, most
+        self.retry_after, self.billed, self.max_tries = retry_after, billed, max_tries
 
 
-class Unreached(Passing):
+class ConnectionFailed(TransientError):
     """No connection could be made."""
 
 
-class Unsupported(Exception):
+class UnsupportedField(Exception):
     """The endpoint does not take a field that it can be asked without; `args[0]` names it."""
 
 
-class Lasting(Exception):
+class PermanentError(Exception):
     """A failure that another try of the same request will not mend: its own, or one that meets every request.
 
     Attributes:
@@ -106,23 +116,23 @@ class Lasting(Exception):
     """
 
     def __init__(
-        self, what: str, *, fix: str = MEND, where: str = URL, failed: bool = False, everyone: bool = False,
-        most: int = 8, early: bool = True,
+        self, what: str, *, fix: str = DEFAULT_FIX, where: str = URL, server_failed: bool = False, affects_all: bool = False,
+        stop_after: int = 8, until_first_answer: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(what)
-        self.fix, self.where, self.failed, self.everyone, self.most, self.early = (
-            fix, where, failed, everyone, most, early,
+        self.fix, self.where, self.server_failed, self.affects_all, self.stop_after, self.until_first_answer = (
+            fix, where, server_failed, affects_all, stop_after, until_first_answer,
         )  # fmt: skip
 
 
-def most_tokens(request: Request) -> tuple[int, int]:
+def max_token_usage(request: Request) -> tuple[int, int]:
     """Most tokens that a request takes: of its prompt (a token is at least a byte), and of its answer."""
     texts = [message.role + message.content for message in request.prompt] + [request.prefix]
     prompt = sum(len(text.encode(errors="replace")) + ROLE_TOKENS for text in texts)
     return prompt + CHAT_TOKENS, request.sampling.max_tokens
 
 
-def body_of(model: str, request: Request, *, server: str, without: frozenset[str]) -> dict[str, Any]:
+def request_body(model: str, request: Request, *, server: str, omit: frozenset[str]) -> dict[str, Any]:
     """The JSON of a request.
 
     Args:
@@ -133,9 +143,9 @@ def body_of(model: str, request: Request, *, server: str, without: frozenset[str
     how = request.sampling
     messages = [{"role": message.role, "content": message.content} for message in request.prompt]
     body: dict[str, Any] = {"model": model, "messages": messages, "temperature": how.temperature, "top_p": how.top_p}
-    body["max_completion_tokens" if "max_tokens" in without else "max_tokens"] = how.max_tokens
+    body["max_completion_tokens" if "max_tokens" in omit else "max_tokens"] = how.max_tokens
     body |= {"seed": request.seed & 0x7FFFFFFF, "logprobs": True}  # 31 bits: what every endpoint takes
-    body |= NEUTRAL if server in EXTENDED else {}
+    body |= NEUTRAL_FIELDS if server in EXTENDED_SERVERS else {}
     if how.top_k:
         body["top_k"] = how.top_k
     if how.stop:
@@ -143,58 +153,66 @@ def body_of(model: str, request: Request, *, server: str, without: frozenset[str
     if request.prefix:
         messages.append({"role": "assistant", "content": request.prefix})
         body |= {"continue_final_message": True, "add_generation_prompt": False}
-    return {name: value for name, value in body.items() if name not in without}
+    return {name: value for name, value in body.items() if name not in omit}
 
 
-def failure(status: int, headers: Mapping[str, str], text: str, *, key: Key, body: Mapping[str, Any]) -> Exception:
+def error_from_status(
+    status: int, headers: Mapping[str, str], text: str, *, key: ApiKey, body: Mapping[str, Any]
+) -> Exception:
     """What a status other than success means, as the exception to raise."""
-    code, message, param = _error(text)
-    said = key.hidden(message)
+    code, message, param = _parse_error(text)
+    said = key.redact(message)
     heard = f"it answered {status}" + (f" ({said})" if said else "")
     if code == "insufficient_quota" or status == 402:
         return BadInput(f"the account has no credit left: {heard}", where=URL, fix="top it up and run again")
-    if status in PASSING or status >= 500:
-        return Passing(heard, after=_retry_after(headers), billed=status in SLOW)
-    if status in REFUSALS or status == 403:
+    if status in TRANSIENT_STATUSES or status >= 500:
+        return TransientError(heard, retry_after=_retry_after(headers), billed=status in TIMEOUT_STATUSES)
+    if status in REFUSAL_STATUSES or status == 403:
         if "max_tokens" in body and re.search(r"max_completion_tokens\W+instead", message):
-            return Unsupported("max_tokens")
-        if (field := _field(message, param, body)) is not None:
-            return _left_out(field, body[field], heard)
+            return UnsupportedField("max_tokens")
+        if (field := _refused_field(message, param, body)) is not None:
+            return _unsupported(field, body[field], heard)
     if status == 401:  # its message may hold part of the key
         fix = "set it to a key of this endpoint"
-        return Lasting("the key was not accepted (401)", where=KEY, fix=fix, everyone=True, early=False)
+        return PermanentError(
+            "the key was not accepted (401)", where=KEY, fix=fix, affects_all=True, until_first_answer=False
+        )
     if status == 404 or code == "model_not_found":
         fix = f"check the model's name, and that {URL} ends where /chat/completions begins"
-        return Lasting(f"there is no model {body.get('model')!r}: {heard}", fix=fix, everyone=True, early=False)
-    if status in REFUSALS:
-        return Lasting(heard)
+        return PermanentError(
+            f"there is no model {body.get('model')!r}: {heard}", fix=fix, affects_all=True, until_first_answer=False
+        )
+    if status in REFUSAL_STATUSES:
+        return PermanentError(heard)
     fix = "check the address and what the key may do"
-    return Lasting(heard, fix=fix, everyone=status != 403, early=False)
+    return PermanentError(heard, fix=fix, affects_all=status != 403, until_first_answer=False)
 
 
-def _field(message: str, param: str, body: Mapping[str, Any]) -> str | None:
+def _refused_field(message: str, param: str, body: Mapping[str, Any]) -> str | None:
     """The field of the request that a refusal is about, where it is one that decides how to sample."""
-    names = [name for name in (*FREE, *SETTINGS) if name in body]
+    names = [name for name in (*DROPPABLE_FIELDS, *SAMPLING_FIELDS) if name in body]
     if param in names:
         return param
-    if (word := next((f for f in OPTIONAL if f in names and re.search(rf"\b{f}\b", message, re.I)), None)) or param:
+    if (
+        word := next((f for f in OPTIONAL_FIELDS if f in names and re.search(rf"\b{f}\b", message, re.I)), None)
+    ) or param:
         return word
-    complains = COMPLAINT.search(message)
+    complains = UNSUPPORTED_PATTERN.search(message)
     for name in names:
         if re.search(rf"[\"'`]{name}[\"'`]", message) or (complains and re.search(rf"\b{name}\b", message)):
             return name
     return None
 
 
-def _left_out(field: str, value: Any, heard: str) -> Exception:
+def _unsupported(field: str, value: Any, heard: str) -> Exception:
     """Ask without a field whose absence changes nothing; otherwise say what to ask for instead."""
-    if field in FREE or value == SETTINGS[field][0]:
-        return Unsupported(field)
-    usual, fix = SETTINGS[field]
+    if field in DROPPABLE_FIELDS or value == SAMPLING_FIELDS[field][0]:
+        return UnsupportedField(field)
+    usual, fix = SAMPLING_FIELDS[field]
     return BadInput(f"the endpoint does not support {field}={value:g}: {heard}", where=URL, fix=fix.format(usual))
 
 
-def _error(text: str) -> tuple[str, str, str]:
+def _parse_error(text: str) -> tuple[str, str, str]:
     """Code and message of an error, and the field it is about, in the forms that endpoints give it."""
     try:
         data = json.loads(text)
@@ -226,13 +244,13 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def server_of(text: str) -> str:
+def server_name(text: str) -> str:
     """What a server calls itself in its list of models: one of `EXTENDED`, or nothing."""
     try:
         owners = {entry.get("owned_by") for entry in json.loads(text)["data"]}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
-    return next((name for name in sorted(EXTENDED) if name in owners), "")
+    return next((name for name in sorted(EXTENDED_SERVERS) if name in owners), "")
 
 
 def same_model(asked: str, answered: str) -> bool:

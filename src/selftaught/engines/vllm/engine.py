@@ -14,25 +14,25 @@ from heapq import nlargest
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, check_request
-from selftaught.engines.busy import Busy
-from selftaught.engines.loop import end_loop
-from selftaught.engines.vllm.scheduler import Turns
-from selftaught.engines.vllm.server import Need, Server, Settings, check_installed, need_of
+from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, validate_request
+from selftaught.engines.busy import BusyTimer
+from selftaught.engines.loop import stop_loop_thread
+from selftaught.engines.vllm.scheduler import PolicyScheduler
+from selftaught.engines.vllm.server import RequiredWeights, ServerConfig, VllmServer, check_installed, required_weights
 from selftaught.errors import BadInput, nearest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
-    from selftaught.engines.local.sequence import Job
+    from selftaught.engines.local.request_state import RequestState
 
 T = TypeVar("T")
 
-NAN = "the model returned NaN logits; try --dtype float32"
+NAN_MESSAGE = "the model returned NaN logits; try --dtype float32"
 
 
-class VllmEngine(Busy):
+class VllmEngine(BusyTimer):
     """Samples with vLLM, which runs in processes of its own; a thread here holds the line to it.
 
     A policy not yet held is loaded when it is asked for: a LoRA adapter is laid over the weights of its base, beside
@@ -61,61 +61,61 @@ class VllmEngine(Busy):
     name = "vllm"
 
     def __init__(
-        self, *, dtype: str = "auto", rows: int = 128, cache_gib: float | None = None, adapters: int = 4,
-        stay: bool = False, **options: Any,
+        self, *, dtype: str = "auto", max_batch_size: int = 128, cache_gib: float | None = None, max_loras: int = 4,
+        keep_loaded: bool = False, **engine_args: Any,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
             raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
-        if rows < 1 or adapters < 0 or (cache_gib is not None and cache_gib <= 0):
-            what = f"rows={rows}, cache_gib={cache_gib}, adapters={adapters}"
+        if max_batch_size < 1 or max_loras < 0 or (cache_gib is not None and cache_gib <= 0):
+            what = f"rows={max_batch_size}, cache_gib={cache_gib}, adapters={max_loras}"
             raise BadInput(what, where="VllmEngine", fix="use more than 0")
         check_installed()
-        self._adapters, self._stays = adapters > 0, stay
+        self._use_loras, self._keep_loaded = max_loras > 0, keep_loaded
         self.dtype = dtype
-        self._server = Server(Settings(dtype, rows, cache_gib, adapters, options))
-        self._turns = Turns(self._server)
-        self._guard = threading.Lock()
+        self._server = VllmServer(ServerConfig(dtype, max_batch_size, cache_gib, max_loras, engine_args))
+        self._scheduler = PolicyScheduler(self._server)
+        self._lock = threading.Lock()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         # The thread's own:
-        self._serial = 0
+        self._request_count = 0
 
     @property
     def load_seconds(self) -> float:
         """Wall-clock seconds spent loading weights."""
-        return self._turns.load_seconds
+        return self._scheduler.load_seconds
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """See `Engine.sample`."""
-        check_request(request)
-        return await self._ask(lambda: self._sample(policy, request))
+        validate_request(request)
+        return await self._submit(lambda: self._sample(policy, request))
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """See `Engine.logprobs`."""
-        return await self._ask(lambda: self._score(policy, Request(prompt), text))
+        return await self._submit(lambda: self._score(policy, Request(prompt), text))
 
     def release(self) -> None:
         """End vLLM's processes once no answer is under way; the next request starts them again. See `stay`."""
-        with self._guard:
-            if self._loop is None or self._closed or self._stays:
+        with self._lock:
+            if self._loop is None or self._closed or self._keep_loaded:
                 return
-            future = asyncio.run_coroutine_threadsafe(self._turns.forget(), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._scheduler.unload(), self._loop)
         with suppress(futures.CancelledError):  # closed meanwhile
             future.result()
 
     def close(self) -> None:
         """Stop; what is under way fails with `EngineError`. Closing twice is harmless."""
-        with self._guard:
+        with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
         if thread is not None and self._loop is not None:
-            end_loop(self._loop, thread, self._wind_up())
+            stop_loop_thread(self._loop, thread, self._shut_down())
         atexit.unregister(self.close)
 
-    async def _ask(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _submit(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Have the engine's thread serve a request; cancelled where this is."""
-        with self._guard:
+        with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
             if self._loop is None:
@@ -123,12 +123,12 @@ class VllmEngine(Busy):
                 self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-vllm", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
-            future = asyncio.run_coroutine_threadsafe(self._open(serve), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._serve(serve), self._loop)
         return await asyncio.wrap_future(future)
 
     # --- from here on, on the engine's thread ---
 
-    async def _open(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _serve(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Serve a request; a cancellation that comes of closing is told as such."""
         try:
             with self._busy():
@@ -138,7 +138,7 @@ class VllmEngine(Busy):
                 raise EngineError("the engine was closed") from None
             raise
 
-    async def _wind_up(self) -> None:
+    async def _shut_down(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -148,80 +148,83 @@ class VllmEngine(Busy):
     # --- serving ---
 
     async def _sample(self, policy: Policy, request: Request) -> Sample:
-        from selftaught.engines.local.sequence import finished
+        from selftaught.engines.local.request_state import finish
 
-        need = need_of(policy, adapters=self._adapters)
-        async with self._turns.held(need):
-            job, tokenizer = self._job(policy, request), self._server.tokenizer
+        need = required_weights(policy, use_loras=self._use_loras)
+        async with self._scheduler.using(need):
+            job, tokenizer = self._request_state(policy, request), self._server.tokenizer
             at_once = not request.sampling.stop
-            async with self._answering(need, job.ids, self._how(job), at_once=at_once) as outputs:
+            async with self._generate(need, job.prompt_ids, self._sampling_params(job), at_once=at_once) as outputs:
                 async for output in outputs:
                     (part,) = output.outputs
                     for step, token in enumerate(part.token_ids):
-                        _note(job, token, part.logprobs[step])
-                        if not at_once and (sample := finished(job, tokenizer)) is not None:
+                        _append_token(job, token, part.logprobs[step])
+                        if not at_once and (sample := finish(job, tokenizer)) is not None:
                             return sample
-            if at_once and job.tokens and (sample := finished(job, tokenizer)) is not None:
+            if at_once and job.output_ids and (sample := finish(job, tokenizer)) is not None:
                 return sample
         raise EngineError("vLLM broke the answer off")
 
     async def _score(self, policy: Policy, request: Request, text: str) -> tuple[float, ...]:
         """The last token is one that vLLM is made to sample, the others are read as a prompt."""
-        need = need_of(policy, adapters=self._adapters)
-        async with self._turns.held(need):
-            job = self._job(policy, request, text)
-            if not job.tokens:
+        need = required_weights(policy, use_loras=self._use_loras)
+        async with self._scheduler.using(need):
+            job = self._request_state(policy, request, text)
+            if not job.output_ids:
                 return ()
-            *first, last = job.tokens
+            *first, last = job.output_ids
             how = {"temperature": 0.0, "max_tokens": 1, "allowed_token_ids": [last], "logprobs": 0}
             how |= {"prompt_logprobs": 0} if first else {}
-            async with self._answering(need, (*job.ids, *first), how, at_once=True) as outputs:
+            async with self._generate(need, (*job.prompt_ids, *first), how, at_once=True) as outputs:
                 (output,) = [output async for output in outputs]
-        named = [*(output.prompt_logprobs[len(job.ids) :] if first else ()), output.outputs[0].logprobs[0]]
-        found = tuple(float(by_token[token].logprob) for token, by_token in zip(job.tokens, named, strict=True))
+        named = [*(output.prompt_logprobs[len(job.prompt_ids) :] if first else ()), output.outputs[0].logprobs[0]]
+        found = tuple(float(by_token[token].logprob) for token, by_token in zip(job.output_ids, named, strict=True))
         if any(math.isnan(value) for value in found):
-            raise RequestRefused(NAN)
+            raise RequestRefused(NAN_MESSAGE)
         return found
 
-    def _job(self, policy: Policy, request: Request, scored: str | None = None) -> Job:
+    def _request_state(self, policy: Policy, request: Request, scored: str | None = None) -> RequestState:
         """A request with the tokens it goes on from; to be scored: with `tokens` those of the text.
 
         Raises:
             RequestRefused: it cannot be served.
             BadInput: the chat template cannot render the prompt.
         """
-        from selftaught.engines.local.sequence import Job, given_tokens
+        from selftaught.engines.local.request_state import RequestState, prefix_token_ids
 
-        job = Job(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
-        job.given = given_tokens(request.given, self._server.tokenizer)
-        job.ids = (*self._server.encoded(request.prompt, request.prefix), *job.given)
-        job.tokens = self._server.tokenizer.encode_answer(scored) if scored else []
-        context, size = self._server.context, len(job.ids) + len(job.tokens)
-        if not job.ids:
+        job = RequestState(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
+        job.prefix_ids = prefix_token_ids(request.prefix_tokens, self._server.tokenizer)
+        job.prompt_ids = (*self._server.encode_prompt(request.prompt, request.prefix), *job.prefix_ids)
+        job.output_ids = self._server.tokenizer.encode_answer(scored) if scored else []
+        context, size = self._server.max_context, len(job.prompt_ids) + len(job.output_ids)
+        if not job.prompt_ids:
             raise RequestRefused("the prompt is empty")
         if scored is not None and size > context:
             raise RequestRefused(f"{size} tokens to score and the model's context holds {context}")
-        job.room = min(request.sampling.max_tokens, context - size)
-        if scored is None and job.room < 1:
+        job.max_new_tokens = min(request.sampling.max_tokens, context - size)
+        if scored is None and job.max_new_tokens < 1:
             raise RequestRefused(f"the prompt has {size} tokens and the model's context holds {context}")
         return job
 
-    def _how(self, job: Job) -> dict[str, Any]:
+    def _sampling_params(self, job: RequestState) -> dict[str, Any]:
         """The arguments of vLLM's `SamplingParams` for an answer."""
         request, own = job.request, job.request.sampling
-        how: dict[str, Any] = {"max_tokens": job.room, "stop_token_ids": sorted(self._server.tokenizer.eos_ids)}
-        how["logprobs"] = 0 if request.top is None else -1
+        how: dict[str, Any] = {
+            "max_tokens": job.max_new_tokens,
+            "stop_token_ids": sorted(self._server.tokenizer.eos_ids),
+        }
+        how["logprobs"] = 0 if request.top_logprobs is None else -1
         if own.greedy:
             return how | {"temperature": 0.0}
-        if not self._server.chooses:
+        if not self._server.uses_token_sampler:
             seed = request.seed % 2**63
             return how | {"temperature": own.temperature, "top_p": own.top_p, "top_k": own.top_k, "seed": seed}
-        choice = [own.temperature, own.top_p, own.top_k, str(request.seed), len(job.given)]
+        choice = [own.temperature, own.top_p, own.top_k, str(request.seed), len(job.prefix_ids)]
         return how | {"temperature": 0.0, "extra_args": {"selftaught": choice}}  # greedy among what `Choice` leaves
 
     @asynccontextmanager
-    async def _answering(
-        self, need: Need, ids: tuple[int, ...], how: dict[str, Any], *, at_once: bool
+    async def _generate(
+        self, need: RequiredWeights, ids: tuple[int, ...], how: dict[str, Any], *, at_once: bool
     ) -> AsyncIterator[AsyncGenerator[Any, None]]:
         """Inside, vLLM's outputs: one with all tokens, or each with those that are new. Leaving it ends the answer.
 
@@ -234,11 +237,13 @@ class VllmEngine(Busy):
         from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore[reportMissingImports]
 
         kind = RequestOutputKind.FINAL_ONLY if at_once else RequestOutputKind.DELTA
-        self._serial += 1
-        llm, adapter = self._server.llm, self._server.adapter(need)
+        self._request_count += 1
+        llm, adapter = self._server.llm, self._server.lora_request(need)
         try:
             params = SamplingParams(**how, detokenize=False, output_kind=kind)
-            outputs = llm.generate({"prompt_token_ids": list(ids)}, params, str(self._serial), lora_request=adapter)
+            outputs = llm.generate(
+                {"prompt_token_ids": list(ids)}, params, str(self._request_count), lora_request=adapter
+            )
             async with aclosing(outputs):
                 yield outputs
         except EngineDeadError:
@@ -249,7 +254,7 @@ class VllmEngine(Busy):
             raise RequestRefused(f"vLLM refuses it ({shorten(str(error), 200, placeholder=' ...')})") from None
 
 
-def _note(job: Job, token: int, named: Mapping[int, Any]) -> None:
+def _append_token(job: RequestState, token: int, named: Mapping[int, Any]) -> None:
     """Add a token to an answer, with the log-probabilities that vLLM gives there.
 
     Raises:
@@ -257,11 +262,11 @@ def _note(job: Job, token: int, named: Mapping[int, Any]) -> None:
     """
     logprob = float(named[token].logprob)
     if math.isnan(logprob):
-        raise RequestRefused(NAN)
-    job.tokens.append(token)
+        raise RequestRefused(NAN_MESSAGE)
+    job.output_ids.append(token)
     job.logprobs.append(logprob)
-    if (most := job.request.top) is not None:
+    if (most := job.request.top_logprobs) is not None:
         whole = [(other, float(found.logprob)) for other, found in named.items()]
         top = tuple(nlargest(most, whole, key=lambda pair: pair[1]))
         entropy = -math.fsum(math.exp(value) * value for _, value in whole if value > -math.inf)
-        job.details.append((top, entropy))
+        job.top_logprobs.append((top, entropy))

@@ -22,28 +22,34 @@ from selftaught.models.policy import Policy
 if TYPE_CHECKING:
     from selftaught.models.chat import ChatTokenizer
 
-FEW_CORES = 4  # up to which vLLM shall keep no core of a CPU to its scheduler alone
-INSTALL = "pip install 'selftaught[vllm]' in an environment of its own"
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM makes room
-USUAL_CACHE_GIB = 2.0  # on a CPU, where vLLM would take a share of the machine
+SMALL_CPU_COUNT = 4  # up to which vLLM shall keep no core of a CPU to its scheduler alone
+INSTALL_FIX = "pip install 'selftaught[vllm]' in an environment of its own"
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM makes room
+DEFAULT_CPU_CACHE_GIB = 2.0  # on a CPU, where vLLM would take a share of the machine
 # Of an adapter, what vLLM does not compute; such a one is merged into its base instead.
-BEYOND = (
+UNSUPPORTED_LORA_FIELDS = (
     "use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication",
     "trainable_token_indices", "target_parameters", "use_qalora", "arrow_config", "corda_config", "eva_config",
 )  # fmt: skip
-UNLIKE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")  # of no effect on the shape
-QUIET = {
+IGNORED_CONFIG_FIELDS = (
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+)  # of no effect on the shape
+ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the commands' own
     "VLLM_NO_USAGE_STATS": "1",
     # A copy of a process with threads, ours among them, may hang.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
-QUIET_CHILDREN = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+CHILD_ENVIRONMENT = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class RequiredWeights:
     """What has to be loaded for a policy.
 
     Attributes:
@@ -53,11 +59,11 @@ class Need:
     """
 
     policy: Policy
-    whole: Policy
-    rank: int = 0
+    base: Policy
+    lora_rank: int = 0
 
 
-def need_of(policy: Policy, *, adapters: bool = True) -> Need:
+def required_weights(policy: Policy, *, use_loras: bool = True) -> RequiredWeights:
     """What has to be loaded for `policy`: its own weights, or its base's and an adapter over them.
 
     vLLM lays one plain LoRA adapter over whole weights; other kinds, and adapters over adapters, are merged.
@@ -70,25 +76,25 @@ def need_of(policy: Policy, *, adapters: bool = True) -> Need:
     """
     _ = policy.weights  # refused where they are behind an endpoint
     if not policy.adapter or policy.base is None:
-        return Need(policy, policy)
-    rank = _rank(policy.path) if adapters and not policy.base.adapter else 0
-    return Need(policy, policy.base, rank) if rank else Need(policy, policy)
+        return RequiredWeights(policy, policy)
+    rank = _lora_rank(policy.path) if use_loras and not policy.base.adapter else 0
+    return RequiredWeights(policy, policy.base, rank) if rank else RequiredWeights(policy, policy)
 
 
-def _rank(folder: Path) -> int:
+def _lora_rank(folder: Path) -> int:
     """The rank of a plain LoRA adapter; 0 for one that has to be merged."""
     file = folder / "adapter_config.json"
     try:
         config = json.loads(file.read_text("utf-8"))
         plain = config["peft_type"] == "LORA" and config.get("bias", "none") == "none"
-        rank = int(config["r"]) if plain and not any(config.get(name) for name in BEYOND) else 0
+        rank = int(config["r"]) if plain and not any(config.get(name) for name in UNSUPPORTED_LORA_FIELDS) else 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"cannot read the adapter ({error})", where=str(file), fix="train or save it again") from None
-    return rank if rank <= RANKS[-1] else 0
+    return rank if rank <= LORA_RANKS[-1] else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerConfig:
     """How vLLM is started.
 
     Attributes:
@@ -100,13 +106,13 @@ class Settings:
     """
 
     dtype: str
-    rows: int
+    max_batch_size: int
     cache_gib: float | None
-    adapters: int
-    options: Mapping[str, Any] = field(default_factory=dict)
+    max_loras: int
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Server:
+class VllmServer:
     """vLLM with one set of whole weights and the adapters over it. For one event loop; it blocks while it loads.
 
     Attributes:
@@ -117,45 +123,45 @@ class Server:
         chooses: whether tokens are chosen by `vllm_inside`; else by vLLM, whose seeds count positions too.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServerConfig) -> None:
+        self._config = settings
         self.llm: Any = None
         self.tokenizer: ChatTokenizer
-        self.encoded: Callable[..., list[int]]
-        self.context, self.chooses = 0, False
-        self._whole: Policy | None = None
+        self.encode_prompt: Callable[..., list[int]]
+        self.max_context, self.uses_token_sampler = 0, False
+        self._base: Policy | None = None
         self._layout: Any = None
-        self._rank = 0
-        self._adapters: OrderedDict[str, Any] = OrderedDict()  # version -> vLLM's LoRARequest; last used last
-        self._numbers = 0
-        self._scratch: TemporaryDirectory[str] | None = None
+        self._lora_rank = 0
+        self._loras: OrderedDict[str, Any] = OrderedDict()  # version -> vLLM's LoRARequest; last used last
+        self._num_loras = 0
+        self._merged_folder: TemporaryDirectory[str] | None = None
 
     # --- what it holds ---
 
-    def holds_whole(self, need: Need) -> bool:
+    def has_base(self, need: RequiredWeights) -> bool:
         """Whether the whole weights are loaded, with room for the adapter."""
-        if self.llm is None or self.llm.errored or self._whole is None:
+        if self.llm is None or self.llm.errored or self._base is None:
             return False
-        return self._whole.version == need.whole.version and self._rank >= need.rank
+        return self._base.version == need.base.version and self._lora_rank >= need.lora_rank
 
-    def holds(self, need: Need) -> bool:
+    def has_weights(self, need: RequiredWeights) -> bool:
         """Whether all that is needed is loaded."""
-        return self.holds_whole(need) and (not need.rank or need.policy.version in self._adapters)
+        return self.has_base(need) and (not need.lora_rank or need.policy.version in self._loras)
 
-    def has_room(self, busy: Container[str]) -> bool:
+    def has_lora_slot(self, active: Container[str]) -> bool:
         """Whether one more adapter can be laid over, if those of policies in `busy` must stay."""
-        return len(self._adapters) < self._settings.adapters or any(v not in busy for v in self._adapters)
+        return len(self._loras) < self._config.max_loras or any(v not in active for v in self._loras)
 
-    def adapter(self, need: Need) -> Any:
+    def lora_request(self, need: RequiredWeights) -> Any:
         """What vLLM calls the adapter of a policy that is held; None where it has none."""
-        if not need.rank:
+        if not need.lora_rank:
             return None
-        self._adapters.move_to_end(need.policy.version)
-        return self._adapters[need.policy.version]
+        self._loras.move_to_end(need.policy.version)
+        return self._loras[need.policy.version]
 
     # --- loading ---
 
-    async def load(self, need: Need, busy: Container[str]) -> None:
+    async def load(self, need: RequiredWeights, active: Container[str]) -> None:
         """Load what is needed; whole weights only where nothing is under way.
 
         Args:
@@ -164,25 +170,27 @@ class Server:
         Raises:
             BadInput: it cannot be loaded. What was held before may be gone, never half replaced.
         """
-        if not self.holds_whole(need):
-            await self._load_whole(need)
-        if need.rank and need.policy.version not in self._adapters:
-            await self._lay_over(need, busy)
+        if not self.has_base(need):
+            await self._load_base(need)
+        if need.lora_rank and need.policy.version not in self._loras:
+            await self._add_lora(need, active)
 
-    async def _load_whole(self, need: Need) -> None:
+    async def _load_base(self, need: RequiredWeights) -> None:
         from selftaught.models.chat import ChatTokenizer
         from selftaught.models.load import reading
 
-        with reading(need.whole.weights):
-            layout = layout_of(need.whole.weights)
-            tokenizer = ChatTokenizer(need.whole.weights)
-        scratch = _merged(need.whole) if need.whole.adapter else None
-        folder = Path(scratch.name) if scratch else need.whole.path
+        with reading(need.base.weights):
+            layout = weight_layout(need.base.weights)
+            tokenizer = ChatTokenizer(need.base.weights)
+        scratch = _merged(need.base) if need.base.adapter else None
+        folder = Path(scratch.name) if scratch else need.base.path
         try:
-            if layout == self._layout and self._rank >= need.rank and self._replaceable():
-                await self._replace(folder)
+            if layout == self._layout and self._lora_rank >= need.lora_rank and self._can_replace_weights():
+                await self._replace_weights(folder)
             else:
-                rank = max(self._rank, next((r for r in RANKS if r >= need.rank), 0) if need.rank else 0)
+                rank = max(
+                    self._lora_rank, next((r for r in LORA_RANKS if r >= need.lora_rank), 0) if need.lora_rank else 0
+                )
                 self.stop()
                 self._start(folder, rank)
         except BaseException as error:
@@ -193,33 +201,33 @@ class Server:
                 raise
             what = shorten(str(error), 300, placeholder=" ...")
             fix = "see what it wrote to standard error (all of it with VLLM_LOGGING_LEVEL=INFO)"
-            raise BadInput(f"vLLM cannot load it ({what})", where=str(need.whole.path), fix=fix) from error
-        if self._scratch:
-            self._scratch.cleanup()
-        self._scratch, self._whole, self._layout, self.tokenizer = scratch, need.whole, layout, tokenizer
-        self.encoded = lru_cache(1024)(tokenizer.encode_prompt)  # many samples are asked of one prompt
+            raise BadInput(f"vLLM cannot load it ({what})", where=str(need.base.path), fix=fix) from error
+        if self._merged_folder:
+            self._merged_folder.cleanup()
+        self._merged_folder, self._base, self._layout, self.tokenizer = scratch, need.base, layout, tokenizer
+        self.encode_prompt = lru_cache(1024)(tokenizer.encode_prompt)  # many samples are asked of one prompt
 
-    def _replaceable(self) -> bool:
+    def _can_replace_weights(self) -> bool:
         """Whether vLLM runs, and holds its weights as they were read."""
         if self.llm is None or self.llm.errored:
             return False
         return self.llm.model_config.quantization is None
 
-    async def _replace(self, folder: Path) -> None:
+    async def _replace_weights(self, folder: Path) -> None:
         """Put other weights of the same shape in the place of those held, and forget what was computed with them."""
-        self._whole = None
-        self._adapters.clear()  # vLLM drops them with the weights they lie over
+        self._base = None
+        self._loras.clear()  # vLLM drops them with the weights they lie over
         await self.llm.collective_rpc("replace_weights", args=(str(folder),))
         await self.llm.reset_prefix_cache()
 
-    async def _lay_over(self, need: Need, busy: Container[str]) -> None:
+    async def _add_lora(self, need: RequiredWeights, active: Container[str]) -> None:
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
-        if len(self._adapters) >= self._settings.adapters:
-            oldest = next(version for version in self._adapters if version not in busy)
-            await self.llm.remove_lora(self._adapters.pop(oldest).lora_int_id)
-        self._numbers += 1  # never used again: vLLM knows an adapter by its number
-        request = LoRARequest(need.policy.version, self._numbers, str(need.policy.path.resolve()))
+        if len(self._loras) >= self._config.max_loras:
+            oldest = next(version for version in self._loras if version not in active)
+            await self.llm.remove_lora(self._loras.pop(oldest).lora_int_id)
+        self._num_loras += 1  # never used again: vLLM knows an adapter by its number
+        request = LoRARequest(need.policy.version, self._num_loras, str(need.policy.path.resolve()))
         try:
             done = await self.llm.add_lora(request)
         except Exception as error:  # whatever its reader stumbles over
@@ -229,7 +237,7 @@ class Server:
         if not done:
             fix = "train or save it again, or merge adapters (VllmEngine(adapters=0))"
             raise BadInput(f"vLLM cannot load the adapter ({why})", where=str(need.policy.path), fix=fix)
-        self._adapters[need.policy.version] = request
+        self._loras[need.policy.version] = request
 
     def _start(self, folder: Path, rank: int) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs  # pyright: ignore[reportMissingImports]
@@ -238,48 +246,48 @@ class Server:
         arguments = self._arguments(folder, rank)
         # Compiling takes minutes on a CPU, and vLLM compiles single functions even where it is told to be eager.
         eager = {"TORCH_COMPILE_DISABLE": "1"} if arguments["enforce_eager"] else {}
-        with _birth(**QUIET_CHILDREN, **eager):
+        with _child_environment(**CHILD_ENVIRONMENT, **eager):
             config = AsyncEngineArgs(**arguments).create_engine_config()
-            self.chooses = not getattr(config, "use_v2_model_runner", False)
-            if self.chooses:
-                config.model_config.logits_processors = ["selftaught.engines.vllm.worker:Choice"]
+            self.uses_token_sampler = not getattr(config, "use_v2_model_runner", False)
+            if self.uses_token_sampler:
+                config.model_config.logits_processors = ["selftaught.engines.vllm.worker:SeededLogitsProcessor"]
                 config.scheduler_config.async_scheduling = False  # a choice needs to know how many went before
             self.llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
-        self.context, self._rank = self.llm.model_config.max_model_len, rank
+        self.max_context, self._lora_rank = self.llm.model_config.max_model_len, rank
 
     def _arguments(self, folder: Path, rank: int) -> dict[str, Any]:
         from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
         from selftaught.machine.device import pick_dtype
 
-        cpu, own = current_platform.is_cpu(), self._settings
-        cache = USUAL_CACHE_GIB if cpu and own.cache_gib is None else own.cache_gib
+        cpu, own = current_platform.is_cpu(), self._config
+        cache = DEFAULT_CPU_CACHE_GIB if cpu and own.cache_gib is None else own.cache_gib
         made: dict[str, Any] = {
             "model": str(folder), "load_format": "safetensors", "use_tqdm_on_load": False,
             "skip_tokenizer_init": True, "generation_config": "vllm",  # prompts are tokenised here, and endings known
             "dtype": str(pick_dtype(own.dtype, "cpu" if cpu else "cuda")).removeprefix("torch."),
-            "max_num_seqs": own.rows, "max_model_len": -1, "max_logprobs": -1, "logprobs_mode": "raw_logprobs",
-            "enforce_eager": cpu, "worker_extension_cls": "selftaught.engines.vllm.worker.Replacing",
+            "max_num_seqs": own.max_batch_size, "max_model_len": -1, "max_logprobs": -1, "logprobs_mode": "raw_logprobs",
+            "enforce_eager": cpu, "worker_extension_cls": "selftaught.engines.vllm.worker.WeightReplacement",
         }  # fmt: skip
         if cache is not None:
             made["kv_cache_memory_bytes"] = int(cache * 2**30)
         if rank:
             made |= {"enable_lora": True, "max_lora_rank": rank}
             # On a CPU, vLLM lays what is in the last place over whatever has no adapter: it stays empty, and so zero.
-            places = own.adapters + cpu
+            places = own.max_loras + cpu
             made |= {"max_loras": places, "max_cpu_loras": places}
-        return made | dict(own.options)
+        return made | dict(own.engine_args)
 
     def stop(self) -> None:
         """End vLLM's processes, if they run; all that they held is forgotten."""
-        llm, self.llm, self._whole, self._layout = self.llm, None, None, None
-        self._adapters.clear()
+        llm, self.llm, self._base, self._layout = self.llm, None, None, None
+        self._loras.clear()
         if llm is not None:
             with suppress(Exception):  # whatever is left of it
                 llm.shutdown()
-        if self._scratch:
-            self._scratch.cleanup()
-            self._scratch = None
+        if self._merged_folder:
+            self._merged_folder.cleanup()
+            self._merged_folder = None
 
 
 def check_installed() -> None:
@@ -288,19 +296,19 @@ def check_installed() -> None:
     Raises:
         BadInput: it is not installed, or does not run here.
     """
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if (os.cpu_count() or 1) <= FEW_CORES:
+    if (os.cpu_count() or 1) <= SMALL_CPU_COUNT:
         os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     try:
         import vllm.v1.engine.async_llm  # noqa: F401 # pyright: ignore[reportMissingImports]
     except ImportError as error:
         missing = error.name is not None and error.name.split(".")[0] == "vllm"
         what = "it is not installed" if missing else f"it cannot be imported ({error})"
-        raise BadInput(what, where="vLLM", fix=INSTALL) from None
+        raise BadInput(what, where="vLLM", fix=INSTALL_FIX) from None
 
 
-def layout_of(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
+def weight_layout(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """What must be alike for weights to take each other's place: configuration, and the shape of each tensor.
 
     Raises:
@@ -310,7 +318,7 @@ def layout_of(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
 
     from selftaught.models.load import read_config
 
-    config = {name: value for name, value in read_config(folder).items() if name not in UNLIKE}
+    config = {name: value for name, value in read_config(folder).items() if name not in IGNORED_CONFIG_FIELDS}
     shapes: dict[str, list[int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:  # pyright: ignore[reportPrivateImportUsage]
@@ -330,7 +338,7 @@ def _merged(policy: Policy) -> TemporaryDirectory[str]:
 
 
 @contextmanager
-def _birth(**variables: str) -> Iterator[None]:
+def _child_environment(**variables: str) -> Iterator[None]:
     """Inside, new processes get more environment variables, and do not run the main script again.
 
     They would, where it has no `if __name__ == "__main__"`: a new process imports the script of its parent.

@@ -17,10 +17,10 @@ from vllm.v1.sample.logits_processor import LogitsProcessor  # pyright: ignore[r
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates  # pyright: ignore[reportMissingImports]
 
 from selftaught.engines.base import Sampling
-from selftaught.engines.local.sequence import uniforms
-from selftaught.engines.sampler import Chooser
+from selftaught.engines.local.request_state import uniforms
+from selftaught.engines.sampler import TokenSampler
 
-KEY = "selftaught"  # in `SamplingParams.extra_args`: temperature, top_p, top_k, seed, tokens given
+EXTRA_ARGS_KEY = "selftaught"  # in `SamplingParams.extra_args`: temperature, top_p, top_k, seed, tokens given
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class _Row:
         return self.drawn[len(self.sampled)]
 
 
-class Choice(LogitsProcessor):
+class SeededLogitsProcessor(LogitsProcessor):
     """Leaves of each row's logits only the token that its request's seed and position decide on.
 
     vLLM then takes it greedily. Its own seeds would start anew where an answer goes on from given tokens.
@@ -50,7 +50,9 @@ class Choice(LogitsProcessor):
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         del vllm_config, device, is_pin_memory
         self._rows: dict[int, _Row] = {}
-        self._plan: tuple[list[int], Chooser] | None = None  # for the rows as they are; None once they have changed
+        self._sampler: tuple[list[int], TokenSampler] | None = (
+            None  # for the rows as they are; None once they have changed
+        )
 
     def is_argmax_invariant(self) -> bool:
         """Whether a greedy choice would be the same without it."""
@@ -59,16 +61,16 @@ class Choice(LogitsProcessor):
     def update_state(self, batch_update: Any) -> None:
         """Follow what vLLM takes into its batch, moves and drops."""
         if process_dict_updates(self._rows, batch_update, _row):
-            self._plan = None
+            self._sampler = None
 
     def apply(self, logits: Tensor) -> Tensor:
         """See the class; `logits` is `[rows, vocab]`, changed in place."""
         if not self._rows:
             return logits
-        if self._plan is None:
+        if self._sampler is None:
             at = sorted(self._rows)
-            self._plan = at, Chooser([self._rows[i].sampling for i in at], logits.shape[1], logits.device)
-        at, chooser = self._plan
+            self._sampler = at, TokenSampler([self._rows[i].sampling for i in at], logits.shape[1], logits.device)
+        at, chooser = self._sampler
         everyone = len(at) == len(logits)
         tokens, _ = chooser(logits if everyone else logits[at], [self._rows[i].uniform for i in at])
         rows = torch.tensor(at, device=logits.device)
@@ -82,14 +84,14 @@ class Choice(LogitsProcessor):
 
 def _row(params: Any, prompt: list[int] | None, sampled: list[int]) -> _Row | None:
     del prompt
-    how = (params.extra_args or {}).get(KEY)
+    how = (params.extra_args or {}).get(EXTRA_ARGS_KEY)
     if how is None:
         return None
     temperature, top_p, top_k, seed, given = how  # the seed as text: it may have more than 64 bits
     return _Row(Sampling(temperature, top_p, int(top_k)), uniforms(int(seed), given), sampled)
 
 
-class Replacing:
+class WeightReplacement:
     """A method more for vLLM's workers, which take this class among their bases."""
 
     def replace_weights(self, folder: str) -> None:

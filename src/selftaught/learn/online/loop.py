@@ -25,7 +25,7 @@ from selftaught.learn.online.plan import Plan
 from selftaught.learn.online.reference import Frozen
 from selftaught.learn.online.rollouts import Rollout, spread_evenly
 from selftaught.learn.tracking import Trackers
-from selftaught.machine.threads import dismissing
+from selftaught.machine.threads import releasing_threads
 from selftaught.models.cache import small_files
 from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
 from selftaught.records import Attempt, Problem, content_hash
@@ -193,7 +193,7 @@ class _Loop:
         if settings.carry:
             (self._work / OPTIMIZER).rename(self._work / "policy" / OPTIMIZER)
 
-    @dismissing()
+    @releasing_threads()
     def _learn(self, trainer: Trainer, frozen: Frozen, step: int, rolled: Sequence[Sequence[Rollout]]) -> None:
         """The updates of one step, and what it came to."""
         from selftaught.learn.trainer import TrainingFailed

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines import Request, Sampling
-from selftaught.machine.threads import dismiss, dismissing
+from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
 from selftaught.worlds.tiny.language import END
@@ -169,7 +169,7 @@ def optimizers(model: Any, recipe: Recipe, share: float = 1.0) -> list[torch.opt
     ]
 
 
-@dismissing()
+@releasing_threads()
 def train(recipe: Recipe, progress: Callable[[int, int, float], None] = lambda *_: None) -> tuple[Any, dict[str, Any]]:
     """Train a model, lesson by lesson. Returns it, and what it took: tokens, seconds, the loss at the end."""
     model, read, tokens, loss, began = make_model(recipe), 0, 0, 0.0, time.monotonic()
@@ -220,12 +220,12 @@ def own_drafts(model: Any, recipe: Recipe, number: int) -> list[Case]:
         requests = [Request((Message("user", q),), sampling, recipe.seed + i) for i, (q, _) in enumerate(asked)]
         return [s.text for s in await asyncio.gather(*(engine.sample(policy, request) for request in requests))]
 
-    with tempfile.TemporaryDirectory() as folder, closing(LocalEngine(dtype="float32", rows=256)) as engine:
+    with tempfile.TemporaryDirectory() as folder, closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
         policy = Policy("draft", Path(folder))
         model.config.save_pretrained(folder)
         make_tokenizer().save_pretrained(folder)
-        dismiss()
-        engine.adopt(policy, model)
+        release_threads()
+        engine.attach_model(policy, model)
         texts = asyncio.run(drafts(engine, policy))
     model.train()
     cases = [drafted(q, reference, text) for (q, reference), text in zip(asked, texts, strict=True)]

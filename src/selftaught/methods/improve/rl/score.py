@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from selftaught import refine
 from selftaught.check.claim import Baseline, Claim, SystemResult
-from selftaught.curate import by_problem, whole
+from selftaught.curate import by_problem, finished
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import reinforce, sft
 from selftaught.learn.online.two_turn_credit import Shaping
@@ -126,7 +126,7 @@ class Mixed:
         lot = int(content_hash("draft", ask.policy, problem.id), 16)  # the live policy has another name each step
         group = self.drafts.get(problem.id, [])
         if group and lot % 1000 < 1000 * self.share:
-            return await refine.again(ask, group[lot // 1000 % len(group)])
+            return await refine.second_attempt(ask, group[lot // 1000 % len(group)])
         return await refine.two_turns(ask, problem)
 
 
@@ -134,17 +134,20 @@ def worked(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[D
     """Second answers of the policy that mended a wrong first one (STaR; Zelikman et al., 2203.14465)."""
     del base
     wrong = [a for a in run.attempt(policy, task.train, n=n, temperature=1.0) if a.verdict is Verdict.WRONG]
-    revised = run.attempt(policy, wrong, solver=refine.again, temperature=1.0)
-    return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in whole(revised) if a.right]
+    revised = run.attempt(policy, wrong, solver=refine.second_attempt, temperature=1.0)
+    return [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in finished(revised) if a.right]
 
 
 def paired(run: Run, policy: Policy, base: Policy, task: Task, n: int) -> list[Demo]:
     """Right answers put behind wrong ones to the same problem (Pair-SFT; Welleck et al., 2211.00053)."""
     del policy
-    groups = by_problem(whole(run.attempt(base, task.train, n=n, temperature=1.0))).values()
+    groups = by_problem(finished(run.attempt(base, task.train, n=n, temperature=1.0))).values()
     sides = [[[a for a in group if a.verdict is v] for v in (Verdict.WRONG, Verdict.RIGHT)] for group in groups]
     pairs = [pair for wrong, right in sides for pair in zip(wrong, right, strict=False)]
-    return [Demo(refine.doubted(task.turn, bad), good.text, attempts=(good.id, bad.id)) for bad, good in pairs]
+    return [
+        Demo(refine.self_correction_prompt(task.turn, bad), good.text, attempts=(good.id, bad.id))
+        for bad, good in pairs
+    ]
 
 
 TRACES: dict[str, Callable[[Run, Policy, Policy, Task, int], list[Demo]]] = {"star": worked, "pairs": paired}

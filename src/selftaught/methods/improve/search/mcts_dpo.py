@@ -5,14 +5,14 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from selftaught.check.claim import Baseline, Claim
-from selftaught.curate import by_problem, whole
+from selftaught.curate import by_problem, finished
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import dpo, step_dpo
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Pair, Problem, Verdict
 from selftaught.run.run import Run
-from selftaught.search import Grower, Growth, pairs_of
+from selftaught.search import MCTSConfig, MCTSSolver, pairs_from
 from selftaught.tasks import Task
 
 LEVELS = ("step", "answer")
@@ -72,7 +72,7 @@ def mcts_dpo(
     """
     if level not in LEVELS:
         raise BadInput(f"unknown {level!r}", where="level", fix=nearest(level, LEVELS))
-    growth = Growth(iterations, width, depth, step_tokens, temperature, believes=self_evaluation)
+    growth = MCTSConfig(iterations, width, depth, step_tokens, temperature, self_eval=self_evaluation)
     objective = (step_dpo if level == "step" else dpo)(beta, reference=base)
     rate = pace * run.settings.training.learning_rate
     policy = base
@@ -80,8 +80,8 @@ def mcts_dpo(
         problems = turn(task.train, trees, number)
         actor = policy if online else base
         if level == "step":
-            found = run.search(actor, problems, solver=Grower(growth))
-            pairs = [pair for one in found for pair in pairs_of(one)]
+            found = run.search(actor, problems, solver=MCTSSolver(growth))
+            pairs = [pair for one in found for pair in pairs_from(one)]
         else:
             pairs = answer_pairs(run.attempt(actor, problems, n=samples, temperature=temperature))
         pairs = [pair if smoothing else replace(pair, softness=0.0) for pair in pairs]
@@ -99,7 +99,7 @@ def turn(problems: Sequence[Problem], count: int, number: int) -> list[Problem]:
 def answer_pairs(attempts: Sequence[Attempt]) -> list[Pair]:
     """Right answers over wrong ones to the same problem, each in one pair, the problems taking turns."""
     ranks: dict[int, list[Pair]] = {}
-    for group in by_problem(whole(attempts)).values():
+    for group in by_problem(finished(attempts)).values():
         right, wrong = ({a.text: a for a in group if a.verdict is v} for v in (Verdict.RIGHT, Verdict.WRONG))
         for rank, (good, bad) in enumerate(zip(right.values(), wrong.values(), strict=False)):
             pair = Pair(good.problem.prompt, good.text, bad.text, attempts=(good.id, bad.id))

@@ -12,7 +12,7 @@ from selftaught.measure.flips import flips
 from selftaught.method import solver
 from selftaught.records import Attempt, Feedback, Problem, Verdict
 from selftaught.run.ask import Ask
-from selftaught.search.belief import belief
+from selftaught.search.p_true import p_true
 
 TRIGGER = "\nWait! Maybe I made some mistakes! I need to rethink from scratch.\n"
 PICKS = ("vote", "judge")
@@ -105,7 +105,7 @@ def intervals(first: int, growth: float, budget: int) -> list[int]:
 
 async def most_believed(ask: Ask, chains: Sequence[Attempt]) -> Attempt:
     """Best-of-N by the model's own judgement; of equals the first."""
-    beliefs = await asyncio.gather(*(belief(ask, chain) for chain in chains))
+    beliefs = await asyncio.gather(*(p_true(ask, chain) for chain in chains))
     best = max(range(len(chains)), key=lambda i: (chains[i].answer is not None, beliefs[i] or 0.0))
     return scored(chains[best], beliefs[best], "belief")
 

@@ -11,7 +11,7 @@ from selftaught.errors import BadInput, nearest
 from selftaught.method import solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict
-from selftaught.refine import mend
+from selftaught.refine import critique_and_revise
 from selftaught.run.ask import Ask
 
 FORMS = ("parallel", "sequential")
@@ -50,9 +50,11 @@ async def critic_supervision(
     who = known(critic) if critic else None
     if form == "sequential":
         draft = await ask(problem.prompt, temperature=temperature)
-        return await mend(ask, draft, samples, who, temperature=temperature)
+        return await critique_and_revise(ask, draft, samples, who, temperature=temperature)
     drafts = await ask.many(problem.prompt, samples, temperature=temperature)
-    mended = await asyncio.gather(*(mend(ask, draft, 1, who, temperature=temperature) for draft in drafts))
+    mended = await asyncio.gather(
+        *(critique_and_revise(ask, draft, 1, who, temperature=temperature) for draft in drafts)
+    )
     won = vote(mended)
     if won is None:
         return mended[0]

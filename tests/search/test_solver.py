@@ -19,31 +19,33 @@ from selftaught.models import ChatTokenizer, resolve
 from selftaught.records import Attempt, Problem, Solution, Verdict
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
-from selftaught.search import Grower, Growth, Node, belief, main_line, pairs_of
+from selftaught.search import MCTSConfig, MCTSSolver, Node, most_visited_path, p_true, pairs_from
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
 from selftaught.worlds.tiny.task import check
 from selftaught.worlds.world import TINY
 
-SMALL = Growth(iterations=8, depth=4)
+SMALL = MCTSConfig(iterations=8, depth=4)
 
 
 class Grown:
     """What was found, by problem id: the trees as they grew, and the pairs."""
 
-    def __init__(self, run: Run, how: Growth) -> None:
+    def __init__(self, run: Run, how: MCTSConfig) -> None:
         self.trees: dict[str, Node] = {}
-        grower = Grower(how)
+        grower = MCTSSolver(how)
 
         async def keeping(ask: Ask, problem: Problem) -> Solution:
-            self.trees[problem.id] = root = await grower.grow(ask, problem)
-            return await grower.solution(ask, problem, root)
+            self.trees[problem.id] = root = await grower.search(ask, problem)
+            return await grower.to_solution(ask, problem, root)
 
         self.found = run.search(run.base, run.task.train, solver=keeping)
-        self.pairs = {one.attempt.problem.id: pairs_of(one) for one in self.found}
+        self.pairs = {one.attempt.problem.id: pairs_from(one) for one in self.found}
 
 
-def grown(folder: Path, how: Growth = SMALL, script: Any = None, problems: int = 6, **more: Any) -> tuple[Grown, Run]:
+def grown(
+    folder: Path, how: MCTSConfig = SMALL, script: Any = None, problems: int = 6, **more: Any
+) -> tuple[Grown, Run]:
     with make_run(folder, engine=ScriptedEngine(script or by_steps(), **more), task=make_task(train=problems)) as run:
         return Grown(run, how), run
 
@@ -103,7 +105,7 @@ def test_worth_is_outcome_plus_belief(tmp_path: Path) -> None:
 
 
 def test_without_belief_only_the_outcome_counts_and_nothing_is_judged(tmp_path: Path) -> None:
-    grower, run = grown(tmp_path, Growth(iterations=8, depth=4, believes=False))
+    grower, run = grown(tmp_path, MCTSConfig(iterations=8, depth=4, self_eval=False))
     assert run.ledger.usage.judge == 0
     assert {node.value for root in grower.trees.values() for node in root} == {-1.0, 0.0, 1.0}
 
@@ -154,14 +156,14 @@ def test_every_node_is_journalled_with_its_lineage_and_a_rerun_grows_the_same_tr
             assert samples[row["id"]]["parent"] == (above or None)
             assert samples[row["id"]]["policy"] == "base-model"
         line = [tree["nodes"][i]["id"] for i in tree["line"]]
-        assert line == [n.id for n in main_line(root)]
+        assert line == [n.id for n in most_visited_path(root)]
 
 
 def test_no_verdict_is_seen_on_problems_that_are_measured(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=ScriptedEngine(by_steps())) as run:
         for work in (
-            lambda: run.solve(run.base, run.task.test, "test", solver=Grower(SMALL)),
-            lambda: run.attempt(run.base, run.task.dev, solver=Grower(SMALL)),
+            lambda: run.solve(run.base, run.task.test, "test", solver=MCTSSolver(SMALL)),
+            lambda: run.attempt(run.base, run.task.dev, solver=MCTSSolver(SMALL)),
         ):
             with pytest.raises(BadInput, match="verdict"):
                 work()
@@ -179,7 +181,7 @@ def test_the_frameworks_own_time_is_five_percent_with_32_problems_in_flight(tmp_
     while len(shares) < 3 and min(shares, default=1.0) > 0.05:
         folder = tmp_path / str(len(shares))
         started = time.process_time()
-        grower, run = grown(folder, Growth(iterations=16, depth=3), problems=32, delay=0.25)
+        grower, run = grown(folder, MCTSConfig(iterations=16, depth=3), problems=32, delay=0.25)
         own = time.process_time() - started
         assert sum(len(list(root)) for root in grower.trees.values()) > 200
         shares.append(own / run.engine.busy_seconds)
@@ -195,7 +197,7 @@ def test_on_the_tiny_model_nodes_are_steps_of_its_language_and_pairs_can_be_lear
     from selftaught.console import Console
 
     with Run(tmp_path, model=policy, task=task, settings=TINY.settings, console=Console(quiet=True)) as run:
-        grower = Grown(run, Growth(iterations=4, depth=3, step_tokens=32))
+        grower = Grown(run, MCTSConfig(iterations=4, depth=3, max_step_tokens=32))
     for attempt in (one.attempt for one in grower.found):
         root = grower.trees[attempt.problem.id]
         for node in root:
@@ -204,8 +206,8 @@ def test_on_the_tiny_model_nodes_are_steps_of_its_language_and_pairs_can_be_lear
             elif node.parent:
                 assert node.text.endswith("\n")
                 assert node.text.count("\n") == 1
-                assert node.belief is None or 0 <= node.belief <= 1
-        assert any(node.belief is not None for node in root)
+                assert node.p_true is None or 0 <= node.p_true <= 1
+        assert any(node.p_true is not None for node in root)
     pairs = [pair for found in grower.pairs.values() for pair in found]
     groups = step_dpo(0.1).groups(pairs, ChatTokenizer(policy.weights))
     assert len(groups) == len(pairs) > 0
@@ -217,7 +219,7 @@ def test_belief_is_the_probability_of_the_word_that_is_said(tmp_path: Path) -> N
 
     async def doubting(ask: Ask, problem: Problem) -> Attempt:
         attempt = await ask(problem.prompt)
-        said.append(await belief(ask, attempt))
+        said.append(await p_true(ask, attempt))
         return attempt
 
     replies = iter(["Right.", "wrong", "perhaps", "++-", "+"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripted_world import judged, make_run, sums
 from selftaught.records import Verdict
-from selftaught.refine import criticise, derail, places, revise, self_talk
+from selftaught.refine import criticize, first_error_steps, perturb, revise, self_talk
 from selftaught.tasks import load_task
 from talking_world import talk
 
@@ -17,9 +17,9 @@ from talking_world import talk
 def test_a_derailed_solution_begins_as_its_source_and_is_judged_whole(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
         sound = [a for a in run.attempt(run.base, run.task.train, n=4) if a.right]
-        derailed = run.attempt(run.base, sound, solver=derail, temperature=1.2)
+        derailed = run.attempt(run.base, sound, solver=perturb, temperature=1.2)
         sampled = {key: p for key, _, p, _ in run.journal.effects("sample")}
-        found = places(run.task, [a for a in derailed if not a.right], sound)
+        found = first_error_steps(run.task, [a for a in derailed if not a.right], sound)
     sources = {a.id: a for a in sound}
     kept = set()
     for one in derailed:
@@ -43,7 +43,7 @@ def test_longer_solutions_are_left_anywhere_but_at_the_answer(tmp_path: Path) ->
     long = "\n".join([*"abcd", "Answer: 21"])
     with make_run(tmp_path, script=lambda _, request: long[len(request.prefix) :]) as run:
         tried = run.attempt(run.base, run.task.train)
-        derailed = run.attempt(run.base, tried, solver=derail)
+        derailed = run.attempt(run.base, tried, solver=perturb)
         samples = {key: p["text"] for key, _, p, _ in run.journal.effects("sample")}
     assert all(one.text == long for one in derailed)
     assert {samples[one.id].count("\n") for one in derailed} == {4, 3, 2, 1}
@@ -56,13 +56,13 @@ def test_exact_verdicts_on_steps_come_first() -> None:
         right = replace(judged(problem, "1", Verdict.RIGHT, name="right"), text="1+1=3\nAnswer: 4")
         assert task.step_verdicts(problem, tried.text) == (Verdict.WRONG,)
         assert task.hidden().step_verdicts(task.hidden().train[0], tried.text) == (Verdict.WRONG,)
-        assert places(task, [tried], [right]) == {"x": 1}
-        assert places(task, [replace(tried, text="Answer: 3")], [right]) == {}
+        assert first_error_steps(task, [tried], [right]) == {"x": 1}
+        assert first_error_steps(task, [replace(tried, text="Answer: 3")], [right]) == {}
 
 
 def test_self_talk_thinks_up_to_the_mistake_then_says_what_is_wrong(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
-        notes = run.attempt(run.base, run.attempt(run.base, run.task.train), solver=criticise)
+        notes = run.attempt(run.base, run.attempt(run.base, run.task.train), solver=criticize)
         pointing = [n for n in notes if n.text.startswith("step 1")]
         (revised, *_) = run.attempt(run.base, pointing, solver=revise)
         demo = self_talk(revised)

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from selftaught.engines import sampler as module
 from selftaught.engines.base import Sampling
-from selftaught.engines.sampler import choose
+from selftaught.engines.sampler import sample_tokens
 from selftaught.errors import BadInput
 
 
@@ -47,7 +47,7 @@ def test_frequencies_are_the_exact_probabilities(how: dict[str, Any]) -> None:
     logits, draws = rng.normal(0, 1.5, 12).astype(np.float32), 20000
     want = exact(logits, **how)
     settings = [Sampling(**{"temperature": 1.0, **how})] * draws
-    tokens, _ = choose(torch.tensor(logits).expand(draws, -1), settings, rng.random(draws).tolist())
+    tokens, _ = sample_tokens(torch.tensor(logits).expand(draws, -1), settings, rng.random(draws).tolist())
     counts = np.bincount(tokens.numpy(), minlength=12)
     assert not counts[want == 0].any()
     if (want > 0).sum() > 1:
@@ -59,7 +59,7 @@ def test_the_draw_is_inverted_as_defined() -> None:
     logits = torch.tensor(np.log(np.maximum(p, 1e-300)), dtype=torch.float32)
     logits[2] = -torch.inf
     uniforms = [0.0, 0.49, 0.51, 0.74, 0.76, 1 - 1e-9]
-    tokens, logprobs = choose(logits.expand(6, -1), [Sampling()] * 6, uniforms)
+    tokens, logprobs = sample_tokens(logits.expand(6, -1), [Sampling()] * 6, uniforms)
     assert tokens.tolist() == [0, 0, 1, 1, 3, 3]
     assert logprobs.tolist() == pytest.approx(np.log(p[tokens]).tolist(), abs=1e-6)
 
@@ -73,7 +73,7 @@ def test_zero_probability_is_never_chosen(how: dict[str, Any], edge: float) -> N
     banned[:, [0, -1]] = True  # where the smallest and the greatest draw would land
     banned[:, 7] = False
     logits[banned] = -torch.inf
-    tokens, logprobs = choose(logits, [Sampling(**how)] * 64, [edge] * 64)
+    tokens, logprobs = sample_tokens(logits, [Sampling(**how)] * 64, [edge] * 64)
     assert not banned.gather(1, tokens[:, None]).any()
     assert torch.isfinite(logprobs).all()
 
@@ -86,8 +86,8 @@ def test_the_shortlist_chooses_as_a_full_sort_does(monkeypatch: pytest.MonkeyPat
     uniforms = torch.rand(120, generator=torch.Generator().manual_seed(2)).tolist()
     picked = {}
     for short in (4, 512, 3000):
-        monkeypatch.setattr(module, "SHORTLIST", short)
-        picked[short] = choose(logits, settings, uniforms)[0].tolist()
+        monkeypatch.setattr(module, "MAX_CANDIDATES", short)
+        picked[short] = sample_tokens(logits, settings, uniforms)[0].tolist()
     assert picked[4] == picked[512] == picked[3000]
     for i, token in enumerate(picked[512]):
         how = ways[i % 6]
@@ -102,9 +102,9 @@ def test_a_row_depends_on_nothing_but_itself() -> None:
     logits = torch.randn(6, 1000)
     ways = [{}, {"top_p": 0.9}, {"top_k": 5}, {"temperature": 0.0}, {"temperature": 0.3}, {"top_k": 900, "top_p": 0.99}]
     settings, uniforms = [Sampling(**w) for w in ways], [0.1, 0.9, 0.5, 0.3, 0.99, 0.7]
-    together = choose(logits, settings, uniforms)
+    together = sample_tokens(logits, settings, uniforms)
     for i in range(6):
-        token, logprob = choose(logits[i : i + 1], settings[i : i + 1], uniforms[i : i + 1])
+        token, logprob = sample_tokens(logits[i : i + 1], settings[i : i + 1], uniforms[i : i + 1])
         assert int(token) == int(together[0][i])
         assert float(logprob) == pytest.approx(float(together[1][i]), abs=1e-6)
 
@@ -114,7 +114,7 @@ def test_a_nan_row_is_told_and_its_neighbours_are_served(how: dict[str, Any]) ->
     logits = torch.zeros(3, 700)
     logits[:, 5] = 30.0
     logits[1, 100] = torch.nan
-    tokens, logprobs = choose(logits, [Sampling(**how)] * 3, [0.5] * 3)
+    tokens, logprobs = sample_tokens(logits, [Sampling(**how)] * 3, [0.5] * 3)
     assert logprobs.isnan().tolist() == [False, True, False]
     assert tokens[[0, 2]].tolist() == [5, 5]
     assert 0 <= int(tokens[1]) < 700
@@ -122,7 +122,7 @@ def test_a_nan_row_is_told_and_its_neighbours_are_served(how: dict[str, Any]) ->
 
 def test_logprobs_are_untempered_and_untruncated() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0, -1.0]])
-    _, logprob = choose(logits, [Sampling(temperature=0.2, top_k=1)], [0.4])
+    _, logprob = sample_tokens(logits, [Sampling(temperature=0.2, top_k=1)], [0.4])
     assert float(logprob) == pytest.approx(3.0 - np.log(np.exp([1.0, 3.0, 2.0, -1.0]).sum()), abs=1e-6)
 
 

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selftaught.engines.base import Request, Sample, cut_at_stop
-from selftaught.engines.local.paged_cache import Tail
-from selftaught.engines.local.shared_prefixes import Stem
+from selftaught.engines.base import Request, Sample, truncate_at_stop
+from selftaught.engines.local.paged_cache import BlockTable
+from selftaught.engines.local.shared_prefixes import SharedPrefix
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
 
-WINDOW = 64  # tokens at the end of an answer in which stop strings are looked for, at least
+MIN_STOP_WINDOW = 64  # tokens at the end of an answer in which stop strings are looked for, at least
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class RequestState:
     """A request on its way through the engine.
 
     Attributes:
@@ -38,32 +38,32 @@ class Job:
     policy: Policy
     request: Request
     future: asyncio.Future[Any]
-    since: float
-    scored: str | None = None
-    ids: tuple[int, ...] = ()
-    given: tuple[int, ...] = ()
-    tokens: list[int] = field(default_factory=list)
+    arrival_time: float
+    score_text: str | None = None
+    prompt_ids: tuple[int, ...] = ()
+    prefix_ids: tuple[int, ...] = ()
+    output_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    details: list[tuple[tuple[tuple[int, float], ...], float]] = field(default_factory=list)
+    top_logprobs: list[tuple[tuple[tuple[int, float], ...], float]] = field(default_factory=list)
     uniforms: Iterator[float] = field(default_factory=lambda: iter(()))
-    room: int = 0
-    stem: Stem | None = None
-    tail: Tail = field(default_factory=Tail)
-    looked: int = 0
+    max_new_tokens: int = 0
+    shared_prefix: SharedPrefix | None = None
+    block_table: BlockTable = field(default_factory=BlockTable)
+    stop_search_start: int = 0
 
     @property
     def position(self) -> int:
         """Where in the whole sequence the newest token stands."""
-        return len(self.ids) + len(self.tokens) - 1
+        return len(self.prompt_ids) + len(self.output_ids) - 1
 
-    def anew(self) -> Job:
+    def restarted(self) -> RequestState:
         """The same request, as it came."""
-        return Job(self.policy, self.request, self.future, self.since, self.scored)
+        return RequestState(self.policy, self.request, self.future, self.arrival_time, self.score_text)
 
     @property
-    def place(self) -> int:
+    def last_index(self) -> int:
         """Where among its own the newest token goes."""
-        return len(self.tokens) - 1
+        return len(self.output_ids) - 1
 
 
 def uniforms(seed: int, skip: int = 0) -> Iterator[float]:
@@ -76,7 +76,7 @@ def uniforms(seed: int, skip: int = 0) -> Iterator[float]:
         yield from stream.random(64).tolist()
 
 
-def given_tokens(given: Sequence[int | str], tokenizer: ChatTokenizer) -> tuple[int, ...]:
+def prefix_token_ids(given: Sequence[int | str], tokenizer: ChatTokenizer) -> tuple[int, ...]:
     """What an answer goes on from (`Request.given`) as tokens: text tokenised, and no end of sequence."""
     ids: list[int] = []
     for piece in given:
@@ -84,74 +84,80 @@ def given_tokens(given: Sequence[int | str], tokenizer: ChatTokenizer) -> tuple[
     return tuple(token for token in ids if token not in tokenizer.eos_ids)
 
 
-def finished(job: Job, tokenizer: ChatTokenizer) -> Sample | None:
+def finish(job: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
     """The sample, where the request ends with its newest token."""
-    ended = job.tokens[-1] in tokenizer.eos_ids
-    if not ended and len(job.tokens) < job.room and not (job.request.sampling.stop and _stopped(job, tokenizer)):
+    ended = job.output_ids[-1] in tokenizer.eos_ids
+    if (
+        not ended
+        and len(job.output_ids) < job.max_new_tokens
+        and not (job.request.sampling.stop and _stop_string_met(job, tokenizer))
+    ):
         return None
-    text = _text(job, tokenizer, job.tokens[:-1] if ended else job.tokens)
-    cut = cut_at_stop(text, job.request.sampling.stop)
+    text = _output_text(job, tokenizer, job.output_ids[:-1] if ended else job.output_ids)
+    cut = truncate_at_stop(text, job.request.sampling.stop)
     return Sample(
-        _as_thinking(job, tokenizer, text if cut is None else cut),
-        tuple(job.tokens),
+        _with_open_thinking(job, tokenizer, text if cut is None else cut),
+        tuple(job.output_ids),
         tuple(job.logprobs),
         "stop" if ended or cut is not None else "length",
-        len(job.ids),
+        len(job.prompt_ids),
         job.policy.version,
-        tuple(named for named, _ in job.details),
-        tuple(entropy for _, entropy in job.details),
-        cut="" if cut is None else text[len(cut) :],
+        tuple(named for named, _ in job.top_logprobs),
+        tuple(entropy for _, entropy in job.top_logprobs),
+        stop_text="" if cut is None else text[len(cut) :],
     )
 
 
-def _as_thinking(job: Job, tokenizer: ChatTokenizer, text: str) -> str:
+def _with_open_thinking(job: RequestState, tokenizer: ChatTokenizer, text: str) -> str:
     """`text` behind the tag by which the prompt opened thinking, where it never closes it: it holds no answer then."""
-    opened = tokenizer.opens_thinking if not job.given and not job.request.prefix else ""
+    opened = tokenizer.opens_thinking if not job.prefix_ids and not job.request.prefix else ""
     return f"{opened}\n{text}" if opened and opened.replace("<", "</").replace("[", "[/") not in text else text
 
 
-def _stopped(job: Job, tokenizer: ChatTokenizer) -> bool:
+def _stop_string_met(job: RequestState, tokenizer: ChatTokenizer) -> bool:
     """Whether the newest token completes a stop string; only the end of the answer is decoded."""
     stop = job.request.sampling.stop
-    seen = tokenizer.decode(job.tokens[job.looked :])
-    if cut_at_stop(seen, stop) is not None:
-        return cut_at_stop(_text(job, tokenizer, job.tokens), stop) is not None
-    half = (len(job.tokens) - job.looked) // 2
+    seen = tokenizer.decode(job.output_ids[job.stop_search_start :])
+    if truncate_at_stop(seen, stop) is not None:
+        return truncate_at_stop(_output_text(job, tokenizer, job.output_ids), stop) is not None
+    half = (len(job.output_ids) - job.stop_search_start) // 2
     # What is left must still hold a stop string but for its last token, whatever the first token lacks in front.
-    if half >= WINDOW and len(tokenizer.decode(job.tokens[job.looked + half :])) > 2 * max(map(len, stop)):
-        job.looked += half
+    if half >= MIN_STOP_WINDOW and len(tokenizer.decode(job.output_ids[job.stop_search_start + half :])) > 2 * max(
+        map(len, stop)
+    ):
+        job.stop_search_start += half
     return False
 
 
-def _text(job: Job, tokenizer: ChatTokenizer, tokens: list[int]) -> str:
+def _output_text(job: RequestState, tokenizer: ChatTokenizer, tokens: list[int]) -> str:
     """The text of an answer; where it goes on from given tokens, what they and it make together beyond them."""
-    given = list(job.given)
+    given = list(job.prefix_ids)
     if not given:
         return tokenizer.decode(tokens)
     before, whole = tokenizer.decode(given).rstrip("\ufffd"), tokenizer.decode(given + tokens)
     return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(tokens)
 
 
-Outcome = tuple[Job, Any, BaseException | None]
+RequestOutput = tuple[RequestState, Any, BaseException | None]
 
 
-def deliver(outcomes: Iterable[Outcome]) -> None:
+def deliver_outputs(outputs: Iterable[RequestOutput]) -> None:
     """Hand results and errors over to the event loops that wait for them, each woken once.
 
     Nobody listens where a request was cancelled or its loop is closed.
     """
-    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
-    for outcome in outcomes:
+    by_loop: dict[asyncio.AbstractEventLoop, list[RequestOutput]] = {}
+    for outcome in outputs:
         by_loop.setdefault(outcome[0].future.get_loop(), []).append(outcome)
     for loop, some in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_settle, some)
+            loop.call_soon_threadsafe(_resolve_futures, some)
         except RuntimeError:
             if not loop.is_closed():
                 raise
 
 
-def _settle(outcomes: Iterable[Outcome]) -> None:
+def _resolve_futures(outcomes: Iterable[RequestOutput]) -> None:
     for job, result, error in outcomes:
         if job.future.done():
             continue

@@ -6,13 +6,13 @@ import re
 from collections import defaultdict
 
 from selftaught.engines.base import Request, RequestFailed, RequestRefused
-from selftaught.engines.openai.protocol import Lasting
+from selftaught.engines.openai.protocol import PermanentError
 from selftaught.errors import BadInput
 
-ALIKE = 40  # characters by which two failures are told to be alike, numbers left out
+SIMILARITY_PREFIX = 40  # characters by which two failures are told to be alike, numbers left out
 
 
-class Standing:
+class FailureTracker:
     """What has become of the requests so far. For one event loop.
 
     A failure is taken for every request's once enough different requests in a row met it alike and none was
@@ -25,33 +25,33 @@ class Standing:
     """
 
     def __init__(self) -> None:
-        self.before = False
-        self.doubt: Lasting | None = None
+        self.answered_before = False
+        self.suspected: PermanentError | None = None
         self._answered = False
-        self._alike: defaultdict[str, set[int]] = defaultdict(set)
+        self._similar_failures: defaultdict[str, set[int]] = defaultdict(set)
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """A request was answered."""
         self._answered = True
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Nobody asks any more: the endpoint may be another by the next time."""
-        self.doubt = None
-        self._alike.clear()
+        self.suspected = None
+        self._similar_failures.clear()
 
-    def weigh(self, failure: Lasting, request: Request) -> Exception:
+    def classify(self, failure: PermanentError, request: Request) -> Exception:
         """What to raise to the one whose request failed: `BadInput` where all others would fail, too."""
-        if failure.everyone and not self._answered:
-            return stop(failure)
-        if not (failure.early and (self._answered or self.before)):
-            alike = self._alike[re.sub(r"\d+", "#", str(failure))[:ALIKE]]
-            alike.add(hash((request.prompt, request.seed if failure.failed else 0)))
-            if len(alike) >= failure.most:
-                self.doubt = failure
-        return (RequestFailed if failure.failed else RequestRefused)(str(failure))
+        if failure.affects_all and not self._answered:
+            return stop_error(failure)
+        if not (failure.until_first_answer and (self._answered or self.answered_before)):
+            alike = self._similar_failures[re.sub(r"\d+", "#", str(failure))[:SIMILARITY_PREFIX]]
+            alike.add(hash((request.prompt, request.seed if failure.server_failed else 0)))
+            if len(alike) >= failure.stop_after:
+                self.suspected = failure
+        return (RequestFailed if failure.server_failed else RequestRefused)(str(failure))
 
 
-def stop(failure: Lasting) -> BadInput:
+def stop_error(failure: PermanentError) -> BadInput:
     """A failure that meets every request, as the line that ends the run."""
     return BadInput(str(failure), where=failure.where, fix=failure.fix)

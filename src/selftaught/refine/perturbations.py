@@ -1,4 +1,4 @@
-"""Flawed solutions whose first mistake is known, and talk about mistakes as a single text."""
+"""Solutions with a known first mistake, and self-talk: a mistake, its critique and the revision as one text."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from selftaught.records import Attempt, Demo, Verdict
-from selftaught.refine.turns import step_in
+from selftaught.refine.turns import first_step_number
 from selftaught.run.ask import Ask
 
 if TYPE_CHECKING:
     from selftaught.tasks import Task
 
 
-async def derail(ask: Ask, attempt: Attempt) -> Attempt:
-    """A solution that begins as the attempt does and goes on anew; sampled hot, it often goes wrong from there.
+async def perturb(ask: Ask, attempt: Attempt) -> Attempt:
+    """Resample the tail of a solution; at a high temperature a correct solution often goes wrong from there.
 
-    Where it leaves the attempt is drawn from the attempt's id. Its text is the whole of it, its tokens are those added.
+    The line at which the tail starts is drawn from the attempt's id. The result's text is the whole solution, its
+    tokens are those of the new tail.
     """
     lines = attempt.text.splitlines()
     kept = int(attempt.id, 16) % max(1, len(lines) - 1)  # the last line, the answer, is always new
@@ -26,14 +27,15 @@ async def derail(ask: Ask, attempt: Attempt) -> Attempt:
     return replace(rest, text=begun + rest.text)
 
 
-def places(task: Task, flawed: Iterable[Attempt], sources: Iterable[Attempt]) -> dict[str, int]:
-    """Attempt id -> number of its first wrong step, from 1, of those flawed attempts of which it is known.
+def first_error_steps(task: Task, flawed: Iterable[Attempt], sources: Iterable[Attempt]) -> dict[str, int]:
+    """Map attempt id -> number of its first wrong step, from 1; attempts without a known one are left out.
 
-    Exact where the task has verdicts on steps. Otherwise, of one that was derailed from a right attempt, the first line
-    in which the two differ.
+    Exact where the task gives verdicts on steps. Otherwise the first line in which a perturbed attempt differs from the
+    right attempt it was made from.
 
     Args:
-        sources: attempts that others were derailed from.
+        flawed: wrong attempts.
+        sources: attempts that `perturb` was applied to.
     """
     right = {one.id: one.text.splitlines() for one in sources if one.right}
     found: dict[str, int | None] = {}
@@ -44,20 +46,20 @@ def places(task: Task, flawed: Iterable[Attempt], sources: Iterable[Attempt]) ->
         elif one.parent in right:
             pairs = zip(one.text.splitlines(), right[one.parent], strict=False)
             found[one.id] = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), None)
-    return {attempt: place for attempt, place in found.items() if place}
+    return {attempt: number for attempt, number in found.items() if number}
 
 
 def self_talk(revised: Attempt) -> Demo:
-    """Thought up to the mistake, its critique, and the revision as one text, to be said without being asked.
+    """Join the draft up to its mistake, the critique and the revision into one demonstration of self-correction.
 
     Source: Xi et al., 2411.16579, section 6 (self-talk).
 
     Args:
-        revised: a revision, as `turns.revise` asks for it: its prompt holds the draft and the critique.
+        revised: a revision made by `revise`, whose prompt holds the draft and the critique.
     """
     draft, note = revised.prompt[-4].content.splitlines(), revised.prompt[-2].content
-    place = step_in(note)
-    thought = draft[:place] if place else draft[:-1]
+    number = first_step_number(note)
+    thought = draft[:number] if number else draft[:-1]
     ids = (revised.id, revised.parent) if revised.parent else (revised.id,)
     text = "\n".join([*thought, note, revised.text])
     return Demo(revised.problem.prompt, text, attempts=ids, ends=not revised.truncated)
