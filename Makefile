@@ -47,7 +47,7 @@ tiny: $(VENV)/core.stamp ## train the tiny model from scratch into tiny-model/, 
 test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' selects some
 	$(PYTEST) $(TESTS)
 
-test-all: $(VENV)/dev.stamp ## run all tests, including exhaustive ones; takes some minutes more
+test-all: $(VENV)/dev.stamp ## run all tests, including the exhaustive ones: several minutes more
 	$(PYTEST) --slow $(TESTS)
 
 # The same rules create a separate environment from the lock file, then install the newest releases over it.

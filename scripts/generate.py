@@ -23,7 +23,7 @@ from typing import Any
 from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
 from selftaught.method import Method, methods
-from selftaught.models.resolve import TINY
+from selftaught.worlds import synthetic_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -73,7 +73,7 @@ def table(link: Any) -> str:
 
 def checked(method: Method) -> tuple[str, str, str]:
     """Results of `selftaught check` on the tiny world, in the order of `COLUMNS`; dashes if there are none."""
-    path = result_path(RESULTS, method.id, "tiny")
+    path = result_path(RESULTS, method.id)
     return result_cells(json.loads(path.read_text("utf-8"))) if path.is_file() else ("–", "–", "–")
 
 
@@ -103,7 +103,7 @@ def pictures() -> dict[str, str]:
     sys.path.insert(0, str(Path(__file__).parent))
     import pictures as draw
 
-    abilities = json.loads((TINY / "abilities.json").read_text("utf-8"))
+    abilities = json.loads((synthetic_worlds()["tiny"].model / "abilities.json").read_text("utf-8"))
     return {
         "assets/tiny-levels.svg": draw.levels(abilities),
         "assets/tiny-roles.svg": draw.roles(abilities),
@@ -238,7 +238,7 @@ def with_measurements(page: str) -> str:
 
 def measured(name: str) -> str:
     """Format the results of a method's claim on the tiny world: the verdict and a row for each system."""
-    path = result_path(RESULTS, name, "tiny")
+    path = result_path(RESULTS, name)
     if not path.is_file():
         return f"Not checked yet: `selftaught check {name} --ablate` measures it."
     found = json.loads(path.read_text("utf-8"))

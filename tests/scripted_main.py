@@ -17,7 +17,7 @@ from scripted_world import NarrowEngine, make_run, make_task
 from selftaught.journal import Journal
 from selftaught.learn import Training
 from selftaught.method import find
-from selftaught.report import ReportData, render
+from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.run import Settings
 
@@ -98,7 +98,7 @@ def in_child(work: Any) -> tuple[int, Any]:
 def sweep(method: str, folder: Path, samples: int) -> dict[str, Any]:
     """Kill at every commit that is not a sample or a verdict, and at so many of those; what differed afterwards."""
     place = folder / "swept"
-    render(ReportData("", "", "", "", ""))  # imports what every child would have to import again
+    render_page(ReportData("", "", "", "", ""))  # imports what every child would have to import again
 
     def blown(fuse: Fuse) -> Any:
         shutil.rmtree(place, ignore_errors=True)

@@ -26,7 +26,7 @@ from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, methods
 from selftaught.tasks import load_task
-from selftaught.tasks.load import INSTRUCTION
+from selftaught.tasks.source import INSTRUCTION
 from tiny_models import edit_json
 
 SMALL = ["--train", "6", "--dev", "6", "--test", "6"]

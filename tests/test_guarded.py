@@ -13,11 +13,11 @@ import pytest
 
 from scripted_world import make_run, make_task
 from selftaught.control import Budget
-from selftaught.control.budget import RunEnds
+from selftaught.control.budget import RunStopped
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.learn.online.rollouts import Crediting
-from selftaught.measure.flips import corrections
+from selftaught.measure.flips import correction_metrics
 from selftaught.method import recipe, solver, study
 from selftaught.models import Policy
 from selftaught.records import HIDDEN, Attempt, Problem, ReferenceHidden, Verdict
@@ -76,7 +76,7 @@ CLOSED: dict[str, Deed] = {
     "verify under another id": lambda _, task: task.verify(replace(task.dev[0], id="mine"), "Answer: 1"),
     "decide": lambda _, task: task.decide(task.test[0], answer(task.test[0])),
     "steps": lambda _, task: task.step_verdicts(task.dev[0], "Answer: 1"),
-    "the verifier": lambda _, task: task.verifier.judge(task.train[0], Answer("", None, None), ""),
+    "the verifier": lambda _, task: task.verifier.judge(task.train[0], ExtractedAnswer("", None, None), ""),
     "ask.verdict on dev": lambda run, task: run.attempt(run.base, task.dev, solver=asking),
     "ask.verdict when measured": lambda run, _: run.measure(run.base, solver=asking),
 }
@@ -176,7 +176,7 @@ def test_a_measurement_tells_a_method_no_problem_from_another(tmp_path: Path) ->
 
     def figures(courses: Any) -> dict[str, float]:
         seen.extend(courses)
-        return corrections(courses)
+        return correction_metrics(courses)
 
     found = inside(tmp_path, lambda run, _: run.measure(run.base, figures=figures))
     assert found.n == len(make_task().dev) == len(seen)
@@ -208,7 +208,7 @@ SPENDING: dict[str, Deed] = {
 def test_every_verb_heeds_the_budget(tmp_path: Path, deed: Deed) -> None:
     def twice(run: Run, task: Task) -> None:
         run.attempt(run.base, task.train)
-        with pytest.raises(RunEnds):
+        with pytest.raises(RunStopped):
             deed(run, task)
 
     inside(tmp_path, twice, budget=Budget(1))

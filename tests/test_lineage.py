@@ -21,15 +21,15 @@ from search_world import by_steps
 from selftaught.cli.main import main
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
-from selftaught.journal import Reader
+from selftaught.journal import JournalReader
 from selftaught.learn import sft
 from selftaught.learn.online.rollouts import Crediting
 from selftaught.lineage import Lineage, trace
-from selftaught.lineage.facts import Facts
+from selftaught.lineage.folder import RunFolder
 from selftaught.lineage.text import tree_lines
 from selftaught.lineage.walk import attempts_of, walk
 from selftaught.method import Method, find, methods
-from selftaught.models.policy import policy_from
+from selftaught.models.policy import load_policy
 from selftaught.records import Attempt, Demo, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
@@ -86,7 +86,7 @@ def assert_whole(found: Lineage, base: str) -> None:
     """All ways back end at the starting model, and there alone."""
     assert found.gaps == {}
     assert found.base == base
-    ends = {id for id in found.nodes if not found.back(id)}
+    ends = {id for id in found.nodes if not found.sources(id)}
     assert ends == {base}
     assert {link.target for link in found.links} <= set(found.nodes)
 
@@ -99,9 +99,9 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
     with make_run(tmp_path, engine=engine, task=make_task(train=4, dev=6)) as run:
         play(method, run, options)
         samples, others, policies = everything(run)
-        made = {name: policy_from(run.folder / "policies" / name) for name in policies}
-        with Reader(run.folder) as reader:
-            facts = Facts(run.folder, reader)
+        made = {name: load_policy(run.folder / "policies" / name) for name in policies}
+        with JournalReader(run.folder) as reader:
+            facts = RunFolder(run.folder, reader)
             for id in [*samples, *others]:
                 assert_whole(walk(facts, [id]), run.base.version)
             together = walk(facts, [*samples, *made])
@@ -112,16 +112,16 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
         assert sample["parent"] or sample["role"] == "solve", "what a critique, a judgement or a revision is of"
         node = together.nodes[key]
         assert (node.role, node.policy, node.text) == (sample["role"], sample["policy"], sample["text"])
-        assert {(link.how, link.target) for link in together.back(key)} == {
+        assert {(link.how, link.target) for link in together.sources(key)} == {
             ("by", sample["policy"]), *({("goes on from", sample["parent"])} if sample["parent"] else ()),
         }  # fmt: skip
     for name, policy in made.items():
         assert policy.base is not None
-        assert [link.target for link in together.back(name) if link.how == "trained from"] == [policy.base.version]
+        assert [link.target for link in together.sources(name) if link.how == "trained from"] == [policy.base.version]
         stored = (policy.path / "records.jsonl").read_text("utf-8").splitlines()
         assert stored
         for i, line in enumerate(stored):
-            behind = [link.target for link in together.back(f"{name}:{i}")]
+            behind = [link.target for link in together.sources(f"{name}:{i}")]
             assert behind == attempts_of(json.loads(line))
             assert behind
             assert set(behind) <= set(samples)
@@ -161,12 +161,12 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
     assert_whole(found, base.version)
-    learnt = {link.target for link in found.back(policy.version) if link.how == "learnt"}
+    learnt = {link.target for link in found.sources(policy.version) if link.how == "learnt"}
     assert {said[id] for id in learnt} == set(live)
-    back = [[(link.how, link.target) for link in found.back(name) if link.how != "learnt"] for name in live]
+    back = [[(link.how, link.target) for link in found.sources(name) if link.how != "learnt"] for name in live]
     first = ("trained from", base.version)
     assert back == [[first], [first, ("updated from", live[0])], [first, ("updated from", live[1])]]
-    between = {link.target for link in found.back(live[2]) if link.how == "learnt"}
+    between = {link.target for link in found.sources(live[2]) if link.how == "learnt"}
     assert between == {id for id in learnt if said[id] == live[1]}
 
 
@@ -175,7 +175,7 @@ def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> N
         run.reinforce(run.base, run.task.train, steps=2, n=16)
     change(run.folder, "DELETE FROM effects WHERE kind IN ('online', 'learn')")  # as a process killed sooner leaves it
     shutil.rmtree(run.folder / "policies")
-    with Reader(run.folder) as reader:
+    with JournalReader(run.folder) as reader:
         keys = reader.keys("sample")
     assert keys
     for key in keys:
@@ -214,7 +214,7 @@ def champion(folder: Path) -> str:
 
 def by_the_base(folder: Path) -> tuple[str, dict[str, Any]]:
     """An attempt of the starting model's, and what the journal says of it."""
-    with Reader(folder) as reader:
+    with JournalReader(folder) as reader:
         return next((key, sample) for key, _, sample, _ in reader.effects("sample") if sample["policy"] == "base-model")
 
 
@@ -283,7 +283,7 @@ def test_a_long_chain_is_shown_whole(tmp_path: Path) -> None:
 
 
 def test_the_beginning_of_an_id_will_do_where_it_is_one_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Reader(folder) as reader:
+    with JournalReader(folder) as reader:
         keys = reader.keys("sample")
     assert trace(folder, keys[0][:12]).start == keys[0]
     first = next(a for a, b in itertools.pairwise(keys) if a[0] == b[0])[0]
@@ -294,7 +294,7 @@ def test_the_beginning_of_an_id_will_do_where_it_is_one_alone(folder: Path, caps
 
 
 def test_what_is_called_nothing_is_one_line_with_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Reader(folder) as reader:
+    with JournalReader(folder) as reader:
         key = reader.keys("sample")[0]
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
     line = said(capsys, str(folder), wrong, status=2)
@@ -348,7 +348,7 @@ def test_lost_policies_and_records_are_told_of(copy: Path) -> None:
     shutil.rmtree(place)
     found = trace(run.folder, attempt)
     assert "its folder is not in this run" in found.gaps[policy.version]
-    assert [link.target for link in found.back(policy.version)] == ["base-model"]  # the journal still knows
+    assert [link.target for link in found.sources(policy.version)] == ["base-model"]  # the journal still knows
     change(run.folder, "DELETE FROM effects WHERE kind = 'learn'")
     assert trace(run.folder, attempt).gaps == {policy.version: f"policy {policy.version} is not in this run"}
 
@@ -357,7 +357,7 @@ def test_attempts_that_lead_in_a_circle_end_the_walk(copy: Path) -> None:
     key, sample = by_the_base(copy)
     change(copy, "UPDATE effects SET payload = ? WHERE key = ?", json.dumps(sample | {"parent": key, "begun": 3}), key)
     found = trace(copy, key)
-    assert [link.target for link in found.back(key)] == ["base-model", key]
+    assert [link.target for link in found.sources(key)] == ["base-model", key]
     assert len(list(tree_lines(found))) == 3
 
 

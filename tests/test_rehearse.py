@@ -10,7 +10,7 @@ import pytest
 from scripted_world import Learner, make_run, make_task
 from selftaught.control import Budget
 from selftaught.engines import Sampling
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.method import find, methods, recipe
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem
@@ -27,7 +27,7 @@ class Untouchable:
     needs_reference = True
     version = "untouchable"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         raise AssertionError("a rehearsal judged with the user's verifier")
 
     def close(self) -> None:

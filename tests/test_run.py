@@ -20,7 +20,7 @@ from selftaught.control import Budget
 from selftaught.engines import EngineError, Request, RequestRefused, Sample, Sampling, ScriptedEngine
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer, Exact
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.journal import Usage
 from selftaught.learn import Training, sft
 from selftaught.method import find, recipe
@@ -223,7 +223,7 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
     others = {
         "seed is 0 there, 1 here": {"settings": Settings(seed=1)},
         "sampling.max_tokens is 256 there, 9 here": {"settings": Settings(sampling=Sampling(max_tokens=9))},
-        "gate.level": {"settings": Settings(gate=replace(Settings().gate, level=0.5))},
+        "gate.max_p_value": {"settings": Settings(gate=replace(Settings().gate, max_p_value=0.5))},
         "train is 12 there, 5 here": {"task": make_task(train=5)},
     }
     for said, change in others.items():
@@ -306,7 +306,7 @@ class Lenient:
     needs_reference = False
     version = "lenient"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         return Feedback(Verdict.RIGHT, 1.0, by=self.version)
 
     def close(self) -> None:
@@ -323,7 +323,7 @@ class Flaky(Exact):
         super().__init__()
         self.share, self.version = share, version
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         if draw(answer.text) < self.share:
             raise ZeroDivisionError("no")
         return replace(super().decide(problem, answer, reference), by=self.version)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from selftaught.learn import Training, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo
     from selftaught.lineage import trace
-    from selftaught.measure import Measurement, Report, compare
+    from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
@@ -60,11 +60,11 @@ __all__ = [
     "Policy",
     "Problem",
     "Ranking",
-    "Report",
     "Run",
     "Sampling",
     "Settings",
     "Solution",
+    "StudyReport",
     "Task",
     "Training",
     "Verdict",
@@ -100,7 +100,7 @@ _HOMES = {
     "learn": "Training mix_replay sft",
     "learn.objectives": "dpo grpo",
     "lineage": "trace",
-    "measure": "Measurement Report compare",
+    "measure": "Measurement StudyReport compare",
     "method": "Method find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Solution Verdict make_problem",

@@ -2,7 +2,7 @@
 
 - `solver`: `async (ask, problem, *, ...) -> Attempt`, one problem at test time;
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
-- `study`: `(run, policy, task, *, ...) -> Report`, a published finding reproduced.
+- `study`: `(run, policy, task, *, ...) -> StudyReport`, a published finding reproduced.
 
 The keyword-only parameters are the method's configuration, their defaults the paper's. Beside its function a method
 declares what its paper claims (`claim=Claim(...)`), for `selftaught check` to test.

@@ -17,7 +17,7 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 
 def test_a_run_trains_online_through_a_shared_engine(tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def test_another_process_is_refused_until_the_first_one_ends_even_if_it_is_kille
 def test_seconds_are_summed_over_sessions_and_memory_is_the_greatest(tmp_path: Path) -> None:
     for engine, learn, peak in ((2.0, 1.0, 300.0), (4.0, 0.5, 200.0)):
         with opened(tmp_path) as journal:
-            journal.clock(1.0, 0.1, 10.0)
-            journal.clock(engine, learn, peak)
+            journal.record_time(1.0, 0.1, 10.0)
+            journal.record_time(engine, learn, peak)
             seconds = journal.seconds()
     assert (seconds["engine"], seconds["learn"], seconds["peak_rss_mb"]) == (6.0, 1.5, 300.0)
     assert 0 <= seconds["total"] < 60
@@ -133,7 +133,7 @@ def test_a_session_that_does_nothing_new_takes_no_time(tmp_path: Path) -> None:
             time.sleep(0.05)
             if effect:
                 journal.put(effect, "kind", {})
-            journal.clock(busy, 0.0, 1.0)
+            journal.record_time(busy, 0.0, 1.0)
             return journal.seconds()["total"]
 
     first = session(effect="one")
@@ -286,13 +286,13 @@ def test_a_clock_that_steps_back_makes_no_negative_seconds(tmp_path: Path, monke
         monkeypatch.setattr(time, "time", lambda: now - 3600)  # an hour back, in the middle of a session
         time.sleep(0.02)
         journal.put("two", "round", 2)
-        journal.clock(0.01, 0.0, 1.0)
+        journal.record_time(0.01, 0.0, 1.0)
         first = journal.seconds()["total"]
     assert 0.02 <= first < 10
     with opened(tmp_path) as journal:  # and before the next one
         time.sleep(0.02)
         journal.put("three", "round", 3)
-        journal.clock(0.01, 0.0, 1.0)
+        journal.record_time(0.01, 0.0, 1.0)
         total, until = journal.seconds()["total"], journal.seconds_until("round")
     assert first + 0.02 <= total < 10
     assert 0 <= until["one"] < until["two"] <= first < until["three"] <= total

@@ -23,7 +23,7 @@ from selftaught.learn import Sft, Training, sft
 from selftaught.learn.learner import learn, policy_version
 from selftaught.machine.malloc import release_memory
 from selftaught.models.load import load_model
-from selftaught.models.policy import policy_from, read_manifest
+from selftaught.models.policy import load_policy, read_manifest
 from selftaught.records import Demo, Message, as_prompt
 
 FAST = Training(epochs=2, batch=2, learning_rate=1e-2, precision="float32", micro_tokens=64)
@@ -193,7 +193,7 @@ def test_adapters_stack_and_sample_as_their_merged_weights_do(base, tmp_path):
     whole = learn(first, sft(), [demo("cat", "blue .")], MEMORISE, seed=1, folder=folder)
     assert answers(whole, [demo("cat", "").prompt])[0].text == "blue ."
     assert (whole.adapter, whole.weights) == (False, whole.path)
-    read = policy_from(second.path)
+    read = load_policy(second.path)
     assert [read.version, read.base.version, read.base.base.version] == [second.version, first.version, base.version]
     assert read.root == base
 
@@ -204,7 +204,7 @@ def test_the_folder_of_policies_can_be_moved_with_its_lineage(base, tmp_path):
     second = learn(first, sft(), demos(), replace(FAST, lora_rank=2), seed=1, folder=folder)
     before = answers(second, [demos()[0].prompt])[0].token_ids
     shutil.move(folder, tmp_path / "elsewhere")
-    assert answers(policy_from(tmp_path / "elsewhere" / second.version), [demos()[0].prompt])[0].token_ids == before
+    assert answers(load_policy(tmp_path / "elsewhere" / second.version), [demos()[0].prompt])[0].token_ids == before
 
 
 def test_records_that_cannot_be_learnt_are_bad_input(base, tmp_path):

@@ -15,7 +15,7 @@ from selftaught.console import Console
 from selftaught.engines import Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer, right_or_wrong
+from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.learn import Training
 from selftaught.learn.learner import OPTIMIZER, learn
 from selftaught.learn.objectives import grpo, reinforce, sft
@@ -37,7 +37,7 @@ class Wanted:
     version = "wanted"
     needs_reference = False
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         del problem, reference
         return right_or_wrong((answer.text.split() or [""])[0] in GOOD, self.version)
 

@@ -83,16 +83,16 @@ def test_each_round_learns_the_right_answers_of_all_rounds_on_the_starting_model
 
 @pytest.mark.parametrize(("level", "others"), [(0.0, 0), (1.0, 1)])
 def test_the_champion_samples_and_not_whatever_came_last(tmp_path: Path, level: float, others: int) -> None:
-    (run, _), _ = played(tmp_path, gate=Gate(level=level))  # at 0 nothing is ever better beyond doubt
+    (run, _), _ = played(tmp_path, gate=Gate(max_p_value=level))  # at 0 nothing is ever better beyond doubt
     train = {problem.id for problem in run.task.train}
     asked = {facts["policy"] for _, _, facts, _ in run_effects(tmp_path) if facts["problem"] in train}
     assert len(asked - {"base-model"}) == others
 
 
 def run_effects(folder: Path) -> list[Any]:
-    from selftaught.journal import Reader
+    from selftaught.journal import JournalReader
 
-    with Reader(folder / "run") as journal:
+    with JournalReader(folder / "run") as journal:
         return list(journal.effects("sample"))
 
 
@@ -113,7 +113,7 @@ def test_preferences_are_learnt_on_top_of_what_was_imitated(tmp_path: Path) -> N
 
 
 def test_without_imitation_the_champion_goes_on_with_pairs_of_the_round_alone(tmp_path: Path) -> None:
-    _, given = played(tmp_path, method=EVOLVE, gate=Gate(level=1.0), train=80, target=4)
+    _, given = played(tmp_path, method=EVOLVE, gate=Gate(max_p_value=1.0), train=80, target=4)
     (base, first), (then, second) = given
     assert base.version == "base-model"
     assert then.base is not None  # the first round's policy was better on dev

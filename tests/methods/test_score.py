@@ -18,7 +18,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.learn.online.rollouts import Rollout
 from selftaught.learn.online.two_turn_credit import Shaping
-from selftaught.measure.flips import corrections, course
+from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Verdict, make_problem
@@ -89,12 +89,12 @@ def test_other_stages_have_other_names() -> None:
 
 def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
     groups = [*ALL_FOUR, rollout(W, R, "again"), rollout(U, R, "none")]
-    found = corrections([course(Solved(one.attempt, 4, one.turns)) for one in groups])
+    found = correction_metrics([turn_verdicts(Solved(one.attempt, 4, one.turns)) for one in groups])
     assert found == pytest.approx({
         "first": 2 / 6, "second": 4 / 6, "delta": 2 / 6, "wrong to right": 3 / 6, "right to wrong": 1 / 6,
         "unchanged": 2 / 6,
     })  # fmt: skip
-    assert set(corrections([]).values()) == {0.0}
+    assert set(correction_metrics([]).values()) == {0.0}
 
 
 # --- on scripted answers ---

@@ -11,7 +11,7 @@ import pytest
 from scripted_world import Learner, make_run, make_task
 from selftaught.check.claim import SystemResult
 from selftaught.errors import BadInput
-from selftaught.measure import Report
+from selftaught.measure import StudyReport
 from selftaught.method import find
 from selftaught.methods.study.self_train_collapse import held_out_nll
 from selftaught.records import Verdict
@@ -21,7 +21,7 @@ STUDY = find("self-train-collapse")
 ROUNDS, SAMPLES = 2, 3
 
 
-def studied(run: Run, data: str = "all") -> Report:
+def studied(run: Run, data: str = "all") -> StudyReport:
     return STUDY(run, run.base, run.task, rounds=ROUNDS, samples=SAMPLES, data=data, lr_scale=2.0)
 
 

@@ -18,7 +18,7 @@ from selftaught.learn import Training, sft
 from selftaught.learn.learner import learn
 from selftaught.models import Policy, resolve
 from selftaught.models.load import load_model
-from selftaught.models.policy import link_to, publish
+from selftaught.models.policy import base_reference, publish
 from selftaught.records import Demo, Message
 from tiny_models import BOS_CHATML, edit_json, greedy, prompt_ids, reference, save_tokenizer
 
@@ -126,7 +126,9 @@ def test_a_pickled_adapter_is_refused_and_never_opened(tiny: Any, saved: Path) -
     base = tiny("llama")
     target = saved.with_name("ours")
     shutil.copytree(saved, target.with_name("draft"))
-    publish(target.with_name("draft"), target, {"version": "1" * 16, "adapter": True, "base": link_to(base, target)})
+    publish(
+        target.with_name("draft"), target, {"version": "1" * 16, "adapter": True, "base": base_reference(base, target)}
+    )
     for use in (lambda: resolve(target), lambda: load_model(Policy("1" * 16, target, base, True), torch.float32)):
         with pytest.raises(BadInput, match="unpickling") as caught:
             use()

@@ -23,7 +23,7 @@ from selftaught.refine import (
     step_scores,
 )
 from selftaught.worlds.tiny.language import NO_MISTAKES, RIGHT, WRONG
-from selftaught.worlds.tiny.language import located as tiny_located
+from selftaught.worlds.tiny.language import parse_error_step as tiny_located
 
 (PROBLEM,) = sums(1)
 

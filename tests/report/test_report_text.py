@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftaught.report.text import count, duration, escaped, interval, percent, points, short, signed_interval, visible
+from selftaught.report.text import (
+    count,
+    duration,
+    escaped,
+    interval,
+    percent,
+    points,
+    short_number,
+    signed_interval,
+    visible,
+)
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
@@ -45,7 +55,7 @@ def test_numbers_read_well():
     assert interval((0.096, 0.173)) == "[9.6, 17.3]"
     assert signed_interval((-0.07, 0.17)) == "[−7.0, +17.0]"
     assert count(1_234_567) == f"1{THIN}234{THIN}567"
-    assert [short(n) for n in (0, 950, 12_000, 1_500_000, 2e9)] == ["0", "950", "12k", "1.5M", "2G"]
+    assert [short_number(n) for n in (0, 950, 12_000, 1_500_000, 2e9)] == ["0", "950", "12k", "1.5M", "2G"]
     assert [duration(s) for s in (0.44, 59.96, 492, 3600 * 2 + 61)] == [
         f"0.4{THIN}s",
         f"1{THIN}min 0{THIN}s",

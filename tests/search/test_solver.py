@@ -22,8 +22,8 @@ from selftaught.run.run import Run
 from selftaught.search import MCTSConfig, MCTSSolver, Node, most_visited_path, p_true, pairs_from
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
-from selftaught.worlds.tiny.task import check
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.task import check_reply
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 SMALL = MCTSConfig(iterations=8, depth=4)
 
@@ -202,7 +202,7 @@ def test_on_the_tiny_model_nodes_are_steps_of_its_language_and_pairs_can_be_lear
         root = grower.trees[attempt.problem.id]
         for node in root:
             if node.ended:
-                assert node.verdict == check(attempt.problem, node.answer).answer
+                assert node.verdict == check_reply(attempt.problem, node.answer).answer
             elif node.parent:
                 assert node.text.endswith("\n")
                 assert node.text.count("\n") == 1

@@ -16,7 +16,7 @@ import pytest
 from selftaught.console import Console
 from selftaught.control import Gate
 from selftaught.curate import Vote
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.learn import Training
 from selftaught.measure import Comparison, compare
 from selftaught.method import find
@@ -25,7 +25,7 @@ from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.task import TinyVerifier
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 LEVEL = 2
 SETTINGS = replace(TINY.settings, training=Training(epochs=2, learning_rate=1e-3, batch=16, micro_tokens=2048))
@@ -39,7 +39,7 @@ class Broken(TinyVerifier):
     def __init__(self, how: str, only: set[str]) -> None:
         self.how, self.only = how, only
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """The opposite of the truth, or the verdict of a coin that never looks at the answer."""
         found = super().decide(problem, answer, reference)
         if problem.id not in self.only or found.verdict is Verdict.UNKNOWN:
@@ -69,9 +69,9 @@ def effect(run: Run) -> Comparison:
 
 
 def last(run: Run) -> Any:
-    from selftaught.models.policy import policy_from
+    from selftaught.models.policy import load_policy
 
-    return policy_from(run.folder / "policies" / run.history[-1]["policy"])
+    return load_policy(run.folder / "policies" / run.history[-1]["policy"])
 
 
 def assert_no_better(run: Run) -> None:
@@ -94,7 +94,7 @@ def test_rest_em_with_inverted_verdicts_is_harmful_and_diverges(tmp_path: Path) 
         find("rest-em")(run, run.base, run.task, rounds=2, samples=8, per_problem=4)
         assert_no_better(run)
         assert effect(run).ci95.high < 0
-        assert "divergence" in names(run)
+        assert "overoptimization" in names(run)
         assert any(
             "what is judged right in training is not what is right on dev" in a for a in run.history[-1]["alarms"]
         )
@@ -130,7 +130,7 @@ def test_lmsi_with_shuffled_verdicts_gains_nothing_and_disagrees_with_its_sample
 def test_lmsi_agrees_with_its_samples(tmp_path: Path) -> None:
     with begun(tmp_path) as run:
         find("lmsi")(run, run.base, run.task, rounds=1, samples=8)
-        assert names(run) <= {"harm"}
+        assert names(run) <= {"regression"}
 
 
 def test_unfiltered_self_training_collapses_and_is_found_out(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def best_logprob(run: Run, tokens: int) -> SystemResult:
     return _best(run, tokens, lambda group: max(group, key=_mean_logprob))
 
 
-BASELINES: dict[str, Callable[[Run, int], SystemResult]] = {
+BASELINE_FUNCTIONS: dict[str, Callable[[Run, int], SystemResult]] = {
     "greedy": greedy,
     "sample": sample,
     "majority": majority,

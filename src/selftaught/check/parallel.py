@@ -18,13 +18,13 @@ from selftaught.console import Console
 from selftaught.machine.device import pick_device
 from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
-from selftaught.worlds.world import World, world
+from selftaught.worlds.world import World, find_world
 
 if TYPE_CHECKING:
     from selftaught.check.cached_engine import SampleCache
 
-SMALL = 2**26  # bytes of weights up to which a model leaves cores idle
-NEED = 3 * 2**30  # bytes of memory that a process is to have
+SMALL_MODEL_BYTES = 2**26  # bytes of weights up to which a model leaves cores idle
+BYTES_PER_PROCESS = 3 * 2**30  # bytes of memory that a process is to have
 
 
 class SeedPool:
@@ -88,16 +88,16 @@ def max_parallel_seeds(where: World) -> int:
     if pick_device("auto") != "cpu":
         return 1
     weights = resolve(where.model, lambda _: None).weights
-    if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL:
+    if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL_MODEL_BYTES:
         return 1
-    return max(1, min(num_cores(), _free() // NEED))
+    return max(1, min(num_cores(), _free() // BYTES_PER_PROCESS))
 
 
 def _free() -> int:
     """Bytes of memory to be had, where the system tells; else enough for two processes."""
     with suppress(ValueError, OSError, AttributeError), open("/proc/meminfo", encoding="utf-8") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return 2 * NEED
+    return 2 * BYTES_PER_PROCESS
 
 
 # --- in the process ---
@@ -110,7 +110,7 @@ def _begin(threads: int) -> None:
 
 
 @cache
-def _said(where: str, seed: int) -> SampleCache:
+def _cache(where: str, seed: int) -> SampleCache:
     """What the starting model said on a seed so far, to one method after the other."""
     del where, seed
     return {}
@@ -121,4 +121,4 @@ def _play(method: str, where: str, seed: int, ablate: bool, say: bool) -> None:
     from selftaught.method import find
 
     console = Console(quiet=not say, lines=True)
-    run_seed(find(method), world(where), seed, ablate=ablate, console=console, cache=_said(where, seed))
+    run_seed(find(method), find_world(where), seed, ablate=ablate, console=console, cache=_cache(where, seed))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selftaught.measure import Interval, paired_bootstrap
+from selftaught.worlds.world import DEFAULT_WORLD
 
 ClaimVerdict = Literal["reproduced", "not reproduced", "inconclusive"]
 Scores = Mapping[str, float]
@@ -66,7 +67,7 @@ def _t975(freedom: int) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaselineComparison:
     """The method against one baseline.
 
     Attributes:
@@ -86,7 +87,9 @@ class Comparison:
     in_claim: bool = True
 
 
-def decide_verdict(baselines: Sequence[Comparison], *, sign: int, min_effect: float) -> tuple[ClaimVerdict, Comparison]:
+def decide_verdict(
+    baselines: Sequence[BaselineComparison], *, sign: int, min_effect: float
+) -> tuple[ClaimVerdict, BaselineComparison]:
     """The verdict on a claim that the metric beats every baseline, and the baseline that decides it.
 
     Reproduced: all intervals lie above zero in the claimed direction, an intersection-union test, which needs no
@@ -147,9 +150,9 @@ class Result:
     claim: str
     verdict: ClaimVerdict
     score: float
-    baselines: tuple[Comparison, ...]
-    ablations: tuple[Comparison, ...]
-    against: Comparison
+    baselines: tuple[BaselineComparison, ...]
+    ablations: tuple[BaselineComparison, ...]
+    against: BaselineComparison
     options: Mapping[str, Any]
     min_effect: float
     seeds: int
@@ -195,13 +198,13 @@ class Result:
         }
 
 
-def _row(compared: Comparison) -> dict[str, Any]:
+def _row(compared: BaselineComparison) -> dict[str, Any]:
     row = asdict(compared)
     row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
     return row | {"ci95": [round(x, 4) for x in compared.ci95]}
 
 
-def write(result: Result, folder: Path, command: str) -> Path:
+def write_result(result: Result, folder: Path, command: str) -> Path:
     """Write a result into `folder`, whole or not at all."""
     path = result_path(folder, result.id, result.model)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,9 +214,9 @@ def write(result: Result, folder: Path, command: str) -> Path:
     return path
 
 
-def result_path(folder: Path, method: str, model: str) -> Path:
-    """Where the result of a method is kept: `METHOD.json`; `METHOD.MODEL.json` where the model is not the tiny one."""
-    return folder / (f"{method}.json" if model == "tiny" else f"{method}.{model}.json")
+def result_path(folder: Path, method: str, model: str = DEFAULT_WORLD) -> Path:
+    """Path of a method's result: `METHOD.json` on the default world, `METHOD.WORLD.json` on others."""
+    return folder / (f"{method}.json" if model == DEFAULT_WORLD else f"{method}.{model}.json")
 
 
 COLUMNS = ("verdict", "effect", "over")

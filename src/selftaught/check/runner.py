@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from selftaught import models
-from selftaught.check.baselines import BASELINES, run_system
+from selftaught.check.baselines import BASELINE_FUNCTIONS, run_system
 from selftaught.check.cached_engine import CachedEngine, SampleCache
 from selftaught.check.claim import Baseline, Claim, Metric, SystemResult, accuracy
-from selftaught.check.results import Comparison, Result, Scores, clustered_effect, decide_verdict
+from selftaught.check.results import BaselineComparison, Result, Scores, clustered_effect, decide_verdict
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
@@ -110,7 +110,7 @@ def check(
     """
     if seeds < 2:
         raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use 5, or 2 at least")
-    with _prepared(method, world, ablate, folder, engine, learner, console or Console(), cache) as what:
+    with _open_check(method, world, ablate, folder, engine, learner, console or Console(), cache) as what:
         trials = _run_all_seeds(what, seeds, remember=cache is not None)
     return _result(what, trials, jobs)
 
@@ -120,12 +120,12 @@ def run_seed(
     console: Console | None = None, cache: SampleCache | None = None,
 ) -> None:  # fmt: skip
     """Run the method and its baselines on one seed, for a `check` that finds it in `folder`; see there."""
-    with _prepared(method, world, ablate, folder, None, local_learner, console or Console(), cache) as what:
+    with _open_check(method, world, ablate, folder, None, local_learner, console or Console(), cache) as what:
         _run_seed(what, seed)
 
 
 @contextmanager
-def _prepared(
+def _open_check(
     method: Method, world: World, ablate: bool, folder: Path, engine: Engine | None, learner: Learner, console: Console,
     said: SampleCache | None,
 ) -> Iterator[Check]:  # fmt: skip
@@ -186,13 +186,13 @@ def _run_seed(what: Check, seed: int) -> SeedResult:
         mine = run_system(run, what.method, what.claim.options)
         limit = mine.tokens
         spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
-        trial.systems[what.method.id] = _scored(what.claim.metric, mine)
+        trial.systems[what.method.id] = _scores_of(what.claim.metric, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         for name in what.baseline_names:
-            if name in BASELINES:
+            if name in BASELINE_FUNCTIONS:
                 metric = what.claim.metric if name in _names(what.claim) else accuracy
-                trial.systems[name] = _scored(metric, BASELINES[name](run, limit))
-        _count(trial, run)
+                trial.systems[name] = _scores_of(metric, BASELINE_FUNCTIONS[name](run, limit))
+        _add_cost(trial, run)
     for rival in [b for b in what.claim.baselines if isinstance(b, Baseline)]:
         _run_baseline(what, seed, rival, trial, Budget(limit if rival.match_tokens_with else spent))
     for ablation in what.ablations:
@@ -219,8 +219,8 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
                 options[rival.match_tokens_with] * (budget.tokens or 0) / outcome.tokens
             )
             outcome = run_system(run, method, options)
-        trial.systems[rival.name] = _scored(what.claim.metric, outcome)
-        _count(trial, run, ablation=budget is None)
+        trial.systems[rival.name] = _scores_of(what.claim.metric, outcome)
+        _add_cost(trial, run, ablation=budget is None)
 
 
 @contextmanager
@@ -231,14 +231,14 @@ def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | 
     with Run(
         what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=task,
         engine=cast(Engine, CachedEngine(what.engine, what.cache)), settings=settings, learner=what.learner,
-        console=_Meters(what.console, f"seed {seed + 1}, {name}"),
+        console=_PrefixedMeters(what.console, f"seed {seed + 1}, {name}"),
     ) as run:  # fmt: skip
         if not run.task.test:
             raise BadInput("it has no test problems", where=run.task.name)
         yield run
 
 
-class _Meters(Console):
+class _PrefixedMeters(Console):
     """Shows how far a piece of work is, and nothing else: what rounds came to would drown the check's own lines."""
 
     def __init__(self, console: Console, whose: str) -> None:
@@ -252,11 +252,11 @@ class _Meters(Console):
             yield meter
 
 
-def _scored(metric: Metric, outcome: SystemResult) -> SystemScores:
+def _scores_of(metric: Metric, outcome: SystemResult) -> SystemScores:
     return SystemScores(dict(metric(outcome)), outcome.tokens)
 
 
-def _count(trial: SeedResult, run: Run, *, ablation: bool = False) -> None:
+def _add_cost(trial: SeedResult, run: Run, *, ablation: bool = False) -> None:
     """Add what a run took; ablations say nothing on the claim, and what they take is kept apart."""
     if ablation:
         trial.ablation_seconds += run.seconds()["total"]
@@ -303,12 +303,12 @@ def _names(claim: Claim) -> list[str]:
     return [b if isinstance(b, str) else b.name for b in claim.baselines]
 
 
-def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> Comparison:
+def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> BaselineComparison:
     """The method against one system, over all seeds."""
     ours, theirs = ([t.systems[who].scores for t in trials] for who in (mine, name))
     effect, interval = clustered_effect(ours, theirs)
     score = _mean({i: _mean(scores) for i, scores in enumerate(theirs)})
-    return Comparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
+    return BaselineComparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
 
 
 def _versions(base: Policy) -> dict[str, str]:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selftaught.check.parallel import seed_pool
-from selftaught.check.results import COLUMNS, Comparison, Result, result_cells, result_path, write
+from selftaught.check.results import COLUMNS, BaselineComparison, Result, result_cells, result_path, write_result
 from selftaught.check.runner import SEEDS, check
 from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.method import Method, find, methods
 from selftaught.terminal import put, put_json, put_table, put_wrapped
-from selftaught.worlds.world import WORLDS, world
+from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", nargs="?", help="a method's id, or file.py:function")
     parser.add_argument("--all", action="store_true", help="every method that declares a claim")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs, each with other problems (default %(default)s)")
-    models = f"{' or '.join(WORLDS)} (default %(default)s)"
-    parser.add_argument("--model", default="tiny", help=models)
+    models = f"{' or '.join(worlds())} (default %(default)s)"
+    parser.add_argument("--model", default=DEFAULT_WORLD, help=models)
     parser.add_argument("--ablate", action="store_true", help="run the claim's ablations too")
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N",
@@ -37,7 +37,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def run_check(args: argparse.Namespace) -> int:
     """Check one method, or all. Returns 0 whatever the verdict."""
-    chosen, where = _chosen(args), world(args.model)
+    chosen, where = _chosen(args), find_world(args.model)
     console = Console(quiet=args.quiet)
     results, said = [], {} if len(chosen) > 1 else None
     with seed_pool(args.jobs, args.seeds, where, say=not args.quiet) as processes:
@@ -50,15 +50,15 @@ def run_check(args: argparse.Namespace) -> int:
                 processes.run_seeds(name, where.name, args.seeds, ablate=args.ablate, console=console)
             jobs = processes.jobs if processes else 1
             result = check(method, where, seeds=args.seeds, ablate=args.ablate, console=console, cache=said, jobs=jobs)
-            path = write(result, args.out, _command(args, method))
+            path = write_result(result, args.out, _command(args, method))
             results.append(result)
             if not args.json:
-                show(result, path)
+                print_result(result, path)
     if args.json:
         found = [r.to_json(_command(args, m)) for r, m in zip(results, chosen, strict=True)]
         put_json(found if args.all else found[0])
     elif args.all:
-        show_all(results)
+        print_results(results)
     return 0
 
 
@@ -85,7 +85,7 @@ def _forewarn(console: Console, folder: Path, method: Method, model: str) -> Non
         before = json.loads(result_path(folder, method.id, model).read_text("utf-8"))
         seconds, seeds = float(before["seconds"]), int(before["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
-        if model != "tiny":
+        if model != DEFAULT_WORLD:
             console.say(f"{method.id} on {model}: a long one; how long is said after the first seed")
         return
     console.say(f"{method.id} on {model}: the last check took {seconds:.0f} s for {seeds} seeds")
@@ -97,7 +97,7 @@ def _command(args: argparse.Namespace, method: Method) -> str:
     return " ".join([*words, *(["--ablate"] if args.ablate else [])])
 
 
-def show(result: Result, path: Path) -> None:
+def print_result(result: Result, path: Path) -> None:
     """Print a result: what was claimed, each baseline with its effect, and the verdict."""
     put_wrapped(f"\n{result.id}: {result.claim}")
     put_wrapped(f"{result.problems:,} problems over {result.seeds} seeds, {result.tokens:,} tokens in all\n")
@@ -111,12 +111,12 @@ def show(result: Result, path: Path) -> None:
     put_wrapped(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
 
 
-def show_all(results: Sequence[Result]) -> None:
+def print_results(results: Sequence[Result]) -> None:
     """Print a line for each result, in the columns of the README."""
     rows = [(result.id, *result_cells(result.to_json("")), f"{result.seconds:.0f}") for result in results]
     put("")
     put_table(rows, columns=("method", *COLUMNS, "seconds"))
 
 
-def _effect(row: Comparison) -> tuple[str, str]:
+def _effect(row: BaselineComparison) -> tuple[str, str]:
     return f"{row.effect:+.3f}", f"{row.ci95.low:+.3f} to {row.ci95.high:+.3f}"

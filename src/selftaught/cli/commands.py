@@ -17,22 +17,22 @@ from selftaught.errors import BadInput
 from selftaught.learn import Training
 from selftaught.measure import clustered_bootstrap
 from selftaught.method import Method
-from selftaught.models.remote import PREFIX, remote_policy, trainable
+from selftaught.models.remote import PREFIX, remote_policy, require_trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
 from selftaught.run.config import check_references, own_version
 from selftaught.run.run import Run, Solved
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
-from selftaught.tasks.load import INSTRUCTION
 from selftaught.tasks.rows import with_instruction
+from selftaught.tasks.source import INSTRUCTION
 from selftaught.tasks.thinking import without_thinking
 from selftaught.terminal import put, put_json, put_table, put_wrapped
+from selftaught.worlds import synthetic_worlds
 
 SPLITS = ("train", "dev", "test")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("local", "vllm")
 ROWS = 128
-OWN_LANGUAGE = ("tiny",)  # models that know no instruction
 DEFAULT_SOLVER = "self-consistency"  # of `solve` without a method
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
 INSTRUCTION_HELP = "appended to every question (default asks for steps and 'Answer:')"
@@ -214,7 +214,7 @@ def _rehearsed(
         return {}
     expected = rehearse(method, options, task, settings)
     if remote and expected["learnings"]:
-        trainable(remote_policy(args.model.removeprefix(PREFIX)))
+        require_trainable(remote_policy(args.model.removeprefix(PREFIX)))
     return expected
 
 
@@ -327,7 +327,7 @@ def _problem(args: argparse.Namespace) -> Problem:
     question = well_formed(_standard_input() if args.question == "-" else args.question)
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
-    usual = "" if args.model in OWN_LANGUAGE else INSTRUCTION
+    usual = "" if args.model in synthetic_worlds() else INSTRUCTION
     instruction = usual if args.instruction is None else args.instruction
     return make_problem(with_instruction(as_prompt(question), instruction), meta={"question": question})
 

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from selftaught.errors import BadInput
-from selftaught.journal import Reader
-from selftaught.lineage.facts import Facts
-from selftaught.lineage.text import run_lines, short, tree_lines
+from selftaught.journal import JournalReader
+from selftaught.lineage.folder import RunFolder
+from selftaught.lineage.text import run_lines, short_id, tree_lines
 from selftaught.lineage.walk import walk
 from selftaught.terminal import put, put_json
 
@@ -29,10 +29,10 @@ def run_lineage(args: argparse.Namespace) -> int:
     for name in ("depth", "width"):
         if getattr(args, name) < 0:
             raise BadInput(f"got {getattr(args, name)}", where=f"--{name}", fix="use 0 or more")
-    with Reader(args.run) as reader:
-        facts = Facts(args.run, reader)
+    with JournalReader(args.run) as reader:
+        facts = RunFolder(args.run, reader)
         if args.id is not None or args.json:
-            found = walk(facts, [facts.champion if args.id is None else facts.find(args.id)])
+            found = walk(facts, [facts.champion if args.id is None else facts.resolve_id(args.id)])
             if args.json:
                 put_json({"run": str(args.run)} | found.to_json())
                 return 0
@@ -46,8 +46,8 @@ def run_lineage(args: argparse.Namespace) -> int:
     return 0
 
 
-def _examples(facts: Facts) -> list[str]:
+def _examples(facts: RunFolder) -> list[str]:
     """A command for each kind of thing that there is to ask about."""
     records = [f"{version}:0" for version in facts.policies if facts.records(version)]
-    kinds = (facts.reader.keys("sample", most=1), facts.reader.keys("tree", most=1), records[-1:])
-    return [f"  selftaught lineage {facts.folder} {short(id)}" for ids in kinds for id in ids]
+    kinds = (facts.reader.keys("sample", limit=1), facts.reader.keys("tree", limit=1), records[-1:])
+    return [f"  selftaught lineage {facts.folder} {short_id(id)}" for ids in kinds for id in ids]

@@ -17,10 +17,10 @@ class Budget:
 
     tokens: int | None = None
 
-    def spent(self, usage: Usage) -> bool:
+    def is_exhausted(self, usage: Usage) -> bool:
         """Whether nothing is left."""
         return self.tokens is not None and usage.spent >= self.tokens
 
 
-class RunEnds(Exception):
+class RunStopped(Exception):
     """The run can go no further (its budget is spent, a round left nothing to learn): what was reached stands."""

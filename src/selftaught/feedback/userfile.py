@@ -85,11 +85,11 @@ def _import(file: Path, digest: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as e:
         del sys.modules[name]
-        raise BadInput(f"the file raises {type(e).__name__}: {e}", where=blame(e, file)) from e
+        raise BadInput(f"the file raises {type(e).__name__}: {e}", where=error_location(e, file)) from e
     return module
 
 
-def blame(error: BaseException, file: Path) -> str:
+def error_location(error: BaseException, file: Path) -> str:
     """`file:line` of the innermost line of `file` in an exception's traceback."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == file.name]
     return f"{file}:{lines[-1]}" if lines else str(file)

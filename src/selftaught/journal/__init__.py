@@ -2,6 +2,6 @@
 
 from selftaught.journal.journal import Journal
 from selftaught.journal.ledger import Ledger, Usage
-from selftaught.journal.reader import Reader
+from selftaught.journal.reader import JournalReader
 
-__all__ = ["Journal", "Ledger", "Reader", "Usage"]
+__all__ = ["Journal", "JournalReader", "Ledger", "Usage"]

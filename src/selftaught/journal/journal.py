@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
-from selftaught.journal.reader import FILE, SCHEMA, Effects, readable
+from selftaught.journal.reader import JOURNAL_FILE, SCHEMA, EffectStore, readable_error
 from selftaught.machine.disk import disk_full_error, write_atomically
 
 TABLES = """
@@ -28,10 +28,12 @@ CREATE TABLE sessions (
 );
 """
 
-LATEST = "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
+LAST_TIMESTAMP = (
+    "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
+)
 
 
-class Journal(Effects):
+class Journal(EffectStore):
     """An append-only store of effects under content keys. Each effect is committed before it is used.
 
     Commits reach the operating system at once (WAL, synchronous=NORMAL): a killed process loses nothing
@@ -50,9 +52,9 @@ class Journal(Effects):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / FILE)
+        super().__init__(folder / JOURNAL_FILE)
         self.round = 0
-        self._lock = _only_writer(folder)
+        self._lock = _writer_lock(folder)
         try:
             self._begin_file()
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -62,7 +64,7 @@ class Journal(Effects):
             self._open_session()
         except sqlite3.Error as error:
             self._lock.close()
-            raise readable(error, self.path) from error
+            raise readable_error(error, self.path) from error
         except BaseException:
             self._lock.close()
             raise
@@ -86,7 +88,7 @@ class Journal(Effects):
 
     def _open_session(self) -> None:
         """Begin to keep time: by a clock that never steps back, and not before what earlier sessions noted."""
-        noted = self._run(LATEST)
+        noted = self._run(LAST_TIMESTAMP)
         self._offset = max(time.time(), *(at or 0.0 for (at,) in noted)) - time.monotonic()
         now = self._now()
         self._run("INSERT INTO sessions VALUES (NULL, ?, ?, 0, 0, 0)", (now, now))
@@ -113,7 +115,7 @@ class Journal(Effects):
         row += (usage.prompt, usage.generated, usage.judge, usage.trained, self._now(), key)
         self._run(f"UPDATE effects SET {columns} WHERE key = ?", row)
 
-    def clock(self, engine: float, learn: float, peak_rss_mb: float) -> None:
+    def record_time(self, engine: float, learn: float, peak_rss_mb: float) -> None:
         """Note how far this session has come: seconds in the engine and in learning, and peak memory in MB."""
         values = (self._now(), engine, learn, peak_rss_mb, self._session)
         self._run("UPDATE sessions SET last = ?, engine = ?, learn = ?, peak_rss_mb = ? WHERE id = ?", values)
@@ -124,7 +126,7 @@ class Journal(Effects):
         self._lock.close()
 
 
-def _only_writer(folder: Path) -> IO[str]:
+def _writer_lock(folder: Path) -> IO[str]:
     """The folder's lock, held until it is closed or the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,22 +13,22 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
 
-FILE = "journal.sqlite"
+JOURNAL_FILE = "journal.sqlite"
 SCHEMA = 1
-RESUME = "free some space and run the same command again: it resumes"
+RESUME_FIX = "free some space and run the same command again: it resumes"
 
 
 # A session that did nothing counts for nothing. An earlier version's clock could step back: none is shorter than 0.
-WORKING = """
+WORKING_SESSIONS = """
 SELECT started, MAX(last - started, 0) FROM sessions WHERE engine > 0 OR learn > 0 OR EXISTS (
   SELECT 1 FROM effects WHERE at >= started AND at < COALESCE(
     (SELECT MIN(later.started) FROM sessions AS later WHERE later.id > sessions.id), 1e18)
 ) ORDER BY id
 """
-SPENT = "SELECT TOTAL(MAX(engine, 0)), TOTAL(MAX(learn, 0)), MAX(peak_rss_mb) FROM sessions"
+SESSION_TOTALS = "SELECT TOTAL(MAX(engine, 0)), TOTAL(MAX(learn, 0)), MAX(peak_rss_mb) FROM sessions"
 
 
-class Effects:
+class EffectStore:
     """The effects in a journal's file, and what is kept beside them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Effects:
         except sqlite3.IntegrityError as error:
             raise RuntimeError(f"effect {values[0]} was journalled twice") from error
         except sqlite3.DatabaseError as error:
-            raise readable(error, self.path) from error
+            raise readable_error(error, self.path) from error
 
     def meta(self, name: str) -> str | None:
         """A named value kept beside the effects."""
@@ -120,23 +120,23 @@ class Effects:
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def keys(self, kind: str, beginning: str = "", most: int = -1) -> list[str]:
+    def keys(self, kind: str, prefix: str = "", limit: int = -1) -> list[str]:
         """The keys of effects of a kind that begin so, sorted; at most `most`, all where that is negative."""
         query = "SELECT key FROM effects WHERE kind = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
-        return [key for (key,) in self._run(query, (kind, beginning, beginning + "\U0010ffff", most))]
+        return [key for (key,) in self._run(query, (kind, prefix, prefix + "\U0010ffff", limit))]
 
     def seconds(self) -> dict[str, float]:
         """Seconds of all sessions: `total`, `engine`, `learn`; and the greatest `peak_rss_mb`.
 
         One that only went once more through what was there, and so did nothing, has no part in the total.
         """
-        engine, learn, peak = self._run(SPENT)[0]
-        total = sum(length for _, length in self._run(WORKING))
+        engine, learn, peak = self._run(SESSION_TOTALS)[0]
+        total = sum(length for _, length in self._run(WORKING_SESSIONS))
         return {"total": float(total), "engine": engine, "learn": learn, "peak_rss_mb": peak}
 
     def seconds_until(self, kind: str) -> dict[str, float]:
         """Key of each effect of a kind -> seconds that the run had worked for by then, pauses left out."""
-        sessions = self._run(WORKING)
+        sessions = self._run(WORKING_SESSIONS)
         return {
             key: sum(min(length, max(0.0, at - started)) for started, length in sessions)
             for key, at in self._run("SELECT key, at FROM effects WHERE kind = ?", (kind,))
@@ -148,7 +148,7 @@ class Effects:
             self._db.close()
 
 
-class Reader(Effects):
+class JournalReader(EffectStore):
     """The journal of a run as it stands, for reading alone: the run may be under way, and nothing is written.
 
     Args:
@@ -159,17 +159,19 @@ class Reader(Effects):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / FILE)
+        super().__init__(folder / JOURNAL_FILE)
         if not self.path.is_file():
-            raise BadInput(f"no run is kept here (no {FILE})", where=str(folder), fix="give the folder of a run")
+            raise BadInput(
+                f"no run is kept here (no {JOURNAL_FILE})", where=str(folder), fix="give the folder of a run"
+            )
         # A file that nobody has open stands alone, and opened as such it is read without a trace, even where nobody
         # may write; one with a write-ahead log beside it is read together with that.
-        alone = not self.path.with_name(f"{FILE}-wal").exists()
+        alone = not self.path.with_name(f"{JOURNAL_FILE}-wal").exists()
         uri = f"{self.path.resolve().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise readable(error, self.path) from error
+            raise readable_error(error, self.path) from error
         try:
             if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
                 raise BadInput("not a journal, it holds no run", where=str(self.path), fix="give the folder of a run")
@@ -178,20 +180,20 @@ class Reader(Effects):
             self.close()
             raise
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> JournalReader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def readable(error: sqlite3.Error, path: Path) -> Exception:
+def readable_error(error: sqlite3.Error, path: Path) -> Exception:
     """SQLite's errors that are the user's to mend, as one line."""
     text = str(error)
     if "is full" in text:
-        return BadInput(f"the disk is full ({text})", where=str(path), fix=RESUME)
+        return BadInput(f"the disk is full ({text})", where=str(path), fix=RESUME_FIX)
     if "disk I/O" in text:
-        return BadInput(f"the disk is full or failing ({text})", where=str(path), fix=RESUME)
+        return BadInput(f"the disk is full or failing ({text})", where=str(path), fix=RESUME_FIX)
     if "not a database" in text or "malformed" in text:
         return BadInput(f"not a journal, or a damaged one ({text})", where=str(path), fix="use another run folder")
     if "readonly" in text or "unable to open" in text:

@@ -13,8 +13,8 @@ from selftaught.errors import BadInput
 from selftaught.learn.config import Training
 from selftaught.learn.objectives.base import Group, Objective
 from selftaught.machine.threads import releasing_threads
-from selftaught.models.cache import small_files
-from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.cache import config_files
+from selftaught.models.policy import MANIFEST, Policy, base_reference, load_policy, publish, read_manifest
 from selftaught.records import as_json, content_hash
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def learn(
     target, work = folder / version, folder / f"{version}.work"
     if read_manifest(target):
         shutil.rmtree(work, ignore_errors=True)  # left by a process killed after it published
-        return policy_from(target)
+        return load_policy(target)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
 
@@ -87,9 +87,11 @@ def learn(
     write_policy(draft, model, base, records, adapter=bool(settings.lora_rank))
     if settings.carry:
         (work / OPTIMIZER).rename(draft / OPTIMIZER)
-    publish(draft, target, manifest_of(version, link_to(base, target), objective, len(records), settings, seed, done))
+    publish(
+        draft, target, manifest_of(version, base_reference(base, target), objective, len(records), settings, seed, done)
+    )
     shutil.rmtree(work, ignore_errors=True)
-    return policy_from(target)
+    return load_policy(target)
 
 
 def trainable_model(base: Policy, settings: Training, seed: int) -> Any:
@@ -225,7 +227,7 @@ def manifest_of(
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
     """Every small file of the model that training did not write: tokenizer, template, generation defaults."""
-    for file in small_files(source):
+    for file in config_files(source):
         known = (target / file.name).exists() or file.name == MANIFEST or file.name.endswith(".index.json")
         if not known:
             shutil.copy2(file, target / file.name)

@@ -11,7 +11,7 @@ from selftaught.records import as_json
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class LineageNode:
     """One thing that a run made, or is said to have made.
 
     Attributes:
@@ -42,7 +42,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LineageLink:
     """One step of the way back.
 
     Attributes:
@@ -70,15 +70,15 @@ class Lineage:
 
     start: str
     base: str
-    nodes: Mapping[str, Node]
-    links: tuple[Link, ...]
-    _from: dict[str, list[Link]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    nodes: Mapping[str, LineageNode]
+    links: tuple[LineageLink, ...]
+    _from: dict[str, list[LineageLink]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for link in self.links:
             self._from.setdefault(link.source, []).append(link)
 
-    def back(self, id: str) -> list[Link]:
+    def sources(self, id: str) -> list[LineageLink]:
         """The links that lead on from a node, in order; none from the base."""
         return self._from.get(id, [])
 

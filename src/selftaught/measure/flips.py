@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selftaught.check.claim import SystemResult
     from selftaught.run.sampling import Solved
 
-NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
+VERDICT_NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
 
 def flips(outcome: SystemResult) -> dict[str, float]:
@@ -35,7 +35,7 @@ def flips(outcome: SystemResult) -> dict[str, float]:
     @cache
     def standing(key: str) -> Verdict:
         payload = mine[key]
-        feedback = outcome.run.task.verify(problems[payload["problem"]], whole(samples, key))
+        feedback = outcome.run.task.verify(problems[payload["problem"]], full_text(samples, key))
         before = payload["parent"] if payload["role"] == "revise" else None
         return standing(before) if feedback.verdict is Verdict.UNKNOWN and before in mine else feedback.verdict
 
@@ -46,14 +46,15 @@ def flips(outcome: SystemResult) -> dict[str, float]:
     )
     total = sum(counts.values())
     shares = {
-        f"{NAMES[a]} to {NAMES[b]}": counts[a, b] / total if total else 0.0 for a in Verdict for b in Verdict
+        f"{VERDICT_NAMES[a]} to {VERDICT_NAMES[b]}": counts[a, b] / total if total else 0.0
+        for a in Verdict for b in Verdict
         if b is not Verdict.UNKNOWN or a is Verdict.UNKNOWN
     }  # fmt: skip
     return {"revisions": total / max(1, len(problems)), **shares}
 
 
 @dataclass(frozen=True, order=True)
-class Course:
+class TurnVerdicts:
     """What the turns of one solving came to, without the problem and what was said.
 
     Attributes:
@@ -65,15 +66,15 @@ class Course:
     unchanged: bool
 
 
-def course(solved: Solved) -> Course:
+def turn_verdicts(solved: Solved) -> TurnVerdicts:
     """The course of a solving; of the attempt alone where it has no turns."""
     turns = solved.turns or (solved.attempt,)
     a, b = turns[0], turns[-1]
     same = same_answer(a.answer, b.answer) and (a.answer is not None or a.text == b.text)
-    return Course(tuple(turn.verdict for turn in turns), same)
+    return TurnVerdicts(tuple(turn.verdict for turn in turns), same)
 
 
-def corrections(courses: Sequence[Course]) -> dict[str, float]:
+def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
     """What the last of an answer's turns made of the first, each as a share of all that was solved.
 
     Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, the difference of the two, and the shares
@@ -86,7 +87,7 @@ def corrections(courses: Sequence[Course]) -> dict[str, float]:
         "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
         "unchanged" (the same final answer again; the same text, where neither has one); all zero of none.
     """
-    pairs = [tuple(verdict is Verdict.RIGHT for verdict in (c.verdicts[0], c.verdicts[-1])) for c in courses]
+    pairs = [tuple(verdict is Verdict.RIGHT for verdict in (c.verdicts[0], c.verdicts[-1])) for c in turns]
 
     def share(hits: Sequence[bool]) -> float:
         return sum(hits) / len(hits) if hits else 0.0
@@ -98,15 +99,15 @@ def corrections(courses: Sequence[Course]) -> dict[str, float]:
         "delta": second - first,
         "wrong to right": share([b and not a for a, b in pairs]),
         "right to wrong": share([a and not b for a, b in pairs]),
-        "unchanged": share([c.unchanged for c in courses]),
+        "unchanged": share([c.unchanged for c in turns]),
     }
 
 
-def whole(samples: Mapping[str, Any], key: str) -> str:
+def full_text(samples: Mapping[str, Any], key: str) -> str:
     """All of an answer that was given in pieces, from the journal's samples by key."""
     payload = samples[key]
     if "begun" not in payload:
         return payload["text"]
     parent, forced = samples[payload["parent"]], payload["forced"]
-    before = whole(samples, payload["parent"]) + parent.get("cut", "")
+    before = full_text(samples, payload["parent"]) + parent.get("cut", "")
     return before[: payload["begun"] - len(forced)] + forced + payload["text"]

@@ -235,7 +235,7 @@ def compare(old: Measurement, new: Measurement, seed: int = 0) -> Comparison:
     )
 
 
-def describe(comparison: Comparison) -> str:
+def describe_comparison(comparison: Comparison) -> str:
     """One line: `+0.121 [+0.07, +0.17] on 300 problems (52 won, 16 lost, p=0.0001)`."""
     c = comparison
     p = f"p={c.p_value:.2g}" if c.p_value >= 0.0001 else "p<0.0001"

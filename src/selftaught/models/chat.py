@@ -10,11 +10,11 @@ from pathlib import Path
 
 from selftaught.errors import BadInput
 from selftaught.models.template_options import read_options
-from selftaught.models.tokenizer import load_image, render
+from selftaught.models.tokenizer import load_image, render_chat
 from selftaught.records import Message, Prompt, well_formed
 
 _OPENING = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\]|<reasoning>)\s*$", re.IGNORECASE)
-ANSWER = "selftaught"  # stands for an answer where a chat template is tried
+ANSWER_PLACEHOLDER = "selftaught"  # stands for an answer where a chat template is tried
 
 
 class ChatTokenizer:
@@ -65,12 +65,12 @@ class ChatTokenizer:
         """What the chat template puts behind an answer, as tokens; nothing where it does not show one."""
         if self._image.template is None:
             return []
-        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_PLACEHOLDER}]
         try:
-            text = render(self._image.template, chat, self._given, opened=False)
+            text = render_chat(self._image.template, chat, self._given, add_generation_prompt=False)
         except BadInput:
             return []
-        return self.encode(text.rpartition(ANSWER)[2]) if ANSWER in text else []
+        return self.encode(text.rpartition(ANSWER_PLACEHOLDER)[2]) if ANSWER_PLACEHOLDER in text else []
 
     def render(self, prompt: Prompt) -> str:
         """The text the model is given for these messages, up to where the answer starts.
@@ -81,10 +81,10 @@ class ChatTokenizer:
         if self._image.template is None:
             return "\n\n".join(m.content for m in prompt) + "\n\n" if prompt else ""
         messages = [{"role": str(m.role), "content": str(m.content)} for m in prompt]
-        return render(self._image.template, messages, self._given)
+        return render_chat(self._image.template, messages, self._given)
 
     @cached_property
-    def opens_thinking(self) -> str:
+    def thinking_tag(self) -> str:
         """The tag by which the chat template itself opens the thinking of every answer; empty where it does not."""
         if self._image.template is None:
             return ""
@@ -122,7 +122,7 @@ class ChatTokenizer:
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an answer behind a prompt; the tag of thinking that the prompt itself opened is not repeated."""
-        opened = self.opens_thinking
+        opened = self.thinking_tag
         return self.encode(text.removeprefix(f"{opened}\n") if opened else text)
 
     def encode_target(self, target: str) -> list[int]:

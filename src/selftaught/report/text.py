@@ -41,7 +41,7 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", THIN)
 
 
-def short(number: float) -> str:
+def short_number(number: float) -> str:
     """A count in few characters, for axes: `950`, `12k`, `1.5M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:

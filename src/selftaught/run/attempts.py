@@ -106,4 +106,4 @@ def _note_sampling(context: RunContext, tried: Sequence[Attempt], n: int, how: S
     if judged and n > 1:
         context.facts["pass_at"] = pass_curve(groups)
     if not context.walls.held_out.intersection(groups):
-        context.watch.sampled(content_hash(how, n, sorted(groups)), groups)
+        context.watch.observe_samples(content_hash(how, n, sorted(groups)), groups)

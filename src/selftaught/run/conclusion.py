@@ -171,8 +171,8 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "sampled_before": {"pass_at": _rounded(found.sampled_before.pass_at)},
         "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
         "rounds": [
-            {"number": r.number, "policy": r.policy, "records": r.demos, "n_dev": r.samples, "promoted": r.promoted}
-            | {"alarms": list(r.alarms), "told": r.told}
+            {"number": r.number, "policy": r.policy, "records": r.records, "n_dev": r.samples, "promoted": r.promoted}
+            | {"alarms": list(r.alarms), "told": r.metrics}
             | figure(r)
             for r in rounds_of(run)
         ],
@@ -199,12 +199,12 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     Raises:
         BadInput: the disk is full, or one of them cannot be written.
     """
-    from selftaught.report import render
-    from selftaught.report.collect import collect
+    from selftaught.report import render_page
+    from selftaught.report.collect import report_data
 
     outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
     write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
-    write_atomically(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
+    write_atomically(run.folder / "report.html", _bytes(render_page(report_data(run, found, outcome, command))))
     if not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
     return outcome

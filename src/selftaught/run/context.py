@@ -11,8 +11,8 @@ from typing import Any
 
 from selftaught import models
 from selftaught.console import Console
-from selftaught.control.budget import RunEnds
-from selftaught.control.watch import Watch
+from selftaught.control.budget import RunStopped
+from selftaught.control.health import HealthMonitor
 from selftaught.engines import Engine, PaidEngine
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
@@ -66,7 +66,7 @@ class RunContext:
         if isinstance(self.engine, PaidEngine):
             before = self.journal.usage()
             self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
-        self.ledger, self.watch, self.walls = Ledger(), Watch(), Walls(task)
+        self.ledger, self.watch, self.walls = Ledger(), HealthMonitor(), Walls(task)
         self.champion, self.round, self.number, self.begun, self.learn_seconds = self.base, 0, 0, 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.gates: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ class RunContext:
     def clock(self) -> None:
         """Note the time that was spent, and the memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self.journal.clock(self.engine.busy_seconds, self.learn_seconds, peak)
+        self.journal.record_time(self.engine.busy_seconds, self.learn_seconds, peak)
 
     def seconds(self) -> dict[str, float]:
         """See `Run.seconds`."""
@@ -136,15 +136,15 @@ class RunContext:
         )
 
     def check_budget(self) -> None:
-        """Raise RunEnds where no tokens are left."""
-        if self.settings.budget.spent(self.ledger.usage):
+        """Raise RunStopped where no tokens are left."""
+        if self.settings.budget.is_exhausted(self.ledger.usage):
             raise self.end(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here")
 
-    def end(self, line: str) -> RunEnds:
+    def end(self, line: str) -> RunStopped:
         """Note, once, why the run goes no further."""
         if self.remark(line):
             self.console.say(line)
-        return RunEnds(line)
+        return RunStopped(line)
 
     # --- notes ---
 

@@ -12,7 +12,7 @@ from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import scripted_learner
-from selftaught.feedback.verifiers import Answer, right_or_wrong
+from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Prompt
@@ -97,7 +97,7 @@ class _Prompter:
     needs_reference = False
     version = "rehearsal"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Compare with the right answer."""
         del reference
         return right_or_wrong(answer.text == right_answer(problem), self.version)

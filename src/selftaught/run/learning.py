@@ -16,8 +16,8 @@ from selftaught.learn.tracking import curves_of
 from selftaught.machine.disk import disk_full_error
 from selftaught.machine.malloc import release_memory
 from selftaught.models import Policy
-from selftaught.models.policy import policy_from
-from selftaught.models.remote import trainable
+from selftaught.models.policy import load_policy
+from selftaught.models.remote import require_trainable
 from selftaught.records import content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import cut_line, ends_line
@@ -33,7 +33,7 @@ def learn(
     training: Mapping[str, Any],
 ) -> Policy:
     """See `Run.learn`."""
-    trainable(base)
+    require_trainable(base)
     context.check_budget()
     _check_records(context, records)
     if not records:
@@ -41,7 +41,7 @@ def learn(
     settings = training_settings(context.settings.training, lr_scale, training)
     policy = _learned(context, base, objective, records, settings)
     context.facts["records"] = len(records)
-    context.watch.learnt(records, by_verdict=context.by_verdict)
+    context.watch.observe_training(records, by_verdict=context.by_verdict)
     context.clock()
     return policy
 
@@ -90,7 +90,7 @@ def _learned(
     if found is None or not (context.policies / version).is_dir():
         policy = _train(context, base, objective, records, settings)
     else:
-        policy = policy_from(context.policies / version)
+        policy = load_policy(context.policies / version)
     if found is None:
         made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
         facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from selftaught.control import Decision
+from selftaught.control import GateDecision
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
 from selftaught.identity import identify, known, solver_name
 from selftaught.measure import Measurement, compare, measure_attempts
-from selftaught.measure.flips import Course, course
+from selftaught.measure.flips import TurnVerdicts, turn_verdicts
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.attempts import repeat
@@ -19,7 +19,7 @@ from selftaught.run.context import RunContext
 from selftaught.run.sampling import Solved
 from selftaught.run.settings import changed
 
-Figures = Callable[[Sequence[Course]], Mapping[str, float]]
+Figures = Callable[[Sequence[TurnVerdicts]], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def measure(context: RunContext, policy: Policy, how: Measuring, gated: bool, fi
         known(how.solver, "the gate")
     found, solved = _measure(context, policy, how, gated, turns=figures is not None)
     if figures is not None:
-        context.tell(solver_name(how.solver), figures(sorted(map(course, solved))))
+        context.tell(solver_name(how.solver), figures(sorted(map(turn_verdicts, solved))))
     if gated:
         context.facts |= {"policy": policy.version, "measurement": found, "under": how.key}
         _gate(context, policy, found, how)
@@ -76,7 +76,7 @@ def _measure(
     sampling = changed(context.settings.sampling, {"temperature": how.temperature})
     solved = repeat(context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, turns=turns)
     if gated:
-        context.watch.measured(policy.version, by_problem(one.attempt for one in solved))
+        context.watch.observe_measurement(policy.version, by_problem(one.attempt for one in solved))
     return summarise(policy, "dev", solver_name(how.solver), solved), solved
 
 
@@ -89,7 +89,7 @@ def _gate(context: RunContext, policy: Policy, found: Measurement, how: Measurin
     if held is None or context.under[champion.version] != how.key:
         held = context.measured[champion.version] = _measure(context, champion, how, True)[0]
         context.under[champion.version] = how.key
-    decision: Decision = context.settings.gate.decide(compare(held, found))
+    decision: GateDecision = context.settings.gate.decide(compare(held, found))
     payload = {"champion": champion.version, "policy": policy.version, "round": context.round, **asdict(decision)}
     context.note(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
     context.gates.append(payload)

@@ -21,7 +21,7 @@ from selftaught.learn.online.rollouts import Crediting, Rollout
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest
-from selftaught.models.remote import trainable
+from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
@@ -36,7 +36,7 @@ def learn_online(
     training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.reinforce`."""
-    trainable(policy)
+    require_trainable(policy)
     context.check_budget()
     for name, value in (("steps", steps), ("n", n)):
         at_least_one(name, value)

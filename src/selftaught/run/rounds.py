@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from selftaught.control.budget import RunEnds
-from selftaught.control.gate import Decision
+from selftaught.control.budget import RunStopped
+from selftaught.control.gate import GateDecision
 from selftaught.journal.ledger import Usage
 from selftaught.measure import Measurement, compare
 from selftaught.records import content_hash
@@ -23,7 +23,7 @@ def rounds(context: RunContext, most: int) -> Iterator[int]:
     for number in range(1, most + 1):
         try:
             context.check_budget()
-        except RunEnds:
+        except RunStopped:
             return
         context.begun += 1
         context.enter_round(context.begun)
@@ -38,14 +38,14 @@ def end_round(context: RunContext) -> None:
     """Journal what the round came to, and print its line."""
     facts, context.facts = context.facts, {}
     if "measurement" not in facts:
-        context.watch.forget()
+        context.watch.reset_round()
         return
     base, found = context.base.version, facts["measurement"]
     start = context.measured.get(base)
     alike = start and context.under[base] == facts["under"] and found.policy != base
     against = compare(start, found) if start and alike else None
     payload = round_payload(context.round, facts, context.ledger.usage)
-    payload |= context.watch.round_ends(base, found.policy, against)
+    payload |= context.watch.end_round(base, found.policy, against)
     context.note(round_key(payload), "round", payload)
     context.history.append(payload)
     context.console.say("\n  ".join([*round_lines(payload), context.spending()]))
@@ -62,7 +62,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
-    decision: Decision = facts.get("decision", Decision(False, "it is the champion already"))
+    decision: GateDecision = facts.get("decision", GateDecision(False, "it is the champion already"))
     return {
         "round": number,
         "policy": facts["policy"],

@@ -124,7 +124,7 @@ class Run:
         """Inside, the run serves `method`: its options belong to the configuration, its needs are enforced.
 
         Yields a function from the run or a task to what the method is handed of it (see `selftaught.run.guarded`).
-        `RunEnds` ends the block of a recipe early and goes no further: what was reached so far stands. Inside another
+        `RunStopped` ends the block of a recipe early and goes no further: what was reached so far stands. Inside another
         method the options are kept under the names of both (`outer/inner.option.x`), and rounds go on counting.
 
         Raises:
@@ -155,7 +155,7 @@ class Run:
 
         Raises:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
         """
         return [one.attempt for one in drawing.draw(self._context, policy, problems, solver, n, sampling)]
 
@@ -203,7 +203,7 @@ class Run:
 
         Raises:
             BadInput: a method asks for that of a test problem.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
         """
         return drawing.surprise(self._context, policy, attempts)
 
@@ -221,7 +221,7 @@ class Run:
         Raises:
             BadInput: there are no records, a training option is wrong, a record is of the dev or test split, or
                 the model is behind an endpoint.
-            RunEnds: no tokens are left, or a later round of a method has no records.
+            RunStopped: no tokens are left, or a later round of a method has no records.
         """
         return learning.learn(self._context, base, objective, records, lr_scale, training)
 
@@ -253,7 +253,7 @@ class Run:
         Raises:
             BadInput: no problems, a dev or test problem, an option that is wrong, or an engine that cannot sample
                 from weights in training.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
             TrainingFailed: the loss stopped being a number.
         """
         return online.learn_online(
@@ -283,7 +283,7 @@ class Run:
         Raises:
             BadInput: the task has no dev problems, too many verifications fail, or the gate cannot tell the solver
                 from others.
-            RunEnds: no tokens are left.
+            RunStopped: no tokens are left.
         """
         return measuring.measure(self._context, policy, Measuring(solver, samples, temperature), gated, figures)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from selftaught.control.budget import RunEnds
+from selftaught.control.budget import RunStopped
 from selftaught.method import Method
 from selftaught.run.config import check_references, configure, forget, of_method
 from selftaught.run.context import RunContext
@@ -27,7 +27,7 @@ def serving(context: RunContext, method: Method, options: dict[str, Any]) -> Ite
     try:
         yield
         end_round(context)
-    except RunEnds:
+    except RunStopped:
         end_round(context)
         if method.shape != "recipe":
             raise

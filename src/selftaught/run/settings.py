@@ -41,7 +41,7 @@ class Settings:
         _within("failure_limit", self.failure_limit, 0, 1)
         at_least_one("max_tokens", self.sampling.max_tokens)
         _within("tokens", self.budget.tokens or 0, 0)
-        _within("gate.level", self.gate.level, 0, 1)
+        _within("gate.max_p_value", self.gate.max_p_value, 0, 1)
 
 
 Part = TypeVar("Part", Sampling, Training)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from selftaught.errors import BadInput, nearest
-from selftaught.tasks.rows import draft_of
-from selftaught.tasks.splits import Draft
-from selftaught.tasks.values import plain
+from selftaught.tasks.rows import problem_of_row
+from selftaught.tasks.splits import SourceProblem
+from selftaught.tasks.values import plain_data
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
+    from selftaught.tasks.source import TaskRequest
 
 OPTIONS = ("config", "split", "dev_split", "test_split")
 
 
-def hub_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]:
+def hub_pools(spec: str, request: TaskRequest) -> tuple[str, dict[str, list[SourceProblem]]]:
     """The canonical name of `hf:ORG/NAME` or `hf:FOLDER`, and its problems by split.
 
     Options after a colon: `config=`, and `split=`, `dev_split=`, `test_split=`, the names of its splits (by default
@@ -37,7 +37,7 @@ def hub_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]
         where = f"hf:{path}[{name}]"
         features = getattr(splits[name], "features", None) or {}
         pools[split] = [
-            draft_of(_shortest(row, features), f"{where}:{i}", f"hf:{path}", request.instruction, request.naming)
+            problem_of_row(_shortest(row, features), f"{where}:{i}", f"hf:{path}", request.instruction, request.naming)
             for i, row in enumerate(splits[name])
         ]
     shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
@@ -96,7 +96,7 @@ def _shortest(value: Any, feature: Any) -> Any:
     if isinstance(value, float) and dtype in ("float32", "float16"):
         import numpy
 
-        return plain(getattr(numpy, dtype)(value))
+        return plain_data(getattr(numpy, dtype)(value))
     return value
 
 

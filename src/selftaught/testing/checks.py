@@ -13,9 +13,9 @@ from typing import Any
 
 from selftaught.check.claim import Baseline
 from selftaught.control import Budget
-from selftaught.control.budget import RunEnds
+from selftaught.control.budget import RunStopped
 from selftaught.learn import Training
-from selftaught.measure import Report
+from selftaught.measure import StudyReport
 from selftaught.method import PAPER, REQUIRED, Method, find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, ReferenceHidden
@@ -160,7 +160,7 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
             result = play(method, run, {})
             outcomes.append((value_of(result), run.journal.digest(), run.ledger.usage, run.history, run.gates))
             calls.append(getattr(run.engine, "calls", 0))
-    kind = {"solver": list, "recipe": Policy, "study": Report}[method.shape]
+    kind = {"solver": list, "recipe": Policy, "study": StudyReport}[method.shape]
     expect(isinstance(result, kind), f"it returns {type(result).__name__}, not {kind.__name__}")
     expect(outcomes[0] == outcomes[1], "run again, it ends otherwise")
     expect(calls[0] > 0, "it never asks the model")
@@ -186,7 +186,7 @@ def _spend(method: Method, opened: Run) -> None:
         began, tokens = _began(run), run.settings.budget.tokens or 0
         try:
             result = play(method, run)
-        except RunEnds:
+        except RunStopped:
             expect(method.shape != "recipe", "the end of the budget reaches the caller of a recipe")
         else:
             expect(method.shape == "recipe", f"with {tokens} tokens it goes on to its end")

@@ -11,7 +11,7 @@ from typing import Any
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.engines.scripted import Script, scripted_learner
-from selftaught.feedback.verifiers import Answer, Exact
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Verdict, content_hash, make_problem
 from selftaught.run.run import Run
@@ -114,7 +114,7 @@ class Inverted(Exact):
         super().__init__()
         self.version = "inverted"
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Return the opposite of what `Exact` finds."""
         found = super().decide(problem, answer, reference)
         turned = {Verdict.RIGHT: Verdict.WRONG, Verdict.WRONG: Verdict.RIGHT}

@@ -318,14 +318,14 @@ class LocalEngine:
         if policy.version not in self._batches:
             from selftaught.engines.local.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
-            from selftaught.models.load import read_config, reading
+            from selftaught.models.load import load_errors, read_config
 
             started = time.perf_counter()
             self._batch = None
             self._evict_policies()
             dtype, device, fused = self._settings
             where = pick_device(device)
-            with reading(policy.weights):
+            with load_errors(policy.weights):
                 read_config(policy.weights)  # the tokenizer's reader would complain of it as of its own
                 tokenizer = ChatTokenizer(policy.weights)
             self._add_policy(policy, load_decoder(policy, pick_dtype(dtype, where), where, fused=fused), tokenizer)
@@ -349,6 +349,6 @@ class LocalEngine:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    from selftaught.models.load import of_the_machine
+    from selftaught.models.load import is_machine_error
 
-    return isinstance(error, MemoryError) or of_the_machine(error)
+    return isinstance(error, MemoryError) or is_machine_error(error)

@@ -110,7 +110,7 @@ def finish(job: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
 
 def _with_open_thinking(job: RequestState, tokenizer: ChatTokenizer, text: str) -> str:
     """`text` behind the tag by which the prompt opened thinking, where it never closes it: it holds no answer then."""
-    opened = tokenizer.opens_thinking if not job.prefix_ids and not job.request.prefix else ""
+    opened = tokenizer.thinking_tag if not job.prefix_ids and not job.request.prefix else ""
     return f"{opened}\n{text}" if opened and opened.replace("<", "</").replace("[", "[/") not in text else text
 
 

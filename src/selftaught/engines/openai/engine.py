@@ -33,7 +33,7 @@ from selftaught.engines.openai.protocol import (
 )
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
-from selftaught.models.remote import KEY, URL, USUAL, base_url, remote_policy
+from selftaught.models.remote import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, base_url, remote_policy
 from selftaught.records import Prompt
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ RETRY_FIX = "run the same command again later: what is paid for is kept"
 
 
 def _key_from_environment() -> ApiKey:
-    return ApiKey(os.environ.get(KEY, ""))
+    return ApiKey(os.environ.get(KEY_VARIABLE, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,12 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", base_url(self.url))
-        if not self.api_key and urlsplit(self.url).hostname == urlsplit(USUAL).hostname:
-            raise BadInput("there is none", where=KEY, fix=f"set it, or {URL} to the address of an endpoint without")
+        if not self.api_key and urlsplit(self.url).hostname == urlsplit(DEFAULT_URL).hostname:
+            raise BadInput(
+                "there is none",
+                where=KEY_VARIABLE,
+                fix=f"set it, or {URL_VARIABLE} to the address of an endpoint without",
+            )
 
 
 class OpenAIEngine(BusyTimer):
@@ -336,7 +340,7 @@ class OpenAIEngine(BusyTimer):
         """
         where = self._endpoint.url
         if isinstance(trouble, ConnectionFailed) and not self._was_reached:
-            raise BadInput(str(trouble), where=where, fix=f"start the server, or mend {URL}") from None
+            raise BadInput(str(trouble), where=where, fix=f"start the server, or mend {URL_VARIABLE}") from None
         if tried >= min(self._max_tries, trouble.max_tries or self._max_tries):
             what, odd = f"{trouble}, and so for {tried} tries", trouble.max_tries is not None
             if isinstance(trouble, ConnectionFailed):

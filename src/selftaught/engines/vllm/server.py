@@ -177,9 +177,9 @@ class VllmServer:
 
     async def _load_base(self, need: RequiredWeights) -> None:
         from selftaught.models.chat import ChatTokenizer
-        from selftaught.models.load import reading
+        from selftaught.models.load import load_errors
 
-        with reading(need.base.weights):
+        with load_errors(need.base.weights):
             layout = weight_layout(need.base.weights)
             tokenizer = ChatTokenizer(need.base.weights)
         scratch = _merged(need.base) if need.base.adapter else None
@@ -264,7 +264,7 @@ class VllmServer:
         cache = DEFAULT_CPU_CACHE_GIB if cpu and own.cache_gib is None else own.cache_gib
         made: dict[str, Any] = {
             "model": str(folder), "load_format": "safetensors", "use_tqdm_on_load": False,
-            "skip_tokenizer_init": True, "generation_config": "vllm",  # prompts are tokenised here, and endings known
+            "skip_tokenizer_init": True, "generation_config": "vllm",  # tokenized here
             "dtype": str(pick_dtype(own.dtype, "cpu" if cpu else "cuda")).removeprefix("torch."),
             "max_num_seqs": own.max_batch_size, "max_model_len": -1, "max_logprobs": -1, "logprobs_mode": "raw_logprobs",
             "enforce_eager": cpu, "worker_extension_cls": "selftaught.engines.vllm.worker.WeightReplacement",

@@ -26,8 +26,8 @@ from selftaught.learn.online.reference import Frozen
 from selftaught.learn.online.rollouts import Rollout, spread_evenly
 from selftaught.learn.tracking import Trackers
 from selftaught.machine.threads import releasing_threads
-from selftaught.models.cache import small_files
-from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.cache import config_files
+from selftaught.models.policy import MANIFEST, Policy, base_reference, load_policy, publish, read_manifest
 from selftaught.records import Attempt, Problem, content_hash
 
 if TYPE_CHECKING:
@@ -80,18 +80,18 @@ def reinforce(base: Policy, problems: Sequence[Problem], plan: Plan, services: S
     if read_manifest(target):
         shutil.rmtree(work, ignore_errors=True)
         loop.replay(plan.steps)
-        return policy_from(target)
+        return load_policy(target)
     services.room()
     try:
         loop.train()
     finally:
         services.room()
     made = manifest_of(
-        version, link_to(base, target), plan.objective, loop.records, plan.settings, plan.seed, loop.done
+        version, base_reference(base, target), plan.objective, loop.records, plan.settings, plan.seed, loop.done
     )
     publish(work / "policy", target, made)
     shutil.rmtree(work, ignore_errors=True)
-    return policy_from(target)
+    return load_policy(target)
 
 
 def played_through(
@@ -164,7 +164,7 @@ class _Loop:
 
         plan, settings = self._plan, self._plan.settings
         (self._work / "live").mkdir(parents=True, exist_ok=True)
-        for file in small_files(self._base.weights):
+        for file in config_files(self._base.weights):
             if not file.name.endswith(".index.json") and file.name != MANIFEST:
                 shutil.copy2(file, self._work / "live" / file.name)
         model = trainable_model(self._base, settings, plan.seed)

@@ -6,7 +6,7 @@ from itertools import cycle, islice, pairwise
 from math import exp, isnan, log, nan
 from typing import Literal
 
-from selftaught import Attempt, BadInput, Baseline, Claim, Demo, Policy, Report, Run, Task, sft, study
+from selftaught import Attempt, BadInput, Baseline, Claim, Demo, Policy, Run, StudyReport, Task, sft, study
 from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, keep, keep_right
 
@@ -43,7 +43,7 @@ def self_train_collapse(
     temperature: float = 0.7,
     lr_scale: float = 1.0,
     data: Data = "all",
-) -> Report:
+) -> StudyReport:
     """Train a model on its own samples, round after round, and measure how the perplexity of real text rises.
 
     Source: Herel & Mikolov, Collapse of Self-trained Language Models, 2404.02305. The current model samples
@@ -77,7 +77,7 @@ def self_train_collapse(
     tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
     rows.append({"round": len(rows), **_collapse_metrics(run, policy, held_out, tried)})
     title = f"perplexity {rows[0]['perplexity']:.3f} before, {rows[-1]['perplexity']:.3f} after {len(rows) - 1} rounds"
-    return Report(title, tuple(rows), _nll_per_token(run, policy, held_out))
+    return StudyReport(title, tuple(rows), _nll_per_token(run, policy, held_out))
 
 
 def _mix(own: list[Demo], right: list[Demo], data: Data) -> list[Demo]:

@@ -9,7 +9,7 @@ from selftaught.curate import by_problem, finished
 from selftaught.errors import BadInput, nearest
 from selftaught.learn.objectives import reinforce, sft
 from selftaught.learn.online.two_turn_credit import Shaping
-from selftaught.measure.flips import corrections, course
+from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Problem, Verdict, content_hash
@@ -50,7 +50,7 @@ CLAIM = Claim(
         "without the bonus": {"alpha": 0.0},
         "on-policy attempts alone": {"offline": 0.0},
     },
-    extra_metrics=lambda outcome: corrections([course(one) for one in answered_twice(outcome)]),
+    extra_metrics=lambda outcome: correction_metrics([turn_verdicts(one) for one in answered_twice(outcome)]),
 )
 
 
@@ -104,7 +104,7 @@ def score(
             )  # fmt: skip
         elif traces := TRACES[learner](run, policy, base, task, samples):
             policy = run.learn(base, sft(), traces)
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=corrections)
+        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
     return run.champion
 
 

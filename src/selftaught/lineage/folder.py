@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput, nearest
-from selftaught.journal import Reader
+from selftaught.journal import JournalReader
 from selftaught.models.policy import MANIFEST, read_manifest
 from selftaught.records import judged_text
 from selftaught.report.text import visible
 from selftaught.run.config import QUESTIONS
 
 RECORDS = "records.jsonl"
-MOST = 50  # ids looked at for one that is nearest to a misspelt one
-KINDS = ("sample", "tree")  # of effects that can be asked about
+MAX_MATCHES = 50  # ids looked at for one that is nearest to a misspelt one
+EFFECT_KINDS = ("sample", "tree")  # of effects that can be asked about
 
 
-class Facts:
+class RunFolder:
     """A run's folder, looked up and never written to.
 
     Args:
@@ -33,7 +33,7 @@ class Facts:
         questions: problem id -> what it asks.
     """
 
-    def __init__(self, folder: Path, reader: Reader) -> None:
+    def __init__(self, folder: Path, reader: JournalReader) -> None:
         self.folder, self.reader = folder, reader
         self.config = reader.meta_object("config")
         self.base = str(self.config.get("model", ""))
@@ -49,7 +49,7 @@ class Facts:
         return {path.parent.name: path.parent for path in found}
 
     @cached_property
-    def learnings(self) -> dict[str, tuple[int, dict[str, Any]]]:
+    def trainings(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Version of each policy learnt -> the round, and what the journal says of it."""
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("learn") if f["policy"] != self.base}
 
@@ -67,7 +67,7 @@ class Facts:
         return found
 
     @cached_property
-    def named(self) -> dict[tuple[str, int], str]:
+    def live_names(self) -> dict[tuple[str, int], str]:
         """(version of a policy trained online, step) -> the name of the policy in training."""
         return {(facts["policy"], facts["step"]): name for name, (_, facts) in self.live.items()}
 
@@ -80,7 +80,7 @@ class Facts:
     @property
     def policies(self) -> list[str]:
         """Versions of all that there are, the base first, in the order in which they were made."""
-        return list(dict.fromkeys([self.base, *self.learnings, *self.published]))
+        return list(dict.fromkeys([self.base, *self.trainings, *self.published]))
 
     def manifest(self, version: str) -> tuple[dict[str, Any], str]:
         """What stands beside a policy's weights, and what is wrong with it."""
@@ -147,7 +147,7 @@ class Facts:
 
     # --- what can be asked about ---
 
-    def find(self, word: str) -> str:
+    def resolve_id(self, word: str) -> str:
         """The id that `word` is, or is the beginning of.
 
         Raises:
@@ -161,15 +161,15 @@ class Facts:
             and policy not in ("", self.base)
             and word not in self.policies
         ):
-            return self._record(self.find(policy), int(number))
-        found = self._beginning(word, MOST) if word else []
+            return self._record(self.resolve_id(policy), int(number))
+        found = self._starting_with(word, MAX_MATCHES) if word else []
         if word in found or len(found) == 1:
             return word if word in found else found[0]
         if found:
             some = ", ".join(visible(id) for id in found[:4])
-            what = f"{word!r} is the beginning of {'many' if len(found) >= MOST else len(found)} ids"
+            what = f"{word!r} is the beginning of {'many' if len(found) >= MAX_MATCHES else len(found)} ids"
             raise BadInput(what, where=str(self.folder), fix=f"say more of it: {some}" + ", ..." * (len(found) > 4))
-        raise BadInput(f"nothing is called {word!r}", where=str(self.folder), fix=nearest(word, self._like(word)))
+        raise BadInput(f"nothing is called {word!r}", where=str(self.folder), fix=nearest(word, self._similar(word)))
 
     def _record(self, version: str, number: int) -> str:
         count = len(self.records(version))
@@ -178,17 +178,17 @@ class Facts:
             raise BadInput(f"policy {visible(version)} has no record {number}", where=str(self.folder), fix=has)
         return f"{version}:{number}"
 
-    def _beginning(self, word: str, most: int) -> list[str]:
+    def _starting_with(self, word: str, most: int) -> list[str]:
         found = [name for name in (*self.policies, *self.live) if name.startswith(word)]
-        for kind in KINDS:
+        for kind in EFFECT_KINDS:
             found += self.reader.keys(kind, word, most)
         return list(dict.fromkeys(found))
 
-    def _like(self, word: str) -> list[str]:
+    def _similar(self, word: str) -> list[str]:
         """Ids that begin as `word` does, as far as any do; and the policies."""
-        while word and not self._beginning(word, 1):
+        while word and not self._starting_with(word, 1):
             word = word[:-1]
-        return [visible(id) for id in (*self.policies, *self._beginning(word, MOST))]
+        return [visible(id) for id in (*self.policies, *self._starting_with(word, MAX_MATCHES))]
 
 
 def _object(line: str) -> dict[str, Any]:

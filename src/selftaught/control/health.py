@@ -6,36 +6,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from selftaught.control.alarms import LEVEL, Vitals, disorder, dissent, harm, narrowing, vitals
+from selftaught.control.alarms import (
+    REGRESSION_P_THRESHOLD,
+    Vitals,
+    compute_vitals,
+    degeneration,
+    dev_regression,
+    diversity_collapse,
+    vote_disagreement,
+)
 from selftaught.measure import Comparison
 from selftaught.records import Attempt
 
-Groups = Mapping[str, Sequence[Attempt]]
+AttemptGroups = Mapping[str, Sequence[Attempt]]
 
 
-class Watch:
+class HealthMonitor:
     """Remembers the first sampling of each kind, and what the round under way has shown so far."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[Vitals, dict[str, float]]] = {}
         self._dev: dict[str, Vitals] = {}
-        self.forget()
+        self.reset_round()
 
-    def forget(self) -> None:
+    def reset_round(self) -> None:
         """Forget the round under way; what later samplings are compared with stays."""
         self._groups: dict[str, list[Attempt]] = {}
         self._sampled: list[tuple[Vitals, Vitals]] = []
         self._rewards: tuple[dict[str, float], dict[str, float]] | None = None
-        self._dissent: tuple[str, ...] = ()
+        self._disagreement: tuple[str, ...] = ()
 
-    def sampled(self, like: str, groups: Groups) -> None:
+    def observe_samples(self, like: str, groups: AttemptGroups) -> None:
         """A policy's own attempts at training problems, by problem.
 
         Args:
             like: what the sampling is; only samplings of the same name are compared.
             groups: problem id -> its attempts.
         """
-        found = vitals(groups)
+        found = compute_vitals(groups)
         if found is None:
             return
         rewards = {} if found.reward is None else {name: _right(group) for name, group in groups.items()}
@@ -45,7 +53,7 @@ class Watch:
         for name, group in groups.items():
             self._groups.setdefault(name, []).extend(map(_bare, group))
 
-    def learnt(self, records: Sequence[Any], *, by_verdict: bool) -> None:
+    def observe_training(self, records: Sequence[Any], *, by_verdict: bool) -> None:
         """What is learnt from in this round.
 
         Args:
@@ -54,15 +62,15 @@ class Watch:
         """
         if not by_verdict:
             chosen = frozenset(name for record in records for name in getattr(record, "attempts", ()))
-            self._dissent = dissent(self._groups, chosen)
+            self._disagreement = vote_disagreement(self._groups, chosen)
 
-    def measured(self, policy: str, groups: Groups) -> None:
+    def observe_measurement(self, policy: str, groups: AttemptGroups) -> None:
         """A policy's greedy attempts at the dev problems."""
-        found = vitals(groups)
+        found = compute_vitals(groups)
         if found is not None:
             self._dev[policy] = found
 
-    def round_ends(self, base: str, policy: str, comparison: Comparison | None) -> dict[str, Any]:
+    def end_round(self, base: str, policy: str, comparison: Comparison | None) -> dict[str, Any]:
         """The round's vitals, and its alarms: one of each name at most, what was sampled before what was measured.
 
         Args:
@@ -73,16 +81,18 @@ class Watch:
         pairs = list(self._sampled)
         if policy != base and base in self._dev and policy in self._dev:
             pairs.append((self._dev[base], self._dev[policy]))
-        better = comparison is not None and comparison.difference > 0 and comparison.p_one_sided <= LEVEL
-        lines = [*(harm(comparison, self._rewards) if comparison else ()), *self._dissent]
+        better = (
+            comparison is not None and comparison.difference > 0 and comparison.p_one_sided <= REGRESSION_P_THRESHOLD
+        )
+        lines = [*(dev_regression(comparison, self._rewards) if comparison else ()), *self._disagreement]
         for first, now in pairs:
-            lines += disorder(first, now)
-            lines += () if better or comparison is None else narrowing(first, now)
+            lines += degeneration(first, now)
+            lines += () if better or comparison is None else diversity_collapse(first, now)
         named: dict[str, str] = {}
         for line in lines:
             named.setdefault(line.partition(":")[0], line)
         told = {"sampled": self._sampled[-1][1] if self._sampled else None, "dev": self._dev.get(policy)}
-        self.forget()
+        self.reset_round()
         shown = {name: _plain(found) for name, found in told.items() if found}
         return {"alarms": list(named.values()), "vitals": shown}
 

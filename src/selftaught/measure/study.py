@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Report:
+class StudyReport:
     """What a study found.
 
     Attributes:

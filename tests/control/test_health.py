@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from scripted_world import judged, sums
-from selftaught.control.watch import Watch
+from selftaught.control.health import HealthMonitor
 from selftaught.records import Attempt, Demo, Verdict
 
 
@@ -22,26 +22,28 @@ def watched(attempt: Attempt) -> Watched:
 
 
 def test_attempts_are_let_go_of_once_the_statistics_are_taken_also_outside_of_rounds() -> None:
-    watch, problems = Watch(), sums(6)
+    watch, problems = HealthMonitor(), sums(6)
     for _ in range(3):  # no round ends
         groups = {
             p.id: [watched(judged(p, answer, Verdict.RIGHT, name=f"{p.id}{i}")) for i, answer in enumerate("112")]
             for p in problems
         }
         alive = [weakref.ref(attempt) for group in groups.values() for attempt in group]
-        watch.sampled("like", groups)
-        watch.measured("policy", groups)
-        watch.learnt([Demo((), "x", attempts=tuple(a.id for g in groups.values() for a in g))], by_verdict=False)
+        watch.observe_samples("like", groups)
+        watch.observe_measurement("policy", groups)
+        watch.observe_training(
+            [Demo((), "x", attempts=tuple(a.id for g in groups.values() for a in g))], by_verdict=False
+        )
         del groups
         gc.collect()
         assert [reference() for reference in alive] == [None] * 18
 
 
 def test_what_is_kept_still_tells_that_it_is_not_the_vote_that_is_learnt() -> None:
-    watch, problems = Watch(), sums(12)
+    watch, problems = HealthMonitor(), sums(12)
     groups = {p.id: [judged(p, answer, name=f"{p.id}{i}") for i, answer in enumerate("11112")] for p in problems}
-    watch.sampled("like", groups)
+    watch.observe_samples("like", groups)
     odd = [Demo((), "x", attempts=(group[4].id,)) for group in groups.values()]
-    watch.learnt(odd, by_verdict=False)
-    (alarm,) = watch.round_ends("base", "base", None)["alarms"]
+    watch.observe_training(odd, by_verdict=False)
+    (alarm,) = watch.end_round("base", "base", None)["alarms"]
     assert alarm.startswith("agreement: 0% of what is learnt")
