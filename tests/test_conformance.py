@@ -105,6 +105,7 @@ def moody(run: Run, policy: Policy, task: Task, *, draws: int = 2) -> Report:
         (peeking, checks.reads_no_reference, "uses 4 reference answers"),
         (peeking, checks.documents_itself, "no paragraph 'Source: '"),
         (peeking, checks.declares_its_claim, "declares no claim"),
+        (moody, checks.names_its_options, "option draws is not in selftaught.glossary"),
         (spendthrift, checks.learns_from_train_problems, "never learns"),
         (moody, checks.runs_with_its_defaults, "run again, it ends otherwise"),
         (moody, checks.survives_kills, "run again, it went on beyond"),

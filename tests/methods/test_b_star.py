@@ -195,6 +195,6 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
 
 
 def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
-    champion, learner = two_rounds(tmp_path, "b-star", samples=3, temperatures=2, probe=2)
+    champion, learner = two_rounds(tmp_path, "b-star", samples=3, num_temperatures=2, probe=2)
     assert champion.base
     assert len(learner.given) == 2

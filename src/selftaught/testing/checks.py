@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from selftaught.check.claim import Baseline
 from selftaught.control import Budget
 from selftaught.control.budget import RunStopped
+from selftaught.glossary import GLOSSARY, quick_options
 from selftaught.learn import Training
 from selftaught.measure import StudyReport
 from selftaught.method import PAPER, REQUIRED, Method, find
@@ -25,19 +27,6 @@ from selftaught.testing.sums import Inverted, Learner, make_run, make_task
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
-
-SIZES = {
-    "rounds": 2,
-    "samples": 3,
-    "steps": 1,
-    "turns": 2,
-    "temperatures": 2,
-    "probe": 2,
-    "critiques": 1,
-    "checks": 1,
-    "repairs": 1,
-}
-"""By name of the option: what it is cut to where its default is larger, so that a method has few effects."""
 
 Check = Callable[[Method, Path], None]
 
@@ -63,7 +52,7 @@ def conformance(method: Method) -> None:
 
 def checks_of(method: Method) -> list[Check]:
     """Return the checks that apply to a method; only one with a paper has to document itself and to claim something."""
-    checks: list[Check] = [documents_itself, declares_its_claim] if method.paper else []
+    checks: list[Check] = [documents_itself, names_its_options, declares_its_claim] if method.paper else []
     checks += [runs_with_its_defaults, survives_kills, keeps_its_budget]
     if "reference" not in method.needs:
         checks.append(reads_no_reference)
@@ -81,7 +70,7 @@ def checks_of(method: Method) -> list[Check]:
 
 def short(method: Method) -> dict[str, Any]:
     """Return options that make a method quick: its defaults, the large ones cut."""
-    return {o.name: SIZES[o.name] for o in method.options if o.name in SIZES and o.default > SIZES[o.name]}
+    return quick_options((option.name, option.default) for option in method.options)
 
 
 def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any:
@@ -130,8 +119,19 @@ def documents_itself(method: Method, _: Path) -> None:
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    choices = getattr(kind, "__args__", None)
-    return value in choices if choices and not isinstance(kind, type) else isinstance(value, kind)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_a(value, one) for one in get_args(kind))
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def names_its_options(method: Method, _: Path) -> None:
+    """Each option has a name of the glossary, or is a symbol of the paper and says so."""
+    for option in method.options:
+        known = option.name in GLOSSARY or "in the paper" in option.help
+        advice = 'use a name from it, or say in the help which symbol it is ("n* in the paper")'
+        expect(known, f"option {option.name} is not in selftaught.glossary: {advice}")
 
 
 def declares_its_claim(method: Method, _: Path) -> None:
