@@ -17,7 +17,7 @@ from selftaught.control.balance import ScoredAttempt, select
 from selftaught.curate import AnswerPool, finished, keep, keep_right
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.method import find
-from selftaught.methods.study.self_train_collapse import _nats
+from selftaught.methods.study.self_train_collapse import _nll_per_token
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
 from selftaught.run.ask import Ask
@@ -111,7 +111,7 @@ def test_no_verdict_is_passed_on_a_solving_with_a_failed_turn(tmp_path: Path, wo
     async def mends(ask: Ask, problem: Problem) -> Attempt:
         return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
-    critic = find("critic-supervision").with_options(form="sequential", samples=2)
+    critic = find("critic-supervision").with_options(mode="sequential", samples=2)
     with make_run(tmp_path, engine=Refusing(asks_for(words))) as run:
         for solver in (mends, find("self-refine").with_options(turns=2), critic):
             solved = run.solve(run.base, run.task.test, "test", solver=solver)
@@ -133,7 +133,7 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
         texts = [tried[0], replace(tried[1], text="unread")]
         first, second = run.surprise(run.base, texts)
         assert (first > 0, isnan(second)) == (True, True)
-        assert list(_nats(run, run.base, texts)) == [tried[0].problem.id]
+        assert list(_nll_per_token(run, run.base, texts)) == [tried[0].problem.id]
         assert (run.requests["refused"], run.unanswered) == (1, "")
         assert run.notes == [
             "1 request was refused (too long to read); nothing is kept of that: the same command asks again"

@@ -38,19 +38,20 @@ from talking_world import talk
 ALL = list(methods().values())
 SHORT = {
     "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "temperatures": 2, "probe": 2, "critiques": 1, "checks": 1,
-    "repairs": 2, "drafts": 2, "trees": 4, "iterations": 6,
+    "repairs": 2, "drafts": 2, "problems": 4, "iterations": 6,
 }  # fmt: skip
 SCRIPTS = {
     "mcts-dpo": by_steps(),
     "self": talk,
     "score": talk,
+    "star-corrections": talk,
+    "pair-sft": talk,
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
     "evolve": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("critique-in-the-loop", {"self_talk": True}), ("mcts-dpo", {"level": "answer", "samples": 8}),
-    ("score", {"learner": "star"}), ("score", {"learner": "pairs"}), ("self-train-collapse", {"learns": "replay"}),
+    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"learns": "replay"}),
     ("evolve", {"update": "sft+dpo"}),
 ]  # fmt: skip
 TABLE = [*((method, {}) for method in ALL), *((find(name), options) for name, options in VARIANTS)]

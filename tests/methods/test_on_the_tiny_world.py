@@ -56,11 +56,11 @@ def test_a_round_of_it_trains_a_policy(tmp_path: Path, name: str) -> None:
     assert len(understood) >= 0.9 * len(notes + words) > 0
 
 
-@pytest.mark.parametrize("form", ["parallel", "sequential"])
-def test_its_critic_mends_at_test_time_without_running_out_of_context(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_its_critic_mends_at_test_time_without_running_out_of_context(tmp_path: Path, mode: str) -> None:
     solver = find("critic-supervision")
     with opened(tmp_path) as run:
-        chosen = solver.with_options(samples=4, form=form)
+        chosen = solver.with_options(samples=4, mode=mode)
         found = run.measure(run.base, solver=chosen)
         finished = [p["finish"] for _, _, p, _ in run.journal.effects("sample")]
     assert found.unknown_rate < 1
