@@ -114,7 +114,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
         node = together.nodes[key]
         assert (node.role, node.policy, node.text) == (sample["role"], sample["policy"], sample["text"])
         assert {(link.how, link.target) for link in together.sources(key)} == {
-            ("by", sample["policy"]), *({("goes on from", sample["parent"])} if sample["parent"] else ()),
+            ("by", sample["policy"]), *({("continues", sample["parent"])} if sample["parent"] else ()),
         }  # fmt: skip
     for name, policy in made.items():
         assert policy.base is not None
@@ -141,7 +141,7 @@ def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:
 
 
 def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> None:
-    """Real weights: a policy trained online names what it learnt from, step by step, and so do those in between."""
+    """Real weights: a policy trained online names what it learned from, step by step, and so do those in between."""
     from selftaught.console import Console
     from selftaught.engines import Sampling
     from selftaught.engines.local.engine import LocalEngine
@@ -162,13 +162,13 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
     assert_whole(found, base.version)
-    learnt = {link.target for link in found.sources(policy.version) if link.how == "learnt"}
-    assert {said[id] for id in learnt} == set(live)
-    back = [[(link.how, link.target) for link in found.sources(name) if link.how != "learnt"] for name in live]
+    learned = {link.target for link in found.sources(policy.version) if link.how == "learned"}
+    assert {said[id] for id in learned} == set(live)
+    back = [[(link.how, link.target) for link in found.sources(name) if link.how != "learned"] for name in live]
     first = ("trained from", base.version)
     assert back == [[first], [first, ("updated from", live[0])], [first, ("updated from", live[1])]]
-    between = {link.target for link in found.sources(live[2]) if link.how == "learnt"}
-    assert between == {id for id in learnt if said[id] == live[1]}
+    between = {link.target for link in found.sources(live[2]) if link.how == "learned"}
+    assert between == {id for id in learned if said[id] == live[1]}
 
 
 def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_counts_are_those_of_the_records(folder: Path, capsys: pytest.CaptureFix
     out = said(capsys, str(folder))
     for path in folder.glob("policies/*/records.jsonl"):
         count = len(path.read_text("utf-8").splitlines())
-        assert f"   learnt {count} demos\n   made of {count} solve by " in out
+        assert f"   learned {count} demos\n   made of {count} solve by " in out
 
 
 def test_json_is_the_whole_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +280,7 @@ def test_a_long_chain_is_shown_whole(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         (last,) = run.attempt(run.base, run.task.train[:1], solver=many)
     lines = list(tree_lines(trace(run.folder, last.id)))
-    assert sum("goes on from: " in line for line in lines) == 1200
+    assert sum("continues: " in line for line in lines) == 1200
 
 
 def test_the_beginning_of_an_id_will_do_where_it_is_one_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,8 +327,8 @@ def test_broken_links_are_told_of(copy: Path, capsys: pytest.CaptureFixture[str]
     change(copy, "DELETE FROM effects WHERE key = ?", key)
     told = f"attempt {key} is not in this run"
     assert trace(copy, last).gaps == {key: told}
-    assert f"goes no further: {told}" in said(capsys, str(copy), last, "--width", "0")
-    assert f"goes no further: {told}" in said(capsys, str(copy))
+    assert f"incomplete: {told}" in said(capsys, str(copy), last, "--width", "0")
+    assert f"incomplete: {told}" in said(capsys, str(copy))
     assert json.loads(said(capsys, str(copy), "--json"))["gaps"] == {key: told}
 
 

@@ -74,7 +74,7 @@ def test_what_is_put_is_there_after_reopening(tmp_path: Path) -> None:
 def test_no_effect_is_doubled(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         journal.put("key", "sample", 1, Usage(generated=5))
-        with pytest.raises(RuntimeError, match="effect key was journalled twice"):
+        with pytest.raises(RuntimeError, match="effect key was journaled twice"):
             journal.put("key", "sample", 1, Usage(generated=5))
         assert journal.usage() == Usage(generated=5)
 

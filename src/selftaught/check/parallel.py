@@ -1,4 +1,4 @@
-"""Seeds of a check side by side, each in a process of its own with its share of the cores.
+"""Run a check's seeds in parallel processes, each with its share of the cores.
 
 A small model keeps no more than one core busy, as most of its time goes into starting operations. So several processes
 play the seeds to their end, and the check then finds in the runs' folders all that it asks for. What a process could
@@ -28,11 +28,11 @@ BYTES_PER_PROCESS = 3 * 2**30  # bytes of memory that a process is to have
 
 
 class SeedPool:
-    """Processes that play seeds; each always the same ones, since methods begin with the same answers.
+    """Processes that run seeds. Each seed keeps its process, so methods share the cached samples.
 
     Args:
-        jobs: how many.
-        say: whether they show their progress.
+        jobs: number of processes.
+        say: whether they report progress.
     """
 
     def __init__(self, jobs: int, *, say: bool) -> None:
@@ -43,10 +43,10 @@ class SeedPool:
         ]
 
     def run_seeds(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
-        """Play all seeds of a check, as far as that can be done.
+        """Run all seeds of a check; those that fail are left to the caller.
 
         Args:
-            method: as `method.find` takes it.
+            method: anything `method.find` takes.
             where: name of the world.
         """
         console.say(f"{seeds} seeds, {self.jobs} at a time")
@@ -55,21 +55,21 @@ class SeedPool:
             for seed in range(seeds)
         }
         for number, done in enumerate(as_completed(waiting), 1):
-            how = "is played" if done.exception() is None else "did not end in its process, and is gone on with here"
+            how = "finished" if done.exception() is None else "failed in its process and is resumed here"
             console.say(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
 
     def close(self, *, cancel: bool = False) -> None:
-        """End the processes; `cancel` drops the seeds that wait."""
+        """Stop the processes; `cancel` drops queued seeds."""
         for process in self._processes:
             process.shutdown(wait=True, cancel_futures=cancel)
 
 
 @contextmanager
 def seed_pool(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[SeedPool | None]:
-    """Processes for a check; None where it is to play its seeds itself.
+    """Yield a pool for a check, or None if the seeds should run one after another.
 
     Args:
-        jobs: seeds at a time; 0 for as many as this machine has cores and memory for if the model is small, else 1.
+        jobs: seeds in parallel; 0 uses as many as cores and memory allow for a small model, else 1.
     """
     jobs = min(jobs or max_parallel_seeds(where), seeds)
     if jobs < 2:
@@ -84,7 +84,7 @@ def seed_pool(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[See
 
 
 def max_parallel_seeds(where: World) -> int:
-    """How many seeds of this world may be played at a time on this machine."""
+    """Return how many seeds of this world can run in parallel on this machine."""
     if pick_device("auto") != "cpu":
         return 1
     weights = resolve(where.model, lambda _: None).weights
@@ -94,7 +94,7 @@ def max_parallel_seeds(where: World) -> int:
 
 
 def _free() -> int:
-    """Bytes of memory to be had, where the system tells; else enough for two processes."""
+    """Bytes of available memory; enough for two processes where unknown."""
     with suppress(ValueError, OSError, AttributeError), open("/proc/meminfo", encoding="utf-8") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     return 2 * BYTES_PER_PROCESS
@@ -111,7 +111,7 @@ def _begin(threads: int) -> None:
 
 @cache
 def _cache(where: str, seed: int) -> SampleCache:
-    """What the starting model said on a seed so far, to one method after the other."""
+    """The starting model's samples on a seed, shared by successive methods."""
     del where, seed
     return {}
 

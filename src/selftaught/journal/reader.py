@@ -50,7 +50,7 @@ class EffectStore:
             with self._guard:
                 return self._db.execute(statement, values).fetchall()
         except sqlite3.IntegrityError as error:
-            raise RuntimeError(f"effect {values[0]} was journalled twice") from error
+            raise RuntimeError(f"effect {values[0]} was journaled twice") from error
         except sqlite3.DatabaseError as error:
             raise readable_error(error, self.path) from error
 
@@ -108,7 +108,7 @@ class EffectStore:
         return self._run("SELECT COUNT(*) FROM effects WHERE kind = ?", (kind,))[0][0]
 
     def usage(self) -> Usage:
-        """The cost of everything journalled."""
+        """The cost of everything journaled."""
         columns = "TOTAL(prompt), TOTAL(generated), TOTAL(judge), TOTAL(trained)"
         return Usage(*map(int, self._run(f"SELECT {columns} FROM effects")[0]))
 

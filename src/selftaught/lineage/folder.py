@@ -16,7 +16,7 @@ from selftaught.report.text import visible
 from selftaught.run.config import QUESTIONS
 
 RECORDS = "records.jsonl"
-MAX_MATCHES = 50  # ids looked at for one that is nearest to a misspelt one
+MAX_MATCHES = 50  # ids looked at for one that is nearest to a misspelled one
 EFFECT_KINDS = ("sample", "tree")  # of effects that can be asked about
 
 
@@ -50,7 +50,7 @@ class RunFolder:
 
     @cached_property
     def trainings(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Version of each policy learnt -> the round, and what the journal says of it."""
+        """Version of each policy learned -> the round, and what the journal says of it."""
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("learn") if f["policy"] != self.base}
 
     @cached_property
@@ -60,7 +60,7 @@ class RunFolder:
 
     @cached_property
     def updates(self) -> dict[str, dict[int, list[str]]]:
-        """Version of a policy trained online -> step, from 1 -> the attempts learnt from."""
+        """Version of a policy trained online -> step, from 1 -> the attempts learned from."""
         found: dict[str, dict[int, list[str]]] = {}
         for _, _, facts, _ in self.reader.effects("online"):
             found.setdefault(facts["policy"], {})[facts["step"]] = facts.get("attempts", [])
@@ -92,7 +92,7 @@ class RunFolder:
             return {}, error.what
 
     def records(self, version: str) -> list[dict[str, Any]]:
-        """What a policy learnt from, as it lies beside its weights; an empty object for a line that is not one."""
+        """What a policy learned from, as it lies beside its weights; an empty object for a line that is not one."""
         if version not in self._read:
             path = self.published[version] / RECORDS if version in self.published else None
             text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
@@ -127,7 +127,7 @@ class RunFolder:
         return self._verdicts.get(judged_text(sample["problem"], self.answer(sample)), "")
 
     def answer(self, sample: Mapping[str, Any]) -> str:
-        """All of an answer: behind what was sampled before, where the sample goes on from it (see `Ask.go_on`)."""
+        """All of an answer: behind what was sampled before, where the sample continues it (see `Ask.go_on`)."""
         chain = [sample, *self._before(sample)]
         text, cut = "", ""
         for one in reversed(chain):

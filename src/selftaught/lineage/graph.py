@@ -16,17 +16,17 @@ class LineageNode:
 
     Attributes:
         id: what to ask for it with: the key of an attempt or a tree, the version of a policy, `VERSION:NUMBER` of the
-            record with that number (from 0) among those that a policy learnt from.
+            record with that number (from 0) among those that a policy learned from.
         kind: "policy", "record", "attempt" or "tree".
         role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
             "credit", "rollouts", "steps"; of a policy "base", "trained", or "live" where its weights were in training.
-        policy: who wrote the attempt, grew the tree or learnt the record; empty for a policy.
+        policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
         problem: what was asked: the question, or the problem's id where the run does not tell it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.
         text: what was sampled for the attempt, without what it was made to go on from; the target of a record.
         round: that it is filed under; 0 before the first.
         note: whatever else there is to say, in a line.
-        gap: why the walk goes no further, or not everywhere; empty where nothing is missing.
+        gap: what is missing from here on; empty where nothing is missing.
     """
 
     id: str
@@ -48,8 +48,8 @@ class LineageLink:
     Attributes:
         source: id of the node that it leads from.
         target: id of the node that it leads to.
-        how: "trained from", "learnt" and, while in training, "updated from" (a policy's); "made of" (a record's);
-            "by" and "goes on from" (an attempt's); "by" and "step" (a tree's).
+        how: "trained from", "learned" and, while in training, "updated from" (a policy's); "made of" (a record's);
+            "by" and "continues" (an attempt's); "by" and "step" (a tree's).
     """
 
     source: str
@@ -84,7 +84,7 @@ class Lineage:
 
     @cached_property
     def gaps(self) -> dict[str, str]:
-        """What is missing: node id -> why the walk goes no further there. Empty where all ways end at the base."""
+        """What is missing: node id -> why the walk incomplete there. Empty where all ways end at the base."""
         return {node.id: node.gap for node in self.nodes.values() if node.gap}
 
     def to_json(self) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from selftaught.engines import Request, Sampling
 from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
+from selftaught.worlds.tiny.curriculum import CURRICULA, conversations
 from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import CURRICULA, Case, case_of_draft, conversations, questions
+from selftaught.worlds.tiny.text import Case, case_of_draft, questions
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow
     """Token ids of a conversation, and what each weighs in the loss: 1 for what the assistant says, or more at the end.
 
     Args:
-        drafts: whether what the assistant says before its last turn is learnt; it has no end of its own to learn.
+        drafts: whether what the assistant says before its last turn is learned; it has no end of its own to learn.
     """
     tokens: list[int] = []
     weights: list[float] = []
@@ -83,8 +84,8 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow
         said = [ids[c] for c in message.content]
         tokens += [ids[f"<|{message.role}|>"], *said]
         weights += [0.0, *[float(drafts and message.role == "assistant")] * len(said)]
-    learnt = len(prompt[-1].content) + 1
-    return [*tokens, ids[END]], [*weights[: 1 - learnt or None], *[max(1.0, SHORTEST / learnt)] * learnt]
+    learned = len(prompt[-1].content) + 1
+    return [*tokens, ids[END]], [*weights[: 1 - learned or None], *[max(1.0, SHORTEST / learned)] * learned]
 
 
 def batches(recipe: BuildConfig, number: int, own: Sequence[Case] = ()) -> Iterator[list[TokenRow]]:
