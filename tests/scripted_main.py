@@ -19,7 +19,7 @@ from selftaught.learn import Training
 from selftaught.method import find
 from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
-from selftaught.run.run import Settings
+from selftaught.run.settings import Settings
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},
@@ -46,7 +46,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
             "samples": run.journal.count("sample"),
             "journal": vars_of(run.journal.usage()),
             "ledger": vars_of(run.ledger.usage),
-            "promoted": [gate["promoted"] for gate in run.gates],
+            "promoted": [gate["promoted"] for gate in run.gate_decisions],
         }
 
 

@@ -24,7 +24,8 @@ from selftaught.report import render_page
 from selftaught.report.collect import report_data, rounds_of
 from selftaught.report.text import duration
 from selftaught.run.conclusion import Conclusion, _no_vote, conclude, summary, write
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
 KEYS = {
@@ -212,7 +213,7 @@ def test_texts_without_answers_have_no_vote_and_the_report_says_why(tmp_path: Pa
     with make_run(tmp_path, task=make_task(verifier=Polite()), engine=ScriptedEngine(script)) as run:
         found = conclude(run)
         outcome = write(run, found)
-        several = run.summarise(run.base, "test", "x", run.solve(run.base, run.task.test, "test", samples=2))
+        several = run.measurement_of(run.base, "test", "x", run.solve(run.base, run.task.test, "test", samples=2))
     assert several.majority_at == {}
     vote = outcome["majority_at_equal_tokens"]
     assert (found.majority, vote["accuracy"], vote["why"]) == (None, None, "no sample has a final answer to vote on")

@@ -29,7 +29,7 @@ HEAT = 0.9
 def mine(run, base, task):
     """Learn what is right."""
     for _ in run.rounds(1):
-        tried = run.attempt(base, task.train, n=4, temperature=HEAT)
+        tried = run.attempt(base, task.train, samples=4, temperature=HEAT)
         hook()
         policy = run.learn(base, sft(), keep_right(tried))
         run.measure(policy)

@@ -95,7 +95,7 @@ def spendthrift(run: Run, base: Policy, task: Task, *, rounds: int = 3) -> Polic
 def moody(run: Run, policy: Policy, task: Task, *, draws: int = 2) -> Report:
     """Ask differently each time."""
     moody.__dict__["played"] = played = moody.__dict__.get("played", 0) + 1
-    run.attempt(policy, task.train, temperature=0.5 + played / 100, n=draws)
+    run.attempt(policy, task.train, temperature=0.5 + played / 100, samples=draws)
     return Report("", (), {})
 
 
@@ -133,7 +133,7 @@ def test_a_result_that_hangs_on_what_was_paid_before_is_found(tmp_path: Path) ->
     def hurried(run: Run) -> None:
         """Ask as it pleases: by how much is in the journal already."""
         calls = run.journal.count("sample")
-        run.attempt(run.base, run.task.train, temperature=0.5 + calls / 100, n=2)
+        run.attempt(run.base, run.task.train, temperature=0.5 + calls / 100, samples=2)
 
     with pytest.raises(AssertionError):
         assert_survives(hurried, partial(checks.opened, tmp_path))

@@ -21,7 +21,7 @@ from selftaught.methods.study.self_train_collapse import _nll_per_token
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
 from selftaught.run.ask import Ask
-from selftaught.run.online import RunServices
+from selftaught.run.online import RunHost
 from selftaught.search import MCTSConfig, MCTSSolver
 from selftaught.search.solver import prefix_attempt
 from selftaught.search.tree import Node
@@ -79,8 +79,8 @@ def test_nothing_is_learned_from_them() -> None:
 def test_what_builds_on_one_comes_back_as_it_is_and_mended_goes_on_from_the_real_beginning(tmp_path: Path) -> None:
     async def two_parts(ask: Ask, problem: Problem) -> Attempt:
         start = await ask(problem.prompt, max_tokens=3)
-        more = await ask.go_on(start, " so")
-        assert not start.failed or await ask.interject(start, "reflect", "Wait") is start
+        more = await ask.continue_from(start, " so")
+        assert not start.failed or await ask.inject(start, "reflect", "Wait") is start
         assert not start.failed or await ask("Check it", parent=start) is start
         return more
 
@@ -103,7 +103,7 @@ def test_a_key_tells_beginnings_of_other_texts_apart(tmp_path: Path) -> None:
 
 
 async def again(ask: Ask, attempt: Attempt) -> Attempt:
-    return await ask.go_on(attempt, "!")
+    return await ask.continue_from(attempt, "!")
 
 
 @pytest.mark.parametrize("words", ["What is", "Check", "mending"])
@@ -131,12 +131,12 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
     with make_run(tmp_path, engine=Refusing(never, unread="unread")) as run:
         tried = run.attempt(run.base, run.task.train[:2])
         texts = [tried[0], replace(tried[1], text="unread")]
-        first, second = run.surprise(run.base, texts)
+        first, second = run.nll(run.base, texts)
         assert (first > 0, isnan(second)) == (True, True)
         assert list(_nll_per_token(run, run.base, texts)) == [tried[0].problem.id]
-        assert (run.requests["refused"], run.unanswered) == (1, "")
+        assert (run.request_counts["refused"], run.no_answer_reason) == (1, "")
         assert run.notes == [
-            "1 request was refused (too long to read); nothing is kept of that: the same command asks again"
+            "1 request was refused (too long to read); none of them was kept; the same command asks again"
         ]
 
 
@@ -147,7 +147,7 @@ def thinks(policy: Policy, request: Request) -> str:
 
 def test_only_answers_handed_in_count_as_thinking_alone(tmp_path: Path) -> None:
     async def in_steps(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.go_on(await ask(problem.prompt, stop=("\n",)), "</think>")
+        return await ask.continue_from(await ask(problem.prompt, stop=("\n",)), "</think>")
 
     async def stopped(ask: Ask, problem: Problem) -> Attempt:
         return await ask(problem.prompt, stop=("\n",))
@@ -155,20 +155,20 @@ def test_only_answers_handed_in_count_as_thinking_alone(tmp_path: Path) -> None:
     with make_run(tmp_path, script=thinks) as run:
         for solver in (in_steps, stopped):
             run.attempt(run.base, run.task.train, solver=solver)
-        assert (run.requests["thinking_only"], run.unanswered, run.notes) == (0, "", [])
+        assert (run.request_counts["thinking_only"], run.no_answer_reason, run.notes) == (0, "", [])
         run.attempt(run.base, run.task.train[:1])
-        assert (run.requests["thinking_only"], run.unanswered) == (1, "")
+        assert (run.request_counts["thinking_only"], run.no_answer_reason) == (1, "")
         assert run.notes[0].startswith("1 of 25 answers is thinking alone")
     with make_run(tmp_path / "alone", script=thinks) as run:
         run.attempt(run.base, run.task.train[:2])
-        assert run.unanswered.startswith("none of 2 requests got an answer (they are thinking alone")
+        assert run.no_answer_reason.startswith("none of 2 requests got an answer (they are thinking alone")
 
 
 def test_a_line_that_a_search_left_unfinished_is_not_cut_off_at_max_tokens(tmp_path: Path) -> None:
     async def part(ask: Ask, problem: Problem) -> Attempt:
         said = await ask(problem.prompt, stop=("\n",))
         root = Node()
-        root.children.append(Node(said.id, said.text + said.cut, said.token_ids, parent=root))
+        root.children.append(Node(said.id, said.text + said.stop_text, said.token_ids, parent=root))
         return prefix_attempt(problem, ask, root.children[0])
 
     with make_run(tmp_path) as run:
@@ -190,7 +190,7 @@ def test_data_of_the_same_name_is_kept_beside_other_data(tmp_path: Path) -> None
     for mark in ("a", "b", "a"):
 
         async def notes(ask: Ask, problem: Problem) -> Attempt:
-            ask.note("tree", {"mark": mark})  # noqa: B023 - called before the next turn
+            ask.log("tree", {"mark": mark})  # noqa: B023 - called before the next turn
             return await ask(problem.prompt)
 
         with make_run(tmp_path) as run:
@@ -208,7 +208,7 @@ def test_a_refused_rollout_is_no_reward_of_nothing(tmp_path: Path) -> None:
 
     with make_run(tmp_path, engine=Refusing(third)) as run:
         how = run.settings.sampling
-        services = RunServices(run._context, None, how, lambda *_: None)
+        services = RunHost(run._context, None, how, lambda *_: None)
         rolled = services.roll(run.base, run.task.train[:4], 6)
     assert sum(map(len, rolled)) == 16
     assert not any(one.failed for group in rolled for one in group)

@@ -37,7 +37,8 @@ from talking_world import talk
 
 ALL = list(methods().values())
 SHORT = {
-    "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "temperatures": 2, "probe": 2, "critiques": 1, "checks": 1,
+    "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "num_temperatures": 2, "probe": 2, "critiques": 1,
+    "rollouts_per_critique": 1,
     "repairs": 2, "drafts": 2, "problems": 4, "iterations": 6,
 }  # fmt: skip
 SCRIPTS = {
@@ -49,10 +50,11 @@ SCRIPTS = {
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
     "evolve": talk,
+    "evolve-sft": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"learns": "replay"}),
-    ("evolve", {"update": "sft+dpo"}),
+    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"data": "replay"}),
+    ("evolve-sft", {"then_dpo": True}),
 ]  # fmt: skip
 TABLE = [*((method, {}) for method in ALL), *((find(name), options) for name, options in VARIANTS)]
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202e"
@@ -130,7 +132,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
 
 def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:
     async def in_pieces(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.go_on(await ask(problem.prompt, max_tokens=4), "\nso: ")
+        return await ask.continue_from(await ask(problem.prompt, max_tokens=4), "\nso: ")
 
     with make_run(tmp_path) as run:
         tried = [*run.attempt(run.base, run.task.train), *run.attempt(run.base, run.task.train, solver=in_pieces)]
@@ -157,7 +159,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     ) as run:
         how: dict[str, Any] = {"batch": 2, "precision": "float32"}
         credit = Crediting(reward=odd, outcome=odd)
-        policy = run.reinforce(run.base, run.task.train, steps=3, n=12, credit=credit, **how)
+        policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
@@ -173,7 +175,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
 
 def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        run.reinforce(run.base, run.task.train, steps=2, n=16)
+        run.learn_online(run.base, run.task.train, steps=2, samples=16)
     change(run.folder, "DELETE FROM effects WHERE kind IN ('online', 'learn')")  # as a process killed sooner leaves it
     shutil.rmtree(run.folder / "policies")
     with JournalReader(run.folder) as reader:
@@ -356,7 +358,12 @@ def test_lost_policies_and_records_are_told_of(copy: Path) -> None:
 
 def test_attempts_that_lead_in_a_circle_end_the_walk(copy: Path) -> None:
     key, sample = by_the_base(copy)
-    change(copy, "UPDATE effects SET payload = ? WHERE key = ?", json.dumps(sample | {"parent": key, "begun": 3}), key)
+    change(
+        copy,
+        "UPDATE effects SET payload = ? WHERE key = ?",
+        json.dumps(sample | {"parent": key, "prefix_chars": 3}),
+        key,
+    )
     found = trace(copy, key)
     assert [link.target for link in found.sources(key)] == ["base-model", key]
     assert len(list(tree_lines(found))) == 3

@@ -30,10 +30,10 @@ def curriculum(run: Run, base: Policy, task: Task, *, rounds: int = 1, samples: 
     """Warm up, and go on from there, twice in each round; then learn what all of it taught."""
     policy = base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples)
+        tried = run.attempt(policy, task.train, samples=samples)
         policy = REST_EM(run, policy, task, rounds=2, samples=samples)
         policy = find("star")(run, policy, task, rounds=1)
-        more = run.attempt(policy, task.train, n=samples)
+        more = run.attempt(policy, task.train, samples=samples)
         assert not {a.id for a in tried} & {a.id for a in more}
         run.measure(policy)
     return REST_EM(run, policy, task, rounds=1, samples=samples + 1)
@@ -57,7 +57,7 @@ def test_recipes_run_within_a_recipe_and_again_for_nothing(tmp_path: Path) -> No
     assert config["curriculum/rest-em 2.option.samples"] == 3
     assert config["curriculum/star.option.rounds"] == 1
     assert [row["round"] for row in history] == [2, 3, 4, 1, 5]
-    assert [row["told"] for row in history] == [
+    assert [row["metrics"] for row in history] == [
         {"curriculum/rest-em": {"round": 1}}, {"curriculum/rest-em": {"round": 2}},
         {"curriculum/star": {"round": 1}}, {}, {"curriculum/rest-em 2": {"round": 1}},
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_the_end_of_an_inner_run_is_not_the_outers(tmp_path: Path) -> None:
 def find_demos(run: Run, base: Policy, task: Task) -> list[Any]:
     from selftaught.curate import keep_right
 
-    return keep_right(run.attempt(base, task.train, n=4, temperature=1.0))
+    return keep_right(run.attempt(base, task.train, samples=4, temperature=1.0))
 
 
 def test_a_spent_budget_ends_them_all(tmp_path: Path) -> None:

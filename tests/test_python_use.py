@@ -121,13 +121,13 @@ def test_a_model_folder_that_is_not_there_is_the_user_s_to_mend(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["learning_rate", "clip", "epochs", "batch", "micro_tokens"])
 def test_training_refuses_zero_wherever_it_is_said(name: str) -> None:
-    from selftaught.run.settings import changed
+    from selftaught.run.settings import override
 
     for value in (0, -1, float("nan")):
         with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):
             replace(Training(), **{name: value})
         with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):
-            changed(Training(), {name: value})
+            override(Training(), {name: value})
     assert Training(clip=float("inf")).clip == float("inf")  # clips nothing
     with pytest.raises(st.BadInput, match="learning_rate: got inf"):
         Training(learning_rate=float("inf"))

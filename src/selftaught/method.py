@@ -23,7 +23,7 @@ from types import SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from selftaught.check.claim import Claim
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name
 
@@ -70,7 +70,7 @@ class Method:
         self.function, self.paper, self.needs, self.claim = function, paper, needs, claim
         self.shape: Shape = shape
         self.id = function.__name__.replace("_", "-")
-        self.changed: dict[str, Any] = {}
+        self.overrides: dict[str, Any] = {}
         update_wrapper(self, function)
         if "dev" in needs and shape != "study":
             raise BadInput("verdicts on dev are for studies alone", where=self.id, fix='leave "dev" out of needs')
@@ -93,7 +93,7 @@ class Method:
     @cached_property
     def options(self) -> tuple[Option, ...]:
         """The keyword-only parameters, in order."""
-        said = _said(inspect.getdoc(self.function) or "")
+        said = _option_docs(inspect.getdoc(self.function) or "")
         found = inspect.signature(self.function).parameters.values()
         mine = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
         return tuple(Option(p.name, _kind(p, self.function), p.default, said.get(p.name, "")) for p in mine)
@@ -107,8 +107,8 @@ class Method:
         known = {option.name: option.default for option in self.options}
         for name in options:
             if name not in known:
-                raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=nearest(name, known))
-        bound = known | self.changed | options
+                raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=suggest(name, known))
+        bound = known | self.overrides | options
         for option in self.options:
             if bound[option.name] is REQUIRED:
                 raise BadInput(
@@ -125,9 +125,9 @@ class Method:
         """
         default = {option.name: option.default for option in self.options}
         for name in (name for name in options if name not in default):
-            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=nearest(name, default))
+            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=suggest(name, default))
         other = copy(self)
-        other.changed = {n: value for n, value in (self.changed | options).items() if not _same(value, default[n])}
+        other.overrides = {n: value for n, value in (self.overrides | options).items() if not _same(value, default[n])}
         return other
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -141,7 +141,7 @@ class Method:
         if self.shape == "solver":
             return self.function(*args, **bound)
         run = args[0]
-        with run.method(self, bound) as guarded:
+        with run.method_scope(self, bound) as guarded:
             return self.function(*(guarded(arg) for arg in args), **bound)
         return run.champion
 
@@ -175,7 +175,7 @@ def _check_choice(option: Option, value: Any) -> None:
     choices = [one for kind in alternatives for one in (get_args(kind) if get_origin(kind) is Literal else (None,))]
     if value not in choices:
         expected = ", ".join(map(repr, choices))
-        fix = nearest(value, [one for one in choices if isinstance(one, str)]) if isinstance(value, str) else ""
+        fix = suggest(value, [one for one in choices if isinstance(one, str)]) if isinstance(value, str) else ""
         raise BadInput(f"must be one of {expected}, got {value!r}", where=option.name, fix=fix)
 
 
@@ -194,7 +194,7 @@ def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
         ) from None
 
 
-def _said(doc: str) -> dict[str, str]:
+def _option_docs(doc: str) -> dict[str, str]:
     """What the `Args:` section of a docstring says of each parameter."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     found = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {8}.*\n?)*)", section.group(1) if section else "", re.MULTILINE)
@@ -252,7 +252,7 @@ def find(name: str) -> Method:
     """The method called `name`: an id, or `file.py:function` for one of the user's own.
 
     Raises:
-        BadInput: there is none, with the nearest names.
+        BadInput: there is none, with the suggest names.
     """
     if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
         return _from_file(name)
@@ -261,7 +261,7 @@ def find(name: str) -> Method:
         return found
     known = methods()
     if wanted not in known:
-        raise BadInput(f"unknown method {name!r}", where="method", fix=nearest(wanted, known))
+        raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, known))
     return known[wanted]
 
 

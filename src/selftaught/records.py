@@ -47,7 +47,7 @@ class Feedback:
     verdict: Verdict
     score: float | None = None
     text: str = ""
-    by: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +80,24 @@ class Attempt:
     Attributes:
         id: content hash of the effect that produced it.
         problem: the problem it belongs to.
-        prompt: what was really asked.
-        text: what came back, without special tokens.
+        prompt: the chat messages that the policy was asked.
+        text: the whole answer, without special tokens; it starts with the prefix, if there is one.
         answer: the final answer in canonical form as the task extracts it, or None.
-        token_ids: the sampled tokens, end-of-sequence included where it was sampled; empty where the engine is
-            not told them (an endpoint).
-        logprobs: natural-log probability of each sampled token, under the untempered model; empty where the
-            engine is not told them.
-        finish_reason: "stop", "length", "error" when the engine refused this request or failed at it, or "unfinished"
-            when a search ended before its answer did.
-        by: version of the policy that wrote it.
-        role: "solve", "critique", "revise", ...
+        token_ids: the tokens sampled for this attempt, a sampled end of sequence included; empty where the engine
+            does not report them (an endpoint).
+        logprobs: natural-log probability of each sampled token at temperature 1; empty where the engine does not
+            report them.
+        finish_reason: "stop", "length", "error" (the request was refused or failed), or "unfinished" (a search ended
+            before the answer did).
+        policy: version of the policy that wrote it.
+        role: "solve", "critique", "revise", "judge", ...
         parent: id of the attempt this one builds on, or None.
-        feedback: judgements, oldest first.
-        counted: number of sampled tokens, where the engine is told it but not the tokens.
-        given: what it was made to go on from: tokens, and text put between them (see `Request.given`). Where it goes
-            on from an earlier attempt, `text` holds all of the answer, that attempt's and what was put behind it
-            included; `token_ids` are always those sampled for this attempt alone.
-        begun: so many characters of the text were given; what follows was sampled.
-        cut: what the tokens say beyond the text: the stop string that was met (see `Sample.cut`).
+        feedback: judgments, oldest first.
+        num_tokens: number of sampled tokens; by default the length of `token_ids`.
+        prefix_tokens: what the answer was made to continue: token ids, and strings inserted between them (see
+            `Request.given`).
+        prefix_chars: length of the prefix in `text`; what follows was sampled.
+        stop_text: the stop string that ended sampling, which `text` leaves out and `token_ids` include.
     """
 
     id: str
@@ -109,19 +108,18 @@ class Attempt:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: str
-    by: str
+    policy: str
     role: str = "solve"
     parent: str | None = None
     feedback: tuple[Feedback, ...] = ()
-    counted: int | None = None
-    given: tuple[int | str, ...] = ()
-    begun: int = 0
-    cut: str = ""
+    num_tokens: int = -1
+    prefix_tokens: tuple[int | str, ...] = ()
+    prefix_chars: int = 0
+    stop_text: str = ""
 
-    @property
-    def tokens(self) -> int:
-        """Number of sampled tokens."""
-        return len(self.token_ids) if self.counted is None else self.counted
+    def __post_init__(self) -> None:
+        if self.num_tokens < 0:
+            object.__setattr__(self, "num_tokens", len(self.token_ids))
 
     @property
     def verdict(self) -> Verdict:
@@ -298,7 +296,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-def judged_text(problem: str, text: str) -> str:
+def judged_text_hash(problem: str, text: str) -> str:
     """What a verdict is on: all attempts at a problem (its id) that say the same share it."""
     return content_hash(problem, text)
 

@@ -269,7 +269,7 @@ def test_what_cannot_be_checked_is_refused_in_a_line(tmp_path: Path) -> None:
 @solver(paper="2303.17651")
 async def several(ask: Ask, problem: Problem, *, samples: int = 6) -> Attempt:
     """Ask several times, and take the first."""
-    return (await ask.many(problem.prompt, samples, temperature=0.7))[0]
+    return (await ask.sample(problem.prompt, samples, temperature=0.7))[0]
 
 
 def test_a_rival_grows_until_it_takes_the_methods_tokens_and_figures_are_reported(tmp_path: Path) -> None:

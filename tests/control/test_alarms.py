@@ -38,7 +38,7 @@ def attempt(
     problem: int = 0, answer: str | None = "1", verdict: Verdict | None = None, tokens: Sequence[int] = (1, 2),
     logprobs: Sequence[float] = (-0.5, -0.5), name: str = "", text: str = "text",
 ) -> Attempt:  # fmt: skip
-    feedback = (Feedback(verdict, by="test"),) if verdict else ()
+    feedback = (Feedback(verdict, source="test"),) if verdict else ()
     p = PROBLEMS[problem]
     return Attempt(
         name or f"{problem}/{answer}", p, p.prompt, text, answer, tuple(tokens), tuple(logprobs), "stop", "base",

@@ -119,7 +119,7 @@ def test_a_method_drops_them_and_says_so_each_round_and_at_the_end(
         for _, records in learner.given:
             assert records
             assert not any("and so on" in demo.target for demo in records)
-        counts = [payload["cut"] for payload in run.history]
+        counts = [payload["truncation"] for payload in run.history]
         assert len(counts) == 2
         assert all(0 < cut["truncated"] < cut["answers"] for cut in counts)
         total = {key: sum(cut[key] for cut in counts) for key in ("truncated", "answers")}
@@ -136,7 +136,7 @@ def test_where_nothing_else_is_left_the_cause_is_named(tmp_path: Path) -> None:
 
 def test_records_made_by_hand_of_cut_off_answers_are_told(tmp_path: Path) -> None:
     with make_run(tmp_path, script=long_winded) as run:
-        tried = run.attempt(run.base, run.task.train, n=2)
+        tried = run.attempt(run.base, run.task.train, samples=2)
         cut = sum(a.truncated for a in tried)
         demos = [Demo(a.problem.prompt, a.text, attempts=(a.id,)) for a in tried]
         run.learn(run.base, sft(), keep(tried, truncated="open"))

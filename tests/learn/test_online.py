@@ -23,7 +23,8 @@ from selftaught.learn.online.importance import behaviour
 from selftaught.learn.online.rollouts import Crediting, Rollout
 from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time
@@ -75,7 +76,7 @@ two_turns.__dict__["id"] = "two_turns"  # whichever file it moves to, its sample
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
     with make_run(tmp_path, base, seed) as run:
-        policy = run.reinforce(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, n=16, **HOW)
+        policy = run.learn_online(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, samples=16, **HOW)
         told = steps_of(run)
         first, last = (sum(facts["right"] for facts in some) / 2 for some in (told[:2], told[-2:]))
         assert last > first + 0.2
@@ -99,15 +100,15 @@ def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
         assert run.ledger.usage.trained == sum(facts["tokens"] for facts in told) > 0
         spent = run.ledger.usage
     with make_run(tmp_path, base, seed) as run:  # a rerun pays nothing and comes to the same
-        assert run.reinforce(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, n=16, **HOW) == policy
+        assert run.learn_online(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, samples=16, **HOW) == policy
         assert run.ledger.usage == spent
         assert run.engine.busy_seconds == 0
 
 
 def test_the_sign_of_the_advantage_decides(base, tmp_path):
     with make_run(tmp_path, base) as run:
-        run.reinforce(
-            run.base, run.task.train, credit=Crediting(lambda r: -float(r.attempt.right)), steps=6, n=16, **HOW
+        run.learn_online(
+            run.base, run.task.train, credit=Crediting(lambda r: -float(r.attempt.right)), steps=6, samples=16, **HOW
         )
         told = steps_of(run)
     assert told[-1]["right"] < told[0]["right"] - 0.1
@@ -144,11 +145,11 @@ def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_
     for rollout in (dies, lives):
         rollout.__dict__["id"] = "same"
     with pytest.raises(Killed), make_run(tmp_path / "killed", base) as run:
-        run.reinforce(run.base, run.task.train, rollout=dies, steps=5, n=4, **how)
+        run.learn_online(run.base, run.task.train, solver=dies, steps=5, samples=4, **how)
     found = []
     for folder in ("killed", "whole"):
         with make_run(tmp_path / folder, base) as run:
-            policy = run.reinforce(run.base, run.task.train, rollout=lives, steps=5, n=4, **how)
+            policy = run.learn_online(run.base, run.task.train, solver=lives, steps=5, samples=4, **how)
             left = moments(policy) if carry else {}
             found.append((policy.version, weights(policy.path) | left, steps_of(run), run.ledger.usage))
     (version, first, told, usage), (other, second, retold, spent) = found
@@ -162,13 +163,13 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
     """On rollouts that the weights alone decide: greedy ones, each token of which is to be made likelier."""
 
     def more_of_it(rollouts: Sequence[Rollout]) -> list[Credit]:
-        return [Credit(one.attempt, (1.0,) * one.attempt.tokens) for one in rollouts]
+        return [Credit(one.attempt, (1.0,) * one.attempt.num_tokens) for one in rollouts]
 
     with make_run(tmp_path, base) as run:
 
         def train(start: Policy, steps: int, carry: bool) -> Policy:
-            return run.reinforce(
-                start, run.task.train, steps=steps, n=2, carry=carry, objective=reinforce(),
+            return run.learn_online(
+                start, run.task.train, steps=steps, samples=2, carry=carry, objective=reinforce(),
                 credit=Crediting(spread=more_of_it, outcome=lambda rollout: rollout.attempt.id),
                 sampling={"temperature": 0.0}, **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
@@ -190,22 +191,22 @@ def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter
     start = taught(base, tmp_path / "start")
     with make_run(tmp_path / "run", start) as run:
         how = {"steps": 1, "n": 2, "credit": Crediting(outcome=lambda _: "all the same"), "carry": True, **HOW}
-        policy = run.reinforce(run.base, run.task.train, **how)
+        policy = run.learn_online(run.base, run.task.train, **how)
         before, after = moments(start), moments(policy)
         assert before.keys() == after.keys() != set()
         assert all(torch.equal(before[name], after[name]) for name in before)
         with pytest.raises(BadInput, match="carry: each training has an adapter of its own"):
-            run.reinforce(run.base, run.task.train, lora_rank=4, **how)
+            run.learn_online(run.base, run.task.train, lora_rank=4, **how)
     with make_run(tmp_path / "none", base) as run:  # nothing was left, and nothing is
-        first = run.reinforce(run.base, run.task.train, **how)
+        first = run.learn_online(run.base, run.task.train, **how)
         assert moments(first) == {}
-        assert moments(run.reinforce(first, run.task.train, **how)) == {}
+        assert moments(run.learn_online(first, run.task.train, **how)) == {}
 
 
 def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, tmp_path):
     with make_run(tmp_path, base) as run:
-        policy = run.reinforce(
-            run.base, run.task.train, steps=2, n=4, **HOW,
+        policy = run.learn_online(
+            run.base, run.task.train, steps=2, samples=4, **HOW,
             credit=Crediting(lambda r: float(len(r.attempt.text)), outcome=lambda _: "all the same"),
         )  # fmt: skip
         told = steps_of(run)
@@ -223,7 +224,7 @@ def per_turn(first_anchor: float):
         for one in rollouts:
             for place, turn in enumerate(one.turns):
                 gain = 1.0 if turn.right else -1.0
-                made.append(Credit(turn, (gain,) * turn.tokens, kl=first_anchor if place == 0 else 0.0))
+                made.append(Credit(turn, (gain,) * turn.num_tokens, kl=first_anchor if place == 0 else 0.0))
         return made
 
     return credit
@@ -233,10 +234,10 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
     moved = {}
     for anchor in (0.0001, 10.0):
         with make_run(tmp_path / f"{anchor}", base) as run:
-            run.reinforce(
-                run.base, run.task.train, rollout=two_turns,
+            run.learn_online(
+                run.base, run.task.train, solver=two_turns,
                 credit=Crediting(spread=per_turn(anchor), outcome=lambda r: [turn.right for turn in r.turns]),
-                objective=reinforce(), steps=5, n=8, **HOW,
+                objective=reinforce(), steps=5, samples=8, **HOW,
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]
     assert set(moved[10.0]) == {"1", "2"}
@@ -249,11 +250,11 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
 
     with make_run(tmp_path / "a", base) as run:
         with pytest.raises(BadInput, match="dev or test"):
-            run.reinforce(run.base, run.task.dev, steps=1)
+            run.learn_online(run.base, run.task.dev, steps=1)
         with pytest.raises(BadInput, match="no problems"):
-            run.reinforce(run.base, [], steps=1)
+            run.learn_online(run.base, [], steps=1)
         with pytest.raises(BadInput, match="steps is 0"):
-            run.reinforce(run.base, run.task.train, steps=0)
+            run.learn_online(run.base, run.task.train, steps=0)
     task = Task("words", PROBLEMS, [], [], verifier=Wanted(), kind=Kind.TEXT)
     scripted = ScriptedEngine(lambda *_: "cat")
     quiet = Console(quiet=True)
@@ -261,20 +262,20 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
         Run(tmp_path / "b", model=base, task=task, engine=scripted, console=quiet) as run,
         pytest.raises(BadInput, match="cannot sample from weights in training"),
     ):
-        run.reinforce(run.base, run.task.train, steps=1, **HOW)
+        run.learn_online(run.base, run.task.train, steps=1, **HOW)
 
 
 def test_a_rehearsal_asks_what_the_training_would(tmp_path):
     from scripted_world import make_task
     from selftaught.method import recipe
-    from selftaught.run.dry_run import rehearse
+    from selftaught.run.dry_run import dry_run
 
     @recipe(paper="2402.03300")
     def online(run, base, task):
         """Three steps of GRPO."""
-        return run.reinforce(base, task.train, steps=3, n=4, batch=2)
+        return run.learn_online(base, task.train, steps=3, samples=4, batch=2)
 
-    bill = rehearse(online, {}, make_task(), Settings())
+    bill = dry_run(online, {}, make_task(), Settings())
     assert bill["questions"] == {"solve": 3 * 4 * 2}
     assert bill["learnings"] >= 1
 
@@ -318,8 +319,8 @@ def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_
 
     model = load_model(base, torch.float32)
     with make_run(tmp_path, base) as run:
-        tried: list[Attempt] = run.attempt(run.base, run.task.train, n=2, temperature=1.0)
-        hot = run.attempt(run.base, run.task.train, n=2, temperature=2.0)
+        tried: list[Attempt] = run.attempt(run.base, run.task.train, samples=2, temperature=1.0)
+        hot = run.attempt(run.base, run.task.train, samples=2, temperature=2.0)
     from selftaught.models import ChatTokenizer
 
     tokenizer = ChatTokenizer(base.weights)

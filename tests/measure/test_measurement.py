@@ -33,8 +33,8 @@ def attempt(problem, number, answer, verdict, tokens=3):
         token_ids=tuple(range(tokens)),
         logprobs=(-0.1,) * tokens,
         finish_reason="stop",
-        by="policy-0",
-        feedback=(Feedback(verdict, by="test"),),
+        policy="policy-0",
+        feedback=(Feedback(verdict, source="test"),),
     )
 
 

@@ -63,7 +63,7 @@ def test_each_round_learns_distinct_right_answers_on_top_of_the_last_policy(tmp_
             assert len({(d.prompt, d.target) for d in demos}) == len(demos) > 0
             assert all(d.target.endswith(f"Answer: {right[d.prompt]}") for d in demos)
             assert {texts[d.attempts[0]]["policy"] for d in demos} == {base.version}
-        told = [row["told"]["balance"] for row in run.history]
+        told = [row["metrics"]["balance"] for row in run.history]
         assert len(told) == 2
         for row in told:
             assert row["precision"] == 1.0
@@ -79,7 +79,7 @@ def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> No
         train = {p.id for p in run.task.train}
         solved = [p for p in samples if p["role"] == "solve" and p["problem"] in train]
         marked = [p for p in samples if p["role"] == "judge"]
-        chosen = run.history[0]["told"]["balance"]
+        chosen = run.history[0]["metrics"]["balance"]
         on_probe = [p for p in solved if p["problem"] in {q.id for q in probed}]
         assert len(on_probe) == 8 * (4 * 3 + 2 * 3)  # four on half of the probe, two on the rest
         rest = [p for p in solved if p not in on_probe]
@@ -96,7 +96,7 @@ def temperatures_of(run: Run) -> set[float]:
 def test_what_is_not_tuned_stays(tmp_path: Path) -> None:
     with played(tmp_path / "t", Learner(), min_temperature=0.9, num_temperatures=1) as run:
         assert temperatures_of(run) == {0.9}
-        assert {row["told"]["balance"]["temperature"] for row in run.history} == {0.9}
+        assert {row["metrics"]["balance"]["temperature"] for row in run.history} == {0.9}
     with played(tmp_path / "x", Learner(), threshold=0.7) as run:
         assert len(temperatures_of(run)) > 1
         assert {row["told"]["balance"]["threshold"] for row in run.history} == {0.7}

@@ -127,7 +127,7 @@ def test_without_imitation_the_champion_goes_on_with_pairs_of_the_round_alone(tm
 
 def doubted(run: Run, policy: Policy, problems: Sequence[Problem], temperature: float, n: int) -> list[Attempt]:
     solver = find("iterative-deepening").with_options(samples=1, temperature=temperature)
-    return run.attempt(policy, problems, solver=solver, n=n, temperature=temperature)
+    return run.attempt(policy, problems, solver=solver, samples=n, temperature=temperature)
 
 
 def searched(run: Run, policy: Policy, problems: Sequence[Problem], temperature: float, n: int) -> list[Attempt]:

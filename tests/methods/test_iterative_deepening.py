@@ -77,7 +77,7 @@ def test_an_answer_stands_once_it_is_given_twice_in_a_row(tmp_path: Path) -> Non
     attempt, run = played(tmp_path, Thinker([["4", "21", "21", "9"]]))
     assert attempt.text.count(TRIGGER) == 2
     assert attempt.answer == "21"
-    assert attempt.tokens < run.ledger.usage.generated
+    assert attempt.num_tokens < run.ledger.usage.generated
     assert attempt.text.startswith("[4]Answer: 4\n" + TRIGGER)
 
 

@@ -46,7 +46,7 @@ def test_a_round_of_it_trains_a_policy(tmp_path: Path, name: str) -> None:
         (row,) = run.history
         made = [json.loads(line) for p in run.folder.glob("policies/*/records.jsonl") for line in p.open()]
     assert {p["role"] for p in samples.values()} == SPOKEN[name]
-    assert row["told"]
+    assert row["metrics"]
     assert row["policy"] != run.base.version
     assert all(set(record["attempts"]) <= set(samples) for record in made)
     notes = [p["text"] for p in samples.values() if p["role"] == "critique"]

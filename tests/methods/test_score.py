@@ -21,8 +21,8 @@ from selftaught.method import find
 from selftaught.records import Verdict, make_problem
 from selftaught.refine.turns import SELF_CORRECT
 from selftaught.run.run import Run
-from selftaught.run.sampling import Solved
 from selftaught.run.settings import Settings
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import load_task
 from talking_world import twice
 
@@ -86,7 +86,7 @@ def test_other_stages_have_other_names() -> None:
 
 def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
     groups = [*ALL_FOUR, rollout(W, R, "again"), rollout(U, R, "none")]
-    found = correction_metrics([turn_verdicts(Solved(one.attempt, 4, one.turns)) for one in groups])
+    found = correction_metrics([turn_verdicts(SolverResult(one.attempt, 4, one.turns)) for one in groups])
     assert found == pytest.approx({
         "first": 2 / 6, "second": 4 / 6, "delta": 2 / 6, "wrong to right": 3 / 6, "right to wrong": 1 / 6,
         "unchanged": 2 / 6,
@@ -144,7 +144,7 @@ def test_that_share_of_problems_starts_from_first_attempts_of_the_starting_model
 def test_the_gate_goes_by_the_second_answer_and_the_round_tells_both(tmp_path: Path) -> None:
     with played(tmp_path, Learner(), rounds=1) as run:
         (row,) = run.history
-        told = row["told"]["two_turns"]
+        told = row["metrics"]["two_turns"]
         greedy = {
             (p["problem"], p["role"]): p["text"]
             for p in samples_of(run).values()

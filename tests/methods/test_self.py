@@ -34,7 +34,7 @@ def test_meta_skills_first_and_replayed_in_every_round(tmp_path: Path) -> None:
     assert roles == {1, 3, 5}  # an answer, a critique of it, a revision after that
     assert all(demo.target.endswith(right[demo.prompt[:1]]) for demo in corpus if len(demo.prompt) != 3)
     assert rounds[0][: len(corpus)] == corpus
-    told = run.history[0]["told"]["corpus"]
+    told = run.history[0]["metrics"]["corpus"]
     assert (told["examples"], told["fixing"]) == tuple(sum(len(d.prompt) == n for d in corpus) for n in (3, 5))
     assert rounds[1][: len(rounds[0])] == rounds[0]  # the data of all rounds
     assert len(rounds[1]) > len(rounds[0]) > len(corpus)
@@ -43,7 +43,7 @@ def test_meta_skills_first_and_replayed_in_every_round(tmp_path: Path) -> None:
 
 def test_refining_and_filtering_raise_the_share_of_right_items(tmp_path: Path) -> None:
     with played(tmp_path, Learner()) as run:
-        told = run.history[0]["told"]["share right"]
+        told = run.history[0]["metrics"]["share right"]
     assert told["answers"] < told["refined"] < told["kept"]
 
 
@@ -51,7 +51,7 @@ def test_its_filter_is_its_own_verdict_not_the_verifier(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner, rounds=1, samples=8) as run:
         right = {p.prompt: f"Answer: {p.reference}" for p in run.task.train}
-        told = run.history[0]["told"]["share right"]
+        told = run.history[0]["metrics"]["share right"]
     (_, corpus), (_, demos) = learner.given
     own = demos[len(corpus) :]
     assert len(own) == told["of"] < 192
@@ -85,7 +85,7 @@ def test_each_half_can_be_left_out(tmp_path: Path) -> None:
 def test_refinement_at_test_time_is_measured_beside(tmp_path: Path) -> None:
     with played(tmp_path, Learner(), rounds=1, refine_at_test=True) as run:
         row = run.history[0]
-    assert row["told"]["refined at test"]["dev accuracy"] >= row["accuracy"]
+    assert row["metrics"]["refined at test"]["dev accuracy"] >= row["accuracy"]
 
 
 def test_with_a_teacher_its_feedback_is_what_is_learnt(tmp_path: Path) -> None:

@@ -88,10 +88,10 @@ def test_reading_is_paid_once_and_only_in_prompt_tokens(tmp_path: Path) -> None:
     spent = []
     for _ in range(2):
         with make_run(tmp_path) as run:
-            tried = run.attempt(run.base, run.task.train, n=2)
+            tried = run.attempt(run.base, run.task.train, samples=2)
             before = run.ledger.usage
-            nats = run.surprise(run.base, tried)
-            again = run.surprise(run.base, tried)
+            nats = run.nll(run.base, tried)
+            again = run.nll(run.base, tried)
             assert nats == again
             assert run.ledger.usage.spent == before.spent
             assert run.ledger.usage.prompt - before.prompt == sum(len(t) for t in {a.text for a in tried})

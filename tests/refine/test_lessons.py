@@ -63,7 +63,7 @@ def test_contentment_is_no_more_common_than_mending() -> None:
 
 def test_lessons_of_a_run_are_learnt_under_the_prompts_they_were_asked_with(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
-        drafts = deduplicate(run.attempt(run.base, run.task.train, n=3))
+        drafts = deduplicate(run.attempt(run.base, run.task.train, samples=3))
         lessons = collect_critiques(run, run.base, run.base, drafts, critiques=2, rollouts_per_critique=3)
         samples = {key: p for key, _, p, _ in run.journal.effects("sample")}
     assert len(lessons) == 2 * len(drafts)

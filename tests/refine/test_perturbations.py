@@ -16,7 +16,7 @@ from talking_world import talk
 
 def test_a_derailed_solution_begins_as_its_source_and_is_judged_whole(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
-        sound = [a for a in run.attempt(run.base, run.task.train, n=4) if a.right]
+        sound = [a for a in run.attempt(run.base, run.task.train, samples=4) if a.right]
         derailed = run.attempt(run.base, sound, solver=perturb, temperature=1.2)
         sampled = {key: p for key, _, p, _ in run.journal.effects("sample")}
         found = first_error_steps(run.task, [a for a in derailed if not a.right], sound)

@@ -66,9 +66,9 @@ def script(policy: Policy, request: Request) -> str:
 
 def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tmp_path: Path) -> None:
     with make_run(tmp_path, script=script) as run:
-        tried = run.attempt(run.base, run.task.train[:2], n=2)
+        tried = run.attempt(run.base, run.task.train[:2], samples=2)
         notes = run.attempt(run.base, tried, solver=criticize)
-        revised = run.attempt(run.base, notes, solver=revise, n=2)
+        revised = run.attempt(run.base, notes, solver=revise, samples=2)
         words = run.attempt(run.base, tried, solver=judge_answer) + run.attempt(run.base, revised, solver=score_steps)
         usage = run.ledger.usage
     assert [n.parent for n in notes] == [a.id for a in tried]
@@ -82,13 +82,13 @@ def test_each_turn_goes_on_from_its_own_attempt_and_only_revisions_are_judged(tm
     assert all(a.feedback for a in (*tried, *revised))
     assert {a.verdict for a in tried} == {Verdict.WRONG}
     assert len({a.id for a in (*tried, *notes, *revised, *words)}) == 4 + 4 + 8 + 4 + 8
-    assert usage.judge == sum(a.tokens for a in (*notes, *words))
+    assert usage.judge == sum(a.num_tokens for a in (*notes, *words))
 
 
 def test_what_is_told_stands_in_the_round(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        run.tell("before", {"lost": 1})
+        run.log_metrics("before", {"lost": 1})
         for number in run.rounds(2):
-            run.tell("share", {"right": 0.25 * number, "of": 8})
+            run.log_metrics("share", {"right": 0.25 * number, "of": 8})
             run.measure(run.base)
-        assert [row["told"] for row in run.history] == [{"share": {"right": 0.25 * n, "of": 8}} for n in (1, 2)]
+        assert [row["metrics"] for row in run.history] == [{"share": {"right": 0.25 * n, "of": 8}} for n in (1, 2)]

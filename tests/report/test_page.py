@@ -11,7 +11,7 @@ from report_sample import SUMMARY, report_data, some_rounds
 
 from selftaught.records import Verdict
 from selftaught.report import Example, ReportData, Round, before_after_figure, render_page
-from selftaught.report.text import visible
+from selftaught.report.text import make_visible
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script>",
@@ -94,7 +94,7 @@ def test_hostile_text_is_shown_and_does_nothing(kind):
     page = inert(render_page(report_data(lambda _: text)))
     # The same elements with the same attributes in the same order as for harmless text.
     assert page.tags == PLAIN.tags
-    shown = visible(text)
+    shown = make_visible(text)
     assert page.texts["pre"].count("\n" + shown) == 4 * 20 + 1 + 2
     assert shown in page.texts["title"]
     assert shown in page.texts["li"]

@@ -63,9 +63,9 @@ def names(run: Run) -> set[str]:
 
 def effect(run: Run) -> Comparison:
     """The starting model against the last policy, on dev."""
-    start = run.measured[run.base.version]
+    start = run.measurements[run.base.version]
     solved = run.solve(last(run), run.task.dev, "dev", temperature=0.0)
-    return compare(start, run.summarise(last(run), "dev", "policy", solved))
+    return compare(start, run.measurement_of(last(run), "dev", "policy", solved))
 
 
 def last(run: Run) -> Any:
@@ -75,7 +75,7 @@ def last(run: Run) -> Any:
 
 
 def assert_no_better(run: Run) -> None:
-    assert not any(gate["promoted"] for gate in run.gates)
+    assert not any(gate["promoted"] for gate in run.gate_decisions)
     assert run.champion == run.base
     assert effect(run).ci95.low <= 0
 

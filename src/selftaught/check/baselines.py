@@ -10,7 +10,8 @@ from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote
 from selftaught.method import Method
 from selftaught.records import Attempt
-from selftaught.run.run import Run, Solved
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 
 SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 
@@ -59,9 +60,9 @@ BASELINE_FUNCTIONS: dict[str, Callable[[Run, int], SystemResult]] = {
 }
 
 
-def sample_until(run: Run, tokens: int) -> list[Solved]:
+def sample_until(run: Run, tokens: int) -> list[SolverResult]:
     """Sample the test problems equally often from the starting model until at least `tokens` are spent."""
-    drawn: list[Solved] = []
+    drawn: list[SolverResult] = []
     count, used = 0, 0
     while not count or used < tokens:
         more = math.ceil((tokens - used) * count / used) if count else 1
@@ -77,10 +78,12 @@ def sample_until(run: Run, tokens: int) -> list[Solved]:
 def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> SystemResult:
     drawn = sample_until(run, tokens)
     chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
-    return SystemResult(run, run.base, [Solved(attempt, attempt.tokens) for attempt in chosen], _tokens(drawn))
+    return SystemResult(
+        run, run.base, [SolverResult(attempt, attempt.num_tokens) for attempt in chosen], _tokens(drawn)
+    )
 
 
-def _plain(run: Run, solved: Sequence[Solved]) -> SystemResult:
+def _plain(run: Run, solved: Sequence[SolverResult]) -> SystemResult:
     return SystemResult(run, run.base, solved, _tokens(solved))
 
 
@@ -88,5 +91,5 @@ def _mean_logprob(attempt: Attempt) -> float:
     return math.fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -math.inf
 
 
-def _tokens(solved: Sequence[Solved]) -> int:
+def _tokens(solved: Sequence[SolverResult]) -> int:
     return sum(one.tokens for one in solved)

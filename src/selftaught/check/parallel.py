@@ -49,14 +49,14 @@ class SeedPool:
             method: anything `method.find` takes.
             where: name of the world.
         """
-        console.say(f"{seeds} seeds, {self.jobs} at a time")
+        console.print(f"{seeds} seeds, {self.jobs} at a time")
         waiting: dict[Future[None], int] = {
             self._processes[seed % self.jobs].submit(_play, method, where, seed, ablate, self._say): seed
             for seed in range(seeds)
         }
         for number, done in enumerate(as_completed(waiting), 1):
             how = "finished" if done.exception() is None else "failed in its process and is resumed here"
-            console.say(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
+            console.print(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
 
     def close(self, *, cancel: bool = False) -> None:
         """Stop the processes; `cancel` drops queued seeds."""

@@ -20,13 +20,14 @@ from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
-from selftaught.identity import code_of
+from selftaught.identity import code_hash
 from selftaught.learn.learner import learn as local_learner
 from selftaught.method import Method, find
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.config import own_version
-from selftaught.run.run import Learner, Run
+from selftaught.run.context import Learner
+from selftaught.run.run import Run
 from selftaught.worlds.world import World
 
 SEEDS = 5
@@ -132,7 +133,7 @@ def _open_check(
     claim = method.claim
     if claim is None:
         raise BadInput("the method declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
-    base = models.resolve(world.model, console.say)
+    base = models.resolve(world.model, console.print)
     rivals = [Baseline(name, "", options) for name, options in claim.ablations.items()] if ablate else []
     own = folder / f"{method.id}.{world.name}-{_config_hash(method, claim, world, base)}"
     with _engine(engine) as used:
@@ -154,14 +155,14 @@ def _config_hash(method: Method, claim: Claim, world: World, base: Policy) -> st
     """Hash of options, model, problems, settings and code: a change of any of them starts in a new folder."""
     with world.load(0, generalization=claim.generalization) as task:
         problems = task.fingerprint
-    made_by = own_version(), code_of(method.function)
+    made_by = own_version(), code_hash(method.function)
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
 
 
 def _run_all_seeds(what: Check, seeds: int, *, remember: bool) -> list[SeedResult]:
     """Run the seeds one after another and report progress."""
     trials: list[SeedResult] = []
-    say = what.console.say
+    say = what.console.print
     say(f"{what.method.id} on {what.world.name}, {seeds} seeds, in {what.folder}\n  claim: {what.claim.text}")
     for seed in range(seeds):
         trials.append(_run_seed(what, seed))
@@ -211,7 +212,7 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
     if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
         options["rounds"] = MAX_ROUNDS
     limit = budget if trains else None
-    mark = "-" + content_hash(method.id, options, limit, code_of(method.function))[:8]
+    mark = "-" + content_hash(method.id, options, limit, code_hash(method.function))[:8]
     with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
         outcome = run_system(run, method, options)
         while rival.match_tokens_with and budget and 0 < outcome.tokens < (budget.tokens or 0):

@@ -13,7 +13,7 @@ from selftaught.check.runner import SEEDS, check
 from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.method import Method, find, methods
-from selftaught.terminal import put, put_json, put_table, put_wrapped
+from selftaught.terminal import print_json, print_table, print_text, print_wrapped
 from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
 
 
@@ -43,7 +43,7 @@ def run_check(args: argparse.Namespace) -> int:
     with seed_pool(args.jobs, args.seeds, where, say=not args.quiet) as processes:
         for number, method in enumerate(chosen, 1):
             if len(chosen) > 1:
-                console.say(f"method {number} of {len(chosen)}")
+                console.print(f"method {number} of {len(chosen)}")
             _forewarn(console, args.out, method, where.name)
             if processes:
                 name = args.method or method.id
@@ -56,7 +56,7 @@ def run_check(args: argparse.Namespace) -> int:
                 print_result(result, path)
     if args.json:
         found = [r.to_json(_command(args, m)) for r, m in zip(results, chosen, strict=True)]
-        put_json(found if args.all else found[0])
+        print_json(found if args.all else found[0])
     elif args.all:
         print_results(results)
     return 0
@@ -86,9 +86,9 @@ def _forewarn(console: Console, folder: Path, method: Method, model: str) -> Non
         seconds, seeds = float(before["seconds"]), int(before["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         if model != DEFAULT_WORLD:
-            console.say(f"{method.id} on {model}: takes long; an estimate follows after the first seed")
+            console.print(f"{method.id} on {model}: takes long; an estimate follows after the first seed")
         return
-    console.say(f"{method.id} on {model}: the last check took {seconds:.0f} s for {seeds} seeds")
+    console.print(f"{method.id} on {model}: the last check took {seconds:.0f} s for {seeds} seeds")
 
 
 def _command(args: argparse.Namespace, method: Method) -> str:
@@ -99,23 +99,23 @@ def _command(args: argparse.Namespace, method: Method) -> str:
 
 def print_result(result: Result, path: Path) -> None:
     """Print a result: the claim, each baseline with its effect, and the verdict."""
-    put_wrapped(f"\n{result.id}: {result.claim}")
-    put_wrapped(f"{result.problems:,} problems over {result.seeds} seeds, {result.tokens:,} tokens in all\n")
+    print_wrapped(f"\n{result.id}: {result.claim}")
+    print_wrapped(f"{result.problems:,} problems over {result.seeds} seeds, {result.tokens:,} tokens in all\n")
     rows = [(result.id, f"{result.score:.3f}", "", "", f"{result.method_tokens:,}")]
     for row in (*result.baselines, *result.ablations):
         aside = "" if row.in_claim else " (not of the claim)" if row in result.baselines else " (ablation)"
         rows.append((row.name + aside, f"{row.score:.3f}", *_effect(row), f"{row.tokens:,}"))
-    put_table(rows, columns=("", "score", "effect", "95 % interval", "tokens"))
+    print_table(rows, columns=("", "score", "effect", "95 % interval", "tokens"))
     if result.extra_metrics:
-        put_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.extra_metrics.items()))
-    put_wrapped(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
+        print_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.extra_metrics.items()))
+    print_wrapped(f"\n{result.verdict}, in {result.seconds:.0f} s; written to {path}")
 
 
 def print_results(results: Sequence[Result]) -> None:
     """Print a line for each result, in the columns of the README."""
     rows = [(result.id, *result_cells(result.to_json("")), f"{result.seconds:.0f}") for result in results]
-    put("")
-    put_table(rows, columns=("method", *COLUMNS, "seconds"))
+    print_text("")
+    print_table(rows, columns=("method", *COLUMNS, "seconds"))
 
 
 def _effect(row: BaselineComparison) -> tuple[str, str]:

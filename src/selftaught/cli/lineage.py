@@ -10,7 +10,7 @@ from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RunFolder
 from selftaught.lineage.text import run_lines, short_id, tree_lines
 from selftaught.lineage.walk import walk
-from selftaught.terminal import put, put_json
+from selftaught.terminal import print_json, print_text
 
 
 def add_lineage(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def run_lineage(args: argparse.Namespace) -> int:
         if args.id is not None or args.json:
             found = walk(facts, [facts.champion if args.id is None else facts.resolve_id(args.id)])
             if args.json:
-                put_json({"run": str(args.run)} | found.to_json())
+                print_json({"run": str(args.run)} | found.to_json())
                 return 0
             lines = tree_lines(found, depth=args.depth, width=args.width)
         else:
@@ -42,7 +42,7 @@ def run_lineage(args: argparse.Namespace) -> int:
             counts = {"attempt": reader.count("sample"), "tree": reader.count("tree")}
             lines = [*run_lines(found, facts.champion, facts.config, counts), *_examples(facts)]
         for line in lines:
-            put(line)
+            print_text(line)
     return 0
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.console import Console, shown
-from selftaught.errors import BadInput, nearest
-from selftaught.terminal import put_json, put_table
+from selftaught.console import Console, training_progress
+from selftaught.errors import BadInput, suggest
+from selftaught.terminal import print_json, print_table
 from selftaught.worlds import synthetic_worlds
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def run_worlds(args: argparse.Namespace) -> int:
     """Build or examine. Raises BadInput for what cannot be done."""
     if args.action not in ("build", "examine"):
         raise BadInput(
-            f"unknown action {args.action!r}", where="worlds", fix=nearest(args.action, ("build", "examine"))
+            f"unknown action {args.action!r}", where="worlds", fix=suggest(args.action, ("build", "examine"))
         )
     if args.world not in _buildable():
-        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=nearest(args.world, _buildable()))
+        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
     if min(args.conversations) < 1 or args.problems < len(_families()):
         raise BadInput("too few conversations or problems", where="worlds", fix="leave them at their defaults")
     console = Console(quiet=args.quiet)
@@ -57,9 +57,9 @@ def run_worlds(args: argparse.Namespace) -> int:
     found = _examine(model, args, console)
     if args.action == "build":
         (args.out / ABILITIES_FILE).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
-        console.say(f"written to {args.out}")
+        console.print(f"written to {args.out}")
     if args.json:
-        put_json(_as_data(found))
+        print_json(_as_data(found))
     else:
         print_build(found)
     return 0
@@ -79,10 +79,10 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     from selftaught.worlds.tiny.build import BuildConfig, save, train_model
 
     recipe = replace(BuildConfig(), conversations=tuple(args.conversations), seed=args.seed)
-    with shown(console, "reading conversations", sum(recipe.conversations), lambda _: None) as progress:
+    with training_progress(console, "reading conversations", sum(recipe.conversations), lambda _: None) as progress:
         model, cost = train_model(recipe, progress)
     save(model, args.out, recipe, cost)
-    console.say(
+    console.print(
         f"{cost['tokens']:,} tokens in {cost['seconds']} s, {cost['tokens_per_second']:,} a second,"
         f" loss {cost['loss']:.3f}"
     )
@@ -93,10 +93,10 @@ def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> l
     from selftaught.models.resolve import resolve
     from selftaught.worlds.tiny.abilities import AbilityTest
 
-    policy = resolve(model, console.say)
+    policy = resolve(model, console.print)
     with closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
         examiner = AbilityTest(engine, policy, problems=args.problems, seed=args.seed)
-        return examiner.table(lambda line: console.say(f"  {line}"))
+        return examiner.table(lambda line: console.print(f"  {line}"))
 
 
 def _as_data(found: list[AbilityScore]) -> list[dict[str, Any]]:
@@ -108,4 +108,4 @@ def _as_data(found: list[AbilityScore]) -> list[dict[str, Any]]:
 def print_build(found: list[AbilityScore]) -> None:
     """Print the table."""
     rows = ((one.what, f"{one.value:.3f}", f"{one.ci95.low:.3f} to {one.ci95.high:.3f}", str(one.n)) for one in found)
-    put_table(rows, columns=("ability", "", "95 % interval", "of"))
+    print_table(rows, columns=("ability", "", "95 % interval", "of"))

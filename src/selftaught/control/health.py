@@ -99,7 +99,7 @@ class HealthMonitor:
 
 def _bare(attempt: Attempt) -> Attempt:
     """The attempt without texts and tokens, which the vote does not need, to save memory."""
-    return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), given=(), feedback=(), cut="")
+    return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), prefix_tokens=(), feedback=(), stop_text="")
 
 
 def _right(group: Sequence[Attempt]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.records import Attempt, Demo, Problem
 
 Truncated = Literal["drop", "open"]
@@ -59,7 +59,7 @@ def _demos(
     attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None, truncated: Truncated
 ) -> list[Demo]:
     if truncated not in get_args(Truncated):
-        raise BadInput(f"unknown {truncated!r}", where="truncated", fix=nearest(truncated, get_args(Truncated)))
+        raise BadInput(f"unknown {truncated!r}", where="truncated", fix=suggest(truncated, get_args(Truncated)))
     some = [one for one in attempts if not one.failed] if truncated == "open" else finished(attempts)
     return [
         Demo(attempt.problem.prompt, attempt.text, attempts=source_ids(attempt), ends=not attempt.truncated)

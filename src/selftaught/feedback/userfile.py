@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 
 def is_userfile(spec: str) -> bool:
@@ -39,7 +39,7 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
         raise BadInput(
             f"cannot read the {what}'s file: {e.strerror}",
             where=path,
-            fix=nearest(file.name, siblings) if siblings else "",
+            fix=suggest(file.name, siblings) if siblings else "",
         ) from e
     functions = _functions(source, path)
     if name not in functions:
@@ -47,7 +47,7 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
         raise BadInput(
             f"{missing} in the {what}'s file",
             where=path,
-            fix=nearest(name, functions) if name else f"write {path}:{functions[0] if functions else 'function'}",
+            fix=suggest(name, functions) if name else f"write {path}:{functions[0] if functions else 'function'}",
         )
     digest = hashlib.sha256(source).hexdigest()[:12]
     return getattr(_import(file, digest), name), digest

@@ -108,6 +108,11 @@ class Journal(EffectStore):
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def put_new(self, key: str, kind: str, payload: Any) -> None:
+        """Commit an effect that costs nothing, unless its key is taken."""
+        if self.get(key) is None:
+            self.put(key, kind, payload)
+
     def replace(self, key: str, payload: Any, usage: Usage) -> None:
         """Commit an effect in place of the failure that an older version of this program kept under its key."""
         columns = "round = ?, payload = ?, prompt = ?, generated = ?, judge = ?, trained = ?, at = ?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 SCHEDULES = ("cosine", "linear", "constant", "wsd", "infinite")
 PRECISIONS = ("auto", "bf16", "float32")
@@ -59,7 +59,7 @@ class Training:
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=nearest(getattr(self, name), known))
+                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=suggest(getattr(self, name), known))
         for name in ("epochs", "learning_rate", "batch", "micro_tokens", "clip"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"got {getattr(self, name)}", where=name, fix="use more than 0")

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.models.policy import Policy
 
 
@@ -54,5 +54,5 @@ class Population:
 
     def _versions(self, name: str) -> tuple[Policy, ...]:
         if name not in self.past:
-            raise BadInput(f"no policy is called {name!r}", where="population", fix=nearest(name, self.names))
+            raise BadInput(f"no policy is called {name!r}", where="population", fix=suggest(name, self.names))
         return self.past[name]

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.journal import JournalReader
 from selftaught.models.policy import MANIFEST, read_manifest
-from selftaught.records import judged_text
-from selftaught.report.text import visible
-from selftaught.run.config import QUESTIONS
+from selftaught.records import judged_text_hash
+from selftaught.report.text import make_visible
+from selftaught.run.config import QUESTIONS_KEY
 
 RECORDS = "records.jsonl"
 MAX_MATCHES = 50  # ids looked at for one that is nearest to a misspelled one
@@ -38,7 +38,7 @@ class RunFolder:
         self.config = reader.meta_object("config")
         self.base = str(self.config.get("model", ""))
         self._read: dict[str, list[dict[str, Any]]] = {}
-        self.questions: dict[str, str] = reader.meta_object(QUESTIONS)
+        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY)
 
     # --- policies ---
 
@@ -124,21 +124,21 @@ class RunFolder:
         """The verifier's verdict on a sample; empty where it gave none."""
         if sample.get("refused"):
             return "unknown"
-        return self._verdicts.get(judged_text(sample["problem"], self.answer(sample)), "")
+        return self._verdicts.get(judged_text_hash(sample["problem"], self.answer(sample)), "")
 
     def answer(self, sample: Mapping[str, Any]) -> str:
         """All of an answer: behind what was sampled before, where the sample continues it (see `Ask.go_on`)."""
         chain = [sample, *self._before(sample)]
         text, cut = "", ""
         for one in reversed(chain):
-            said, forced = text + cut, one.get("forced", "")
-            begun = (said if forced else said.rstrip("\ufffd")) + forced if one.get("begun") else ""
-            text, cut = begun + one["text"], one.get("cut", "")
+            said, forced = text + cut, one.get("injected", "")
+            begun = (said if forced else said.rstrip("\ufffd")) + forced if one.get("prefix_chars") else ""
+            text, cut = begun + one["text"], one.get("stop_text", "")
         return text
 
     def _before(self, sample: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         seen: set[str] = set()
-        while sample.get("begun") and sample["parent"] not in seen:
+        while sample.get("prefix_chars") and sample["parent"] not in seen:
             seen.add(sample["parent"])
             if (found := self.reader.entry(sample["parent"])) is None:
                 return
@@ -166,16 +166,16 @@ class RunFolder:
         if word in found or len(found) == 1:
             return word if word in found else found[0]
         if found:
-            some = ", ".join(visible(id) for id in found[:4])
+            some = ", ".join(make_visible(id) for id in found[:4])
             what = f"{word!r} is the beginning of {'many' if len(found) >= MAX_MATCHES else len(found)} ids"
             raise BadInput(what, where=str(self.folder), fix=f"say more of it: {some}" + ", ..." * (len(found) > 4))
-        raise BadInput(f"nothing is called {word!r}", where=str(self.folder), fix=nearest(word, self._similar(word)))
+        raise BadInput(f"nothing is called {word!r}", where=str(self.folder), fix=suggest(word, self._similar(word)))
 
     def _record(self, version: str, number: int) -> str:
         count = len(self.records(version))
         if number >= count:
             has = f"it has {count}, from 0" if count else "it has none"
-            raise BadInput(f"policy {visible(version)} has no record {number}", where=str(self.folder), fix=has)
+            raise BadInput(f"policy {make_visible(version)} has no record {number}", where=str(self.folder), fix=has)
         return f"{version}:{number}"
 
     def _starting_with(self, word: str, most: int) -> list[str]:
@@ -188,7 +188,7 @@ class RunFolder:
         """Ids that begin as `word` does, as far as any do; and the policies."""
         while word and not self._starting_with(word, 1):
             word = word[:-1]
-        return [visible(id) for id in (*self.policies, *self._starting_with(word, MAX_MATCHES))]
+        return [make_visible(id) for id in (*self.policies, *self._starting_with(word, MAX_MATCHES))]
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
-from selftaught.terminal import visible
+from selftaught.terminal import make_visible
 
 SHORT = 10  # characters of an id, where it is a hash
 LENGTH = 16  # of a hash
@@ -154,4 +154,4 @@ def truncate(text: str, most: int) -> str:
 
 def one_line(text: str) -> str:
     """Text that no model or file can make act on a terminal, on one line."""
-    return " ".join(visible(text).split())
+    return " ".join(make_visible(text).split())

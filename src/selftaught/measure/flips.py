@@ -13,7 +13,7 @@ from selftaught.records import Verdict
 
 if TYPE_CHECKING:
     from selftaught.check.claim import SystemResult
-    from selftaught.run.sampling import Solved
+    from selftaught.run.solver import SolverResult
 
 VERDICT_NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
@@ -66,7 +66,7 @@ class TurnVerdicts:
     unchanged: bool
 
 
-def turn_verdicts(solved: Solved) -> TurnVerdicts:
+def turn_verdicts(solved: SolverResult) -> TurnVerdicts:
     """Return the verdicts of a solution's turns, or of the attempt alone if it has no turns."""
     turns = solved.turns or (solved.attempt,)
     a, b = turns[0], turns[-1]
@@ -106,8 +106,8 @@ def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
 def full_text(samples: Mapping[str, Any], key: str) -> str:
     """Join an answer that was sampled in pieces, from the journal's samples by key."""
     payload = samples[key]
-    if "begun" not in payload:
+    if "prefix_chars" not in payload:
         return payload["text"]
-    parent, forced = samples[payload["parent"]], payload["forced"]
-    before = full_text(samples, payload["parent"]) + parent.get("cut", "")
-    return before[: payload["begun"] - len(forced)] + forced + payload["text"]
+    parent, forced = samples[payload["parent"]], payload["injected"]
+    before = full_text(samples, payload["parent"]) + parent.get("stop_text", "")
+    return before[: payload["prefix_chars"] - len(forced)] + forced + payload["text"]

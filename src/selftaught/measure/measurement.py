@@ -140,7 +140,7 @@ def measure_attempts(
         pass_at={k: _mean(pass_at_k(samples, c, k) for c in counts) for k in ks},
         majority_at={k: _mean(majority_at_k(answers, rights, k) for answers, rights in votes) for k in voted},
         unknown_rate=_mean(a.verdict is Verdict.UNKNOWN for a in flat),
-        mean_tokens=_mean(a.tokens for a in flat),
+        mean_tokens=_mean(a.num_tokens for a in flat),
         tokens=tokens,
         scores=scores,
     )
@@ -195,7 +195,7 @@ def measure_majority(
         accuracy=_mean(scores.values()),
         ci95=_interval(scores),
         unknown_rate=_mean(a.verdict is Verdict.UNKNOWN for a in flat),
-        mean_tokens=_mean(a.tokens for a in flat),
+        mean_tokens=_mean(a.num_tokens for a in flat),
         tokens=tokens,
         scores=scores,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.models.adapters import ADAPTER_CONFIG, adapter_policy, require_safetensors
 from selftaught.models.cache import config_files, file_hash, file_version, folder_version, locked_folder
 from selftaught.models.load import check_complete, quiet_transformers, weight_files
@@ -64,7 +64,7 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
     raise BadInput(
         f"unknown model {name!r}",
         where="--model",
-        fix=f"{nearest(name, BUILT_IN_MODELS)} Or give a folder, a .gguf file, a Hub id (org/name) or openai:NAME",
+        fix=f"{suggest(name, BUILT_IN_MODELS)} Or give a folder, a .gguf file, a Hub id (org/name) or openai:NAME",
     )
 
 

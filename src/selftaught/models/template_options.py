@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.models.cache import config_files, locked_folder
 from selftaught.models.load import weight_files
 from selftaught.models.policy import MANIFEST, Policy, base_reference, load_policy, publish
@@ -96,7 +96,7 @@ def _check_known(folder: Path, options: dict[str, Any], where: str) -> None:
     for key in options:
         if key not in known or key in RESERVED_OPTIONS or key in image.special:
             others = sorted(known - {*RESERVED_OPTIONS, *image.special, "raise_exception", "strftime_now", "namespace"})
-            fix = nearest(key, others) if others else "leave it out: it has none"
+            fix = suggest(key, others) if others else "leave it out: it has none"
             raise BadInput(f"the chat template has no option {key!r}", where=where, fix=fix)
 
 

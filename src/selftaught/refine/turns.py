@@ -40,13 +40,13 @@ async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **
         critic: policy that writes it; by default the policy that solves.
         sampling: fields of `Sampling` to change; the same in the other turns.
     """
-    request = ask.turn(answer_turn(attempt), "critique", CRITIQUE)
+    request = ask.with_turn(answer_turn(attempt), "critique", CRITIQUE)
     return await ask(request, role="critique", parent=attempt, policy=critic, **sampling)
 
 
 async def revise(ask: Ask, note: Attempt, **sampling: Any) -> Attempt:
     """Answer again with the help of a critique, whose prompt holds the question and the first answer."""
-    return await ask(ask.turn(transcript(note), "revise", REVISE), role="revise", parent=note, **sampling)
+    return await ask(ask.with_turn(transcript(note), "revise", REVISE), role="revise", parent=note, **sampling)
 
 
 async def critique_and_revise(
@@ -69,7 +69,7 @@ async def critique_and_revise(
 
 async def second_attempt(ask: Ask, attempt: Attempt, **sampling: Any) -> Attempt:
     """Answer again after the instruction that there may be a mistake, without a critique (SCoRe, 2409.12917)."""
-    return await ask(self_correction_prompt(ask.turn, attempt), role="revise", parent=attempt, **sampling)
+    return await ask(self_correction_prompt(ask.with_turn, attempt), role="revise", parent=attempt, **sampling)
 
 
 async def two_turns(ask: Ask, problem: Problem) -> Attempt:
@@ -84,12 +84,12 @@ def self_correction_prompt(turn: Callable[..., Prompt], attempt: Attempt) -> Pro
 
 async def judge_answer(ask: Ask, attempt: Attempt) -> Attempt:
     """Ask in one word whether an attempt is right; `parse_verdict` reads the reply."""
-    return await ask(ask.turn(answer_turn(attempt), "judge", JUDGE), role="judge", parent=attempt)
+    return await ask(ask.with_turn(answer_turn(attempt), "judge", JUDGE), role="judge", parent=attempt)
 
 
 async def score_steps(ask: Ask, attempt: Attempt) -> Attempt:
     """Ask for a mark, + or -, for each step of an attempt; `step_scores` reads the reply."""
-    return await ask(ask.turn(answer_turn(attempt), "verify", SCORE_STEPS), role="judge", parent=attempt)
+    return await ask(ask.with_turn(answer_turn(attempt), "verify", SCORE_STEPS), role="judge", parent=attempt)
 
 
 def transcript(attempt: Attempt) -> Prompt:

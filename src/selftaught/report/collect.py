@@ -13,7 +13,8 @@ from selftaught.run.rounds import round_key, round_payload
 
 if TYPE_CHECKING:
     from selftaught.run.conclusion import Conclusion
-    from selftaught.run.run import Run, Solved
+    from selftaught.run.run import Run
+    from selftaught.run.solver import SolverResult
 
 MAX_EXAMPLES = 20
 PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reasoning-gym", "math-verify")
@@ -43,7 +44,7 @@ def report_data(run: Run, found: Conclusion, summary: dict[str, Any], command: s
 
 def rounds_of(run: Run) -> tuple[Round, ...]:
     """The rounds gone through; before them, where it was measured, the starting model as round 0."""
-    start = run.measured.get(run.base.version)
+    start = run.measurements.get(run.base.version)
     zero = [] if start is None else [round_payload(0, {"policy": run.base.version, "measurement": start}, Usage())]
     seconds = run.journal.seconds_until("round")
     return tuple(
@@ -58,7 +59,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
             promoted=row["promoted"],
             reason=row["reason"] if row["round"] else "the starting model",
             alarms=tuple(row.get("alarms", ())),
-            metrics=row.get("told", {}),
+            metrics=row.get("metrics", {}),
             tokens=row["tokens"],
             seconds=seconds.get(round_key(row), 0.0),
         )
@@ -98,10 +99,10 @@ def _trees(run: Run) -> tuple[TreeView, ...]:
 
 def _champions(run: Run) -> tuple[str, ...]:
     lines = [f"{run.base.version}: the starting model, {run.model}"]
-    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gates))
+    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gate_decisions))
 
 
-def _examples(run: Run, before: list[Solved], after: list[Solved]) -> tuple[Example, ...]:
+def _examples(run: Run, before: list[SolverResult], after: list[SolverResult]) -> tuple[Example, ...]:
     """The first test problems, in the split's own (random) order: nobody chose them."""
     return tuple(
         Example(

@@ -31,13 +31,13 @@ from selftaught.report.text import (
     count,
     duration,
     interval,
+    make_visible,
     percent,
     points,
     short_number,
     signed_interval,
-    visible,
 )
-from selftaught.run.rounds import figures_line
+from selftaught.run.rounds import metrics_line
 
 SYSTEMS = (  # key in the summary, name in the table, color and shape of its mark
     ("before", "Before", 1, "square"),
@@ -67,7 +67,7 @@ def render_page(data: ReportData) -> str:
         charts=_charts(data, rounds),
         rounds=_round_rows(rounds),
         alarms=[(r.number, *alarm.partition(":")[::2]) for r in rounds for alarm in r.alarms],
-        metrics=[(r.number, name, figures_line(figures)) for r in rounds for name, figures in r.metrics.items()],
+        metrics=[(r.number, name, metrics_line(figures)) for r in rounds for name, figures in r.metrics.items()],
         train_ks=_train_ks(rounds),
         badges=VERDICT_BADGES,
         config=list(_flat(data.config)),
@@ -80,7 +80,7 @@ def _template() -> Any:
     import jinja2
 
     def shown(value: object) -> object:
-        return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+        return make_visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

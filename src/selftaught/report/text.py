@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from selftaught.terminal import visible
+from selftaught.terminal import make_visible
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
 def escaped(text: object) -> str:
     """`text` made visible and safe in HTML and SVG, in elements and in quoted attributes."""
-    return html.escape(visible(str(text)))
+    return html.escape(make_visible(str(text)))
 
 
 def percent(share: float) -> str:

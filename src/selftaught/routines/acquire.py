@@ -87,7 +87,7 @@ def acquire(
         if sample is not None:
             tried = sample(policy, problems, temperature, n)
         else:
-            tried = run.attempt(policy, problems, n=n, temperature=temperature)
+            tried = run.attempt(policy, problems, samples=n, temperature=temperature)
         return [ScoredAttempt(one, float(one.right)) for one in tried]
 
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes

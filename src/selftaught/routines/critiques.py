@@ -65,10 +65,10 @@ def collect_critiques(
         temperature: of critiques and revisions.
     """
     drafts = [draft for draft in drafts if not draft.failed]
-    found = _answered(run.attempt(critic, drafts, solver=criticize, n=critiques, temperature=temperature))
+    found = _answered(run.attempt(critic, drafts, solver=criticize, samples=critiques, temperature=temperature))
     flawed = [critique for critique in found if not finds_no_error(critique)]
     revised: dict[str | None, list[Attempt]] = {}
-    rollouts = run.attempt(reviser, flawed, solver=revise, n=rollouts_per_critique, temperature=temperature)
+    rollouts = run.attempt(reviser, flawed, solver=revise, samples=rollouts_per_critique, temperature=temperature)
     for attempt in _answered(rollouts):
         revised.setdefault(attempt.parent, []).append(attempt)
     by_id = {draft.id: draft for draft in drafts}

@@ -48,7 +48,7 @@ def collect_critic_data(
         min_success_rate: share of the revisions that must be right.
         temperature: of solutions, critiques and revisions.
     """
-    tried = deduplicate(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    tried = deduplicate(run.attempt(base, task.train, samples=drafts, temperature=temperature))
     right = [a for a in tried if a.right]
     perturbed = run.attempt(base, right, solver=perturb, temperature=PERTURB_TEMPERATURE)
     wrong = [a for a in deduplicate([*tried, *perturbed]) if a.verdict is Verdict.WRONG]

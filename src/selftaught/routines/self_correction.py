@@ -9,10 +9,10 @@ from selftaught.refine.turns import two_turns
 
 if TYPE_CHECKING:
     from selftaught.check.claim import SystemResult
-    from selftaught.run.run import Solved
+    from selftaught.run.solver import SolverResult
 
 
-def answer_twice(system: SystemResult) -> list[Solved]:
+def answer_twice(system: SystemResult) -> list[SolverResult]:
     """Sample both answers of a finished system to each test problem, greedily."""
     run = system.run
     return run.solve(system.policy, run.task.test, "test", solver=two_turns, turns=True, temperature=0.0)

@@ -31,7 +31,7 @@ async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge") -> float | N
         log-probabilities.
     """
     history = (*attempt.prompt, Message("assistant", attempt.text.rstrip()))
-    prompt = ask.turn(history, phrase, P_TRUE_PROMPT)
+    prompt = ask.with_turn(history, phrase, P_TRUE_PROMPT)
     reply = await ask(prompt, role="judge", parent=attempt, temperature=0.0, max_tokens=8)
     marks, word = _MARKS.fullmatch(reply.text), _WORD.match(reply.text)
     if not marks and not word:

@@ -77,12 +77,12 @@ class MCTSSolver:
         found = preferences(root)
         pairs = [to_pair(problem, one) for one in found]
         rows = [[pair.chosen, pair.rejected, pair.softness, list(pair.attempts)] for pair in pairs]
-        data = {"tree": ask.note("tree", to_record(root, found)), "pairs": rows}
+        data = {"tree": ask.log("tree", to_record(root, found)), "pairs": rows}
         path = most_visited_path(root)
         if not path:  # every request was refused
             return Solution(await ask(problem.prompt), data)
         last = path[-1]
-        refused = [one for one in ask.made if one.failed and one.parent == last.id and not last.verdict]
+        refused = [one for one in ask.attempts if one.failed and one.parent == last.id and not last.verdict]
         return Solution(refused[0] if refused else prefix_attempt(problem, ask, last), data)
 
 
@@ -114,12 +114,12 @@ class Expander:
         if before is None:
             step = await self.ask(self.problem.prompt, **how)
         else:
-            step = await self.ask.go_on(before, **how)
-        begun = step.begun
+            step = await self.ask.continue_from(before, **how)
+        begun = step.prefix_chars
         for _ in range(MAX_EMPTY_STEPS):
-            if not step.cut or form.says(step.text[begun:]):
+            if not step.stop_text or form.says(step.text[begun:]):
                 break
-            step = await self.ask.go_on(step, **how)
+            step = await self.ask.continue_from(step, **how)
         return step
 
     async def _evaluate(self, parent: Node, attempt: Attempt, last: bool) -> Node:
@@ -128,12 +128,12 @@ class Expander:
         As in the authors' code, `p_true` is divided by a growing number from the fifth step on, and a step without it
         inherits its parent's value. An UNKNOWN verdict adds 0.
         """
-        text = (attempt.text + attempt.cut).removeprefix(parent.answer.rstrip("\ufffd"))
+        text = (attempt.text + attempt.stop_text).removeprefix(parent.answer.rstrip("\ufffd"))
         given = sum(len(step.tokens) for step in parent.path)
-        tokens = (*(piece for piece in attempt.given[given:] if isinstance(piece, int)), *attempt.token_ids)
-        ended = last or not (attempt.cut or attempt.finish_reason == "length") or self.ask.steps.finishes(text)
+        tokens = (*(piece for piece in attempt.prefix_tokens[given:] if isinstance(piece, int)), *attempt.token_ids)
+        ended = last or not (attempt.stop_text or attempt.finish_reason == "length") or self.ask.steps.finishes(text)
         truncated = ended and attempt.truncated
-        verdict = (await self.ask.verdict(attempt)).verdict if ended else None
+        verdict = (await self.ask.verify(attempt)).verdict if ended else None
         confidence = await p_true(self.ask, attempt, "evaluate") if self.config.self_eval else None
         unscored = parent.value if self.config.self_eval else 0.0
         value = confidence / max(1, parent.depth - 3) if confidence else unscored
@@ -152,6 +152,6 @@ def prefix_attempt(problem: Problem, ask: Ask, node: Node) -> Attempt:
     text = begun + step.text
     finish = "unfinished" if not step.ended else "length" if step.truncated else "stop"
     return Attempt(
-        step.id, problem, problem.prompt, text, ask.answer(text), step.tokens, (), finish, ask.policy,
-        parent=before[-1].id if before else None, given=given, begun=len(begun),
+        step.id, problem, problem.prompt, text, ask.extract_answer(text), step.tokens, (), finish, ask.policy,
+        parent=before[-1].id if before else None, prefix_tokens=given, prefix_chars=len(begun),
     )  # fmt: skip

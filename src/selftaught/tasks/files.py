@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.tasks.rows import problem_of_row
 from selftaught.tasks.splits import SourceProblem
 
@@ -75,7 +75,7 @@ def _open(file: Path) -> BinaryIO:
         return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # pyright: ignore[reportReturnType]
     except OSError as e:
         siblings = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
-        fix = nearest(file.name, siblings) if siblings else ""
+        fix = suggest(file.name, siblings) if siblings else ""
         raise BadInput(f"cannot read it: {e.strerror or e}", where=str(file), fix=fix) from e
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.verifiers import ReasoningGym, Verifier
 from selftaught.feedback.workers import Workers
 from selftaught.records import Problem, as_prompt, make_problem
@@ -135,7 +135,7 @@ def _fields(name: str, workers: Workers) -> dict[str, Any]:
             raise BadInput(f"reasoning-gym does not work here: {reply.value}", fix="pip install -U reasoning-gym")
         _catalogue.update(reply.value)
     if name not in _catalogue:
-        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=nearest(name, _catalogue))
+        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=suggest(name, _catalogue))
     return _catalogue[name]
 
 
@@ -147,7 +147,7 @@ def _config(name: str, options: str, fields: dict[str, Any]) -> dict[str, Any]:
         if not equals:
             raise BadInput(f"{item!r} is not key=value", where=f"task {name}", fix="write NAME:key=value,key=value")
         if key not in fields:
-            raise BadInput(f"{name} has no option {key!r}", where=f"task {name}", fix=nearest(key, fields))
+            raise BadInput(f"{name} has no option {key!r}", where=f"task {name}", fix=suggest(key, fields))
         config[key] = _value(name, key, value.strip(), fields[key])
     return config
 

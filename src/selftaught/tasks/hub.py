@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.tasks.rows import problem_of_row
 from selftaught.tasks.splits import SourceProblem
 from selftaught.tasks.values import plain_data
@@ -52,7 +52,7 @@ def _parse(rest: str) -> tuple[str, dict[str, str]]:
     for item in filter(None, tail.split(",")):
         key, _, value = (part.strip() for part in item.partition("="))
         if key not in OPTIONS or not value:
-            raise BadInput(f"no option {item!r}", where=f"hf:{path}", fix=nearest(key, OPTIONS))
+            raise BadInput(f"no option {item!r}", where=f"hf:{path}", fix=suggest(key, OPTIONS))
         options[key] = value
     return path, options
 
@@ -130,7 +130,7 @@ def _choose(splits: dict[str, Any], options: dict[str, str], path: str) -> dict[
     """Which split of the data set is our train, dev and test."""
     for key in ("split", "dev_split", "test_split"):
         if key in options and options[key] not in splits:
-            raise BadInput(f"no split {options[key]!r}", where=f"hf:{path}", fix=nearest(options[key], splits))
+            raise BadInput(f"no split {options[key]!r}", where=f"hf:{path}", fix=suggest(options[key], splits))
     only = next(iter(splits)) if len(splits) == 1 else "train"
     names = {
         "train": options.get("split", only),

@@ -9,7 +9,7 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.records import Message, Problem, Prompt, make_problem
 from selftaught.tasks.choices import KEY_KEYS, Choices, choices_of
 from selftaught.tasks.extract import Kind, canonical_answer, last_boxed, reference_text
@@ -93,7 +93,7 @@ class Fields:
         """
         if (key := _key(wanted)) not in self.names:
             raise BadInput(
-                f"no field {wanted!r}: the fields are {self.shown()}", where=self.where, fix=nearest(wanted, self.row)
+                f"no field {wanted!r}: the fields are {self.shown()}", where=self.where, fix=suggest(wanted, self.row)
             )
         return key
 

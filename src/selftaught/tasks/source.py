@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.user import user_verifier
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
@@ -53,7 +53,7 @@ def choose_verifier(
     if wanted == "rg":
         raise BadInput("verifier 'rg' scores reasoning-gym tasks only", fix="use exact or math")
     if wanted not in (None, "exact", "math"):
-        raise BadInput(f"no verifier {wanted!r}", fix=f"{nearest(wanted, VERIFIERS)} or my_file.py:function")
+        raise BadInput(f"no verifier {wanted!r}", fix=f"{suggest(wanted, VERIFIERS)} or my_file.py:function")
     for problem in problems:
         if not isinstance(problem.reference, (str, int, float, type(None))):
             raise BadInput(

@@ -23,7 +23,7 @@ from selftaught.models import Policy
 from selftaught.records import Attempt, Credit, ReferenceHidden
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task
+from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
@@ -95,7 +95,8 @@ def opened(
     """Open the run called `name` in `folder`."""
     settings = Settings(training=Training(epochs=1), budget=Budget(tokens))
     task = make_task(train=train, dev=dev, test=2, verifier=verifier)
-    return make_run(folder / name, task=task, settings=settings, learner=learner)
+    script = partial(solve_sum, least=0.6)  # of twelve samples, some are right
+    return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
 
 
 # --- the checks ---
@@ -158,7 +159,7 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
     for _ in range(2):
         with opened(folder, train=2, dev=4) as run:  # few problems, as the defaults may be large
             result = play(method, run, {})
-            outcomes.append((value_of(result), run.journal.digest(), run.ledger.usage, run.history, run.gates))
+            outcomes.append((value_of(result), run.journal.digest(), run.ledger.usage, run.history, run.gate_decisions))
             calls.append(getattr(run.engine, "calls", 0))
     kind = {"solver": list, "recipe": Policy, "study": StudyReport}[method.shape]
     expect(isinstance(result, kind), f"it returns {type(result).__name__}, not {kind.__name__}")
@@ -211,7 +212,7 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
         champion = play(method, run)
         train = {p.question for p in run.task.train}
         sampled = {key for key, *_ in run.journal.effects("sample")}
-        promoted = [gate["policy"] for gate in run.gates if gate["promoted"]]
+        promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"]]
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
         expect(bool(learner.given), "it never learns")
         expect({_ancestor(base) for base, _ in learner.given} == {run.base}, "it trains another model")
@@ -235,12 +236,14 @@ def uses_no_verdicts(method: Method, folder: Path) -> None:
 def solves_anywhere(method: Method, folder: Path) -> None:
     """A solver attempts several problems at once, several times each, and is measured by its name."""
     with opened(folder) as run:
-        tried: list[Attempt] = run.attempt(run.base, run.task.train, solver=method, n=2)
+        tried: list[Attempt] = run.attempt(run.base, run.task.train, solver=method, samples=2)
         wanted = [problem.id for problem in run.task.train for _ in range(2)]
         expect([a.problem.id for a in tried] == wanted, "it does not return an attempt at the problem that it is given")
         sampled = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
         expect(all(a.id in sampled for a in tried), "it returns an attempt that nobody sampled")
-        expect(all(sampled[a.id]["text"] == a.text[a.begun :] for a in tried), "it changes the text of an attempt")
+        expect(
+            all(sampled[a.id]["text"] == a.text[a.prefix_chars :] for a in tried), "it changes the text of an attempt"
+        )
         found = run.measure(run.base, solver=method)
         expect((found.solver, found.n) == (method.id, len(run.task.dev)), "it is measured under another name")
         expect(found.tokens >= found.mean_tokens * found.n, "its answers take more tokens than it does")

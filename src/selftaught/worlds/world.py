@@ -9,7 +9,7 @@ from pathlib import Path
 
 from selftaught.control import Gate
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn import Training
 from selftaught.models import Policy
 from selftaught.run.settings import Settings
@@ -104,5 +104,5 @@ def find_world(name: str) -> World:
         BadInput: there is none.
     """
     if name not in worlds():
-        raise BadInput(f"unknown world {name!r}", where="--model", fix=nearest(name, worlds()))
+        raise BadInput(f"unknown world {name!r}", where="--model", fix=suggest(name, worlds()))
     return worlds()[name]

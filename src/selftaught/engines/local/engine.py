@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from selftaught.engines.base import EngineError, Request, Sample, validate_request
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES, pick_device, pick_dtype
 from selftaught.machine.threads import release_threads
 from selftaught.models.policy import Policy
@@ -59,7 +59,7 @@ class LocalEngine:
         fused: bool = True, max_policies: int = 1,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
-            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
+            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if (max_batch_size is not None and max_batch_size < 1) or max_policies < 1 or cache_gib <= 0:
             raise BadInput(
                 f"rows={max_batch_size}, held={max_policies}, cache_gib={cache_gib}",

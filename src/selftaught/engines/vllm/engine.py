@@ -19,7 +19,7 @@ from selftaught.engines.busy import BusyTimer
 from selftaught.engines.loop import stop_loop_thread
 from selftaught.engines.vllm.scheduler import PolicyScheduler
 from selftaught.engines.vllm.server import RequiredWeights, ServerConfig, VllmServer, check_installed, required_weights
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
@@ -65,7 +65,7 @@ class VllmEngine(BusyTimer):
         keep_loaded: bool = False, **engine_args: Any,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
-            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
+            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if max_batch_size < 1 or max_loras < 0 or (cache_gib is not None and cache_gib <= 0):
             what = f"rows={max_batch_size}, cache_gib={cache_gib}, adapters={max_loras}"
             raise BadInput(what, where="VllmEngine", fix="use more than 0")

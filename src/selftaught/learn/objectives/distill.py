@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives.base import (
     Base,
     Batch,
@@ -120,13 +120,13 @@ class Distill(Base):
     def __post_init__(self) -> None:
         if self.divergence not in DIVERGENCES:
             raise BadInput(
-                f"unknown {self.divergence!r}", where="divergence", fix=nearest(self.divergence, DIVERGENCES)
+                f"unknown {self.divergence!r}", where="divergence", fix=suggest(self.divergence, DIVERGENCES)
             )
         check_within(0, float("inf"), soft=self.soft, threshold=self.threshold, top_k=self.top_k)
         if not 0 < self.beta < 1:
             raise BadInput(f"got {self.beta}", where="beta", fix="use more than 0 and less than 1")
         if self.moving not in ("", "ema", "future"):
-            raise BadInput(f"unknown {self.moving!r}", where="moving", fix=nearest(self.moving, ("ema", "future")))
+            raise BadInput(f"unknown {self.moving!r}", where="moving", fix=suggest(self.moving, ("ema", "future")))
         if self.moving and self.teacher is not None:
             raise BadInput("a moving teacher starts from the student", where="moving", fix="give no teacher")
         check_positive(temperature=self.temperature, ahead=self.ahead)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within
 from selftaught.learn.objectives.preference import in_pairs, paired_rows
 from selftaught.learn.objectives.rollouts import Rollouts
@@ -112,7 +112,7 @@ class ProcessReward(_Head):
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise BadInput(f"unknown {self.kind!r}", where="kind", fix=nearest(self.kind, KINDS))
+            raise BadInput(f"unknown {self.kind!r}", where="kind", fix=suggest(self.kind, KINDS))
 
     def rows(self, record: Steps, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """The response with its scores at the places where its steps end."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_positive, check_within, tokens_of
 from selftaught.learn.objectives.rollouts import Rollouts, sampled_row
 
@@ -66,7 +66,7 @@ class Nft(Base):
         check_within(0, float("inf"), negative=self.negative)
         for name, known in (("weighting", tuple(WEIGHTS)), ("old", ("recorded", "start"))):
             if getattr(self, name) not in known:
-                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=nearest(getattr(self, name), known))
+                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=suggest(getattr(self, name), known))
 
     def rows(self, record: Rollouts, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """The sampled tokens of each attempt; none where all are right or all wrong."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives.advantages import BASELINES
 from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within, rows_of, tokens_of
 from selftaught.learn.objectives.rollouts import Rollouts, sampled_row
@@ -90,7 +90,7 @@ class PolicyGradient(Base):
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=nearest(getattr(self, name), known))
+                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=suggest(getattr(self, name), known))
         check_within(0, math.inf, kl=self.kl, entropy=self.entropy)
         if not (self.low >= 0 and self.high >= 0):
             raise BadInput(f"got {self.low} and {self.high}", where="low, high", fix="use 0 or more")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.learn.objectives.base import Base, Batch, Row, check_positive, check_within, target_ids
 from selftaught.records import Pair
 
@@ -119,7 +119,7 @@ class Dpo(Base):
         check_positive(beta=self.beta)
         check_within(0, 0.5, label_smoothing=self.label_smoothing)
         if self.loss_type not in LOSSES:
-            raise BadInput(f"unknown {self.loss_type!r}", where="loss_type", fix=nearest(self.loss_type, LOSSES))
+            raise BadInput(f"unknown {self.loss_type!r}", where="loss_type", fix=suggest(self.loss_type, LOSSES))
 
     def rows(self, record: Pair, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """Both responses."""

@@ -61,7 +61,7 @@ def sampled_row(attempt: Attempt, tokenizer: ChatTokenizer, where: str, *, recor
             fix='use old="start" to take them from the weights that training starts from',
         )
     prompt = tuple(tokenizer.encode_prompt(attempt.prompt))
-    for piece in attempt.given:
+    for piece in attempt.prefix_tokens:
         ids = tokenizer.encode(piece) if isinstance(piece, str) else [piece]
         prompt += tuple(token for token in ids if token not in tokenizer.eos_ids)  # as the engine leaves it out
     return Row(prompt, attempt.token_ids, tokens={"old": attempt.logprobs} if recorded else {})

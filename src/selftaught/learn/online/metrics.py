@@ -60,7 +60,7 @@ def facts_of(rolled: Sequence[Sequence[Rollout]], kept: Sequence[Any], plan: Pla
     """What the rollouts of a step were: mean reward and length, how many were right, unknown and skipped."""
     every = [one for group in rolled for one in group]
     rewards = [value for one in every if (value := plan.credit.reward(one)) is not None]
-    length = [sum(turn.tokens for turn in one.turns) for one in every]
+    length = [sum(turn.num_tokens for turn in one.turns) for one in every]
     return {
         "reward": mean(rewards), "right": mean([float(one.attempt.right) for one in every]),
         "unknown": sum(one.attempt.verdict == "unknown" for one in every), "length": mean(length),

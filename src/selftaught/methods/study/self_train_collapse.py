@@ -62,19 +62,19 @@ def self_train_collapse(
         data: what is trained on: "all" samples; as controls of as many steps, only the "right" ones, "replay" (half of
             the samples, half right answers of the starting model), or "none".
     """
-    held_out = [a for a in run.attempt(policy, task.dev, n=samples, temperature=1.0) if a.right]
+    held_out = [a for a in run.attempt(policy, task.dev, samples=samples, temperature=1.0) if a.right]
     if not held_out:
         raise BadInput("the starting model solves no dev problem", where=run.task.name, fix="use an easier task")
     rows, real = [], list[Demo]()
     for number in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         real = real or keep_right(tried)
         rows.append({"round": number - 1, **_collapse_metrics(run, policy, held_out, tried)})
         if data != "none":
             demos = _mix(keep(tried), real if data == "replay" else keep_right(tried), data)
             policy = run.learn(policy, sft(), demos, lr_scale=lr_scale)
         run.measure(policy)
-    tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+    tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
     rows.append({"round": len(rows), **_collapse_metrics(run, policy, held_out, tried)})
     title = f"perplexity {rows[0]['perplexity']:.3f} before, {rows[-1]['perplexity']:.3f} after {len(rows) - 1} rounds"
     return StudyReport(title, tuple(rows), _nll_per_token(run, policy, held_out))
@@ -88,7 +88,7 @@ def _mix(own: list[Demo], right: list[Demo], data: Data) -> list[Demo]:
 
 def _nll_per_token(run: Run, policy: Policy, texts: Sequence[Attempt]) -> dict[str, float]:
     """Mean nats per token in the texts of each problem, without texts that the engine cannot score."""
-    read = zip(texts, run.surprise(policy, texts), strict=True)
+    read = zip(texts, run.nll(policy, texts), strict=True)
     nats = {a.id: value for a, value in read if not isnan(value)}
     return {
         problem: sum(nats[a.id] for a in group) / sum(len(a.token_ids) for a in group)

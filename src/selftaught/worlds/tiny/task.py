@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import Feedback, Problem, Verdict, make_problem
@@ -114,11 +114,11 @@ def _options(spec: str) -> dict[str, list[str]]:
     for part in filter(None, spec.partition(":")[2].split(",")):
         key, _, value = part.partition("=")
         if key not in known:
-            raise BadInput(f"unknown option {key!r}", where=spec, fix=nearest(key, known))
+            raise BadInput(f"unknown option {key!r}", where=spec, fix=suggest(key, known))
         chosen[key] = value.split("|")
         for one in chosen[key]:
             if one not in known[key]:
-                raise BadInput(f"unknown {key} {one!r}", where=spec, fix=nearest(one, known[key]))
+                raise BadInput(f"unknown {key} {one!r}", where=spec, fix=suggest(one, known[key]))
     return chosen
 
 

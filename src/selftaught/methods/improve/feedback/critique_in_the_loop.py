@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from statistics import fmean
+from typing import Any
 
 from selftaught import Attempt, Baseline, Claim, Demo, Policy, Run, Task, recipe, refine, resolve, routines, sft
 from selftaught.curate import by_problem, finished, keep_right
@@ -74,21 +75,21 @@ def critique_in_the_loop(
     """
     critic, examples = None, list[routines.CritiqueExample]()
     if repairs:
-        annotator = resolve(teacher, run.console.say) if teacher else base
-        how = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
+        annotator = resolve(teacher, run.console.print) if teacher else base
+        how: dict[str, Any] = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
         how |= {"min_success_rate": min_success_rate, "temperature": temperature}
         examples = routines.collect_critic_data(run, base, annotator, task, **how)
         critic = run.learn(base, sft(), routines.critique_demos(examples)) if examples else annotator
     actor, hard = base, set[str]()
     for number in run.rounds(rounds):
-        tried = run.attempt(actor, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(actor, task.train, samples=samples, temperature=temperature)
         hard = hard_problems(tried, hard_threshold) if number == 1 else hard
         repaired = routines.repair_failures(run, critic, actor, tried, repairs, temperature) if critic else []
         demos = keep_right(routines.deduplicate([*tried, *repaired]), per_problem=per_problem)
         demos += repair_demos(repaired, per_problem, as_revisions=learn_revisions, as_self_talk=self_talk)
-        run.tell("hard problems", coverage(hard, tried, repaired))
+        run.log_metrics("hard problems", coverage(hard, tried, repaired))
         version, counts = critic.version if critic else "none", {"examples": len(examples), "repairs": len(repaired)}
-        run.tell("critic", {"policy": version, **counts})
+        run.log_metrics("critic", {"policy": version, **counts})
         actor = run.learn(base, sft(), demos)
         run.measure(actor)
     return run.champion

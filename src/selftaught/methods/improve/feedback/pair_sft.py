@@ -44,12 +44,12 @@ def pair_sft(
     """
     policy = base
     for _ in run.rounds(rounds):
-        groups = right_and_wrong(run.attempt(base, task.train, n=samples, temperature=1.0))
+        groups = right_and_wrong(run.attempt(base, task.train, samples=samples, temperature=1.0))
         demos = [
             Demo(refine.self_correction_prompt(task.turn, wrong), right.text, attempts=(right.id, wrong.id))
             for group in groups
             for right, wrong in group
         ]
         policy = run.learn(base, sft(), demos) if demos else policy
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
+        run.measure(policy, solver=refine.two_turns, gated=True, metrics=correction_metrics)
     return run.champion

@@ -66,25 +66,25 @@ def self(
         restart: train the starting model on the data of all rounds; otherwise the last policy on this round's.
         refine_at_test: also measure answering with refinement on dev, each round.
     """
-    annotator = resolve(teacher, run.console.say) if teacher else base
-    tried = routines.deduplicate(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    annotator = resolve(teacher, run.console.print) if teacher else base
+    tried = routines.deduplicate(run.attempt(base, task.train, samples=drafts, temperature=temperature))
     examples = routines.collect_critiques(run, annotator, annotator, tried, temperature=temperature)
     examples = routines.filter_verified(examples)
     corpus = meta_skills(examples, beta)
     policy = run.learn(base, sft(), corpus) if corpus else base
     evolved: list[Demo] = []
     for _ in run.rounds(rounds):
-        before = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        before = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         after = refine_all(run, policy, before, temperature) if self_refine else before
         kept = accepted_by(run, policy, after) if self_filter else after
         evolved = (evolved if restart else []) + keep(kept)
-        run.tell("corpus", {"examples": len(examples), "fixing": sum(one.fix_rate > 0 for one in examples)})
+        run.log_metrics("corpus", {"examples": len(examples), "fixing": sum(one.fix_rate > 0 for one in examples)})
         shares = {"answers": share_right(before), "refined": share_right(after), "kept": share_right(kept)}
-        run.tell("share right", shares | {"of": len(kept)})
+        run.log_metrics("share right", shares | {"of": len(kept)})
         policy = run.learn(base if restart else policy, sft(), corpus + evolved)
         run.measure(policy)
         if refine_at_test:
-            run.tell("refined at test", {"dev accuracy": run.measure(policy, solver=answer_and_refine).accuracy})
+            run.log_metrics("refined at test", {"dev accuracy": run.measure(policy, solver=answer_and_refine).accuracy})
     return run.champion
 
 

@@ -43,10 +43,10 @@ def star_corrections(
     """
     policy = base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=1.0)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=1.0)
         wrong = [a for a in tried if a.verdict is Verdict.WRONG]
         revised = run.attempt(policy, wrong, solver=refine.second_attempt, temperature=1.0)
         demos = [Demo(a.prompt, a.text, attempts=source_ids(a)) for a in finished(revised) if a.right]
         policy = run.learn(base, sft(), demos) if demos else policy
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
+        run.measure(policy, solver=refine.two_turns, gated=True, metrics=correction_metrics)
     return run.champion

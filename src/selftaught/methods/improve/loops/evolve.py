@@ -76,7 +76,7 @@ def evolve(
         near = found.config
         pool.add(found.attempts)
         seen.add(found.attempts)
-        run.tell("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
+        run.log_metrics("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
         pairs = pool.pairs(target)
         policy = run.learn(actor, dpo(reference=actor), pairs, lr_scale=lr_scale, epochs=1) if pairs else actor
         run.measure(policy)

@@ -66,7 +66,7 @@ def evolve_sft(
         near = found.config
         pool.add(found.attempts)
         seen.add(found.attempts)
-        run.tell("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
+        run.log_metrics("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
         policy = run.learn(base, sft(), keep(seen.newest(target)))
         if then_dpo and (pairs := pool.pairs(target)):
             policy = run.learn(policy, dpo(reference=policy), pairs, lr_scale=LR_SCALE, epochs=1)

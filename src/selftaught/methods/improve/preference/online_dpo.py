@@ -48,7 +48,7 @@ def online_dpo(
     objective, policy = dpo(beta, reference=base), base
     for number in run.rounds(rounds):
         some = curate.round_batch(task.train, problems, number)
-        tried = run.attempt(policy, some, n=samples, temperature=temperature)
+        tried = run.attempt(policy, some, samples=samples, temperature=temperature)
         pairs = curate.pairs(routines.deduplicate(curate.finished(tried)), max_pairs=max_pairs)
         policy = run.learn(policy, objective, pairs, lr_scale=lr_scale, epochs=1)
         run.measure(policy)

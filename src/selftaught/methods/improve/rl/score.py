@@ -78,23 +78,23 @@ def score(
         offline_fraction: share of problems that start from a first attempt of the starting model, 0..1.
         lr_scale: multiplies the run's learning rate; 0.25 of the default 2e-5 is the paper's 5e-6.
     """
-    drafts = run.attempt(base, task.train, n=DRAFTS, temperature=1.0) if offline_fraction else []
+    drafts = run.attempt(base, task.train, samples=DRAFTS, temperature=1.0) if offline_fraction else []
     by_id, rollout = {draft.id: draft for draft in drafts}, TwoTurns(offline_fraction, by_problem(drafts))
     stage1 = Shaping(0.0, 0.0, (kl_coef + stage1_kl_coef, kl_coef), by_id)
     stage2 = Shaping(1.0, alpha, (kl_coef, kl_coef), by_id)
     policy = base
     for number in run.rounds(rounds):
-        policy = run.reinforce(
+        policy = run.learn_online(
             policy,
             task.train,
-            rollout=rollout,
+            solver=rollout,
             credit=(stage1 if number <= stage1_rounds else stage2).crediting,
             objective=reinforce(reference=base),
             steps=steps,
-            n=samples,
+            samples=samples,
             lr_scale=lr_scale,
         )
-        run.measure(policy, solver=refine.two_turns, gated=True, figures=correction_metrics)
+        run.measure(policy, solver=refine.two_turns, gated=True, metrics=correction_metrics)
     return run.champion
 
 

@@ -77,14 +77,14 @@ def b_star(
         def sample(
             problems: Sequence[Problem], temperature: float, n: int, policy: Policy = policy
         ) -> list[balance.ScoredAttempt]:
-            tried = run.attempt(policy, problems, n=n, temperature=temperature)
+            tried = run.attempt(policy, problems, samples=n, temperature=temperature)
             return routines.score_attempts(run, base, task, tried, step_reward)
 
         choice = tuner.choose(shuffled[:probe], sample, choice and choice.config)
         config = choice.config
         rest = balance.group_by_problem(sample(shuffled[probe:], config.temperature, config.samples))
         groups = balance.first_samples({**choice.groups, **rest}, config.samples)
-        run.tell("balance", choice.metrics(target))
+        run.log_metrics("balance", choice.metrics(target))
         demos = routines.selected_demos(balance.select(groups, config.threshold, target))
         policy = run.learn(policy, sft(), demos, epochs=epochs, carry=not run.settings.training.lora_rank)
         run.measure(policy)

@@ -49,7 +49,7 @@ def lmsi(
     policy = base
     for number in run.rounds(rounds):
         current = temperature if number == 1 else later_temperature
-        tried = run.attempt(policy, task.train, n=samples, temperature=current)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=current)
         votes = [won for group in by_problem(tried).values() if (won := vote(group)) and won.share >= min_confidence]
         demos = [Demo(a.problem.prompt, a.text, attempts=source_ids(a)) for won in votes for a in finished(won.voters)]
         policy = run.learn(base, sft(), demos + [direct_demo(won, task) for won in votes if mixed_formats])

@@ -58,9 +58,9 @@ def online_rft(
     """
     shuffled, policy = sorted(task.train, key=lambda problem: problem.id), base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, shuffled, n=samples, temperature=temperature)
+        tried = run.attempt(policy, shuffled, samples=samples, temperature=temperature)
         groups = balance.group_by_problem(routines.score_attempts(run, base, task, tried, step_reward))
-        run.tell("balance", asdict(balance.dynamics(groups, threshold, target)))
+        run.log_metrics("balance", asdict(balance.dynamics(groups, threshold, target)))
         demos = routines.selected_demos(balance.select(groups, threshold, target))
         policy = run.learn(policy, sft(), demos, epochs=epochs, carry=not run.settings.training.lora_rank)
         run.measure(policy)

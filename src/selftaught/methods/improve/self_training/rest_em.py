@@ -42,7 +42,7 @@ def rest_em(
     """
     policy = base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature, top_k=top_k)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature, top_k=top_k)
         policy = run.learn(base, sft(), keep_right(tried, per_problem=per_problem))
         run.measure(policy)
     return run.champion

@@ -44,10 +44,10 @@ def star(
     """
     policy = base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         hinted = []
         if rationalization:
-            hinted = run.attempt(policy, unsolved(tried), solver=rationalize, n=samples, temperature=temperature)
+            hinted = run.attempt(policy, unsolved(tried), solver=rationalize, samples=samples, temperature=temperature)
         policy = run.learn(base, sft(), keep_right(tried + hinted, per_problem=1))
         run.measure(policy)
     return run.champion
@@ -55,4 +55,4 @@ def star(
 
 async def rationalize(ask: Ask, problem: Problem) -> Attempt:
     """Attempt a problem with the reference answer as a hint."""
-    return await ask(ask.turn(problem.prompt, "rationalize", HINT, answer=problem.reference))
+    return await ask(ask.with_turn(problem.prompt, "rationalize", HINT, answer=problem.reference))

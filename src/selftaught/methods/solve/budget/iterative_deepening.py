@@ -86,7 +86,7 @@ async def deepen(
             break
         before = answered.answer
         how = {"role": "revise", "max_tokens": budget, "temperature": temperature}
-        latest = await ask.interject(latest, "reflect", TRIGGER, **how)
+        latest = await ask.inject(latest, "reflect", TRIGGER, **how)
         answered = answered if latest.answer is None else latest
         confirmed = not recheck_finished or same_answer(answered.answer, before)
     return answered

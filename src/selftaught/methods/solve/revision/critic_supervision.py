@@ -47,7 +47,7 @@ async def critic_supervision(
     if mode == "sequential":
         draft = await ask(problem.prompt, temperature=temperature)
         return await critique_and_revise(ask, draft, samples, who, temperature=temperature)
-    drafts = await ask.many(problem.prompt, samples, temperature=temperature)
+    drafts = await ask.sample(problem.prompt, samples, temperature=temperature)
     revised = await asyncio.gather(*(critique_and_revise(ask, a, 1, who, temperature=temperature) for a in drafts))
     return elect(revised) or revised[0]
 

@@ -40,11 +40,11 @@ async def self_refine(
     draft = await ask(problem.prompt, temperature=temperature)
     history = (*problem.prompt, Message("assistant", draft.text))
     for _ in range(turns):
-        request = ask.turn(history, "critique", CRITIQUE)
+        request = ask.with_turn(history, "critique", CRITIQUE)
         critique = await ask(request, role="critique", parent=draft, temperature=temperature)
         if finds_no_error(critique):
             break
-        history = ask.turn((*request, Message("assistant", critique.text)), "revise", REVISE)
+        history = ask.with_turn((*request, Message("assistant", critique.text)), "revise", REVISE)
         draft = await ask(history, role="revise", parent=critique, temperature=temperature)
         history = (*history, Message("assistant", draft.text))
     return draft

@@ -39,7 +39,7 @@ async def self_consistency(
         temperature: of sampling.
         top_k: sample from the k most probable tokens; 0 for no limit.
     """
-    paths = await ask.many(problem.prompt, samples, temperature=temperature, top_k=top_k)
+    paths = await ask.sample(problem.prompt, samples, temperature=temperature, top_k=top_k)
     return elect(paths) or most_probable(paths)
 
 
