@@ -9,7 +9,7 @@ from typing import Any
 
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import Script
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
@@ -73,7 +73,7 @@ class Objectives(Learner):
     def __init__(self) -> None:
         super().__init__()
         self.objectives: list[Any] = []
-        self.settings: list[Training] = []
+        self.settings: list[TrainConfig] = []
 
     def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
         """See `Learner`."""

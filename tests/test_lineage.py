@@ -23,7 +23,7 @@ from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import JournalReader
 from selftaught.learn import sft
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.lineage import Lineage, trace
 from selftaught.lineage.folder import RunFolder
 from selftaught.lineage.text import tree_lines
@@ -158,7 +158,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
         how: dict[str, Any] = {"batch": 2, "precision": "float32"}
-        credit = Crediting(reward=odd, outcome=odd)
+        credit = CreditAssignment(reward=odd, outcome_key=odd)
         policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}

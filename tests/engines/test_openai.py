@@ -32,8 +32,8 @@ from selftaught.engines.openai.engine import ApiKey, Endpoint, Limits, OpenAIEng
 from selftaught.engines.openai.limits import SlidingWindow
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn import Training
-from selftaught.learn.learner import learn
+from selftaught.learn import TrainConfig
+from selftaught.learn.learner import train_policy
 from selftaught.learn.objectives.sft import sft
 from selftaught.method import methods
 from selftaught.models import Policy, resolve
@@ -863,7 +863,7 @@ def test_a_model_that_changes_under_way_is_an_error(server: Server, make: Any) -
 def test_weights_are_neither_trained_nor_loaded(server: Server, tmp_path: Path) -> None:
     policy = resolve("openai:tiny")
     with pytest.raises(BadInput, match="behind an endpoint"):
-        learn(policy, sft(), [Demo(PROMPT, "5")], Training(), seed=0, folder=tmp_path)
+        train_policy(policy, sft(), [Demo(PROMPT, "5")], TrainConfig(), seed=0, folder=tmp_path)
     local = LocalEngine()
     with pytest.raises(BadInput, match="behind an endpoint"):
         go(local.sample(policy, request()))

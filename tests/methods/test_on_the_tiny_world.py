@@ -10,14 +10,14 @@ import pytest
 
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 
 SETTINGS = Settings(
-    sampling=Sampling(max_tokens=96), training=Training(epochs=1, learning_rate=3e-4, micro_tokens=2048)
+    sampling=Sampling(max_tokens=96), training=TrainConfig(epochs=1, learning_rate=3e-4, max_tokens_per_pass=2048)
 )
 SMALL: dict[str, dict[str, Any]] = {
     "b-star": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2},

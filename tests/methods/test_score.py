@@ -13,9 +13,9 @@ from scripted_world import Learner, judged, make_run, make_task, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.learn.online.rollouts import Rollout
-from selftaught.learn.online.two_turn_credit import Shaping
+from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.method import find
 from selftaught.records import Verdict, make_problem
@@ -40,7 +40,7 @@ def rollout(first: Verdict, second: Verdict, name: str) -> Rollout:
 ALL_FOUR = [rollout(W, R, "mends"), rollout(R, W, "spoils"), rollout(R, R, "keeps"), rollout(W, W, "fails")]
 
 
-def gains(stage: Shaping, rollouts: list[Rollout]) -> dict[str, float]:
+def gains(stage: TwoTurnReward, rollouts: list[Rollout]) -> dict[str, float]:
     """Advantage by attempt; every token of one has the same."""
     made = {credit.attempt.id: set(credit.advantages) for credit in stage(rollouts)}
     return {name: value for name, values in made.items() for value in values}
@@ -50,26 +50,26 @@ def gains(stage: Shaping, rollouts: list[Rollout]) -> dict[str, float]:
 
 
 def test_the_bonus_pays_for_mending_and_charges_for_spoiling() -> None:
-    found = gains(Shaping(1.0, 10.0, (0.01, 0.01)), ALL_FOUR)
+    found = gains(TwoTurnReward(1.0, 10.0, (0.01, 0.01)), ALL_FOUR)
     # r2 + 10 (r2 - r1) is 11, -10, 1, 0, of mean 0.5; r1 is 0, 1, 1, 0
     second = {"mends2": 10.5, "spoils2": -10.5, "keeps2": 0.5, "fails2": -0.5}
     assert found == second | {"mends1": -0.5, "spoils1": 0.5, "keeps1": 0.5, "fails1": -0.5}
-    plain = gains(Shaping(1.0, 0.0, (0.01, 0.01)), ALL_FOUR)
+    plain = gains(TwoTurnReward(1.0, 0.0, (0.01, 0.01)), ALL_FOUR)
     assert {name: gain for name, gain in plain.items() if name.endswith("2")} == {
         "mends2": 0.5, "spoils2": -0.5, "keeps2": 0.5, "fails2": -0.5,
     }  # fmt: skip
 
 
 def test_stage_one_rewards_the_second_answer_alone_and_pins_the_first() -> None:
-    stage = Shaping(0.0, 0.0, (0.11, 0.01))
+    stage = TwoTurnReward(0.0, 0.0, (0.11, 0.01))
     found = gains(stage, ALL_FOUR)
     assert {found[f"{name}1"] for name in ("mends", "spoils", "keeps", "fails")} == {0.0}
     assert [found[f"{name}2"] for name in ("mends", "spoils", "keeps", "fails")] == [0.5, -0.5, 0.5, -0.5]
-    assert {(c.attempt.id[-1], c.kl) for c in stage(ALL_FOUR)} == {("1", 0.11), ("2", 0.01)}
+    assert {(c.attempt.id[-1], c.kl_coef) for c in stage(ALL_FOUR)} == {("1", 0.11), ("2", 0.01)}
 
 
 def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
-    stage = Shaping(1.0, 10.0, (0.01, 0.01))
+    stage = TwoTurnReward(1.0, 10.0, (0.01, 0.01))
     assert stage([rollout(U, R, "a"), rollout(R, U, "b")]) == []
     mends, fails = ALL_FOUR[0], ALL_FOUR[3]
     drafts = {one.turns[0].id: one.turns[0] for one in (mends, fails)}
@@ -80,7 +80,11 @@ def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
 
 
 def test_other_stages_have_other_names() -> None:
-    stages = [Shaping(0.0, 0.0, (0.1, 0.0)), Shaping(1.0, 0.0, (0.1, 0.0)), Shaping(1.0, 1.0, (0.1, 0.0))]
+    stages = [
+        TwoTurnReward(0.0, 0.0, (0.1, 0.0)),
+        TwoTurnReward(1.0, 0.0, (0.1, 0.0)),
+        TwoTurnReward(1.0, 1.0, (0.1, 0.0)),
+    ]
     assert len({stage.id for stage in stages}) == 3
 
 
@@ -185,7 +189,7 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
     task = load_task("tiny:family=chain|add,level=2", train=6, dev=4, test=2, seed=3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
-        training=Training(epochs=1, learning_rate=3e-4, batch=6, micro_tokens=2048, precision="float32"),
+        training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=6, max_tokens_per_pass=2048, precision="float32"),
     )
     with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
         SCORE(run, run.base, run.task, steps=1, samples=6, offline_fraction=0.5, lr_scale=1.0)

@@ -9,7 +9,7 @@ import pytest
 
 from scripted_world import Learner, base_policy, make_run, make_task, two_rounds
 from selftaught.engines.scripted import scripted_learner
-from selftaught.learn import Training, sft
+from selftaught.learn import TrainConfig, sft
 from selftaught.method import find
 from selftaught.records import Demo, as_prompt
 from selftaught.run.run import Run
@@ -91,7 +91,7 @@ def test_refinement_at_test_time_is_measured_beside(tmp_path: Path) -> None:
 def test_with_a_teacher_its_feedback_is_what_is_learnt(tmp_path: Path) -> None:
     folder = tmp_path / "teacher"
     teacher = scripted_learner(
-        base_policy(folder), sft(), [Demo(as_prompt("hello"), "hello")], Training(), seed=0, folder=folder
+        base_policy(folder), sft(), [Demo(as_prompt("hello"), "hello")], TrainConfig(), seed=0, folder=folder
     )
     learner = Learner()
     with played(tmp_path, learner, rounds=1, teacher=str(teacher.path)) as run:

@@ -21,7 +21,7 @@ from selftaught.control import Budget
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
 from selftaught.identity import code_hash
-from selftaught.learn.learner import learn as local_learner
+from selftaught.learn.learner import train_policy as local_learner
 from selftaught.method import Method, find
 from selftaught.models import Policy
 from selftaught.records import content_hash

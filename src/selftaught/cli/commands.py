@@ -14,7 +14,7 @@ from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.measure import clustered_bootstrap
 from selftaught.method import Method
 from selftaught.models.remote import PREFIX, remote_policy, require_trainable
@@ -48,7 +48,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens", type=_at_least(0), help="stop before a call once so many are spent (default no limit)"
     )
-    usual = Training()
+    usual = TrainConfig()
     training = parser.add_argument_group("training")
     training.add_argument(
         "--epochs", type=_at_least(1), default=usual.epochs, help="passes over the records (default %(default)s)"
@@ -57,7 +57,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--learning-rate", type=float, default=usual.learning_rate, help="peak of AdamW's (default %(default)s)"
     )
     training.add_argument(
-        "--batch", type=_at_least(1), default=usual.batch, help="records a step (default %(default)s)"
+        "--batch", type=_at_least(1), default=usual.batch_size, help="records a step (default %(default)s)"
     )
     training.add_argument(
         "--lora-rank", type=_at_least(0), default=0, help="of a LoRA adapter (default 0: all weights)"
@@ -186,8 +186,8 @@ def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any]
     settings = Settings(
         seed=args.seed,
         sampling=Sampling(max_tokens=args.max_tokens),
-        training=Training(
-            epochs=args.epochs, learning_rate=args.learning_rate, batch=args.batch, lora_rank=args.lora_rank
+        training=TrainConfig(
+            epochs=args.epochs, learning_rate=args.learning_rate, batch_size=args.batch, lora_rank=args.lora_rank
         ),
         budget=Budget(args.tokens),
     )

@@ -17,7 +17,7 @@ from selftaught.models.policy import Policy, base_reference, load_policy, publis
 from selftaught.records import Prompt, as_json
 
 if TYPE_CHECKING:
-    from selftaught.learn import Objective, Training
+    from selftaught.learn import Objective, TrainConfig
 
 Script = Callable[[Policy, Request], str]
 
@@ -89,7 +89,7 @@ def _logprobs(data: bytes) -> tuple[float, ...]:
 
 
 def scripted_learner(
-    base: Policy, objective: Objective, records: Sequence[Any], settings: Training, *, seed: int, folder: Path,
+    base: Policy, objective: Objective, records: Sequence[Any], settings: TrainConfig, *, seed: int, folder: Path,
     progress: Callable[[int, int, float], None] = lambda *_: None, delay: float = 0.0,
 ) -> Policy:  # fmt: skip
     """The learner that goes with `ScriptedEngine`: a real policy folder with records and manifest, but no weights.

@@ -19,7 +19,8 @@ class LineageNode:
             record with that number (from 0) among those that a policy learned from.
         kind: "policy", "record", "attempt" or "tree".
         role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
-            "credit", "rollouts", "steps"; of a policy "base", "trained", or "live" where its weights were in training.
+            "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", or "live" where its
+            weights were in training.
         policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
         problem: what was asked: the question, or the problem's id where the run does not tell it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.

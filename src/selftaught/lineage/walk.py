@@ -13,12 +13,6 @@ from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
 Visit = tuple[LineageNode, list[tuple[str, str]]]
 """A node, and (how, id) of each that it comes from."""
 
-RECORD_KINDS = {
-    "chosen": "pair", "target": "demo", "responses": "ranking", "good": "label", "advantages": "credit",
-    "samples": "rollouts", "steps": "steps",
-}  # fmt: skip
-"""A field that only one kind of record has -> what that is called."""
-
 TEXT_FIELDS = ("chosen", "target", "response", "steps", "responses")
 
 
@@ -121,7 +115,7 @@ def _record(facts: RunFolder, id: str, version: str, number: int) -> Visit | Non
         return None
     row = records[number]
     made_of = attempts_of(row)
-    role = next((name for key, name in RECORD_KINDS.items() if key in row), "record")
+    role = row.get("kind", "record").replace("_", " ")
     inside = row.get("attempt") or next(iter(row.get("samples") or ()), None) or {}
     asked = [message["content"] for message in row.get("prompt") or inside.get("prompt") or ()]
     said = next((row[name] for name in TEXT_FIELDS if name in row), inside.get("text", ""))

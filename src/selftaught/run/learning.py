@@ -12,7 +12,7 @@ from selftaught.console import training_progress
 from selftaught.curate.keep import teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
-from selftaught.learn import Objective, Training
+from selftaught.learn import Objective, TrainConfig
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
 from selftaught.machine import malloc
@@ -20,14 +20,14 @@ from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import load_policy
 from selftaught.models.remote import require_trainable
-from selftaught.records import content_hash
+from selftaught.records import Record, content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.settings import override
 
 
 def learn(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], lr_scale: float,
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], lr_scale: float,
     training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn`."""
@@ -44,7 +44,7 @@ def learn(
     return policy
 
 
-def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: float) -> Training:
+def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: float) -> TrainConfig:
     """The run's training settings with some fields changed, and the learning rate multiplied.
 
     Raises:
@@ -62,16 +62,16 @@ def release_memory(context: RunContext) -> None:
     malloc.release_memory()
 
 
-def _check_records(context: RunContext, records: Sequence[Any]) -> None:
+def _check_records(context: RunContext, records: Sequence[Record]) -> None:
     """Refuse records of held-out problems, and say how many teach an end behind an answer that was cut off.
 
     A record is held out where it asks a dev or test problem, or comes from an attempt at one, however reworded.
     """
     wrong_ends = 0
     for record in records:
-        found = [context.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
+        found = [context.journal.get(attempt) for attempt in record.attempts]
         sources = [one[0] for one in found if one]
-        asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
+        asked = (record.prompt, *(source.get("problem") for source in sources))
         if any(what in context.access.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
         wrong_ends += teaches_false_end(record, sources)
@@ -91,7 +91,7 @@ def _check_cause(context: RunContext) -> None:
 
 
 def _learned(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     """The policy as it was trained before, or trained now."""
     version = policy_version(base, objective, records, settings, context.settings.seed)
@@ -111,7 +111,7 @@ def _learned(
 
 
 def _train(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     before = context.learn_seconds
     release_memory(context)
@@ -121,7 +121,7 @@ def _train(
         context.record_time()
 
     label = context.progress_label(f"learning from {len(records)}")
-    steps = settings.epochs * -(-len(records) // settings.batch)
+    steps = settings.epochs * -(-len(records) // settings.batch_size)
     how = {"seed": context.settings.seed, "folder": context.policies}
     with training_progress(context.console, label, steps, tick) as progress:
         try:

@@ -14,8 +14,8 @@ from typing import Any
 from selftaught.console import Console
 from selftaught.engines import Engine
 from selftaught.learn import Objective
-from selftaught.learn.learner import learn as local_learner
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.learner import train_policy as local_learner
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -31,7 +31,7 @@ from selftaught.run.settings import Settings
 from selftaught.run.solver import Solver, SolverResult, Subject
 from selftaught.tasks import Task
 
-OUTCOME = Crediting()
+OUTCOME = CreditAssignment()
 
 
 class Run:
@@ -210,7 +210,7 @@ class Run:
 
     def learn_online(
         self, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None = None,
-        objective: Objective | None = None, credit: Crediting = OUTCOME, steps: int = 50, samples: int = 8,
+        objective: Objective | None = None, credit: CreditAssignment = OUTCOME, steps: int = 50, samples: int = 8,
         max_importance_weight: float = 2.0, lr_scale: float = 1.0, **options: Any,
     ) -> Policy:  # fmt: skip
         """Train a new policy by online RL: each step samples rollouts with the current weights and updates them.

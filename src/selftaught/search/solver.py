@@ -76,7 +76,7 @@ class MCTSSolver:
         """The most visited path of a tree as an attempt, with the tree's preferences as data."""
         found = preferences(root)
         pairs = [to_pair(problem, one) for one in found]
-        rows = [[pair.chosen, pair.rejected, pair.softness, list(pair.attempts)] for pair in pairs]
+        rows = [[pair.chosen, pair.rejected, pair.label_smoothing, list(pair.attempts)] for pair in pairs]
         data = {"tree": ask.log("tree", to_record(root, found)), "pairs": rows}
         path = most_visited_path(root)
         if not path:  # every request was refused

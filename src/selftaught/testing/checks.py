@@ -16,11 +16,11 @@ from selftaught.check.claim import Baseline
 from selftaught.control import Budget
 from selftaught.control.budget import RunStopped
 from selftaught.glossary import GLOSSARY, quick_options
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.measure import StudyReport
 from selftaught.method import PAPER, REQUIRED, Method, find
 from selftaught.models import Policy
-from selftaught.records import Attempt, Credit, ReferenceHidden
+from selftaught.records import Attempt, ReferenceHidden, TokenAdvantages
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
@@ -93,7 +93,7 @@ def opened(
     dev: int = DEV,
 ) -> Run:
     """Open the run called `name` in `folder`."""
-    settings = Settings(training=Training(epochs=1), budget=Budget(tokens))
+    settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
     task = make_task(train=train, dev=dev, test=2, verifier=verifier)
     script = partial(solve_sum, least=0.6)  # of twelve samples, some are right
     return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
@@ -216,7 +216,7 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
         expect(bool(learner.given), "it never learns")
         expect({_ancestor(base) for base, _ in learner.given} == {run.base}, "it trains another model")
-    for record in (r for _, records in learner.given for r in records if not isinstance(r, Credit)):
+    for record in (r for _, records in learner.given for r in records if not isinstance(r, TokenAdvantages)):
         about = any(turn.content.startswith(question) for turn in record.prompt for question in train)
         expect(about, "it learns from what is not about a train problem")
         expect(bool(record.attempts), "a record does not say which attempts it comes from")

@@ -10,7 +10,7 @@ from pathlib import Path
 from selftaught.control import Gate
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, suggest
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.models import Policy
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
@@ -81,7 +81,7 @@ SMOLLM2 = World(
     instruction="Finish with 'Answer:' and the result.",
     settings=Settings(
         sampling=Sampling(max_tokens=48),
-        training=Training(epochs=3, learning_rate=5e-5, batch=8),
+        training=TrainConfig(epochs=3, learning_rate=5e-5, batch_size=8),
         gate=BEST_ON_DEV,
     ),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, by_problem, recipe, refine
 from selftaught.learn.objectives import reinforce
-from selftaught.learn.online.two_turn_credit import Shaping
+from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.measure.flips import correction_metrics
 from selftaught.records import content_hash
 from selftaught.routines.self_correction import correction_rates, second_answer_accuracy
@@ -80,15 +80,15 @@ def score(
     """
     drafts = run.attempt(base, task.train, samples=DRAFTS, temperature=1.0) if offline_fraction else []
     by_id, rollout = {draft.id: draft for draft in drafts}, TwoTurns(offline_fraction, by_problem(drafts))
-    stage1 = Shaping(0.0, 0.0, (kl_coef + stage1_kl_coef, kl_coef), by_id)
-    stage2 = Shaping(1.0, alpha, (kl_coef, kl_coef), by_id)
+    stage1 = TwoTurnReward(0.0, 0.0, (kl_coef + stage1_kl_coef, kl_coef), by_id)
+    stage2 = TwoTurnReward(1.0, alpha, (kl_coef, kl_coef), by_id)
     policy = base
     for number in run.rounds(rounds):
         policy = run.learn_online(
             policy,
             task.train,
             solver=rollout,
-            credit=(stage1 if number <= stage1_rounds else stage2).crediting,
+            credit=(stage1 if number <= stage1_rounds else stage2).credit_assignment,
             objective=reinforce(reference=base),
             steps=steps,
             samples=samples,

@@ -86,7 +86,7 @@ def mcts_dpo(
         some = curate.round_batch(task.train, problems, number)
         found = run.search(policy if online else base, some, solver=search.MCTSSolver(config))
         pairs = [pair for solution in found for pair in search.pairs_from(solution)]
-        pairs = [pair if visit_smoothing else replace(pair, softness=0.0) for pair in pairs]
+        pairs = [pair if visit_smoothing else replace(pair, label_smoothing=0.0) for pair in pairs]
         policy = run.learn(policy, objective, pairs[:max_pairs], lr_scale=lr_scale, epochs=1)
         run.measure(policy)
     return run.champion
