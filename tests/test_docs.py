@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import pkgutil
 import re
 import runpy
 import shlex
@@ -323,6 +324,14 @@ def test_code_in_prose_uses_names_that_exist(page: str) -> None:
             continue
         named = {getattr(node, key, None) for node in ast.walk(tree) for key in ("id", "attr", "arg")} - {None}
         assert named <= known, f"{sorted(named - known)} in {span!r}"
+
+
+def test_the_python_reference_names_what_exists() -> None:
+    """Each `::: selftaught.x` of mkdocstrings is a module, or a name in one."""
+    named = [name for text in WRITTEN.values() for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)]
+    assert len(named) > 50
+    for name in named:
+        assert pkgutil.resolve_name(name), name
 
 
 def test_excerpts_are_what_the_source_says() -> None:
