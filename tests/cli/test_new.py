@@ -55,7 +55,9 @@ def test_a_method_of_one_s_own_conforms_unedited_and_its_test_passes(
     assert run_tests(tmp_path / f"test_my_{shape}.py", tmp_path) == 2  # conformance among them
 
 
-@pytest.mark.parametrize(("shape", "family"), [("solver", "solve/voting"), ("recipe", "improve/rl"), ("study", "study")])
+@pytest.mark.parametrize(
+    ("shape", "family"), [("solver", "solve/voting"), ("recipe", "improve/rl"), ("study", "study")]
+)
 def test_in_a_checkout_it_goes_into_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str, family: str
 ) -> None:
