@@ -34,6 +34,7 @@ COMMANDS = {
 OWN = ("check", "lineage", "methods", "new", "worlds")  # commands with a module of their own, selftaught.cli.NAME
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
+MOST_NAMED = 20  # methods named in a message
 OTHER_NAMES = {  # what other tools call an option -> our names of it
     "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
     "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",), "--batch-size": ("--batch", "--rows"),
@@ -198,8 +199,9 @@ def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _known(shape: str) -> str:
-    """Say which methods of a shape there are, without naming all of very many."""
-    return nearest("", [m.id for m in methods().values() if m.shape == shape])
+    names = [m.id for m in methods().values() if m.shape == shape]
+    more = f", ... ({len(names)} in all, see selftaught methods)" if len(names) > MOST_NAMED else ""
+    return f"choose one of {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
