@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from selftaught.learn import TrainConfig, sft, trainer
-from selftaught.learn.forward import forward_batch, is_plain_head, with_frozen_logprobs
+from selftaught.learn.forward import forward_batch, is_plain_head
+from selftaught.learn.frozen import with_frozen_logprobs
 from selftaught.learn.kernels import fused as fusing
 from selftaught.learn.kernels import segments as bunches
 from selftaught.learn.kernels.fused import _fused_form, _Gated, _Norm, _Rotary, fused_modules
@@ -143,7 +144,7 @@ def test_somebody_s_own_forward_stays_and_all_is_restored_after_an_error() -> No
     assert sum("forward" in vars(module) for module in made.modules()) == 1
 
 
-@pytest.mark.parametrize("how", [{}, {"checkpointing": True}, {"lora_rank": 2}])
+@pytest.mark.parametrize("how", [{}, {"gradient_checkpointing": True}, {"lora_rank": 2}])
 def test_a_training_is_the_same_with_it(monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]) -> None:
     losses = []
     for large in (10**9, 0):

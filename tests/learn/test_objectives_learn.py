@@ -12,13 +12,15 @@ from objective_table import ALL, LABELS, PAIRS, TABLE, Flipped, attempt, rollout
 from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
 from selftaught.learn import objectives as o
-from selftaught.learn.forward import add_head, forward_batch, head_values, read_head, with_frozen_logprobs
+from selftaught.learn.forward import forward_batch
+from selftaught.learn.frozen import with_frozen_logprobs
 from selftaught.learn.learner import _with_adapter, policy_version, train_policy
 from selftaught.learn.train import train
+from selftaught.learn.value_head import add_head, head_values, read_head
 from selftaught.models import ChatTokenizer
 from selftaught.models.load import load_model
 from selftaught.models.policy import Policy
-from selftaught.records import TokenAdvantages
+from selftaught.records import RolloutGroup, TokenAdvantages
 
 FAST = TrainConfig(
     epochs=5, batch_size=64, learning_rate=3e-3, precision="float32", schedule="constant", max_tokens_per_pass=2048

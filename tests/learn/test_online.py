@@ -29,7 +29,7 @@ from selftaught.tasks import Kind, Task
 
 GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time
 PROBLEMS = [make_problem(text) for text in ("what is one", "how red is the cat", "what is two plus two", "how")]
-HOW = {"learning_rate": 1e-2, "precision": "float32", "batch": 2, "warmup": 0.0, "checkpoint_seconds": 0.0}
+HOW = {"learning_rate": 1e-2, "precision": "float32", "batch_size": 2, "warmup_ratio": 0.0, "checkpoint_seconds": 0.0}
 
 
 class Wanted:
@@ -141,7 +141,7 @@ def taught(base: Policy, folder: Path) -> Policy:
 @pytest.mark.parametrize(("rank", "carry"), [(0, False), (4, False), (0, True)])
 def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_path, rank, carry):
     base = taught(base, tmp_path / "initial") if carry else base
-    how = {**HOW, "lora_rank": rank, "epochs": 2, "carry": carry}
+    how = {**HOW, "lora_rank": rank, "epochs": 2, "keep_optimizer_state": carry}
     calls = 0
 
     class Killed(BaseException):
@@ -186,7 +186,7 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
             return run.learn_online(
                 start, run.task.train, steps=steps, samples=2, carry=carry, objective=reinforce(),
                 credit=CreditAssignment(advantages=more_of_it, outcome_key=lambda rollout: rollout.attempt.id),
-                sampling={"temperature": 0.0}, **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
+                sampling={"temperature": 0.0}, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
 
         whole, half = train(run.base, 4, True), train(run.base, 2, True)
@@ -209,7 +209,7 @@ def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter
             "steps": 1,
             "n": 2,
             "credit": CreditAssignment(outcome_key=lambda _: "all the same"),
-            "carry": True,
+            "keep_optimizer_state": True,
             **HOW,
         }
         policy = run.learn_online(run.base, run.task.train, **how)
@@ -259,7 +259,9 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
         with make_run(tmp_path / f"{anchor}", base) as run:
             run.learn_online(
                 run.base, run.task.train, solver=two_turns,
-                credit=CreditAssignment(advantages=per_turn(anchor), outcome_key=lambda r: [turn.right for turn in r.turns]),
+                credit=CreditAssignment(
+                    advantages=per_turn(anchor), outcome_key=lambda r: [turn.right for turn in r.turns]
+                ),
                 objective=reinforce(), steps=5, samples=8, **HOW,
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]

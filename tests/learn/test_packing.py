@@ -26,8 +26,8 @@ def one_by_one(model, rows=ROWS):
     """Log-probability of every target token, each row alone through the model as transformers has it."""
     found = []
     for row in rows:
-        logits = model(input_ids=torch.tensor([row.prompt + row.target])).logits[0].float().log_softmax(-1)
-        found.append(logits[torch.arange(len(row.target)) + len(row.prompt) - 1, list(row.target)])
+        logits = model(input_ids=torch.tensor([row.prompt + row.completion])).logits[0].float().log_softmax(-1)
+        found.append(logits[torch.arange(len(row.completion)) + len(row.prompt) - 1, list(row.completion)])
     return found
 
 

@@ -17,9 +17,9 @@ HOW = TrainConfig(
 )
 
 
-def trained(tmp_path, objective, model=None, settings=HOW):
+def trained(tmp_path, objective, model=None, config=HOW):
     model = model or make_model(spread=0.3)
-    done = train(model, GROUPS, objective, settings, seed=0, checkpoint=tmp_path / "checkpoint")
+    done = train(model, GROUPS, objective, config, seed=0, checkpoint=tmp_path / "checkpoint")
     return model, done
 
 
@@ -43,7 +43,7 @@ def test_virtual_steps_are_taken_back_and_move_the_teacher_only(tmp_path):
     still, _ = trained(
         tmp_path / "still",
         Distill(teacher_weight=0.5, teacher_update="ema", ema_decay=0.0, teacher_top_k=0),
-        settings=HOW,
+        config=HOW,
     )
     future = Distill(teacher_weight=0.5, teacher_update="future", ema_decay=0.5, lookahead_steps=2, teacher_top_k=0)
     model = make_model(spread=0.3)

@@ -38,7 +38,7 @@ MOST_NAMED = 20  # methods named in a message
 OTHER_NAMES = {  # what other tools call an option -> our names of it
     "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
     "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",),
-    "--batch-size": ("--batch", "--max-batch-size"),
+    "--batch": ("--batch-size", "--max-batch-size"),
     "--rows": ("--max-batch-size",), "--max-num-seqs": ("--max-batch-size",), "--spend": ("--max-cost",),
     "--served": ("--served-model-name",),
     "--max-new-tokens": ("--max-tokens",), "--num-threads": ("--threads",), "--method": ("--solver",),
