@@ -17,7 +17,7 @@ from selftaught.control.balance import ScoredAttempt, select
 from selftaught.curate import AnswerPool, finished, keep, keep_right
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.method import find
-from selftaught.methods.study.self_train_collapse import _nats
+from selftaught.methods.study.self_train_collapse import _nll_per_token
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
 from selftaught.run.ask import Ask
@@ -133,7 +133,7 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
         texts = [tried[0], replace(tried[1], text="unread")]
         first, second = run.nll(run.base, texts)
         assert (first > 0, isnan(second)) == (True, True)
-        assert list(_nats(run, run.base, texts)) == [tried[0].problem.id]
+        assert list(_nll_per_token(run, run.base, texts)) == [tried[0].problem.id]
         assert (run.request_counts["refused"], run.no_answer_reason) == (1, "")
         assert run.notes == [
             "1 request was refused (too long to read); none of them was kept; the same command asks again"
