@@ -1,4 +1,4 @@
-"""Training: tokens a second, peak memory and loss of fine-tuning, next to TRL on the same texts, model and batch.
+"""TrainConfig: tokens a second, peak memory and loss of fine-tuning, next to TRL on the same texts, model and batch.
 
 Each figure is of a process of its own, so that its peak resident memory is the training's. TRL runs in float32 and in
 bfloat16, without gradient checkpointing, and is compared in whichever is faster. Tokens are those of prompts and
@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from bench.report import lines_of, machine, show
 
@@ -81,10 +81,10 @@ def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     import accelerate  # noqa: F401 - TRL's trainer has imported it too when its clock starts
 
     from selftaught import models
-    from selftaught.learn import Training, sft
-    from selftaught.learn.learner import rows_of, trainable_model
+    from selftaught.learn import TrainConfig, sft
+    from selftaught.learn.learner import encode_records, load_trainable
     from selftaught.learn.objectives import dpo
-    from selftaught.learn.trainer import train
+    from selftaught.learn.train import train
     from selftaught.models.chat import ChatTokenizer
     from selftaught.records import Demo, Pair, as_prompt
 
@@ -92,13 +92,13 @@ def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     records: list[Any] = [Demo(as_prompt(q), right) for q, right, _ in texts(plan)]
     if what == "dpo":
         records = [Pair(as_prompt(q), right, wrong) for q, right, wrong in texts(plan)]
-    settings = Training(
-        epochs=1, batch=plan["batch"], learning_rate=2e-5, precision=dtype, schedule="linear", warmup=0.0,
-        lora_rank=16 if what == "lora" else 0, micro_tokens=plan["micro_tokens"],
+    settings = TrainConfig(
+        epochs=1, batch_size=plan["batch"], learning_rate=2e-5, precision=cast(Any, dtype), schedule="linear", warmup_ratio=0.0,
+        lora_rank=16 if what == "lora" else 0, max_tokens_per_pass=plan["micro_tokens"],
     )  # fmt: skip
     objective = dpo() if what == "dpo" else sft()
-    groups = rows_of(objective, records, ChatTokenizer(base.weights), base)
-    model = trainable_model(base, settings, 0)
+    groups = encode_records(objective, records, ChatTokenizer(base.weights), base)
+    model = load_trainable(base, settings, 0)
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as scratch:
         before = gflops(dtype)
         started, used = time.perf_counter(), time.process_time()

@@ -22,6 +22,7 @@ from typing import Any
 
 from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
+from selftaught.glossary import GLOSSARY
 from selftaught.method import Method, methods
 from selftaught.worlds import synthetic_worlds
 
@@ -39,6 +40,13 @@ COMMANDS_HEAD = """# Commands
 
 In addition to the options below, `run`, `solve` and `eval --solver` take the options of the method they run. Each
 method's page lists them, and so does `selftaught run rest-em --help`.
+"""
+
+
+OPTIONS_HEAD = """# Options of methods
+
+An option has the same name and meaning in every method. Options that are not listed here are symbols of a method's
+paper; its page explains them. *Quick run* is the value to try first where the default is larger.
 """
 
 
@@ -95,7 +103,12 @@ def with_table(readme: str) -> str:
 def pages() -> dict[str, str]:
     """Map paths below docs/ to the Markdown of generated pages."""
     made = {f"methods/{m.id}.md": method_page(m) for m in ordered()}
-    return {"methods/index.md": methods_page(), **made, "reference/commands.md": commands_page()}
+    return {
+        "methods/index.md": methods_page(),
+        **made,
+        "reference/commands.md": commands_page(),
+        "reference/options.md": options_page(),
+    }
 
 
 def pictures() -> dict[str, str]:
@@ -204,6 +217,23 @@ task = st.load_task("{TASK}")
 with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
     {python[method.shape]}
 ```"""
+
+
+def options_page() -> str:
+    """The glossary of options, and which methods have each."""
+    users: dict[str, list[str]] = {}
+    for method in ordered():
+        for option in method.options:
+            users.setdefault(option.name, []).append(f"[{method.id}](../methods/{method.id}.md)")
+    head = ("option", "meaning", "unit", "quick run", "methods")
+    rows = [
+        (f"`--{name.replace('_', '-')}`", cell(one.meaning), one.unit, str(one.quick or ""), ", ".join(users[name]))
+        for name, one in sorted(GLOSSARY.items())
+        if name in users
+    ]
+    return "\n".join(
+        [OPTIONS_HEAD, *("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)), ""]
+    )
 
 
 def commands_page() -> str:

@@ -97,7 +97,7 @@ def sft_cases(folder: str) -> Iterator[Case]:
 def pair_groups(found: list[tuple[tuple[int, ...], tuple[int, ...]]], reference: Any = None) -> list[Group]:
     """Groups of chosen and rejected, from all chosen followed by all rejected."""
     half = len(found) // 2
-    facts = {"softness": 0.0, "margin": 0.0}
+    facts = {"label_smoothing": 0.0, "margin": 0.0}
 
     def row(prompt: tuple[int, ...], target: tuple[int, ...]) -> Row:
         said = {"reference": logprobs(reference, prompt, target)} if reference else {}
@@ -146,12 +146,15 @@ def kto_cases(folder: str) -> Iterator[Case]:
     probes = split(batch["KL_input_ids"], batch["KL_attention_mask"], batch["KL_completion_mask"])
 
     def row(prompt: tuple[int, ...], target: tuple[int, ...], **more: Any) -> Row:
-        return Row(prompt, target, tokens={"reference": logprobs(reference, prompt, target)}, **more)
+        return Row(prompt, target, token_features={"reference": logprobs(reference, prompt, target)}, **more)
 
     for beta, good, bad in [(0.1, 1.0, 1.0), (1.0, 1.5, 0.5)]:
         trainer.beta, trainer.desirable_weight, trainer.undesirable_weight = beta, good, bad
         groups = [
-            (row(*pair, numbers={"good": float(label)}, weight=good if label else bad), row(*probe, probe=True))
+            (
+                row(*pair, row_features={"good": float(label)}, weight=good if label else bad),
+                row(*probe, no_grad_probe=True),
+            )
             for pair, probe, label in zip(main, probes, batch["label"].tolist(), strict=True)
         ]
         loss = trainer.compute_loss(model, dict(batch))
@@ -213,7 +216,7 @@ def online_cases(folder: str) -> Iterator[Case]:
         batch = _uneven(trainer, asked)
         groups = _rollouts(batch, model, trainer.ref_model, name)
         if name == "grpo":
-            held = [row.tokens["old"] for group in groups for row in group]
+            held = [row.token_features["old_logprobs"] for group in groups for row in group]
             batch["old_per_token_logps"] = torch.nn.utils.rnn.pad_sequence(
                 [torch.tensor(o) for o in held], batch_first=True
             )
@@ -262,11 +265,11 @@ def _rollouts(batch: Any, sampler: Any, reference: Any, name: str) -> list[Group
     earned = rewards([None] * 8)
     rows = []
     for i, (prompt, answer) in enumerate(split(ids, real, target)):
-        facts = {"old": logprobs(sampler, prompt, answer), "reference": logprobs(reference, prompt, answer)}
+        facts = {"old_logprobs": logprobs(sampler, prompt, answer), "reference": logprobs(reference, prompt, answer)}
         facts["advantage"] = (batch["advantages"][i].item(),) * len(answer)
-        rows.append(Row(prompt, answer, numbers={"kl": 0.05, "reward": earned[i]}, tokens=facts))
+        rows.append(Row(prompt, answer, row_features={"kl_coef": 0.05, "reward": earned[i]}, token_features=facts))
     assert name != "rloo" or torch.allclose(
-        batch["old_logps"], torch.tensor([sum(row.tokens["old"]) for row in rows]), atol=1e-4
+        batch["old_logps"], torch.tensor([sum(row.tokens["old_logprobs"]) for row in rows]), atol=1e-4
     )
     return [tuple(rows[:4]), tuple(rows[4:])]
 
@@ -294,9 +297,15 @@ def main() -> None:
 
 
 def _row(row: Row, model: Any) -> dict[str, Any]:
-    tokens = {name: [round(x, 7) for x in values] for name, values in row.tokens.items()}
-    found = [round(x, 7) for x in logprobs(model, row.prompt, row.target)]
-    return {"logprobs": found, "weight": row.weight, "numbers": row.numbers, "tokens": tokens, "probe": row.probe}
+    tokens = {name: [round(x, 7) for x in values] for name, values in row.token_features.items()}
+    found = [round(x, 7) for x in logprobs(model, row.prompt, row.completion)]
+    return {
+        "logprobs": found,
+        "weight": row.weight,
+        "numbers": row.row_features,
+        "tokens": tokens,
+        "probe": row.no_grad_probe,
+    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from selftaught.report.charts import (
-    FIGURE_THEME,
     Axis,
     Point,
     Series,
@@ -20,6 +19,7 @@ from selftaught.report.charts import (
     svg_mark,
     svg_text,
 )
+from selftaught.report.figure import FIGURE_THEME
 
 LEVELS = range(1, 6)
 MEASURES = (("pass@16", "square", 2), ("majority@16", "diamond", 1), ("greedy", "circle", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -34,6 +35,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     import torch
 
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
+    gc.collect()
+    gc.freeze()  # what is imported by now stays; each training collects garbage, and need not walk all of that
     os.environ["SELFTAUGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     if USERS_CACHE is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scripted_world import NarrowEngine, make_run, make_task
 from selftaught.journal import Journal
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
@@ -33,7 +33,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
     """Learn, conclude and write; what came of it."""
     engine = NarrowEngine(delay=delay, log=folder / "calls.log")
     task = make_task(train=5, dev=7, test=3) if small else make_task(train=12, dev=8, test=8)
-    settings = Settings(training=Training(epochs=1))
+    settings = Settings(training=TrainConfig(epochs=1))
     with make_run(folder, task=task, engine=engine, delay=20 * delay, settings=settings) as run:
         if not small:
             print("ready", flush=True)

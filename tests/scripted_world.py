@@ -9,6 +9,7 @@ from typing import Any
 
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import Script
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
@@ -28,6 +29,7 @@ __all__ = [
     "Inverted",
     "Learner",
     "NarrowEngine",
+    "Objectives",
     "base_policy",
     "depth",
     "draw",
@@ -63,6 +65,21 @@ def judged(problem: Problem, answer: str | None, verdict: Verdict = Verdict.UNKN
     return Attempt(
         ident, problem, problem.prompt, text, answer, (1, 2), (-0.5, -0.5), "stop", "base", feedback=feedback
     )
+
+
+class Objectives(Learner):
+    """Remembers objectives and training settings, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objectives: list[Any] = []
+        self.settings: list[TrainConfig] = []
+
+    def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
+        """See `Learner`."""
+        self.objectives.append(objective)
+        self.settings.append(settings)
+        return super().__call__(base, objective, records, settings, **more)
 
 
 def two_rounds(folder: Path, name: str, **options: Any) -> tuple[Policy, Learner]:

@@ -14,7 +14,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn.objectives.rollouts import sampled_row
+from selftaught.learn.objectives.sampled import row_from_attempt
 from selftaught.models import ChatTokenizer, Policy
 from selftaught.records import Attempt, Problem, make_problem
 from selftaught.run.ask import Ask
@@ -151,7 +151,7 @@ def test_tokens_and_log_probabilities_are_those_of_the_whole_sequence(tiny: Any,
     for part, text in zip(parts, forced, strict=True):
         ids += text
         assert teacher_forced(reference(policy), ids, part.token_ids) == pytest.approx(part.logprobs, abs=1e-4)
-        row = sampled_row(part, tokenizer, "here", recorded=True)
+        row = row_from_attempt(part, tokenizer, "here", recorded=True)
         assert [*row.prompt] == ids
         ids += [token for token in part.token_ids if token not in eos]
 

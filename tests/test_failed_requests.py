@@ -111,7 +111,7 @@ def test_no_verdict_is_passed_on_a_solving_with_a_failed_turn(tmp_path: Path, wo
     async def mends(ask: Ask, problem: Problem) -> Attempt:
         return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
-    critic = find("critic-supervision").with_options(form="sequential", samples=2)
+    critic = find("critic-supervision").with_options(mode="sequential", samples=2)
     with make_run(tmp_path, engine=Refusing(asks_for(words))) as run:
         for solver in (mends, find("self-refine").with_options(turns=2), critic):
             solved = run.solve(run.base, run.task.test, "test", solver=solver)
@@ -209,6 +209,6 @@ def test_a_refused_rollout_is_no_reward_of_nothing(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=Refusing(third)) as run:
         how = run.settings.sampling
         services = RunHost(run._context, None, how, lambda *_: None)
-        rolled = services.roll(run.base, run.task.train[:4], 6)
+        rolled = services.collect_rollouts(run.base, run.task.train[:4], 6)
     assert sum(map(len, rolled)) == 16
     assert not any(one.failed for group in rolled for one in group)

@@ -16,7 +16,7 @@ from selftaught.control import Budget
 from selftaught.control.budget import RunStopped
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import ExtractedAnswer
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure.flips import correction_metrics
 from selftaught.method import recipe, solver, study
 from selftaught.models import Policy
@@ -191,7 +191,10 @@ def test_rollouts_of_online_training_hold_no_reference(tmp_path: Path) -> None:
         return float(rollout.attempt.text.endswith(str(rollout.attempt.problem.reference)))
 
     with pytest.raises(ReferenceHidden):
-        inside(tmp_path, lambda run, task: run.learn_online(run.base, task.train, credit=Crediting(peeks), samples=8))
+        inside(
+            tmp_path,
+            lambda run, task: run.learn_online(run.base, task.train, credit=CreditAssignment(peeks), samples=8),
+        )
 
 
 SPENDING: dict[str, Deed] = {

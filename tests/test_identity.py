@@ -17,7 +17,7 @@ from selftaught.curate import keep_right
 from selftaught.errors import BadInput
 from selftaught.identity import code_hash, identify
 from selftaught.learn import sft
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.method import find
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
@@ -168,7 +168,7 @@ def test_rewards_decide_which_training_it_is(tmp_path: Path) -> None:
     steps = set()
     for i, scale in enumerate((1.0, 2.0, 1.0)):
         with make_run(tmp_path / str(i)) as run:
-            credit = Crediting(lambda rollout, scale=scale: scale * rollout.attempt.right)
+            credit = CreditAssignment(lambda rollout, scale=scale: scale * rollout.attempt.right)
             run.learn_online(run.base, run.task.train, credit=credit, steps=1, samples=2)
             steps.update(run.journal.keys("online"))
     assert len(steps) == 2

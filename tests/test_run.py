@@ -22,7 +22,7 @@ from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.journal import Usage
-from selftaught.learn import Training, sft
+from selftaught.learn import TrainConfig, sft
 from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Problem, Verdict, as_prompt
@@ -268,7 +268,7 @@ def test_wrong_calls_are_one_line(tmp_path: Path, what: Any, said: str) -> None:
 def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, change: dict[str, float]) -> None:
     rates: list[float] = []
 
-    def learner(base: Policy, objective: Any, records: Any, settings: Training, **more: Any) -> Policy:
+    def learner(base: Policy, objective: Any, records: Any, settings: TrainConfig, **more: Any) -> Policy:
         rates.append(settings.learning_rate)
         return scripted_learner(base, objective, records, settings, **more)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
-    from selftaught.learn import Training, mix_replay, sft
+    from selftaught.learn import TrainConfig, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
@@ -66,7 +66,7 @@ __all__ = [
     "Solution",
     "StudyReport",
     "Task",
-    "Training",
+    "TrainConfig",
     "Verdict",
     "Vote",
     "by_problem",

@@ -1,8 +1,7 @@
 """The records that flow through the loop: plain frozen data, no behaviour beyond what reads well.
 
 `Problem` is asked, `Attempt` answers it, `Feedback` judges the answer; the curated records below them
-(`Demo`, `Pair`, `Ranking`, `Label`, `Credit`) are what learning consumes, and each names the attempts
-it came from, so that any training row can be walked back to the samples and the policy behind it.
+(`Record`: `Demo`, `Pair`, `Ranking`, ...) are what learning consumes, and each names the attempts it came from, so that any training row can be walked back to the samples and the policy behind it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 
 class Message(NamedTuple):
@@ -158,6 +158,22 @@ class Solution:
     data: Any = None
 
 
+class Record(Protocol):
+    """What an objective learns from; `kind` names its type, in files as in the lineage."""
+
+    kind: ClassVar[str]
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that it teaches an answer to."""
+        ...
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """Ids of the attempts that it was made from."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Demo:
     """A target to imitate: `weight` scales its loss; a negative weight pushes away.
@@ -165,6 +181,7 @@ class Demo:
     `ends` says whether the end of sequence is learned behind the target; False for one that was cut off.
     """
 
+    kind: ClassVar[str] = "demo"
     prompt: Prompt
     target: str
     weight: float = 1.0
@@ -174,16 +191,17 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference: `chosen` over `rejected`. `softness` smooths the label, `margin` asks for a lead.
+    """A preference: `chosen` over `rejected`, with the `label_smoothing` and the `margin` of its loss.
 
     `ends`: whether both answers are complete, and the end of sequence is learned too; False for steps of an answer.
     """
 
+    kind: ClassVar[str] = "pair"
     prompt: Prompt
     chosen: str
     rejected: str
     weight: float = 1.0
-    softness: float = 0.0
+    label_smoothing: float = 0.0
     margin: float = 0.0
     attempts: tuple[str, ...] = ()
     ends: bool = _usually(True)
@@ -193,6 +211,7 @@ class Pair:
 class Ranking:
     """Several responses with a score each, for listwise preference learning."""
 
+    kind: ClassVar[str] = "ranking"
     prompt: Prompt
     responses: tuple[str, ...]
     scores: tuple[float, ...]
@@ -203,6 +222,7 @@ class Ranking:
 class Label:
     """A response labelled good or bad on its own."""
 
+    kind: ClassVar[str] = "label"
     prompt: Prompt
     response: str
     good: bool
@@ -210,17 +230,58 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
-    """Per-token advantages of one attempt, and the weight of its KL anchor."""
+class RolloutGroup:
+    """Several attempts at one problem, with a reward each, for advantages relative to the group."""
 
-    attempt: Attempt
-    advantages: tuple[float, ...]
-    kl: float = 0.0
+    kind: ClassVar[str] = "rollout_group"
+    samples: tuple[Attempt, ...]
+    rewards: tuple[float, ...]
+
+    @property
+    def prompt(self) -> Prompt:
+        """The problem's prompt."""
+        return self.samples[0].problem.prompt
 
     @property
     def attempts(self) -> tuple[str, ...]:
-        """The attempt this credit belongs to."""
+        """Ids of the attempts."""
+        return tuple(attempt.id for attempt in self.samples)
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether all rewards are equal, so that there is nothing to prefer."""
+        return len(set(self.rewards)) < 2
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAdvantages:
+    """An advantage for each token of one attempt, and the weight of its KL to the reference."""
+
+    kind: ClassVar[str] = "token_advantages"
+    attempt: Attempt
+    advantages: tuple[float, ...]
+    kl_coef: float = 0.0
+
+    @property
+    def prompt(self) -> Prompt:
+        """The problem's prompt."""
+        return self.attempt.problem.prompt
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """The attempt's id."""
         return (self.attempt.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSteps:
+    """The steps of a response, whose concatenation is its text, with a score each (0..1 for classification)."""
+
+    kind: ClassVar[str] = "scored_steps"
+    prompt: Prompt
+    steps: tuple[str, ...]
+    scores: tuple[float, ...]
+    attempts: tuple[str, ...] = ()
 
 
 class ReferenceHidden(RuntimeError):
@@ -253,8 +314,18 @@ _RARE: dict[type, dict[str, Any]] = {
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
+@cache
+def _kind_of(kind: type) -> str:
+    """The `kind` of a type of records for learning, which is no field; "" for any other type."""
+    named = getattr(kind, "kind", "")
+    return named if isinstance(named, str) and "kind" not in kind.__dataclass_fields__ else ""
+
+
 def as_json(record: Any) -> Any:
-    """A record as plain JSON data: dataclasses and messages become objects, tuples become lists."""
+    """A record as plain JSON data: dataclasses and messages become objects, tuples become lists.
+
+    Records for learning (`Record`) say in `kind` of what type they are.
+    """
     if type(record) in _PLAIN:  # by far the most
         return record
     if record is HIDDEN:  # withheld here too
@@ -264,7 +335,8 @@ def as_json(record: Any) -> Any:
     if is_dataclass(record) and not isinstance(record, type):
         rare = _RARE.get(type(record), {})
         values = ((name, getattr(record, name)) for name in record.__dataclass_fields__)
-        return {name: as_json(v) for name, v in values if not (name in rare and v == rare[name])}
+        row = {name: as_json(v) for name, v in values if not (name in rare and v == rare[name])}
+        return {"kind": kind, **row} if (kind := _kind_of(type(record))) else row
     if isinstance(record, Mapping):
         return {str(k): as_json(v) for k, v in record.items()}
     if isinstance(record, (list, tuple)):

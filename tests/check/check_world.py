@@ -9,7 +9,7 @@ from scripted_world import base_policy, depth, draw, sums
 from selftaught.check.claim import Claim
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
@@ -41,7 +41,7 @@ def add(policy: Policy, request: Request) -> str:
 
 def make_world(folder: Path) -> World:
     """The world of these sums."""
-    settings = Settings(training=Training(epochs=1))
+    settings = Settings(training=TrainConfig(epochs=1))
     return World("scripted", base_policy(folder), task_of, settings, TRAIN, DEV, TEST)
 
 

@@ -14,12 +14,11 @@ from search_world import by_steps
 from selftaught import routines
 from selftaught.console import Console
 from selftaught.control.balance import ScoredAttempt, select
-from selftaught.curate import AnswerPool, finished, keep, keep_right
+from selftaught.curate import AnswerPool, finished, keep, keep_right, pairs
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.method import find
-from selftaught.methods.improve.search.mcts_dpo import answer_pairs
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Pair, Verdict, as_json, content_hash
 from selftaught.search import MCTSConfig, MCTSSolver
@@ -47,14 +46,14 @@ def test_it_is_learned_without_an_end_where_that_is_asked_for() -> None:
     demos = keep_right([said("a", cut=True), said("b")], truncated="open")
     assert [(demo.target, demo.ends) for demo in demos] == [("Answer: a", False), ("Answer: b", True)]
     with pytest.raises(BadInput, match="truncated: unknown 'keep'"):
-        keep([], truncated="keep")
+        keep([], truncated="keep")  # pyright: ignore[reportArgumentType]
 
 
 def test_it_is_no_side_of_a_pair_and_not_selected() -> None:
     tried = [said("a", cut=True), said("b"), said("c", W, cut=True), said("d", W)]
     gathered = AnswerPool()
     gathered.add(tried)
-    for (pair,) in (gathered.pairs(4), answer_pairs(tried)):
+    for (pair,) in (gathered.pairs(4), pairs(tried)):
         assert (pair.chosen, pair.rejected) == ("Answer: b", "Answer: d")
     rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
     assert [one.attempt.id for one in select(rewarded, 0.5, 4)[ONE.id]] == ["b", "d"]
@@ -113,7 +112,7 @@ def test_a_method_drops_them_and_says_so_each_round_and_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     learner, task = Learner(), make_task(train=12, dev=4, test=2)
-    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "temperatures": 1}}
+    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "num_temperatures": 1}}
     with make_run(tmp_path, script=long_winded, learner=learner, task=task) as run:
         run._context.console = Console(lines=True, every=1e9)
         find(name)(run, run.base, run.task, rounds=2, **options.get(name, {"samples": 4}))

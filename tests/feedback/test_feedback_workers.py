@@ -268,7 +268,7 @@ def test_a_worker_may_send_plain_data_only() -> None:
 PARENT = """
 import os, sys, threading, time
 from selftaught.feedback.user import UserFunction
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.records import make_problem
 
 def check(problem, text):
@@ -278,7 +278,8 @@ def check(problem, text):
     {busy}
 
 v = UserFunction(check, timeout={timeout})
-threading.Thread(target=v.judge, args=(make_problem("q", "a"), Answer("t", None, None), None), daemon=True).start()
+answer = ExtractedAnswer("t", None, None)
+threading.Thread(target=v.judge, args=(make_problem("q", "a"), answer, None), daemon=True).start()
 time.sleep(1000)
 """
 

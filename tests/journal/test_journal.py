@@ -74,7 +74,7 @@ def test_what_is_put_is_there_after_reopening(tmp_path: Path) -> None:
 def test_no_effect_is_doubled(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         journal.put("key", "sample", 1, Usage(generated=5))
-        with pytest.raises(RuntimeError, match="effect key was journalled twice"):
+        with pytest.raises(RuntimeError, match="effect key was journaled twice"):
             journal.put("key", "sample", 1, Usage(generated=5))
         assert journal.usage() == Usage(generated=5)
 
@@ -175,7 +175,7 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_a_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here already")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(BadInput, match="cannot be made a run folder"):
+        with pytest.raises(BadInput, match="cannot create the run folder"):
             Journal(place)
 
 

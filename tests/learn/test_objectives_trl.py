@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from selftaught.learn import objectives
-from selftaught.learn.forward import evaluate
+from selftaught.learn.forward import forward_batch
 from selftaught.learn.objectives import Batch
 
 HERE = Path(__file__).parent
@@ -39,12 +39,12 @@ def with_survey(objective, batch, probes, sizes):
 
     survey = (objective.survey(probes), len(probes.weights)) if probes is not None else None
     kept = batch.tokens if needs_kl(objective) else {n: t for n, t in batch.tokens.items() if n != "reference"}
-    return replace(batch, sizes=sizes, survey=survey, tokens=kept)
+    return replace(batch, sizes=sizes, probe_statistics=survey, tokens=kept)
 
 
 def needs_kl(objective) -> bool:
     """The rows of all GRPO cases tell the reference; a trainer would only ask for it where there is a KL."""
-    return not isinstance(objective, objectives.PolicyGradient) or objective.kl > 0
+    return not isinstance(objective, objectives.PolicyGradient) or objective.kl_coef > 0
 
 
 def made(spec):
@@ -59,7 +59,7 @@ def test_the_loss_is_trls(case):
     probes = [r for group in case["groups"] for r in group if r["probe"]]
     batch = batch_of([r for group in learnt for r in group])
     batch = with_survey(objective, batch, batch_of(probes) if probes else None, tuple(map(len, learnt)))
-    assert not probes or batch.survey[0] > 0  # the estimate is not at its floor
+    assert not probes or batch.probe_statistics[0] > 0  # the estimate is not at its floor
     size = sum(
         objective.size(tuple(objectives.Row((0,), (0,) * len(r["logprobs"])) for r in group)) for group in learnt
     )
@@ -100,8 +100,8 @@ def test_live_the_loss_and_its_gradient_are_those_of_trls_trainers():
         learnt = [tuple(row for row in group if not row.probe) for group in case.groups]
         probes = [row for group in case.groups for row in group if row.probe]
         with torch.no_grad():
-            asked = evaluate(case.model, probes) if probes else None
-        batch = evaluate(case.model, [row for group in learnt for row in group])
+            asked = forward_batch(case.model, probes) if probes else None
+        batch = forward_batch(case.model, [row for group in learnt for row in group])
         batch = with_survey(objective, batch, asked, tuple(map(len, learnt)))
         loss = objective.loss(batch) / sum(map(objective.size, learnt))
         assert loss.item() == pytest.approx(case.loss.item(), abs=1e-5), case.name

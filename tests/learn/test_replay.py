@@ -33,17 +33,17 @@ def policy(version: str) -> Policy:
 
 
 def test_a_policy_plays_its_past_and_the_others_as_they_are():
-    start = Population().updated("a", policy("a1")).updated("b", policy("b1"))
-    later = start.updated("a", policy("a2")).updated("a", policy("a3"))
+    start = Population().with_version("a", policy("a1")).with_version("b", policy("b1"))
+    later = start.with_version("a", policy("a2")).with_version("a", policy("a3"))
     assert start["a"].version == "a1"  # a population does not change
     assert later["a"].version == "a3"
-    assert [p.version for p in later.pool("a")] == ["a1", "a2", "b1"]
-    assert [p.version for p in later.pool("a", last=1, others=False)] == ["a2"]
-    assert [p.version for p in later.pool("b")] == ["a3"]
-    drawn = {later.opponent("a", seed).version for seed in range(40)}
+    assert [p.version for p in later.opponents("a")] == ["a1", "a2", "b1"]
+    assert [p.version for p in later.opponents("a", last=1, others=False)] == ["a2"]
+    assert [p.version for p in later.opponents("b")] == ["a3"]
+    drawn = {later.sample_opponent("a", seed).version for seed in range(40)}
     assert drawn == {"a1", "a2", "b1"}
-    assert later.opponent("a", 7) == later.opponent("a", 7)
-    alone = Population().updated("a", policy("a1"))
-    assert alone.opponent("a", 0) == alone["a"]
+    assert later.sample_opponent("a", 7) == later.sample_opponent("a", 7)
+    alone = Population().with_version("a", policy("a1"))
+    assert alone.sample_opponent("a", 0) == alone["a"]
     with pytest.raises(BadInput, match="no policy is called 'c'"):
         later["c"]

@@ -11,12 +11,12 @@ import torch
 from learn_models import make_model, step_gradients
 
 from selftaught.errors import BadInput
-from selftaught.learn import Row, Training, sft
+from selftaught.learn import Row, TrainConfig, sft
 from selftaught.learn.forward import target_logprobs
 from selftaught.learn.kernels import logits as vocabulary
 from selftaught.learn.objectives.base import Base
-from selftaught.learn.schedules import rate_at
-from selftaught.learn.trainer import Trainer, TrainingFailed, _plan, train
+from selftaught.learn.schedules import learning_rate_at
+from selftaught.learn.trainer import Trainer, TrainingFailed, _step_indices, train
 
 ROWS = [
     Row((0, 5, 6, 7), (8, 9, 1)),
@@ -32,7 +32,7 @@ def state(model) -> dict[str, torch.Tensor]:
 
 def trained(tmp_path, rows=ROWS, model=None, seed=0, progress=lambda *_: None, **settings):
     model = model or make_model()
-    how = Training(**{"precision": "float32", "batch": 2, "epochs": 2, "learning_rate": 1e-3, **settings})
+    how = TrainConfig(**{"precision": "float32", "batch": 2, "epochs": 2, "learning_rate": 1e-3, **settings})
     done = train(
         model, [(row,) for row in rows], sft(), how, seed=seed, checkpoint=tmp_path / "checkpoint", progress=progress
     )
@@ -63,7 +63,7 @@ def test_in_bfloat16_the_gradient_of_many_parts_is_that_of_the_whole(tied, objec
         model = make_model(spread=0.2)
         if not tied:
             model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().roll(1, 0))
-        how = Training(micro_tokens=most, precision=precision)
+        how = TrainConfig(max_tokens_per_pass=most, precision=precision)
         return step_gradients(model, [(row,) for row in ROWS], objective, how)[1]
 
     true, whole, parts = (gradients(*how) for how in (("float32", 10_000), ("bf16", 10_000), ("bf16", 10)))
@@ -74,7 +74,7 @@ def test_in_bfloat16_the_gradient_of_many_parts_is_that_of_the_whole(tied, objec
 
 
 def test_a_step_that_failed_midway_or_memory_given_back_leaves_no_trace_in_the_next(monkeypatch):
-    groups, how = [(row,) for row in ROWS], Training(micro_tokens=10, precision="bf16", learning_rate=1e-2)
+    groups, how = [(row,) for row in ROWS], TrainConfig(max_tokens_per_pass=10, precision="bf16", learning_rate=1e-2)
 
     def stepped(disturb):
         trainer = Trainer(make_model(), sft(), how, groups, seed=0)
@@ -100,7 +100,7 @@ def test_a_step_that_failed_midway_or_memory_given_back_leaves_no_trace_in_the_n
 
     monkeypatch.setattr(vocabulary, "PIECE", 8)
     undisturbed = stepped(lambda _: None)
-    for disturb in (fail, Trainer.rest):
+    for disturb in (fail, Trainer.release_memory):
         assert all(torch.equal(a, b) for a, b in zip(undisturbed, stepped(disturb), strict=True))
 
 
@@ -115,11 +115,11 @@ def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):
     for _ in range(3):
         total = torch.zeros(())
         for row in ROWS:
-            ids = torch.tensor([row.prompt + row.target])
+            ids = torch.tensor([row.prompt + row.completion])
             labels = ids.clone()
             labels[:, : len(row.prompt)] = -100
-            total = total + theirs(input_ids=ids, labels=labels).loss * len(row.target)
-        loss = total / sum(len(row.target) for row in ROWS)
+            total = total + theirs(input_ids=ids, labels=labels).loss * len(row.completion)
+        loss = total / sum(len(row.completion) for row in ROWS)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
         optimizer.step()
@@ -127,7 +127,7 @@ def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):
         losses.append(loss.item())
     assert done.losses == pytest.approx(losses, rel=1e-4)
     assert done.steps == 3
-    assert done.tokens == 3 * sum(len(row.prompt) + len(row.target) for row in ROWS)
+    assert done.tokens == 3 * sum(len(row.prompt) + len(row.completion) for row in ROWS)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
@@ -145,23 +145,29 @@ def test_a_negative_weight_lowers_the_likelihood_and_a_positive_one_raises_it(tm
 
 
 def test_every_epoch_has_every_row_once_in_an_order_of_its_own():
-    plan = _plan(10, Training(epochs=3, batch=4), seed=1)
+    plan = _step_indices(10, TrainConfig(epochs=3, batch_size=4), seed=1)
     epochs = [[row for step in plan[i : i + 3] for row in step] for i in (0, 3, 6)]
     assert [len(step) for step in plan] == [4, 4, 2] * 3
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert plan == _plan(10, Training(epochs=3, batch=4), seed=1) != _plan(10, Training(epochs=3, batch=4), seed=2)
+    assert (
+        plan
+        == _step_indices(10, TrainConfig(epochs=3, batch_size=4), seed=1)
+        != _step_indices(10, TrainConfig(epochs=3, batch_size=4), seed=2)
+    )
 
 
 def test_wsd_stays_then_decays_and_infinite_has_a_plateau():
-    wsd = Training(schedule="wsd", warmup=0.0, cooldown=0.25, learning_rate=1.0)
-    rates = [rate_at(step, 101, wsd) for step in range(101)]
+    wsd = TrainConfig(schedule="wsd", warmup_ratio=0.0, decay_ratio=0.25, learning_rate=1.0)
+    rates = [learning_rate_at(step, 101, wsd) for step in range(101)]
     assert rates[:76] == [1.0] * 76
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) > 20
     assert rates[-1] < 0.05
-    infinite = Training(schedule="infinite", warmup=0.1, cooldown=0.2, plateau=0.4, learning_rate=1.0)
-    rates = [rate_at(step, 200, infinite) for step in range(200)]
+    infinite = TrainConfig(
+        schedule="infinite", warmup_ratio=0.1, decay_ratio=0.2, constant_lr_ratio=0.4, learning_rate=1.0
+    )
+    rates = [learning_rate_at(step, 200, infinite) for step in range(200)]
     assert rates[19] == 1.0
     assert set(rates[60:160]) == {0.4}
     assert rates[19:] == sorted(rates[19:], reverse=True)
@@ -172,12 +178,12 @@ def test_carried_moments_are_those_that_were_left(tmp_path):
     how = {"batch": 4, "schedule": "constant", "warmup": 0.0}
     whole, _ = trained(tmp_path / "whole", epochs=4, **how)
     model = make_model()
-    settings = Training(precision="float32", learning_rate=1e-3, epochs=2, **how)
+    settings = TrainConfig(precision="float32", learning_rate=1e-3, epochs=2, **how)
     groups = [(row,) for row in ROWS]
-    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "a", carry_to=tmp_path / "left")
+    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "a", optimizer_to=tmp_path / "left")
     fresh = make_model()
     fresh.load_state_dict(model.state_dict())
-    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "b", carried=tmp_path / "left")
+    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "b", optimizer_from=tmp_path / "left")
     train(fresh, groups, sft(), settings, seed=0, checkpoint=tmp_path / "c")
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
     assert not all(torch.allclose(a, b, atol=1e-4) for a, b in zip(fresh.parameters(), whole.parameters(), strict=True))
@@ -186,8 +192,8 @@ def test_carried_moments_are_those_that_were_left(tmp_path):
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 @pytest.mark.parametrize(("warmup", "total"), [(0.0, 1), (0.3, 10), (1.0, 4), (0.05, 40)])
 def test_the_rate_rises_to_its_peak_and_then_follows_its_schedule(schedule, warmup, total):
-    settings = Training(schedule=schedule, warmup=warmup, learning_rate=2.0)
-    rates = [rate_at(step, total, settings) for step in range(total)]
+    settings = TrainConfig(schedule=schedule, warmup_ratio=warmup, learning_rate=2.0)
+    rates = [learning_rate_at(step, total, settings) for step in range(total)]
     rising = max(1, round(warmup * total))
     assert rates[:rising] == pytest.approx([2.0 * (i + 1) / rising for i in range(rising)])
     rest = [(i - rising) / (total - rising) for i in range(rising, total)]
@@ -199,7 +205,7 @@ def test_the_rate_rises_to_its_peak_and_then_follows_its_schedule(schedule, warm
 @pytest.mark.parametrize(("name", "value"), [("schedule", "cosin"), ("precision", "fp16")])
 def test_an_unknown_schedule_or_precision_is_bad_input_before_any_work(name, value):
     with pytest.raises(BadInput, match=f"{name}: unknown '{value}'") as caught:
-        Training(**{name: value})
+        TrainConfig(**{name: value})
     assert caught.value.fix
 
 
@@ -250,7 +256,7 @@ def test_what_was_learnt_before_the_loss_was_no_number_is_kept(tmp_path):
             return super().loss(batch) * (float("nan") if len(calls) == 3 else 1.0)
 
     calls, seen = [], []
-    how = Training(precision="float32", batch=4, epochs=4, learning_rate=1e-3)
+    how = TrainConfig(precision="float32", batch_size=4, epochs=4, learning_rate=1e-3)
     groups = [(row,) for row in ROWS]
     model = make_model()
     with pytest.raises(TrainingFailed, match=r"step 3 of 4 \(records \["):
@@ -276,11 +282,11 @@ def test_a_loss_that_is_no_number_fails_and_keeps_the_last_checkpoint(tmp_path):
     def poison(step, _total, _loss):
         if step == 2:  # the checkpoint of step 1 is on disk, that of step 2 follows this call
             kept["bytes"] = (tmp_path / "checkpoint" / "state.safetensors").read_bytes()
-            groups[:] = [(Row(r.prompt, r.target, float("inf")),) for r in ROWS]
+            groups[:] = [(Row(r.prompt, r.completion, float("inf")),) for r in ROWS]
 
     groups, kept = [(row,) for row in ROWS], {}
     model = make_model()
-    how = Training(precision="float32", batch=2, epochs=4, learning_rate=1e-3, checkpoint_seconds=0)
+    how = TrainConfig(precision="float32", batch_size=2, epochs=4, learning_rate=1e-3, checkpoint_seconds=0)
     with pytest.raises(TrainingFailed, match="step 3 of 8"):
         train(model, groups, sft(), how, seed=0, checkpoint=tmp_path / "checkpoint", progress=poison)
     assert all(p.isfinite().all() for p in model.parameters())
@@ -301,7 +307,14 @@ def test_a_gradient_that_is_no_number_fails_though_the_loss_is_finite(tmp_path):
     model = make_model()
     before = state(model)
     with pytest.raises(TrainingFailed, match="gradient is no number at step 1 of 3"):
-        train(model, [(row,) for row in ROWS], Cliff(), Training(batch=4), seed=0, checkpoint=tmp_path / "checkpoint")
+        train(
+            model,
+            [(row,) for row in ROWS],
+            Cliff(),
+            TrainConfig(batch_size=4),
+            seed=0,
+            checkpoint=tmp_path / "checkpoint",
+        )
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 

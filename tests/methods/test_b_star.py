@@ -13,7 +13,7 @@ from scripted_world import Learner, depth, draw, make_run, two_rounds
 from selftaught.engines import Request
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.run.run import Run
@@ -180,10 +180,10 @@ def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path:
             given.append(settings)
             return scripted_learner(base, objective, records, settings, **more)
 
-        settings = Settings(training=Training(lora_rank=rank))
+        settings = Settings(training=TrainConfig(lora_rank=rank))
         with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
             BSTAR(run, run.base, run.task, **SMALL)
-        assert [one.carry for one in given] == [carry, carry]
+        assert [one.keep_optimizer_state for one in given] == [carry, carry]
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
@@ -195,6 +195,6 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
 
 
 def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
-    champion, learner = two_rounds(tmp_path, "b-star", samples=3, temperatures=2, probe=2)
+    champion, learner = two_rounds(tmp_path, "b-star", samples=3, num_temperatures=2, probe=2)
     assert champion.base
     assert len(learner.given) == 2

@@ -114,7 +114,7 @@ def share(run: Run, **options: Any) -> float:
 def test_both_forms_mend_more_than_they_break(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk, task=make_task(train=60)) as run:
         plain = sum(a.right for a in run.attempt(run.base, run.task.train, samples=4)) / 240
-        parallel, sequential = share(run, samples=4), share(run, samples=4, form="sequential")
+        parallel, sequential = share(run, samples=4), share(run, samples=4, mode="sequential")
     assert plain + 0.15 < sequential < parallel + 0.15
 
 
@@ -131,7 +131,7 @@ def test_a_critic_of_its_own_is_asked(tmp_path: Path) -> None:
 
 def test_an_unknown_form_is_one_line(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run, pytest.raises(BadInput, match="did you mean 'parallel'"):
-        share(run, form="paralel")
+        share(run, mode="paralel")
 
 
 def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:

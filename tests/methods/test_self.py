@@ -9,7 +9,7 @@ import pytest
 
 from scripted_world import Learner, base_policy, make_run, make_task, two_rounds
 from selftaught.engines.scripted import scripted_learner
-from selftaught.learn import Training, sft
+from selftaught.learn import TrainConfig, sft
 from selftaught.method import find
 from selftaught.records import Demo, as_prompt
 from selftaught.run.run import Run
@@ -18,8 +18,8 @@ from talking_world import talk
 SELF = find("self")
 
 
-def played(folder: Path, learner: Learner, **options: Any) -> Run:
-    run = make_run(folder, script=talk, learner=learner, task=make_task(train=24))
+def played(folder: Path, learner: Learner, *, dev: int = 8, **options: Any) -> Run:
+    run = make_run(folder, script=talk, learner=learner, task=make_task(train=24, dev=dev))
     SELF(run, run.base, run.task, **{"rounds": 2, "samples": 2, "drafts": 2, **options})
     return run
 
@@ -83,7 +83,7 @@ def test_each_half_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_refinement_at_test_time_is_measured_beside(tmp_path: Path) -> None:
-    with played(tmp_path, Learner(), rounds=1, refine_at_test=True) as run:
+    with played(tmp_path, Learner(), dev=80, rounds=1, refine_at_test=True) as run:
         row = run.history[0]
     assert row["metrics"]["refined at test"]["dev accuracy"] >= row["accuracy"]
 
@@ -91,7 +91,7 @@ def test_refinement_at_test_time_is_measured_beside(tmp_path: Path) -> None:
 def test_with_a_teacher_its_feedback_is_what_is_learnt(tmp_path: Path) -> None:
     folder = tmp_path / "teacher"
     teacher = scripted_learner(
-        base_policy(folder), sft(), [Demo(as_prompt("hello"), "hello")], Training(), seed=0, folder=folder
+        base_policy(folder), sft(), [Demo(as_prompt("hello"), "hello")], TrainConfig(), seed=0, folder=folder
     )
     learner = Learner()
     with played(tmp_path, learner, rounds=1, teacher=str(teacher.path)) as run:

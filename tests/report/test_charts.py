@@ -11,7 +11,6 @@ from selftaught.report.charts import (
     Point,
     Series,
     accuracy_axis,
-    before_after_figure,
     interval_strip,
     line_chart,
     nice_axis,
@@ -20,6 +19,7 @@ from selftaught.report.charts import (
     stacked_bars,
     steps_axis,
 )
+from selftaught.report.figure import before_after_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 

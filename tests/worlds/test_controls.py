@@ -17,7 +17,7 @@ from selftaught.console import Console
 from selftaught.control import Gate
 from selftaught.curate import Vote
 from selftaught.feedback.verifiers import ExtractedAnswer
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.measure import Comparison, compare
 from selftaught.method import find
 from selftaught.methods.improve.self_training import lmsi
@@ -28,7 +28,9 @@ from selftaught.worlds.tiny.task import TinyVerifier
 from selftaught.worlds.tiny.world import WORLD as TINY
 
 LEVEL = 2
-SETTINGS = replace(TINY.settings, training=Training(epochs=2, learning_rate=1e-3, batch=16, micro_tokens=2048))
+SETTINGS = replace(
+    TINY.settings, training=TrainConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_tokens_per_pass=2048)
+)
 
 
 class Broken(TinyVerifier):

@@ -31,13 +31,11 @@ from selftaught.worlds.tiny.build import (
     tensors,
     train_model,
 )
+from selftaught.worlds.tiny.curriculum import CURRICULA, conversations, corrupt
 from selftaught.worlds.tiny.language import END, parse_step_marks
 from selftaught.worlds.tiny.task import check_reply
 from selftaught.worlds.tiny.text import (
-    CURRICULA,
     case_of_draft,
-    conversations,
-    corrupt,
     draw_case,
     is_held_out,
     remark_example,

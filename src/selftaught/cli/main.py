@@ -1,4 +1,4 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `check`, `lineage`, `methods`, `worlds`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `lineage`, `methods`, `new`, `worlds`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ COMMANDS = {
     "check": "test what a method's paper claims, against its baselines at equal tokens",
     "lineage": "walk whatever a run made back to the policy it started from",
     "methods": "list the methods",
+    "new": "write a method of your own to start from, with a claim and a test",
     "worlds": "build or examine the model of a world in which claims are checked",
 }
-OWN = ("check", "lineage", "worlds")  # commands with a module of their own, selftaught.cli.NAME
+OWN = ("check", "lineage", "new", "worlds")  # commands with a module of their own, selftaught.cli.NAME
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
 OTHER_NAMES = {  # what other tools call an option -> our names of it
     "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
-    "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",), "--batch-size": ("--batch", "--rows"),
+    "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",),
+    "--batch-size": ("--batch", "--max-batch-size"),
+    "--rows": ("--max-batch-size",), "--max-num-seqs": ("--max-batch-size",), "--spend": ("--max-cost",),
+    "--served": ("--served-model-name",),
     "--max-new-tokens": ("--max-tokens",), "--num-threads": ("--threads",), "--method": ("--solver",),
     "--limit": ("--test",), "--output": ("--out",), "--output-dir": ("--out",), "--rank": ("--lora-rank",),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Control: what decides whether a run goes on, and with which policy."""
+"""Control of a run: budget, promotion gate and health alarms."""
 
 from selftaught.control.budget import Budget
 from selftaught.control.gate import Gate, GateDecision

@@ -1,19 +1,19 @@
-"""Alarms: what a model that teaches itself is watched for, so that it does not go wrong unnoticed.
+"""Alarms: signs that self-training is degrading the model.
 
-A model trained on its own text loses the tails first: its answers agree with each other, its surprise at its own
-words falls, it repeats itself (Herel & Mikolov, Collapse of Self-trained Language Models, 2404.02305; Shumailov et
-al. 2024, doi 10.1038/s41586-024-07566-y). A model trained on a flawed signal earns more of it while held-out
-accuracy falls (Gao et al., Scaling Laws for Reward Model Overoptimization, 2210.10760).
+A model trained on its own text loses the tails first: its answers become alike, the negative log-likelihood of its
+samples falls, it repeats itself (Herel & Mikolov, Collapse of Self-trained Language Models, 2404.02305; Shumailov et
+al. 2024, doi 10.1038/s41586-024-07566-y). A model trained on a flawed signal earns more of it while held-out accuracy
+falls (Gao et al., Scaling Laws for Reward Model Overoptimization, 2210.10760).
 
-An alarm is a line that begins with its name:
+Each alarm is a line that starts with its name:
 
-- "diversity", "entropy", "length": the policy narrows and is no better for it. One that learns narrows too: in a
+- "diversity", "entropy", "length": the policy narrows without improving. A policy that learns narrows too: in a
   sound run of ReST-EM on sums, SmolLM2-135M went from 0.96 to 0.16 nats a token as its accuracy trebled. So these
   three are raised only where dev accuracy has not risen beyond chance.
-- "repetition": what it says goes round in circles.
-- "verdicts": equal answers to a problem are judged differently.
-- "agreement": a method that uses no verdicts learns what its own samples disagree with.
-- "harm": dev accuracy fell beyond chance; "divergence", that it fell while more was judged right in training.
+- "repetition": samples repeat themselves.
+- "verdicts": equal answers to a problem get different verdicts.
+- "agreement": a method without verdicts trains on answers that its own samples vote against.
+- "regression": dev accuracy fell beyond chance; "overoptimization": it fell while training reward rose.
 """
 
 from __future__ import annotations
@@ -29,48 +29,50 @@ from selftaught.measure import Comparison, sign_flip
 from selftaught.records import Attempt, Verdict
 
 MIN_ATTEMPTS = 32
-"""Attempts, or pairs of them, below which nothing is said of a share among them: 16 of 32 has an error of 0.09."""
+"""Fewest attempts (or pairs) from which a share is estimated: 16 of 32 has a standard error of 0.09."""
 
 NGRAM = 4
-"""Tokens of a run whose repetition counts; shorter ones repeat in any text."""
+"""Length of the n-grams counted for repetition; shorter ones repeat in any text."""
 
 DIVERSITY_THRESHOLD = 0.5
-"""Distinct answers, of the first: with the same number of samples a matter of few percent between like policies."""
+"""Least ratio of distinct answers to the first sampling; similar policies differ by a few percent."""
 
 ENTROPY_THRESHOLD = 0.5
-"""Surprise, of the first. Learning one's own samples at temperature 0.7 sharpens by itself: a choice of 0.8 to 0.2
-has 0.50 nats, then 0.37, 0.21, 0.09: a half is two rounds of that, learnt to perfection."""
+"""Least ratio of the negative log-likelihood to the first sampling. Training on one's own samples at temperature 0.7
+sharpens by itself: a choice of 0.8 to 0.2 has 0.50 nats, then 0.37, 0.21, 0.09. A half is two such rounds, learned
+perfectly."""
 
 LENGTH_RANGE = (0.5, 2.0)
-"""Length, of the first. A change of format is more; a change of style is less."""
+"""Range of the ratio of length to the first sampling. A change of format exceeds it; a change of style does not."""
 
 REPETITION_THRESHOLD = 0.5
-"""Runs of tokens met for the first time within an answer, of the first. Said twice over, an answer has a half."""
+"""Least ratio of distinct 4-grams to the first sampling. An answer written twice has a half."""
 
 INCONSISTENCY_THRESHOLD = 0.5
-"""Contradictions, of those of verdicts that do not look at the answer. A judge that errs at random on one answer in
-ten stays below it (2 x 0.1 x 0.9 of 2 x 0.5 x 0.5 = 0.36), one that errs on three in twenty does not (0.51)."""
+"""Greatest ratio of contradictory verdicts to those of a judge that ignores the answer. A judge that errs at random on
+one answer in ten stays below it (2 x 0.1 x 0.9 of 2 x 0.5 x 0.5 = 0.36), one that errs on three in twenty does not
+(0.51)."""
 
 REGRESSION_P_THRESHOLD = 0.05
-"""Greatest two-sided p-value at which dev accuracy has fallen: at most one sound look in 40 is called a fall."""
+"""Greatest two-sided p-value that counts as a fall of dev accuracy: at most one false alarm in 40 rounds."""
 
 DISAGREEMENT_P_THRESHOLD = 0.01
-"""Greatest one-sided p-value at which what is learnt disagrees with the vote: it is looked at in every learning."""
+"""Greatest one-sided p-value that counts as disagreement with the vote; tested at every training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """Signs of life of a policy, from attempts at problems.
+    """Health statistics of a policy, computed from attempts.
 
     Attributes:
-        attempts: how many they are taken from; those that gave no token are left out.
-        distinct: distinct answers a problem, as a share of its attempts; None for single attempts.
-        surprise: mean negative log-probability of a sampled token, in nats.
-        length: mean tokens of an attempt.
-        fresh: share of the runs of four tokens in an attempt that are met for the first time.
-        reward: share of the attempts judged RIGHT; None where nobody judged.
-        clash: pairs of equal answers to a problem, in different words, with opposite verdicts, as a share of those
-            to be expected of verdicts that do not look at the answer: 0 for a sound verifier, about 1 for a coin;
+        attempts: number of attempts used; those without tokens are left out.
+        distinct_answers: distinct answers per problem as a share of its attempts; None for single attempts.
+        nll: mean negative log-likelihood of a sampled token, in nats.
+        length: mean tokens per attempt.
+        distinct_4: share of the 4-grams of an attempt that are distinct.
+        reward: share of attempts judged RIGHT; None without verdicts.
+        verdict_inconsistency: pairs of equal answers to a problem, in different texts, with opposite verdicts,
+            as a share of those expected of verdicts that ignore the answer: 0 for a sound verifier, about 1 for a coin;
             None where there are too few pairs to tell.
     """
 
@@ -84,7 +86,7 @@ class Vitals:
 
 
 def compute_vitals(groups: Mapping[str, Sequence[Attempt]]) -> Vitals | None:
-    """The vitals of attempts by problem; None where there are none.
+    """Compute the vitals of attempts; None where there are none.
 
     Args:
         groups: problem id -> its attempts.
@@ -107,11 +109,11 @@ def compute_vitals(groups: Mapping[str, Sequence[Attempt]]) -> Vitals | None:
 
 
 def diversity_collapse(first: Vitals, now: Vitals) -> tuple[str, ...]:
-    """In what a policy has narrowed, against the first under the same sampling: cause for alarm unless it is better.
+    """Return alarms on diversity, entropy and length relative to the first sampling with the same settings.
 
     Args:
-        first: of the policy that this sampling was first of; of the starting model, as a rule.
-        now: of the policy that is looked at.
+        first: vitals of the first sampling, usually the starting model's.
+        now: vitals of the current policy.
     """
     found = []
     if min(first.attempts, now.attempts) < MIN_ATTEMPTS:
@@ -126,18 +128,18 @@ def diversity_collapse(first: Vitals, now: Vitals) -> tuple[str, ...]:
             " the samples"
         )
     if now.nll < ENTROPY_THRESHOLD * first.nll:
-        found.append(f"entropy: surprise fell from {first.nll:.3f} to {now.nll:.3f} nats a token")
+        found.append(f"entropy: NLL fell from {first.nll:.3f} to {now.nll:.3f} nats per token")
     if not LENGTH_RANGE[0] <= now.length / first.length <= LENGTH_RANGE[1]:
-        found.append(f"length: answers went from {first.length:.0f} to {now.length:.0f} tokens")
-    return tuple(f"{line}, and dev accuracy is no better for it" for line in found)
+        found.append(f"length: answers changed from {first.length:.0f} to {now.length:.0f} tokens")
+    return tuple(f"{line} without a gain in dev accuracy" for line in found)
 
 
 def degeneration(first: Vitals, now: Vitals) -> tuple[str, ...]:
-    """What is cause for alarm however good a policy has become. Arguments are as for `narrowing`."""
+    """Return alarms that count even if the policy improved. Arguments as for `diversity_collapse`."""
     found = []
     if min(first.attempts, now.attempts) >= MIN_ATTEMPTS and now.distinct_4 < REPETITION_THRESHOLD * first.distinct_4:
         found.append(
-            f"repetition: {1 - now.distinct_4:.0%} of what it says repeats, {1 - first.distinct_4:.0%} at first"
+            f"repetition: {1 - now.distinct_4:.0%} of 4-grams are repeated, {1 - first.distinct_4:.0%} at first"
         )
     if now.verdict_inconsistency is not None and now.verdict_inconsistency >= INCONSISTENCY_THRESHOLD:
         found.append(
@@ -150,12 +152,12 @@ def degeneration(first: Vitals, now: Vitals) -> tuple[str, ...]:
 def dev_regression(
     comparison: Comparison, rewards: tuple[Mapping[str, float], Mapping[str, float]] | None
 ) -> tuple[str, ...]:
-    """Whether a policy is worse on dev than the starting model, beyond chance; with what the training signal said.
+    """Return an alarm if a policy is significantly worse on dev than the starting model.
 
     Args:
-        comparison: the starting model (old) with the policy (new) on dev.
-        rewards: share of the attempts judged RIGHT by training problem: of the first sampling, and of the last one
-            under the same settings; None where nobody judged.
+        comparison: of the starting model (old) and the policy (new) on dev.
+        rewards: share of attempts judged RIGHT per training problem, in the first and the latest sampling with the
+            same settings; None without verdicts.
     """
     if comparison.difference >= 0 or comparison.p_value > REGRESSION_P_THRESHOLD:
         return ()
@@ -167,19 +169,19 @@ def dev_regression(
     before, after = fmean(first.values()), fmean(now.values())
     if rise and sum(rise) > 0 and sign_flip(rise, one_sided=True) <= REGRESSION_P_THRESHOLD:
         rose = f"while the share judged right in training rose from {before:.0%} to {after:.0%}"
-        return (f"overoptimization: {fell} {rose}: what is judged right in training is not what is right on dev",)
+        return (f"overoptimization: {fell} {rose}: the training reward does not measure dev accuracy",)
     return (f"regression: {fell}, and {after:.0%} of the last sampling was judged right in training",)
 
 
 def vote_disagreement(groups: Mapping[str, Sequence[Attempt]], trained_on: frozenset[str]) -> tuple[str, ...]:
-    """Whether what is learnt gives the answer of the vote less often than the samples at large do.
+    """Return an alarm if the training data agrees with the majority vote less often than all samples do.
 
-    Agreement is the signal of a method without verdicts (self-consistency, 2203.11171; LMSI, 2210.11610). What is
-    picked regardless of it agrees as often as the samples do; what is elected by it always does.
+    Agreement is the training signal of methods without verdicts (self-consistency, 2203.11171; LMSI, 2210.11610). Data
+    selected independently of it agrees as often as the samples do; data selected by it always agrees.
 
     Args:
         groups: problem id -> the attempts at it.
-        learnt: ids of the attempts that are learnt from.
+        trained_on: ids of the attempts trained on.
     """
     kept, all_ = [], []
     for group in groups.values():
@@ -191,8 +193,8 @@ def vote_disagreement(groups: Mapping[str, Sequence[Attempt]], trained_on: froze
     if not lack or sum(lack) <= 0 or sign_flip(lack, one_sided=True) > DISAGREEMENT_P_THRESHOLD:
         return ()
     return (
-        f"agreement: {fmean(kept):.0%} of what is learnt gives the answer most of the samples agree on,"
-        f" {fmean(all_):.0%} of the samples do: it is not their vote that is learnt",
+        f"agreement: {fmean(kept):.0%} of the training data agrees with the majority vote,"
+        f" {fmean(all_):.0%} of all samples do: the data does not follow the vote",
     )
 
 

@@ -9,7 +9,7 @@ from selftaught.measure import Comparison, describe_comparison
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Whether a policy was promoted, and why."""
+    """Whether a policy was promoted, and the reason."""
 
     promoted: bool
     reason: str
@@ -20,13 +20,13 @@ class Gate:
     """Promote on a one-sided paired test over the dev split.
 
     Attributes:
-        level: greatest p-value of the exact McNemar test (new better than champion) that promotes.
+        max_p_value: greatest p-value of the exact McNemar test (new better than champion) that promotes.
     """
 
     max_p_value: float = 0.05
 
     def decide(self, comparison: Comparison) -> GateDecision:
-        """Judge a comparison of the champion (old) with a new policy on the dev problems."""
+        """Decide on a comparison of the champion (old) and a new policy on the dev problems."""
         better = comparison.difference > 0 and comparison.p_one_sided <= self.max_p_value
         sign = "<=" if better else ">"
         verdict = "promoted" if better else "not promoted"

@@ -1,4 +1,4 @@
-"""The watch over a run: what its policies say, compared like with like, and the alarms of each round."""
+"""Monitor a run: compare samplings with the same settings and raise each round's alarms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AttemptGroups = Mapping[str, Sequence[Attempt]]
 
 
 class HealthMonitor:
-    """Remembers the first sampling of each kind, and what the round under way has shown so far."""
+    """Keeps the first sampling per setting as the reference, and the current round's observations."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[Vitals, dict[str, float]]] = {}
@@ -30,17 +30,17 @@ class HealthMonitor:
         self.reset_round()
 
     def reset_round(self) -> None:
-        """Forget the round under way; what later samplings are compared with stays."""
+        """Discard the current round's observations; the reference samplings stay."""
         self._groups: dict[str, list[Attempt]] = {}
         self._sampled: list[tuple[Vitals, Vitals]] = []
         self._rewards: tuple[dict[str, float], dict[str, float]] | None = None
         self._disagreement: tuple[str, ...] = ()
 
     def observe_samples(self, like: str, groups: AttemptGroups) -> None:
-        """A policy's own attempts at training problems, by problem.
+        """Record a policy's attempts at training problems.
 
         Args:
-            like: what the sampling is; only samplings of the same name are compared.
+            like: name of the sampling settings; only samplings of the same name are compared.
             groups: problem id -> its attempts.
         """
         found = compute_vitals(groups)
@@ -54,29 +54,29 @@ class HealthMonitor:
             self._groups.setdefault(name, []).extend(map(_bare, group))
 
     def observe_training(self, records: Sequence[Any], *, by_verdict: bool) -> None:
-        """What is learnt from in this round.
+        """Record the data trained on in this round.
 
         Args:
-            records: each naming its attempts.
-            by_verdict: whether verdicts may have chosen them; then they owe the vote nothing.
+            records: training records that name their attempts.
+            by_verdict: whether verdicts may have selected them; if so, agreement with the vote is not tested.
         """
         if not by_verdict:
             chosen = frozenset(name for record in records for name in getattr(record, "attempts", ()))
             self._disagreement = vote_disagreement(self._groups, chosen)
 
     def observe_measurement(self, policy: str, groups: AttemptGroups) -> None:
-        """A policy's greedy attempts at the dev problems."""
+        """Record a policy's greedy attempts at the dev problems."""
         found = compute_vitals(groups)
         if found is not None:
             self._dev[policy] = found
 
     def end_round(self, base: str, policy: str, comparison: Comparison | None) -> dict[str, Any]:
-        """The round's vitals, and its alarms: one of each name at most, what was sampled before what was measured.
+        """Return the round's vitals and alarms (at most one per name, sampling before dev), and reset.
 
         Args:
             base: version of the starting model.
             policy: version of the policy that was measured.
-            comparison: of the two on dev; None where there is none.
+            comparison: of the two on dev, if there is one.
         """
         pairs = list(self._sampled)
         if policy != base and base in self._dev and policy in self._dev:
@@ -91,14 +91,14 @@ class HealthMonitor:
         named: dict[str, str] = {}
         for line in lines:
             named.setdefault(line.partition(":")[0], line)
-        told = {"sampled": self._sampled[-1][1] if self._sampled else None, "dev": self._dev.get(policy)}
+        observed = {"sampled": self._sampled[-1][1] if self._sampled else None, "dev": self._dev.get(policy)}
         self.reset_round()
-        shown = {name: _plain(found) for name, found in told.items() if found}
+        shown = {name: _plain(found) for name, found in observed.items() if found}
         return {"alarms": list(named.values()), "vitals": shown}
 
 
 def _bare(attempt: Attempt) -> Attempt:
-    """What the vote needs of an attempt: its texts and tokens, of which a run makes millions, are let go."""
+    """The attempt without texts and tokens, which the vote does not need, to save memory."""
     return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), prefix_tokens=(), feedback=(), stop_text="")
 
 

@@ -1,5 +1,6 @@
 """Curation: plain functions from attempts to what is worth learning."""
 
+from selftaught.curate.batch import round_batch
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import pairs, right_and_wrong
 from selftaught.curate.pool import AnswerPool
@@ -15,6 +16,7 @@ __all__ = [
     "keep_right",
     "pairs",
     "right_and_wrong",
+    "round_batch",
     "source_ids",
     "unsolved",
     "vote",

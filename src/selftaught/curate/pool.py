@@ -12,17 +12,15 @@ from selftaught.records import Attempt, Pair, Verdict
 
 @dataclass
 class AnswerPool:
-    """Distinct answers of all rounds by problem, the newest last, and preferences found by search.
+    """Distinct answers of several rounds by problem, the newest last.
 
     Attributes:
         right: problem id -> text -> the newest attempt of that text that was judged RIGHT.
         wrong: the same of WRONG.
-        preferences: pairs that a search found.
     """
 
     right: dict[str, dict[str, Attempt]] = field(default_factory=dict)
     wrong: dict[str, dict[str, Attempt]] = field(default_factory=dict)
-    preferences: list[Pair] = field(default_factory=list)
 
     def add(self, attempts: Sequence[Attempt]) -> None:
         """Add judged answers, except truncated ones; a repeated answer counts as new."""
@@ -36,7 +34,7 @@ class AnswerPool:
         return [attempt for group in self.right.values() for attempt in list(group.values())[-per_problem:]]
 
     def pairs(self, per_problem: int) -> list[Pair]:
-        """The preferences found by search, then right over wrong answers, the newest with the newest."""
+        """Preferences for right over wrong answers to the same problem, the newest with the newest."""
         sides = (*self.right.values(), *self.wrong.values())
         newest_first = (attempt for group in sides for attempt in reversed(group.values()))
-        return [*self.preferences, *pairs(newest_first, per_problem=per_problem)]
+        return pairs(newest_first, per_problem=per_problem)

@@ -69,7 +69,7 @@ def _functions(source: bytes, path: str) -> list[str]:
 
 
 def _import(file: Path, digest: str) -> Any:
-    """The module of a user's file, imported once per content, able to import its neighbours."""
+    """The module of a user's file, imported once per content, able to import its neighbors."""
     name = f"_selftaught_user_{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]

@@ -19,7 +19,7 @@ def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[
 
     Args:
         depth: so many steps back; 0 for all of them.
-        width: so many of the records that a policy learnt, or of the steps of a tree; 0 for all of them.
+        width: so many of the records that a policy learned, or of the steps of a tree; 0 for all of them.
     """
     opened: set[str] = set()
     waiting: list[tuple[str, str, LineageLink | None, str]] = [("", "", None, "")]
@@ -35,10 +35,10 @@ def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[
         yield head + (f"{link.how}: " if link else "") + node_line(node) + (" (see above)" if again and onward else "")
         deep = len(indent) // 3
         if depth and deep >= depth and onward:
-            onward, more = [], [f"... (goes on with --depth {depth + 1})"]
+            onward, more = [], [f"... (--depth {depth + 1} shows more)"]
         else:
             onward, more = _first(onward, width)
-        more += [f"goes no further: {one_line(node.gap)}"] if node.gap and not again else []
+        more += [f"incomplete: {one_line(node.gap)}"] if node.gap and not again else []
         rows = [*((one, "") for one in onward), *((None, text) for text in more)]
         for place, (one, text) in reversed(list(enumerate(rows))):
             branch, below = ("└─ ", "   ") if place == len(rows) - 1 else ("├─ ", "│  ")
@@ -62,12 +62,12 @@ def _shown(lineage: Lineage, id: str, opened: set[str]) -> list[LineageLink]:
 
 
 def _parent(lineage: Lineage, id: str) -> str:
-    return next((link.target for link in lineage.sources(id) if link.how == "goes on from"), "")
+    return next((link.target for link in lineage.sources(id) if link.how == "continues"), "")
 
 
 def _first(links: Sequence[LineageLink], width: int) -> tuple[list[LineageLink], list[str]]:
     """At most `width` of the links of which there may be many, and a line that tells of the others."""
-    many = [link for link in links if link.how in ("learnt", "step")]
+    many = [link for link in links if link.how in ("learned", "step")]
     left_out = many[width:] if width else []
     more = [f"... {len(left_out)} more (--width 0 shows all)"] if left_out else []
     return [link for link in links if link not in left_out], more
@@ -103,16 +103,16 @@ def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: d
         base = [short_id(link.target) for link in lineage.sources(node.id) if link.how == "trained from"]
         yield from (f"   trained from {name}" for name in base)
         yield from (f"   {counted}" for counted in training_lines(lineage, node.id))
-    yield from (f"goes no further: {one_line(gap)}" for gap in dict.fromkeys(lineage.gaps.values()))
+    yield from (f"incomplete: {one_line(gap)}" for gap in dict.fromkeys(lineage.gaps.values()))
     yield ""
-    yield "Ask about a policy, one of its records (POLICY:NUMBER, from 0), an attempt or a tree, by its id or the"
-    yield "beginning of it:"
+    yield "Trace a policy, one of its records (POLICY:NUMBER, from 0), an attempt or a tree by its id or a"
+    yield "unique prefix:"
 
 
 def training_lines(lineage: Lineage, policy: str) -> list[str]:
-    """What a policy learnt, counted: records by kind, and the attempts that they name by role and writer."""
+    """Count a policy's training records by kind, and the attempts they name by role and policy."""
     records, attempts = Counter[str](), dict[str, None]()
-    for link in (one for one in lineage.sources(policy) if one.how == "learnt"):
+    for link in (one for one in lineage.sources(policy) if one.how == "learned"):
         node = lineage.nodes[link.target]
         if node.kind == "record":
             records[node.role] += 1
@@ -123,7 +123,7 @@ def training_lines(lineage: Lineage, policy: str) -> list[str]:
     written = Counter((one_line(node.role or "lost"), _writer(lineage, node)) for node in named)
     kinds = ", ".join(f"{count:,} {_several(role) if count > 1 else role}" for role, count in records.items())
     return [
-        *([f"learnt {kinds}"] if kinds else []),
+        *([f"learned {kinds}"] if kinds else []),
         *(f"made of {count:,} {role} by {writer}" for (role, writer), count in written.items()),
     ]
 
@@ -133,13 +133,13 @@ def _several(role: str) -> str:
 
 
 def _writer(lineage: Lineage, node: LineageNode) -> str:
-    """Who wrote an attempt; of weights in training, what they were to be."""
+    """The policy that sampled an attempt."""
     policy = lineage.nodes.get(node.policy)
-    return "weights in training" if policy and policy.role == "live" else short_id(node.policy) or "nobody known"
+    return "weights in training" if policy and policy.role == "live" else short_id(node.policy) or "an unknown policy"
 
 
 def short_id(id: str) -> str:
-    """An id as it is shown: the beginning of a hash, anything else as it is."""
+    """Shorten a hash for display; return any other id unchanged."""
     name, colon, number = id.rpartition(":")
     if colon and number.isdecimal():
         return f"{short_id(name)}:{number}"
@@ -147,11 +147,11 @@ def short_id(id: str) -> str:
 
 
 def truncate(text: str, most: int) -> str:
-    """Text on one line, made visible, its end left off where it is long."""
+    """Show text on one line, truncated to `most` characters."""
     said = one_line(text[: 4 * most])
     return said if len(said) <= most and len(text) <= 4 * most else said[: most - 3] + "..."
 
 
 def one_line(text: str) -> str:
-    """Text that no model or file can make act on a terminal, on one line."""
+    """Show text on one line, with control characters made visible."""
     return " ".join(make_visible(text).split())

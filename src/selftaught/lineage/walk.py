@@ -13,12 +13,6 @@ from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
 Visit = tuple[LineageNode, list[tuple[str, str]]]
 """A node, and (how, id) of each that it comes from."""
 
-RECORD_KINDS = {
-    "chosen": "pair", "target": "demo", "responses": "ranking", "good": "label", "advantages": "credit",
-    "samples": "rollouts", "steps": "steps",
-}  # fmt: skip
-"""A field that only one kind of record has -> what that is called."""
-
 TEXT_FIELDS = ("chosen", "target", "response", "steps", "responses")
 
 
@@ -81,47 +75,47 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
 
 
 def _policy(facts: RunFolder, version: str) -> Visit:
-    """A trained policy: what it was trained from, and the records it learnt, or online the attempts."""
+    """A trained policy: what it was trained from, and the records it learned, or online the attempts."""
     number, told = facts.trainings.get(version, (0, {}))
     manifest, gap = facts.manifest(version)
     base = (manifest.get("base") or {}).get("version") or told.get("base", "")
-    learnt = [f"{version}:{i}" for i in range(len(facts.records(version)))]
+    learned = [f"{version}:{i}" for i in range(len(facts.records(version)))]
     count = manifest.get("records", told.get("records", 0))
-    if not learnt and version in facts.updates:
-        learnt = list(dict.fromkeys(id for step in sorted(facts.updates[version].items()) for id in step[1]))
+    if not learned and version in facts.updates:
+        learned = list(dict.fromkeys(id for step in sorted(facts.updates[version].items()) for id in step[1]))
         note = f"{manifest.get('objective', '')}, {count} records online"
     else:
         note = f"{manifest.get('objective', '')}, {count} record{'' if count == 1 else 's'}"
-        if not gap and len(learnt) != count:
-            gap = f"{count - len(learnt)} of its {count} records are not in this run (policies/{version}/{RECORDS})"
+        if not gap and len(learned) != count:
+            gap = f"{count - len(learned)} of its {count} records are not in this run (policies/{version}/{RECORDS})"
     if not base:
         gap = gap or "nothing tells what it was trained from"
     onward = [("trained from", base)] if base else []
     node = LineageNode(version, "policy", "trained", round=number, note=note.removeprefix(", "), gap=gap)
-    return node, onward + [("learnt", id) for id in learnt]
+    return node, onward + [("learned", id) for id in learned]
 
 
 def _live(facts: RunFolder, name: str) -> Visit:
-    """A policy in training: where that began, the step before, and what was learnt in it."""
+    """A policy in training: where that began, the step before, and what was learned in it."""
     number, told = facts.live[name]
     training, step = told["policy"], told["step"]
     node = LineageNode(name, "policy", "live", round=number, note=f"in training to be {training}, step {step}")
     onward = [("trained from", told["base"])]
     if step > 1:
-        learnt = facts.updates.get(training, {}).get(step - 1, [])
-        onward += [("learnt", id) for id in learnt]
+        learned = facts.updates.get(training, {}).get(step - 1, [])
+        onward += [("learned", id) for id in learned]
         onward += [("updated from", facts.live_names.get((training, step - 1), f"step {step - 1} of {training}"))]
     return node, onward
 
 
 def _record(facts: RunFolder, id: str, version: str, number: int) -> Visit | None:
-    """One record that a policy learnt, and the attempts it is made of."""
+    """One record that a policy learned, and the attempts it is made of."""
     records = facts.records(version)
     if number >= len(records):
         return None
     row = records[number]
     made_of = attempts_of(row)
-    role = next((name for key, name in RECORD_KINDS.items() if key in row), "record")
+    role = row.get("kind", "record").replace("_", " ")
     inside = row.get("attempt") or next(iter(row.get("samples") or ()), None) or {}
     asked = [message["content"] for message in row.get("prompt") or inside.get("prompt") or ()]
     said = next((row[name] for name in TEXT_FIELDS if name in row), inside.get("text", ""))
@@ -141,14 +135,14 @@ def attempts_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) -> Visit:
-    """A sample: who wrote it, and the attempt it goes on from."""
+    """A sample: who wrote it, and the attempt it continues."""
     question = facts.question(sample["problem"])
     notes = [f"refused: {sample['refused']}" if sample.get("refused") else "", facts.steps.get(id, "")]
     node = LineageNode(
         id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample), sample["text"], number,
         "; ".join(note for note in notes if note),
     )  # fmt: skip
-    parent = [("goes on from", sample["parent"])] if sample["parent"] else []
+    parent = [("continues", sample["parent"])] if sample["parent"] else []
     return node, [("by", sample["policy"]), *parent]
 
 

@@ -1,4 +1,4 @@
-"""What revising does to answers: how often it mends them, and how often it spoils what was right."""
+"""How revisions change answers: how often they fix wrong ones and break right ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 VERDICT_NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
 
-def flips(outcome: SystemResult) -> dict[str, float]:
-    """What came of every revision on the test problems, as shares of them.
+def flips(result: SystemResult) -> dict[str, float]:
+    """Count how revisions of test answers changed their verdicts, as shares of the test problems.
 
     A revision is an attempt with the role "revise" that builds on another one. What stood before it is the last answer
     given on the way to it, "none" where there was none yet; where it gives no answer, what stood before stands.
@@ -28,14 +28,14 @@ def flips(outcome: SystemResult) -> dict[str, float]:
         "revisions" (per test problem), and a share for each way that a verdict may go: "right to wrong",
         "wrong to right", "none to right", ...; all zero where nothing was revised.
     """
-    problems = {problem.id: problem for problem in outcome.run.task.test}
-    samples = {key: payload for key, _, payload, _ in outcome.run.journal.effects("sample")}
+    problems = {problem.id: problem for problem in result.run.task.test}
+    samples = {key: payload for key, _, payload, _ in result.run.journal.effects("sample")}
     mine = {key: payload for key, payload in samples.items() if payload["problem"] in problems}
 
     @cache
     def standing(key: str) -> Verdict:
         payload = mine[key]
-        feedback = outcome.run.task.verify(problems[payload["problem"]], full_text(samples, key))
+        feedback = result.run.task.verify(problems[payload["problem"]], full_text(samples, key))
         before = payload["parent"] if payload["role"] == "revise" else None
         return standing(before) if feedback.verdict is Verdict.UNKNOWN and before in mine else feedback.verdict
 
@@ -55,10 +55,10 @@ def flips(outcome: SystemResult) -> dict[str, float]:
 
 @dataclass(frozen=True, order=True)
 class TurnVerdicts:
-    """What the turns of one solving came to, without the problem and what was said.
+    """Verdicts of the turns of one solution, without problem and text.
 
     Attributes:
-        verdicts: on each turn, the first one first.
+        verdicts: one per turn, in order.
         unchanged: whether the last turn gives the first one's answer (its text, where neither has an answer).
     """
 
@@ -67,7 +67,7 @@ class TurnVerdicts:
 
 
 def turn_verdicts(solved: SolverResult) -> TurnVerdicts:
-    """The course of a solving; of the attempt alone where it has no turns."""
+    """Return the verdicts of a solution's turns, or of the attempt alone if it has no turns."""
     turns = solved.turns or (solved.attempt,)
     a, b = turns[0], turns[-1]
     same = same_answer(a.answer, b.answer) and (a.answer is not None or a.text == b.text)
@@ -75,7 +75,7 @@ def turn_verdicts(solved: SolverResult) -> TurnVerdicts:
 
 
 def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
-    """What the last of an answer's turns made of the first, each as a share of all that was solved.
+    """Compare the last turn of each solution with the first, as shares of all solutions.
 
     Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, the difference of the two, and the shares
     that it is made of. An answer that the verifier cannot judge is not right.
@@ -104,7 +104,7 @@ def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
 
 
 def full_text(samples: Mapping[str, Any], key: str) -> str:
-    """All of an answer that was given in pieces, from the journal's samples by key."""
+    """Join an answer that was sampled in pieces, from the journal's samples by key."""
     payload = samples[key]
     if "prefix_chars" not in payload:
         return payload["text"]

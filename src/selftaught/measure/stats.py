@@ -40,11 +40,11 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     if n == 0:
         return Interval(0.0, 1.0)
     p, scale = successes / n, 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / scale
+    center = (p + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At the ends the formula gives exactly 0 and 1; say so rather than 1e-17.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
+    low = 0.0 if successes == 0 else center - half
+    high = 1.0 if successes == n else center + half
     return Interval(low, high)
 
 

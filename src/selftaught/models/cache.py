@@ -20,7 +20,7 @@ CONFIG_SUFFIXES = (
 
 
 def config_files(folder: Path) -> list[Path]:
-    """A model's small files, to be copied to what is learnt from it.
+    """A model's small files, to be copied to what is learned from it.
 
     A link is followed only within the folder, and to where the Hugging Face cache keeps files: elsewhere may lie
     anything of the user's.

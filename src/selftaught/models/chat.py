@@ -20,11 +20,11 @@ ANSWER_PLACEHOLDER = "selftaught"  # stands for an answer where a chat template 
 class ChatTokenizer:
     """A tokenizer with its chat template.
 
-    - With a template, its text is tokenised without adding special tokens, so BOS is never doubled.
+    - With a template, its text is tokenized without adding special tokens, so BOS is never doubled.
     - Without one (a base model), the messages' contents are joined by blank lines, and the tokenizer
       puts its own special tokens in front; a BOS the text already starts with is not doubled, and
       nothing is put behind: an end of sequence there would end the answer before it starts.
-    - A prompt that ends in a special token (BOS included) is left as it is: sampling goes on from there.
+    - A prompt that ends in a special token (BOS included) is left as it is: sampling continues there.
     - Options of the template (`template_options.json`, see `models.template_options`) are handed to it.
     - Padding is never identified by token id, so `pad == eos` hides no end of sequence.
 
@@ -33,7 +33,7 @@ class ChatTokenizer:
 
     Attributes:
         eos_ids: every token that ends an answer (from generation_config, config and the tokenizer).
-        eos_id: the one learnt at the end of a target: that which the chat template puts behind an answer, else the
+        eos_id: the one learned at the end of a target: that which the chat template puts behind an answer, else the
             tokenizer's own, where sampling ends with it too.
         has_template: whether the model ships a chat template.
 

@@ -207,22 +207,22 @@ def _unreadable(gguf: Path, error: Exception) -> BadInput:
     return BadInput(
         f"cannot read this GGUF ({' '.join(str(error).split())[:200]})",
         where=str(gguf),
-        fix="it is broken, or its architecture or quantisation is not one that transformers reads",
+        fix="it is broken, or its architecture or quantization is not one that transformers reads",
     )
 
 
 def _convert(gguf: Path, folder: Path, say: Notify) -> None:
-    """Publish the GGUF, dequantised to float32 safetensors, as `folder`."""
+    """Publish the GGUF, dequantized to float32 safetensors, as `folder`."""
     _refuse_split(gguf)
     say(f"converting {gguf.name} to safetensors (once, about 20 s)")
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    _dequantise(gguf, draft)
+    _dequantize(gguf, draft)
     publish(draft, folder, {"version": folder_version(draft), "base": None, "adapter": False, "source": gguf.name})
 
 
-def _dequantise(gguf: Path, out: Path) -> None:
+def _dequantize(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -236,7 +236,7 @@ def _dequantise(gguf: Path, out: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # whatever a reader of a foreign binary format stumbles over
         raise _unreadable(gguf, error) from None
-    # A model loaded from a GGUF stays marked as quantised and refuses save_pretrained: build it plain.
+    # A model loaded from a GGUF stays marked as quantized and refuses save_pretrained: build it plain.
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     plain = AutoModelForCausalLM.from_config(type(loaded.config)(**settings), dtype=torch.float32)

@@ -1,7 +1,7 @@
 """What a chat template gets beside the messages, such as `enable_thinking=false`: part of a model's name and version.
 
 Options lie as a file in the model's folder, so that they go wherever its tokenizer goes: into its version, and into
-every policy that is learnt from it.
+every policy that is learned from it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class TokenizerImage:
     """All of a tokenizer that is needed.
 
     Attributes:
-        backend: the serialised `tokenizers.Tokenizer`, neither truncating nor padding.
+        backend: the serialized `tokenizers.Tokenizer`, neither truncating nor padding.
         split_special: whether special tokens inside a text are taken apart like other text.
         template: the chat template, or None.
         special: special tokens by name (`bos_token`, ...), as templates may use them.

@@ -1,7 +1,7 @@
 """The page at the end of a run: one self-contained HTML file, no scripts, nothing loaded from elsewhere."""
 
-from selftaught.report.charts import before_after_figure
 from selftaught.report.data import Example, ReportData, Round
+from selftaught.report.figure import before_after_figure
 from selftaught.report.page import render_page
 from selftaught.report.trees import TreeStep, TreeView, trees_of
 

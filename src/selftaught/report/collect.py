@@ -68,7 +68,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
 
 
 def training_curves(run: Run) -> tuple[Curve, ...]:
-    """The curve of each training, as journalled."""
+    """The curve of each training, as journaled."""
 
     def name(number: int, policy: str) -> str:
         return f"round {number}" if number else policy[:8]

@@ -198,7 +198,7 @@ def _charts(data: ReportData, rounds: Sequence[Round]) -> list[dict[str, Any]]:
     for key, words in (("loss", "Training loss"), ("right", "Rollouts that are right")):
         shown = [c for c in data.curves if getattr(c, key) and min(y for _, y in getattr(c, key)) >= 0]
         if shown:
-            caption = f"{words}, by optimiser step, of each training." if key == "loss" else f"{words}, by step."
+            caption = f"{words}, by optimizer step, of each training." if key == "loss" else f"{words}, by step."
             drawn.append((_curves_chart(shown[-MAX_CURVES:], key, words), caption, []))
     return [{"svg": _safe(chart), "caption": caption, "totals": totals} for chart, caption, totals in drawn]
 

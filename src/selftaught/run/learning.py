@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from selftaught.console import training_progress
 from selftaught.curate.keep import teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
-from selftaught.learn import Objective, Training
+from selftaught.learn import Objective, TrainConfig
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
+from selftaught.machine import malloc
 from selftaught.machine.disk import disk_full_error
-from selftaught.machine.malloc import release_memory
 from selftaught.models import Policy
 from selftaught.models.policy import load_policy
 from selftaught.models.remote import require_trainable
-from selftaught.records import content_hash
+from selftaught.records import Record, content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import truncation_line, wrong_ends_line
-from selftaught.run.settings import training_settings
+from selftaught.run.settings import override
 
 
 def learn(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], lr_scale: float,
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], lr_scale: float,
     training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn`."""
@@ -34,7 +36,7 @@ def learn(
     _check_records(context, records)
     if not records:
         _check_cause(context)
-    settings = training_settings(context.settings.training, lr_scale, training)
+    settings = train_settings(context, training, lr_scale)
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)
     context.monitor.observe_training(records, by_verdict=context.uses_verdicts)
@@ -42,22 +44,34 @@ def learn(
     return policy
 
 
-def free_memory(context: RunContext) -> None:
+def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: float) -> TrainConfig:
+    """The run's training settings with some fields changed, and the learning rate multiplied.
+
+    Raises:
+        BadInput: there is no such field, or a value is out of its range.
+    """
+    if not (math.isfinite(lr_scale) and lr_scale > 0):
+        raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
+    settings = override(context.settings.training, changes)
+    return replace(settings, learning_rate=settings.learning_rate * lr_scale) if lr_scale != 1.0 else settings
+
+
+def release_memory(context: RunContext) -> None:
     """Release the engine's caches and freed heap, before and after training."""
     context.engine.release()
-    release_memory()
+    malloc.release_memory()
 
 
-def _check_records(context: RunContext, records: Sequence[Any]) -> None:
+def _check_records(context: RunContext, records: Sequence[Record]) -> None:
     """Refuse records of held-out problems, and say how many teach an end behind an answer that was cut off.
 
     A record is held out where it asks a dev or test problem, or comes from an attempt at one, however reworded.
     """
     wrong_ends = 0
     for record in records:
-        found = [context.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
+        found = [context.journal.get(attempt) for attempt in record.attempts]
         sources = [one[0] for one in found if one]
-        asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
+        asked = (record.prompt, *(source.get("problem") for source in sources))
         if any(what in context.access.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
         wrong_ends += teaches_false_end(record, sources)
@@ -77,7 +91,7 @@ def _check_cause(context: RunContext) -> None:
 
 
 def _learned(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     """The policy as it was trained before, or trained now."""
     version = policy_version(base, objective, records, settings, context.settings.seed)
@@ -97,17 +111,17 @@ def _learned(
 
 
 def _train(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     before = context.learn_seconds
-    free_memory(context)
+    release_memory(context)
 
     def tick(seconds: float) -> None:
         context.learn_seconds = before + seconds
         context.record_time()
 
     label = context.progress_label(f"learning from {len(records)}")
-    steps = settings.epochs * -(-len(records) // settings.batch)
+    steps = settings.epochs * -(-len(records) // settings.batch_size)
     how = {"seed": context.settings.seed, "folder": context.policies}
     with training_progress(context.console, label, steps, tick) as progress:
         try:
@@ -115,4 +129,4 @@ def _train(
         except Exception as error:
             raise disk_full_error(error, context.policies) or error from None
         finally:
-            release_memory()
+            malloc.release_memory()

@@ -13,11 +13,11 @@ from selftaught.errors import BadInput
 from selftaught.identity import identify, require_identity
 from selftaught.journal import Usage
 from selftaught.learn import Objective
-from selftaught.learn.learner import learn as local_learner
+from selftaught.learn.learner import train_policy as local_learner
 from selftaught.learn.objectives import grpo
-from selftaught.learn.online.loop import played_through, reinforce
-from selftaught.learn.online.plan import Plan
-from selftaught.learn.online.rollouts import Crediting, Rollout
+from selftaught.learn.online.config import OnlineConfig
+from selftaught.learn.online.rollouts import CreditAssignment, Rollout
+from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest
@@ -25,14 +25,14 @@ from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
-from selftaught.run.learning import free_memory
-from selftaught.run.settings import override, require_positive, split_options, training_settings
+from selftaught.run.learning import release_memory, train_settings
+from selftaught.run.settings import override, require_positive, split_options
 from selftaught.run.solver import SolveBatch, Solver, Subject
 
 
 def learn_online(
     context: RunContext, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None,
-    objective: Objective | None, credit: Crediting, steps: int, samples: int, max_importance_weight: float,
+    objective: Objective | None, credit: CreditAssignment, steps: int, samples: int, max_importance_weight: float,
     lr_scale: float, options: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
@@ -43,12 +43,11 @@ def learn_online(
     if any(map(context.access.is_held_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="learn_online", fix="use task.train only")
     sampling, training = split_options(options)
-    online = {"epochs": 1, "schedule": "constant", **training}
-    settings = training_settings(context.settings.training, lr_scale, online)
+    settings = train_settings(context, {"epochs": 1, "schedule": "constant", **training}, lr_scale)
     how = override(context.settings.sampling, {"temperature": 1.0, **sampling})
-    parts = [require_identity(x, "online training").key for x in (solver, *credit.parts)]
+    parts = [require_identity(x, "online training").key for x in (solver, *credit.functions)]
     named, cap = content_hash(parts, how), max_importance_weight
-    plan = Plan(objective or grpo(), settings, steps, samples, credit, cap, named, context.settings.seed)
+    plan = OnlineConfig(objective or grpo(), settings, steps, samples, credit, cap, named, context.settings.seed)
     made = _train(context, policy, problems, plan, solver, how)
     count = read_manifest(made.path).get("records", 0)
     facts = {"policy": made.version, "base": policy.version, "records": count}
@@ -58,15 +57,20 @@ def learn_online(
 
 
 def _train(
-    context: RunContext, policy: Policy, problems: Sequence[Problem], plan: Plan, solver: Solver | None, how: Sampling
+    context: RunContext,
+    policy: Policy,
+    problems: Sequence[Problem],
+    plan: OnlineConfig,
+    solver: Solver | None,
+    how: Sampling,
 ) -> Policy:
     folder, label = context.policies, context.progress_label("learning online")
     try:
         with training_progress(context.console, label, plan.steps, lambda _: context.record_time()) as progress:
             host = RunHost(context, solver, how, progress)
             if context.learner is local_learner:
-                return reinforce(policy, problems, plan, host, folder=folder)
-            return played_through(policy, problems, plan, host, context.learner, folder)
+                return train_online(policy, problems, plan, host, folder=folder)
+            return dry_run_online(policy, problems, plan, host, context.learner, folder)
     except Exception as error:
         raise disk_full_error(error, folder) or error from None
 
@@ -86,15 +90,15 @@ class RunHost:
         self._context, self._solver, self._how, self._progress = context, solver, how, progress
         self._learning_since = 0.0
 
-    def room(self) -> None:
+    def release_memory(self) -> None:
         """Release the engine's caches and freed heap."""
-        free_memory(self._context)
+        release_memory(self._context)
 
-    def begin(self, facts: dict[str, Any]) -> None:
+    def start_step(self, facts: dict[str, Any]) -> None:
         """Journal a live policy under its own name before it samples, so that lineage can be walked back from it."""
         self._context.journal.put_new(facts["live"], "live", facts)
 
-    def roll(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
+    def collect_rollouts(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
         """`n` rollouts of each problem for one step; those without an answer are left out."""
         context = self._context
         context.check_budget()
@@ -110,21 +114,15 @@ class RunHost:
         groups = [rolled[i : i + n] for i in range(0, len(rolled), n)]
         return [[one for one in group if not one.failed] for group in groups]
 
-    def serve(self, policy: Policy, model: Any) -> None:
+    def attach_model(self, policy: Policy, model: Any) -> None:
         """Have the engine sample from the weights in training.
 
         Raises:
             BadInput: it cannot.
         """
-        engine = self._context.engine
-        attach_model = getattr(engine, "attach_model", None)
-        if attach_model is None:
-            raise BadInput(
-                "it cannot sample from weights in training", where=f"engine {engine.name}", fix="use LocalEngine"
-            )
-        attach_model(policy, model)
+        self._context.engine.attach_model(policy, model)
 
-    def sampling(self, attempt: Attempt) -> Sampling:
+    def sampling_of(self, attempt: Attempt) -> Sampling:
         """How an attempt was sampled, from the journal."""
         found = self._context.journal.get(attempt.id)
         if found is None:
@@ -132,7 +130,7 @@ class RunHost:
         fields = found[0]["sampling"]
         return Sampling(**{**fields, "stop": tuple(fields["stop"])})
 
-    def note(self, key: str, facts: dict[str, Any] | None, tokens: int) -> None:
+    def record_step(self, key: str, facts: dict[str, Any] | None, tokens: int) -> None:
         """Journal the outcome of a step and count its cost; without `facts`, count it only."""
         context = self._context
         if facts is not None:
@@ -143,6 +141,6 @@ class RunHost:
             context.ledger.count(key, found[1])
         context.record_time()
 
-    def progress(self, done: int, total: int, loss: float) -> None:
+    def report_progress(self, done: int, total: int, loss: float) -> None:
         """Show the progress."""
         self._progress(done, total, loss)

@@ -14,8 +14,8 @@ from typing import Any
 from selftaught.console import Console
 from selftaught.engines import Engine
 from selftaught.learn import Objective
-from selftaught.learn.learner import learn as local_learner
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.learner import train_policy as local_learner
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -31,7 +31,7 @@ from selftaught.run.settings import Settings
 from selftaught.run.solver import Solver, SolverResult, Subject
 from selftaught.tasks import Task
 
-OUTCOME = Crediting()
+OUTCOME = CreditAssignment()
 
 
 class Run:
@@ -198,7 +198,7 @@ class Run:
         """Train a new policy from `base` on `records`.
 
         Args:
-            lr_scale: multiplies the run's learning rate.
+            lr_scale: multiplies the learning rate.
             training: fields of `Training` to change.
 
         Raises:
@@ -210,7 +210,7 @@ class Run:
 
     def learn_online(
         self, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None = None,
-        objective: Objective | None = None, credit: Crediting = OUTCOME, steps: int = 50, samples: int = 8,
+        objective: Objective | None = None, credit: CreditAssignment = OUTCOME, steps: int = 50, samples: int = 8,
         max_importance_weight: float = 2.0, lr_scale: float = 1.0, **options: Any,
     ) -> Policy:  # fmt: skip
         """Train a new policy by online RL: each step samples rollouts with the current weights and updates them.
@@ -229,7 +229,7 @@ class Run:
             samples: rollouts per problem.
             max_importance_weight: largest importance weight of a token, which corrects for the temperature and for
                 top-p or top-k truncation.
-            lr_scale: multiplies the run's learning rate.
+            lr_scale: multiplies the learning rate.
             options: fields of `Sampling` and `Training` to change. Temperature and `epochs` are 1 and the learning
                 rate is constant unless changed. `carry` keeps the optimizer state from one call to the next.
 

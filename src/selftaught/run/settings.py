@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from selftaught.control import Budget, Gate
 from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, suggest
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Settings:
 
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=256))
-    training: Training = field(default_factory=Training)
+    training: TrainConfig = field(default_factory=TrainConfig)
     budget: Budget = field(default_factory=Budget)
     gate: Gate = field(default_factory=Gate)
     failure_limit: float = 0.5
@@ -44,7 +44,7 @@ class Settings:
         _check_range("gate.max_p_value", self.gate.max_p_value, 0, 1)
 
 
-Part = TypeVar("Part", Sampling, Training)
+Part = TypeVar("Part", Sampling, TrainConfig)
 
 
 def override(part: Part, changes: Mapping[str, Any]) -> Part:
@@ -65,28 +65,18 @@ def override(part: Part, changes: Mapping[str, Any]) -> Part:
     return new
 
 
-def training_settings(defaults: Training, lr_scale: float, changes: Mapping[str, Any]) -> Training:
-    """`defaults` with some fields changed, and the learning rate multiplied by `lr_scale`.
-
-    Raises:
-        BadInput: there is no such field, or a value is out of range.
-    """
-    if not (math.isfinite(lr_scale) and lr_scale > 0):
-        raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
-    new = override(defaults, changes)
-    return replace(new, learning_rate=lr_scale * new.learning_rate)
-
-
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keywords of a verb that samples and trains, as fields of `Sampling` and fields of `Training`.
+    """Keywords of a verb that samples and trains, as fields of `Sampling` and fields of `TrainConfig`.
 
     Raises:
         BadInput: one is neither.
     """
-    sampling, training = Sampling.__dataclass_fields__, Training.__dataclass_fields__
+    sampling, training = Sampling.__dataclass_fields__, TrainConfig.__dataclass_fields__
     for name in options:
         if name not in sampling and name not in training:
-            raise BadInput(f"Sampling and Training have no field {name!r}", fix=suggest(name, [*sampling, *training]))
+            raise BadInput(
+                f"Sampling and TrainConfig have no field {name!r}", fix=suggest(name, [*sampling, *training])
+            )
     return {k: v for k, v in options.items() if k in sampling}, {k: v for k, v in options.items() if k in training}
 
 

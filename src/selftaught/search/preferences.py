@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from selftaught.learn.objectives.steps import visit_softness
+from selftaught.learn.objectives.step_dpo import visit_label_smoothing
 from selftaught.records import Pair, Problem, Solution
 from selftaught.search.tree import Node, most_visited_path
 
@@ -34,7 +34,7 @@ def preferences(root: Node) -> list[Preference]:
         best, worst = max(node.children, key=lambda c: c.q), min(node.children, key=lambda c: c.q)
         chosen, rejected = collapse_chain(best).answer, collapse_chain(worst).answer
         if best.q > worst.q and not chosen.startswith(rejected) and not rejected.startswith(chosen):
-            found.append(Preference(best, worst, visit_softness(max(1, best.visits), max(1, worst.visits))))
+            found.append(Preference(best, worst, visit_label_smoothing(max(1, best.visits), max(1, worst.visits))))
     return found
 
 
@@ -53,14 +53,16 @@ def to_pair(problem: Problem, preference: Preference) -> Pair:
     best, worst = sides = collapse_chain(preference.chosen), collapse_chain(preference.rejected)
     ids = tuple(dict.fromkeys(step.id for side in sides for step in side.path))
     ends = all(side.ended and not side.truncated for side in sides)
-    return Pair(problem.prompt, best.answer, worst.answer, softness=preference.smoothing, attempts=ids, ends=ends)
+    return Pair(
+        problem.prompt, best.answer, worst.answer, label_smoothing=preference.smoothing, attempts=ids, ends=ends
+    )
 
 
 def pairs_from(solution: Solution) -> list[Pair]:
     """The preference pairs of the tree behind a solution of `MCTSSolver`."""
     prompt = solution.attempt.problem.prompt
     return [
-        Pair(prompt, chosen, rejected, softness=smoothing, attempts=tuple(attempts))
+        Pair(prompt, chosen, rejected, label_smoothing=smoothing, attempts=tuple(attempts))
         for chosen, rejected, smoothing, attempts in solution.data["pairs"]
     ]
 

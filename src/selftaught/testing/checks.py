@@ -9,35 +9,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from selftaught.check.claim import Baseline
 from selftaught.control import Budget
 from selftaught.control.budget import RunStopped
-from selftaught.learn import Training
+from selftaught.glossary import GLOSSARY, quick_options
+from selftaught.learn import TrainConfig
 from selftaught.measure import StudyReport
 from selftaught.method import PAPER, REQUIRED, Method, find
 from selftaught.models import Policy
-from selftaught.records import Attempt, Credit, ReferenceHidden
+from selftaught.records import Attempt, ReferenceHidden, TokenAdvantages
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task
+from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
-
-SIZES = {
-    "rounds": 2,
-    "samples": 3,
-    "steps": 1,
-    "turns": 2,
-    "temperatures": 2,
-    "probe": 2,
-    "critiques": 1,
-    "checks": 1,
-    "repairs": 1,
-}
-"""By name of the option: what it is cut to where its default is larger, so that a method has few effects."""
 
 Check = Callable[[Method, Path], None]
 
@@ -63,7 +52,7 @@ def conformance(method: Method) -> None:
 
 def checks_of(method: Method) -> list[Check]:
     """Return the checks that apply to a method; only one with a paper has to document itself and to claim something."""
-    checks: list[Check] = [documents_itself, declares_its_claim] if method.paper else []
+    checks: list[Check] = [documents_itself, names_its_options, declares_its_claim] if method.paper else []
     checks += [runs_with_its_defaults, survives_kills, keeps_its_budget]
     if "reference" not in method.needs:
         checks.append(reads_no_reference)
@@ -81,7 +70,7 @@ def checks_of(method: Method) -> list[Check]:
 
 def short(method: Method) -> dict[str, Any]:
     """Return options that make a method quick: its defaults, the large ones cut."""
-    return {o.name: SIZES[o.name] for o in method.options if o.name in SIZES and o.default > SIZES[o.name]}
+    return quick_options((option.name, option.default) for option in method.options)
 
 
 def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any:
@@ -104,9 +93,10 @@ def opened(
     dev: int = DEV,
 ) -> Run:
     """Open the run called `name` in `folder`."""
-    settings = Settings(training=Training(epochs=1), budget=Budget(tokens))
+    settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
     task = make_task(train=train, dev=dev, test=2, verifier=verifier)
-    return make_run(folder / name, task=task, settings=settings, learner=learner)
+    script = partial(solve_sum, least=0.6)  # of twelve samples, some are right
+    return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
 
 
 # --- the checks ---
@@ -130,8 +120,19 @@ def documents_itself(method: Method, _: Path) -> None:
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    choices = getattr(kind, "__args__", None)
-    return value in choices if choices and not isinstance(kind, type) else isinstance(value, kind)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_a(value, one) for one in get_args(kind))
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def names_its_options(method: Method, _: Path) -> None:
+    """Each option has a name of the glossary, or is a symbol of the paper and says so."""
+    for option in method.options:
+        known = option.name in GLOSSARY or "in the paper" in option.help
+        advice = 'use a name from it, or say in the help which symbol it is ("n* in the paper")'
+        expect(known, f"option {option.name} is not in selftaught.glossary: {advice}")
 
 
 def declares_its_claim(method: Method, _: Path) -> None:
@@ -215,7 +216,7 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
         expect(bool(learner.given), "it never learns")
         expect({_ancestor(base) for base, _ in learner.given} == {run.base}, "it trains another model")
-    for record in (r for _, records in learner.given for r in records if not isinstance(r, Credit)):
+    for record in (r for _, records in learner.given for r in records if not isinstance(r, TokenAdvantages)):
         about = any(turn.content.startswith(question) for turn in record.prompt for question in train)
         expect(about, "it learns from what is not about a train problem")
         expect(bool(record.attempts), "a record does not say which attempts it comes from")
@@ -240,8 +241,9 @@ def solves_anywhere(method: Method, folder: Path) -> None:
         expect([a.problem.id for a in tried] == wanted, "it does not return an attempt at the problem that it is given")
         sampled = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
         expect(all(a.id in sampled for a in tried), "it returns an attempt that nobody sampled")
-        same = all(sampled[a.id]["text"] == a.text[a.prefix_chars :] for a in tried)
-        expect(same, "it changes the text of an attempt")
+        expect(
+            all(sampled[a.id]["text"] == a.text[a.prefix_chars :] for a in tried), "it changes the text of an attempt"
+        )
         found = run.measure(run.base, solver=method)
         expect((found.solver, found.n) == (method.id, len(run.task.dev)), "it is measured under another name")
         expect(found.tokens >= found.mean_tokens * found.n, "its answers take more tokens than it does")

@@ -88,8 +88,8 @@ def _watch(run: Run, before: Callable[[str], None]) -> None:
     """Call `before` with the kind of each effect that a run is about to commit."""
     put = run.journal.put
 
-    def watched(key: str, kind: str, *rest: Any) -> None:
+    def watched(key: str, kind: str, payload: Any, usage: Any = None) -> None:
         before(kind)
-        put(key, kind, *rest)
+        put(key, kind, payload, usage)
 
     run.journal.put = watched

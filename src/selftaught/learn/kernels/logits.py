@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 2**25  # logits that exist at once, of one token at least: fewer would mean more passes over the weights
-PIECE = 4096  # tokens of the vocabulary whose weights' gradient is told at once
-FEW = 16  # tokens whose logits exist in float32: a processor's cache holds them from one operation to the next
-Tell = Callable[[slice, Tensor], None]
+VOCAB_BLOCK = 4096  # tokens of the vocabulary whose weights' gradient is told at once
+FLOAT32_ROWS = 16  # tokens whose logits exist in float32: a processor's cache holds them from one operation to the next
+GradientSink = Callable[[slice, Tensor], None]
 """Told of some rows of a weight, and the gradient of those."""
 
-TELL = "tell_gradient"  # attribute of an output layer while somebody wants to be told
+GRADIENT_SINK = "tell_gradient"  # attribute of an output layer while somebody wants to be told
 
 
-class Output:
+class LMHead:
     """The output layer: how hidden states become logits.
 
     Args:
@@ -37,11 +37,11 @@ class Output:
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, hidden: Tensor, logits: Tensor | None = None,
-        tell: Tell | None = None,
+        gradient_sink: GradientSink | None = None,
     ) -> None:  # fmt: skip
-        self.weight, self.bias, self.hidden, self._logits, self._tell = weight, bias, hidden, logits, tell
+        self.weight, self.bias, self.hidden, self._logits, self._tell = weight, bias, hidden, logits, gradient_sink
 
-    def say(self, wanted: Tensor, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+    def logprobs(self, wanted: Tensor, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities of some tokens at each place, at least in float32, and the entropy in nats.
 
         Args:
@@ -52,12 +52,12 @@ class Output:
             `[places, k]`, and `[places]` or None.
         """
         if self._logits is not None:
-            spread = wide(self._logits).log_softmax(-1)
+            spread = at_least_float32(self._logits).log_softmax(-1)
             return spread.gather(-1, wanted), (-(spread.exp() * spread).sum(-1) if entropy else None)
         given = self.hidden, self.weight, self.bias, wanted
         if wanted.shape[1] == 1 and not entropy:
-            return _SayOne.apply(*given, torch.is_grad_enabled(), self._tell), None  # pyright: ignore[reportReturnType]
-        found, spread = _Say.apply(*given, entropy)  # pyright: ignore[reportGeneralTypeIssues]
+            return FusedLogProb.apply(*given, torch.is_grad_enabled(), self._tell), None  # pyright: ignore[reportReturnType]
+        found, spread = FusedLogProbEntropy.apply(*given, entropy)  # pyright: ignore[reportGeneralTypeIssues]
         return found, (spread if entropy else None)
 
     @torch.no_grad()
@@ -65,11 +65,11 @@ class Output:
         """Logits of the whole vocabulary, for one slice of the places after the other; no gradient."""
         for at in _slices(len(self.hidden), self.weight):
             logits = F.linear(self.hidden[at], self.weight, self.bias) if self._logits is None else self._logits[at]
-            for few, _, some in _few(logits, at):
+            for few, _, some in _float32_rows(logits, at):
                 yield few, some
 
 
-class _SayOne(torch.autograd.Function):
+class FusedLogProb(torch.autograd.Function):
     """log softmax(W h + b) at one token a place.
 
     Its gradient by the logits is that of the place times what does not depend on it, the token's 1 less the softmax;
@@ -78,9 +78,15 @@ class _SayOne(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, learns: bool, tell: Tell | None
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        wanted: Tensor,
+        learns: bool,
+        tell: GradientSink | None,
     ) -> Tensor:
-        found = torch.empty(wanted.shape, dtype=wide(hidden[:0]).dtype, device=hidden.device)
+        found = torch.empty(wanted.shape, dtype=at_least_float32(hidden[:0]).dtype, device=hidden.device)
         slices = _slices(len(hidden), weight)
         keep, errors = learns and len(slices) == 1, None
         for at in slices:
@@ -98,7 +104,7 @@ class _SayOne(torch.autograd.Function):
         factor = -gradients[0]
         scaled = (hidden * factor).to(hidden.dtype)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        tell: Tell | None = ctx.tell if ctx.needs_input_grad[1] else None
+        tell: GradientSink | None = ctx.tell if ctx.needs_input_grad[1] else None
         new = torch.empty_like if len(hidden) else torch.zeros_like
         d_weight = new(weight) if ctx.needs_input_grad[1] and tell is None else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
@@ -111,8 +117,8 @@ class _SayOne(torch.autograd.Function):
             if d_weight is not None:
                 d_weight.addmm_(errors.T, scaled[at], beta=int(at.start > 0))  # the first needs no zeros to add to
             if tell:
-                for first in range(0, len(weight), PIECE):
-                    some = slice(first, first + PIECE)
+                for first in range(0, len(weight), VOCAB_BLOCK):
+                    some = slice(first, first + VOCAB_BLOCK)
                     tell(some, errors[:, some].T @ scaled[at])
             if d_bias is not None:
                 d_bias += (factor[at].to(errors.dtype).T @ errors)[0]
@@ -125,7 +131,7 @@ def _to_errors(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, errors:
 
     The difference is taken before it is rounded: of a token that is nearly certain, little is left.
     """
-    for few, held, some in _few(logits, at):
+    for few, held, some in _float32_rows(logits, at):
         said, top = some.gather(-1, wanted[few]), some.amax(-1, keepdim=True)
         total = some.sub_(top).exp_().sum(-1, keepdim=True)
         found[few] = said - top - total.log()
@@ -133,19 +139,19 @@ def _to_errors(logits: Tensor, at: slice, wanted: Tensor, found: Tensor, errors:
             held.copy_(some.div_(total).scatter_add_(-1, wanted[few], torch.full_like(top, -1)))
 
 
-class _Say(torch.autograd.Function):
+class FusedLogProbEntropy(torch.autograd.Function):
     """log softmax(W h + b) at several tokens a place, and its entropy, computed anew for the gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, entropy: bool
     ) -> tuple[Tensor, Tensor]:
-        kind = wide(hidden[:0]).dtype
+        kind = at_least_float32(hidden[:0]).dtype
         found = torch.empty(wanted.shape, dtype=kind, device=hidden.device)
         total = torch.empty(len(hidden), dtype=kind, device=hidden.device)  # log of the sum of exponentials
         spread = torch.zeros_like(total)
         for at in _slices(len(hidden), weight):
-            for few, _, logits in _few(F.linear(hidden[at], weight, bias), at):
+            for few, _, logits in _float32_rows(F.linear(hidden[at], weight, bias), at):
                 total[few] = logits.logsumexp(-1)
                 found[few] = logits.gather(-1, wanted[few]) - total[few, None]
                 if entropy:
@@ -165,7 +171,7 @@ class _Say(torch.autograd.Function):
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for at in _slices(len(hidden), weight):
             d = F.linear(hidden[at], weight, bias)
-            for few, held, logits in _few(d, at):
+            for few, held, logits in _float32_rows(d, at):
                 logits.sub_(total[few, None])
                 share = -of_found[few].sum(-1, keepdim=True)
                 if ctx.entropy:
@@ -180,17 +186,17 @@ class _Say(torch.autograd.Function):
         return d_hidden, d_weight, d_bias, None, None
 
 
-def wide(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """Float32, or float64 as it is."""
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _few(logits: Tensor, at: slice) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _float32_rows(logits: Tensor, at: slice) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """A few of the places `at` after the other: which, their logits, and those at least in float32."""
-    size = FEW if logits.device.type == "cpu" else max(1, len(logits))
+    size = FLOAT32_ROWS if logits.device.type == "cpu" else max(1, len(logits))
     for some in logits.split(size):
         few = slice(at.start, at.start + len(some))
-        yield few, some, wide(some)
+        yield few, some, at_least_float32(some)
         at = slice(few.stop, at.stop)
 
 

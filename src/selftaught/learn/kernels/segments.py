@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LONG = 1024  # keys from which a span is left alone: its scores are not held whole
-WASTE = 2  # at most so many times the scores that are needed, of rounded sizes
-SCORES = 2**18  # most scores of a bunch, per head
-ROUND = 16  # sizes are multiples of it: for each other shape the processor's library makes and keeps code
-KEPT = 512  # keys up to which shares are kept for the gradient
+LONG_SEGMENT = 1024  # keys from which a span is left alone: its scores are not held whole
+MAX_PADDING = 2  # at most so many times the scores that are needed, of rounded sizes
+MAX_SCORES = 2**18  # most scores of a bunch, per head
+SIZE_MULTIPLE = 16  # sizes are multiples of it: for each other shape the processor's library makes and keeps code
+MAX_SAVED_KEYS = 512  # keys up to which shares are kept for the gradient
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Segment:
     """Tokens `start` to `end` that see themselves causally, and before themselves tokens `first` to `last`."""
 
     start: int
@@ -42,7 +42,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Bunch:
+class SegmentBucket:
     """Spans padded to the same length on the right.
 
     Attributes:
@@ -57,7 +57,7 @@ class Bunch:
 
 
 @dataclass(frozen=True, slots=True)
-class Bunches:
+class SegmentBuckets:
     """All spans of a layout.
 
     Attributes:
@@ -65,41 +65,41 @@ class Bunches:
         alone: those too long for a bunch.
     """
 
-    bunches: tuple[Bunch, ...]
-    alone: tuple[Span, ...]
+    buckets: tuple[SegmentBucket, ...]
+    long: tuple[Segment, ...]
 
 
-def bunched(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunches:
+def bucket_segments(spans: Sequence[Segment], tokens: int, device: torch.device) -> SegmentBuckets:
     """For a sequence of `tokens`, of which every one that matters is in one of `spans`."""
-    short = sorted((s for s in spans if s.keys <= LONG), key=lambda s: (s.keys, s.queries))
-    alone = tuple(s for s in spans if s.keys > LONG)
-    return Bunches(tuple(_bunch(some, tokens, device) for some in _alike(short)), alone)
+    short = sorted((s for s in spans if s.keys <= LONG_SEGMENT), key=lambda s: (s.keys, s.queries))
+    alone = tuple(s for s in spans if s.keys > LONG_SEGMENT)
+    return SegmentBuckets(tuple(_make_bucket(some, tokens, device) for some in _similar_lengths(short)), alone)
 
 
-def rounded(size: int) -> int:
+def round_up(size: int) -> int:
     """The next multiple of `ROUND`."""
-    return -(-size // ROUND) * ROUND
+    return -(-size // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
-def _alike(spans: list[Span]) -> Iterator[list[Span]]:
+def _similar_lengths(spans: list[Segment]) -> Iterator[list[Segment]]:
     """Those of like length together; takes from the end of `spans`, which ascend."""
     while spans:
         some = [spans.pop()]
-        widest, keys = rounded(some[0].queries), rounded(some[0].keys)
+        widest, keys = round_up(some[0].queries), round_up(some[0].keys)
         needed = widest * keys
         while spans:
             last = spans[-1]
-            own = rounded(last.queries)
-            queries, need = max(widest, own), needed + own * rounded(last.keys)
-            if (len(some) + 1) * queries * keys > min(SCORES, WASTE * need):
+            own = round_up(last.queries)
+            queries, need = max(widest, own), needed + own * round_up(last.keys)
+            if (len(some) + 1) * queries * keys > min(MAX_SCORES, MAX_PADDING * need):
                 break
             widest, needed = queries, need
             some.append(spans.pop())
         yield some
 
 
-def _bunch(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunch:
-    queries, keys = (rounded(max(sizes)) for sizes in zip(*((s.queries, s.keys) for s in spans), strict=True))
+def _make_bucket(spans: Sequence[Segment], tokens: int, device: torch.device) -> SegmentBucket:
+    queries, keys = (round_up(max(sizes)) for sizes in zip(*((s.queries, s.keys) for s in spans), strict=True))
     rows = [[*range(s.start, s.end), *[tokens] * (queries - s.queries)] for s in spans]
     seen = [[*range(s.first, s.last), *range(s.start, s.end), *[0] * (keys - s.keys)] for s in spans]
     # The i-th token of a span sees what comes before the span and the first i + 1 of its own.
@@ -109,10 +109,10 @@ def _bunch(spans: Sequence[Span], tokens: int, device: torch.device) -> Bunch:
     most = torch.where(place < real, first + place, 0)  # padding sees one key: no row may be all hidden
     hidden = (torch.arange(keys, device=device) > most)[:, None, None]
     mask = torch.zeros(hidden.shape, dtype=torch.bfloat16, device=device).masked_fill_(hidden, -torch.inf)
-    return Bunch(torch.tensor(rows, device=device), torch.tensor(seen, device=device), mask)
+    return SegmentBucket(torch.tensor(rows, device=device), torch.tensor(seen, device=device), mask)
 
 
-def attend_bunches(q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Sequence[Bunch]) -> Tensor:
+def bucketed_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, buckets: Sequence[SegmentBucket]) -> Tensor:
     """What the tokens of all bunches see, `[tokens, heads, head_dim]`; zeros for others.
 
     Args:
@@ -120,19 +120,19 @@ def attend_bunches(q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Seque
         k: `[tokens, kv_heads, head_dim]`, `kv_heads` dividing `heads`.
         v: as `k`.
     """
-    return _Attention.apply(q, k, v, scale, bunches)  # pyright: ignore[reportReturnType]
+    return _Attention.apply(q, k, v, scale, buckets)  # pyright: ignore[reportReturnType]
 
 
 class _Attention(torch.autograd.Function):
     """By plain products; of spans that see many keys, shares are computed again for the gradient, not kept."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Sequence[Bunch]) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Sequence[SegmentBucket]) -> Tensor:
         found, kept = q.new_zeros((len(q) + 1, q.shape[1], v.shape[-1])), []
         for bunch in bunches:
-            shares = _shares(_rows(q, k, bunch), _seen(k, bunch), scale, bunch)
-            found.index_copy_(0, bunch.queries.flatten(), _flat(shares @ _seen(v, bunch), q.shape[1], bunch))
-            kept.append(shares if bunch.keys.shape[1] <= KEPT else None)
+            shares = _attention_weights(_rows(q, k, bunch), _gather_keys(k, bunch), scale, bunch)
+            found.index_copy_(0, bunch.queries.flatten(), _flat(shares @ _gather_keys(v, bunch), q.shape[1], bunch))
+            kept.append(shares if bunch.keys.shape[1] <= MAX_SAVED_KEYS else None)
         ctx.save_for_backward(q, k, v, *kept)
         ctx.scale, ctx.bunches = scale, bunches
         return found[:-1]
@@ -143,17 +143,17 @@ class _Attention(torch.autograd.Function):
         of_found = F.pad(gradients[0], (0, 0, 0, 0, 0, 1))  # nothing follows from what padding sees
         d_q, d_k, d_v = q.new_zeros((len(q) + 1, *q.shape[1:])), torch.zeros_like(k), torch.zeros_like(v)
         for bunch, shares in zip(ctx.bunches, kept, strict=True):
-            rows, keys, of_out = _rows(q, k, bunch), _seen(k, bunch), _rows(of_found, k, bunch)
-            shares = _shares(rows, keys, ctx.scale, bunch) if shares is None else shares
-            d = of_out @ _seen(v, bunch).transpose(-1, -2)
+            rows, keys, of_out = _rows(q, k, bunch), _gather_keys(k, bunch), _rows(of_found, k, bunch)
+            shares = _attention_weights(rows, keys, ctx.scale, bunch) if shares is None else shares
+            d = of_out @ _gather_keys(v, bunch).transpose(-1, -2)
             d = torch.ops.aten._softmax_backward_data(d, shares, -1, d.dtype)
             d_q.index_copy_(0, bunch.queries.flatten(), _flat((d @ keys).mul_(ctx.scale), q.shape[1], bunch))
-            _add(d_k, (d.transpose(-1, -2) @ rows).mul_(ctx.scale), bunch)
-            _add(d_v, shares.transpose(-1, -2) @ of_out, bunch)
+            _scatter_keys(d_k, (d.transpose(-1, -2) @ rows).mul_(ctx.scale), bunch)
+            _scatter_keys(d_v, shares.transpose(-1, -2) @ of_out, bunch)
         return d_q[:-1], d_k, d_v, None, None
 
 
-def _rows(x: Tensor, k: Tensor, bunch: Bunch) -> Tensor:
+def _rows(x: Tensor, k: Tensor, bunch: SegmentBucket) -> Tensor:
     """`[spans, kv_heads, group * q, head_dim]`: heads that share a key are rows of one product with it."""
     spans, queries = bunch.queries.shape
     some = x.index_select(0, bunch.queries.flatten().clamp(max=len(x) - 1))  # any row will do for padding
@@ -161,24 +161,24 @@ def _rows(x: Tensor, k: Tensor, bunch: Bunch) -> Tensor:
     return apart.permute(0, 2, 3, 1, 4).reshape(spans, k.shape[1], -1, x.shape[-1])
 
 
-def _flat(x: Tensor, heads: int, bunch: Bunch) -> Tensor:
+def _flat(x: Tensor, heads: int, bunch: SegmentBucket) -> Tensor:
     """`[spans * q, heads, head_dim]` from `[spans, kv_heads, group * q, head_dim]`."""
     spans, queries = bunch.queries.shape
     apart = x.view(spans, x.shape[1], -1, queries, x.shape[-1]).permute(0, 3, 1, 2, 4)
     return apart.reshape(spans * queries, heads, x.shape[-1])
 
 
-def _seen(x: Tensor, bunch: Bunch) -> Tensor:
+def _gather_keys(x: Tensor, bunch: SegmentBucket) -> Tensor:
     """`[spans, kv_heads, k, head_dim]`."""
     return x.index_select(0, bunch.keys.flatten()).view(*bunch.keys.shape, *x.shape[1:]).transpose(1, 2)
 
 
-def _add(whole: Tensor, gradient: Tensor, bunch: Bunch) -> None:
+def _scatter_keys(whole: Tensor, gradient: Tensor, bunch: SegmentBucket) -> None:
     """Add the gradient of `_seen(x)` to that of x: a prompt's is the sum over all that see it; of padding it is 0."""
     whole.index_add_(0, bunch.keys.flatten(), gradient.transpose(1, 2).flatten(0, 1))
 
 
-def _shares(rows: Tensor, keys: Tensor, scale: float, bunch: Bunch) -> Tensor:
+def _attention_weights(rows: Tensor, keys: Tensor, scale: float, bunch: SegmentBucket) -> Tensor:
     """`[spans, kv_heads, group * q, k]`: softmax of the scores, whose sums torch takes at least in float32."""
     scores = (rows * scale) @ keys.transpose(-1, -2)
     spans, _, _, queries, seen = bunch.mask.shape

@@ -73,7 +73,7 @@ class AbilityTest:
         drafts = await self._drafts(problems)
         note(*await self._judging("others' drafts", self._written(problems)))
         note(*await self._judging("its own drafts", drafts), *await self._verifying(drafts))
-        note(*await self._criticising(drafts))
+        note(*await self._criticizing(drafts))
         note(*await self._revising(drafts))
         note(*await self._choosing(problems), *await self._proposing(problems))
         return found
@@ -154,7 +154,7 @@ class AbilityTest:
                 (sound if truth is Verdict.RIGHT else unsound).append(says is (truth is Verdict.RIGHT))
         return [_balanced("verify: accuracy on steps, balanced", sound, unsound)]
 
-    async def _criticising(self, drafts: Sequence[JudgedDraft]) -> list[AbilityScore]:
+    async def _criticizing(self, drafts: Sequence[JudgedDraft]) -> list[AbilityScore]:
         found = []
         for role in ("locate", "critique"):
             said = [parse_error_step(r[0]) for r in await self._replies([d.asked(role) for d in drafts])]

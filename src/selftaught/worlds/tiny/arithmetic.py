@@ -29,7 +29,7 @@ def skill(a: int, op: str, b: int) -> str:
 
 
 def slips(a: int, op: str, b: int) -> list[str]:
-    """Usual mistakes, the commonest first: a dropped carry, a missed borrow, the neighbour in the table."""
+    """Usual mistakes, the commonest first: a dropped carry, a missed borrow, the neighbor in the table."""
     right = apply(a, op, b)
     off = {"+": -10, "-": 10, "*": -b if b > 1 else 1}[op] if skill(a, op, b) != "plain" else 1
     return [str(abs(right + off + by)) for by in (0, 1, -1)]

@@ -16,12 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.engines import Request, Sampling
+from selftaught.engines import Engine, EngineConfig, Request, Sampling, create_engine
 from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
+from selftaught.worlds.tiny.curriculum import CURRICULA, conversations
 from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import CURRICULA, Case, case_of_draft, conversations, questions
+from selftaught.worlds.tiny.text import Case, case_of_draft, questions
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow
     """Token ids of a conversation, and what each weighs in the loss: 1 for what the assistant says, or more at the end.
 
     Args:
-        drafts: whether what the assistant says before its last turn is learnt; it has no end of its own to learn.
+        drafts: whether what the assistant says before its last turn is learned; it has no end of its own to learn.
     """
     tokens: list[int] = []
     weights: list[float] = []
@@ -83,8 +84,8 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow
         said = [ids[c] for c in message.content]
         tokens += [ids[f"<|{message.role}|>"], *said]
         weights += [0.0, *[float(drafts and message.role == "assistant")] * len(said)]
-    learnt = len(prompt[-1].content) + 1
-    return [*tokens, ids[END]], [*weights[: 1 - learnt or None], *[max(1.0, SHORTEST / learnt)] * learnt]
+    learned = len(prompt[-1].content) + 1
+    return [*tokens, ids[END]], [*weights[: 1 - learned or None], *[max(1.0, SHORTEST / learned)] * learned]
 
 
 def batches(recipe: BuildConfig, number: int, own: Sequence[Case] = ()) -> Iterator[list[TokenRow]]:
@@ -212,17 +213,16 @@ def own_drafts(model: Any, recipe: BuildConfig, number: int) -> list[Case]:
     import random
     import tempfile
 
-    from selftaught.engines.local.engine import LocalEngine
-
     rng = random.Random(recipe.seed + 1000 * number)
     asked = list(islice(questions(rng), round(recipe.own * recipe.conversations[number])))
     sampling = Sampling(max_tokens=LONGEST, temperature=DRAFT_TEMPERATURE)
 
-    async def drafts(engine: LocalEngine, policy: Policy) -> list[str]:
+    async def drafts(engine: Engine, policy: Policy) -> list[str]:
         requests = [Request((Message("user", q),), sampling, recipe.seed + i) for i, (q, _) in enumerate(asked)]
         return [s.text for s in await asyncio.gather(*(engine.sample(policy, request) for request in requests))]
 
-    with tempfile.TemporaryDirectory() as folder, closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
+    config = EngineConfig(dtype="float32", max_batch_size=256)
+    with tempfile.TemporaryDirectory() as folder, closing(create_engine(folder, config)) as engine:
         policy = Policy("draft", Path(folder))
         model.config.save_pretrained(folder)
         make_tokenizer().save_pretrained(folder)

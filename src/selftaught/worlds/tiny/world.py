@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selftaught.engines.base import Sampling
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.run.settings import Settings
 from selftaught.worlds.world import BEST_ON_DEV, World
 
@@ -18,7 +18,7 @@ WORLD = World(
     test=160,
     settings=Settings(
         sampling=Sampling(max_tokens=96),
-        training=Training(epochs=1, learning_rate=3e-4, batch=8, micro_tokens=2048, precision="float32"),
+        training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=8, max_tokens_per_pass=2048, precision="float32"),
         gate=BEST_ON_DEV,
     ),
 )

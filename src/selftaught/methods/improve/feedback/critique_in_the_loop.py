@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from statistics import fmean
+from typing import Any
 
 from selftaught import Attempt, Baseline, Claim, Demo, Policy, Run, Task, recipe, refine, resolve, routines, sft
 from selftaught.curate import by_problem, finished, keep_right
@@ -75,29 +76,38 @@ def critique_in_the_loop(
     critic, examples = None, list[routines.CritiqueExample]()
     if repairs:
         annotator = resolve(teacher, run.console.print) if teacher else base
-        counts = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
-        how = counts | {"min_success_rate": min_success_rate, "temperature": temperature}
+        how: dict[str, Any] = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
+        how |= {"min_success_rate": min_success_rate, "temperature": temperature}
         examples = routines.collect_critic_data(run, base, annotator, task, **how)
         critic = run.learn(base, sft(), routines.critique_demos(examples)) if examples else annotator
     actor, hard = base, set[str]()
     for number in run.rounds(rounds):
         tried = run.attempt(actor, task.train, samples=samples, temperature=temperature)
-        if number == 1:
-            hard = {
-                name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= hard_threshold
-            }
+        hard = hard_problems(tried, hard_threshold) if number == 1 else hard
         repaired = routines.repair_failures(run, critic, actor, tried, repairs, temperature) if critic else []
-        fixed = by_problem(a for a in finished(repaired) if a.right).values()
-        revisions = [a for group in fixed for a in group[:per_problem]]
         demos = keep_right(routines.deduplicate([*tried, *repaired]), per_problem=per_problem)
-        demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in revisions if learn_revisions]
-        demos += [refine.self_talk(a) for a in revisions if self_talk]
+        demos += repair_demos(repaired, per_problem, as_revisions=learn_revisions, as_self_talk=self_talk)
         run.log_metrics("hard problems", coverage(hard, tried, repaired))
-        version = critic.version if critic else "none"
-        run.log_metrics("critic", {"policy": version, "examples": len(examples), "repairs": len(repaired)})
+        version, counts = critic.version if critic else "none", {"examples": len(examples), "repairs": len(repaired)}
+        run.log_metrics("critic", {"policy": version, **counts})
         actor = run.learn(base, sft(), demos)
         run.measure(actor)
     return run.champion
+
+
+def hard_problems(tried: Sequence[Attempt], threshold: float) -> set[str]:
+    """Ids of the problems of which at most this share of the attempts is right."""
+    return {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= threshold}
+
+
+def repair_demos(
+    repaired: Sequence[Attempt], per_problem: int, *, as_revisions: bool, as_self_talk: bool
+) -> list[Demo]:
+    """The first right repairs of each problem, as revisions of their draft and as one self-correcting text."""
+    fixed = by_problem(a for a in finished(repaired) if a.right).values()
+    kept = [a for group in fixed for a in group[:per_problem]]
+    demos = [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in kept if as_revisions]
+    return demos + [refine.self_talk(a) for a in kept if as_self_talk]
 
 
 def coverage(hard: Set[str], tried: Sequence[Attempt], repaired: Sequence[Attempt]) -> dict[str, float]:

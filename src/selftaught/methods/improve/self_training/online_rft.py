@@ -41,7 +41,7 @@ def online_rft(
     2412.17256, which compares with it: one temperature and one reward threshold throughout.
 
     Differs from the paper: answers are selected and ranked as in `b-star`, by outcome plus the worst step as the
-    prompted starting model scores it, and capped so that easy problems do not dominate; `step_reward="none"` goes by the
+    prompted starting model scores it, and capped so that easy problems do not dominate; `step_reward="none"` uses the
     outcome alone. Zero-shot prompts through the model's chat template; no SFT on reference solutions first. The
     optimizer state is kept between rounds (not with adapters).
 
@@ -62,6 +62,8 @@ def online_rft(
         groups = balance.group_by_problem(routines.score_attempts(run, base, task, tried, step_reward))
         run.log_metrics("balance", asdict(balance.dynamics(groups, threshold, target)))
         demos = routines.selected_demos(balance.select(groups, threshold, target))
-        policy = run.learn(policy, sft(), demos, epochs=epochs, carry=not run.settings.training.lora_rank)
+        policy = run.learn(
+            policy, sft(), demos, epochs=epochs, keep_optimizer_state=not run.settings.training.lora_rank
+        )
         run.measure(policy)
     return run.champion

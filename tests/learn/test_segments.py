@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.learn.kernels import segments as bunches
-from selftaught.learn.kernels.segments import Span, attend_bunches, bunched
+from selftaught.learn.kernels.segments import Segment, bucket_segments, bucketed_attention
 
 CPU = torch.device("cpu")
 
@@ -21,10 +21,10 @@ def spans_of(layout):
     spans, at = [], 0
     for prompt, targets in layout:
         first, last = at, at + prompt
-        spans.append(Span(first, last))
+        spans.append(Segment(first, last))
         at = last
         for target in targets:
-            spans.append(Span(at, at + target, first, last))
+            spans.append(Segment(at, at + target, first, last))
             at += target
     return spans, at
 
@@ -62,11 +62,11 @@ def test_values_and_gradients_are_those_of_the_formula(layout, kept):
 
 def check_against_the_formula(layout):
     spans, tokens = spans_of(layout)
-    made = bunched(spans, tokens, CPU)
-    assert not made.alone
+    made = bucket_segments(spans, tokens, CPU)
+    assert not made.long
     q, k, v = draw(tokens)
     weights = torch.randn(tokens, 4, 4, dtype=torch.float64)
-    ours = attend_bunches(q, k, v, 0.5, made.bunches)
+    ours = bucketed_attention(q, k, v, 0.5, made.buckets)
     theirs = attention(q, k, v, visible(spans, tokens))
     assert torch.allclose(ours, theirs, atol=1e-12)
     gradients = [torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (ours, theirs)]
@@ -77,42 +77,42 @@ def test_values_may_be_of_another_width_than_keys():
     spans, tokens = spans_of([(2, [3, 1]), (4, [])])
     q, k, _ = draw(tokens)
     v = torch.randn(tokens, 2, 3, dtype=torch.float64)
-    ours = attend_bunches(q, k, v, 0.5, bunched(spans, tokens, CPU).bunches)
+    ours = bucketed_attention(q, k, v, 0.5, bucket_segments(spans, tokens, CPU).buckets)
     assert torch.allclose(ours, attention(q, k, v, visible(spans, tokens)), atol=1e-12)
 
 
 def test_gradients_are_those_of_finite_differences():
     spans, tokens = spans_of([(2, [1, 3]), (3, [])])
-    bunches = bunched(spans, tokens, CPU).bunches
+    bunches = bucket_segments(spans, tokens, CPU).buckets
     assert any(len(bunch.queries) > 1 for bunch in bunches)
-    assert torch.autograd.gradcheck(lambda q, k, v: attend_bunches(q, k, v, 0.5, bunches), draw(tokens))
+    assert torch.autograd.gradcheck(lambda q, k, v: bucketed_attention(q, k, v, 0.5, bunches), draw(tokens))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=40))
 def test_little_is_padded_and_no_bunch_is_large(lengths):
     spans, tokens = spans_of([(length, []) for length in lengths])
-    made = bunched(spans, tokens, CPU)
-    scores = [bunch.mask.numel() for bunch in made.bunches]
-    assert all(size % bunches.ROUND == 0 for bunch in made.bunches for size in bunch.mask.shape[-2:])
-    assert sum(scores) <= bunches.WASTE * sum(bunches.rounded(length) ** 2 for length in lengths)
-    assert all(n <= bunches.SCORES or len(b.queries) == 1 for n, b in zip(scores, made.bunches, strict=True))
+    made = bucket_segments(spans, tokens, CPU)
+    scores = [bunch.mask.numel() for bunch in made.buckets]
+    assert all(size % bunches.SIZE_MULTIPLE == 0 for bunch in made.buckets for size in bunch.mask.shape[-2:])
+    assert sum(scores) <= bunches.MAX_PADDING * sum(bunches.round_up(length) ** 2 for length in lengths)
+    assert all(n <= bunches.MAX_SCORES or len(b.queries) == 1 for n, b in zip(scores, made.buckets, strict=True))
 
 
 def test_spans_of_one_length_are_one_bunch_and_long_ones_are_left_alone():
-    spans, tokens = spans_of([(30, [])] * 8 + [(bunches.LONG + 1, [])])
-    made = bunched(spans, tokens, CPU)
-    assert [len(bunch.queries) for bunch in made.bunches] == [8]
-    assert made.alone == (spans[-1],)
-    places = [place for bunch in made.bunches for place in bunch.queries.flatten().tolist() if place < tokens]
+    spans, tokens = spans_of([(30, [])] * 8 + [(bunches.LONG_SEGMENT + 1, [])])
+    made = bucket_segments(spans, tokens, CPU)
+    assert [len(bunch.queries) for bunch in made.buckets] == [8]
+    assert made.long == (spans[-1],)
+    places = [place for bunch in made.buckets for place in bunch.queries.flatten().tolist() if place < tokens]
     assert sorted(places) + list(range(spans[-1].start, spans[-1].end)) == list(range(tokens))
 
 
 def test_in_bfloat16_shares_are_taken_in_float32():
     spans, tokens = spans_of([(6, [5, 5]), (7, [])])
-    made = bunched(spans, tokens, CPU)
+    made = bucket_segments(spans, tokens, CPU)
     q, k, v = (x.detach().bfloat16() for x in draw(tokens))
-    ours = attend_bunches(q, k, v, 0.5, made.bunches)
+    ours = bucketed_attention(q, k, v, 0.5, made.buckets)
     true = attention(*(x.double() for x in (q, k, v)), visible(spans, tokens))
     assert ours.dtype == torch.bfloat16
     assert float((ours.double() - true).abs().max()) == pytest.approx(0, abs=0.03)

@@ -18,7 +18,7 @@ from selftaught.engines.local import llama
 from selftaught.feedback.verifiers import Exact
 from selftaught.learn import sft
 from selftaught.learn.kernels import fused
-from selftaught.learn.kernels.slower import slower
+from selftaught.learn.kernels.slow_path import slow_path_reason
 from selftaught.models.policy import Policy
 from selftaught.records import Demo, Message, make_problem
 from selftaught.tasks import Kind, Task
@@ -48,18 +48,18 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_a_training_that_is_as_fast_as_can_be_says_nothing() -> None:
-    assert slower(make_model()) == ""
+    assert slow_path_reason(make_model()) == ""
 
 
 def test_of_small_models_nothing_is_said() -> None:
     made = make_model()
     made.model.layers[1].mlp.forward = lambda x: x
-    assert slower(made) == ""
+    assert slow_path_reason(made) == ""
 
 
 @pytest.mark.usefixtures("large")
 def test_of_other_families_nothing_is_said() -> None:
-    assert slower(make_model("gpt2")) == ""
+    assert slow_path_reason(make_model("gpt2")) == ""
 
 
 @pytest.mark.usefixtures("large")
@@ -67,13 +67,13 @@ def test_the_reason_is_named() -> None:
     made = make_model()
     for layer in made.model.layers:
         layer.mlp = LongerMLP(made.config)
-    assert "gated layer of transformers" in slower(made)
-    assert slower(made).endswith("(LongerMLP: it computes something else)")
+    assert "gated layer of transformers" in slow_path_reason(made)
+    assert slow_path_reason(made).endswith("(LongerMLP: it computes something else)")
     made.model.norm.forward = lambda x: x
-    assert "(LlamaRMSNorm: its forward was replaced)" in slower(made)
+    assert "(LlamaRMSNorm: its forward was replaced)" in slow_path_reason(made)
     made = make_model()
     made.config.sliding_window = 8
-    assert slower(made) == "training is slower than it could be: rows are padded (a window of 8 tokens)"
+    assert slow_path_reason(made) == "training is slower than it could be: rows are padded (a window of 8 tokens)"
 
 
 def scaled(folder: Path) -> Policy:

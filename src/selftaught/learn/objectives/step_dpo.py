@@ -1,22 +1,25 @@
-"""Preferences between single steps of reasoning that go on from the same place."""
+"""Step-level preferences: DPO on single reasoning steps that share what comes before them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from selftaught.errors import BadInput
-from selftaught.learn.objectives.base import Row, check_positive
-from selftaught.learn.objectives.preference import Dpo, paired_rows
+from selftaught.learn.checks import check_positive
+from selftaught.learn.objectives.base import Row
+from selftaught.learn.objectives.preference import Dpo, encode_pair
 from selftaught.records import Pair
 
 if TYPE_CHECKING:
     from selftaught.models.chat import ChatTokenizer
 
+__all__ = ["advantage_margin", "step_dpo", "visit_label_smoothing"]
 
-def visit_softness(chosen: float, rejected: float) -> float:
-    """Label smoothing from how often a search visited two siblings: 1 / (N_w / N_l + 1), at most a half.
+
+def visit_label_smoothing(chosen: float, rejected: float) -> float:
+    """Label smoothing from a search's visit counts of two siblings: 1 / (N_w / N_l + 1), at most a half.
 
     Source: Xie et al., "Monte Carlo tree search boosts reasoning via iterative preference learning", 2405.00451,
     and its code (github.com/YuxiXie/MCTS-DPO), which caps it at a half.
@@ -29,7 +32,7 @@ def visit_softness(chosen: float, rejected: float) -> float:
 
 
 def advantage_margin(chosen: float, rejected: float, scale: float = 1.0) -> float:
-    """The lead to ask of a pair of steps: scale * (A_w - A_l), the difference of their advantages in the search.
+    """The margin of a pair of steps: scale * (A_w - A_l), the difference of their advantages in the search.
 
     Source: Wang et al., "CPL", 2409.08642 (Step-APO). Its sign and scale are taken from a summary and not
     checked against the paper.
@@ -42,14 +45,15 @@ class StepDpo(Dpo):
     """DPO on `Pair` records whose responses share a beginning: only what follows it bears the loss.
 
     The loss is `Dpo`'s, with the shared tokens as part of the prompt. For "sigmoid" that changes no value (they
-    cancel), only what it costs; "ipo" averages over what is left. `Pair.margin` takes an `advantage_margin`,
-    `Pair.softness` a `visit_softness`. Sources: Lai et al., "Step-DPO", 2406.18629; 2405.00451.
+    cancel), only the cost; "ipo" averages over the rest. `Pair.margin` takes an `advantage_margin`,
+    `Pair.label_smoothing` a `visit_label_smoothing`. Sources: Lai et al., "Step-DPO", 2406.18629; 2405.00451.
 
     Attributes:
-        ends: whether the responses are whole, so that their end of sequence is learnt; steps are not.
+        learn_eos: whether the responses are complete, so that their end of sequence is learned; steps are not.
     """
 
-    ends: bool = False
+    beta: float = 0.4
+    learn_eos: bool = False
     name: str = "step-dpo"
 
     def rows(self, record: Pair, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
@@ -58,19 +62,19 @@ class StepDpo(Dpo):
         Raises:
             BadInput: one response is the beginning of the other.
         """
-        self.check(record, where)
-        rows = paired_rows(record, tokenizer, where)
-        chosen, rejected = (row.target[:-1] if record.ends and not self.ends else row.target for row in rows)
+        self.check_pair(record, where)
+        rows = encode_pair(record, tokenizer, where)
+        drop_eos = record.ends and not self.learn_eos
+        chosen, rejected = (row.completion[:-1] if drop_eos else row.completion for row in rows)
         shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
         if shared is None:
-            raise BadInput("one response is the beginning of the other", where=where, fix="drop it, or set ends=True")
+            problem = "one response is the beginning of the other"
+            raise BadInput(problem, where=where, fix="drop it, or set learn_eos=True")
         prompt = rows[0].prompt + chosen[:shared]
         return [
-            Row(prompt, ids[shared:], row.weight, row.numbers)
+            Row(prompt, ids[shared:], row.weight, row.row_features)
             for row, ids in zip(rows, (chosen, rejected), strict=True)
         ]
 
 
-def step_dpo(beta: float = 0.4, **settings: Any) -> StepDpo:
-    """Step-level DPO (2406.18629); see `StepDpo`."""
-    return StepDpo(beta, **settings)
+step_dpo = StepDpo
