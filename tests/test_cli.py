@@ -109,8 +109,8 @@ def samples_in(folder: Path) -> dict[str, str]:
         ("run rest-em", "run: the following arguments are required: --task; see selftaught run --help"),
         ("run rest-em --task x --samples many", "run: argument --samples: invalid int value: 'many'"),
         ("run rest-em --task x --temperature nan", "run: argument --temperature: invalid float value: 'nan'"),
-        ("run rest-em --task x --epochs 0", "run: argument --epochs: 0 is less than 1"),
-        ("run rest-em --task x --rows 0", "run: argument --rows: 0 is less than 1"),
+        ("run rest-em --task x --epochs 0", "run: argument --epochs: must be ≥ 1, got 0"),
+        ("run rest-em --task x --max-batch-size 0", "run: argument --max-batch-size: must be ≥ 1, got 0"),
         ("run rest-em --task x --dtype int8", "run: argument --dtype: invalid choice: 'int8'"),
         ("run star --task x --rationalization yes extra", "run: unexpected argument 'yes'"),
         ("methods --jsn", "methods: unknown option '--jsn'; did you mean '--json'?"),
@@ -330,7 +330,7 @@ def test_an_interrupted_run_exits_with_130_and_goes_on_from_there(
     teach: Callable[..., list[str]], tmp_path: Path, at: str
 ) -> None:
     words, out = teach("--samples", "40", "--instruction", ""), tmp_path / "out"
-    command = [sys.executable, "-m", "selftaught", *words, "--rows", "1"]  # slowly; it changes no result
+    command = [sys.executable, "-m", "selftaught", *words, "--max-batch-size", "1"]  # slowly; it changes no result
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not ((out / "journal.sqlite").is_file() and samples_in(out)):
@@ -416,11 +416,20 @@ def test_methods_are_listed_for_programs_and_for_people(capsys: pytest.CaptureFi
     assert [m["id"] for m in found] == sorted(m["id"] for m in found)
     root = Path(__file__).parent.parent
     for method in found:
-        assert set(method) == {"id", "shape", "paper", "summary", "path"}
+        assert set(method) == {"id", "shape", "family", "paper", "summary", "path"}
+        assert method["path"].startswith("src/selftaught/methods/")
         assert (root / method["path"]).is_file()
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
     assert all(method["id"] in listed for method in found)
+
+
+def test_one_family_of_methods_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--family", "self-training", "--json"]) == 0
+    found = {m["id"]: m["family"] for m in json.loads(capsys.readouterr().out)}
+    assert {"rest-em", "star"} <= set(found) == {m.id for m in methods().values() if m.family == "self_training"}
+    assert main(["methods", "--family", "votin"]) == 2
+    assert "unknown family 'votin'; did you mean 'voting'?" in capsys.readouterr().err
 
 
 def test_help_tells_every_option_of_a_method_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

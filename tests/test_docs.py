@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import pkgutil
 import re
 import runpy
 import shlex
@@ -24,7 +25,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, Sampling
 from selftaught.engines.scripted import ScriptedEngine, scripted_learner
 from selftaught.feedback.verifiers import Exact
-from selftaught.method import methods
+from selftaught.method import find, methods
 from selftaught.models import Policy
 from selftaught.records import Prompt, Verdict, make_problem
 from selftaught.run.ask import Ask
@@ -44,7 +45,8 @@ def load_generator() -> Any:
 
 
 generate = load_generator()
-WRITTEN = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in (ROOT / "README.md", *DOCS.rglob("*.md"))}
+PAGES_AT_ROOT = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+WRITTEN = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in (*PAGES_AT_ROOT, *DOCS.rglob("*.md"))}
 GENERATED = {f"docs/{path}": text for path, text in generate.pages().items()}
 PICTURES = {f"docs/{path}": text for path, text in generate.pictures().items()}
 PAGES = WRITTEN | GENERATED
@@ -133,9 +135,21 @@ def test_the_reference_shows_every_command_with_its_options() -> None:
 def test_the_readme_lists_the_methods_as_they_are() -> None:
     readme = WRITTEN["README.md"]
     assert generate.with_table(readme) == readme, "run `make format`"
-    for method in methods().values():
+    assert len(generate.PICKS) == 10
+    for method in map(find, generate.PICKS):
         assert (ROOT / generate.source(method)).is_file()
         assert f"[{method.id}]({generate.source(method)})" in readme
+    counts = re.findall(r"\[(\w+)\]\((src/selftaught/methods/[\w/]+)\) (\d+)", readme)
+    assert sum(int(count) for *_, count in counts) == len(methods())
+    assert all(len(set((ROOT / folder).glob("*.py"))) - 1 == int(count) for _, folder, count in counts)
+
+
+def test_the_page_of_methods_lists_each_one_under_its_family() -> None:
+    page = GENERATED["docs/reference/methods.md"]
+    for folder, found in generate.families().items():
+        section = page.partition(f"\n### {folder.name}\n")[2].partition("\n#")[0]
+        assert next(line for line in section.splitlines() if line).endswith(".")
+        assert [m.id for m in found] == re.findall(r"^\| \[([\w-]+)\]\(\.\./methods/", section, re.MULTILINE)
 
 
 def test_a_readme_without_marks_is_refused() -> None:
@@ -204,7 +218,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
     for page in WRITTEN:
-        assert page == "README.md" or page.removeprefix("docs/") in navigation
+        assert ROOT / page in PAGES_AT_ROOT or page.removeprefix("docs/") in navigation
 
 
 # --- commands and code ---
@@ -247,6 +261,8 @@ def test_python_compiles_and_names_what_exists(page: str) -> None:
                     assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
+BEFORE = ("--spend DOLLARS: most to spend, at these prices",)
+"""Examples in CONTRIBUTING of what not to write."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -262,7 +278,7 @@ def test_options_named_in_prose_exist(page: str) -> None:
     ours |= {flag.replace("--", "--no-", 1) for flag in methods_options}
     bench = flags(*(file.read_text("utf-8") for file in (ROOT / "bench").glob("*.py")))
     for span in spans(page):
-        if span.split()[0] not in ("make", "pip"):
+        if span.split()[0] not in ("make", "pip") and span not in BEFORE:
             known = bench if span.startswith("python -m bench.") else ours | bench
             assert flags(span) <= known, span
 
@@ -322,6 +338,14 @@ def test_code_in_prose_uses_names_that_exist(page: str) -> None:
         assert named <= known, f"{sorted(named - known)} in {span!r}"
 
 
+def test_the_python_reference_names_what_exists() -> None:
+    """Each `::: selftaught.x` of mkdocstrings is a module, or a name in one."""
+    named = [name for text in WRITTEN.values() for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)]
+    assert len(named) > 50
+    for name in named:
+        assert pkgutil.resolve_name(name), name
+
+
 def test_excerpts_are_what_the_source_says() -> None:
     """A block titled `src/... (what)` shows lines of that file."""
     shown = [block for page in WRITTEN for block in blocks(page) if block.title.startswith("src/")]
@@ -360,6 +384,13 @@ def test_the_verifier_of_the_data_tutorial_judges(in_folder: Callable[[str], Pat
         assert task.verify(problem, f"Answer: {multiple + 1}").verdict is Verdict.WRONG
         assert task.verify(problem, f"Answer: {multiple + 100 * divisor * 10}").verdict is Verdict.WRONG
         assert task.verify(problem, "I cannot.").verdict is Verdict.UNKNOWN
+
+
+def test_the_method_of_the_tutorial_conforms(in_folder: Callable[[str], Path]) -> None:
+    page = "docs/tutorials/own-method.md"
+    in_folder(page)
+    (code,) = (block.code for block in blocks(page) if "conformance" in block.code)
+    exec(compile(code, page, "exec"))
 
 
 SUMS = [make_problem(f"What is {i} + {i + 1}?", str(2 * i + 1)) for i in range(40)]
