@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m", help="starting model (default %(default)s)")
     parser.add_argument("--examples", type=int, default=64, help="examples, one epoch of them (default 64)")
     parser.add_argument("--batch-size", type=int, default=8, help="examples in a step (default 8)")
-    parser.add_argument("--max-tokens-per-pass", type=int, default=512, metavar="N", help="ours: most tokens in a pass")
+    parser.add_argument("--max-tokens-per-pass", type=int, default=512, metavar="N", help="ours (default 512)")
     parser.add_argument(
         "--data", default="", metavar="FILE", help="JSON lines with question and answer (else generated)"
     )
