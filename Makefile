@@ -57,7 +57,7 @@ newest: $(VENV)/dev.stamp
 	$(PYTEST) $(TESTS)
 
 test-vllm: $(VLLM_VENV)/test.stamp ## test the engine on vLLM, in an environment of its own
-	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py $(TESTS)
+	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py tests/engines/test_engines.py $(TESTS)
 
 lint: $(VENV)/dev.stamp ## style, types, and that generated text is current
 	$(BIN)/ruff check
