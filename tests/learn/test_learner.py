@@ -28,7 +28,7 @@ from selftaught.models.policy import load_policy, read_manifest
 from selftaught.records import Demo, Message, as_prompt
 
 FAST = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-2, precision="float32", max_tokens_per_pass=64)
-MEMORISE = replace(FAST, epochs=60, batch=3, schedule="constant")
+MEMORISE = replace(FAST, epochs=60, batch_size=3, schedule="constant")
 
 
 @pytest.fixture(autouse=True)

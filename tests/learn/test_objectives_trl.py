@@ -34,10 +34,10 @@ def batch_of(rows, dtype=torch.float32) -> Batch:
     return Batch(pad("logprobs"), mask, weights, (), numbers, tokens)
 
 
-def with_survey(objective, batch, probes, sizes):
+def with_probes(objective, batch, probes, sizes):
     from dataclasses import replace
 
-    survey = (objective.survey(probes), len(probes.weights)) if probes is not None else None
+    survey = (objective.probe_sum(probes), len(probes.weights)) if probes is not None else None
     kept = (
         batch.token_features
         if needs_kl(objective)
@@ -48,7 +48,7 @@ def with_survey(objective, batch, probes, sizes):
 
 def needs_kl(objective) -> bool:
     """The rows of all GRPO cases tell the reference; a trainer would only ask for it where there is a KL."""
-    return not isinstance(objective, objectives.PolicyGradient) or objective.kl_coef > 0
+    return not isinstance(objective, objectives.policy_gradient) or objective.kl_coef > 0
 
 
 def made(spec):
@@ -62,10 +62,10 @@ def test_the_loss_is_trls(case):
     learnt = [[r for r in group if not r["no_grad_probe"]] for group in case["groups"]]
     probes = [r for group in case["groups"] for r in group if r["no_grad_probe"]]
     batch = batch_of([r for group in learnt for r in group])
-    batch = with_survey(objective, batch, batch_of(probes) if probes else None, tuple(map(len, learnt)))
+    batch = with_probes(objective, batch, batch_of(probes) if probes else None, tuple(map(len, learnt)))
     assert not probes or batch.probe_statistics[0] > 0  # the estimate is not at its floor
     size = sum(
-        objective.size(tuple(objectives.Row((0,), (0,) * len(r["logprobs"])) for r in group)) for group in learnt
+        objective.normalizer(tuple(objectives.Row((0,), (0,) * len(r["logprobs"])) for r in group)) for group in learnt
     )
     assert (objective.loss(batch) / size).item() == pytest.approx(case["loss"], abs=1e-5, rel=1e-6)
 
@@ -106,8 +106,8 @@ def test_live_the_loss_and_its_gradient_are_those_of_trls_trainers():
         with torch.no_grad():
             asked = forward_batch(case.model, probes) if probes else None
         batch = forward_batch(case.model, [row for group in learnt for row in group])
-        batch = with_survey(objective, batch, asked, tuple(map(len, learnt)))
-        loss = objective.loss(batch) / sum(map(objective.size, learnt))
+        batch = with_probes(objective, batch, asked, tuple(map(len, learnt)))
+        loss = objective.loss(batch) / sum(map(objective.normalizer, learnt))
         assert loss.item() == pytest.approx(case.loss.item(), abs=1e-5), case.name
         ours = torch.autograd.grad(loss, parameters)
         largest = max(g.abs().max().item() for g in theirs)
