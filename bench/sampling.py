@@ -32,9 +32,8 @@ from statistics import median
 from typing import Any, Protocol
 
 from bench.report import lines_of, machine, show
-from selftaught.engines import Request, Sampling
-from selftaught.engines.local.engine import LocalEngine
-from selftaught.engines.vllm.server import check_installed
+from selftaught.engines import EngineConfig, Request, Sampling, create_engine
+from selftaught.engines.vllm.environment import check_installed
 from selftaught.machine.device import pick_device, pick_dtype
 from selftaught.machine.threads import releasing_threads
 from selftaught.models import ChatTokenizer, Policy, resolve
@@ -73,7 +72,8 @@ class Local:
     """The local engine."""
 
     def __init__(self, policy: Policy, dtype: str, rows: int) -> None:
-        self._policy, self._engine = policy, LocalEngine(dtype=dtype, max_batch_size=rows)
+        self._policy = policy
+        self._engine = create_engine(policy, EngineConfig(dtype=dtype, max_batch_size=rows))
         self._seed = 0
 
     def sample(self, asked: Sequence[Asked]) -> list[list[list[int]]]:

@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from bench.report import lines_of, machine, show
 
@@ -93,7 +93,7 @@ def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     if what == "dpo":
         records = [Pair(as_prompt(q), right, wrong) for q, right, wrong in texts(plan)]
     settings = TrainConfig(
-        epochs=1, batch_size=plan["batch"], learning_rate=2e-5, precision=dtype, schedule="linear", warmup_ratio=0.0,
+        epochs=1, batch_size=plan["batch"], learning_rate=2e-5, precision=cast(Any, dtype), schedule="linear", warmup_ratio=0.0,
         lora_rank=16 if what == "lora" else 0, max_tokens_per_pass=plan["micro_tokens"],
     )  # fmt: skip
     objective = dpo() if what == "dpo" else sft()

@@ -61,7 +61,7 @@ def judged(problem: Problem, answer: str | None, verdict: Verdict = Verdict.UNKN
     """An attempt as an engine and a verifier would have left it."""
     text = f"Answer: {answer}"
     ident = name or content_hash(problem.id, text)
-    feedback = (Feedback(verdict, by="test"),)
+    feedback = (Feedback(verdict, source="test"),)
     return Attempt(
         ident, problem, problem.prompt, text, answer, (1, 2), (-0.5, -0.5), "stop", "base", feedback=feedback
     )

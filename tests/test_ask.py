@@ -1,4 +1,4 @@
-"""`Ask.go_on`: a solver appends text to a partial answer and goes on, token for token, at the right cost."""
+"""`Ask.continue_from`: a solver appends text to a partial answer and goes on, token for token, at the right cost."""
 
 from __future__ import annotations
 

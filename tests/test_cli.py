@@ -109,8 +109,8 @@ def samples_in(folder: Path) -> dict[str, str]:
         ("run rest-em", "run: the following arguments are required: --task; see selftaught run --help"),
         ("run rest-em --task x --samples many", "run: argument --samples: invalid int value: 'many'"),
         ("run rest-em --task x --temperature nan", "run: argument --temperature: invalid float value: 'nan'"),
-        ("run rest-em --task x --epochs 0", "run: argument --epochs: 0 is less than 1"),
-        ("run rest-em --task x --rows 0", "run: argument --rows: 0 is less than 1"),
+        ("run rest-em --task x --epochs 0", "run: argument --epochs: must be ≥ 1, got 0"),
+        ("run rest-em --task x --max-batch-size 0", "run: argument --max-batch-size: must be ≥ 1, got 0"),
         ("run rest-em --task x --dtype int8", "run: argument --dtype: invalid choice: 'int8'"),
         ("run star --task x --rationalization yes extra", "run: unexpected argument 'yes'"),
         ("methods --jsn", "methods: unknown option '--jsn'; did you mean '--json'?"),
@@ -330,7 +330,7 @@ def test_an_interrupted_run_exits_with_130_and_goes_on_from_there(
     teach: Callable[..., list[str]], tmp_path: Path, at: str
 ) -> None:
     words, out = teach("--samples", "40", "--instruction", ""), tmp_path / "out"
-    command = [sys.executable, "-m", "selftaught", *words, "--rows", "1"]  # slowly; it changes no result
+    command = [sys.executable, "-m", "selftaught", *words, "--max-batch-size", "1"]  # slowly; it changes no result
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not ((out / "journal.sqlite").is_file() and samples_in(out)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from selftaught.measure import Report
+from selftaught.measure import StudyReport
 from selftaught.method import Method, methods, recipe, solver, study
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
@@ -92,11 +92,11 @@ def spendthrift(run: Run, base: Policy, task: Task, *, rounds: int = 3) -> Polic
 
 
 @study(paper="2203.14465")
-def moody(run: Run, policy: Policy, task: Task, *, draws: int = 2) -> Report:
+def moody(run: Run, policy: Policy, task: Task, *, draws: int = 2) -> StudyReport:
     """Ask differently each time."""
     moody.__dict__["played"] = played = moody.__dict__.get("played", 0) + 1
     run.attempt(policy, task.train, temperature=0.5 + played / 100, samples=draws)
-    return Report("", (), {})
+    return StudyReport("", (), {})
 
 
 @pytest.mark.parametrize(

@@ -290,10 +290,10 @@ def test_the_beginning_of_an_id_will_do_where_it_is_one_alone(folder: Path, caps
         keys = reader.keys("sample")
     assert trace(folder, keys[0][:12]).start == keys[0]
     first = next(a for a, b in itertools.pairwise(keys) if a[0] == b[0])[0]
-    assert f"{first!r} is the beginning of " in (line := said(capsys, str(folder), first, status=2))
-    assert "say more of it: " in line
+    assert f"{first!r} is a prefix of " in (line := said(capsys, str(folder), first, status=2))
+    assert "give a longer prefix: " in line
     assert line.count("\n") == 1
-    assert "nothing is called ''" in said(capsys, str(folder), "", status=2)
+    assert "no such id: ''" in said(capsys, str(folder), "", status=2)
 
 
 def test_what_is_called_nothing_is_one_line_with_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,16 +302,16 @@ def test_what_is_called_nothing_is_one_line_with_the_nearest(folder: Path, capsy
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
     line = said(capsys, str(folder), wrong, status=2)
     assert line.count("\n") == 1
-    assert f"nothing is called {wrong!r}; did you mean {key!r}" in line
+    assert f"no such id: {wrong!r}; did you mean {key!r}" in line
     last = champion(folder)
     assert f"policy {last} has no record 999; it has " in said(capsys, str(folder), f"{last}:999", status=2)
-    assert "nothing is called" in said(capsys, str(folder), f"{last}:{'9' * 5000}", status=2)
+    assert "no such id" in said(capsys, str(folder), f"{last}:{'9' * 5000}", status=2)
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (tmp_path / "nowhere", tmp_path):
         line = said(capsys, str(place), status=2)
-        assert line == f"selftaught: {place}: no run is kept here (no journal.sqlite); give the folder of a run\n"
+        assert line == f"selftaught: {place}: not a run folder (no journal.sqlite); give the folder of a run\n"
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "journal.sqlite").write_bytes(b"")
     assert "not a journal, it holds no run" in said(capsys, str(tmp_path), status=2)
@@ -341,11 +341,11 @@ def test_lost_policies_and_records_are_told_of(copy: Path) -> None:
         lost = run.learn(run.base, sft(), [Demo(p.prompt, "x") for p in run.task.train])
     place = run.folder / "policies" / policy.version
     lines = (place / "records.jsonl").read_text("utf-8").splitlines()
-    assert "it names no attempt" in trace(run.folder, lost.version).gaps.values()
+    assert "the record names no attempt" in trace(run.folder, lost.version).gaps.values()
     (place / "records.jsonl").write_text("\n".join(["{not json", *lines[2:]]))
     gaps = trace(run.folder, attempt).gaps
     assert gaps[policy.version].startswith(f"1 of its {len(lines)} records are not in this run")
-    assert gaps[f"{policy.version}:0"] == "its line cannot be read"
+    assert gaps[f"{policy.version}:0"] == "the record's line cannot be read"
     (place / "selftaught.json").write_text("{")
     assert "unreadable manifest" in trace(run.folder, attempt).gaps[policy.version]
     shutil.rmtree(place)
@@ -397,5 +397,5 @@ def test_a_folder_that_may_not_be_written_is_read(copy: Path) -> None:
     before = sorted(os.listdir(copy))
     assert_whole(trace(copy), "base-model")
     assert sorted(os.listdir(copy)) == before
-    with pytest.raises(BadInput, match="nothing is called 'zz'"):
+    with pytest.raises(BadInput, match="no such id: 'zz'"):
         trace(copy, "zz")

@@ -275,7 +275,7 @@ def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, change: dict[str,
     with make_run(tmp_path, learner=learner) as run:
         usual = change.get("learning_rate", run.settings.training.learning_rate)
         run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.25, **change)
-        run.reinforce(run.base, run.task.train, steps=2, n=8, lr_scale=3.0, **change)
+        run.learn_online(run.base, run.task.train, steps=2, n=8, lr_scale=3.0, **change)
     assert rates == [0.25 * usual, 3.0 * usual]
 
 

@@ -95,7 +95,7 @@ class Attempt:
         feedback: judgments, oldest first.
         num_tokens: number of sampled tokens; by default the length of `token_ids`.
         prefix_tokens: what the answer was made to continue: token ids, and strings inserted between them (see
-            `Request.given`).
+            `Request.prefix_tokens`).
         prefix_chars: length of the prefix in `text`; what follows was sampled.
         stop_text: the stop string that ended sampling, which `text` leaves out and `token_ids` include.
     """

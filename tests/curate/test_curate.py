@@ -84,7 +84,7 @@ def test_the_elected_attempt_carries_its_share_of_the_votes() -> None:
     assert won is not None
     (feedback,) = won.feedback
     assert (won.id, feedback.score, feedback.verdict) == ("1", 0.5, U)
-    assert (feedback.text, feedback.by) == ("2 of 4 votes", "vote")
+    assert (feedback.text, feedback.source) == ("2 of 4 votes", "vote")
     assert elect([judged(ONE, None)]) is None
 
 

@@ -8,7 +8,7 @@ import pytest
 from endpoint_server import SECRET
 from endpoint_server import Endpoint as Server
 
-from selftaught.engines.openai import engine as openai_module
+from selftaught.engines.openai import sender as sender_module
 
 
 @pytest.fixture
@@ -18,6 +18,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("OPENAI_BASE_URL", made.url)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(openai_module, "INITIAL_BACKOFF", 0.01)
+    monkeypatch.setattr(sender_module, "INITIAL_BACKOFF", 0.01)
     yield made
     made.close()

@@ -220,7 +220,7 @@ def test_a_refusal_of_everything_stops_the_command_and_mended_it_goes_on(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.script = [error(400, "maximum context length is 200")]
-    asked = words(tmp_path, 30, options=["--rows", "1"])
+    asked = words(tmp_path, 30, options=["--max-batch-size", "1"])
     assert main(asked) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "OPENAI_BASE_URL: it answered 400 (maximum context length is 200); mend what it says" in line
@@ -263,7 +263,7 @@ def test_an_interrupted_command_says_one_line(server: Server, tmp_path: Path, an
 
     server.script = script
     process = subprocess.Popen(
-        [sys.executable, "-m", "selftaught", *words(tmp_path, 200, options=["--rows", "8"])],
+        [sys.executable, "-m", "selftaught", *words(tmp_path, 200, options=["--max-batch-size", "8"])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
@@ -277,7 +277,7 @@ def test_an_interrupted_command_says_one_line(server: Server, tmp_path: Path, an
 def test_an_endpoint_that_is_lost_ends_in_one_line(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selftaught.engines.openai.engine.MAX_BACKOFF", 0.01)
+    monkeypatch.setattr("selftaught.engines.openai.sender.MAX_BACKOFF", 0.01)
 
     def script(got: Got) -> Reply:
         if len(server.got) == 20:
@@ -285,7 +285,7 @@ def test_an_endpoint_that_is_lost_ends_in_one_line(
         return dataclasses.replace(sums(got), cut=len(server.got) >= 20)
 
     server.script = script
-    assert main(words(tmp_path, 100, options=["--rows", "8"])) == 2
+    assert main(words(tmp_path, 100, options=["--max-batch-size", "8"])) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "and so for 8 tries; run the same command again later: what is paid for is kept" in line
 
@@ -294,7 +294,7 @@ def test_a_cap_that_ends_the_run_says_one_line(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.script = lambda got: dataclasses.replace(sums(got), delay=0.02)
-    priced = ["--completion-price", "1000", "--spend", "2", "--rows", "4", "--max-tokens", "256"]
+    priced = ["--completion-price", "1000", "--max-cost", "2", "--max-batch-size", "4", "--max-tokens", "256"]
     assert main(words(tmp_path, 300, options=priced)) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "the cap of $2" in line

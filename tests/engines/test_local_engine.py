@@ -267,7 +267,7 @@ def test_many_answers_to_one_prompt_hold_it_once(tiny: Any) -> None:
         engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=32)
         asked = [ask("a long question " * 30, seed=i, temperature=1.0, max_tokens=30) for i in range(count)]
         prompt = served(engine, policy, asked)[0].prompt_tokens
-        (batch,) = engine._batches.values()
+        (batch,) = engine._policies.batches.values()
         sizes[count] = batch.peak_tokens
         engine.close()
     assert prompt > 480
@@ -281,7 +281,7 @@ def test_a_queue_far_beyond_the_budget_is_served_within_it(tiny: Any) -> None:
     asked = [ask(TEXTS[i % 7], seed=i, temperature=1.0, max_tokens=1 + i % 8) for i in range(2000)]
     found = served(small, policy, asked)
     assert len(found) == 2000
-    (batch,) = small._batches.values()
+    (batch,) = small._policies.batches.values()
     assert batch.peak_tokens * batch.bytes_per_token <= 1024 * 2000
     large = LocalEngine(dtype="float32", device="cpu", max_batch_size=64)
     assert [s.token_ids for s in served(large, policy, asked[:100])] == [s.token_ids for s in found[:100]]
@@ -307,7 +307,7 @@ def test_running_out_of_memory_shrinks_the_batch(tiny: Any, monkeypatch: pytest.
 
     monkeypatch.setattr(module.ContinuousBatch, "step", greedy_step)
     assert [s.token_ids for s in served(engine, policy, requests)] == want
-    (held,) = engine._batches.values()
+    (held,) = engine._policies.batches.values()
     assert held.max_batch_size <= 4
     engine.close()
 

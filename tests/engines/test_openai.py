@@ -26,8 +26,9 @@ from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, PaidEngine, Request, RequestRefused, Sample, Sampling
 from selftaught.engines.base import RequestFailed
 from selftaught.engines.local.engine import LocalEngine
-from selftaught.engines.openai import engine as openai_module
+from selftaught.engines.openai import endpoint as endpoint_module
 from selftaught.engines.openai import limits as limits_module
+from selftaught.engines.openai import sender as sender_module
 from selftaught.engines.openai.engine import ApiKey, Endpoint, Limits, OpenAIEngine
 from selftaught.engines.openai.limits import SlidingWindow
 from selftaught.errors import BadInput
@@ -266,7 +267,7 @@ def test_a_request_that_the_server_falls_over_fails_alone(server: Server, make: 
 
 
 def test_waits_double_and_differ(monkeypatch: pytest.MonkeyPatch, server: Server, make: Any) -> None:
-    monkeypatch.setattr(openai_module, "INITIAL_BACKOFF", 0.1)
+    monkeypatch.setattr(sender_module, "INITIAL_BACKOFF", 0.1)
     server.script = [error(500, "oops")] * 3 + [completion()]
     random.seed(0)
     engines = [make() for _ in range(2)]
@@ -446,7 +447,7 @@ def test_an_unusual_form_is_tried_a_few_times_and_named(server: Server, make: An
 
 
 def test_an_answer_without_end_is_cut_short(monkeypatch: pytest.MonkeyPatch, server: Server, make: Any) -> None:
-    monkeypatch.setattr(openai_module, "MAX_RESPONSE_BYTES", 1 << 20)
+    monkeypatch.setattr(endpoint_module, "MAX_RESPONSE_BYTES", 1 << 20)
     bomb = gzip.compress(b" " * (50 << 20))
     for reply in (Reply(body=b" " * (2 << 20)), Reply(body=bomb, headers={"Content-Encoding": "gzip"})):
         server.script = [reply]
@@ -741,7 +742,11 @@ def test_the_key_shows_nowhere(server: Server, make: Any, caplog: pytest.LogCapt
         completion(model=SECRET), completion(model="tiny"), Reply(cut=True), completion(delay=30),
     ]  # fmt: skip
     shown = [repr(engine), repr(Endpoint()), repr(ApiKey(SECRET)), f"{ApiKey(SECRET)}", str(vars(engine))]
-    shown += [json.dumps(dataclasses.astuple(Limits())), repr(engine._client), repr(engine._client.headers)]
+    shown += [
+        json.dumps(dataclasses.astuple(Limits())),
+        repr(engine._client._client),
+        repr(engine._client._client.headers),
+    ]
     for reply in replies:
         server.script = [reply]
         found = ask(make(tries=1, timeout=1), request())[0]
@@ -1015,8 +1020,19 @@ def test_the_command_line_asks_an_endpoint(server: Server, capsys: pytest.Captur
 
 
 def test_the_command_line_keeps_the_cap(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["eval", *TASK, "--test", "50", "--max-tokens", "20", "--rows", "1", "--out", str(tmp_path / "out")]
-    assert main([*words, "--completion-price", "1000", "--spend", "0.05"]) == 2
+    words = [
+        "eval",
+        *TASK,
+        "--test",
+        "50",
+        "--max-tokens",
+        "20",
+        "--max-batch-size",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*words, "--completion-price", "1000", "--max-cost", "0.05"]) == 2
     assert "max_cost: the cap of $0.05" in capsys.readouterr().err
     assert len(server.got) <= 4
 

@@ -175,7 +175,7 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_a_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here already")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(BadInput, match="cannot be made a run folder"):
+        with pytest.raises(BadInput, match="cannot create the run folder"):
             Journal(place)
 
 

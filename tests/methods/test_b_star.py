@@ -99,7 +99,7 @@ def test_what_is_not_tuned_stays(tmp_path: Path) -> None:
         assert {row["metrics"]["balance"]["temperature"] for row in run.history} == {0.9}
     with played(tmp_path / "x", Learner(), threshold=0.7) as run:
         assert len(temperatures_of(run)) > 1
-        assert {row["told"]["balance"]["threshold"] for row in run.history} == {0.7}
+        assert {row["metrics"]["balance"]["threshold"] for row in run.history} == {0.7}
 
 
 def test_online_rft_samples_once_and_learns_on_top_of_the_last_policy(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path:
         settings = Settings(training=TrainConfig(lora_rank=rank))
         with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
             BSTAR(run, run.base, run.task, **SMALL)
-        assert [one.carry for one in given] == [carry, carry]
+        assert [one.keep_optimizer_state for one in given] == [carry, carry]
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:

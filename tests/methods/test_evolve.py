@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {"rounds": 2, "samples": 4, "probe": 4, "num_temperature
 
 def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
     prompt = (Message("user", name),)
-    judged = (Feedback(verdict, None, by="test"),)
+    judged = (Feedback(verdict, None, source="test"),)
     return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, (), (), "stop", "p", feedback=judged)
 
 

@@ -10,7 +10,7 @@ import pytest
 from scripted_world import Objectives, make_run, make_task, two_rounds
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
-from selftaught.learn.objectives import StepDpo
+from selftaught.learn.objectives.step_dpo import StepDpo
 from selftaught.method import find
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
@@ -61,8 +61,8 @@ def test_no_more_pairs_than_asked_for_are_learnt(tmp_path: Path) -> None:
 def test_smoothing_goes_by_visits_and_can_be_left_out(tmp_path: Path) -> None:
     soft, _, _ = learnt(tmp_path / "soft", rounds=1)
     hard, _, _ = learnt(tmp_path / "hard", rounds=1, visit_smoothing=False)
-    assert any(0 < pair.softness < 0.5 for pair in soft.given[0][1])
-    assert all(pair.softness == 0 for pair in hard.given[0][1])
+    assert any(0 < pair.label_smoothing < 0.5 for pair in soft.given[0][1])
+    assert all(pair.label_smoothing == 0 for pair in hard.given[0][1])
     assert [p.chosen for p in soft.given[0][1]] == [p.chosen for p in hard.given[0][1]]
 
 

@@ -10,7 +10,7 @@ import pytest
 from scripted_world import Objectives, make_run, make_task
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
-from selftaught.learn.objectives import Dpo
+from selftaught.learn.objectives.preference import Dpo
 from selftaught.method import find
 from selftaught.run.settings import Settings
 
@@ -38,7 +38,7 @@ def test_each_round_pairs_answers_of_the_last_policy_against_the_fixed_reference
     for _, pairs in learner.given:
         assert pairs
         assert all("wrong" in pair.rejected and "wrong" not in pair.chosen for pair in pairs)
-        assert all(pair.softness == 0 for pair in pairs)
+        assert all(pair.label_smoothing == 0 for pair in pairs)
         texts = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
         assert len(set(texts)) == len(texts)
 

@@ -18,8 +18,8 @@ from talking_world import talk
 SELF = find("self")
 
 
-def played(folder: Path, learner: Learner, **options: Any) -> Run:
-    run = make_run(folder, script=talk, learner=learner, task=make_task(train=24))
+def played(folder: Path, learner: Learner, *, dev: int = 8, **options: Any) -> Run:
+    run = make_run(folder, script=talk, learner=learner, task=make_task(train=24, dev=dev))
     SELF(run, run.base, run.task, **{"rounds": 2, "samples": 2, "drafts": 2, **options})
     return run
 
@@ -83,7 +83,7 @@ def test_each_half_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_refinement_at_test_time_is_measured_beside(tmp_path: Path) -> None:
-    with played(tmp_path, Learner(), rounds=1, refine_at_test=True) as run:
+    with played(tmp_path, Learner(), dev=80, rounds=1, refine_at_test=True) as run:
         row = run.history[0]
     assert row["metrics"]["refined at test"]["dev accuracy"] >= row["accuracy"]
 

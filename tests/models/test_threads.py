@@ -105,7 +105,8 @@ engine.close()
 
 
 def test_nothing_happens_where_nobody_has_computed() -> None:
-    quick = "from selftaught.machine.threads import release_threads; import sys; release_threads(); assert 'torch' not in sys.modules"
+    quick = "from selftaught.machine.threads import release_threads; import sys; release_threads()"
+    quick += "; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", quick], check=False).returncode == 0
 
 

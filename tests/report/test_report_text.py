@@ -14,7 +14,7 @@ from selftaught.report.text import (
     points,
     short_number,
     signed_interval,
-    visible,
+    make_visible,
 )
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -22,16 +22,16 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_visible_text_can_be_encoded_and_holds_nothing_that_acts(text):
-    shown = visible(text)
+    shown = make_visible(text)
     shown.encode()
     acting = {unicodedata.category(c) for c in shown if c not in "\n\t\u200c\u200d"} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert not acting
-    assert visible(shown) == shown
+    assert make_visible(shown) == shown
 
 
 @given(st.text(alphabet=st.characters(codec=None, exclude_categories=["C", "Z"], include_characters=" \n\t<&\"'")))
 def test_what_was_visible_stays_as_it_is(text):
-    assert visible(text) == text
+    assert make_visible(text) == text
     assert html.unescape(escaped(text)) == text
     assert not set("<>\"'") & set(escaped(text))
 
@@ -46,7 +46,7 @@ def test_what_was_visible_stays_as_it_is(text):
     ],
 )
 def test_visible_by_hand(text, shown):
-    assert visible(text) == shown
+    assert make_visible(text) == shown
 
 
 def test_numbers_read_well():

@@ -88,7 +88,7 @@ def test_what_the_nodes_say_is_what_was_sampled_token_for_token(tmp_path: Path) 
             assert node.depth <= SMALL.depth + 1
 
 
-def test_worth_is_outcome_plus_belief(tmp_path: Path) -> None:
+def test_value_is_outcome_plus_p_true(tmp_path: Path) -> None:
     grower, _ = grown(tmp_path)
     sure = math.exp(-(ord("r") + 1) / 256)  # what the scripted engine says of the byte "r"
     doubt = 1 - math.exp(-(ord("w") + 1) / 256)
@@ -104,7 +104,7 @@ def test_worth_is_outcome_plus_belief(tmp_path: Path) -> None:
     assert seen == {None, Verdict.RIGHT, Verdict.WRONG}
 
 
-def test_without_belief_only_the_outcome_counts_and_nothing_is_judged(tmp_path: Path) -> None:
+def test_without_self_eval_only_the_outcome_counts_and_nothing_is_judged(tmp_path: Path) -> None:
     grower, run = grown(tmp_path, MCTSConfig(iterations=8, depth=4, self_eval=False))
     assert run.ledger.usage.judge == 0
     assert {node.value for root in grower.trees.values() for node in root} == {-1.0, 0.0, 1.0}
@@ -214,7 +214,7 @@ def test_on_the_tiny_model_nodes_are_steps_of_its_language_and_pairs_can_be_lear
     assert all(len(group) == 2 for group in groups)
 
 
-def test_belief_is_the_probability_of_the_word_that_is_said(tmp_path: Path) -> None:
+def test_p_true_is_the_probability_of_the_word_that_is_said(tmp_path: Path) -> None:
     said: list[float | None] = []
 
     async def doubting(ask: Ask, problem: Problem) -> Attempt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from selftaught.engines import Engine, Request, Sample
 from selftaught.models import Policy
@@ -25,14 +26,17 @@ class CachedEngine:
 
     def __init__(self, engine: Engine, cache: SampleCache) -> None:
         self._engine, self._said, self._before = engine, cache, engine.busy_seconds
-        self.name = engine.name
-        if adopt := getattr(engine, "attach_model", None):
-            self.attach_model = adopt  # only engines have it that can sample from weights in training
+        self.name, self.dtype, self.capabilities = engine.name, engine.dtype, engine.capabilities
 
     @property
     def busy_seconds(self) -> float:
         """Since this run began."""
         return self._engine.busy_seconds - self._before
+
+    @property
+    def num_retries(self) -> int:
+        """See `Engine`."""
+        return self._engine.num_retries
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """See `Engine.sample`."""
@@ -45,6 +49,10 @@ class CachedEngine:
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """See `Engine.logprobs`."""
         return await self._engine.logprobs(policy, prompt, text)
+
+    def attach_model(self, policy: Policy, model: Any) -> None:
+        """See `Engine.attach_model`."""
+        self._engine.attach_model(policy, model)
 
     def release(self) -> None:
         """See `Engine.release`."""

@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from selftaught.console import Console
+from selftaught.engines.create import EngineConfig, is_remote
+from selftaught.errors import BadInput
 from selftaught.machine.device import pick_device
 from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
@@ -42,7 +44,9 @@ class SeedPool:
             ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
         ]
 
-    def run_seeds(self, method: str, where: str, seeds: int, *, ablate: bool, console: Console) -> None:
+    def run_seeds(
+        self, method: str, where: str, seeds: int, *, ablate: bool, engine: EngineConfig, console: Console
+    ) -> None:
         """Run all seeds of a check; those that fail are left to the caller.
 
         Args:
@@ -51,7 +55,7 @@ class SeedPool:
         """
         console.print(f"{seeds} seeds, {self.jobs} at a time")
         waiting: dict[Future[None], int] = {
-            self._processes[seed % self.jobs].submit(_play, method, where, seed, ablate, self._say): seed
+            self._processes[seed % self.jobs].submit(_play, method, where, seed, ablate, engine, self._say): seed
             for seed in range(seeds)
         }
         for number, done in enumerate(as_completed(waiting), 1):
@@ -65,12 +69,19 @@ class SeedPool:
 
 
 @contextmanager
-def seed_pool(jobs: int, seeds: int, where: World, *, say: bool) -> Iterator[SeedPool | None]:
+def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig, *, say: bool) -> Iterator[SeedPool | None]:
     """Yield a pool for a check, or None if the seeds should run one after another.
 
     Args:
         jobs: seeds in parallel; 0 uses as many as cores and memory allow for a small model, else 1.
+
+    Raises:
+        BadInput: several seeds at a time on an engine that does not run in the process.
     """
+    if engine.engine != "local" or is_remote(where.model):
+        if jobs > 1:
+            raise BadInput("only the local engine runs several seeds at a time", where="--jobs", fix="use --jobs 1")
+        jobs = 1
     jobs = min(jobs or max_parallel_seeds(where), seeds)
     if jobs < 2:
         yield None
@@ -116,9 +127,11 @@ def _cache(where: str, seed: int) -> SampleCache:
     return {}
 
 
-def _play(method: str, where: str, seed: int, ablate: bool, say: bool) -> None:
+def _play(method: str, where: str, seed: int, ablate: bool, engine: EngineConfig, say: bool) -> None:
     from selftaught.check.runner import run_seed
     from selftaught.method import find
 
     console = Console(quiet=not say, lines=True)
-    run_seed(find(method), find_world(where), seed, ablate=ablate, console=console, cache=_cache(where, seed))
+    run_seed(
+        find(method), find_world(where), seed, ablate=ablate, engine=engine, console=console, cache=_cache(where, seed)
+    )

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from selftaught import models
 from selftaught.check.baselines import BASELINE_FUNCTIONS, run_system
@@ -18,7 +18,7 @@ from selftaught.check.claim import Baseline, Claim, Metric, SystemResult, accura
 from selftaught.check.results import BaselineComparison, Result, Scores, clustered_effect, decide_verdict
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
-from selftaught.engines import Engine
+from selftaught.engines import Engine, EngineConfig, create_engine
 from selftaught.errors import BadInput
 from selftaught.identity import code_hash
 from selftaught.learn.learner import train_policy as local_learner
@@ -89,7 +89,7 @@ class Check:
 
 def check(
     method: Method, world: World, *, seeds: int = SEEDS, ablate: bool = False, folder: Path = Path("runs/check"),
-    engine: Engine | None = None, learner: Learner = local_learner, console: Console | None = None,
+    engine: Engine | EngineConfig | None = None, learner: Learner = local_learner, console: Console | None = None,
     cache: SampleCache | None = None, jobs: int = 1,
 ) -> Result:  # fmt: skip
     """Test a method's claim.
@@ -101,7 +101,7 @@ def check(
         seeds: number of seeds, at least 2; few seeds give a wide interval.
         ablate: also run the claim's ablations.
         folder: holds a folder for each seed and system; a check that was cut off continues there.
-        engine: where tokens come from, left open; by default a local one, closed at the end.
+        engine: an engine, which stays open; or the options to create one, by default those of the local engine.
         learner: function that trains policies.
         said: what the starting model said in checks before this one, on the same engine; what it says now is added.
         jobs: how many seeds were played at a time beforehand (see `check.ahead`), for the account of the time.
@@ -118,44 +118,61 @@ def check(
 
 def run_seed(
     method: Method, world: World, seed: int, *, ablate: bool = False, folder: Path = Path("runs/check"),
-    console: Console | None = None, cache: SampleCache | None = None,
+    engine: EngineConfig | None = None, console: Console | None = None, cache: SampleCache | None = None,
 ) -> None:  # fmt: skip
     """Run the method and its baselines on one seed, for a `check` that finds it in `folder`; see there."""
-    with _open_check(method, world, ablate, folder, None, local_learner, console or Console(), cache) as what:
+    with _open_check(method, world, ablate, folder, engine, local_learner, console or Console(), cache) as what:
         _run_seed(what, seed)
 
 
 @contextmanager
 def _open_check(
-    method: Method, world: World, ablate: bool, folder: Path, engine: Engine | None, learner: Learner, console: Console,
-    said: SampleCache | None,
+    method: Method, world: World, ablate: bool, folder: Path, engine: Engine | EngineConfig | None, learner: Learner,
+    console: Console, cache: SampleCache | None,
 ) -> Iterator[Check]:  # fmt: skip
     claim = method.claim
     if claim is None:
         raise BadInput("the method declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
     base = models.resolve(world.model, console.print)
     rivals = [Baseline(name, "", options) for name, options in claim.ablations.items()] if ablate else []
-    own = folder / f"{method.id}.{world.name}-{_config_hash(method, claim, world, base)}"
-    with _engine(engine) as used:
-        yield Check(method, claim, world, base, own, used, learner, console, rivals, {} if said is None else said)
+    with _open_engine(engine, base) as used:
+        check_can_train(method, world, used)
+        own = folder / f"{method.id}.{world.name}-{_config_hash(method, claim, world, base, used)}"
+        yield Check(method, claim, world, base, own, used, learner, console, rivals, {} if cache is None else cache)
 
 
 @contextmanager
-def _engine(given: Engine | None) -> Iterator[Engine]:
-    if given is not None:
-        yield given
-        return
-    from selftaught.engines.local.engine import LocalEngine
-
-    with closing(LocalEngine()) as engine:
+def _open_engine(engine: Engine | EngineConfig | None, base: Policy) -> Iterator[Engine]:
+    """The engine itself, left open; or one created for `base`, closed at the end."""
+    if isinstance(engine, Engine):
         yield engine
+        return
+    with closing(create_engine(base, engine)) as made:
+        yield made
 
 
-def _config_hash(method: Method, claim: Claim, world: World, base: Policy) -> str:
+def check_can_train(method: Method, world: World, engine: Engine) -> None:
+    """Refuse a method that trains, itself or in a baseline, if the engine cannot sample what it trains.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    if engine.capabilities.trained_policies or method.claim is None:
+        return
+    methods = [method, *(find(b.method) for b in method.claim.baselines if isinstance(b, Baseline) and b.method)]
+    if training := [one.id for one in methods if one.shape != "solver"]:
+        raise BadInput(
+            f"{training[0]} trains policies, and engine {engine.name} cannot sample them from {world.name}",
+            where=method.id,
+            fix="check it on a model whose weights are here, or check a solver",
+        )
+
+
+def _config_hash(method: Method, claim: Claim, world: World, base: Policy, engine: Engine) -> str:
     """Hash of options, model, problems, settings and code: a change of any of them starts in a new folder."""
     with world.load(0, generalization=claim.generalization) as task:
         problems = task.fingerprint
-    made_by = own_version(), code_hash(method.function)
+    made_by = own_version(), code_hash(method.function), engine.name, engine.dtype
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
 
 
@@ -231,7 +248,7 @@ def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | 
     task = what.world.load(seed, generalization=what.claim.generalization)
     with Run(
         what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=task,
-        engine=cast(Engine, CachedEngine(what.engine, what.cache)), settings=settings, learner=what.learner,
+        engine=CachedEngine(what.engine, what.cache), settings=settings, learner=what.learner,
         console=_PrefixedMeters(what.console, f"seed {seed + 1}, {name}"),
     ) as run:  # fmt: skip
         if not run.task.test:

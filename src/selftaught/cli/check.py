@@ -10,6 +10,7 @@ from pathlib import Path
 from selftaught.check.parallel import seed_pool
 from selftaught.check.results import COLUMNS, BaselineComparison, Result, result_cells, result_path, write_result
 from selftaught.check.runner import SEEDS, check
+from selftaught.cli.engine_options import add_engine_options, engine_config, engine_flags
 from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.method import Method, find, methods
@@ -22,13 +23,14 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", nargs="?", help="a method's id, or file.py:function")
     parser.add_argument("--all", action="store_true", help="every method that declares a claim")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs, each with other problems (default %(default)s)")
-    models = f"{' or '.join(worlds())} (default %(default)s)"
+    models = f"{', '.join(worlds())}, or openai:NAME for a solver's claim (default %(default)s)"
     parser.add_argument("--model", default=DEFAULT_WORLD, help=models)
     parser.add_argument("--ablate", action="store_true", help="run the claim's ablations too")
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N",
         help="seeds run in parallel processes (default 0: as many as fit for a small model, else 1)",
     )  # fmt: skip
+    add_engine_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results (default %(default)s)")
     threads = "CPU threads to compute with, of all processes together (default: one per core)"
     parser.add_argument("--threads", type=int, metavar="N", help=threads)
@@ -37,19 +39,22 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def run_check(args: argparse.Namespace) -> int:
     """Check one method, or all of them. Returns 0 regardless of the verdict."""
-    chosen, where = _chosen(args), find_world(args.model)
+    chosen, where, engine = _chosen(args), find_world(args.model), engine_config(args)
     console = Console(quiet=args.quiet)
     results, cache = [], {} if len(chosen) > 1 else None
-    with seed_pool(args.jobs, args.seeds, where, say=not args.quiet) as processes:
+    with seed_pool(args.jobs, args.seeds, where, engine, say=not args.quiet) as processes:
         for number, method in enumerate(chosen, 1):
             if len(chosen) > 1:
                 console.print(f"method {number} of {len(chosen)}")
             _forewarn(console, args.out, method, where.name)
             if processes:
                 name = args.method or method.id
-                processes.run_seeds(name, where.name, args.seeds, ablate=args.ablate, console=console)
+                processes.run_seeds(name, where.name, args.seeds, ablate=args.ablate, engine=engine, console=console)
             jobs = processes.jobs if processes else 1
-            result = check(method, where, seeds=args.seeds, ablate=args.ablate, console=console, cache=cache, jobs=jobs)
+            result = check(
+                method, where, seeds=args.seeds, ablate=args.ablate, engine=engine, console=console, cache=cache,
+                jobs=jobs,
+            )  # fmt: skip
             path = write_result(result, args.out, _command(args, method))
             results.append(result)
             if not args.json:
@@ -94,7 +99,7 @@ def _forewarn(console: Console, folder: Path, method: Method, model: str) -> Non
 def _command(args: argparse.Namespace, method: Method) -> str:
     """The command that checks this one method again."""
     words = ["selftaught check", args.method or method.id, f"--seeds {args.seeds} --model {args.model}"]
-    return " ".join([*words, *(["--ablate"] if args.ablate else [])])
+    return " ".join([*words, *engine_flags(args), *(["--ablate"] if args.ablate else [])])
 
 
 def print_result(result: Result, path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from selftaught.cli.engine_options import add_engine_options, at_least, engine_of
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Sampling
@@ -31,9 +32,6 @@ from selftaught.terminal import print_json, print_table, print_text, print_wrapp
 from selftaught.worlds import synthetic_worlds
 
 SPLITS = ("train", "dev", "test")
-DTYPES = ("auto", "bfloat16", "float32", "float16")
-ENGINES = ("local", "vllm")
-ROWS = 128
 DEFAULT_SOLVER = "self-consistency"  # of `solve` without a method
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
 INSTRUCTION_HELP = "appended to every question (default asks for steps and 'Answer:')"
@@ -46,22 +44,20 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     _add_task(parser, train=128, dev=128, test=300)
     parser.add_argument("--out", type=Path, help="run folder; the same command resumes (default runs/METHOD-TASK)")
     parser.add_argument(
-        "--tokens", type=_at_least(0), help="stop before a call once so many are spent (default no limit)"
+        "--tokens", type=at_least(0), help="stop before a call once so many are spent (default no limit)"
     )
     usual = TrainConfig()
     training = parser.add_argument_group("training")
     training.add_argument(
-        "--epochs", type=_at_least(1), default=usual.epochs, help="passes over the records (default %(default)s)"
+        "--epochs", type=at_least(1), default=usual.epochs, help="passes over the records (default %(default)s)"
     )
     training.add_argument(
         "--learning-rate", type=float, default=usual.learning_rate, help="peak of AdamW's (default %(default)s)"
     )
     training.add_argument(
-        "--batch", type=_at_least(1), default=usual.batch_size, help="records a step (default %(default)s)"
+        "--batch", type=at_least(1), default=usual.batch_size, help="records a step (default %(default)s)"
     )
-    training.add_argument(
-        "--lora-rank", type=_at_least(0), default=0, help="of a LoRA adapter (default 0: all weights)"
-    )
+    training.add_argument("--lora-rank", type=at_least(0), default=0, help="of a LoRA adapter (default 0: all weights)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the expected cost, and stop"
     )
@@ -74,7 +70,7 @@ def add_solve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", help="the question; - reads standard input")
     _add_model(parser)
     parser.add_argument("--instruction", help=INSTRUCTION_HELP)
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="of sampling (default 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of sampling (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -85,7 +81,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     _add_task(parser, train=0, dev=0, test=300)
     parser.add_argument("--split", choices=SPLITS, default="test", help="which problems (default test)")
     parser.add_argument(
-        "--attempts", type=_at_least(1), default=1, help="per problem; more than 1 gives pass@k (default 1)"
+        "--attempts", type=at_least(1), default=1, help="per problem; more than 1 gives pass@k (default 1)"
     )
     parser.add_argument(
         "--heat", type=float, default=0.0, metavar="T", help="temperature of the attempts (default 0, greedy)"
@@ -100,34 +96,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     model = "smollm2-135m, tiny, a folder, a .gguf file, a Hugging Face id, or openai:NAME (default %(default)s); "
     model += "options of its chat template may follow, as in NAME:enable_thinking=false"
     parser.add_argument("--model", default="smollm2-135m", help=model)
-    parser.add_argument("--max-tokens", type=_at_least(1), default=256, help="most tokens of an answer (default 256)")
-    engine = "what samples: torch in this process, or vLLM, which is to be installed (default local)"
-    parser.add_argument("--engine", default="local", choices=ENGINES, help=engine)
-    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of sampling (default auto)")
-    parser.add_argument("--device", default="auto", help="of sampling (default auto: CUDA where there is one)")
-    rows = f"most answers sampled together (default {ROWS}, and more of a very small local model)"
-    parser.add_argument("--rows", type=_at_least(1), help=rows)
+    parser.add_argument("--max-tokens", type=at_least(1), default=256, help="most tokens of an answer (default 256)")
     threads = "CPU threads to compute with (default: one per core)"
     parser.add_argument("--threads", type=int, metavar="N", help=threads)
-    remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
-    remote.add_argument(
-        "--requests-per-minute", type=_at_least(1), metavar="N", help="most requests (default no limit)"
-    )
-    remote.add_argument("--tokens-per-minute", type=_at_least(1), metavar="N", help="most tokens (default no limit)")
-    price = "dollars per million tokens of %s (default 0)"
-    remote.add_argument("--prompt-price", type=float, default=0.0, metavar="DOLLARS", help=price % "prompts")
-    remote.add_argument("--completion-price", type=float, default=0.0, metavar="DOLLARS", help=price % "answers")
-    remote.add_argument(
-        "--spend", type=float, metavar="DOLLARS", help="most to spend, at these prices (default no cap)"
-    )
-    remote.add_argument("--served", default="", metavar="NAME", help="what it answers with, if not NAME")
+    add_engine_options(parser)
 
 
 def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
     task = "a reasoning-gym dataset (chain_sum:max_terms=2), a .jsonl file or folder, hf:ID, or file.py:function"
     parser.add_argument("--task", required=True, help=task)
     for split, size in sizes.items():
-        parser.add_argument(f"--{split}", type=_at_least(0), default=size, help=f"{split} problems (default {size})")
+        parser.add_argument(f"--{split}", type=at_least(0), default=size, help=f"{split} problems (default {size})")
     parser.add_argument("--instruction", help=INSTRUCTION_HELP)
     verifier = "exact, math, or file.py:function of your own (default: what suits the answers)"
     parser.add_argument("--verifier", help=verifier)
@@ -135,17 +114,7 @@ def _add_task(parser: argparse.ArgumentParser, **sizes: int) -> None:
         "--question-field", default="", metavar="NAME", help="field of the question, if not a usual one"
     )
     parser.add_argument("--answer-field", default="", metavar="NAME", help="field of the reference answer")
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="of problems, sampling and training (default 0)")
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(word: str) -> int:
-        if int(word) < least:
-            raise argparse.ArgumentTypeError(f"{word} is less than {least}")
-        return int(word)
-
-    read.__name__ = "int"
-    return read
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of problems, sampling and training (default 0)")
 
 
 def _task(args: argparse.Namespace) -> Task:
@@ -154,30 +123,6 @@ def _task(args: argparse.Namespace) -> Task:
         args.task, **sizes, seed=args.seed, verifier=args.verifier, instruction=args.instruction,
         question_field=args.question_field, answer_field=args.answer_field,
     )  # fmt: skip
-
-
-def _engine(args: argparse.Namespace) -> Any:
-    if args.engine == "vllm":
-        return _vllm(args)
-    if args.model.startswith(PREFIX):
-        from selftaught.engines.openai.engine import Endpoint, Limits, OpenAIEngine
-
-        per_minute = args.requests_per_minute, args.tokens_per_minute
-        limits = Limits(args.rows or ROWS, *per_minute, args.prompt_price, args.completion_price, args.spend)
-        return OpenAIEngine(Endpoint(served_model_name=args.served), limits)
-    from selftaught.engines.local.engine import LocalEngine
-
-    return LocalEngine(dtype=args.dtype, device=args.device, max_batch_size=args.rows)
-
-
-def _vllm(args: argparse.Namespace) -> Any:
-    if args.model.startswith(PREFIX):
-        raise BadInput(f"{args.model} is behind an endpoint", where="--engine vllm", fix="leave the option out")
-    if args.device != "auto":
-        raise BadInput("vLLM takes the devices it sees", where="--device", fix="set CUDA_VISIBLE_DEVICES instead")
-    from selftaught.engines.vllm.engine import VllmEngine
-
-    return VllmEngine(dtype=args.dtype, max_batch_size=args.rows or ROWS)
 
 
 def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:
@@ -226,7 +171,7 @@ def _teach(
 
     folder = args.out or Path("runs") / f"{method.id}-{_slug(task.name)}"
     console = Console(quiet=args.quiet)
-    with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
+    with Run(folder, model=args.model, task=task, engine=engine_of(args), settings=settings, console=console) as door:
         console.print(f"{method.id} on {task.name} with {args.model}, in {folder}")
         method(door, door.base, task, **options)
         outcome = write(door, conclude(door), command=command)
@@ -303,7 +248,7 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     settings = Settings(seed=args.seed, sampling=Sampling(max_tokens=args.max_tokens))
     console = Console(quiet=args.quiet)
     with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
-        scratch, model=args.model, task=_bare_task(problem), engine=_engine(args), settings=settings, console=console,
+        scratch, model=args.model, task=_bare_task(problem), engine=engine_of(args), settings=settings, console=console,
     ) as door:  # fmt: skip
         tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), verify=False)[0]
         account = _account(door, as_json=True)
@@ -367,7 +312,7 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
     console = Console(quiet=args.quiet)
     settled = content_hash(args.model, task.fingerprint, args.max_tokens, args.heat, args.seed, own_version())
     folder = args.out or Path("runs") / f"eval-{settled}"
-    with Run(folder, model=args.model, task=task, engine=_engine(args), settings=settings, console=console) as door:
+    with Run(folder, model=args.model, task=task, engine=engine_of(args), settings=settings, console=console) as door:
         solver = method.with_options(**options) if method else None
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
         found = door.measurement_of(door.base, args.split, method.id if method else "policy", solved)

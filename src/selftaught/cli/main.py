@@ -37,7 +37,10 @@ SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
 OTHER_NAMES = {  # what other tools call an option -> our names of it
     "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
-    "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",), "--batch-size": ("--batch", "--rows"),
+    "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",),
+    "--batch-size": ("--batch", "--max-batch-size"),
+    "--rows": ("--max-batch-size",), "--max-num-seqs": ("--max-batch-size",), "--spend": ("--max-cost",),
+    "--served": ("--served-model-name",),
     "--max-new-tokens": ("--max-tokens",), "--num-threads": ("--threads",), "--method": ("--solver",),
     "--limit": ("--test",), "--output": ("--out",), "--output-dir": ("--out",), "--rank": ("--lora-rank",),
 }  # fmt: skip

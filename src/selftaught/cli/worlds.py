@@ -89,12 +89,12 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 
 
 def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> list[AbilityScore]:
-    from selftaught.engines.local.engine import LocalEngine
+    from selftaught.engines import EngineConfig, create_engine
     from selftaught.models.resolve import resolve
     from selftaught.worlds.tiny.abilities import AbilityTest
 
     policy = resolve(model, console.print)
-    with closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
+    with closing(create_engine(policy, EngineConfig(dtype="float32", max_batch_size=256))) as engine:
         examiner = AbilityTest(engine, policy, problems=args.problems, seed=args.seed)
         return examiner.table(lambda line: console.print(f"  {line}"))
 

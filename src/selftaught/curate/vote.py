@@ -51,11 +51,11 @@ def elect(attempts: Sequence[Attempt]) -> Attempt | None:
     return won and with_confidence(won.voters[0], won.share, "vote", f"{len(won.voters)} of {len(attempts)} votes")
 
 
-def with_confidence(attempt: Attempt, confidence: float | None, by: str, text: str = "") -> Attempt:
+def with_confidence(attempt: Attempt, confidence: float | None, source: str, text: str = "") -> Attempt:
     """The attempt with a confidence in 0..1 as its only feedback, and no verdict.
 
     Args:
-        by: what computed it, such as "vote".
+        source: what computed it, such as "vote".
         text: an explanation for the reader.
     """
-    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, confidence, text, by),))
+    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, confidence, text, source),))

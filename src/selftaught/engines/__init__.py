@@ -1,6 +1,21 @@
-"""Engines: where tokens come from."""
+"""Engines: sample answers from policies."""
 
-from selftaught.engines.base import Engine, EngineError, PaidEngine, Request, RequestRefused, Sample, Sampling
+from selftaught.engines.base import (
+    BaseEngine,
+    Capabilities,
+    Engine,
+    EngineError,
+    PaidEngine,
+    Request,
+    RequestFailed,
+    RequestRefused,
+    Sample,
+    Sampling,
+)
+from selftaught.engines.create import EngineConfig, create_engine
 from selftaught.engines.scripted import ScriptedEngine
 
-__all__ = ["Engine", "EngineError", "PaidEngine", "Request", "RequestRefused", "Sample", "Sampling", "ScriptedEngine"]
+__all__ = [
+    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "PaidEngine", "Request", "RequestFailed",
+    "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
+]  # fmt: skip

@@ -1,10 +1,10 @@
-"""The engine protocol: where tokens come from."""
+"""The engine protocol: request, sample, errors, and what every engine must do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
@@ -13,17 +13,17 @@ from selftaught.records import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample.
+    """Sampling parameters.
 
     Attributes:
         temperature: 0 is greedy, as is anything below 1e-6.
-        top_p: keep the smallest set of tokens whose probabilities sum to at least this (1 = all).
-        top_k: keep this many most probable tokens (0 = all).
-        max_tokens: most tokens to sample.
-        stop: strings that end the answer; the one met is cut off the text.
+        top_p: sample from the smallest set of tokens whose probabilities sum to at least this (1 = all).
+        top_k: sample from this many most probable tokens (0 = all).
+        max_tokens: maximum number of tokens to sample.
+        stop: strings that end the answer; the one that matches is removed from the text.
 
     Raises:
-        BadInput: a value that means nothing.
+        BadInput: a value is out of range.
     """
 
     temperature: float = 1.0
@@ -34,33 +34,35 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise BadInput(f"{self.temperature} is no temperature", where="temperature", fix="use 0 (greedy) or more")
+            what = f"temperature must be ≥ 0, got {self.temperature}"
+            raise BadInput(what, where="temperature", fix="use 0 for greedy sampling")
         if not 0 < self.top_p <= 1:
-            raise BadInput(f"{self.top_p} is no share of probability", where="top_p", fix="use a number in (0, 1]")
+            raise BadInput(f"top_p must be in (0, 1], got {self.top_p}", where="top_p", fix="use 1 for all tokens")
         if self.top_k < 0:
-            raise BadInput(f"{self.top_k} is no number of tokens", where="top_k", fix="use 0 (all) or more")
+            raise BadInput(f"top_k must be ≥ 0, got {self.top_k}", where="top_k", fix="use 0 for all tokens")
         if isinstance(self.stop, str) or not all(self.stop):
-            raise BadInput(f"got {self.stop!r}", where="stop", fix="give a tuple of non-empty strings")
+            what = f"stop must be a tuple of non-empty strings, got {self.stop!r}"
+            raise BadInput(what, where="stop", fix="write stop=('END',)")
 
     @property
     def greedy(self) -> bool:
-        """Whether the most probable token is always taken."""
+        """Whether sampling always takes the most probable token."""
         return self.temperature < 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer asked for.
+    """A request for one answer.
 
     Attributes:
         prompt: chat messages.
-        sampling: how to sample.
-        seed: with the request, decides every random choice, whatever else is in the batch.
-        prefix: text the answer is made to begin with; it is not part of the sample.
-        given: what the answer goes on from, after `prefix`; not part of the sample either: tokens, and text that is
-            put between them. An end of sequence among the tokens is left out. With the tokens of an earlier sample and
-            its seed, the answer goes on as if it had never been cut off.
-        top: name this many of the most probable tokens at every step, and the entropy; None for neither.
+        sampling: sampling parameters.
+        seed: determines every random choice together with the request, whatever else is in the batch.
+        prefix: text that the answer starts with; not part of the sample.
+        prefix_tokens: what the answer continues after `prefix`, also not part of the sample: token ids, and text
+            inserted between them. End-of-sequence tokens among them are dropped. Given the tokens of an earlier
+            sample and its seed, the answer continues as if it had not been cut off.
+        top_logprobs: how many of the most probable tokens to return at every step, with the entropy; None for neither.
     """
 
     prompt: Prompt
@@ -73,25 +75,25 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answer.
+    """One sampled answer.
 
     Attributes:
-        text: the answer without special tokens. Where the chat template opens the thinking and the answer never
-            closes it, the opening tag stands before it, so that it is not taken for more than thinking.
-        token_ids: the tokens sampled, the end-of-sequence token included where it was sampled; empty where an
-            endpoint does not tell them.
-        logprobs: natural-log probability of each under the model at temperature 1, untruncated; empty where an
-            endpoint does not tell them.
+        text: the answer without special tokens. If the chat template opens the reasoning and the answer does not
+            close it, the text starts with the opening tag, so that it is not mistaken for a final answer.
+        token_ids: sampled tokens, including the end-of-sequence token if it was sampled; empty for endpoints that
+            do not return them.
+        logprobs: natural-log probability of each token under the model at temperature 1, without truncation; empty
+            for endpoints that do not return them.
         finish_reason: "stop" (end of sequence or a stop string) or "length".
         prompt_tokens: number of prompt tokens.
         policy: version of the policy that was sampled.
-        top: for each token sampled, the most probable tokens there with their log-probabilities, where asked for.
-        entropies: for each token sampled, the entropy in nats of what it was sampled from, at temperature 1 and
-            untruncated, where asked for.
-        counted: number of tokens sampled, where an endpoint tells it but not the tokens.
-        cut: what the tokens say beyond the text: the stop string that was met, and what its last token holds behind
-            it. Empty where none was met, and from an endpoint, which does not tell.
-        replaced: whether invalid characters (half a surrogate pair, bytes that are not UTF-8) became U+FFFD.
+        top_logprobs: for each sampled token, the most probable tokens with their log-probabilities, if requested.
+        entropies: for each sampled token, the entropy in nats of the distribution at temperature 1, without
+            truncation, if requested.
+        num_tokens: number of sampled tokens, for endpoints that report it but not the tokens.
+        stop_text: what the tokens hold beyond the text: the stop string that matched, and the rest of its last
+            token. Empty if none matched, and for endpoints, which do not return it.
+        replaced: whether invalid characters (unpaired surrogates, bytes that are not UTF-8) became U+FFFD.
     """
 
     text: str
@@ -108,41 +110,83 @@ class Sample:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens sampled."""
+        """Number of sampled tokens."""
         return len(self.token_ids) if self.num_tokens is None else self.num_tokens
 
 
 class EngineError(RuntimeError):
-    """An engine that cannot go on: it is closed, or the machine cannot hold the weights."""
+    """The engine cannot continue: it is closed, or the weights do not fit the machine."""
 
 
 class RequestRefused(EngineError):
-    """One request that an engine cannot serve (too long, empty, NaN logits); the others go on."""
+    """The engine cannot serve this request (too long, empty, NaN logits); others are unaffected."""
 
 
 class RequestFailed(RequestRefused):
-    """One request that got no answer for reasons that are not its own; asked again later it may get one."""
+    """The request got no answer for reasons outside of it; a later attempt may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine supports beyond sampling text. It refuses the rest in one line.
+
+    Attributes:
+        seeds: the same request to the same policy always gets the same answer.
+        prefix: answers continue a given text (`Request.prefix`). An endpoint may still refuse at the first request,
+            if its server does not say that it supports this.
+        prefix_tokens: answers continue given tokens (`Request.prefix_tokens`).
+        top_logprobs: `Request.top_logprobs` is served.
+        logprobs: given texts are scored (`Engine.logprobs`).
+        trained_policies: policies trained here can be sampled.
+        live_models: models can be sampled while they are in training (`Engine.attach_model`).
+    """
+
+    seeds: bool = False
+    prefix: bool = False
+    prefix_tokens: bool = False
+    top_logprobs: bool = False
+    logprobs: bool = False
+    trained_policies: bool = False
+    live_models: bool = False
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Where tokens come from. Requests arrive one by one from many coroutines; the engine batches them.
+    """Samples answers. Requests arrive one by one from many coroutines; the engine batches them.
 
-    An engine asked to sample from a policy it does not hold loads it or raises: stale weights are an error.
-
-    Attributes:
-        name: short name, as it stands in journals.
-        busy_seconds: wall-clock seconds in which the engine had something to do.
+    Asked for a policy that it does not hold, an engine loads it or raises; it never answers from stale weights.
     """
 
-    name: str
-    busy_seconds: float
+    @property
+    def name(self) -> str:
+        """Short name, as recorded in journals."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Number format as requested ("auto", "float32", ...); empty if the engine does not choose it."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine supports beyond sampling text."""
+        ...
+
+    @property
+    def busy_seconds(self) -> float:
+        """Wall-clock seconds with at least one request in progress."""
+        ...
+
+    @property
+    def num_retries(self) -> int:
+        """How many times a request was sent again after a failure."""
+        ...
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
-        """One answer from `policy`.
+        """Sample one answer from `policy`.
 
         Raises:
-            RequestRefused: this request cannot be served; the others go on.
+            RequestRefused: the engine cannot serve this request; others are unaffected.
             BadInput: the model's chat template cannot render the prompt.
             EngineError: the engine is closed, or the policy cannot be loaded.
         """
@@ -152,40 +196,84 @@ class Engine(Protocol):
         """Natural-log probability of each token of `text` after `prompt`, at temperature 1. Raises as `sample`."""
         ...
 
+    def attach_model(self, policy: Policy, model: Any) -> None:
+        """Serve `policy` from a model in training, without copying its weights.
+
+        Raises:
+            BadInput: the engine does not support it (`Capabilities.live_models`).
+        """
+        ...
+
     def release(self) -> None:
-        """Give back the memory of weights and caches once no answer is under way; the next request loads again."""
+        """Free the memory of weights and caches once no request is in progress; the next request loads again."""
         ...
 
     def close(self) -> None:
-        """Stop. Closing twice is harmless; requests after it raise `EngineError`."""
+        """Stop the engine; later requests raise `EngineError`. Idempotent."""
         ...
+
+
+class BaseEngine:
+    """Defaults of an engine: optional features are refused in one line."""
+
+    name = ""
+    dtype = ""
+    capabilities = Capabilities()
+    busy_seconds = 0.0
+    num_retries = 0
+
+    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
+        """See `Engine.logprobs`.
+
+        Raises:
+            RequestRefused: always.
+        """
+        del policy, prompt, text
+        raise RequestRefused(f"engine {self.name} cannot score a given text; use an engine that holds the weights")
+
+    def attach_model(self, policy: Policy, model: Any) -> None:
+        """See `Engine.attach_model`.
+
+        Raises:
+            BadInput: always.
+        """
+        del policy, model
+        what = "it cannot sample from weights in training"
+        raise BadInput(what, where=f"engine {self.name}", fix="use the local engine (--engine local)")
+
+    def release(self) -> None:
+        """See `Engine.release`; there is nothing to free."""
 
 
 @runtime_checkable
 class PaidEngine(Protocol):
-    """An engine whose tokens cost money. It is told what a run spent before, so that a cap holds across restarts."""
+    """An engine whose tokens cost money. Earlier cost of a run is added, so that a limit holds across restarts."""
 
     @property
     def spent(self) -> float:
-        """Dollars spent so far, those carried over included; 0 where no price is known."""
+        """Dollars spent so far, including earlier starts; 0 if no price is known."""
         ...
 
     def add_prior_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count tokens of prompts and of answers that were paid for earlier."""
+        """Count tokens that were paid for on earlier starts."""
         ...
 
     def cancel_unsent(self, reason: Exception) -> None:
-        """Send nothing more of what is asked for by now, which fails with `why`; what is under way is answered."""
+        """Fail all requests that were not sent yet with `reason`; those already sent are still answered."""
         ...
 
 
 def validate_request(request: Request) -> None:
-    """Refuse a request that asks for no token."""
+    """Refuse a request for no tokens.
+
+    Raises:
+        RequestRefused: `max_tokens` is below 1.
+    """
     if request.sampling.max_tokens < 1:
-        raise RequestRefused(f"max_tokens is {request.sampling.max_tokens}, expected at least 1")
+        raise RequestRefused(f"max_tokens must be ≥ 1, got {request.sampling.max_tokens}")
 
 
 def truncate_at_stop(text: str, stop: Sequence[str]) -> str | None:
-    """`text` up to the first stop string in it, or None where none occurs."""
+    """`text` up to the first stop string in it, or None if there is none."""
     hits = [at for s in stop if (at := text.find(s)) >= 0]
     return text[: min(hits)] if hits else None

@@ -10,8 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.engines.base import EngineError, Request, Sample, truncate_at_stop, validate_request
-from selftaught.engines.busy import BusyTimer
+from selftaught.engines.base import (
+    BaseEngine,
+    Capabilities,
+    EngineError,
+    Request,
+    RequestRefused,
+    Sample,
+    truncate_at_stop,
+    validate_request,
+)
+from selftaught.engines.busy_timer import BusyTimer
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
 from selftaught.records import Prompt, as_json
@@ -22,18 +31,21 @@ if TYPE_CHECKING:
 Script = Callable[[Policy, Request], str]
 
 
-class ScriptedEngine(BusyTimer):
+class ScriptedEngine(BusyTimer, BaseEngine):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
-    Log-probabilities are a fixed function of the bytes, so that everything downstream has real
-    numbers to carry. `calls` counts the answers given, for tests that nothing is paid for twice.
+    Log-probabilities are a fixed function of the bytes, so that downstream code has numbers to work with.
 
     Args:
-        script: what to answer; must depend on nothing but its arguments.
+        script: returns the answer; must depend on nothing but its arguments.
         delay: seconds each answer takes.
+
+    Attributes:
+        calls: number of answers so far.
     """
 
     name = "scripted"
+    capabilities = Capabilities(seeds=True, prefix=True, prefix_tokens=True, logprobs=True, trained_policies=True)
 
     def __init__(self, script: Script, *, delay: float = 0.0) -> None:
         self._script, self._delay = script, delay
@@ -41,25 +53,29 @@ class ScriptedEngine(BusyTimer):
         self._closed = False
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
-        """The script's answer, cut at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
+        """The script's answer, truncated at `max_tokens` bytes and at stop strings. See `Engine.sample`.
+
+        Raises:
+            RequestRefused: top log-probabilities are requested.
+        """
         self._check_open()
         validate_request(request)
+        if request.top_logprobs is not None:
+            raise RequestRefused("engine scripted has no top log-probabilities; leave top_logprobs at None")
         with self._busy():
             await asyncio.sleep(self._delay)
+        self._check_open()
         self.calls += 1
         text = self._script(policy, request)
         stopped = truncate_at_stop(text, request.sampling.stop)
-        cut = "" if stopped is None else next(s for s in request.sampling.stop if text.startswith(s, len(stopped)))
-        data = (text if stopped is None else stopped + cut).encode()
+        stop = "" if stopped is None else next(s for s in request.sampling.stop if text.startswith(s, len(stopped)))
+        data = (text if stopped is None else stopped + stop).encode()
         kept = data[: request.sampling.max_tokens]
-        whole = len(kept) == len(data)
-        said = kept.decode(errors="ignore")
-        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt) + _prefix_length(
-            request.prefix, *request.prefix_tokens
-        )
-        finish, cut = ("stop", cut) if whole else ("length", "")
-        said = said.removesuffix(cut)
-        return Sample(said, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, stop_text=cut)
+        finish, stop = ("stop", stop) if len(kept) == len(data) else ("length", "")
+        shown = kept.decode(errors="ignore").removesuffix(stop)
+        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt)
+        prompt_tokens += _prefix_length(request.prefix, *request.prefix_tokens)
+        return Sample(shown, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, stop_text=stop)
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""
@@ -71,17 +87,14 @@ class ScriptedEngine(BusyTimer):
         if self._closed:
             raise EngineError("the engine is closed")
 
-    def release(self) -> None:
-        """Nothing to give back."""
-
     def close(self) -> None:
         """Refuse requests from now on."""
         self._closed = True
 
 
-def _prefix_length(*given: int | str) -> int:
-    """Tokens in what an answer goes on from."""
-    return sum(len(piece.encode()) if isinstance(piece, str) else 1 for piece in given)
+def _prefix_length(*pieces: int | str) -> int:
+    """Number of tokens that an answer continues."""
+    return sum(len(piece.encode()) if isinstance(piece, str) else 1 for piece in pieces)
 
 
 def _logprobs(data: bytes) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The journal: everything a run has paid for, so that rerunning is resuming."""
+"""The journal: every effect of a run, so that running the same command again resumes it."""
 
 from selftaught.journal.journal import Journal
 from selftaught.journal.ledger import Ledger, Usage

@@ -1,4 +1,4 @@
-"""The journal of a run: one SQLite file, one writer, an effect a row."""
+"""The journal of a run: one SQLite file with one writer and one row per effect."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Journal(EffectStore):
 
     Attributes:
         path: the SQLite file.
-        round: the round that effects are filed under from now on.
+        round: the round that new effects are assigned to.
 
     Raises:
-        BadInput: the folder is in use or not to be written, the file is not a journal or of another schema,
-            or the disk is full. So do all methods, for what the disk does later.
+        BadInput: the folder is in use or not writable, the file is not a journal or of another schema, or the disk
+            is full. All methods raise it for later disk errors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,7 +102,7 @@ class Journal(EffectStore):
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def put(self, key: str, kind: str, payload: Any, usage: Usage | None = None) -> None:
-        """Commit an effect. Raises RuntimeError where its key is taken: nothing is ever doubled."""
+        """Commit an effect. Raises RuntimeError if its key exists already."""
         cost = usage or Usage()
         row = (key, kind, self.round, json.dumps(payload, separators=(",", ":")))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
@@ -121,7 +121,7 @@ class Journal(EffectStore):
         self._run(f"UPDATE effects SET {columns} WHERE key = ?", row)
 
     def record_time(self, engine: float, learn: float, peak_rss_mb: float) -> None:
-        """Note how far this session has come: seconds in the engine and in learning, and peak memory in MB."""
+        """Record this session's seconds in the engine and in training, and its peak memory in MB."""
         values = (self._now(), engine, learn, peak_rss_mb, self._session)
         self._run("UPDATE sessions SET last = ?, engine = ?, learn = ?, peak_rss_mb = ? WHERE id = ?", values)
 
@@ -132,12 +132,12 @@ class Journal(EffectStore):
 
 
 def _writer_lock(folder: Path) -> IO[str]:
-    """The folder's lock, held until it is closed or the process ends."""
+    """Lock the folder until the returned file is closed or the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / "lock").open("w", encoding="utf-8")
     except OSError as error:
-        reason = f"it cannot be made a run folder ({error.strerror or error})"
+        reason = f"cannot create the run folder ({error.strerror or error})"
         raise disk_full_error(error, folder) or BadInput(reason, where=str(folder), fix="use another folder") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

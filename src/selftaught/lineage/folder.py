@@ -1,4 +1,4 @@
-"""What a run's folder tells of itself, to be walked: the journal, and the records beside each policy."""
+"""Read a run folder for lineage: its journal, and the training records stored beside each policy."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ EFFECT_KINDS = ("sample", "tree")  # of effects that can be asked about
 
 
 class RunFolder:
-    """A run's folder, looked up and never written to.
+    """Read-only access to a run folder.
 
     Args:
-        folder: of the run.
-        reader: of its journal.
+        folder: the run folder.
+        reader: reader of its journal.
 
     Attributes:
         config: the run's configuration.
-        base: version of the policy that it started from.
-        questions: problem id -> what it asks.
+        base: version of the starting model.
+        questions: problem id -> question.
     """
 
     def __init__(self, folder: Path, reader: JournalReader) -> None:
@@ -44,23 +44,23 @@ class RunFolder:
 
     @cached_property
     def published(self) -> dict[str, Path]:
-        """The policies that lie in the folder, by version. Names in the journal are looked up here, never opened."""
+        """Version -> folder of each policy stored in the run. Names in the journal are never used as paths."""
         found = sorted(self.folder.glob(f"policies/*/{MANIFEST}"))
         return {path.parent.name: path.parent for path in found}
 
     @cached_property
     def trainings(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Version of each policy learned -> the round, and what the journal says of it."""
+        """Version of each trained policy -> its round and journal entry."""
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("learn") if f["policy"] != self.base}
 
     @cached_property
     def live(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Name of each policy in training -> the round, and what the journal says of it."""
+        """Name of each policy in training -> its round and journal entry."""
         return {key: (number, facts) for key, number, facts, _ in self.reader.effects("live")}
 
     @cached_property
     def updates(self) -> dict[str, dict[int, list[str]]]:
-        """Version of a policy trained online -> step, from 1 -> the attempts learned from."""
+        """Version of a policy trained online -> step, from 1 -> ids of the attempts it trained on."""
         found: dict[str, dict[int, list[str]]] = {}
         for _, _, facts, _ in self.reader.effects("online"):
             found.setdefault(facts["policy"], {})[facts["step"]] = facts.get("attempts", [])
@@ -68,22 +68,22 @@ class RunFolder:
 
     @cached_property
     def live_names(self) -> dict[tuple[str, int], str]:
-        """(version of a policy trained online, step) -> the name of the policy in training."""
+        """(version of a policy trained online, step) -> name of the policy in training."""
         return {(facts["policy"], facts["step"]): name for name, (_, facts) in self.live.items()}
 
     @cached_property
     def champion(self) -> str:
-        """Version of the policy that the gate let through last; the base where it was none."""
+        """Version of the last promoted policy, or the base."""
         passed = [gate["policy"] for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
         return passed[-1] if passed else self.base
 
     @property
     def policies(self) -> list[str]:
-        """Versions of all that there are, the base first, in the order in which they were made."""
+        """Versions of all policies in order of creation, the base first."""
         return list(dict.fromkeys([self.base, *self.trainings, *self.published]))
 
     def manifest(self, version: str) -> tuple[dict[str, Any], str]:
-        """What stands beside a policy's weights, and what is wrong with it."""
+        """Return the manifest beside a policy's weights, and what is wrong with it, if anything."""
         if version not in self.published:
             return {}, f"its folder is not in this run (policies/{version})"
         try:
@@ -92,7 +92,7 @@ class RunFolder:
             return {}, error.what
 
     def records(self, version: str) -> list[dict[str, Any]]:
-        """What a policy learned from, as it lies beside its weights; an empty object for a line that is not one."""
+        """Training records stored beside a policy's weights; an empty object for an unreadable line."""
         if version not in self._read:
             path = self.published[version] / RECORDS if version in self.published else None
             text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
@@ -108,7 +108,7 @@ class RunFolder:
 
     @cached_property
     def steps(self) -> dict[str, str]:
-        """Id of each attempt that is a step of a search tree -> what the search made of it."""
+        """Id of each attempt that is a node of a search tree -> its search statistics."""
         found: dict[str, str] = {}
         for key, _, tree, _ in self.reader.effects("tree"):
             for row in tree["nodes"][1:]:
@@ -117,11 +117,11 @@ class RunFolder:
         return found
 
     def question(self, problem: str) -> str:
-        """What a problem asks; its id where the run does not tell."""
+        """The question of a problem, or its id if unknown."""
         return self.questions.get(problem) or problem
 
     def verdict(self, sample: Mapping[str, Any]) -> str:
-        """The verifier's verdict on a sample; empty where it gave none."""
+        """The verifier's verdict on a sample; empty if there is none."""
         if sample.get("refused"):
             return "unknown"
         return self._verdicts.get(judged_text_hash(sample["problem"], self.answer(sample)), "")
@@ -148,10 +148,10 @@ class RunFolder:
     # --- what can be asked about ---
 
     def resolve_id(self, word: str) -> str:
-        """The id that `word` is, or is the beginning of.
+        """Resolve an id or a unique prefix of one.
 
         Raises:
-            BadInput: there is none, with the nearest ones; or there are several.
+            BadInput: no id matches (with suggestions), or several do.
         """
         policy, colon, number = word.rpartition(":")
         if (
@@ -167,9 +167,11 @@ class RunFolder:
             return word if word in found else found[0]
         if found:
             some = ", ".join(make_visible(id) for id in found[:4])
-            what = f"{word!r} is the beginning of {'many' if len(found) >= MAX_MATCHES else len(found)} ids"
-            raise BadInput(what, where=str(self.folder), fix=f"say more of it: {some}" + ", ..." * (len(found) > 4))
-        raise BadInput(f"nothing is called {word!r}", where=str(self.folder), fix=suggest(word, self._similar(word)))
+            what = f"{word!r} is a prefix of {'many' if len(found) >= MAX_MATCHES else len(found)} ids"
+            raise BadInput(
+                what, where=str(self.folder), fix=f"give a longer prefix: {some}" + ", ..." * (len(found) > 4)
+            )
+        raise BadInput(f"no such id: {word!r}", where=str(self.folder), fix=suggest(word, self._similar(word)))
 
     def _record(self, version: str, number: int) -> str:
         count = len(self.records(version))
@@ -185,7 +187,7 @@ class RunFolder:
         return list(dict.fromkeys(found))
 
     def _similar(self, word: str) -> list[str]:
-        """Ids that begin as `word` does, as far as any do; and the policies."""
+        """Ids that share the longest matching prefix with `word`, and all policies."""
         while word and not self._starting_with(word, 1):
             word = word[:-1]
         return [make_visible(id) for id in (*self.policies, *self._starting_with(word, MAX_MATCHES))]

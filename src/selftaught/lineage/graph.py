@@ -1,4 +1,4 @@
-"""What a walk back comes to: plain data."""
+"""The graph of a lineage, as plain data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selftaught.records import as_json
 
 @dataclass(frozen=True, slots=True)
 class LineageNode:
-    """One thing that a run made, or is said to have made.
+    """An attempt, record, tree or policy of a run.
 
     Attributes:
         id: what to ask for it with: the key of an attempt or a tree, the version of a policy, `VERSION:NUMBER` of the
@@ -44,7 +44,7 @@ class LineageNode:
 
 @dataclass(frozen=True, slots=True)
 class LineageLink:
-    """One step of the way back.
+    """A link from a node to one of its sources.
 
     Attributes:
         source: id of the node that it leads from.
@@ -60,7 +60,7 @@ class LineageLink:
 
 @dataclass(frozen=True)
 class Lineage:
-    """All that something comes from, back to the starting model.
+    """Everything that a node derives from, back to the starting model.
 
     Attributes:
         start: id of what was asked about.
@@ -80,7 +80,7 @@ class Lineage:
             self._from.setdefault(link.source, []).append(link)
 
     def sources(self, id: str) -> list[LineageLink]:
-        """The links that lead on from a node, in order; none from the base."""
+        """Links from a node to its sources, in order; none for the base."""
         return self._from.get(id, [])
 
     @cached_property
@@ -89,7 +89,7 @@ class Lineage:
         return {node.id: node.gap for node in self.nodes.values() if node.gap}
 
     def to_json(self) -> dict[str, Any]:
-        """The whole of it as plain data."""
+        """The graph as JSON data."""
         nodes = [as_json(node) for node in self.nodes.values()]
         links = [{"from": link.source, "to": link.target, "how": link.how} for link in self.links]
         return {"start": self.start, "base": self.base, "nodes": nodes, "links": links, "gaps": self.gaps}

@@ -35,7 +35,7 @@ def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[
         yield head + (f"{link.how}: " if link else "") + node_line(node) + (" (see above)" if again and onward else "")
         deep = len(indent) // 3
         if depth and deep >= depth and onward:
-            onward, more = [], [f"... (goes on with --depth {depth + 1})"]
+            onward, more = [], [f"... (--depth {depth + 1} shows more)"]
         else:
             onward, more = _first(onward, width)
         more += [f"incomplete: {one_line(node.gap)}"] if node.gap and not again else []
@@ -105,12 +105,12 @@ def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: d
         yield from (f"   {counted}" for counted in training_lines(lineage, node.id))
     yield from (f"incomplete: {one_line(gap)}" for gap in dict.fromkeys(lineage.gaps.values()))
     yield ""
-    yield "Ask about a policy, one of its records (POLICY:NUMBER, from 0), an attempt or a tree, by its id or the"
-    yield "beginning of it:"
+    yield "Trace a policy, one of its records (POLICY:NUMBER, from 0), an attempt or a tree by its id or a"
+    yield "unique prefix:"
 
 
 def training_lines(lineage: Lineage, policy: str) -> list[str]:
-    """What a policy learned, counted: records by kind, and the attempts that they name by role and writer."""
+    """Count a policy's training records by kind, and the attempts they name by role and policy."""
     records, attempts = Counter[str](), dict[str, None]()
     for link in (one for one in lineage.sources(policy) if one.how == "learned"):
         node = lineage.nodes[link.target]
@@ -133,13 +133,13 @@ def _several(role: str) -> str:
 
 
 def _writer(lineage: Lineage, node: LineageNode) -> str:
-    """Who wrote an attempt; of weights in training, what they were to be."""
+    """The policy that sampled an attempt."""
     policy = lineage.nodes.get(node.policy)
-    return "weights in training" if policy and policy.role == "live" else short_id(node.policy) or "nobody known"
+    return "weights in training" if policy and policy.role == "live" else short_id(node.policy) or "an unknown policy"
 
 
 def short_id(id: str) -> str:
-    """An id as it is shown: the beginning of a hash, anything else as it is."""
+    """Shorten a hash for display; return any other id unchanged."""
     name, colon, number = id.rpartition(":")
     if colon and number.isdecimal():
         return f"{short_id(name)}:{number}"
@@ -147,11 +147,11 @@ def short_id(id: str) -> str:
 
 
 def truncate(text: str, most: int) -> str:
-    """Text on one line, made visible, its end left off where it is long."""
+    """Show text on one line, truncated to `most` characters."""
     said = one_line(text[: 4 * most])
     return said if len(said) <= most and len(text) <= 4 * most else said[: most - 3] + "..."
 
 
 def one_line(text: str) -> str:
-    """Text that no model or file can make act on a terminal, on one line."""
+    """Show text on one line, with control characters made visible."""
     return " ".join(make_visible(text).split())

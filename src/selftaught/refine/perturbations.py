@@ -22,9 +22,9 @@ async def perturb(ask: Ask, attempt: Attempt) -> Attempt:
     """
     lines = attempt.text.splitlines()
     kept = int(attempt.id, 16) % max(1, len(lines) - 1)  # the last line, the answer, is always new
-    begun = "".join(line + "\n" for line in lines[:kept])
-    rest = await ask(attempt.problem.prompt, prefix=begun, parent=attempt)
-    return replace(rest, text=begun + rest.text)
+    prefix = "".join(line + "\n" for line in lines[:kept])
+    rest = await ask(attempt.problem.prompt, prefix=prefix, parent=attempt)
+    return replace(rest, text=prefix + rest.text)
 
 
 def first_error_steps(task: Task, flawed: Iterable[Attempt], sources: Iterable[Attempt]) -> dict[str, int]:
@@ -57,9 +57,9 @@ def self_talk(revised: Attempt) -> Demo:
     Args:
         revised: a revision made by `revise`, whose prompt holds the draft and the critique.
     """
-    draft, note = revised.prompt[-4].content.splitlines(), revised.prompt[-2].content
-    number = first_step_number(note)
-    thought = draft[:number] if number else draft[:-1]
+    draft, critique = revised.prompt[-4].content.splitlines(), revised.prompt[-2].content
+    number = first_step_number(critique)
+    kept = draft[:number] if number else draft[:-1]
     ids = (revised.id, revised.parent) if revised.parent else (revised.id,)
-    text = "\n".join([*thought, note, revised.text])
+    text = "\n".join([*kept, critique, revised.text])
     return Demo(revised.problem.prompt, text, attempts=ids, ends=not revised.truncated)

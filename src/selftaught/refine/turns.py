@@ -44,9 +44,9 @@ async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **
     return await ask(request, role="critique", parent=attempt, policy=critic, **sampling)
 
 
-async def revise(ask: Ask, note: Attempt, **sampling: Any) -> Attempt:
+async def revise(ask: Ask, critique: Attempt, **sampling: Any) -> Attempt:
     """Answer again with the help of a critique, whose prompt holds the question and the first answer."""
-    return await ask(ask.with_turn(transcript(note), "revise", REVISE), role="revise", parent=note, **sampling)
+    return await ask(ask.with_turn(transcript(critique), "revise", REVISE), role="revise", parent=critique, **sampling)
 
 
 async def critique_and_revise(
@@ -58,12 +58,12 @@ async def critique_and_revise(
     failed request is returned in place of an answer.
     """
     for _ in range(max_turns):
-        note = await criticize(ask, attempt, critic, **sampling)
-        if note.failed:  # an uncriticized draft must not count as a revision
-            return note
-        if finds_no_error(note) or not note.text:
+        critique = await criticize(ask, attempt, critic, **sampling)
+        if critique.failed:  # an uncriticized draft must not count as a revision
+            return critique
+        if finds_no_error(critique) or not critique.text:
             break
-        attempt = await revise(ask, note, **sampling)
+        attempt = await revise(ask, critique, **sampling)
     return attempt
 
 
@@ -78,7 +78,7 @@ async def two_turns(ask: Ask, problem: Problem) -> Attempt:
 
 
 def self_correction_prompt(turn: Callable[..., Prompt], attempt: Attempt) -> Prompt:
-    """The prompt for a second attempt. `turn` is `Task.turn` or `Ask.turn`."""
+    """The prompt for a second attempt. `turn` is `Task.turn` or `Ask.with_turn`."""
     return turn(answer_turn(attempt), "revise", SELF_CORRECT)
 
 
@@ -102,14 +102,14 @@ def answer_turn(attempt: Attempt) -> Prompt:
     return (*attempt.problem.prompt, Message("assistant", attempt.text))
 
 
-def finds_no_error(note: Attempt) -> bool:
+def finds_no_error(critique: Attempt) -> bool:
     """Whether a critique says that nothing is wrong."""
-    return "no mistakes" in note.text.lower()
+    return "no mistakes" in critique.text.lower()
 
 
-def error_step(note: Attempt) -> int | None:
+def error_step(critique: Attempt) -> int | None:
     """Number of the step that a critique points at, from 1; None if it points at none."""
-    return None if finds_no_error(note) else first_step_number(note.text)
+    return None if finds_no_error(critique) else first_step_number(critique.text)
 
 
 def first_step_number(text: str) -> int | None:
@@ -118,22 +118,22 @@ def first_step_number(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def parse_verdict(note: Attempt) -> bool | None:
+def parse_verdict(reply: Attempt) -> bool | None:
     """Whether a reply to `judge_answer` says right (True) or wrong (False); None where it says neither."""
-    word = note.text.strip().lower()
+    word = reply.text.strip().lower()
     return True if word.startswith("right") else False if word.startswith("wrong") else None
 
 
-def step_scores(note: Attempt) -> tuple[float, ...] | None:
+def step_scores(reply: Attempt) -> tuple[float, ...] | None:
     """For each step the probability, in 0..1, that a reply to `score_steps` gives it of being right.
 
     Where each mark is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where
     the reply holds no marks.
     """
-    text = note.text.strip()
+    text = reply.text.strip()
     if not _MARKS.fullmatch(text):
         return None
-    if len(note.logprobs) - len(note.text) not in (0, 1) or text != note.text:
+    if len(reply.logprobs) - len(reply.text) not in (0, 1) or text != reply.text:
         return tuple(float(mark == "+") for mark in text)
-    probabilities = [math.exp(logprob) for logprob in note.logprobs[: len(text)]]
+    probabilities = [math.exp(logprob) for logprob in reply.logprobs[: len(text)]]
     return tuple(p if mark == "+" else 1 - p for mark, p in zip(text, probabilities, strict=True))

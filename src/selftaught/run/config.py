@@ -47,7 +47,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
         "problems": content_hash(problems),
         "verifier": task.verifier.version,
         "engine": engine.name,
-        **({"engine.dtype": dtype} if (dtype := getattr(engine, "dtype", "")) else {}),
+        **({"engine.dtype": engine.dtype} if engine.dtype else {}),
         "seed": settings.seed,
         **{name: value for name, value in flat.items() if name not in RESULT_NEUTRAL},
     }

@@ -13,7 +13,7 @@ from selftaught import models
 from selftaught.console import Console
 from selftaught.control.budget import RunStopped
 from selftaught.control.health import HealthMonitor
-from selftaught.engines import Engine, PaidEngine, Sampling
+from selftaught.engines import Engine, PaidEngine, Sampling, create_engine
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
@@ -59,7 +59,7 @@ class RunContext:
         self.journal = Journal(folder)
         try:
             self.base = models.resolve(model, console.print)
-            self.engine: Engine = engine or default_engine(self.base)
+            self.engine: Engine = engine or create_engine(self.base)
             configure(self.journal, configuration(self.base, task, self.engine, settings))
             store_questions(self.journal, task)
         except BaseException:
@@ -186,14 +186,3 @@ class RunContext:
             last_to_first.callback(self._stop_listening)
             last_to_first.callback(self.sampler.stop_verifying)
             last_to_first.callback(self.engine.close)
-
-
-def default_engine(base: Policy) -> Engine:
-    """The engine of a model for which none is given."""
-    if base.remote:
-        from selftaught.engines.openai.engine import OpenAIEngine
-
-        return OpenAIEngine()
-    from selftaught.engines.local.engine import LocalEngine
-
-    return LocalEngine()

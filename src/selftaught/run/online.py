@@ -120,13 +120,7 @@ class RunHost:
         Raises:
             BadInput: it cannot.
         """
-        engine = self._context.engine
-        adopt = getattr(engine, "adopt", None)
-        if adopt is None:
-            raise BadInput(
-                "it cannot sample from weights in training", where=f"engine {engine.name}", fix="use LocalEngine"
-            )
-        adopt(policy, model)
+        self._context.engine.attach_model(policy, model)
 
     def sampling_of(self, attempt: Attempt) -> Sampling:
         """How an attempt was sampled, from the journal."""

@@ -115,9 +115,9 @@ class Expander:
             step = await self.ask(self.problem.prompt, **how)
         else:
             step = await self.ask.continue_from(before, **how)
-        begun = step.prefix_chars
+        start = step.prefix_chars
         for _ in range(MAX_EMPTY_STEPS):
-            if not step.stop_text or form.says(step.text[begun:]):
+            if not step.stop_text or form.says(step.text[start:]):
                 break
             step = await self.ask.continue_from(step, **how)
         return step
@@ -125,8 +125,8 @@ class Expander:
     async def _evaluate(self, parent: Node, attempt: Attempt, last: bool) -> Node:
         """The step as a node of value R(s) = O(s) + C(s): outcome reward plus `p_true` (2405.00451, equation 2).
 
-        As in the authors' code, `p_true` is divided by a growing number from the fifth step on, and a step without it
-        inherits its parent's value. An UNKNOWN verdict adds 0.
+        As in the authors' code, `p_true` is divided by 2 at the sixth step, by 3 at the seventh, and so on, and a step
+        without it inherits its parent's value. An UNKNOWN verdict adds 0.
         """
         text = (attempt.text + attempt.stop_text).removeprefix(parent.answer.rstrip("\ufffd"))
         given = sum(len(step.tokens) for step in parent.path)
@@ -147,11 +147,11 @@ class Expander:
 def prefix_attempt(problem: Problem, ask: Ask, node: Node) -> Attempt:
     """The answer up to a node as an attempt that can be continued."""
     *before, step = node.path
-    begun = "".join(earlier.text for earlier in before)
-    given = tuple(token for earlier in before for token in earlier.tokens)
-    text = begun + step.text
+    prefix = "".join(earlier.text for earlier in before)
+    tokens = tuple(token for earlier in before for token in earlier.tokens)
+    text = prefix + step.text
     finish = "unfinished" if not step.ended else "length" if step.truncated else "stop"
     return Attempt(
         step.id, problem, problem.prompt, text, ask.extract_answer(text), step.tokens, (), finish, ask.policy,
-        parent=before[-1].id if before else None, prefix_tokens=given, prefix_chars=len(begun),
+        parent=before[-1].id if before else None, prefix_tokens=tokens, prefix_chars=len(prefix),
     )  # fmt: skip

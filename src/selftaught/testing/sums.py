@@ -125,4 +125,4 @@ class Inverted(Exact):
         """Return the opposite of what `Exact` finds."""
         found = super().decide(problem, answer, reference)
         turned = {Verdict.RIGHT: Verdict.WRONG, Verdict.WRONG: Verdict.RIGHT}
-        return replace(found, verdict=turned.get(found.verdict, found.verdict), by=self.version)
+        return replace(found, verdict=turned.get(found.verdict, found.verdict), source=self.version)

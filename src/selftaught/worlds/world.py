@@ -12,6 +12,7 @@ from selftaught.engines.base import Sampling
 from selftaught.errors import BadInput, suggest
 from selftaught.learn import TrainConfig
 from selftaught.models import Policy
+from selftaught.models.remote import PREFIX, remote_policy
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
 from selftaught.worlds import synthetic_worlds
@@ -98,11 +99,14 @@ def worlds() -> dict[str, World]:
 
 
 def find_world(name: str) -> World:
-    """The world called `name`.
+    """The world called `name`; for a model behind an endpoint (`openai:NAME`), the task of SmolLM2's world.
 
     Raises:
         BadInput: there is none.
     """
+    if name.startswith(PREFIX):
+        remote_policy(name.removeprefix(PREFIX))  # refuses a bad name or address
+        return replace(SMOLLM2, name="".join(c if c.isalnum() or c in "-." else "-" for c in name), model=name)
     if name not in worlds():
         raise BadInput(f"unknown world {name!r}", where="--model", fix=suggest(name, worlds()))
     return worlds()[name]

@@ -1,38 +1,40 @@
-"""Requests on their way through the local engine, and how their answers end and are handed over."""
+"""A request on its way through an engine: tokenization, when its answer ends, and delivery of results."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selftaught.engines.base import Request, Sample, truncate_at_stop
+from selftaught.engines.base import Request, RequestRefused, Sample, truncate_at_stop
 from selftaught.engines.local.paged_cache import BlockTable
 from selftaught.engines.local.shared_prefixes import SharedPrefix
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
 
-MIN_STOP_WINDOW = 64  # tokens at the end of an answer in which stop strings are looked for, at least
+MIN_STOP_WINDOW = 64  # stop strings are searched in at least this many tokens at the end of an answer
+NAN_MESSAGE = "the model returned NaN logits; try --dtype float32"
 
 
 @dataclass(slots=True, eq=False)
 class RequestState:
-    """A request on its way through the engine.
+    """A request in progress.
 
     Attributes:
         policy: what to sample or to score with.
-        request: what is asked.
-        future: a `Sample`, or the log-probabilities of `scored`; of the event loop that asked.
-        since: when it came, in seconds of a monotonic clock.
-        scored: text to score instead of sampling, or None.
-        ids: the tokens it goes on from (to be scored: all, with `tokens` the last of them), once it is prepared.
-        given: the last of `ids`, where it goes on from an earlier answer (`Request.given`).
-        tokens: tokens sampled so far, with their `logprobs`, and `details` where they are asked for.
-        room: most tokens it may sample.
-        stem: what it goes on from, while it decodes.
-        tail: where the keys and values of its own tokens are.
-        looked: how many of its tokens need not be looked at again for stop strings.
+        request: the request.
+        future: receives a `Sample`, or the log-probabilities of `score_text`; belongs to the caller's event loop.
+        arrival_time: seconds of a monotonic clock.
+        score_text: text to score instead of sampling, or None.
+        prompt_ids: tokens that the answer continues: the prompt, then `prefix_ids`. Empty until tokenized.
+        prefix_ids: tokens of `Request.prefix_tokens`.
+        output_ids: tokens sampled so far, with their `logprobs`, and `top_logprobs` if requested; when scoring, the
+            tokens of `score_text`.
+        max_new_tokens: maximum number of tokens to sample, within the context.
+        shared_prefix: the cached prompt, while it decodes.
+        block_table: cache blocks of the sampled tokens.
+        stop_search_start: number of sampled tokens that need not be searched for stop strings again.
     """
 
     policy: Policy
@@ -51,23 +53,47 @@ class RequestState:
     block_table: BlockTable = field(default_factory=BlockTable)
     stop_search_start: int = 0
 
-    @property
-    def position(self) -> int:
-        """Where in the whole sequence the newest token stands."""
-        return len(self.prompt_ids) + len(self.output_ids) - 1
-
     def restarted(self) -> RequestState:
-        """The same request, as it came."""
+        """The same request as it arrived."""
         return RequestState(self.policy, self.request, self.future, self.arrival_time, self.score_text)
 
     @property
     def last_index(self) -> int:
-        """Where among its own the newest token goes."""
+        """Index of the newest sampled token."""
         return len(self.output_ids) - 1
 
 
+def tokenize(
+    state: RequestState, tokenizer: ChatTokenizer, encode_prompt: Callable[..., Sequence[int]], max_context: int
+) -> None:
+    """Fill in the tokens of a request, and how many it may sample.
+
+    Args:
+        encode_prompt: `tokenizer.encode_prompt`, memoized.
+        max_context: maximum number of tokens of a sequence.
+
+    Raises:
+        RequestRefused: the prompt is empty, or the request does not fit the context.
+        BadInput: the chat template cannot render the prompt.
+    """
+    request = state.request
+    prefix_ids = prefix_token_ids(request.prefix_tokens, tokenizer)
+    prompt_ids = (*encode_prompt(request.prompt, request.prefix), *prefix_ids)
+    if not prompt_ids:
+        raise RequestRefused("the prompt is empty")
+    if state.score_text is not None:
+        state.output_ids = tokenizer.encode_answer(state.score_text) if state.score_text else []
+        if (size := len(prompt_ids) + len(state.output_ids)) > max_context:
+            raise RequestRefused(f"{size} tokens to score and the model's context holds {max_context}")
+    state.max_new_tokens = min(request.sampling.max_tokens, max_context - len(prompt_ids))
+    if state.max_new_tokens < 1 and state.score_text is None:
+        raise RequestRefused(f"the prompt has {len(prompt_ids)} tokens and the model's context holds {max_context}")
+    state.prompt_ids, state.prefix_ids = prompt_ids, prefix_ids
+    state.uniforms = uniforms(request.seed, len(prefix_ids))
+
+
 def uniforms(seed: int, skip: int = 0) -> Iterator[float]:
-    """The random numbers in [0, 1) of a request, decided by its seed alone, from that of token `skip` on."""
+    """The random numbers in [0, 1) of a request, determined by its seed alone, from that of token `skip` on."""
     import numpy as np
 
     stream = np.random.Generator(np.random.Philox(key=seed))
@@ -76,79 +102,75 @@ def uniforms(seed: int, skip: int = 0) -> Iterator[float]:
         yield from stream.random(64).tolist()
 
 
-def prefix_token_ids(given: Sequence[int | str], tokenizer: ChatTokenizer) -> tuple[int, ...]:
-    """What an answer goes on from (`Request.given`) as tokens: text tokenised, and no end of sequence."""
+def prefix_token_ids(pieces: Sequence[int | str], tokenizer: ChatTokenizer) -> tuple[int, ...]:
+    """`Request.prefix_tokens` as token ids: text is tokenized, end-of-sequence tokens are dropped."""
     ids: list[int] = []
-    for piece in given:
+    for piece in pieces:
         ids += tokenizer.encode(piece) if isinstance(piece, str) else [piece]
     return tuple(token for token in ids if token not in tokenizer.eos_ids)
 
 
-def finish(job: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
-    """The sample, where the request ends with its newest token."""
-    ended = job.output_ids[-1] in tokenizer.eos_ids
-    if (
-        not ended
-        and len(job.output_ids) < job.max_new_tokens
-        and not (job.request.sampling.stop and _stop_string_met(job, tokenizer))
-    ):
+def finish(state: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
+    """The sample, if the request ends with its newest token."""
+    ended, stop = state.output_ids[-1] in tokenizer.eos_ids, state.request.sampling.stop
+    if not ended and len(state.output_ids) < state.max_new_tokens and not (stop and _stop_string_met(state, tokenizer)):
         return None
-    text = _output_text(job, tokenizer, job.output_ids[:-1] if ended else job.output_ids)
-    cut = truncate_at_stop(text, job.request.sampling.stop)
+    text = _output_text(state, tokenizer, state.output_ids[:-1] if ended else state.output_ids)
+    stopped = truncate_at_stop(text, stop)
     return Sample(
-        _with_open_thinking(job, tokenizer, text if cut is None else cut),
-        tuple(job.output_ids),
-        tuple(job.logprobs),
-        "stop" if ended or cut is not None else "length",
-        len(job.prompt_ids),
-        job.policy.version,
-        tuple(named for named, _ in job.top_logprobs),
-        tuple(entropy for _, entropy in job.top_logprobs),
-        stop_text="" if cut is None else text[len(cut) :],
+        _with_open_thinking(state, tokenizer, text if stopped is None else stopped),
+        tuple(state.output_ids),
+        tuple(state.logprobs),
+        "stop" if ended or stopped is not None else "length",
+        len(state.prompt_ids),
+        state.policy.version,
+        tuple(top for top, _ in state.top_logprobs),
+        tuple(entropy for _, entropy in state.top_logprobs),
+        stop_text="" if stopped is None else text[len(stopped) :],
     )
 
 
-def _with_open_thinking(job: RequestState, tokenizer: ChatTokenizer, text: str) -> str:
-    """`text` behind the tag by which the prompt opened thinking, where it never closes it: it holds no answer then."""
-    opened = tokenizer.thinking_tag if not job.prefix_ids and not job.request.prefix else ""
+def _with_open_thinking(state: RequestState, tokenizer: ChatTokenizer, text: str) -> str:
+    """`text` after the tag with which the prompt opened the reasoning, if it never closes it: it has no answer then."""
+    opened = tokenizer.thinking_tag if not state.prefix_ids and not state.request.prefix else ""
     return f"{opened}\n{text}" if opened and opened.replace("<", "</").replace("[", "[/") not in text else text
 
 
-def _stop_string_met(job: RequestState, tokenizer: ChatTokenizer) -> bool:
+def _stop_string_met(state: RequestState, tokenizer: ChatTokenizer) -> bool:
     """Whether the newest token completes a stop string; only the end of the answer is decoded."""
-    stop = job.request.sampling.stop
-    seen = tokenizer.decode(job.output_ids[job.stop_search_start :])
+    stop = state.request.sampling.stop
+    seen = tokenizer.decode(state.output_ids[state.stop_search_start :])
     if truncate_at_stop(seen, stop) is not None:
-        return truncate_at_stop(_output_text(job, tokenizer, job.output_ids), stop) is not None
-    half = (len(job.output_ids) - job.stop_search_start) // 2
-    # What is left must still hold a stop string but for its last token, whatever the first token lacks in front.
-    if half >= MIN_STOP_WINDOW and len(tokenizer.decode(job.output_ids[job.stop_search_start + half :])) > 2 * max(
-        map(len, stop)
-    ):
-        job.stop_search_start += half
+        return truncate_at_stop(_output_text(state, tokenizer, state.output_ids), stop) is not None
+    half = (len(state.output_ids) - state.stop_search_start) // 2
+    # The rest must still hold a stop string up to its last token, even if its first token decodes to less alone.
+    rest = state.output_ids[state.stop_search_start + half :]
+    if half >= MIN_STOP_WINDOW and len(tokenizer.decode(rest)) > 2 * max(map(len, stop)):
+        state.stop_search_start += half
     return False
 
 
-def _output_text(job: RequestState, tokenizer: ChatTokenizer, tokens: list[int]) -> str:
-    """The text of an answer; where it goes on from given tokens, what they and it make together beyond them."""
-    given = list(job.prefix_ids)
-    if not given:
+def _output_text(state: RequestState, tokenizer: ChatTokenizer, tokens: list[int]) -> str:
+    """The text of `tokens`; after a prefix of tokens, what both decode to together beyond the prefix alone."""
+    prefix = list(state.prefix_ids)
+    if not prefix:
         return tokenizer.decode(tokens)
-    before, whole = tokenizer.decode(given).rstrip("\ufffd"), tokenizer.decode(given + tokens)
+    before, whole = tokenizer.decode(prefix).rstrip("\ufffd"), tokenizer.decode(prefix + tokens)
     return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(tokens)
 
 
 RequestOutput = tuple[RequestState, Any, BaseException | None]
+"""A request, its result, and its error if it failed."""
 
 
 def deliver_outputs(outputs: Iterable[RequestOutput]) -> None:
-    """Hand results and errors over to the event loops that wait for them, each woken once.
+    """Hand results and errors to the waiting event loops, waking each once.
 
-    Nobody listens where a request was cancelled or its loop is closed.
+    Nobody waits if a request was cancelled or its loop is closed.
     """
     by_loop: dict[asyncio.AbstractEventLoop, list[RequestOutput]] = {}
-    for outcome in outputs:
-        by_loop.setdefault(outcome[0].future.get_loop(), []).append(outcome)
+    for output in outputs:
+        by_loop.setdefault(output[0].future.get_loop(), []).append(output)
     for loop, some in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve_futures, some)
@@ -157,11 +179,11 @@ def deliver_outputs(outputs: Iterable[RequestOutput]) -> None:
                 raise
 
 
-def _resolve_futures(outcomes: Iterable[RequestOutput]) -> None:
-    for job, result, error in outcomes:
-        if job.future.done():
+def _resolve_futures(outputs: Iterable[RequestOutput]) -> None:
+    for state, result, error in outputs:
+        if state.future.done():
             continue
         if error is not None:
-            job.future.set_exception(error)
+            state.future.set_exception(error)
         else:
-            job.future.set_result(result)
+            state.future.set_result(result)

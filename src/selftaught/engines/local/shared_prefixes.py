@@ -1,7 +1,7 @@
-"""The beginnings that requests under way share: each held once, however many rows go on from it.
+"""Prefixes that active requests share, each stored once.
 
-There are two levels, so that prompts under one long header, or partial answers to one prompt, hold their common part
-once and only the rest apart; what a request samples is a third, and its own.
+There are two levels: prompts under one long header, or partial answers to one prompt, store their common part once
+and only the rest separately. What a request samples is in the `PagedCache`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from selftaught.engines.local.kv_cache import KVCache, round_to_blocks
 from selftaught.engines.local.prefix_attention import PrefixLevel, sort_slots
 
-SPARE_TOKENS = 1024  # most tokens of memory for stems to come
-MIN_SAVED_TOKENS = 4096  # fewest tokens that a second level is to save: at every step it takes products of its own
+SPARE_TOKENS = 1024  # memory allocated in advance for further prefixes, at most
+MIN_SAVED_TOKENS = 4096  # a second level must save as many: it costs matrix products of its own at every step
 
 
 @dataclass(slots=True, eq=False)
 class SharedPrefix:
-    """A beginning in use.
+    """A prefix in use.
 
     Attributes:
         ids: its tokens, from position 0.
-        parent: the stem that holds its first tokens, or None.
-        slot: where in its level its own tokens are.
-        logits: of the token after it, where a request goes on from there.
-        users: requests and stems that go on from it.
-        apart: whether others may have it as their parent.
+        parent: the prefix that stores its first tokens, or None.
+        slot: its place in its level.
+        logits: of the token after it, if it is the prompt of a request.
+        ref_count: requests and prefixes that continue it.
+        shareable: whether it may be a parent.
     """
 
     ids: tuple[int, ...]
@@ -43,21 +43,21 @@ class SharedPrefix:
 
     @property
     def start(self) -> int:
-        """Position of the first token that it holds itself."""
+        """Position of the first token that it stores itself."""
         return len(self.parent.ids) if self.parent else 0
 
     @property
     def level(self) -> int:
-        """0, or 1 where it has a parent."""
+        """0, or 1 if it has a parent."""
         return 1 if self.parent else 0
 
 
-def choose_shared(texts: Sequence[tuple[int, ...]], candidates: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Which of `shared`, that `texts` begin with, to hold once for all of them: those that save most tokens.
+def choose_shared(sequences: Sequence[tuple[int, ...]], candidates: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Which of `candidates`, prefixes of `sequences`, to store once for all of them: those that save most tokens.
 
-    None of them begins another; and there are none where they would save less than `SAVING`.
+    None of them is a prefix of another. There are none if they would save less than `MIN_SAVED_TOKENS`.
     """
-    ordered = sorted(texts)
+    ordered = sorted(sequences)
     best: dict[tuple[int, ...], tuple[int, list[tuple[int, ...]]]] = {}
     for ids in sorted(candidates, key=len, reverse=True):
         readers = bisect_left(ordered, (*ids, math.inf)) - bisect_left(ordered, ids)
@@ -69,10 +69,10 @@ def choose_shared(texts: Sequence[tuple[int, ...]], candidates: Sequence[tuple[i
 
 
 class PrefixPool:
-    """All stems in use; those of a level lie side by side.
+    """All prefixes in use; those of a level are contiguous.
 
     Args:
-        rows: makes an empty cache.
+        new_cache: creates an empty cache.
     """
 
     def __init__(self, new_cache: Callable[[], KVCache]) -> None:
@@ -82,80 +82,79 @@ class PrefixPool:
 
     @property
     def capacity(self) -> int:
-        """Tokens there is memory for."""
-        return sum(rows.size[0] * rows.size[1] for rows in self._caches)
+        """Tokens that memory is allocated for."""
+        return sum(cache.size[0] * cache.size[1] for cache in self._caches)
 
     def get(self, ids: tuple[int, ...]) -> SharedPrefix | None:
-        """The stem of these tokens."""
+        """The prefix with these tokens."""
         return self._by_ids.get(ids)
 
     def add(self, ids: tuple[int, ...], source: KVCache, row: int, *, shareable: bool = False) -> SharedPrefix:
-        """Hold `ids`, copied from a row of `source`, less what a stem held `apart` in the first level has already."""
+        """Store `ids`, copied from a row of `source`, without what a shareable prefix stores already."""
         if found := self._by_ids.get(ids):
             found.shareable = found.shareable or shareable
             return found
         parent = self._find_parent(ids)
         level = 1 if parent else 0
-        stem = SharedPrefix(ids, parent, len(self._prefixes[level]), shareable=shareable)
-        self._prefixes[level].append(stem)
-        self._by_ids[ids] = stem
+        prefix = SharedPrefix(ids, parent, len(self._prefixes[level]), shareable=shareable)
+        self._prefixes[level].append(prefix)
+        self._by_ids[ids] = prefix
         if parent:
             parent.ref_count += 1
         self._resize(level)
-        self._caches[level].store(stem.slot, 0, source.read(row, stem.start, len(ids)))
-        return stem
+        self._caches[level].store(prefix.slot, 0, source.read(row, prefix.start, len(ids)))
+        return prefix
 
     def release(self, prefix: SharedPrefix) -> None:
-        """One request fewer goes on from `stem`; the last one frees its slot."""
+        """Count one request less for `prefix`; the last one frees its slot."""
         prefix.ref_count -= 1
         self.free_unused(prefix)
 
     def free_unused(self, prefix: SharedPrefix) -> None:
-        """Free the slot of a stem that nobody uses."""
+        """Free the slot of a prefix that nothing uses."""
         if prefix.ref_count or self._by_ids.get(prefix.ids) is not prefix:
             return
         del self._by_ids[prefix.ids]
         held = self._prefixes[prefix.level]
         last = held.pop()
-        if last is not prefix:  # into the gap, so that the stems of a level stay side by side
+        if last is not prefix:  # moves into the gap, so that the prefixes of a level stay contiguous
             self._caches[prefix.level].copy_row(last.slot, prefix.slot, len(last.ids) - last.start)
             held[prefix.slot], last.slot = last, prefix.slot
         if prefix.parent:
             self.release(prefix.parent)
 
     def levels(self, prefixes: Sequence[SharedPrefix]) -> list[PrefixLevel]:
-        """What the rows that go on from `stems` read."""
-        levels = [
-            self._level(0, [stem.parent or stem for stem in prefixes], [len((s.parent or s).ids) for s in prefixes])
-        ]
+        """What the rows that continue `prefixes` attend to."""
+        roots = [prefix.parent or prefix for prefix in prefixes]
+        levels = [self._level(0, roots, [len(root.ids) for root in roots])]
         if self._prefixes[1]:
-            readers = Counter(stem.slot for stem in prefixes if stem.parent)
-            spare = min(self._prefixes[1], key=lambda stem: readers[stem.slot])  # read, and masked, by those without
-            lengths = [len(stem.ids) - stem.start if stem.parent else 0 for stem in prefixes]
-            levels.append(self._level(1, [stem if stem.parent else spare for stem in prefixes], lengths))
+            readers = Counter(prefix.slot for prefix in prefixes if prefix.parent)
+            spare = min(self._prefixes[1], key=lambda prefix: readers[prefix.slot])  # read, masked, by rows without one
+            lengths = [len(prefix.ids) - prefix.start if prefix.parent else 0 for prefix in prefixes]
+            levels.append(self._level(1, [prefix if prefix.parent else spare for prefix in prefixes], lengths))
         return levels
 
     def _level(self, level: int, prefixes: Sequence[SharedPrefix], lengths: Sequence[int]) -> PrefixLevel:
-        """One level, for rows that read `read`; slots are moved now rather than copied at every step."""
+        """One level, for rows that read `prefixes`; slots are moved now instead of copied at every step."""
         held = self._prefixes[level]
-        if order := sort_slots([stem.slot for stem in prefixes], len(held)):
+        if order := sort_slots([prefix.slot for prefix in prefixes], len(held)):
             self._caches[level].permute_rows(order)
             held[:] = [held[slot] for slot in order]
-            for slot, stem in enumerate(held):
-                stem.slot = slot
-        return PrefixLevel(self._caches[level], [stem.slot for stem in prefixes], lengths)
+            for slot, prefix in enumerate(held):
+                prefix.slot = slot
+        return PrefixLevel(self._caches[level], [prefix.slot for prefix in prefixes], lengths)
 
     def _find_parent(self, ids: tuple[int, ...]) -> SharedPrefix | None:
-        """The longest stem of the first level that `ids` goes on from and that is held apart."""
+        """The longest shareable prefix of the first level that `ids` continues."""
         fit = [s for s in self._prefixes[0] if s.shareable and len(s.ids) < len(ids) and ids[: len(s.ids)] == s.ids]
-        return max(fit, key=lambda stem: len(stem.ids), default=None)
+        return max(fit, key=lambda prefix: len(prefix.ids), default=None)
 
     def _resize(self, level: int) -> None:
-        """Memory for all stems of a level; attention reads all of their length, so there is little to spare in it."""
-        held, rows = self._prefixes[level], self._caches[level]
-        tokens = round_to_blocks(max(len(stem.ids) - stem.start for stem in held))
-        count, have = rows.size
+        """Allocate memory for all prefixes of a level; attention reads their whole length, so little is spare."""
+        held, cache = self._prefixes[level], self._caches[level]
+        tokens = round_to_blocks(max(len(prefix.ids) - prefix.start for prefix in held))
+        count, have = cache.size
         if tokens > have or tokens * 2 < have:
-            rows.resize(len(held), tokens)
+            cache.resize(len(held), tokens)
         elif len(held) > count:
-            rows.resize(len(held) + min(count // 4 + 1, SPARE_TOKENS // have), have)
+            cache.resize(len(held) + min(count // 4 + 1, SPARE_TOKENS // have), have)

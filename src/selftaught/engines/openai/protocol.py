@@ -116,8 +116,8 @@ class PermanentError(Exception):
     """
 
     def __init__(
-        self, what: str, *, fix: str = DEFAULT_FIX, where: str = URL_VARIABLE, server_failed: bool = False, affects_all: bool = False,
-        stop_after: int = 8, until_first_answer: bool = True,
+        self, what: str, *, fix: str = DEFAULT_FIX, where: str = URL_VARIABLE, server_failed: bool = False,
+        affects_all: bool = False, stop_after: int = 8, until_first_answer: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(what)
         self.fix, self.where, self.server_failed, self.affects_all, self.stop_after, self.until_first_answer = (

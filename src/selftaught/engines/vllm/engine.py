@@ -14,11 +14,21 @@ from heapq import nlargest
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selftaught.engines.base import EngineError, Request, RequestRefused, Sample, validate_request
-from selftaught.engines.busy import BusyTimer
-from selftaught.engines.loop import stop_loop_thread
+from selftaught.engines.base import (
+    BaseEngine,
+    Capabilities,
+    EngineError,
+    Request,
+    RequestRefused,
+    Sample,
+    validate_request,
+)
+from selftaught.engines.busy_timer import BusyTimer
+from selftaught.engines.loop_thread import LoopThread, cancel_other_tasks
+from selftaught.engines.vllm.environment import check_installed
 from selftaught.engines.vllm.scheduler import PolicyScheduler
-from selftaught.engines.vllm.server import RequiredWeights, ServerConfig, VllmServer, check_installed, required_weights
+from selftaught.engines.vllm.server import ServerConfig, VllmServer
+from selftaught.engines.vllm.weights import RequiredWeights, required_weights
 from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
@@ -29,36 +39,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAN_MESSAGE = "the model returned NaN logits; try --dtype float32"
 
+class VllmEngine(BusyTimer, BaseEngine):
+    """Samples with vLLM, which runs in processes of its own; a thread here communicates with it.
 
-class VllmEngine(BusyTimer):
-    """Samples with vLLM, which runs in processes of its own; a thread here holds the line to it.
+    A policy that is not loaded is loaded on request: a LoRA adapter is applied to the weights of its base, beside
+    other adapters and the base itself; full weights replace the loaded ones, without a restart if their shapes are
+    equal. Adapters that vLLM does not support (over other adapters, DoRA, ...) are merged into full weights first.
+    Weights are replaced only while no request is in progress.
 
-    A policy not yet held is loaded when it is asked for: a LoRA adapter is laid over the weights of its base, beside
-    other adapters and the base itself; whole weights take the place of those held, without a restart where they are
-    of the same shape. Adapters that vLLM does not compute (over other adapters, DoRA, ...) are merged into whole
-    weights first. Weights are replaced only while no answer is under way.
-
-    Where vLLM runs its first model runner, as on CPUs, tokens are chosen as the local engine chooses them: the same
-    request gets the same tokens but for the last digits of the logits. Elsewhere vLLM chooses, by a random number of
-    the seed and the position, so that there, too, an answer goes on from given tokens as if never cut off.
-    `Request.top` needs the whole distribution at every token, which vLLM hands over slowly.
+    With vLLM's first model runner, as on CPUs, tokens are chosen as in the local engine: the same request gets the
+    same tokens, up to rounding of the logits. With its second one, vLLM samples with a random number that depends on
+    seed and position, so that there, too, an answer continues given tokens as if it had not been cut off.
+    `Request.top_logprobs` needs the whole distribution at every token, which vLLM transfers slowly.
 
     Args:
-        dtype: "auto" (bfloat16 where the processor multiplies it natively, else float32), or a name.
-        rows: most requests decoded together.
-        cache_gib: most memory for keys and values; None: 2 GiB on a CPU, on a GPU what vLLM finds free.
-        adapters: most LoRA adapters held together; 0: all are merged into whole weights.
-        stay: whether `release` leaves vLLM as it is, where there is memory for it beside the training.
-        options: further arguments of vLLM's `AsyncEngineArgs` (`tensor_parallel_size`, `quantization`, ...), which
-            come before what the engine would set.
+        dtype: "auto" (bfloat16 if the processor multiplies it faster, else float32), or a name.
+        max_batch_size: maximum number of requests decoded together.
+        cache_gib: maximum memory for keys and values, in GiB; None: 2 on a CPU, on a GPU what vLLM finds free.
+        max_loras: maximum number of LoRA adapters loaded together; 0: all are merged into full weights.
+        keep_loaded: whether `release` keeps vLLM running, if there is memory for it beside the training.
+        engine_args: further arguments of vLLM's `AsyncEngineArgs` (`tensor_parallel_size`, `quantization`, ...),
+            which override those of the engine.
 
     Raises:
-        BadInput: vLLM is not installed, an unknown dtype, or a number that leaves no room for any request.
+        BadInput: vLLM is not installed, an unknown dtype, or a number that is not above 0.
     """
 
     name = "vllm"
+    capabilities = Capabilities(
+        seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, trained_policies=True
+    )
 
     def __init__(
         self, *, dtype: str = "auto", max_batch_size: int = 128, cache_gib: float | None = None, max_loras: int = 4,
@@ -67,8 +78,8 @@ class VllmEngine(BusyTimer):
         if dtype not in DTYPES:
             raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if max_batch_size < 1 or max_loras < 0 or (cache_gib is not None and cache_gib <= 0):
-            what = f"rows={max_batch_size}, cache_gib={cache_gib}, adapters={max_loras}"
-            raise BadInput(what, where="VllmEngine", fix="use more than 0")
+            what = f"max_batch_size={max_batch_size}, cache_gib={cache_gib}, max_loras={max_loras}"
+            raise BadInput(what, where="VllmEngine", fix="use numbers above 0")
         check_installed()
         self._use_loras, self._keep_loaded = max_loras > 0, keep_loaded
         self.dtype = dtype
@@ -76,10 +87,8 @@ class VllmEngine(BusyTimer):
         self._scheduler = PolicyScheduler(self._server)
         self._lock = threading.Lock()
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        # The thread's own:
-        self._request_count = 0
+        self._thread = LoopThread("selftaught-vllm")
+        self._request_count = 0  # used by the thread only
 
     @property
     def load_seconds(self) -> float:
@@ -96,40 +105,35 @@ class VllmEngine(BusyTimer):
         return await self._submit(lambda: self._score(policy, Request(prompt), text))
 
     def release(self) -> None:
-        """End vLLM's processes once no answer is under way; the next request starts them again. See `stay`."""
+        """End vLLM's processes once no request is in progress, unless `keep_loaded`; the next request starts them."""
         with self._lock:
-            if self._loop is None or self._closed or self._keep_loaded:
+            if (loop := self._thread.loop) is None or self._closed or self._keep_loaded:
                 return
-            future = asyncio.run_coroutine_threadsafe(self._scheduler.unload(), self._loop)
-        with suppress(futures.CancelledError):  # closed meanwhile
+            future = asyncio.run_coroutine_threadsafe(self._scheduler.unload(), loop)
+        with suppress(futures.CancelledError):  # closed in the meantime
             future.result()
 
     def close(self) -> None:
-        """Stop; what is under way fails with `EngineError`. Closing twice is harmless."""
+        """Stop; requests in progress fail with `EngineError`. Idempotent."""
         with self._lock:
             self._closed = True
-            thread, self._thread = self._thread, None
-        if thread is not None and self._loop is not None:
-            stop_loop_thread(self._loop, thread, self._shut_down())
+        self._thread.stop(self._shut_down())
         atexit.unregister(self.close)
 
     async def _submit(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Have the engine's thread serve a request; cancelled where this is."""
+        """Run a request on the engine's thread; cancelled with this coroutine."""
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-vllm", daemon=True)
-                self._thread.start()
+            if self._thread.loop is None:
                 atexit.register(self.close)
-            future = asyncio.run_coroutine_threadsafe(self._serve(serve), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._serve(serve), self._thread.start())
         return await asyncio.wrap_future(future)
 
     # --- from here on, on the engine's thread ---
 
     async def _serve(self, serve: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Serve a request; a cancellation that comes of closing is told as such."""
+        """Serve a request; a cancellation by `close` becomes an `EngineError`."""
         try:
             with self._busy():
                 return await serve()
@@ -139,97 +143,79 @@ class VllmEngine(BusyTimer):
             raise
 
     async def _shut_down(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await cancel_other_tasks()
         self._server.stop()
-
-    # --- serving ---
 
     async def _sample(self, policy: Policy, request: Request) -> Sample:
         from selftaught.engines.local.request_state import finish
 
         need = required_weights(policy, use_loras=self._use_loras)
         async with self._scheduler.using(need):
-            job, tokenizer = self._request_state(policy, request), self._server.tokenizer
+            state, tokenizer = self._request_state(policy, request), self._server.tokenizer
             at_once = not request.sampling.stop
-            async with self._generate(need, job.prompt_ids, self._sampling_params(job), at_once=at_once) as outputs:
+            params = self._sampling_params(state)
+            async with self._generate(need, state.prompt_ids, params, at_once=at_once) as outputs:
                 async for output in outputs:
                     (part,) = output.outputs
                     for step, token in enumerate(part.token_ids):
-                        _append_token(job, token, part.logprobs[step])
-                        if not at_once and (sample := finish(job, tokenizer)) is not None:
+                        _append_token(state, token, part.logprobs[step])
+                        if not at_once and (sample := finish(state, tokenizer)) is not None:
                             return sample
-            if at_once and job.output_ids and (sample := finish(job, tokenizer)) is not None:
+            if at_once and state.output_ids and (sample := finish(state, tokenizer)) is not None:
                 return sample
-        raise EngineError("vLLM broke the answer off")
+        raise EngineError("vLLM ended the answer early")
 
     async def _score(self, policy: Policy, request: Request, text: str) -> tuple[float, ...]:
-        """The last token is one that vLLM is made to sample, the others are read as a prompt."""
+        """Score `text`: vLLM is made to sample its last token, and reads the others as a prompt."""
         need = required_weights(policy, use_loras=self._use_loras)
         async with self._scheduler.using(need):
-            job = self._request_state(policy, request, text)
-            if not job.output_ids:
+            state = self._request_state(policy, request, text)
+            if not state.output_ids:
                 return ()
-            *first, last = job.output_ids
-            how = {"temperature": 0.0, "max_tokens": 1, "allowed_token_ids": [last], "logprobs": 0}
-            how |= {"prompt_logprobs": 0} if first else {}
-            async with self._generate(need, (*job.prompt_ids, *first), how, at_once=True) as outputs:
+            *first, last = state.output_ids
+            params = {"temperature": 0.0, "max_tokens": 1, "allowed_token_ids": [last], "logprobs": 0}
+            params |= {"prompt_logprobs": 0} if first else {}
+            async with self._generate(need, (*state.prompt_ids, *first), params, at_once=True) as outputs:
                 (output,) = [output async for output in outputs]
-        named = [*(output.prompt_logprobs[len(job.prompt_ids) :] if first else ()), output.outputs[0].logprobs[0]]
-        found = tuple(float(by_token[token].logprob) for token, by_token in zip(job.output_ids, named, strict=True))
+        read = output.prompt_logprobs[len(state.prompt_ids) :] if first else ()
+        by_step = [*read, output.outputs[0].logprobs[0]]
+        found = tuple(float(by_token[token].logprob) for token, by_token in zip(state.output_ids, by_step, strict=True))
         if any(math.isnan(value) for value in found):
-            raise RequestRefused(NAN_MESSAGE)
+            raise _nan_logits()
         return found
 
-    def _request_state(self, policy: Policy, request: Request, scored: str | None = None) -> RequestState:
-        """A request with the tokens it goes on from; to be scored: with `tokens` those of the text.
+    def _request_state(self, policy: Policy, request: Request, score_text: str | None = None) -> RequestState:
+        """A request, tokenized; see `request_state.tokenize`."""
+        from selftaught.engines.local.request_state import RequestState, tokenize
 
-        Raises:
-            RequestRefused: it cannot be served.
-            BadInput: the chat template cannot render the prompt.
-        """
-        from selftaught.engines.local.request_state import RequestState, prefix_token_ids
+        future = asyncio.get_running_loop().create_future()
+        state = RequestState(policy, request, future, time.monotonic(), score_text)
+        tokenize(state, self._server.tokenizer, self._server.encode_prompt, self._server.max_context)
+        return state
 
-        job = RequestState(policy, request, asyncio.get_running_loop().create_future(), time.monotonic(), scored)
-        job.prefix_ids = prefix_token_ids(request.prefix_tokens, self._server.tokenizer)
-        job.prompt_ids = (*self._server.encode_prompt(request.prompt, request.prefix), *job.prefix_ids)
-        job.output_ids = self._server.tokenizer.encode_answer(scored) if scored else []
-        context, size = self._server.max_context, len(job.prompt_ids) + len(job.output_ids)
-        if not job.prompt_ids:
-            raise RequestRefused("the prompt is empty")
-        if scored is not None and size > context:
-            raise RequestRefused(f"{size} tokens to score and the model's context holds {context}")
-        job.max_new_tokens = min(request.sampling.max_tokens, context - size)
-        if scored is None and job.max_new_tokens < 1:
-            raise RequestRefused(f"the prompt has {size} tokens and the model's context holds {context}")
-        return job
-
-    def _sampling_params(self, job: RequestState) -> dict[str, Any]:
+    def _sampling_params(self, state: RequestState) -> dict[str, Any]:
         """The arguments of vLLM's `SamplingParams` for an answer."""
-        request, own = job.request, job.request.sampling
-        how: dict[str, Any] = {
-            "max_tokens": job.max_new_tokens,
-            "stop_token_ids": sorted(self._server.tokenizer.eos_ids),
-        }
-        how["logprobs"] = 0 if request.top_logprobs is None else -1
-        if own.greedy:
-            return how | {"temperature": 0.0}
+        request, sampling = state.request, state.request.sampling
+        stop_ids = sorted(self._server.tokenizer.eos_ids)
+        params: dict[str, Any] = {"max_tokens": state.max_new_tokens, "stop_token_ids": stop_ids}
+        params["logprobs"] = 0 if request.top_logprobs is None else -1
+        if sampling.greedy:
+            return params | {"temperature": 0.0}
+        own = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         if not self._server.uses_token_sampler:
-            seed = request.seed % 2**63
-            return how | {"temperature": own.temperature, "top_p": own.top_p, "top_k": own.top_k, "seed": seed}
-        choice = [own.temperature, own.top_p, own.top_k, str(request.seed), len(job.prefix_ids)]
-        return how | {"temperature": 0.0, "extra_args": {"selftaught": choice}}  # greedy among what `Choice` leaves
+            return params | own | {"seed": request.seed % 2**63}
+        choice = [*own.values(), str(request.seed), len(state.prefix_ids)]
+        # Greedy among what `SeededLogitsProcessor` leaves.
+        return params | {"temperature": 0.0, "extra_args": {"selftaught": choice}}
 
     @asynccontextmanager
     async def _generate(
-        self, need: RequiredWeights, ids: tuple[int, ...], how: dict[str, Any], *, at_once: bool
+        self, need: RequiredWeights, ids: tuple[int, ...], params: dict[str, Any], *, at_once: bool
     ) -> AsyncIterator[AsyncGenerator[Any, None]]:
-        """Inside, vLLM's outputs: one with all tokens, or each with those that are new. Leaving it ends the answer.
+        """vLLM's outputs: one with all tokens, or each with new ones. Leaving the context ends the answer.
 
         Raises:
-            RequestRefused: vLLM does not take the request.
+            RequestRefused: vLLM does not accept the request.
             EngineError: vLLM has died; the next request starts it again.
         """
         from vllm.exceptions import VLLMError  # pyright: ignore[reportMissingImports]
@@ -238,35 +224,39 @@ class VllmEngine(BusyTimer):
 
         kind = RequestOutputKind.FINAL_ONLY if at_once else RequestOutputKind.DELTA
         self._request_count += 1
-        llm, adapter = self._server.llm, self._server.lora_request(need)
+        llm, lora, name = self._server.llm, self._server.lora_request(need), str(self._request_count)
         try:
-            params = SamplingParams(**how, detokenize=False, output_kind=kind)
-            outputs = llm.generate(
-                {"prompt_token_ids": list(ids)}, params, str(self._request_count), lora_request=adapter
-            )
+            how = SamplingParams(**params, detokenize=False, output_kind=kind)
+            outputs = llm.generate({"prompt_token_ids": list(ids)}, how, name, lora_request=lora)
             async with aclosing(outputs):
                 yield outputs
         except EngineDeadError:
             if self._server.llm is llm:
                 self._server.stop()
-            raise EngineError("vLLM died; what it wrote to standard error says of what") from None
+            raise EngineError("vLLM died; see its standard error") from None
         except (VLLMError, ValueError) as error:
             raise RequestRefused(f"vLLM refuses it ({shorten(str(error), 200, placeholder=' ...')})") from None
 
 
-def _append_token(job: RequestState, token: int, named: Mapping[int, Any]) -> None:
-    """Add a token to an answer, with the log-probabilities that vLLM gives there.
+def _append_token(state: RequestState, token: int, logprobs: Mapping[int, Any]) -> None:
+    """Add a token to an answer, with the log-probabilities that vLLM returns for it.
 
     Raises:
-        RequestRefused: they are no numbers.
+        RequestRefused: they are NaN.
     """
-    logprob = float(named[token].logprob)
+    logprob = float(logprobs[token].logprob)
     if math.isnan(logprob):
-        raise RequestRefused(NAN_MESSAGE)
-    job.output_ids.append(token)
-    job.logprobs.append(logprob)
-    if (most := job.request.top_logprobs) is not None:
-        whole = [(other, float(found.logprob)) for other, found in named.items()]
-        top = tuple(nlargest(most, whole, key=lambda pair: pair[1]))
+        raise _nan_logits()
+    state.output_ids.append(token)
+    state.logprobs.append(logprob)
+    if (count := state.request.top_logprobs) is not None:
+        whole = [(other, float(found.logprob)) for other, found in logprobs.items()]
+        top = tuple(nlargest(count, whole, key=lambda pair: pair[1]))
         entropy = -math.fsum(math.exp(value) * value for _, value in whole if value > -math.inf)
-        job.top_logprobs.append((top, entropy))
+        state.top_logprobs.append((top, entropy))
+
+
+def _nan_logits() -> RequestRefused:
+    from selftaught.engines.local.request_state import NAN_MESSAGE
+
+    return RequestRefused(NAN_MESSAGE)

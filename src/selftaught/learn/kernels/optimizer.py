@@ -1,6 +1,6 @@
 """AdamW over weights that are held once: bfloat16 to compute with, and beside it the 16 bits that float32 has more.
 
-A float32 number is, bit for bit, its suggest bfloat16 and a signed 16-bit remainder. Products read the first half;
+A float32 number is, bit for bit, its nearest bfloat16 and a signed 16-bit remainder. Products read the first half;
 an update joins both, moves the float32 number, and splits it again. So no second copy of the weights exists, none is
 cast at any step, and an update too small for bfloat16 is not lost.
 """
@@ -22,7 +22,7 @@ CHUNK = 2**18  # numbers updated at a time on a CPU, so that what is computed of
 
 
 def split_float32(whole: Tensor) -> tuple[Tensor, Tensor]:
-    """A float32 tensor as its suggest bfloat16 and an int16 remainder, of its shape; `join` undoes it exactly."""
+    """A float32 tensor as its nearest bfloat16 and an int16 remainder, of its shape; `join` undoes it exactly."""
     bits = whole.view(torch.int32)
     near = (bits + 0x8000) >> 16
     return near.to(torch.int16).view(torch.bfloat16), bits.to(torch.int16)  # what the first leaves is the lower half

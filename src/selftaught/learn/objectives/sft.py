@@ -29,7 +29,7 @@ def unlikelihood_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
 
 
 def log1mexp(logprobs: Tensor) -> Tensor:
-    """log(1 - exp(l)) for l <= 0, exact near both ends; l = 0 counts as the suggest number below it.
+    """log(1 - exp(l)) for l <= 0, exact near both ends; l = 0 counts as the nearest number below it.
 
     Source: Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, equation 7.
     """

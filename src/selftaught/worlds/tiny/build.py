@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.engines import Request, Sampling
+from selftaught.engines import Engine, EngineConfig, Request, Sampling, create_engine
 from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
@@ -213,17 +213,16 @@ def own_drafts(model: Any, recipe: BuildConfig, number: int) -> list[Case]:
     import random
     import tempfile
 
-    from selftaught.engines.local.engine import LocalEngine
-
     rng = random.Random(recipe.seed + 1000 * number)
     asked = list(islice(questions(rng), round(recipe.own * recipe.conversations[number])))
     sampling = Sampling(max_tokens=LONGEST, temperature=DRAFT_TEMPERATURE)
 
-    async def drafts(engine: LocalEngine, policy: Policy) -> list[str]:
+    async def drafts(engine: Engine, policy: Policy) -> list[str]:
         requests = [Request((Message("user", q),), sampling, recipe.seed + i) for i, (q, _) in enumerate(asked)]
         return [s.text for s in await asyncio.gather(*(engine.sample(policy, request) for request in requests))]
 
-    with tempfile.TemporaryDirectory() as folder, closing(LocalEngine(dtype="float32", max_batch_size=256)) as engine:
+    config = EngineConfig(dtype="float32", max_batch_size=256)
+    with tempfile.TemporaryDirectory() as folder, closing(create_engine(folder, config)) as engine:
         policy = Policy("draft", Path(folder))
         model.config.save_pretrained(folder)
         make_tokenizer().save_pretrained(folder)

@@ -86,6 +86,8 @@ def b_star(
         groups = balance.first_samples({**choice.groups, **rest}, config.samples)
         run.log_metrics("balance", choice.metrics(target))
         demos = routines.selected_demos(balance.select(groups, config.threshold, target))
-        policy = run.learn(policy, sft(), demos, epochs=epochs, carry=not run.settings.training.lora_rank)
+        policy = run.learn(
+            policy, sft(), demos, epochs=epochs, keep_optimizer_state=not run.settings.training.lora_rank
+        )
         run.measure(policy)
     return run.champion

@@ -62,6 +62,8 @@ def online_rft(
         groups = balance.group_by_problem(routines.score_attempts(run, base, task, tried, step_reward))
         run.log_metrics("balance", asdict(balance.dynamics(groups, threshold, target)))
         demos = routines.selected_demos(balance.select(groups, threshold, target))
-        policy = run.learn(policy, sft(), demos, epochs=epochs, carry=not run.settings.training.lora_rank)
+        policy = run.learn(
+            policy, sft(), demos, epochs=epochs, keep_optimizer_state=not run.settings.training.lora_rank
+        )
         run.measure(policy)
     return run.champion

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selftaught.cli.main import main
-from selftaught.engines.vllm.server import LORA_RANKS, RequiredWeights, required_weights, weight_layout
+from selftaught.engines.vllm.weights import LORA_RANKS, RequiredWeights, required_weights, weight_layout
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 
@@ -43,7 +43,7 @@ def test_importing_the_engine_loads_nothing_heavy() -> None:
     ("options", "line"),
     [
         (["--model", "openai:x"], "openai:x is behind an endpoint; leave the option out"),
-        (["--device", "cpu"], "--device: vLLM takes the devices it sees; set CUDA_VISIBLE_DEVICES instead"),
+        (["--device", "cpu"], "--device: vLLM uses all devices that it sees; set CUDA_VISIBLE_DEVICES instead"),
     ],
 )
 def test_options_that_mean_nothing_to_vllm_are_refused(

@@ -1,4 +1,4 @@
-"""How long an engine was busy."""
+"""Count the seconds in which an engine has requests in progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class BusyTimer:
-    """An engine that counts the seconds in which at least one request is under way; for use on one thread.
+    """Mixin that counts `busy_seconds`; for use on one thread.
 
     Attributes:
         busy_seconds: see `Engine`.
@@ -19,7 +19,7 @@ class BusyTimer:
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
-        """Time in which several requests are under way counts once."""
+        """Mark a request as in progress. Time shared by several requests counts once."""
         if not self._active_requests:
             self._last_change = time.perf_counter()
         self._active_requests += 1

@@ -1,0 +1,90 @@
+"""The policies whose weights the local engine holds, the least recently used evicted first."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from selftaught.machine.device import pick_device, pick_dtype
+from selftaught.models.policy import Policy
+
+if TYPE_CHECKING:
+    from selftaught.engines.local.batch import ContinuousBatch
+    from selftaught.engines.local.decoder import Decoder
+    from selftaught.models.chat import ChatTokenizer
+
+SMALL_MODEL = 10_000_000  # parameters up to which a large batch costs little
+MAX_BATCH_SIZE, MAX_BATCH_SIZE_SMALL_MODEL = 128, 512
+
+
+class LoadedPolicies:
+    """A batch with weights and cache for each loaded policy. Used by the worker thread only.
+
+    Args: see `LocalEngine`.
+
+    Attributes:
+        batches: by policy version, the most recently used last.
+        load_seconds: wall-clock seconds spent loading weights.
+    """
+
+    def __init__(
+        self, dtype: str, device: str, *, fused: bool, max_batch_size: int | None, cache_bytes: int, max_policies: int
+    ) -> None:
+        self._dtype, self._device, self._fused = dtype, device, fused
+        self._max_batch_size, self._cache_bytes, self._max_policies = max_batch_size, cache_bytes, max_policies
+        self.batches: OrderedDict[str, ContinuousBatch] = OrderedDict()
+        self.load_seconds = 0.0
+
+    def load(self, policy: Policy) -> ContinuousBatch:
+        """The batch of `policy`, whose weights are loaded if they are not.
+
+        Raises:
+            BadInput: the files cannot be read.
+            EngineError: the weights do not fit the machine.
+        """
+        if policy.version not in self.batches:
+            from selftaught.engines.local.decoder import load_decoder
+            from selftaught.models.chat import ChatTokenizer
+            from selftaught.models.load import load_errors, read_config
+
+            started = time.perf_counter()
+            self._evict()
+            device = pick_device(self._device)
+            with load_errors(policy.weights):
+                read_config(policy.weights)  # first: the tokenizer would report its errors as its own
+                tokenizer = ChatTokenizer(policy.weights)
+            decoder = load_decoder(policy, pick_dtype(self._dtype, device), device, fused=self._fused)
+            self._add(policy, decoder, tokenizer)
+            self.load_seconds += time.perf_counter() - started
+        self.batches.move_to_end(policy.version)
+        return self.batches[policy.version]
+
+    def attach(self, policy: Policy, model: Any) -> None:
+        """Hold `policy` as the tensors of `model`; see `LocalEngine.attach_model`."""
+        from selftaught.engines.local.decoder import live_decoder
+        from selftaught.models.chat import ChatTokenizer
+
+        for version in [v for v, batch in self.batches.items() if batch.live_model is model]:
+            del self.batches[version]
+        self._evict()
+        self._add(policy, live_decoder(model), ChatTokenizer(policy.weights), model)
+
+    def clear(self) -> None:
+        """Free all weights and caches."""
+        self.batches.clear()
+
+    def _evict(self) -> None:
+        """Make room for one more policy."""
+        while len(self.batches) >= self._max_policies:
+            self.batches.popitem(last=False)
+
+    def _add(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, live_model: Any = None) -> None:
+        from selftaught.engines.local.batch import ContinuousBatch
+
+        usual = MAX_BATCH_SIZE_SMALL_MODEL if decoder.parameters < SMALL_MODEL else MAX_BATCH_SIZE
+        batch = ContinuousBatch(
+            policy, decoder, tokenizer, max_batch_size=self._max_batch_size or usual, cache_bytes=self._cache_bytes
+        )
+        batch.live_model = live_model
+        self.batches[policy.version] = batch
