@@ -186,7 +186,7 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
             return run.learn_online(
                 start, run.task.train, steps=steps, samples=2, keep_optimizer_state=carry, objective=reinforce(),
                 credit=CreditAssignment(advantages=more_of_it, outcome_key=lambda rollout: rollout.attempt.id),
-                sampling={"temperature": 0.0}, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
+                temperature=0.0, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
 
         whole, half = train(run.base, 4, True), train(run.base, 2, True)
@@ -278,7 +278,7 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
             run.learn_online(run.base, run.task.dev, steps=1)
         with pytest.raises(BadInput, match="no problems"):
             run.learn_online(run.base, [], steps=1)
-        with pytest.raises(BadInput, match="steps is 0"):
+        with pytest.raises(BadInput, match="steps must be at least 1, got 0"):
             run.learn_online(run.base, run.task.train, steps=0)
     task = Task("words", PROBLEMS, [], [], verifier=Wanted(), kind=Kind.TEXT)
     scripted = ScriptedEngine(lambda *_: "cat")

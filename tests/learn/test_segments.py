@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.learn.kernels import segments as bunches
+from selftaught.learn.kernels import segments
 from selftaught.learn.kernels.segments import Segment, bucket_segments, bucketed_attention
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def draw(tokens):
 @given(LAYOUTS, st.sampled_from([0, 5, 512]))
 def test_values_and_gradients_are_those_of_the_formula(layout, kept):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bunches, "KEPT", kept)
+        patch.setattr(bunches, "MAX_SAVED_KEYS", kept)
         check_against_the_formula(layout)
 
 
@@ -94,13 +94,13 @@ def test_little_is_padded_and_no_bunch_is_large(lengths):
     spans, tokens = spans_of([(length, []) for length in lengths])
     made = bucket_segments(spans, tokens, CPU)
     scores = [bunch.mask.numel() for bunch in made.buckets]
-    assert all(size % bunches.SIZE_MULTIPLE == 0 for bunch in made.buckets for size in bunch.mask.shape[-2:])
-    assert sum(scores) <= bunches.MAX_PADDING * sum(bunches.round_up(length) ** 2 for length in lengths)
-    assert all(n <= bunches.MAX_SCORES or len(b.queries) == 1 for n, b in zip(scores, made.buckets, strict=True))
+    assert all(size % segments.SIZE_MULTIPLE == 0 for bunch in made.buckets for size in bunch.mask.shape[-2:])
+    assert sum(scores) <= segments.MAX_PADDING * sum(segments.round_up(length) ** 2 for length in lengths)
+    assert all(n <= segments.MAX_SCORES or len(b.queries) == 1 for n, b in zip(scores, made.buckets, strict=True))
 
 
 def test_spans_of_one_length_are_one_bunch_and_long_ones_are_left_alone():
-    spans, tokens = spans_of([(30, [])] * 8 + [(bunches.LONG_SEGMENT + 1, [])])
+    spans, tokens = spans_of([(30, [])] * 8 + [(segments.LONG_SEGMENT + 1, [])])
     made = bucket_segments(spans, tokens, CPU)
     assert [len(bunch.queries) for bunch in made.buckets] == [8]
     assert made.long == (spans[-1],)
