@@ -134,10 +134,6 @@ def make_local() -> Engine:
     return LocalEngine(dtype="float32", device="cpu")
 
 
-def make_local() -> Engine:
-    return LocalEngine(dtype="float32", device="cpu")
-
-
 def slow_script() -> Engine:
     return ScriptedEngine(scripted_answer, delay=0.01)
 
