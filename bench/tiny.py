@@ -21,8 +21,8 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.machine.device import pick_device, pick_dtype
 from selftaught.machine.threads import releasing_threads
 from selftaught.models import resolve
-from selftaught.worlds.tiny.abilities import HEAT, MOST_TOKENS, Examiner
-from selftaught.worlds.tiny.build import Recipe, make_model, teach
+from selftaught.worlds.tiny.abilities import MAX_REPLY_TOKENS, TEMPERATURE, AbilityTest
+from selftaught.worlds.tiny.build import BuildConfig, make_model, train_curriculum
 from selftaught.worlds.tiny.task import MIDDLE
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Sampler:
 
     def __init__(self, problems: int) -> None:
         self._engine, self._policy = LocalEngine(), resolve("tiny", print)
-        self._prompts = [p.prompt for p in Examiner(self._engine, self._policy, problems=problems).problems(MIDDLE)]
+        self._prompts = [p.prompt for p in AbilityTest(self._engine, self._policy, problems=problems).problems(MIDDLE)]
 
     def __call__(self, repeat: int) -> float:
         """Tokens per second."""
@@ -46,7 +46,7 @@ class Sampler:
         return tokens / (time.perf_counter() - started)
 
     async def _sample(self, repeat: int) -> int:
-        sampling = Sampling(max_tokens=MOST_TOKENS, temperature=HEAT)
+        sampling = Sampling(max_tokens=MAX_REPLY_TOKENS, temperature=TEMPERATURE)
         seeds = range(repeat * SAMPLES, (repeat + 1) * SAMPLES)
         asked = [Request(prompt, sampling, seed) for prompt in self._prompts for seed in seeds]
         samples = await asyncio.gather(*(self._engine.sample(self._policy, request) for request in asked))
@@ -61,9 +61,9 @@ class Trainer:
     """The model's first lesson."""
 
     def __init__(self, seconds: float) -> None:
-        recipe = Recipe()
+        recipe = BuildConfig()
         self.model = make_model(recipe)
-        self._steps: Iterator[tuple[list[Any], float]] = teach(self.model, recipe, 0)
+        self._steps: Iterator[tuple[list[Any], float]] = train_curriculum(self.model, recipe, 0)
         self._seconds = seconds
         next(self._steps)  # the first pool of text is written before it
 

@@ -1,9 +1,9 @@
-"""Documentation made from code: the table of methods, a page per method, the reference of the command line.
+"""Generate documentation from code: the tables of methods, a page per method, the command-line reference.
 
     python scripts/generate.py --readme            # write the table into README.md
-    python scripts/generate.py --readme --check    # change nothing; exit 1 where it is stale
+    python scripts/generate.py --readme --check    # change nothing; exit 1 if it is out of date
 
-mkdocs loads this file as a hook (see mkdocs.yml) and gets the pages from `pages`; none is written to disk.
+mkdocs loads this file as a hook (see mkdocs.yml) and gets the pages from `pages`; they are not written to disk.
 """
 
 from __future__ import annotations
@@ -16,94 +16,139 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
+from selftaught.glossary import GLOSSARY
 from selftaught.method import Method, methods
-from selftaught.models.resolve import TINY
+from selftaught.worlds import synthetic_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"
 BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 SHAPES = {
-    "recipe": "many problems, new weights",
-    "solver": "one problem, test time",
-    "study": "a published finding, reproduced",
+    "recipe": "trains new weights on many problems",
+    "solver": "answers one problem at test time",
+    "study": "reproduces a published finding",
 }
+PICKS = (
+    "rest-em",
+    "star",
+    "b-star",
+    "self",
+    "critique-in-the-loop",
+    "mcts-dpo",
+    "score",
+    "self-consistency",
+    "self-refine",
+    "iterative-deepening",
+)
+"""The methods that the README shows."""
 TASK = "chain_sum:min_terms=2,max_terms=2"
 COMMANDS_HEAD = """# Commands
 
-Beside the options below, `run`, `solve` and `eval --solver` take those of the method they are given: each method's
-page lists them, and so does `selftaught run rest-em --help`.
+In addition to the options below, `run`, `solve` and `eval --solver` take the options of the method they run. Each
+method's page lists them, and so does `selftaught run rest-em --help`.
+"""
+
+
+OPTIONS_HEAD = """# Options of methods
+
+An option has the same name and meaning in every method. Options that are not listed here are symbols of a method's
+paper; its page explains them. *Quick run* is the value to try first where the default is larger.
 """
 
 
 def ordered() -> list[Method]:
-    """Every method, by shape and then by name."""
+    """Return all methods, sorted by shape and name."""
     return sorted(methods().values(), key=lambda m: (list(SHAPES).index(m.shape), m.id))
 
 
 def paper(reference: str) -> str:
-    """An arXiv number or an address as a link."""
+    """Format an arXiv number or a URL as a link."""
     if re.fullmatch(r"\d{4}\.\d{4,5}", reference):
         return f"[{reference}](https://arxiv.org/abs/{reference})"
     return f"[{reference}]({reference})" if reference.startswith("http") else reference
 
 
 def cell(text: str) -> str:
-    """Text for a cell of a table."""
+    """Escape text for a table cell."""
     return text.replace("|", "\\|")
 
 
 def source(method: Method) -> str:
-    """Where a method is written, from the root of the repository."""
+    """Path of a method's source file, relative to the repository root."""
     return method.path.resolve().relative_to(ROOT).as_posix()
 
 
-def table(link: Any) -> str:
-    """The table of methods, with what checking their claims found; `link(method)` is where a name leads."""
-    head = ("method", "shape", "paper", "what it does", *COLUMNS)
-    rows = [(f"[{m.id}]({link(m)})", m.shape, paper(m.paper), cell(m.summary), *checked(m)) for m in ordered()]
+def table(found: Sequence[Method], link: Callable[[Method], str]) -> str:
+    """Format a table of methods with the results of their claims; `link(method)` is the link target of a name."""
+    head = ("method", "family", "paper", "what it does", *COLUMNS)
+    rows = [(f"[{m.id}]({link(m)})", m.family, paper(m.paper), cell(m.summary), *checked(m)) for m in found]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
+def families() -> dict[Path, list[Method]]:
+    """Group the methods by family; keys are the families' folders, relative to the repository root."""
+    found: dict[Path, list[Method]] = {}
+    for method in ordered():
+        found.setdefault(Path(source(method)).parent, []).append(method)
+    return found
+
+
+def overview() -> str:
+    """Format what the README says of the methods: some of them, and how many each family has."""
+    picks = [method for found in families().values() for method in found if method.id in PICKS]
+    if len(picks) != len(PICKS):
+        raise ValueError(f"PICKS has names of no method: {set(PICKS) - {m.id for m in picks}}")
+    counts = ", ".join(f"[{folder.name}]({folder.as_posix()}) {len(found)}" for folder, found in families().items())
+    return f"""{table(picks, source)}
+
+These are {len(picks)} of {len(methods())} methods, which `selftaught methods` lists. By family: {counts}."""
+
+
 def checked(method: Method) -> tuple[str, str, str]:
-    """What `selftaught check` found on the tiny world, in `COLUMNS`; dashes where there is no result."""
-    path = result_path(RESULTS, method.id, "tiny")
+    """Results of `selftaught check` on the tiny world, in the order of `COLUMNS`; dashes if there are none."""
+    path = result_path(RESULTS, method.id)
     return result_cells(json.loads(path.read_text("utf-8"))) if path.is_file() else ("–", "–", "–")
 
 
 def with_table(readme: str) -> str:
-    """The README with the table of methods between its two marks.
+    """Replace the table of methods between the two markers of the README.
 
     Raises:
-        ValueError: the marks are not there, once each and in order.
+        ValueError: a marker is missing or duplicated, or they are in the wrong order.
     """
     if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"expected one {BEGIN} and after it one {END}")
+        raise ValueError(f"expected one {BEGIN} followed by one {END}")
     before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(source)}\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n{overview()}\n{END}{rest.partition(END)[2]}"
 
 
 # --- pages ---
 
 
 def pages() -> dict[str, str]:
-    """Path below docs/ -> Markdown of every generated page."""
+    """Map paths below docs/ to the Markdown of generated pages."""
     made = {f"methods/{m.id}.md": method_page(m) for m in ordered()}
-    return {"methods/index.md": methods_page(), **made, "reference/commands.md": commands_page()}
+    return {
+        "reference/methods.md": methods_page(),
+        **made,
+        "reference/commands.md": commands_page(),
+        "reference/options.md": options_page(),
+    }
 
 
 def pictures() -> dict[str, str]:
-    """Path below docs/ -> every picture that is drawn from committed measurements."""
+    """Map paths below docs/ to the figures drawn from committed measurements."""
     sys.path.insert(0, str(Path(__file__).parent))
     import pictures as draw
 
-    abilities = json.loads((TINY / "abilities.json").read_text("utf-8"))
+    abilities = json.loads((synthetic_worlds()["tiny"].model / "abilities.json").read_text("utf-8"))
     return {
         "assets/tiny-levels.svg": draw.levels(abilities),
         "assets/tiny-roles.svg": draw.roles(abilities),
@@ -112,22 +157,34 @@ def pictures() -> dict[str, str]:
 
 
 def methods_page() -> str:
-    """The list of methods."""
-    kinds = "\n".join(f"- **{shape}**: {what}" for shape, what in SHAPES.items())
+    """Page of all methods, by shape and family."""
+    parts, last = list[str](), ""
+    for folder, found in families().items():
+        if found[0].shape != last:
+            last = found[0].shape
+            parts.append(f"## {last.capitalize()}: {SHAPES[last]}")
+        parts.append(f"### {folder.name}\n\n{about_family(found[0])}")
+        parts.append(table(found, lambda m: f"../methods/{m.id}.md"))
+    listed = "\n\n".join(parts)
     return f"""# Methods
 
-Each method is one function in one file. There are three shapes:
+Each method is one function in one file, in the folder of its family. `selftaught check` tests the claim of its paper;
+the last columns show the results.
 
-{kinds}
+{listed}
 
-{table(lambda m: f"{m.id}.md")}
-
-`selftaught methods` prints this list, and `selftaught methods --json` the same as data.
+`selftaught methods` prints this list, `--family F` one family of it, and `--json` prints it as JSON.
 """
 
 
+def about_family(method: Method) -> str:
+    """Return what the folder of a method's family says about it."""
+    package = method.function.__module__.rpartition(".")[0]
+    return (sys.modules[package].__doc__ or "").strip()
+
+
 def method_page(method: Method) -> str:
-    """One method: what its docstring says, its options, how to use it, and its source."""
+    """Page of one method: its docstring, options, usage and source."""
     words = {"verifier": "a verifier", "reference": "reference answers", "dev": "verdicts on dev"}
     needs = " and ".join(words[n] for n in method.needs)
     facts = f"*{method.shape}: {SHAPES[method.shape]}* · paper {paper(method.paper)} · needs {needs or 'no labels'}"
@@ -155,7 +212,7 @@ def method_page(method: Method) -> str:
 
 
 def about(method: Method) -> str:
-    """A method's docstring as Markdown, without its `Args:` section, which becomes the table of options."""
+    """Format a method's docstring as Markdown, without its `Args:` section, which becomes the table of options."""
     text = inspect.getdoc(method.function) or ""
     text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(Source|Differs from the paper|Costs)\b", r"**\1**", text, flags=re.MULTILINE)
@@ -163,18 +220,18 @@ def about(method: Method) -> str:
 
 
 def claim_of(method: Method) -> str:
-    """What the method claims, and how it is checked."""
+    """The method's claim, its result, and the command that checks it."""
     if method.claim is None:
         return ""
     names = [b if isinstance(b, str) else b.name for b in method.claim.baselines]
     verdict, effect, over = checked(method)
-    found = f"Found: {verdict}, by {effect} over {over}." if verdict != "–" else "Not checked yet."
-    say = f"{method.claim.text} Held against: {', '.join(names)}. {found}"
+    found = f"Result: {verdict}, effect {effect} over {over}." if verdict != "–" else "Not checked yet."
+    say = f"{method.claim.text} Baselines: {', '.join(names)}. {found}"
     return f"## Claim\n\n{say}\n\n```sh\nselftaught check {method.id}\n```\n\n"
 
 
 def options_table(method: Method) -> str:
-    """The keyword-only parameters: flag, type, default, meaning."""
+    """Table of the keyword-only parameters: flag, type, default, meaning."""
     if not method.options:
         return "None."
     rows = [
@@ -185,7 +242,7 @@ def options_table(method: Method) -> str:
 
 
 def usage(method: Method) -> str:
-    """How to call it, from the shell and from Python."""
+    """Examples of using the method from the shell and from Python."""
     name, called = method.id, f'st.find_method("{method.id}")'
     shell = {
         "recipe": f"selftaught run {name} --task {TASK}",
@@ -206,14 +263,31 @@ with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
 ```"""
 
 
+def options_page() -> str:
+    """The glossary of options, and which methods have each."""
+    users: dict[str, list[str]] = {}
+    for method in ordered():
+        for option in method.options:
+            users.setdefault(option.name, []).append(f"[{method.id}](../methods/{method.id}.md)")
+    head = ("option", "meaning", "unit", "quick run", "methods")
+    rows = [
+        (f"`--{name.replace('_', '-')}`", cell(one.meaning), one.unit, str(one.quick or ""), ", ".join(users[name]))
+        for name, one in sorted(GLOSSARY.items())
+        if name in users
+    ]
+    return "\n".join(
+        [OPTIONS_HEAD, *("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)), ""]
+    )
+
+
 def commands_page() -> str:
-    """What `--help` prints for each command."""
+    """Page with the `--help` output of each command."""
     parts = [f"## selftaught {name}\n\n```text\n{said(name)}\n```\n" for name in cli.COMMANDS]
     return "\n".join([COMMANDS_HEAD, *parts])
 
 
 def said(command: str) -> str:
-    """What `selftaught COMMAND --help` prints, 100 columns wide and without colour."""
+    """Output of `selftaught COMMAND --help`, 100 columns wide and without color."""
     out, before = io.StringIO(), dict(os.environ)
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
     try:
@@ -228,42 +302,42 @@ def said(command: str) -> str:
 # --- measurements in written pages ---
 
 MEASURED = re.compile(r"<!-- measured: ([a-z-]+) -->")
-"""Where a written page wants what `selftaught check` found for a method."""
+"""Placeholder in a page for the results of `selftaught check` on a method."""
 
 
 def with_measurements(page: str) -> str:
-    """A written page with the results of its methods in the places marked for them."""
+    """Replace the placeholders in a page by the results of their methods."""
     return MEASURED.sub(lambda found: measured(found[1]), page)
 
 
 def measured(name: str) -> str:
-    """What checking a method's claim found on the tiny world: a row for each system, and how it came about."""
-    path = result_path(RESULTS, name, "tiny")
+    """Format the results of a method's claim on the tiny world: the verdict and a row for each system."""
+    path = result_path(RESULTS, name)
     if not path.is_file():
         return f"Not checked yet: `selftaught check {name} --ablate` measures it."
     found = json.loads(path.read_text("utf-8"))
     rows = [(f"**{name}**", f"{found['score']:.3f}", "", f"{found['method_tokens']:,}")]
     for one in (*found["baselines"], *found["ablations"]):
-        kind = "" if one["in_claim"] else " (not of the claim)" if one in found["baselines"] else " (ablation)"
+        kind = "" if one["in_claim"] else " (not in the claim)" if one in found["baselines"] else " (ablation)"
         rows.append((cell(one["name"]) + kind, f"{one['score']:.3f}", effect(one), f"{one['tokens']:,}"))
     head = ("system", "accuracy", f"{name} minus it, 95 % interval", "tokens")
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     made = f"{found['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
     more = [f"{what.replace('_', ' ')} {value:.3f}" for what, value in found.get("extra_metrics", {}).items()]
-    said = ["", f"Of {name}, on the test problems: {', '.join(more)}."] if more else []
+    said = ["", f"Metrics of {name} on the test problems: {', '.join(more)}."] if more else []
     return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines, *said])
 
 
 def decided(found: Mapping[str, Any]) -> str:
-    """Which baseline decides a verdict, for whom it takes beating all of them, and which is best by its mean."""
+    """Say which baseline determines the verdict, and which has the highest mean."""
     claimed = {one["name"]: one for one in found["baselines"] if one["in_claim"]}
     best = max(claimed, key=lambda name: claimed[name]["score"])  # no claim on the tiny world asks for less
-    said = f"The verdict takes every baseline of the claim; {found['against']} decides it."
-    return said if found["against"] == best else f"{said} The best by its mean is {best}: {effect(claimed[best])}."
+    said = f"The claim must hold against every baseline; the verdict is determined by {found['against']}."
+    return said if found["against"] == best else f"{said} {best} has the highest mean: {effect(claimed[best])}."
 
 
 def effect(one: Mapping[str, Any]) -> str:
-    """A difference and its interval."""
+    """Format a difference with its interval."""
     low, high = one["ci95"]
     return f"{one['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
@@ -272,15 +346,16 @@ def effect(one: Mapping[str, Any]) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """Add a line of navigation for each method."""
+    """Add a navigation entry for each method."""
     for entry in config.nav:
         if "Methods" in entry:
-            entry["Methods"] = ["methods/index.md", *({m.id: f"methods/{m.id}.md"} for m in ordered())]
+            groups = ({f.name: [{m.id: f"methods/{m.id}.md"} for m in found]} for f, found in families().items())
+            entry["Methods"] = [{"All methods": "reference/methods.md"}, *groups]
     return config
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Put measurements into written pages."""
+    """Insert measurements into written pages."""
     del page, config, files
     return with_measurements(markdown)
 
@@ -298,7 +373,7 @@ def main() -> int:
     """Write or check the generated part of README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readme", action="store_true", required=True, help="the table of methods in README.md")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where it is stale")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it is out of date")
     check = parser.parse_args().check
     old = README.read_text("utf-8")
     try:
@@ -309,7 +384,7 @@ def main() -> int:
     if old == new:
         return 0
     if check:
-        print(f"{README.name}: the table of methods is stale; run make format", file=sys.stderr)
+        print(f"{README.name}: the table of methods is out of date; run make format", file=sys.stderr)
         return 1
     README.write_text(new, "utf-8")
     return 0

@@ -97,7 +97,7 @@ def sft_cases(folder: str) -> Iterator[Case]:
 def pair_groups(found: list[tuple[tuple[int, ...], tuple[int, ...]]], reference: Any = None) -> list[Group]:
     """Groups of chosen and rejected, from all chosen followed by all rejected."""
     half = len(found) // 2
-    facts = {"softness": 0.0, "margin": 0.0}
+    facts = {"label_smoothing": 0.0, "margin": 0.0}
 
     def row(prompt: tuple[int, ...], target: tuple[int, ...]) -> Row:
         said = {"reference": logprobs(reference, prompt, target)} if reference else {}
@@ -128,7 +128,7 @@ def dpo_cases(folder: str) -> Iterator[Case]:
         trainer.beta, trainer.label_smoothing = beta, smooth
         how = {"beta": beta, "loss_type": ours, "label_smoothing": smooth}
         loss = trainer.compute_loss(model, dict(batch))
-        yield Case(f"dpo-{kind}-{beta}-{smooth}", ("Dpo", how), groups, model, loss)
+        yield Case(f"dpo-{kind}-{beta}-{smooth}", ("dpo", how), groups, model, loss)
 
 
 def kto_cases(folder: str) -> Iterator[Case]:
@@ -146,16 +146,20 @@ def kto_cases(folder: str) -> Iterator[Case]:
     probes = split(batch["KL_input_ids"], batch["KL_attention_mask"], batch["KL_completion_mask"])
 
     def row(prompt: tuple[int, ...], target: tuple[int, ...], **more: Any) -> Row:
-        return Row(prompt, target, tokens={"reference": logprobs(reference, prompt, target)}, **more)
+        return Row(prompt, target, token_features={"reference": logprobs(reference, prompt, target)}, **more)
 
     for beta, good, bad in [(0.1, 1.0, 1.0), (1.0, 1.5, 0.5)]:
         trainer.beta, trainer.desirable_weight, trainer.undesirable_weight = beta, good, bad
         groups = [
-            (row(*pair, numbers={"good": float(label)}, weight=good if label else bad), row(*probe, probe=True))
+            (
+                row(*pair, row_features={"good": float(label)}, weight=good if label else bad),
+                row(*probe, no_grad_probe=True),
+            )
             for pair, probe, label in zip(main, probes, batch["label"].tolist(), strict=True)
         ]
         loss = trainer.compute_loss(model, dict(batch))
-        yield Case(f"kto-{beta}-{good}-{bad}", ("Kto", {"beta": beta, "good": good, "bad": bad}), groups, model, loss)
+        how = {"beta": beta, "desirable_weight": good, "undesirable_weight": bad}
+        yield Case(f"kto-{beta}-{good}-{bad}", ("kto", how), groups, model, loss)
 
 
 def reference_free_cases(folder: str) -> Iterator[Case]:
@@ -172,14 +176,14 @@ def reference_free_cases(folder: str) -> Iterator[Case]:
     batch = next(iter(trainer.get_train_dataloader()))
     loss, _ = trainer.get_batch_loss_metrics(model, dict(batch))
     groups = _concatenated(trainer, batch)
-    yield Case("simpo", ("Simpo", {"beta": 2.0, "gamma": 0.5}), groups, model, loss)
+    yield Case("simpo", ("simpo", {"beta": 2.0, "gamma": 0.5}), groups, model, loss)
     (model,) = models(1)
     args = settings(ORPOConfig, folder, beta=0.3, max_length=40)
     trainer = ORPOTrainer(model, args=args, train_dataset=data, processing_class=make_tokenizer())
     batch = next(iter(trainer.get_train_dataloader()))
     chosen, rejected = trainer.concatenated_forward(model, dict(batch))[:2]
     odds, *_ = trainer.odds_ratio_loss(chosen, rejected)
-    yield Case("orpo", ("Orpo", {"weight": 0.3}), _concatenated(trainer, batch), model, -odds.mean() - chosen.mean())
+    yield Case("orpo", ("orpo", {"beta": 0.3}), _concatenated(trainer, batch), model, -odds.mean() - chosen.mean())
 
 
 def _concatenated(trainer: Any, batch: Any) -> list[Group]:
@@ -213,7 +217,7 @@ def online_cases(folder: str) -> Iterator[Case]:
         batch = _uneven(trainer, asked)
         groups = _rollouts(batch, model, trainer.ref_model, name)
         if name == "grpo":
-            held = [row.tokens["old"] for group in groups for row in group]
+            held = [row.token_features["old_logprobs"] for group in groups for row in group]
             batch["old_per_token_logps"] = torch.nn.utils.rnn.pad_sequence(
                 [torch.tensor(o) for o in held], batch_first=True
             )
@@ -221,10 +225,10 @@ def online_cases(folder: str) -> Iterator[Case]:
             generator = torch.Generator().manual_seed(5)
             for parameter in model.parameters():
                 parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
-        variants = _grpo_variants(trainer) if name == "grpo" else [("rloo", {"kl": 0.05})]
+        variants = _grpo_variants(trainer) if name == "grpo" else [("rloo", {"kl_coef": 0.05})]
         for label, spec in variants:
             loss = trainer._compute_loss(model, dict(batch))
-            maker = {"rloo": "rloo"}.get(name, "PolicyGradient")
+            maker = {"rloo": "rloo"}.get(name, "policy_gradient")
             yield Case(f"{name}-{label}", (maker, spec), groups, model, loss)
 
 
@@ -242,16 +246,16 @@ def _grpo_variants(trainer: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Sets the trainer and names the settings of ours that should equal it."""
     for label, loss_type, level, kl, ours in [
         ("clip", "grpo", "token", 0.0, {}),
-        ("kl", "grpo", "token", 0.05, {"kl": 0.05}),
-        ("kl-unweighed", "grpo", "token", 0.05, {"kl": 0.05, "kl_weighed": False}),
-        ("mean-of-tokens", "bnpo", "token", 0.05, {"kl": 0.05, "mean": "token"}),
-        ("constant", "dr_grpo", "token", 0.0, {"mean": "constant", "max_tokens": 12}),
-        ("gspo", "grpo", "sequence", 0.0, {"level": "mean"}),
+        ("kl", "grpo", "token", 0.05, {"kl_coef": 0.05}),
+        ("kl-unweighed", "grpo", "token", 0.05, {"kl_coef": 0.05, "kl_importance_weighted": False}),
+        ("mean-of-tokens", "bnpo", "token", 0.05, {"kl_coef": 0.05, "loss_aggregation": "token-mean"}),
+        ("constant", "dr_grpo", "token", 0.0, {"loss_aggregation": "seq-mean-token-sum-norm", "max_tokens": 12}),
+        ("gspo", "grpo", "sequence", 0.0, {"importance_level": "sequence_mean"}),
     ]:
         trainer.loss_type, trainer.importance_sampling_level, trainer.beta = loss_type, level, kl
         trainer.epsilon_low, trainer.epsilon_high = 0.02, 0.04
-        trainer.args.use_bias_correction_kl = ours.get("kl_weighed", True)
-        yield label, {**ours, "low": 0.02, "high": 0.04, "name": "grpo"}
+        trainer.args.use_bias_correction_kl = ours.get("kl_importance_weighted", True)
+        yield label, {**ours, "clip_low": 0.02, "clip_high": 0.04, "name": "grpo"}
 
 
 def _rollouts(batch: Any, sampler: Any, reference: Any, name: str) -> list[Group]:
@@ -262,11 +266,11 @@ def _rollouts(batch: Any, sampler: Any, reference: Any, name: str) -> list[Group
     earned = rewards([None] * 8)
     rows = []
     for i, (prompt, answer) in enumerate(split(ids, real, target)):
-        facts = {"old": logprobs(sampler, prompt, answer), "reference": logprobs(reference, prompt, answer)}
+        facts = {"old_logprobs": logprobs(sampler, prompt, answer), "reference": logprobs(reference, prompt, answer)}
         facts["advantage"] = (batch["advantages"][i].item(),) * len(answer)
-        rows.append(Row(prompt, answer, numbers={"kl": 0.05, "reward": earned[i]}, tokens=facts))
+        rows.append(Row(prompt, answer, row_features={"kl_coef": 0.05, "reward": earned[i]}, token_features=facts))
     assert name != "rloo" or torch.allclose(
-        batch["old_logps"], torch.tensor([sum(row.tokens["old"]) for row in rows]), atol=1e-4
+        batch["old_logps"], torch.tensor([sum(row.tokens["old_logprobs"]) for row in rows]), atol=1e-4
     )
     return [tuple(rows[:4]), tuple(rows[4:])]
 
@@ -294,9 +298,13 @@ def main() -> None:
 
 
 def _row(row: Row, model: Any) -> dict[str, Any]:
-    tokens = {name: [round(x, 7) for x in values] for name, values in row.tokens.items()}
-    found = [round(x, 7) for x in logprobs(model, row.prompt, row.target)]
-    return {"logprobs": found, "weight": row.weight, "numbers": row.numbers, "tokens": tokens, "probe": row.probe}
+    return {
+        "logprobs": [round(x, 7) for x in logprobs(model, row.prompt, row.completion)],
+        "weight": row.weight,
+        "row_features": row.row_features,
+        "token_features": {name: [round(x, 7) for x in values] for name, values in row.token_features.items()},
+        "no_grad_probe": row.no_grad_probe,
+    }
 
 
 if __name__ == "__main__":

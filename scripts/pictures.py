@@ -8,7 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selftaught.report.charts import FIGURE, Axis, Point, Series, accuracy_axis, line, line_chart, mark, svg, text
+from selftaught.report.charts import (
+    Axis,
+    Point,
+    Series,
+    accuracy_axis,
+    line_chart,
+    svg,
+    svg_line,
+    svg_mark,
+    svg_text,
+)
+from selftaught.report.figure import FIGURE_THEME
 
 LEVELS = range(1, 6)
 MEASURES = (("pass@16", "square", 2), ("majority@16", "diamond", 1), ("greedy", "circle", 0))
@@ -25,7 +36,7 @@ class Bar(NamedTuple):
 def boxed(picture: str) -> str:
     """A picture on paper of its own, so that it reads on a dark page too."""
     head, _, rest = picture.partition("</title>")
-    return f'{head}</title><rect width="100%" height="100%" fill="{FIGURE.paper}"/>{rest}'
+    return f'{head}</title><rect width="100%" height="100%" fill="{FIGURE_THEME.paper}"/>{rest}'
 
 
 def levels(abilities: Sequence[Mapping[str, Any]]) -> str:
@@ -39,7 +50,9 @@ def levels(abilities: Sequence[Mapping[str, Any]]) -> str:
     series = [Series(name, [point(n, name) for n in LEVELS], c, shape) for name, shape, c in MEASURES]
     x = Axis("level (5 is held out of the training text)", 0.6, 5.4, [(float(n), str(n)) for n in LEVELS])
     title = "The tiny model's accuracy by level"
-    return boxed(line_chart(series, x, accuracy_axis("accuracy", [1.0]), title=title, size=(640, 340), theme=FIGURE))
+    return boxed(
+        line_chart(series, x, accuracy_axis("accuracy", [1.0]), title=title, size=(640, 340), theme=FIGURE_THEME)
+    )
 
 
 def forest(bars: Sequence[Bar], title: str, write: Callable[[float], str], scale: tuple[float, float]) -> str:
@@ -52,16 +65,16 @@ def forest(bars: Sequence[Bar], title: str, write: Callable[[float], str], scale
         return left + (right - left) * (min(high, max(low, value)) - low) / (high - low)
 
     ticks = [low + (high - low) * i / 4 for i in range(5)]
-    body = [line(sx(t), 10, sx(t), height - 30, FIGURE.grid) for t in ticks]
-    body += [text(sx(t), height - 12, write(t), fill=FIGURE.muted, anchor="middle") for t in ticks]
+    body = [svg_line(sx(t), 10, sx(t), height - 30, FIGURE_THEME.grid) for t in ticks]
+    body += [svg_text(sx(t), height - 12, write(t), fill=FIGURE_THEME.muted, anchor="middle") for t in ticks]
     if low < 0 < high:
-        body.append(line(sx(0), 10, sx(0), height - 30, FIGURE.ink))
+        body.append(svg_line(sx(0), 10, sx(0), height - 30, FIGURE_THEME.ink))
     for i, bar in enumerate(bars):
-        y, colour = 24 + row * i, FIGURE.series[0]
-        body.append(text(left - 14, y + 4.5, bar.label, anchor="end"))
-        body.append(line(sx(bar.ci95[0]), y, sx(bar.ci95[1]), y, colour, 3))
-        body.append(mark(sx(bar.value), y, "circle", colour, FIGURE.paper))
-    return boxed(svg("".join(body), 640, height, title, theme=FIGURE))
+        y, color = 24 + row * i, FIGURE_THEME.series[0]
+        body.append(svg_text(left - 14, y + 4.5, bar.label, anchor="end"))
+        body.append(svg_line(sx(bar.ci95[0]), y, sx(bar.ci95[1]), y, color, 3))
+        body.append(svg_mark(sx(bar.value), y, "circle", color, FIGURE_THEME.paper))
+    return boxed(svg("".join(body), 640, height, title, theme=FIGURE_THEME))
 
 
 def roles(abilities: Sequence[Mapping[str, Any]]) -> str:

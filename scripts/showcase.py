@@ -44,11 +44,12 @@ def section(s: dict[str, Any]) -> str:
 |---|---|---|
 {table}
 
-The paired difference between after and before is {100 * paired["mean"]:.1f} percentage points {_interval(paired["ci95"])}.
-The method (`{s["method"]}`) generated {tokens["generated"]:,} tokens and trained on {tokens["trained"]:,}. The whole run,
-including the test evaluation of all three systems, took {s["seconds"] / 60:.1f} minutes on two CPU cores and
-{s["peak_rss_mb"] / 1024:.1f} GB of memory; the framework itself used {100 * s["overhead"]:.1f} % of that time. `make demo`
-prints these numbers. They vary slightly between machines, because floating-point sums do."""
+The paired difference between after and before is {100 * paired["mean"]:.1f} percentage points
+{_interval(paired["ci95"])}. The method (`{s["method"]}`) generated {tokens["generated"]:,} tokens and trained on
+{tokens["trained"]:,}. The whole run, including the test evaluation of all three systems, took
+{s["seconds"] / 60:.1f} minutes on two CPU cores and {s["peak_rss_mb"] / 1024:.1f} GB of memory; the framework
+itself used {100 * s["overhead"]:.1f} % of that time. `make demo` prints these numbers.
+They vary slightly between machines, because floating-point sums do."""
 
 
 def with_section(readme: str, data: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -17,12 +18,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow and not config.getoption("--slow"):
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing the tests do lands in the user's cache; few threads, as tests may run side by side."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
+    gc.collect()
+    gc.freeze()  # what is imported by now stays; each training collects garbage, and need not walk all of that
     os.environ["SELFTAUGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     if USERS_CACHE is None:

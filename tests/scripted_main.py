@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripted_world import NarrowEngine, make_run, make_task
+from scripted_world import NarrowEngine
 from selftaught.journal import Journal
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
-from selftaught.report import ReportData, render
+from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
-from selftaught.run.run import Settings
+from selftaught.run.settings import Settings
+from selftaught.testing import make_run, make_task
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},
@@ -33,7 +34,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
     """Learn, conclude and write; what came of it."""
     engine = NarrowEngine(delay=delay, log=folder / "calls.log")
     task = make_task(train=5, dev=7, test=3) if small else make_task(train=12, dev=8, test=8)
-    settings = Settings(training=Training(epochs=1))
+    settings = Settings(training=TrainConfig(epochs=1))
     with make_run(folder, task=task, engine=engine, delay=20 * delay, settings=settings) as run:
         if not small:
             print("ready", flush=True)
@@ -46,7 +47,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
             "samples": run.journal.count("sample"),
             "journal": vars_of(run.journal.usage()),
             "ledger": vars_of(run.ledger.usage),
-            "promoted": [gate["promoted"] for gate in run.gates],
+            "promoted": [gate["promoted"] for gate in run.gate_decisions],
         }
 
 
@@ -98,7 +99,7 @@ def in_child(work: Any) -> tuple[int, Any]:
 def sweep(method: str, folder: Path, samples: int) -> dict[str, Any]:
     """Kill at every commit that is not a sample or a verdict, and at so many of those; what differed afterwards."""
     place = folder / "swept"
-    render(ReportData("", "", "", "", ""))  # imports what every child would have to import again
+    render_page(ReportData("", "", "", "", ""))  # imports what every child would have to import again
 
     def blown(fuse: Fuse) -> Any:
         shutil.rmtree(place, ignore_errors=True)

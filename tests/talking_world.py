@@ -1,14 +1,14 @@
-"""Scripted sums for methods that criticise, revise and judge: a model mostly, not always, right in each role."""
+"""Scripted sums for methods that criticize, revise and judge: a model mostly, not always, right in each role."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from scripted_world import depth, draw
 from selftaught.engines import Request
 from selftaught.models import Policy
-from selftaught.refine.turns import CRITIQUE, JUDGE, REVISE
+from selftaught.refine.turns import CRITIQUE, JUDGE, REVISE, SELF_CORRECT
+from selftaught.testing.sums import depth, draw
 
 DRAFTS, NOTICES, MENDS, JUDGES = 0.4, 0.8, 0.8, 0.85  # how often right in each role
 
@@ -45,3 +45,12 @@ def talk(policy: Policy, request: Request) -> str:
     said = a + b + (0 if luck < skill else 1 + int(8 * luck))
     lines = [f"{a}+{b}={said} ({int(1000 * luck) % 7})", f"Answer: {said}"]
     return "\n".join(lines[request.prefix.count("\n") :])
+
+
+def twice(policy: Policy, request: Request) -> str:
+    """Sums, half of them right at first; training mends the second answer and leaves the first as it was."""
+    _, a, b, _, luck = heard(request)
+    second = request.prompt[-1].content == SELF_CORRECT
+    fixed = draw(a, b) if not request.sampling.temperature else luck
+    said = a + b + (0 if fixed < 0.5 + (0.45 if second and depth(policy) else 0) else 1 + int(8 * luck))
+    return f"{a}+{b}={said}\nAnswer: {said}"

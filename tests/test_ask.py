@@ -1,4 +1,4 @@
-"""`Ask.go_on`: a solver appends text to a partial answer and goes on, token for token, at the right cost."""
+"""`Ask.continue_from`: a solver appends text to a partial answer and goes on, token for token, at the right cost."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn.objectives.rollouts import sampled_row
+from selftaught.learn.objectives.sampled import row_from_attempt
 from selftaught.models import ChatTokenizer, Policy
 from selftaught.records import Attempt, Problem, make_problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
+from selftaught.testing import make_run, make_task
 from tiny_models import prompt_ids, reference, teacher_forced
 
 SAID = "one, two\nthree, four\nAnswer: 5"
@@ -47,9 +47,9 @@ def test_pieces_make_the_same_answer_as_one_piece_and_cost_as_much(tmp_path: Pat
     async def pieces(ask: Ask, problem: Problem) -> Attempt:
         part = await ask(problem.prompt, max_tokens=5)
         while part.finish_reason == "length":
-            part = await ask.go_on(part, max_tokens=7)
+            part = await ask.continue_from(part, max_tokens=7)
             assert part.text == SAID[: len(part.text)]
-            assert len(part.text) - part.begun == part.tokens <= 7
+            assert len(part.text) - part.prefix_chars == part.num_tokens <= 7
         assert ask.tokens == len(SAID)
         return part
 
@@ -63,14 +63,14 @@ def test_pieces_make_the_same_answer_as_one_piece_and_cost_as_much(tmp_path: Pat
 def test_forced_text_is_part_of_the_answer_read_by_the_model_and_not_paid_for(tmp_path: Path) -> None:
     async def doubting(ask: Ask, problem: Problem) -> Attempt:
         part = await ask(problem.prompt, max_tokens=8)
-        return await ask.go_on(part, "\nWait!", role="revise")
+        return await ask.continue_from(part, "\nWait!", role="revise")
 
     attempt, run = solved(tmp_path, doubting)
     assert attempt.text == "one, two\nWait! after 'Wait!' Answer: 7"
-    assert attempt.text[attempt.begun :] == " after 'Wait!' Answer: 7"
-    assert attempt.tokens == len(" after 'Wait!' Answer: 7")
+    assert attempt.text[attempt.prefix_chars :] == " after 'Wait!' Answer: 7"
+    assert attempt.num_tokens == len(" after 'Wait!' Answer: 7")
     assert (attempt.answer, attempt.role) == ("7", "revise")
-    assert run.ledger.usage.generated == 8 + attempt.tokens
+    assert run.ledger.usage.generated == 8 + attempt.num_tokens
     question = len(attempt.problem.question)
     assert run.ledger.usage.prompt == question + (question + len("one, two\nWait!"))
 
@@ -78,9 +78,9 @@ def test_forced_text_is_part_of_the_answer_read_by_the_model_and_not_paid_for(tm
 def test_a_stop_string_is_kept_for_what_goes_on(tmp_path: Path) -> None:
     async def by_lines(ask: Ask, problem: Problem) -> Attempt:
         line = await ask(problem.prompt, stop=("\n",))
-        assert (line.text, line.cut, line.finish_reason) == ("one, two", "\n", "stop")
-        while line.cut:
-            line = await ask.go_on(line, stop=("\n",))
+        assert (line.text, line.stop_text, line.finish_reason) == ("one, two", "\n", "stop")
+        while line.stop_text:
+            line = await ask.continue_from(line, stop=("\n",))
         return line
 
     attempt, run = solved(tmp_path, by_lines)
@@ -91,9 +91,9 @@ def test_a_stop_string_is_kept_for_what_goes_on(tmp_path: Path) -> None:
 def test_a_chain_is_paid_once_and_leads_back_through_its_parents(tmp_path: Path) -> None:
     async def chain(ask: Ask, problem: Problem) -> Attempt:
         part = await ask(problem.prompt, max_tokens=4)
-        twice = [await ask.go_on(part, max_tokens=3) for _ in range(2)]
+        twice = [await ask.continue_from(part, max_tokens=3) for _ in range(2)]
         assert twice[0].id != twice[1].id  # asked again, it is a new sample
-        return await ask.go_on(await ask.go_on(twice[0], " no", max_tokens=3), "!")
+        return await ask.continue_from(await ask.continue_from(twice[0], " no", max_tokens=3), "!")
 
     outcomes: list[Any] = []
     calls, samples = -1, {}
@@ -108,21 +108,21 @@ def test_a_chain_is_paid_once_and_leads_back_through_its_parents(tmp_path: Path)
     assert calls == 0
     steps, key = [], outcomes[0][0].id
     while key:
-        steps.append(samples[key].get("forced"))
+        steps.append(samples[key].get("injected"))
         key = samples[key]["parent"]
     assert steps == ["!", " no", "", None]
 
 
 def test_interjections_are_turns_where_the_task_has_words_of_its_own(tmp_path: Path) -> None:
     async def doubting(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.interject(await ask(problem.prompt, max_tokens=8), "reflect", "\nWait!", role="revise")
+        return await ask.inject(await ask(problem.prompt, max_tokens=8), "reflect", "\nWait!", role="revise")
 
     task = make_task()
     task.phrases = {"reflect": "again"}
     attempt, _ = solved(tmp_path, doubting, task=task)
     assert [m.content for m in attempt.prompt[1:]] == ["one, two", "again"]
     assert attempt.text == SAID
-    assert attempt.begun == 0
+    assert attempt.prefix_chars == 0
 
 
 # --- against transformers ---
@@ -136,8 +136,8 @@ def test_tokens_and_log_probabilities_are_those_of_the_whole_sequence(tiny: Any,
 
     async def chain(ask: Ask, problem: Problem) -> Attempt:
         parts.append(await ask(problem.prompt, max_tokens=6))
-        parts.append(await ask.go_on(parts[-1], " Wait!", max_tokens=6))
-        parts.append(await ask.go_on(parts[-1], max_tokens=6))
+        parts.append(await ask.continue_from(parts[-1], " Wait!", max_tokens=6))
+        parts.append(await ask.continue_from(parts[-1], max_tokens=6))
         return parts[-1]
 
     with Run(
@@ -151,7 +151,7 @@ def test_tokens_and_log_probabilities_are_those_of_the_whole_sequence(tiny: Any,
     for part, text in zip(parts, forced, strict=True):
         ids += text
         assert teacher_forced(reference(policy), ids, part.token_ids) == pytest.approx(part.logprobs, abs=1e-4)
-        row = sampled_row(part, tokenizer, "here", recorded=True)
+        row = row_from_attempt(part, tokenizer, "here", recorded=True)
         assert [*row.prompt] == ids
         ids += [token for token in part.token_ids if token not in eos]
 

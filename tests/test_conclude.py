@@ -10,22 +10,25 @@ from typing import Any
 
 import pytest
 
-from scripted_world import depth, judged, make_run, make_task, solve_sum
+from scripted_world import judged
 from selftaught.control import Budget
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer, right_or_wrong
+from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.lineage import trace
 from selftaught.measure import compare
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Verdict
-from selftaught.report import render
-from selftaught.report.collect import collect, rounds_of
+from selftaught.report import render_page
+from selftaught.report.collect import report_data, rounds_of
 from selftaught.report.text import duration
 from selftaught.run.conclusion import Conclusion, _no_vote, conclude, summary, write
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.testing import make_run, make_task, solve_sum
+from selftaught.testing.sums import depth
 
 KEYS = {
     "method", "model", "task", "n_test", "before", "after", "majority_at_equal_tokens", "paired_difference", "tokens",
@@ -152,7 +155,7 @@ def test_the_champion_link_leads_to_the_weights_and_moves_with_the_folder(tmp_pa
 def test_the_report_shows_what_the_run_went_through(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         found = concluded(run)
-        data = collect(run, found, summary(run, found), "selftaught run ...")
+        data = report_data(run, found, summary(run, found), "selftaught run ...")
         zero, *rounds = data.rounds
         assert (zero.number, zero.policy) == (0, "base-model")
         assert [(r.number, r.policy, r.promoted) for r in rounds] == [
@@ -163,7 +166,7 @@ def test_the_report_shows_what_the_run_went_through(tmp_path: Path) -> None:
         assert [e.reference for e in data.examples] == [p.reference for p in run.task.test]
         assert data.config["method"] == "rest-em"
         assert data.config["option.samples"] == 4
-        page = render(data)
+        page = render_page(data)
     for row in run.history:
         assert row["policy"] in page
 
@@ -199,7 +202,7 @@ class Polite:
 
     version, needs_reference = "polite/1", False
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         return right_or_wrong("please" in answer.text, self.version)
 
     def close(self) -> None: ...
@@ -212,7 +215,7 @@ def test_texts_without_answers_have_no_vote_and_the_report_says_why(tmp_path: Pa
     with make_run(tmp_path, task=make_task(verifier=Polite()), engine=ScriptedEngine(script)) as run:
         found = conclude(run)
         outcome = write(run, found)
-        several = run.summarise(run.base, "test", "x", run.solve(run.base, run.task.test, "test", samples=2))
+        several = run.measurement_of(run.base, "test", "x", run.solve(run.base, run.task.test, "test", samples=2))
     assert several.majority_at == {}
     vote = outcome["majority_at_equal_tokens"]
     assert (found.majority, vote["accuracy"], vote["why"]) == (None, None, "no sample has a final answer to vote on")

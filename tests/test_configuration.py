@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Inverted, make_run, make_task
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, find, recipe
 from selftaught.models import Policy
 from selftaught.run.conclusion import conclude
 from selftaught.run.run import Run
+from selftaught.testing import Inverted, make_run, make_task
 
 MINE = '''
 from selftaught import recipe
@@ -29,7 +29,7 @@ HEAT = 0.9
 def mine(run, base, task):
     """Learn what is right."""
     for _ in run.rounds(1):
-        tried = run.attempt(base, task.train, n=4, temperature=HEAT)
+        tried = run.attempt(base, task.train, samples=4, temperature=HEAT)
         hook()
         policy = run.learn(base, sft(), keep_right(tried))
         run.measure(policy)

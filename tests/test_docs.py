@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import itertools
 import json
+import pkgutil
 import re
 import runpy
 import shlex
@@ -20,12 +22,13 @@ import pytest
 import selftaught as st
 from selftaught.cli.main import main
 from selftaught.console import Console
-from selftaught.engines import Request
+from selftaught.engines import Request, Sampling
 from selftaught.engines.scripted import ScriptedEngine, scripted_learner
 from selftaught.feedback.verifiers import Exact
-from selftaught.method import methods
+from selftaught.method import find, methods
 from selftaught.models import Policy
 from selftaught.records import Prompt, Verdict, make_problem
+from selftaught.run.ask import Ask
 from selftaught.tasks import Kind, Task
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +45,8 @@ def load_generator() -> Any:
 
 
 generate = load_generator()
-WRITTEN = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in (ROOT / "README.md", *DOCS.rglob("*.md"))}
+PAGES_AT_ROOT = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+WRITTEN = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in (*PAGES_AT_ROOT, *DOCS.rglob("*.md"))}
 GENERATED = {f"docs/{path}": text for path, text in generate.pages().items()}
 PICTURES = {f"docs/{path}": text for path, text in generate.pictures().items()}
 PAGES = WRITTEN | GENERATED
@@ -64,6 +68,12 @@ def blocks(page: str) -> list[Block]:
         title = re.search(r'title="([^"]+)"', rest)
         found.append(Block(language, title[1] if title else "", block["code"]))
     return found
+
+
+def spans(page: str) -> list[str]:
+    """The page's inline code, each span on one line."""
+    prose = re.sub(r"^(`{3,}).*?^\1", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)]
 
 
 def commands(page: str) -> list[list[str]]:
@@ -125,9 +135,21 @@ def test_the_reference_shows_every_command_with_its_options() -> None:
 def test_the_readme_lists_the_methods_as_they_are() -> None:
     readme = WRITTEN["README.md"]
     assert generate.with_table(readme) == readme, "run `make format`"
-    for method in methods().values():
+    assert len(generate.PICKS) == 10
+    for method in map(find, generate.PICKS):
         assert (ROOT / generate.source(method)).is_file()
         assert f"[{method.id}]({generate.source(method)})" in readme
+    counts = re.findall(r"\[(\w+)\]\((src/selftaught/methods/[\w/]+)\) (\d+)", readme)
+    assert sum(int(count) for *_, count in counts) == len(methods())
+    assert all(len(set((ROOT / folder).glob("*.py"))) - 1 == int(count) for _, folder, count in counts)
+
+
+def test_the_page_of_methods_lists_each_one_under_its_family() -> None:
+    page = GENERATED["docs/reference/methods.md"]
+    for folder, found in generate.families().items():
+        section = page.partition(f"\n### {folder.name}\n")[2].partition("\n#")[0]
+        assert next(line for line in section.splitlines() if line).endswith(".")
+        assert [m.id for m in found] == re.findall(r"^\| \[([\w-]+)\]\(\.\./methods/", section, re.MULTILINE)
 
 
 def test_a_readme_without_marks_is_refused() -> None:
@@ -168,17 +190,17 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
     assert "Reproduced: 5 seeds, 800 test problems, `selftaught check star`. " in made
-    assert "greedy decides it.\n" in made
+    assert "the verdict is determined by greedy.\n" in made
     assert "| **star** | 0.500 |  | 34,000 |" in made
     assert "| greedy | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
-    assert "| vote (not of the claim) |" in made
+    assert "| vote (not in the claim) |" in made
     assert "| one \\| round (ablation) |" in made
     other = row | {"name": "other", "score": 0.3, "effect": 0.2, "ci95": [-0.01, 0.41]}
     found |= {"baselines": [row, vote, other], "against": "other", "extra_metrics": {"wrong_to right": 0.25}}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
-    assert "other decides it. The best by its mean is greedy: +0.100 [+0.050, +0.150].\n" in made
-    assert "Of star, on the test problems: wrong to right 0.250." in made
+    assert "determined by other. greedy has the highest mean: +0.100 [+0.050, +0.150].\n" in made
+    assert "Metrics of star on the test problems: wrong to right 0.250." in made
 
 
 # --- links ---
@@ -196,7 +218,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
     for page in WRITTEN:
-        assert page == "README.md" or page.removeprefix("docs/") in navigation
+        assert ROOT / page in PAGES_AT_ROOT or page.removeprefix("docs/") in navigation
 
 
 # --- commands and code ---
@@ -239,6 +261,105 @@ def test_python_compiles_and_names_what_exists(page: str) -> None:
                     assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
+STYLE = (
+    "--spend DOLLARS: most to spend, at these prices",
+    "--max-cost DOLLARS: stop before a request could exceed this cost",
+)
+"""Examples of house style in CONTRIBUTING."""
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def flags(*texts: str) -> set[str]:
+    return {flag for text in texts for flag in FLAG.findall(text)}
+
+
+@pytest.mark.parametrize("page", sorted(WRITTEN))
+def test_options_named_in_prose_exist(page: str) -> None:
+    """Each `--option` is one of a command or a method, or of a benchmark; those of pip and make are not looked at."""
+    methods_options = {f"--{o.name.replace('_', '-')}" for m in methods().values() for o in m.options}
+    ours = flags(GENERATED["docs/reference/commands.md"]) | methods_options
+    ours |= {flag.replace("--", "--no-", 1) for flag in methods_options}
+    bench = flags("--help", *(file.read_text("utf-8") for file in (ROOT / "bench").glob("*.py")))
+    for span in spans(page):
+        if span.split()[0] not in ("make", "pip") and span not in STYLE:
+            known = bench if span.startswith("python -m bench.") else ours | bench
+            assert flags(span) <= known, span
+
+
+def members(folder: Path) -> dict[str, Any]:
+    """What the documentation calls `run`, `ask`, `task` and so on."""
+    task = sums()
+    with st.Run(
+        folder / "run", model=Policy("scripted", folder), task=task, engine=ScriptedEngine(lambda *_: "Answer: 1"),
+        console=Console(quiet=True),
+    ) as run:  # fmt: skip
+        (attempt,) = run.attempt(run.base, task.train[:1])
+        ask = Ask(lambda _: None, run.base, task.train[0], Sampling(), "solver", task)  # pyright: ignore
+        return {"run": run, "ask": ask, "task": task, "problem": task.train[0], "attempt": attempt, "st": st}
+
+
+def test_members_named_in_the_docs_exist(tmp_path: Path) -> None:
+    """Each `run.x`, `ask.x`, `task.x`, `problem.x`, `attempt.x` and `st.x`, in code blocks and in prose."""
+    owners = members(tmp_path)
+    used = re.compile(rf"(?<![\w./\"-])({'|'.join(owners)})\.([a-z_]+)(?![\w/])")
+    found = 0
+    for page in WRITTEN:
+        for text in (*spans(page), *(block.code for block in blocks(page) if block.language == "python")):
+            for owner, name in used.findall(text):
+                assert hasattr(owners[owner], name), f"{page}: {owner}.{name}"
+                found += 1
+    assert found > 60
+
+
+def names_in(*trees: ast.AST) -> set[str]:
+    """Names that code uses or defines, and the words that stand in it as strings: keys, choices and fields."""
+    found = set()
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
+        here = (getattr(node, key, None) for key in ("id", "attr", "arg", "name", "value", "module"))
+        found |= {word for text in here if isinstance(text, str) for word in text.split(".")}
+    return found
+
+
+@functools.cache
+def package_names() -> frozenset[str]:
+    trees = (ast.parse(file.read_text("utf-8")) for file in (ROOT / "src").rglob("*.py"))
+    bench = {"bench", *(file.stem for file in (ROOT / "bench").glob("*.py"))}
+    return frozenset(names_in(*trees) | bench | {"st", "my_function", "my_solver"})
+
+
+@pytest.mark.parametrize("page", sorted(WRITTEN))
+def test_code_in_prose_uses_names_that_exist(page: str) -> None:
+    """Inline code that is a Python call, lookup or compound name: each name in it, keyword arguments included."""
+    known = package_names() | names_in(*(ast.parse(b.code) for b in blocks(page) if b.language == "python"))
+    for span in spans(page):
+        if not re.search(r"\w\(|_|\.[a-z_]+$", span) or re.search(r"\.(py|json|jsonl|html|sqlite|lock|toml)$", span):
+            continue
+        try:
+            tree = ast.parse(span.replace("...", "st"), mode="eval")
+        except SyntaxError:  # a command, a file, text
+            continue
+        named = {getattr(node, key, None) for node in ast.walk(tree) for key in ("id", "attr", "arg")} - {None}
+        assert named <= known, f"{sorted(named - known)} in {span!r}"
+
+
+def test_the_python_reference_names_what_exists() -> None:
+    """Each `::: selftaught.x` of mkdocstrings is a module, or a name in one."""
+    named = [name for text in WRITTEN.values() for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)]
+    assert len(named) > 50
+    for name in named:
+        assert pkgutil.resolve_name(name), name
+
+
+def test_excerpts_are_what_the_source_says() -> None:
+    """A block titled `src/... (what)` shows lines of that file."""
+    shown = [block for page in WRITTEN for block in blocks(page) if block.title.startswith("src/")]
+    assert shown
+    for block in shown:
+        source = (ROOT / block.title.partition(" ")[0]).read_text("utf-8")
+        for line in filter(None, map(str.strip, block.code.splitlines())):
+            assert line in source, f"{block.title}: {line}"
+
+
 # --- the tutorials' own files ---
 
 
@@ -267,6 +388,13 @@ def test_the_verifier_of_the_data_tutorial_judges(in_folder: Callable[[str], Pat
         assert task.verify(problem, f"Answer: {multiple + 1}").verdict is Verdict.WRONG
         assert task.verify(problem, f"Answer: {multiple + 100 * divisor * 10}").verdict is Verdict.WRONG
         assert task.verify(problem, "I cannot.").verdict is Verdict.UNKNOWN
+
+
+def test_the_method_of_the_tutorial_conforms(in_folder: Callable[[str], Path]) -> None:
+    page = "docs/tutorials/own-method.md"
+    in_folder(page)
+    (code,) = (block.code for block in blocks(page) if "conformance" in block.code)
+    exec(compile(code, page, "exec"))
 
 
 SUMS = [make_problem(f"What is {i} + {i + 1}?", str(2 * i + 1)) for i in range(40)]

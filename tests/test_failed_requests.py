@@ -10,21 +10,22 @@ from typing import Any
 
 import pytest
 
-from scripted_world import judged, make_run, solve_sum, sums
+from scripted_world import judged
 from search_world import by_steps
 from selftaught import refine, routines
 from selftaught.control.balance import ScoredAttempt, select
-from selftaught.curate import Gathered, keep, keep_right, whole
+from selftaught.curate import AnswerPool, finished, keep, keep_right
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.method import find
-from selftaught.methods.study.self_train_collapse import _nats
+from selftaught.methods.study.self_train_collapse import _nll_per_token
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, Prompt, Verdict
 from selftaught.run.ask import Ask
-from selftaught.run.online import RunServices
-from selftaught.search import Grower, Growth
-from selftaught.search.steps import stem
+from selftaught.run.online import RunHost
+from selftaught.search import MCTSConfig, MCTSSolver
+from selftaught.search.solver import prefix_attempt
 from selftaught.search.tree import Node
+from selftaught.testing import make_run, solve_sum, sums
 
 ONE, TWO = sums(2)
 Refuses = Callable[[Request], bool]
@@ -62,11 +63,11 @@ def test_nothing_is_learned_from_them() -> None:
     tried = [failed, judged(ONE, "1", Verdict.RIGHT, name="r"), judged(ONE, "2", Verdict.WRONG, name="w")]
     assert failed.failed
     assert not any(one.failed for one in tried[1:])
-    assert [a.id for a in whole(tried)] == ["r", "w"]
+    assert [a.id for a in finished(tried)] == ["r", "w"]
     for truncated in ("drop", "open"):
         assert [demo.attempts for demo in keep(tried, truncated=truncated)] == [("r",), ("w",)]
     assert keep_right([replace(failed, feedback=tried[1].feedback)]) == []
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add(tried)
     assert [pair.attempts for pair in gathered.pairs(4)] == [("r", "w")]
     rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
@@ -79,8 +80,8 @@ def test_nothing_is_learned_from_them() -> None:
 def test_what_builds_on_one_comes_back_as_it_is_and_mended_goes_on_from_the_real_beginning(tmp_path: Path) -> None:
     async def two_parts(ask: Ask, problem: Problem) -> Attempt:
         start = await ask(problem.prompt, max_tokens=3)
-        more = await ask.go_on(start, " so")
-        assert not start.failed or await ask.interject(start, "reflect", "Wait") is start
+        more = await ask.continue_from(start, " so")
+        assert not start.failed or await ask.inject(start, "reflect", "Wait") is start
         assert not start.failed or await ask("Check it", parent=start) is start
         return more
 
@@ -103,15 +104,15 @@ def test_a_key_tells_beginnings_of_other_texts_apart(tmp_path: Path) -> None:
 
 
 async def again(ask: Ask, attempt: Attempt) -> Attempt:
-    return await ask.go_on(attempt, "!")
+    return await ask.continue_from(attempt, "!")
 
 
 @pytest.mark.parametrize("words", ["What is", "Check", "mending"])
 def test_no_verdict_is_passed_on_a_solving_with_a_failed_turn(tmp_path: Path, words: str) -> None:
     async def mends(ask: Ask, problem: Problem) -> Attempt:
-        return await refine.mend(ask, await ask(problem.prompt))
+        return await refine.critique_and_revise(ask, await ask(problem.prompt))
 
-    critic = find("critic-supervision").with_options(form="sequential", samples=2)
+    critic = find("critic-supervision").with_options(mode="sequential", samples=2)
     with make_run(tmp_path, engine=Refusing(asks_for(words))) as run:
         for solver in (mends, find("self-refine").with_options(turns=2), critic):
             solved = run.solve(run.base, run.task.test, "test", solver=solver)
@@ -131,12 +132,12 @@ def test_a_text_that_cannot_be_read_has_no_surprise_and_ends_none_of_the_others(
     with make_run(tmp_path, engine=Refusing(never, unread="unread")) as run:
         tried = run.attempt(run.base, run.task.train[:2])
         texts = [tried[0], replace(tried[1], text="unread")]
-        first, second = run.surprise(run.base, texts)
+        first, second = run.nll(run.base, texts)
         assert (first > 0, isnan(second)) == (True, True)
-        assert list(_nats(run, run.base, texts)) == [tried[0].problem.id]
-        assert (run.requests["refused"], run.unanswered) == (1, "")
+        assert list(_nll_per_token(run, run.base, texts)) == [tried[0].problem.id]
+        assert (run.request_counts["refused"], run.no_answer_reason) == (1, "")
         assert run.notes == [
-            "1 request was refused (too long to read); nothing is kept of that: the same command asks again"
+            "1 request was refused (too long to read); none of them was kept; the same command asks again"
         ]
 
 
@@ -147,7 +148,7 @@ def thinks(policy: Policy, request: Request) -> str:
 
 def test_only_answers_handed_in_count_as_thinking_alone(tmp_path: Path) -> None:
     async def in_steps(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.go_on(await ask(problem.prompt, stop=("\n",)), "</think>")
+        return await ask.continue_from(await ask(problem.prompt, stop=("\n",)), "</think>")
 
     async def stopped(ask: Ask, problem: Problem) -> Attempt:
         return await ask(problem.prompt, stop=("\n",))
@@ -155,31 +156,31 @@ def test_only_answers_handed_in_count_as_thinking_alone(tmp_path: Path) -> None:
     with make_run(tmp_path, script=thinks) as run:
         for solver in (in_steps, stopped):
             run.attempt(run.base, run.task.train, solver=solver)
-        assert (run.requests["thinking_only"], run.unanswered, run.notes) == (0, "", [])
+        assert (run.request_counts["thinking_only"], run.no_answer_reason, run.notes) == (0, "", [])
         run.attempt(run.base, run.task.train[:1])
-        assert (run.requests["thinking_only"], run.unanswered) == (1, "")
+        assert (run.request_counts["thinking_only"], run.no_answer_reason) == (1, "")
         assert run.notes[0].startswith("1 of 25 answers is thinking alone")
     with make_run(tmp_path / "alone", script=thinks) as run:
         run.attempt(run.base, run.task.train[:2])
-        assert run.unanswered.startswith("none of 2 requests got an answer (they are thinking alone")
+        assert run.no_answer_reason.startswith("none of 2 requests got an answer (they are thinking alone")
 
 
 def test_a_line_that_a_search_left_unfinished_is_not_cut_off_at_max_tokens(tmp_path: Path) -> None:
     async def part(ask: Ask, problem: Problem) -> Attempt:
         said = await ask(problem.prompt, stop=("\n",))
         root = Node()
-        root.children.append(Node(said.id, said.text + said.cut, said.token_ids, parent=root))
-        return stem(problem, ask, root.children[0])
+        root.children.append(Node(said.id, said.text + said.stop_text, said.token_ids, parent=root))
+        return prefix_attempt(problem, ask, root.children[0])
 
     with make_run(tmp_path) as run:
         lines = run.attempt(run.base, run.task.train[:2], solver=part)
         assert {line.finish_reason for line in lines} == {"unfinished"}
-        assert whole(lines) == []
+        assert finished(lines) == []
         assert run.notes == []
 
 
 def test_a_line_that_a_refusal_ended_is_not_judged(tmp_path: Path) -> None:
-    grower = Grower(Growth(iterations=8, believes=False))
+    grower = MCTSSolver(MCTSConfig(iterations=8, self_eval=False))
     engine = Refusing(lambda request: bool(request.prefix_tokens), by_steps())
     with make_run(tmp_path, engine=engine) as run:
         (line,) = run.attempt(run.base, run.task.train[:1], solver=grower)
@@ -190,7 +191,7 @@ def test_data_of_the_same_name_is_kept_beside_other_data(tmp_path: Path) -> None
     for mark in ("a", "b", "a"):
 
         async def notes(ask: Ask, problem: Problem) -> Attempt:
-            ask.note("tree", {"mark": mark})  # noqa: B023 - called before the next turn
+            ask.log("tree", {"mark": mark})  # noqa: B023 - called before the next turn
             return await ask(problem.prompt)
 
         with make_run(tmp_path) as run:
@@ -208,7 +209,7 @@ def test_a_refused_rollout_is_no_reward_of_nothing(tmp_path: Path) -> None:
 
     with make_run(tmp_path, engine=Refusing(third)) as run:
         how = run.settings.sampling
-        services = RunServices(run._context, None, how, lambda *_: None)
-        rolled = services.roll(run.base, run.task.train[:4], 6)
+        services = RunHost(run._context, None, how, lambda *_: None)
+        rolled = services.collect_rollouts(run.base, run.task.train[:4], 6)
     assert sum(map(len, rolled)) == 16
     assert not any(one.failed for group in rolled for one in group)

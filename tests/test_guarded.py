@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.control import Budget
-from selftaught.control.budget import RunEnds
+from selftaught.control.budget import RunStopped
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer
-from selftaught.learn.online.rollouts import Crediting
-from selftaught.measure.flips import corrections
+from selftaught.feedback.verifiers import ExtractedAnswer
+from selftaught.learn.online.rollouts import CreditAssignment
+from selftaught.measure.flips import correction_metrics
 from selftaught.method import recipe, solver, study
 from selftaught.models import Policy
 from selftaught.records import HIDDEN, Attempt, Problem, ReferenceHidden, Verdict
@@ -25,6 +24,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.testing import make_run, make_task
 
 Deed = Callable[[Run, Task], Any]
 
@@ -60,31 +60,31 @@ CLOSED: dict[str, Deed] = {
     "attempt a test attempt": lambda run, task: run.attempt(
         run.base, [replace(run.attempt(run.base, task.train)[0], problem=task.test[0])]
     ),
-    "surprise at test": lambda run, task: run.surprise(
+    "surprise at test": lambda run, task: run.nll(
         run.base, [replace(run.attempt(run.base, task.train)[0], problem=task.test[0])]
     ),
     "train and dev together": lambda run, task: run.attempt(run.base, [*task.train, *task.dev]),
-    "reinforce on dev": lambda run, task: run.reinforce(run.base, task.dev, steps=1),
-    "reinforce under another id": lambda run, task: run.reinforce(run.base, [replace(task.dev[0], id="x")], steps=1),
+    "reinforce on dev": lambda run, task: run.learn_online(run.base, task.dev, steps=1),
+    "reinforce under another id": lambda run, task: run.learn_online(run.base, [replace(task.dev[0], id="x")], steps=1),
     "the journal": lambda run, _: run.journal.effects("verify"),
     "the engine": lambda run, _: run.engine,
-    "the scores": lambda run, _: run.measured,
-    "summarise": lambda run, _: run.summarise(run.base, "dev", "x", []),
+    "the scores": lambda run, _: run.measurements,
+    "summarise": lambda run, _: run.measurement_of(run.base, "dev", "x", []),
     "closing it": lambda run, _: run.close(),
     "verify test": lambda _, task: task.verify(task.test[0], answer(task.test[0])),
     "verify dev": lambda run, _: run.task.verify(run.task.dev[0], answer(run.task.dev[0])),
     "verify under another id": lambda _, task: task.verify(replace(task.dev[0], id="mine"), "Answer: 1"),
     "decide": lambda _, task: task.decide(task.test[0], answer(task.test[0])),
     "steps": lambda _, task: task.step_verdicts(task.dev[0], "Answer: 1"),
-    "the verifier": lambda _, task: task.verifier.judge(task.train[0], Answer("", None, None), ""),
-    "ask.verdict on dev": lambda run, task: run.attempt(run.base, task.dev, solver=asking),
-    "ask.verdict when measured": lambda run, _: run.measure(run.base, solver=asking),
+    "the verifier": lambda _, task: task.verifier.judge(task.train[0], ExtractedAnswer("", None, None), ""),
+    "ask.verify on dev": lambda run, task: run.attempt(run.base, task.dev, solver=asking),
+    "ask.verify when measured": lambda run, _: run.measure(run.base, solver=asking),
 }
 
 
 async def asking(ask: Ask, problem: Problem) -> Attempt:
     attempt = await ask(problem.prompt)
-    await ask.verdict(attempt)
+    await ask.verify(attempt)
     return attempt
 
 
@@ -152,7 +152,7 @@ def test_verdicts_are_seen_on_train_problems_by_who_declares_it(tmp_path: Path) 
 
 
 def test_attempts_at_dev_problems_come_without_verdicts(tmp_path: Path) -> None:
-    tried = inside(tmp_path, lambda run, task: run.attempt(run.base, task.dev, n=2))
+    tried = inside(tmp_path, lambda run, task: run.attempt(run.base, task.dev, samples=2))
     assert {one.feedback for one in tried} == {()}
     with make_run(tmp_path) as run:
         assert run.journal.count("verify") == 0
@@ -176,9 +176,9 @@ def test_a_measurement_tells_a_method_no_problem_from_another(tmp_path: Path) ->
 
     def figures(courses: Any) -> dict[str, float]:
         seen.extend(courses)
-        return corrections(courses)
+        return correction_metrics(courses)
 
-    found = inside(tmp_path, lambda run, _: run.measure(run.base, figures=figures))
+    found = inside(tmp_path, lambda run, _: run.measure(run.base, metrics=figures))
     assert found.n == len(make_task().dev) == len(seen)
     assert found.scores == {}
     assert seen == sorted(seen)
@@ -191,16 +191,19 @@ def test_rollouts_of_online_training_hold_no_reference(tmp_path: Path) -> None:
         return float(rollout.attempt.text.endswith(str(rollout.attempt.problem.reference)))
 
     with pytest.raises(ReferenceHidden):
-        inside(tmp_path, lambda run, task: run.reinforce(run.base, task.train, credit=Crediting(peeks), n=8))
+        inside(
+            tmp_path,
+            lambda run, task: run.learn_online(run.base, task.train, credit=CreditAssignment(peeks), samples=8),
+        )
 
 
 SPENDING: dict[str, Deed] = {
     "attempt": lambda run, task: run.attempt(run.base, task.train),
     "search": lambda run, task: run.search(run.base, task.train, solver=None),
     "measure": lambda run, _: run.measure(run.base),
-    "surprise": lambda run, _: run.surprise(run.base, []),
+    "surprise": lambda run, _: run.nll(run.base, []),
     "learn": lambda run, _: run.learn(run.base, None, []),  # pyright: ignore[reportArgumentType]
-    "reinforce": lambda run, task: run.reinforce(run.base, task.train),
+    "reinforce": lambda run, task: run.learn_online(run.base, task.train),
 }
 
 
@@ -208,7 +211,7 @@ SPENDING: dict[str, Deed] = {
 def test_every_verb_heeds_the_budget(tmp_path: Path, deed: Deed) -> None:
     def twice(run: Run, task: Task) -> None:
         run.attempt(run.base, task.train)
-        with pytest.raises(RunEnds):
+        with pytest.raises(RunStopped):
             deed(run, task)
 
     inside(tmp_path, twice, budget=Budget(1))
@@ -220,7 +223,7 @@ def test_what_a_method_is_handed_cannot_be_changed(tmp_path: Path) -> None:
     def promote(run: Run, _: Task) -> None:
         with pytest.raises(BadInput, match=r"a method cannot set run\.champion"):
             run.champion = Policy("mine", tmp_path)
-        with pytest.raises(BadInput, match=r"run\.journal is closed to methods.* attempt, .*\btell"):
+        with pytest.raises(BadInput, match=r"run\.journal is closed to methods.* attempt, .*\blog_metrics"):
             run.journal.digest()
         assert run.champion.version == "base-model"
 

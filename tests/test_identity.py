@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run
 from selftaught import Solution
 from selftaught.curate import keep_right
 from selftaught.errors import BadInput
-from selftaught.identity import code_of, identify
+from selftaught.identity import code_hash, identify
 from selftaught.learn import sft
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.method import find
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
+from selftaught.testing import make_run
 
 REFINE = find("self-refine")
 
@@ -75,7 +75,7 @@ def test_equal_solvers_are_one_and_others_are_not(make: Callable[[str], Any]) ->
     same, again, other = identify(make(" Hint")), identify(make(" Hint")), identify(make(""))
     assert same == again
     assert same.key != other.key
-    assert not same.doubt
+    assert not same.ambiguity
 
 
 def test_code_tells_lambdas_apart() -> None:
@@ -110,27 +110,31 @@ def test_options_of_a_method_name_it_however_they_are_given() -> None:
 def test_the_gate_measures_the_champion_again_under_another_solver(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         a, b = partial(two, hint=" Hint"), partial(two, hint="")
-        first = run.learn(run.base, sft(), keep_right(run.attempt(run.base, run.task.train, n=4, temperature=1.0)))
-        second = run.learn(first, sft(), keep_right(run.attempt(first, run.task.train, n=4, temperature=1.0)))
+        first = run.learn(
+            run.base, sft(), keep_right(run.attempt(run.base, run.task.train, samples=4, temperature=1.0))
+        )
+        second = run.learn(first, sft(), keep_right(run.attempt(first, run.task.train, samples=4, temperature=1.0)))
         assert run.measure(run.base, solver=a).accuracy == 1
         assert run.measure(first, solver=a, gated=True).accuracy == 1
         start = run.measure(run.base, solver=b).accuracy
         better = run.measure(second, solver=b, gated=True)
         assert better.accuracy - start > 0.4
-        assert run.champion == second, run.gates[-1]
-        assert run.gates[-1]["reason"].startswith("promoted: dev +")
+        assert run.champion == second, run.gate_decisions[-1]
+        assert run.gate_decisions[-1]["reason"].startswith("promoted: dev +")
 
 
 @pytest.mark.parametrize("what", ["samples", "temperature"])
 def test_the_gate_compares_what_was_measured_alike(tmp_path: Path, what: str) -> None:
     how = {"samples": 2} if what == "samples" else {"temperature": 1.0}
     with make_run(tmp_path) as run:
-        first = run.learn(run.base, sft(), keep_right(run.attempt(run.base, run.task.train, n=4, temperature=1.0)))
+        first = run.learn(
+            run.base, sft(), keep_right(run.attempt(run.base, run.task.train, samples=4, temperature=1.0))
+        )
         run.measure(first)
         assert run.champion == first
-        second = run.learn(first, sft(), keep_right(run.attempt(first, run.task.train, n=4, temperature=1.0)))
+        second = run.learn(first, sft(), keep_right(run.attempt(first, run.task.train, samples=4, temperature=1.0)))
         run.measure(second, gated=True, **how)
-        assert run.measured[first.version].samples == how.get("samples", 1)
+        assert run.measurements[first.version].samples == how.get("samples", 1)
 
 
 UNTOLD = {
@@ -145,7 +149,7 @@ def test_the_gate_and_online_training_refuse_what_cannot_be_told_apart(tmp_path:
     with make_run(tmp_path) as run:
         for work in (
             lambda: run.measure(run.base, solver=make(), gated=True),
-            lambda: run.reinforce(run.base, run.task.train, rollout=make(), steps=1),
+            lambda: run.learn_online(run.base, run.task.train, solver=make(), steps=1),
         ):
             with pytest.raises(BadInput, match=r"is no plain data; give it an id, or use method\.with_options"):
                 work()
@@ -164,8 +168,8 @@ def test_rewards_decide_which_training_it_is(tmp_path: Path) -> None:
     steps = set()
     for i, scale in enumerate((1.0, 2.0, 1.0)):
         with make_run(tmp_path / str(i)) as run:
-            credit = Crediting(lambda rollout, scale=scale: scale * rollout.attempt.right)
-            run.reinforce(run.base, run.task.train, credit=credit, steps=1, n=2)
+            credit = CreditAssignment(lambda rollout, scale=scale: scale * rollout.attempt.right)
+            run.learn_online(run.base, run.task.train, credit=credit, steps=1, samples=2)
             steps.update(run.journal.keys("online"))
     assert len(steps) == 2
 
@@ -182,14 +186,14 @@ def test_each_attempt_keeps_its_data_and_a_rerun_hands_back_the_same(tmp_path: P
     seen = []
     for _ in range(2):
         with make_run(tmp_path) as run:
-            found = run.search(run.base, run.task.train, solver=counting, n=3, temperature=1.0)
+            found = run.search(run.base, run.task.train, solver=counting, samples=3, temperature=1.0)
             seen.append(([(one.attempt.id, one.data) for one in found], run.journal.digest()))
             kept = [payload["data"] for _, _, payload, _ in run.journal.effects("solution")]
     assert seen[0] == seen[1]
     assert len({data["id"] for _, data in seen[0][0]}) == len(kept) == 36
     assert all(data["id"] == id and data["tries"] == [1, 2] for id, data in seen[0][0])
     with make_run(tmp_path) as run:
-        tried = run.attempt(run.base, run.task.train, solver=counting, n=3, temperature=1.0)
+        tried = run.attempt(run.base, run.task.train, solver=counting, samples=3, temperature=1.0)
         assert [attempt.id for attempt in tried] == [id for id, _ in seen[0][0]]
         assert run.journal.count("solution") == 36
         assert run.measure(run.base, solver=counting).solver == "counting"
@@ -228,7 +232,7 @@ def test_a_solver_that_keeps_its_findings_in_itself_is_refused(tmp_path: Path, s
         with pytest.raises(
             BadInput, match=r"count: it changes its own '(seen|last)' .*return Solution\(attempt, data\)"
         ):
-            run.attempt(run.base, run.task.train, solver=solver(), n=3, temperature=1.0)
+            run.attempt(run.base, run.task.train, solver=solver(), samples=3, temperature=1.0)
         assert run.journal.count("sample") == 36  # and nothing that was paid is lost
         run.attempt(run.base, run.task.train, solver=Caching())
 
@@ -272,5 +276,5 @@ def test_what_a_method_uses_of_its_file_is_its_code(tmp_path: Path, old: str, ne
     for name, text in (("a", BEFORE), ("b", BEFORE.replace(old, new))):
         assert ast.parse(text)
         (tmp_path / f"{name}.py").write_text(text)
-        hashes.append(code_of(load_function(f"{tmp_path}/{name}.py:mine", what="method")[0]))
+        hashes.append(code_hash(load_function(f"{tmp_path}/{name}.py:mine", what="method")[0]))
     assert (hashes[0] != hashes[1]) is differs

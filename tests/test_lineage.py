@@ -16,42 +16,45 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task, solve_sum
 from search_world import by_steps
 from selftaught.cli.main import main
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
-from selftaught.journal import Reader
+from selftaught.journal import JournalReader
 from selftaught.learn import sft
-from selftaught.learn.online.rollouts import Crediting
+from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.lineage import Lineage, trace
-from selftaught.lineage.facts import Facts
+from selftaught.lineage.folder import RunFolder
 from selftaught.lineage.text import tree_lines
 from selftaught.lineage.walk import attempts_of, walk
 from selftaught.method import Method, find, methods
-from selftaught.models.policy import policy_from
+from selftaught.models.policy import load_policy
 from selftaught.records import Attempt, Demo, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
+from selftaught.testing import make_run, make_task, solve_sum
 from talking_world import talk
 
 ALL = list(methods().values())
 SHORT = {
-    "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "temperatures": 2, "probe": 2, "critiques": 1, "checks": 1,
-    "repairs": 2, "drafts": 2, "trees": 4, "iterations": 6,
+    "rounds": 2, "samples": 3, "steps": 2, "turns": 2, "num_temperatures": 2, "probe": 2, "critiques": 1,
+    "rollouts_per_critique": 1,
+    "repairs": 2, "drafts": 2, "problems": 4, "iterations": 6,
 }  # fmt: skip
 SCRIPTS = {
     "mcts-dpo": by_steps(),
     "self": talk,
     "score": talk,
+    "star-corrections": talk,
+    "pair-sft": talk,
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
     "evolve": talk,
+    "evolve-sft": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("critique-in-the-loop", {"self_talk": True}), ("mcts-dpo", {"level": "answer", "samples": 8}),
-    ("score", {"learner": "star"}), ("score", {"learner": "pairs"}), ("self-train-collapse", {"learns": "replay"}),
-    ("evolve", {"update": "sft+dpo"}),
+    ("critique-in-the-loop", {"self_talk": True}), ("self-train-collapse", {"data": "replay"}),
+    ("evolve-sft", {"then_dpo": True}),
 ]  # fmt: skip
 TABLE = [*((method, {}) for method in ALL), *((find(name), options) for name, options in VARIANTS)]
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202e"
@@ -86,7 +89,7 @@ def assert_whole(found: Lineage, base: str) -> None:
     """All ways back end at the starting model, and there alone."""
     assert found.gaps == {}
     assert found.base == base
-    ends = {id for id in found.nodes if not found.back(id)}
+    ends = {id for id in found.nodes if not found.sources(id)}
     assert ends == {base}
     assert {link.target for link in found.links} <= set(found.nodes)
 
@@ -99,9 +102,9 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
     with make_run(tmp_path, engine=engine, task=make_task(train=4, dev=6)) as run:
         play(method, run, options)
         samples, others, policies = everything(run)
-        made = {name: policy_from(run.folder / "policies" / name) for name in policies}
-        with Reader(run.folder) as reader:
-            facts = Facts(run.folder, reader)
+        made = {name: load_policy(run.folder / "policies" / name) for name in policies}
+        with JournalReader(run.folder) as reader:
+            facts = RunFolder(run.folder, reader)
             for id in [*samples, *others]:
                 assert_whole(walk(facts, [id]), run.base.version)
             together = walk(facts, [*samples, *made])
@@ -112,16 +115,16 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
         assert sample["parent"] or sample["role"] == "solve", "what a critique, a judgement or a revision is of"
         node = together.nodes[key]
         assert (node.role, node.policy, node.text) == (sample["role"], sample["policy"], sample["text"])
-        assert {(link.how, link.target) for link in together.back(key)} == {
-            ("by", sample["policy"]), *({("goes on from", sample["parent"])} if sample["parent"] else ()),
+        assert {(link.how, link.target) for link in together.sources(key)} == {
+            ("by", sample["policy"]), *({("continues", sample["parent"])} if sample["parent"] else ()),
         }  # fmt: skip
     for name, policy in made.items():
         assert policy.base is not None
-        assert [link.target for link in together.back(name) if link.how == "trained from"] == [policy.base.version]
+        assert [link.target for link in together.sources(name) if link.how == "trained from"] == [policy.base.version]
         stored = (policy.path / "records.jsonl").read_text("utf-8").splitlines()
         assert stored
         for i, line in enumerate(stored):
-            behind = [link.target for link in together.back(f"{name}:{i}")]
+            behind = [link.target for link in together.sources(f"{name}:{i}")]
             assert behind == attempts_of(json.loads(line))
             assert behind
             assert set(behind) <= set(samples)
@@ -129,7 +132,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
 
 def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:
     async def in_pieces(ask: Ask, problem: Problem) -> Attempt:
-        return await ask.go_on(await ask(problem.prompt, max_tokens=4), "\nso: ")
+        return await ask.continue_from(await ask(problem.prompt, max_tokens=4), "\nso: ")
 
     with make_run(tmp_path) as run:
         tried = [*run.attempt(run.base, run.task.train), *run.attempt(run.base, run.task.train, solver=in_pieces)]
@@ -140,7 +143,7 @@ def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:
 
 
 def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> None:
-    """Real weights: a policy trained online names what it learnt from, step by step, and so do those in between."""
+    """Real weights: a policy trained online names what it learned from, step by step, and so do those in between."""
     from selftaught.console import Console
     from selftaught.engines import Sampling
     from selftaught.engines.local.engine import LocalEngine
@@ -154,28 +157,28 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     with Run(
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
-        how: dict[str, Any] = {"batch": 2, "precision": "float32"}
-        credit = Crediting(reward=odd, outcome=odd)
-        policy = run.reinforce(run.base, run.task.train, steps=3, n=12, credit=credit, **how)
+        how: dict[str, Any] = {"batch_size": 2, "precision": "float32"}
+        credit = CreditAssignment(reward=odd, outcome_key=odd)
+        policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
         said = {key: payload["policy"] for key, _, payload, _ in run.journal.effects("sample")}
     found = trace(tmp_path, policy.version)
     assert_whole(found, base.version)
-    learnt = {link.target for link in found.back(policy.version) if link.how == "learnt"}
-    assert {said[id] for id in learnt} == set(live)
-    back = [[(link.how, link.target) for link in found.back(name) if link.how != "learnt"] for name in live]
+    learned = {link.target for link in found.sources(policy.version) if link.how == "learned"}
+    assert {said[id] for id in learned} == set(live)
+    back = [[(link.how, link.target) for link in found.sources(name) if link.how != "learned"] for name in live]
     first = ("trained from", base.version)
     assert back == [[first], [first, ("updated from", live[0])], [first, ("updated from", live[1])]]
-    between = {link.target for link in found.back(live[2]) if link.how == "learnt"}
-    assert between == {id for id in learnt if said[id] == live[1]}
+    between = {link.target for link in found.sources(live[2]) if link.how == "learned"}
+    assert between == {id for id in learned if said[id] == live[1]}
 
 
 def test_weights_in_training_are_known_before_they_are_done(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
-        run.reinforce(run.base, run.task.train, steps=2, n=16)
+        run.learn_online(run.base, run.task.train, steps=2, samples=16)
     change(run.folder, "DELETE FROM effects WHERE kind IN ('online', 'learn')")  # as a process killed sooner leaves it
     shutil.rmtree(run.folder / "policies")
-    with Reader(run.folder) as reader:
+    with JournalReader(run.folder) as reader:
         keys = reader.keys("sample")
     assert keys
     for key in keys:
@@ -214,7 +217,7 @@ def champion(folder: Path) -> str:
 
 def by_the_base(folder: Path) -> tuple[str, dict[str, Any]]:
     """An attempt of the starting model's, and what the journal says of it."""
-    with Reader(folder) as reader:
+    with JournalReader(folder) as reader:
         return next((key, sample) for key, _, sample, _ in reader.effects("sample") if sample["policy"] == "base-model")
 
 
@@ -242,7 +245,7 @@ def test_counts_are_those_of_the_records(folder: Path, capsys: pytest.CaptureFix
     out = said(capsys, str(folder))
     for path in folder.glob("policies/*/records.jsonl"):
         count = len(path.read_text("utf-8").splitlines())
-        assert f"   learnt {count} demos\n   made of {count} solve by " in out
+        assert f"   learned {count} demos\n   made of {count} solve by " in out
 
 
 def test_json_is_the_whole_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,36 +282,36 @@ def test_a_long_chain_is_shown_whole(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         (last,) = run.attempt(run.base, run.task.train[:1], solver=many)
     lines = list(tree_lines(trace(run.folder, last.id)))
-    assert sum("goes on from: " in line for line in lines) == 1200
+    assert sum("continues: " in line for line in lines) == 1200
 
 
 def test_the_beginning_of_an_id_will_do_where_it_is_one_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Reader(folder) as reader:
+    with JournalReader(folder) as reader:
         keys = reader.keys("sample")
     assert trace(folder, keys[0][:12]).start == keys[0]
     first = next(a for a, b in itertools.pairwise(keys) if a[0] == b[0])[0]
-    assert f"{first!r} is the beginning of " in (line := said(capsys, str(folder), first, status=2))
-    assert "say more of it: " in line
+    assert f"{first!r} is a prefix of " in (line := said(capsys, str(folder), first, status=2))
+    assert "give a longer prefix: " in line
     assert line.count("\n") == 1
-    assert "nothing is called ''" in said(capsys, str(folder), "", status=2)
+    assert "no such id: ''" in said(capsys, str(folder), "", status=2)
 
 
 def test_what_is_called_nothing_is_one_line_with_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Reader(folder) as reader:
+    with JournalReader(folder) as reader:
         key = reader.keys("sample")[0]
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
     line = said(capsys, str(folder), wrong, status=2)
     assert line.count("\n") == 1
-    assert f"nothing is called {wrong!r}; did you mean {key!r}" in line
+    assert f"no such id: {wrong!r}; did you mean {key!r}" in line
     last = champion(folder)
     assert f"policy {last} has no record 999; it has " in said(capsys, str(folder), f"{last}:999", status=2)
-    assert "nothing is called" in said(capsys, str(folder), f"{last}:{'9' * 5000}", status=2)
+    assert "no such id" in said(capsys, str(folder), f"{last}:{'9' * 5000}", status=2)
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (tmp_path / "nowhere", tmp_path):
         line = said(capsys, str(place), status=2)
-        assert line == f"selftaught: {place}: no run is kept here (no journal.sqlite); give the folder of a run\n"
+        assert line == f"selftaught: {place}: not a run folder (no journal.sqlite); give the folder of a run\n"
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "journal.sqlite").write_bytes(b"")
     assert "not a journal, it holds no run" in said(capsys, str(tmp_path), status=2)
@@ -326,8 +329,8 @@ def test_broken_links_are_told_of(copy: Path, capsys: pytest.CaptureFixture[str]
     change(copy, "DELETE FROM effects WHERE key = ?", key)
     told = f"attempt {key} is not in this run"
     assert trace(copy, last).gaps == {key: told}
-    assert f"goes no further: {told}" in said(capsys, str(copy), last, "--width", "0")
-    assert f"goes no further: {told}" in said(capsys, str(copy))
+    assert f"incomplete: {told}" in said(capsys, str(copy), last, "--width", "0")
+    assert f"incomplete: {told}" in said(capsys, str(copy))
     assert json.loads(said(capsys, str(copy), "--json"))["gaps"] == {key: told}
 
 
@@ -338,26 +341,31 @@ def test_lost_policies_and_records_are_told_of(copy: Path) -> None:
         lost = run.learn(run.base, sft(), [Demo(p.prompt, "x") for p in run.task.train])
     place = run.folder / "policies" / policy.version
     lines = (place / "records.jsonl").read_text("utf-8").splitlines()
-    assert "it names no attempt" in trace(run.folder, lost.version).gaps.values()
+    assert "the record names no attempt" in trace(run.folder, lost.version).gaps.values()
     (place / "records.jsonl").write_text("\n".join(["{not json", *lines[2:]]))
     gaps = trace(run.folder, attempt).gaps
     assert gaps[policy.version].startswith(f"1 of its {len(lines)} records are not in this run")
-    assert gaps[f"{policy.version}:0"] == "its line cannot be read"
+    assert gaps[f"{policy.version}:0"] == "the record's line cannot be read"
     (place / "selftaught.json").write_text("{")
     assert "unreadable manifest" in trace(run.folder, attempt).gaps[policy.version]
     shutil.rmtree(place)
     found = trace(run.folder, attempt)
     assert "its folder is not in this run" in found.gaps[policy.version]
-    assert [link.target for link in found.back(policy.version)] == ["base-model"]  # the journal still knows
+    assert [link.target for link in found.sources(policy.version)] == ["base-model"]  # the journal still knows
     change(run.folder, "DELETE FROM effects WHERE kind = 'learn'")
     assert trace(run.folder, attempt).gaps == {policy.version: f"policy {policy.version} is not in this run"}
 
 
 def test_attempts_that_lead_in_a_circle_end_the_walk(copy: Path) -> None:
     key, sample = by_the_base(copy)
-    change(copy, "UPDATE effects SET payload = ? WHERE key = ?", json.dumps(sample | {"parent": key, "begun": 3}), key)
+    change(
+        copy,
+        "UPDATE effects SET payload = ? WHERE key = ?",
+        json.dumps(sample | {"parent": key, "prefix_chars": 3}),
+        key,
+    )
     found = trace(copy, key)
-    assert [link.target for link in found.back(key)] == ["base-model", key]
+    assert [link.target for link in found.sources(key)] == ["base-model", key]
     assert len(list(tree_lines(found))) == 3
 
 
@@ -389,5 +397,5 @@ def test_a_folder_that_may_not_be_written_is_read(copy: Path) -> None:
     before = sorted(os.listdir(copy))
     assert_whole(trace(copy), "base-model")
     assert sorted(os.listdir(copy)) == before
-    with pytest.raises(BadInput, match="nothing is called 'zz'"):
+    with pytest.raises(BadInput, match="no such id: 'zz'"):
         trace(copy, "zz")

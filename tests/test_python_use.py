@@ -13,7 +13,7 @@ import pytest
 
 import selftaught as st
 from selftaught.engines import Sampling
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
@@ -47,7 +47,7 @@ def played(code: str, model: Path) -> dict[str, Any]:
     }.items():
         assert code.count(old) == 1
         code = code.replace(old, new)
-    settings = st.Settings(sampling=Sampling(max_tokens=64), training=Training(epochs=1))  # so that some answers end
+    settings = st.Settings(sampling=Sampling(max_tokens=64), training=TrainConfig(epochs=1))  # so that some answers end
     names: dict[str, Any] = {"check": check, "settings": settings}
     exec(compile(code, "six lines", "exec"), names)
     return names
@@ -119,15 +119,15 @@ def test_a_model_folder_that_is_not_there_is_the_user_s_to_mend(tmp_path: Path) 
             read(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "clip", "epochs", "batch", "micro_tokens"])
+@pytest.mark.parametrize("name", ["learning_rate", "max_grad_norm", "epochs", "batch_size", "max_tokens_per_pass"])
 def test_training_refuses_zero_wherever_it_is_said(name: str) -> None:
-    from selftaught.run.settings import changed
+    from selftaught.run.settings import override
 
     for value in (0, -1, float("nan")):
-        with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):
-            replace(Training(), **{name: value})
-        with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):
-            changed(Training(), {name: value})
-    assert Training(clip=float("inf")).clip == float("inf")  # clips nothing
-    with pytest.raises(st.BadInput, match="learning_rate: got inf"):
-        Training(learning_rate=float("inf"))
+        with pytest.raises(st.BadInput, match=f"{name}: must be above 0, got {value}; use more than 0"):
+            replace(TrainConfig(), **{name: value})
+        with pytest.raises(st.BadInput, match=f"{name}: must be above 0, got {value}; use more than 0"):
+            override(TrainConfig(), {name: value})
+    assert TrainConfig(max_grad_norm=float("inf")).max_grad_norm == float("inf")  # clips nothing
+    with pytest.raises(st.BadInput, match="learning_rate: must be finite, got inf"):
+        TrainConfig(learning_rate=float("inf"))

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
 from selftaught.control import Budget
 from selftaught.engines import Sampling
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.method import find, methods, recipe
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem
-from selftaught.run.dry_run import rehearse
-from selftaught.run.run import Run, Settings
+from selftaught.run.dry_run import dry_run
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
+from selftaught.testing import Learner, make_run, make_task
 
 RECIPES = [m for m in methods().values() if m.shape == "recipe"]
 
@@ -27,7 +28,7 @@ class Untouchable:
     needs_reference = True
     version = "untouchable"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         raise AssertionError("a rehearsal judged with the user's verifier")
 
     def close(self) -> None:
@@ -38,7 +39,7 @@ class Untouchable:
 def test_it_foretells_exactly_what_does_not_hang_on_verdicts(tmp_path: Path, method: str) -> None:
     options = find(method).bind({"rounds": 2, "samples": 5})
     settings = Settings(sampling=Sampling(max_tokens=70))
-    expected = rehearse(find(method), options, make_task(verifier=Untouchable()), settings)
+    expected = dry_run(find(method), options, make_task(verifier=Untouchable()), settings)
     learner = Learner()
     with make_run(tmp_path, settings=settings, learner=learner) as run:
         find(method)(run, run.base, run.task, **options)
@@ -58,7 +59,7 @@ def test_every_recipe_can_be_rehearsed_in_seconds_and_in_silence(
     chosen = next(m for m in RECIPES if m is method)
     few = {o.name: min(o.default, 3) for o in chosen.options if o.name == "rounds"}
     begun = time.process_time()
-    expected = rehearse(chosen, chosen.bind(few), make_task(16, 16, 1), Settings(budget=Budget(1)))
+    expected = dry_run(chosen, chosen.bind(few), make_task(16, 16, 1), Settings(budget=Budget(1)))
     assert time.process_time() - begun < 20
     assert capfd.readouterr() == ("", "")
     assert expected["learnings"] >= 1
@@ -67,15 +68,15 @@ def test_every_recipe_can_be_rehearsed_in_seconds_and_in_silence(
 
 def test_of_many_problems_some_are_played_and_the_figures_scaled() -> None:
     options = find("rest-em").bind({"rounds": 1, "samples": 2})
-    whole = rehearse(find("rest-em"), options, make_task(640, 8, 1), Settings())
+    whole = dry_run(find("rest-em"), options, make_task(640, 8, 1), Settings())
     assert whole["questions"] == {"solve": 2 * 640 + 2 * 8}
     assert 400 < whole["records"] < 900  # about half of 1280
 
 
 def test_about_half_of_the_hinted_answers_are_right_too() -> None:
     options = find("star").bind({"rounds": 1})
-    with_hints = rehearse(find("star"), options, make_task(64, 8, 1), Settings())
-    without = rehearse(find("star"), options | {"rationalization": False}, make_task(64, 8, 1), Settings())
+    with_hints = dry_run(find("star"), options, make_task(64, 8, 1), Settings())
+    without = dry_run(find("star"), options | {"rationalization": False}, make_task(64, 8, 1), Settings())
     assert with_hints["questions"]["solve"] > without["questions"]["solve"]
     assert with_hints["records"] > 1.2 * without["records"]
 
@@ -91,8 +92,8 @@ def test_roles_are_told_apart_and_missing_references_are_no_matter() -> None:
     known = make_task(4, 6, 1)
     bare = [Problem(p.id, p.prompt) for p in known.train]
     task = Task("bare", bare, known.dev, known.test, verifier=Untouchable(), kind=Kind.NUMBER)
-    expected = rehearse(refining, refining.bind({}), task, Settings(sampling=Sampling(max_tokens=10)))
+    expected = dry_run(refining, refining.bind({}), task, Settings(sampling=Sampling(max_tokens=10)))
     assert expected["questions"] == {"solve": 6, "critique": 12, "revise": 12}
     assert (expected["generated_tokens_at_most"], expected["judge_tokens_at_most"]) == (180, 120)
     options = find("lmsi").bind({"samples": 4})
-    assert rehearse(find("lmsi"), options, task, Settings(sampling=Sampling(max_tokens=2)))["records"] > 0
+    assert dry_run(find("lmsi"), options, task, Settings(sampling=Sampling(max_tokens=2)))["records"] > 0

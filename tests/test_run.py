@@ -14,22 +14,24 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Inverted, base_policy, depth, draw, make_run, make_task, solve_sum, sums
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import EngineError, Request, RequestRefused, Sample, Sampling, ScriptedEngine
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer, Exact
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.journal import Usage
-from selftaught.learn import Training, sft
+from selftaught.learn import TrainConfig, sft
 from selftaught.method import find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Problem, Verdict, as_prompt
 from selftaught.run.ask import Ask
-from selftaught.run.run import Run, Settings
-from selftaught.run.sampling import AGAIN
+from selftaught.run.counts import RETRY_NOTE
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.testing import Inverted, make_run, make_task, solve_sum, sums
+from selftaught.testing.sums import base_policy, depth, draw
 
 REST_EM = find("rest-em")
 
@@ -45,7 +47,7 @@ def test_attempts_are_new_each_time_and_the_same_on_a_rerun(tmp_path: Path) -> N
     seen = []
     for _ in range(2):
         with make_run(tmp_path) as run:
-            first, second = (run.attempt(run.base, run.task.train, n=3) for _ in range(2))
+            first, second = (run.attempt(run.base, run.task.train, samples=3) for _ in range(2))
             seen.append([(a.id, a.text) for a in first + second])
             assert isinstance(run.engine, ScriptedEngine)
             calls = run.engine.calls
@@ -81,7 +83,7 @@ def test_every_sampling_field_is_part_of_the_key(tmp_path: Path, change: dict[st
 
 def test_seed_policy_and_place_in_the_solving_are_part_of_the_key(tmp_path: Path) -> None:
     async def thrice(ask: Ask, problem: Problem) -> Attempt:
-        first, second = await ask.many(problem.prompt, 2)
+        first, second = await ask.sample(problem.prompt, 2)
         child = await ask(problem.prompt, parent=first)
         judge = await ask(problem.prompt, role="judge")
         led = await ask(problem.prompt, prefix="So")
@@ -150,7 +152,7 @@ def test_the_champion_is_who_passed_the_gate(tmp_path: Path) -> None:
     assert (first["promoted"], second["promoted"]) == (True, False)
     assert champion.version == first["policy"] != second["policy"]
     assert first["reason"].startswith("promoted: dev +")
-    assert [gate["champion"] for gate in run.gates] == ["base-model", first["policy"]]
+    assert [gate["champion"] for gate in run.gate_decisions] == ["base-model", first["policy"]]
 
 
 def test_a_worse_policy_is_kept_and_reported_but_not_promoted(tmp_path: Path) -> None:
@@ -170,9 +172,9 @@ def test_a_policy_measured_under_a_solver_or_by_sampling_does_not_go_through_the
         better = Policy("better", tmp_path, run.base)
         run.measure(better, samples=2, temperature=1.0)
         run.measure(better, solver=find("self-refine"))
-        assert run.gates == []
+        assert run.gate_decisions == []
         run.measure(better)
-        assert [gate["promoted"] for gate in run.gates] == [True]
+        assert [gate["promoted"] for gate in run.gate_decisions] == [True]
 
 
 def test_a_recipe_that_leaves_its_loop_still_has_its_round_told(tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
     others = {
         "seed is 0 there, 1 here": {"settings": Settings(seed=1)},
         "sampling.max_tokens is 256 there, 9 here": {"settings": Settings(sampling=Sampling(max_tokens=9))},
-        "gate.level": {"settings": Settings(gate=replace(Settings().gate, level=0.5))},
+        "gate.max_p_value": {"settings": Settings(gate=replace(Settings().gate, max_p_value=0.5))},
         "train is 12 there, 5 here": {"task": make_task(train=5)},
     }
     for said, change in others.items():
@@ -245,14 +247,14 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
     ("what", "said"),
     [
         (lambda run: run.attempt(run.base, run.task.train, temprature=1), "did you mean 'temperature'"),
-        (lambda run: run.attempt(run.base, run.task.train, max_tokens=0), "max_tokens is 0"),
+        (lambda run: run.attempt(run.base, run.task.train, max_tokens=0), "max_tokens must be at least 1, got 0"),
         (lambda run: run.attempt(run.base, run.task.train, temperature=-1), "temperature"),
-        (lambda run: run.attempt(run.base, run.task.train, n=0), "n is 0"),
+        (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples must be at least 1, got 0"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch=0), "batch"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach=1), "did you mean 'batch'"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.0), "got 0.0"),
         (lambda run: run.learn(run.base, sft(), []), "nothing to learn from"),
-        (lambda run: learnt(run, rounds=0), "rounds is 0"),
+        (lambda run: learnt(run, rounds=0), "rounds must be at least 1, got 0"),
         (lambda run: learnt(run, sampels=3), "did you mean 'samples'"),
         (lambda run: run.attempt(run.base, run.task.train, solver=nothing), "expected an Attempt"),
     ],
@@ -267,14 +269,14 @@ def test_wrong_calls_are_one_line(tmp_path: Path, what: Any, said: str) -> None:
 def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, change: dict[str, float]) -> None:
     rates: list[float] = []
 
-    def learner(base: Policy, objective: Any, records: Any, settings: Training, **more: Any) -> Policy:
+    def learner(base: Policy, objective: Any, records: Any, settings: TrainConfig, **more: Any) -> Policy:
         rates.append(settings.learning_rate)
         return scripted_learner(base, objective, records, settings, **more)
 
     with make_run(tmp_path, learner=learner) as run:
         usual = change.get("learning_rate", run.settings.training.learning_rate)
         run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.25, **change)
-        run.reinforce(run.base, run.task.train, steps=2, n=8, lr_scale=3.0, **change)
+        run.learn_online(run.base, run.task.train, steps=2, n=8, lr_scale=3.0, **change)
     assert rates == [0.25 * usual, 3.0 * usual]
 
 
@@ -284,7 +286,7 @@ async def nothing(ask: Ask, problem: Problem) -> None:
 
 @pytest.mark.parametrize("change", [{"seed": -1}, {"failure_limit": 2}, {"budget": Budget(-1)}])
 def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="expected"):
+    with pytest.raises(BadInput, match=r"must be .*, got"):
         Settings(**change)
 
 
@@ -306,8 +308,8 @@ class Lenient:
     needs_reference = False
     version = "lenient"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
-        return Feedback(Verdict.RIGHT, 1.0, by=self.version)
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
+        return Feedback(Verdict.RIGHT, 1.0, source=self.version)
 
     def close(self) -> None:
         pass
@@ -323,17 +325,17 @@ class Flaky(Exact):
         super().__init__()
         self.share, self.version = share, version
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         if draw(answer.text) < self.share:
             raise ZeroDivisionError("no")
-        return replace(super().decide(problem, answer, reference), by=self.version)
+        return replace(super().decide(problem, answer, reference), source=self.version)
 
 
 def test_a_verifier_that_sometimes_raises_leaves_unknowns_that_are_counted(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         with make_run(tmp_path, task=make_task(verifier=Flaky(0.2))) as run:
-            tried = run.attempt(run.base, run.task.train, n=8)
+            tried = run.attempt(run.base, run.task.train, samples=8)
             failed = [a for a in tried if a.verdict is Verdict.UNKNOWN]
             assert {draw(a.text) < 0.2 for a in failed} == {True}
             assert all("ZeroDivisionError: no" in a.feedback[-1].text for a in failed)
@@ -373,7 +375,7 @@ def test_a_few_failures_among_few_attempts_do_not_stop_a_run(tmp_path: Path) -> 
 
 def test_no_answer_is_a_verdict_and_no_failure(tmp_path: Path) -> None:
     with make_run(tmp_path, script=lambda *_: "I do not know") as run:
-        tried = run.attempt(run.base, run.task.train, n=2)
+        tried = run.attempt(run.base, run.task.train, samples=2)
         assert {a.verdict for a in tried} == {Verdict.UNKNOWN}
         assert run.notes == []
 
@@ -398,9 +400,9 @@ def test_a_refused_request_fails_alone_and_is_told_but_not_kept(tmp_path: Path) 
             (refused,) = [a for a in tried if a.finish_reason == "error"]
             assert (refused.text, refused.answer, refused.token_ids) == ("", None, ())
             assert (refused.verdict, refused.feedback[0].text) == (Verdict.UNKNOWN, "refused: not What is 13 ")
-            assert run.notes == [f"1 request was refused (not What is 13 ); {AGAIN}"]
-            assert run.requests["refused"] == 1
-            assert run.requests["answered"] == run.journal.count("sample") == len(tried) - 1
+            assert run.notes == [f"1 request was refused (not What is 13 ); {RETRY_NOTE}"]
+            assert run.request_counts["refused"] == 1
+            assert run.request_counts["answered"] == run.journal.count("sample") == len(tried) - 1
     with make_run(tmp_path) as run:
         assert {a.finish_reason for a in run.attempt(run.base, run.task.train)} == {"stop"}
         assert isinstance(run.engine, ScriptedEngine)
@@ -425,7 +427,7 @@ class Stale(ScriptedEngine):
 
 def test_samples_of_another_policy_than_asked_for_are_an_error(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=Stale(solve_sum)) as run:
-        with pytest.raises(EngineError, match="sampled policy older when asked for base-model"):
+        with pytest.raises(EngineError, match="sampled policy older, expected base-model"):
             run.attempt(run.base, run.task.train)
         assert run.journal.count("sample") == 0
 
@@ -452,7 +454,7 @@ def test_a_solver_that_uses_the_run_is_told_instead_of_hanging(tmp_path: Path) -
         async def inside(ask: Ask, problem: Problem) -> Attempt:
             return run.attempt(run.base, [problem])[0]
 
-        with pytest.raises(RuntimeError, match="ask with `ask`"):
+        with pytest.raises(RuntimeError, match="sample with `ask`"):
             run.attempt(run.base, run.task.train, solver=inside)
 
 
@@ -479,7 +481,7 @@ CRASH = textwrap.dedent("""
 
     task = make_task()
     with make_run(Path(sys.argv[1]), task=task, engine=ScriptedEngine(solve_sum, delay=0.02)) as run:
-        run.attempt(run.base, task.train, solver=broken, n=50)
+        run.attempt(run.base, task.train, solver=broken, samples=50)
 """)
 
 
@@ -524,7 +526,7 @@ def test_the_framework_takes_less_than_a_millisecond_a_sample_and_replays_fast(t
     for _ in range(2):
         with make_run(tmp_path, task=task, script=script) as run:
             begun = time.process_time()
-            tried = run.attempt(run.base, task.train, n=16)
+            tried = run.attempt(run.base, task.train, samples=16)
             cpu.append((time.process_time() - begun) / len(tried))
             assert isinstance(run.engine, ScriptedEngine)
             calls, effects = run.engine.calls, run.journal.count("sample") + run.journal.count("verify")

@@ -13,7 +13,7 @@ import pytest
 
 from selftaught.cli.main import main
 from selftaught.console import Console
-from selftaught.terminal import printable, put, put_json, put_table, put_wrapped
+from selftaught.terminal import make_printable, print_json, print_table, print_text, print_wrapped
 
 NASTY = "\x1b]0;mine\x07 \x1b[31mred\x9b \u202egnp \ud83d é 数"
 ACTING = ("\x1b", "\x07", "\x9b", "\u202e", "\ud83d")
@@ -26,13 +26,13 @@ def test_what_is_printed_never_acts_and_never_fails(monkeypatch: pytest.MonkeyPa
     stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict", write_through=True)
     monkeypatch.setattr(sys, "stderr" if how in ("say", "error") else "stdout", stream)
     if how == "put":
-        put(NASTY)
+        print_text(NASTY)
     elif how == "table":
-        put_table([("name", NASTY)], columns=("", NASTY))
+        print_table([("name", NASTY)], columns=("", NASTY))
     elif how == "wrapped":
-        put_wrapped(NASTY)
+        print_wrapped(NASTY)
     elif how == "say":
-        Console().say(NASTY)
+        Console().print(NASTY)
     else:
         assert main([NASTY]) == 2
     said = raw.getvalue().decode(encoding)
@@ -42,7 +42,7 @@ def test_what_is_printed_never_acts_and_never_fails(monkeypatch: pytest.MonkeyPa
 
 
 def test_json_for_programs_is_ascii_and_holds_the_very_text(capsys: pytest.CaptureFixture[str]) -> None:
-    put_json({NASTY: [NASTY]})
+    print_json({NASTY: [NASTY]})
     out = capsys.readouterr().out
     assert out.isascii()
     assert "\x1b" not in out
@@ -51,8 +51,8 @@ def test_json_for_programs_is_ascii_and_holds_the_very_text(capsys: pytest.Captu
 
 def test_a_stream_without_an_encoding_is_written_to_as_it_is() -> None:
     stream = io.StringIO()
-    printable(stream)
-    put("é", to=stream)
+    make_printable(stream)
+    print_text("é", to=stream)
     assert stream.getvalue() == "é\n"
 
 

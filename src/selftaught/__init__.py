@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
-    from selftaught.learn import Training, mixed, sft
+    from selftaught.learn import TrainConfig, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo
     from selftaught.lineage import trace
-    from selftaught.measure import Measurement, Report, compare
+    from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
@@ -60,13 +60,13 @@ __all__ = [
     "Policy",
     "Problem",
     "Ranking",
-    "Report",
     "Run",
     "Sampling",
     "Settings",
     "Solution",
+    "StudyReport",
     "Task",
-    "Training",
+    "TrainConfig",
     "Verdict",
     "Vote",
     "by_problem",
@@ -79,7 +79,7 @@ __all__ = [
     "keep_right",
     "load_task",
     "make_problem",
-    "mixed",
+    "mix_replay",
     "recipe",
     "resolve",
     "sft",
@@ -97,10 +97,10 @@ _HOMES = {
     "curate": "Vote by_problem keep keep_right unsolved vote",
     "engines": "Sampling",
     "errors": "BadInput",
-    "learn": "Training mixed sft",
+    "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo",
     "lineage": "trace",
-    "measure": "Measurement Report compare",
+    "measure": "Measurement StudyReport compare",
     "method": "Method find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Solution Verdict make_problem",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from selftaught.terminal import put, visible
+from selftaught.terminal import make_visible, print_text
 
 
 class Meter(Protocol):
@@ -26,10 +26,10 @@ class Console:
         self.quiet, self._every = quiet, every
         self._fancy = not quiet and not lines and sys.stderr.isatty()
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line."""
         if not self.quiet:
-            put(line, to=sys.stderr)
+            print_text(line, to=sys.stderr)
 
     @contextmanager
     def meter(self, what: str, total: int) -> Iterator[Meter]:
@@ -44,7 +44,7 @@ class Console:
 
 
 @contextmanager
-def shown(
+def training_progress(
     console: Console, what: str, steps: int, tick: Callable[[float], None]
 ) -> Iterator[Callable[[int, int, float], None]]:
     """A meter as trainers report to one: called with steps done, steps in all, and the loss.
@@ -87,7 +87,7 @@ class _Lines:
             self._spoke = now
             left = (now - self._started) / max(1, self._done) * (self._total - self._done)
             tail = f", {note}" if note else ""
-            self._console.say(f"  {self._what}: {self._done}/{self._total}, {left:.0f} s left{tail}")
+            self._console.print(f"  {self._what}: {self._done}/{self._total}, {left:.0f} s left{tail}")
 
 
 @contextmanager
@@ -105,10 +105,10 @@ def _bar(what: str, total: int) -> Iterator[Meter]:
     columns = (TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False)
     with Progress(*columns, *left, console=Rich(stderr=True), transient=True) as progress:
-        task = progress.add_task(visible(what), total=total, note="")
+        task = progress.add_task(make_visible(what), total=total, note="")
 
         class Bar:
             def advance(self, by: int = 1, note: str = "") -> None:
-                progress.update(task, advance=by, note=visible(note))
+                progress.update(task, advance=by, note=make_visible(note))
 
         yield Bar()

@@ -26,10 +26,10 @@ class BadInput(Exception):
         super().__init__(" ".join(f"{line}; {fix}".split()) if fix else " ".join(line.split()))
 
 
-def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
+def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """A phrase naming the known names closest to `name`: `did you mean 'star'?`, or all of a short list."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=limit, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(n) for n in close) + "?"
     if len(names) <= 12:

@@ -38,7 +38,7 @@ class Identity:
     name: str
     label: str
     key: str
-    doubt: str = ""
+    ambiguity: str = ""
 
 
 @dataclass(slots=True)
@@ -65,14 +65,14 @@ def identify(solver: Any) -> Identity:
     return Identity(f"{parts.base}({inside})" if inside else parts.base, label, key, "; ".join(parts.doubts))
 
 
-def unwrapped(solver: Any) -> Any:
+def unwrap(solver: Any) -> Any:
     """The solver inside of however many `functools.partial`."""
     while isinstance(solver, partial):
         solver = solver.func
     return solver
 
 
-def known(solver: Any, what: str) -> Identity:
+def require_identity(solver: Any, what: str) -> Identity:
     """The identity of a solver, where something hangs on it.
 
     Args:
@@ -82,8 +82,8 @@ def known(solver: Any, what: str) -> Identity:
         BadInput: it cannot be distinguished from others.
     """
     found = identify(solver)
-    if found.doubt:
-        raise BadInput(f"{what} must tell it from other solvers, but {found.doubt}", where=found.name, fix=FIX)
+    if found.ambiguity:
+        raise BadInput(f"{what} must tell it from other solvers, but {found.ambiguity}", where=found.name, fix=FIX)
     return found
 
 
@@ -97,12 +97,12 @@ def _parts(solver: Any) -> _Parts:
 
     if isinstance(solver, Method):
         mine = _function(solver.function)
-        return _Parts(solver.id, dict(solver.changed), mine.facts, mine.doubts)
+        return _Parts(solver.id, dict(solver.overrides), mine.facts, mine.doubts)
     if isinstance(solver, partial):
         inner = _parts(solver.func)
         given = {**{f"argument {i}": value for i, value in enumerate(solver.args, 1)}, **solver.keywords}
         if isinstance(solver.func, Method):
-            given = solver.func.with_options(**given).changed
+            given = solver.func.with_options(**given).overrides
         return _Parts(inner.base, inner.options | given, inner.facts, inner.doubts)
     if own := getattr(solver, "id", None):
         options = getattr(solver, "options", {})
@@ -206,7 +206,7 @@ def _short(value: Any) -> str:
 # --- the code of a method ---
 
 
-def code_of(function: Callable[..., Any]) -> str:
+def code_hash(function: Callable[..., Any]) -> str:
     """Hash of a function's source and of what it uses of its own module; comments and docstrings have no part in it.
 
     Where there is no source, of the function's code.
@@ -252,11 +252,11 @@ def _tree(node: ast.AST) -> str:
 # --- solvers that change while they solve ---
 
 
-def memory(solver: Any) -> dict[str, tuple[Any, Any]]:
+def public_state(solver: Any) -> dict[str, tuple[Any, Any]]:
     """What the public attributes of a solver hold, to be compared after it has solved; a function has none."""
     from selftaught.method import Method
 
-    solver = unwrapped(solver)
+    solver = unwrap(solver)
     if solver is None or isinstance(solver, types.FunctionType | types.MethodType | Method):
         return {}
     kept = {n: v for n, v in getattr(solver, "__dict__", {}).items() if n[:1] != "_"}
@@ -272,7 +272,7 @@ def check_unchanged(solver: Any, before: Mapping[str, tuple[Any, Any]]) -> None:
     Raises:
         BadInput: an attribute is another one than before, or has grown.
     """
-    for name, (value, size) in memory(solver).items():
+    for name, (value, size) in public_state(solver).items():
         old, length = before.get(name, (None, None))
         if (value is old or (isinstance(value, _ATOMS) and value == old)) and size == length:
             continue

@@ -2,7 +2,7 @@
 
 - `solver`: `async (ask, problem, *, ...) -> Attempt`, one problem at test time;
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
-- `study`: `(run, policy, task, *, ...) -> Report`, a published finding reproduced.
+- `study`: `(run, policy, task, *, ...) -> StudyReport`, a published finding reproduced.
 
 The keyword-only parameters are the method's configuration, their defaults the paper's. Beside its function a method
 declares what its paper claims (`claim=Claim(...)`), for `selftaught check` to test.
@@ -19,17 +19,19 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal, get_type_hints
+from types import SimpleNamespace, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from selftaught.check.claim import Claim
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name
 
 Shape = Literal["solver", "recipe", "study"]
 Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
+PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
+"""What names a paper: an arXiv number or an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Method:
         self.function, self.paper, self.needs, self.claim = function, paper, needs, claim
         self.shape: Shape = shape
         self.id = function.__name__.replace("_", "-")
-        self.changed: dict[str, Any] = {}
+        self.overrides: dict[str, Any] = {}
         update_wrapper(self, function)
         if "dev" in needs and shape != "study":
             raise BadInput("verdicts on dev are for studies alone", where=self.id, fix='leave "dev" out of needs')
@@ -91,7 +93,7 @@ class Method:
     @cached_property
     def options(self) -> tuple[Option, ...]:
         """The keyword-only parameters, in order."""
-        said = _said(inspect.getdoc(self.function) or "")
+        said = _option_docs(inspect.getdoc(self.function) or "")
         found = inspect.signature(self.function).parameters.values()
         mine = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
         return tuple(Option(p.name, _kind(p, self.function), p.default, said.get(p.name, "")) for p in mine)
@@ -100,16 +102,19 @@ class Method:
         """All options, with those of `with_options` and the defaults filled in.
 
         Raises:
-            BadInput: the method has no such option, or one that it requires is missing.
+            BadInput: the method has no such option, a required one is missing, or a value is not one of the choices.
         """
         known = {option.name: option.default for option in self.options}
         for name in options:
             if name not in known:
-                raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=nearest(name, known))
-        bound = known | self.changed | options
-        for name, value in bound.items():
-            if value is REQUIRED:
-                raise BadInput(f"{self.id} needs option {name!r}", where=f"--{name}", fix="give it a value")
+                raise BadInput(f"{self.id} has no option {name!r}", where=f"--{name}", fix=suggest(name, known))
+        bound = known | self.overrides | options
+        for option in self.options:
+            if bound[option.name] is REQUIRED:
+                raise BadInput(
+                    f"{self.id} needs option {option.name!r}", where=f"--{option.name}", fix="give it a value"
+                )
+            _check_choice(option, bound[option.name])
         return bound
 
     def with_options(self, **options: Any) -> Method:
@@ -120,9 +125,9 @@ class Method:
         """
         default = {option.name: option.default for option in self.options}
         for name in (name for name in options if name not in default):
-            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=nearest(name, default))
+            raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=suggest(name, default))
         other = copy(self)
-        other.changed = {n: value for n, value in (self.changed | options).items() if not _same(value, default[n])}
+        other.overrides = {n: value for n, value in (self.overrides | options).items() if not _same(value, default[n])}
         return other
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -136,7 +141,7 @@ class Method:
         if self.shape == "solver":
             return self.function(*args, **bound)
         run = args[0]
-        with run.method(self, bound) as guarded:
+        with run.method_scope(self, bound) as guarded:
             return self.function(*(guarded(arg) for arg in args), **bound)
         return run.champion
 
@@ -162,6 +167,18 @@ class Method:
         return f"<{self.shape} {solver_name(self)}>"
 
 
+def _check_choice(option: Option, value: Any) -> None:
+    """Refuse a value that is not among the choices of a `Literal`, or of `Literal[...] | None`."""
+    alternatives = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else (option.kind,)
+    if not any(get_origin(kind) is Literal for kind in alternatives):
+        return
+    choices = [one for kind in alternatives for one in (get_args(kind) if get_origin(kind) is Literal else (None,))]
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        fix = suggest(value, [one for one in choices if isinstance(one, str)]) if isinstance(value, str) else ""
+        raise BadInput(f"must be one of {expected}, got {value!r}", where=option.name, fix=fix)
+
+
 def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
     """The type of an option. Other parameters' annotations are left alone: they may name what is never imported."""
     stated = parameter.annotation
@@ -177,7 +194,7 @@ def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
         ) from None
 
 
-def _said(doc: str) -> dict[str, str]:
+def _option_docs(doc: str) -> dict[str, str]:
     """What the `Args:` section of a docstring says of each parameter."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     found = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {8}.*\n?)*)", section.group(1) if section else "", re.MULTILINE)
@@ -244,7 +261,7 @@ def find(name: str) -> Method:
         return found
     known = methods()
     if wanted not in known:
-        raise BadInput(f"unknown method {name!r}", where="method", fix=nearest(wanted, known))
+        raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, known))
     return known[wanted]
 
 

@@ -1,8 +1,8 @@
-"""The records that flow through the loop: plain frozen data, no behaviour beyond what reads well.
+"""The records that flow through the loop: plain frozen data, with few methods.
 
 `Problem` is asked, `Attempt` answers it, `Feedback` judges the answer; the curated records below them
-(`Demo`, `Pair`, `Ranking`, `Label`, `Credit`) are what learning consumes, and each names the attempts
-it came from, so that any training row can be walked back to the samples and the policy behind it.
+(`Record`: `Demo`, `Pair`, `Ranking`, ...) are what learning consumes, and each names the attempts it came from, so that
+any training row can be traced back to the samples and the policy behind it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 
 class Message(NamedTuple):
@@ -47,7 +48,7 @@ class Feedback:
     verdict: Verdict
     score: float | None = None
     text: str = ""
-    by: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +81,24 @@ class Attempt:
     Attributes:
         id: content hash of the effect that produced it.
         problem: the problem it belongs to.
-        prompt: what was really asked.
-        text: what came back, without special tokens.
+        prompt: the chat messages that the policy was asked.
+        text: the whole answer, without special tokens; it starts with the prefix, if there is one.
         answer: the final answer in canonical form as the task extracts it, or None.
-        token_ids: the sampled tokens, end-of-sequence included where it was sampled; empty where the engine is
-            not told them (an endpoint).
-        logprobs: natural-log probability of each sampled token, under the untempered model; empty where the
-            engine is not told them.
-        finish_reason: "stop", "length", "error" when the engine refused this request or failed at it, or "unfinished"
-            when a search ended before its answer did.
-        by: version of the policy that wrote it.
-        role: "solve", "critique", "revise", ...
+        token_ids: the tokens sampled for this attempt, a sampled end of sequence included; empty where the engine
+            does not report them (an endpoint).
+        logprobs: natural-log probability of each sampled token at temperature 1; empty where the engine does not
+            report them.
+        finish_reason: "stop", "length", "error" (the request was refused or failed), or "unfinished" (a search ended
+            before the answer did).
+        policy: version of the policy that wrote it.
+        role: "solve", "critique", "revise", "judge", ...
         parent: id of the attempt this one builds on, or None.
-        feedback: judgements, oldest first.
-        counted: number of sampled tokens, where the engine is told it but not the tokens.
-        given: what it was made to go on from: tokens, and text put between them (see `Request.given`). Where it goes
-            on from an earlier attempt, `text` holds all of the answer, that attempt's and what was put behind it
-            included; `token_ids` are always those sampled for this attempt alone.
-        begun: so many characters of the text were given; what follows was sampled.
-        cut: what the tokens say beyond the text: the stop string that was met (see `Sample.cut`).
+        feedback: judgments, oldest first.
+        num_tokens: number of sampled tokens; by default the length of `token_ids`.
+        prefix_tokens: what the answer was made to continue: token ids, and strings inserted between them (see
+            `Request.prefix_tokens`).
+        prefix_chars: length of the prefix in `text`; what follows was sampled.
+        stop_text: the stop string that ended sampling, which `text` leaves out and `token_ids` include.
     """
 
     id: str
@@ -109,19 +109,18 @@ class Attempt:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: str
-    by: str
+    policy: str
     role: str = "solve"
     parent: str | None = None
     feedback: tuple[Feedback, ...] = ()
-    counted: int | None = None
-    given: tuple[int | str, ...] = ()
-    begun: int = 0
-    cut: str = ""
+    num_tokens: int = -1
+    prefix_tokens: tuple[int | str, ...] = ()
+    prefix_chars: int = 0
+    stop_text: str = ""
 
-    @property
-    def tokens(self) -> int:
-        """Number of sampled tokens."""
-        return len(self.token_ids) if self.counted is None else self.counted
+    def __post_init__(self) -> None:
+        if self.num_tokens < 0:
+            object.__setattr__(self, "num_tokens", len(self.token_ids))
 
     @property
     def verdict(self) -> Verdict:
@@ -160,6 +159,22 @@ class Solution:
     data: Any = None
 
 
+class Record(Protocol):
+    """What an objective learns from; `kind` names its type, in files as in the lineage."""
+
+    kind: ClassVar[str]
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that it teaches an answer to."""
+        ...
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """Ids of the attempts that it was made from."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Demo:
     """A target to imitate: `weight` scales its loss; a negative weight pushes away.
@@ -167,6 +182,7 @@ class Demo:
     `ends` says whether the end of sequence is learned behind the target; False for one that was cut off.
     """
 
+    kind: ClassVar[str] = "demo"
     prompt: Prompt
     target: str
     weight: float = 1.0
@@ -176,16 +192,17 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference: `chosen` over `rejected`. `softness` smooths the label, `margin` asks for a lead.
+    """A preference: `chosen` over `rejected`, with the `label_smoothing` and the `margin` of its loss.
 
     `ends`: whether both answers are complete, and the end of sequence is learned too; False for steps of an answer.
     """
 
+    kind: ClassVar[str] = "pair"
     prompt: Prompt
     chosen: str
     rejected: str
     weight: float = 1.0
-    softness: float = 0.0
+    label_smoothing: float = 0.0
     margin: float = 0.0
     attempts: tuple[str, ...] = ()
     ends: bool = _usually(True)
@@ -195,6 +212,7 @@ class Pair:
 class Ranking:
     """Several responses with a score each, for listwise preference learning."""
 
+    kind: ClassVar[str] = "ranking"
     prompt: Prompt
     responses: tuple[str, ...]
     scores: tuple[float, ...]
@@ -205,6 +223,7 @@ class Ranking:
 class Label:
     """A response labelled good or bad on its own."""
 
+    kind: ClassVar[str] = "label"
     prompt: Prompt
     response: str
     good: bool
@@ -212,17 +231,58 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
-    """Per-token advantages of one attempt, and the weight of its KL anchor."""
+class RolloutGroup:
+    """Several attempts at one problem, with a reward each, for advantages relative to the group."""
 
-    attempt: Attempt
-    advantages: tuple[float, ...]
-    kl: float = 0.0
+    kind: ClassVar[str] = "rollout_group"
+    samples: tuple[Attempt, ...]
+    rewards: tuple[float, ...]
+
+    @property
+    def prompt(self) -> Prompt:
+        """The problem's prompt."""
+        return self.samples[0].problem.prompt
 
     @property
     def attempts(self) -> tuple[str, ...]:
-        """The attempt this credit belongs to."""
+        """Ids of the attempts."""
+        return tuple(attempt.id for attempt in self.samples)
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether all rewards are equal, so that there is nothing to prefer."""
+        return len(set(self.rewards)) < 2
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAdvantages:
+    """An advantage for each token of one attempt, and the weight of its KL to the reference."""
+
+    kind: ClassVar[str] = "token_advantages"
+    attempt: Attempt
+    advantages: tuple[float, ...]
+    kl_coef: float = 0.0
+
+    @property
+    def prompt(self) -> Prompt:
+        """The problem's prompt."""
+        return self.attempt.problem.prompt
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """The attempt's id."""
         return (self.attempt.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSteps:
+    """The steps of a response, whose concatenation is its text, with a score each (0..1 for classification)."""
+
+    kind: ClassVar[str] = "scored_steps"
+    prompt: Prompt
+    steps: tuple[str, ...]
+    scores: tuple[float, ...]
+    attempts: tuple[str, ...] = ()
 
 
 class ReferenceHidden(RuntimeError):
@@ -255,8 +315,18 @@ _RARE: dict[type, dict[str, Any]] = {
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
+@cache
+def _kind_of(kind: type) -> str:
+    """The `kind` of a type of records for learning, which is no field; "" for any other type."""
+    named = getattr(kind, "kind", "")
+    return named if isinstance(named, str) and "kind" not in kind.__dataclass_fields__ else ""
+
+
 def as_json(record: Any) -> Any:
-    """A record as plain JSON data: dataclasses and messages become objects, tuples become lists."""
+    """A record as plain JSON data: dataclasses and messages become objects, tuples become lists.
+
+    Records for learning (`Record`) say in `kind` of what type they are.
+    """
     if type(record) in _PLAIN:  # by far the most
         return record
     if record is HIDDEN:  # withheld here too
@@ -266,7 +336,8 @@ def as_json(record: Any) -> Any:
     if is_dataclass(record) and not isinstance(record, type):
         rare = _RARE.get(type(record), {})
         values = ((name, getattr(record, name)) for name in record.__dataclass_fields__)
-        return {name: as_json(v) for name, v in values if not (name in rare and v == rare[name])}
+        row = {name: as_json(v) for name, v in values if not (name in rare and v == rare[name])}
+        return {"kind": kind, **row} if (kind := _kind_of(type(record))) else row
     if isinstance(record, Mapping):
         return {str(k): as_json(v) for k, v in record.items()}
     if isinstance(record, (list, tuple)):
@@ -298,7 +369,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-def judged_text(problem: str, text: str) -> str:
+def judged_text_hash(problem: str, text: str) -> str:
     """What a verdict is on: all attempts at a problem (its id) that say the same share it."""
     return content_hash(problem, text)
 

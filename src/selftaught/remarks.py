@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Hear = Callable[[str], None]
-_open: list[Hear] = []
+Listener = Callable[[str], None]
+_open: list[Listener] = []
 
 
 def remark(line: str) -> None:
@@ -14,7 +14,7 @@ def remark(line: str) -> None:
         hear(line)
 
 
-def listen(hear: Hear) -> Callable[[], None]:
+def listen(hear: Listener) -> Callable[[], None]:
     """Have `hear` called with each remark; returns what ends that."""
     _open.append(hear)
     return lambda: _open.remove(hear) if hear in _open else None

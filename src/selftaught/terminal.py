@@ -35,7 +35,7 @@ def _show(code: int) -> str:
 _SHOWN = _Shown()
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """`text` with every character that acts instead of being seen replaced by its code point.
 
     Control characters (ANSI escapes, NUL), direction overrides, zero-width characters and lone
@@ -45,27 +45,27 @@ def visible(text: str) -> str:
     return text.replace("\r\n", "\n").translate(_SHOWN)
 
 
-def put(text: str, *, to: TextIO | None = None) -> None:
+def print_text(text: str, *, to: TextIO | None = None) -> None:
     """Print a line, or several: visible, and with `\\u` escapes for what the stream's encoding has no bytes for.
 
     Args:
         to: standard output by default.
     """
     stream = to or sys.stdout
-    print(_encodable(visible(text), stream), file=stream, flush=True)
+    print(_encodable(make_visible(text), stream), file=stream, flush=True)
 
 
-def put_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print JSON in ASCII: it is for programs, which get the very characters back."""
     print(json.dumps(value, indent=1), flush=True)
 
 
-def put_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -> None:
+def print_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -> None:
     """Print rows in columns on standard output, in the width that there is; `columns` is the heading."""
     from rich.console import Console
     from rich.table import Table
 
-    shown = [[_encodable(visible(cell), sys.stdout) for cell in row] for row in (columns, *rows)]
+    shown = [[_encodable(make_visible(cell), sys.stdout) for cell in row] for row in (columns, *rows)]
     table = Table(box=None, header_style="bold", show_header=bool(columns))
     for place in range(max(map(len, shown))):
         table.add_column(shown[0][place] if columns else "", overflow="fold")
@@ -74,14 +74,14 @@ def put_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -> 
     Console(markup=False, highlight=False, emoji=False).print(table)
 
 
-def put_wrapped(text: str) -> None:
+def print_wrapped(text: str) -> None:
     """Print text on standard output, wrapped between words at the width that there is."""
     from rich.console import Console
 
-    Console(markup=False, highlight=False, emoji=False).print(_encodable(visible(text), sys.stdout))
+    Console(markup=False, highlight=False, emoji=False).print(_encodable(make_visible(text), sys.stdout))
 
 
-def printable(stream: TextIO) -> None:
+def make_printable(stream: TextIO) -> None:
     """Have a stream escape what its encoding lacks, whoever writes to it (argparse, Rich, a warning)."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:

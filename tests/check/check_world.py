@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripted_world import base_policy, depth, draw, sums
 from selftaught.check.claim import Claim
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
+from selftaught.testing import sums
+from selftaught.testing.sums import base_policy, depth, draw
 from selftaught.worlds.world import World
 
 TRAIN, DEV, TEST = 10, 30, 40
@@ -41,7 +42,7 @@ def add(policy: Policy, request: Request) -> str:
 
 def make_world(folder: Path) -> World:
     """The world of these sums."""
-    settings = Settings(training=Training(epochs=1))
+    settings = Settings(training=TrainConfig(epochs=1))
     return World("scripted", base_policy(folder), task_of, settings, TRAIN, DEV, TEST)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from check_world import task_of
-from endpoint_server import SECRET, Endpoint
 
+from endpoint_server import SECRET, Endpoint
 from selftaught.cli.main import main
 from selftaught.worlds import world as worlds
 

@@ -17,7 +17,7 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 
 def test_a_run_trains_online_through_a_shared_engine(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_run_trains_online_through_a_shared_engine(tmp_path: Path) -> None:
                 tmp_path / name, model="tiny", task=task, engine=cast(Engine, CachedEngine(engine, {})),
                 settings=settings, console=Console(quiet=True),
             ) as run:  # fmt: skip
-                trained = run.reinforce(run.base, run.task.train, steps=2, n=4)
+                trained = run.learn_online(run.base, run.task.train, steps=2, samples=4)
                 assert trained.version != run.base.version
                 assert len(list(run.journal.effects("online"))) == 2
 
@@ -41,4 +41,4 @@ def test_an_engine_that_cannot_is_told_of_through_it_too(tmp_path: Path) -> None
         Run(tmp_path, model="tiny", task=task, engine=shared, console=Console(quiet=True)) as run,
         pytest.raises(BadInput, match="cannot sample from weights in training"),
     ):
-        run.reinforce(run.base, run.task.train, steps=1)
+        run.learn_online(run.base, run.task.train, steps=1)

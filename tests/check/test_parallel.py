@@ -11,7 +11,7 @@ import pytest
 from selftaught.check import parallel as ahead
 from selftaught.cli.main import main
 from selftaught.engines.local.engine import LocalEngine
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 OWN = '''
 from selftaught import solver
@@ -59,7 +59,7 @@ def test_what_a_process_could_not_play_the_check_plays_and_names(
 def test_a_small_model_is_played_on_every_core_that_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "num_cores", lambda: 8)
     monkeypatch.setattr(ahead, "pick_device", lambda name: "cpu")
-    for free, jobs in ((100 * ahead.NEED, 8), (3 * ahead.NEED + 1, 3), (1, 1)):
+    for free, jobs in ((100 * ahead.BYTES_PER_PROCESS, 8), (3 * ahead.BYTES_PER_PROCESS + 1, 3), (1, 1)):
         monkeypatch.setattr(ahead, "_free", lambda free=free: free)
         assert ahead.max_parallel_seeds(TINY) == jobs
     monkeypatch.setattr(ahead, "SMALL", 1000)

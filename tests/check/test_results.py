@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from selftaught.check.results import T_975, Comparison, clustered_effect, decide_verdict
+from selftaught.check.results import T_975, BaselineComparison, clustered_effect, decide_verdict
 from selftaught.measure import Interval
 
 
@@ -46,7 +46,7 @@ def test_a_method_that_does_nothing_is_reproduced_at_most_one_time_in_forty(spre
         mine = [{str(i): float(v) for i, v in enumerate(rng.random(60) < 0.4 + s)} for s in shifts]
         theirs = [{str(i): float(v) for i, v in enumerate(rng.random(60) < 0.4)} for _ in shifts]
         _, interval = clustered_effect(mine, theirs)
-        row = Comparison("x", 0.4, 0.0, interval, 1)
+        row = BaselineComparison("x", 0.4, 0.0, interval, 1)
         wrong += decide_verdict([row], sign=1, min_effect=0.05)[0] == "reproduced"
         covered += interval.low <= 0 <= interval.high
     slack = 3 * math.sqrt(0.05 * 0.95 / trials)
@@ -54,8 +54,8 @@ def test_a_method_that_does_nothing_is_reproduced_at_most_one_time_in_forty(spre
     assert covered / trials == pytest.approx(0.95, abs=slack)
 
 
-def rows(*intervals: tuple[float, float], claimed: bool = True) -> list[Comparison]:
-    return [Comparison(str(i), 0.5, sum(ci) / 2, Interval(*ci), 1, claimed) for i, ci in enumerate(intervals)]
+def rows(*intervals: tuple[float, float], claimed: bool = True) -> list[BaselineComparison]:
+    return [BaselineComparison(str(i), 0.5, sum(ci) / 2, Interval(*ci), 1, claimed) for i, ci in enumerate(intervals)]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
 from selftaught.check.claim import Baseline, Claim, SystemResult
-from selftaught.check.results import Result, result_cells, write
+from selftaught.check.results import Result, result_cells, write_result
 from selftaught.check.runner import check
-from selftaught.cli.check import show, show_all
+from selftaught.cli.check import print_result, print_results
 from selftaught.curate import keep
 from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
@@ -126,8 +126,8 @@ def test_a_solver_s_vote_gets_its_tokens_on_each_seed(tmp_path: Path) -> None:
 
 
 def test_best_logprob_is_the_likeliest_sample(tmp_path: Path) -> None:
-    from scripted_world import make_run
     from selftaught.check.baselines import best_logprob, majority, sample_until
+    from selftaught.testing import make_run
 
     with make_run(tmp_path, script=add) as run:
         drawn = sample_until(run, 2000)
@@ -187,7 +187,7 @@ def test_what_the_starting_model_said_in_one_check_is_not_asked_again_in_the_nex
     alone, after = engine(), engine()
     expected, found = (
         check(idler, make_world(tmp_path), folder=tmp_path / where, seeds=2, **options(engine=who, **more))
-        for where, who, more in (("a", alone, {}), ("b", after, {"said": said}))
+        for where, who, more in (("a", alone, {}), ("b", after, {"cache": said}))
     )
     assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
     assert after.calls == 2 * TEST < alone.calls  # its own questions; the baselines' were asked before
@@ -213,9 +213,9 @@ KEYS = {"id", "verdict", "claim", "effect", "ci95", "baselines", "seeds", "token
 
 def test_the_result_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_check(helper, tmp_path, seeds=2)
-    path = write(result, tmp_path / "results", "selftaught check helper --seeds 2")
+    path = write_result(result, tmp_path / "results", "selftaught check helper --seeds 2")
     assert path.name == "helper.scripted.json"
-    assert write(replace(result, model="tiny"), tmp_path / "results", "").name == "helper.json"
+    assert write_result(replace(result, model="tiny"), tmp_path / "results", "").name == "helper.json"
     data = json.loads(path.read_text())
     assert set(data) >= KEYS
     for row in data["baselines"]:
@@ -227,8 +227,8 @@ def test_the_result_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         hard["name"],
     )
     assert data["versions"]["model"] == "base-model"
-    show(result, path)
-    show_all([result])
+    print_result(result, path)
+    print_results([result])
     said = capsys.readouterr().out
     assert all(word in said for word in ("helper", "majority", result.verdict, str(path.name)[:6]))
 
@@ -262,14 +262,14 @@ def test_what_cannot_be_checked_is_refused_in_a_line(tmp_path: Path) -> None:
         run_check(helper, tmp_path, seeds=1)
     with pytest.raises(BadInput, match="majority"):
         Claim("x", ("majorty",))
-    with pytest.raises(BadInput, match="held against"):
+    with pytest.raises(BadInput, match="at least one baseline"):
         Claim("x", ())
 
 
 @solver(paper="2303.17651")
 async def several(ask: Ask, problem: Problem, *, samples: int = 6) -> Attempt:
     """Ask several times, and take the first."""
-    return (await ask.many(problem.prompt, samples, temperature=0.7))[0]
+    return (await ask.sample(problem.prompt, samples, temperature=0.7))[0]
 
 
 def test_a_rival_grows_until_it_takes_the_methods_tokens_and_figures_are_reported(tmp_path: Path) -> None:
@@ -282,4 +282,4 @@ def test_a_rival_grows_until_it_takes_the_methods_tokens_and_figures_are_reporte
     assert result.method_tokens <= row.tokens < 1.5 * result.method_tokens
     assert result.extra_metrics == {"answers": TEST}
     assert result.to_json("")["extra_metrics"] == {"answers": TEST}
-    show(result, tmp_path)
+    print_result(result, tmp_path)

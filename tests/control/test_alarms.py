@@ -12,16 +12,25 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Inverted, make_run, make_task, sums
-from selftaught.control.alarms import Vitals, disorder, dissent, harm, narrowing, vitals
-from selftaught.control.watch import Watch
+from selftaught.control.alarms import (
+    Vitals,
+    compute_vitals,
+    degeneration,
+    dev_regression,
+    diversity_collapse,
+    vote_disagreement,
+)
+from selftaught.control.health import HealthMonitor
 from selftaught.engines import Request
 from selftaught.measure import Comparison, Interval, Measurement, compare
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Verdict, as_prompt
+from selftaught.testing import Inverted, make_run, make_task, sums
 
-SOUND = Vitals(attempts=256, distinct=0.6, surprise=0.2, length=30.0, fresh=0.98, reward=0.4, clash=0.0)
+SOUND = Vitals(
+    attempts=256, distinct_answers=0.6, nll=0.2, length=30.0, distinct_4=0.98, reward=0.4, verdict_inconsistency=0.0
+)
 PROBLEMS = sums(20)
 
 
@@ -29,7 +38,7 @@ def attempt(
     problem: int = 0, answer: str | None = "1", verdict: Verdict | None = None, tokens: Sequence[int] = (1, 2),
     logprobs: Sequence[float] = (-0.5, -0.5), name: str = "", text: str = "text",
 ) -> Attempt:  # fmt: skip
-    feedback = (Feedback(verdict, by="test"),) if verdict else ()
+    feedback = (Feedback(verdict, source="test"),) if verdict else ()
     p = PROBLEMS[problem]
     return Attempt(
         name or f"{problem}/{answer}", p, p.prompt, text, answer, tuple(tokens), tuple(logprobs), "stop", "base",
@@ -53,7 +62,7 @@ def named(lines: Sequence[str]) -> list[str]:
 
 def test_vitals_are_what_they_say() -> None:
     right, wrong = Verdict.RIGHT, Verdict.WRONG
-    found = vitals(
+    found = compute_vitals(
         grouped(
             attempt(0, "1", right, (1, 2, 3, 4, 5), (-1, -1, -1, -1, -1)),
             attempt(0, "1", right, (7, 7, 7, 7, 7, 7), (0, 0, 0, 0, 0, -1)),
@@ -64,20 +73,20 @@ def test_vitals_are_what_they_say() -> None:
     )
     assert found is not None
     assert found.attempts == 4
-    assert found.distinct == pytest.approx((1 / 2 + 2 / 2) / 2)
-    assert found.surprise == pytest.approx((5 + 1 + 4 + 1) / (5 + 6 + 1 + 1))
+    assert found.distinct_answers == pytest.approx((1 / 2 + 2 / 2) / 2)
+    assert found.nll == pytest.approx((5 + 1 + 4 + 1) / (5 + 6 + 1 + 1))
     assert found.length == pytest.approx((5 + 6 + 1 + 1) / 4)
-    assert found.fresh == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)  # 7777 three times over
+    assert found.distinct_4 == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)  # 7777 three times over
     assert found.reward == pytest.approx(2 / 4)
-    assert found.clash is None
+    assert found.verdict_inconsistency is None
 
 
 def test_vitals_of_nothing() -> None:
-    assert vitals({}) is None
-    assert vitals(grouped(attempt(tokens=(), logprobs=()))) is None
-    alone = vitals(grouped(attempt(0), attempt(1)))
+    assert compute_vitals({}) is None
+    assert compute_vitals(grouped(attempt(tokens=(), logprobs=()))) is None
+    alone = compute_vitals(grouped(attempt(0), attempt(1)))
     assert alone is not None
-    assert (alone.distinct, alone.reward) == (None, None)
+    assert (alone.distinct_answers, alone.reward) == (None, None)
 
 
 @pytest.mark.parametrize(("error", "low", "high"), [(0.0, 0.0, 0.0), (0.1, 0.25, 0.45), (0.5, 0.85, 1.15)])
@@ -90,11 +99,11 @@ def test_clash_tells_a_judge_that_errs_from_one_that_does_not_look(error: float,
             right = (answer == "a") != (rng.random() < error)
             tried.append(attempt(problem, answer, Verdict.RIGHT if right else Verdict.WRONG, text=f"{i} {answer}"))
             tried += [tried[-1]] * 3  # said again, judged as before
-    found = vitals(grouped(*tried))
+    found = compute_vitals(grouped(*tried))
     assert found is not None
-    assert found.clash is not None
-    assert low <= found.clash <= high
-    assert ("verdicts" in named(disorder(found, found))) is (error == 0.5)
+    assert found.verdict_inconsistency is not None
+    assert low <= found.verdict_inconsistency <= high
+    assert ("verdicts" in named(degeneration(found, found))) is (error == 0.5)
 
 
 # --- narrowing and disorder, against the first sampling ---
@@ -103,18 +112,18 @@ def test_clash_tells_a_judge_that_errs_from_one_that_does_not_look(error: float,
 @pytest.mark.parametrize(
     ("name", "sound", "unsound"),
     [
-        ("diversity", {"distinct": 0.31}, {"distinct": 0.29}),
-        ("entropy", {"surprise": 0.101}, {"surprise": 0.099}),
+        ("diversity", {"distinct_answers": 0.31}, {"distinct_answers": 0.29}),
+        ("entropy", {"nll": 0.101}, {"nll": 0.099}),
         ("length", {"length": 15.5}, {"length": 14.5}),
         ("length", {"length": 59.0}, {"length": 61.0}),
-        ("repetition", {"fresh": 0.5}, {"fresh": 0.48}),
-        ("verdicts", {"clash": 0.45}, {"clash": 0.55}),
+        ("repetition", {"distinct_4": 0.5}, {"distinct_4": 0.48}),
+        ("verdicts", {"verdict_inconsistency": 0.45}, {"verdict_inconsistency": 0.55}),
     ],
 )
 def test_each_alarm_has_its_cause_and_only_that(name: str, sound: dict[str, float], unsound: dict[str, float]) -> None:
     def found(change: dict[str, float]) -> list[str]:
         now = replace(SOUND, **change)
-        return named(narrowing(SOUND, now) + disorder(SOUND, now))
+        return named(diversity_collapse(SOUND, now) + degeneration(SOUND, now))
 
     assert found({}) == []
     assert found(sound) == []
@@ -122,10 +131,10 @@ def test_each_alarm_has_its_cause_and_only_that(name: str, sound: dict[str, floa
 
 
 def test_of_a_handful_of_attempts_nothing_is_said() -> None:
-    gone = replace(SOUND, distinct=0.1, surprise=0.0, length=1.0, fresh=0.1)
+    gone = replace(SOUND, distinct_answers=0.1, nll=0.0, length=1.0, distinct_4=0.1)
     for few in ((SOUND, replace(gone, attempts=31)), (replace(SOUND, attempts=31), gone)):
-        assert narrowing(*few) + disorder(*few) == ()
-    assert named(narrowing(SOUND, gone)) == ["diversity", "entropy", "length"]
+        assert diversity_collapse(*few) + degeneration(*few) == ()
+    assert named(diversity_collapse(SOUND, gone)) == ["diversity", "entropy", "length"]
 
 
 def test_sharpening_at_the_usual_temperature_takes_two_rounds_to_raise_entropy() -> None:
@@ -133,7 +142,7 @@ def test_sharpening_at_the_usual_temperature_takes_two_rounds_to_raise_entropy()
     for _ in range(6):
         surprises.append(-p * math.log(p) - (1 - p) * math.log(1 - p))
         p = p ** (1 / 0.7) / (p ** (1 / 0.7) + (1 - p) ** (1 / 0.7))
-    alarmed = [bool(narrowing(replace(SOUND, surprise=surprises[0]), replace(SOUND, surprise=s))) for s in surprises]
+    alarmed = [bool(diversity_collapse(replace(SOUND, nll=surprises[0]), replace(SOUND, nll=s))) for s in surprises]
     assert alarmed == [False, False, True, True, True, True]
 
 
@@ -158,23 +167,23 @@ def rewards(before: float, after: float) -> tuple[dict[str, float], dict[str, fl
 
 @pytest.mark.parametrize(("lost", "won", "harmed"), [(5, 0, False), (6, 0, True), (9, 3, False), (0, 20, False)])
 def test_harm_is_a_fall_beyond_chance(lost: int, won: int, harmed: bool) -> None:
-    assert named(harm(compared(lost, won), None)) == (["harm"] if harmed else [])
+    assert named(dev_regression(compared(lost, won), None)) == (["regression"] if harmed else [])
 
 
 def test_divergence_is_harm_while_the_reward_rose() -> None:
     fallen = compared(12)
-    (line,) = harm(fallen, rewards(0.5, 0.75))
-    assert line.startswith("divergence: dev accuracy fell by 0.120")
+    (line,) = dev_regression(fallen, rewards(0.5, 0.75))
+    assert line.startswith("overoptimization: dev accuracy fell by 0.120")
     assert "from 50% to 75%: what is judged right in training is not what is right on dev" in line
-    assert named(harm(fallen, rewards(0.5, 0.5))) == ["harm"]
-    assert named(harm(fallen, rewards(0.5, 0.25))) == ["harm"]
-    assert harm(compared(2), rewards(0.5, 0.75)) == ()
+    assert named(dev_regression(fallen, rewards(0.5, 0.5))) == ["regression"]
+    assert named(dev_regression(fallen, rewards(0.5, 0.25))) == ["regression"]
+    assert dev_regression(compared(2), rewards(0.5, 0.75)) == ()
 
 
 def test_a_reward_that_rose_by_chance_is_no_divergence() -> None:
     first = {str(i): 0.5 for i in range(6)}
     mixed = {str(i): value for i, value in enumerate((0.75, 0.75, 0.75, 0.25, 0.25, 0.75))}
-    assert named(harm(compared(12), (first, mixed))) == ["harm"]
+    assert named(dev_regression(compared(12), (first, mixed))) == ["regression"]
 
 
 # --- agreement ---
@@ -191,7 +200,7 @@ def voted(problem: int) -> list[Attempt]:
 def test_what_is_learnt_against_the_vote_is_noticed(picked: Sequence[int], dissents: bool) -> None:
     groups = grouped(*(one for problem in range(20) for one in voted(problem)))
     learnt = frozenset(f"{problem}/{i}" for problem in range(20) for i in picked)
-    assert named(dissent(groups, learnt)) == (["agreement"] if dissents else [])
+    assert named(vote_disagreement(groups, learnt)) == (["agreement"] if dissents else [])
 
 
 def test_what_is_picked_blindly_is_no_dissent() -> None:
@@ -199,7 +208,7 @@ def test_what_is_picked_blindly_is_no_dissent() -> None:
     false = 0
     for seed in range(50):
         rng = random.Random(seed)
-        false += bool(dissent(groups, frozenset(f"{p}/{rng.randrange(8)}" for p in range(20))))
+        false += bool(vote_disagreement(groups, frozenset(f"{p}/{rng.randrange(8)}" for p in range(20))))
     assert false <= 2
 
 
@@ -216,31 +225,31 @@ def spread(tokens: int, distinct: int, surprise: float = 0.5, n: int = 40) -> di
 
 
 def test_only_like_samplings_are_compared() -> None:
-    watch = Watch()
-    watch.sampled("warm", spread(10, 2))
-    watch.sampled("hot", spread(40, 2))
-    assert watch.round_ends("base", "p", compared(0))["alarms"] == []
-    watch.sampled("warm", spread(40, 2))
-    assert named(watch.round_ends("base", "p", compared(0))["alarms"]) == ["length"]
-    assert watch.round_ends("base", "p", compared(0))["alarms"] == []  # said in its round only
+    watch = HealthMonitor()
+    watch.observe_samples("warm", spread(10, 2))
+    watch.observe_samples("hot", spread(40, 2))
+    assert watch.end_round("base", "p", compared(0))["alarms"] == []
+    watch.observe_samples("warm", spread(40, 2))
+    assert named(watch.end_round("base", "p", compared(0))["alarms"]) == ["length"]
+    assert watch.end_round("base", "p", compared(0))["alarms"] == []  # said in its round only
 
 
 def test_a_policy_that_is_better_for_it_may_narrow() -> None:
     for won, lost, alarm in ((5, 0, False), (4, 0, True), (0, 0, True)):
-        watch = Watch()
-        watch.sampled("warm", spread(10, 2, 1.0))
-        watch.sampled("warm", spread(4, 2, 0.1))
-        ended = watch.round_ends("base", "p", compared(lost, won))
+        watch = HealthMonitor()
+        watch.observe_samples("warm", spread(10, 2, 1.0))
+        watch.observe_samples("warm", spread(4, 2, 0.1))
+        ended = watch.end_round("base", "p", compared(lost, won))
         assert named(ended["alarms"]) == (["entropy", "length"] if alarm else [])
         assert ended["vitals"]["sampled"]["length"] == 4
 
 
 def test_dev_answers_are_compared_with_the_starting_model_s() -> None:
-    watch = Watch()
-    watch.measured("p", spread(30, 1))
-    watch.measured("base", spread(10, 1))
-    assert named(watch.round_ends("base", "p", compared(0))["alarms"]) == ["length"]
-    assert watch.round_ends("base", "base", None)["alarms"] == []
+    watch = HealthMonitor()
+    watch.observe_measurement("p", spread(30, 1))
+    watch.observe_measurement("base", spread(10, 1))
+    assert named(watch.end_round("base", "p", compared(0))["alarms"]) == ["length"]
+    assert watch.end_round("base", "base", None)["alarms"] == []
 
 
 # --- through a run ---
@@ -278,7 +287,7 @@ def history(
 
 def test_a_run_that_collapses_says_so_and_again_when_resumed(tmp_path: Path) -> None:
     rows = history(tmp_path)
-    assert named(rows[0]["alarms"])[0] == "harm"
+    assert named(rows[0]["alarms"])[0] == "regression"
 
 
 def test_a_run_with_an_inverted_reward_diverges(tmp_path: Path) -> None:
@@ -289,7 +298,7 @@ def test_a_run_with_an_inverted_reward_diverges(tmp_path: Path) -> None:
 
     train = {p.id for p in make_task(train=16).train}
     rows = history(tmp_path, OnTrain())
-    assert "divergence" in named(rows[1]["alarms"])
+    assert "overoptimization" in named(rows[1]["alarms"])
 
 
 def test_a_run_that_gets_better_raises_none(tmp_path: Path) -> None:
@@ -301,7 +310,9 @@ def test_a_run_that_gets_better_raises_none(tmp_path: Path) -> None:
 
 def test_what_is_learnt_without_verdicts_is_held_against_the_vote() -> None:
     for by_verdict in (True, False):
-        watch = Watch()
-        watch.sampled("x", grouped(*(one for problem in range(20) for one in voted(problem))))
-        watch.learnt([Demo(as_prompt("q"), "t", attempts=(f"{p}/6",)) for p in range(20)], by_verdict=by_verdict)
-        assert named(watch.round_ends("base", "p", None)["alarms"]) == ([] if by_verdict else ["agreement"])
+        watch = HealthMonitor()
+        watch.observe_samples("x", grouped(*(one for problem in range(20) for one in voted(problem))))
+        watch.observe_training(
+            [Demo(as_prompt("q"), "t", attempts=(f"{p}/6",)) for p in range(20)], by_verdict=by_verdict
+        )
+        assert named(watch.end_round("base", "p", None)["alarms"]) == ([] if by_verdict else ["agreement"])

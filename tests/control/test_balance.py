@@ -11,21 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from scripted_world import judged, sums
-from selftaught.control.balance import (
-    BalanceTuner,
-    SamplingConfig,
-    ScoredAttempt,
-    balance_scores,
-    dynamics,
-    first_samples,
-    group_by_problem,
-    halving_grid,
-    linspace,
-    select,
-)
+from scripted_world import judged
+from selftaught.control.balance import ScoredAttempt, balance_scores, dynamics, first_samples, group_by_problem, select
+from selftaught.control.tuning import BalanceTuner, SamplingConfig, halving_grid, linspace
 from selftaught.errors import BadInput
 from selftaught.records import Problem, Verdict
+from selftaught.testing import sums
 
 PROBLEMS = sums(16)
 
@@ -203,7 +194,7 @@ def test_small_cases_and_wrong_uses() -> None:
     assert first_samples({"a": [1, 2, 3]}, 2) == {"a": [1, 2]}  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match="nothing to choose from"):
         BalanceTuner((), (1,), (0.5,))
-    with pytest.raises(BadInput, match="target 0"):
+    with pytest.raises(BadInput, match="at least 1, got target=0"):
         BalanceTuner((1.0,), (1,), (0.5,), 0)
     with pytest.raises(BadInput, match="no problems to probe"):
         BalanceTuner((1.0,), (1,), (0.5,)).choose([], policy)

@@ -1,4 +1,4 @@
-"""Keeping and voting, on attempts made by hand."""
+"""Keeping, voting and pairing, on attempts made by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripted_world import judged, sums
-from selftaught.curate import by_problem, keep_right, unsolved, vote
-from selftaught.records import Verdict
+from scripted_world import judged
+from selftaught.curate import by_problem, elect, keep_right, pairs, round_batch, unsolved, vote
+from selftaught.records import Attempt, Problem, Verdict
+from selftaught.testing import sums
 
 ONE, TWO, THREE = sums(3)
 R, W, U = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
@@ -77,3 +78,35 @@ def test_no_other_answer_has_more_votes(answers: list[str | None]) -> None:
         assert counts[found.answer] == max(counts.values()) == len(found.voters)
         earlier = answers[: answers.index(found.answer)]
         assert all(counts[a] < counts[found.answer] for a in earlier if a is not None)
+
+
+def test_the_elected_attempt_carries_its_share_of_the_votes() -> None:
+    won = elect([judged(ONE, a, name=str(i)) for i, a in enumerate(("7", "8", None, "8"))])
+    assert won is not None
+    (feedback,) = won.feedback
+    assert (won.id, feedback.score, feedback.verdict) == ("1", 0.5, U)
+    assert (feedback.text, feedback.source) == ("2 of 4 votes", "vote")
+    assert elect([judged(ONE, None)]) is None
+
+
+def tried(problem: Problem, verdicts: str) -> list[Attempt]:
+    kinds = {"r": R, "w": W, "u": U}
+    return [judged(problem, f"{v}{i}", kinds[v], name=f"{problem.id}{v}{i}") for i, v in enumerate(verdicts)]
+
+
+def test_pairs_use_no_answer_twice_and_take_turns_among_problems_where_they_are_limited() -> None:
+    attempts = [*tried(ONE, "rrwwwu"), *tried(TWO, "wr"), judged(TWO, "cut", W, name="cut")]
+    attempts[-1] = replace(attempts[-1], finish_reason="length")
+    assert [pair.prompt for pair in pairs(attempts)] == [ONE.prompt, ONE.prompt, TWO.prompt]
+    assert [pair.prompt for pair in pairs(attempts, per_problem=1)] == [ONE.prompt, TWO.prompt]
+    limited = pairs(attempts, max_pairs=9)
+    assert [pair.prompt for pair in limited] == [ONE.prompt, TWO.prompt, ONE.prompt]
+    assert pairs(attempts, max_pairs=2) == limited[:2]
+    assert len({name for pair in limited for name in pair.attempts}) == 6
+    assert all("r" in pair.chosen.split()[1] and "w" in pair.rejected.split()[1] for pair in limited)
+
+
+def test_rounds_take_the_problems_in_turn() -> None:
+    rounds = [round_batch(range(5), 2, number) for number in (1, 2, 3)]
+    assert rounds == [[0, 1], [2, 3], [4, 0]]
+    assert round_batch(range(5), 64, 7) == [0, 1, 2, 3, 4]

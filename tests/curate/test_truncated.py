@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, judged, make_run, make_task, solve_sum, sums
+from scripted_world import judged
 from search_world import by_steps
 from selftaught import routines
 from selftaught.console import Console
 from selftaught.control.balance import ScoredAttempt, select
-from selftaught.curate import Gathered, keep, keep_right, whole
+from selftaught.curate import AnswerPool, finished, keep, keep_right, pairs
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.method import find
-from selftaught.methods.improve.search.mcts_dpo import answer_pairs
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Pair, Verdict, as_json, content_hash
-from selftaught.search import Grower, Growth
-from selftaught.search.steps import as_pair
+from selftaught.search import MCTSConfig, MCTSSolver
+from selftaught.search.preferences import Preference, to_pair
 from selftaught.search.tree import Node
+from selftaught.testing import Learner, make_run, make_task, solve_sum, sums
 
 (ONE,) = sums(1)
 R, W = Verdict.RIGHT, Verdict.WRONG
@@ -36,7 +36,7 @@ def said(name: str, verdict: Verdict = R, *, cut: bool = False) -> Attempt:
 
 def test_what_was_cut_off_is_no_demonstration() -> None:
     tried = [said("a", cut=True), said("b"), said("c", W, cut=True), said("d", W)]
-    assert [a.id for a in whole(tried)] == ["b", "d"]
+    assert [a.id for a in finished(tried)] == ["b", "d"]
     assert [demo.attempts for demo in keep_right(tried)] == [("b",)]
     assert [demo.attempts for demo in keep_right(tried, per_problem=1)] == [("b",)]
     assert [demo.attempts for demo in keep(tried)] == [("b",), ("d",)]
@@ -47,14 +47,14 @@ def test_it_is_learned_without_an_end_where_that_is_asked_for() -> None:
     demos = keep_right([said("a", cut=True), said("b")], truncated="open")
     assert [(demo.target, demo.ends) for demo in demos] == [("Answer: a", False), ("Answer: b", True)]
     with pytest.raises(BadInput, match="truncated: unknown 'keep'"):
-        keep([], truncated="keep")
+        keep([], truncated="keep")  # pyright: ignore[reportArgumentType]
 
 
 def test_it_is_no_side_of_a_pair_and_not_selected() -> None:
     tried = [said("a", cut=True), said("b"), said("c", W, cut=True), said("d", W)]
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add(tried)
-    for (pair,) in (gathered.pairs(4), answer_pairs(tried)):
+    for (pair,) in (gathered.pairs(4), pairs(tried)):
         assert (pair.chosen, pair.rejected) == ("Answer: b", "Answer: d")
     rewarded = {ONE.id: [ScoredAttempt(one, 1.0) for one in tried]}
     assert [one.attempt.id for one in select(rewarded, 0.5, 4)[ONE.id]] == ["b", "d"]
@@ -86,8 +86,9 @@ def test_pairs_of_steps_have_an_end_where_both_answers_are_whole(tmp_path: Path)
     for text, ended, cut in (("x", True, False), ("y", True, False), ("z", False, False), ("w", True, True)):
         root.children.append(Node(text, text, parent=root, ended=ended, truncated=cut))
     x, y, z, w = root.children
-    assert [as_pair(ONE, *two, 0.1).ends for two in ((x, y), (x, z), (z, x), (x, w))] == [True, False, False, False]
-    grower = Grower(Growth(iterations=4, depth=2, believes=False))
+    found = [to_pair(ONE, Preference(*two, 0.1)).ends for two in ((x, y), (x, z), (z, x), (x, w))]
+    assert found == [True, False, False, False]
+    grower = MCTSSolver(MCTSConfig(iterations=4, depth=2, self_eval=False))
     for cut, limit in ((False, 256), (True, 8)):
         with make_run(tmp_path / str(cut), engine=ScriptedEngine(by_steps())) as run:
             (line,) = run.attempt(run.base, run.task.train[:1], solver=grower, max_tokens=limit)
@@ -112,14 +113,14 @@ def test_a_method_drops_them_and_says_so_each_round_and_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     learner, task = Learner(), make_task(train=12, dev=4, test=2)
-    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "temperatures": 1}}
+    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "num_temperatures": 1}}
     with make_run(tmp_path, script=long_winded, learner=learner, task=task) as run:
         run._context.console = Console(lines=True, every=1e9)
         find(name)(run, run.base, run.task, rounds=2, **options.get(name, {"samples": 4}))
         for _, records in learner.given:
             assert records
             assert not any("and so on" in demo.target for demo in records)
-        counts = [payload["cut"] for payload in run.history]
+        counts = [payload["truncation"] for payload in run.history]
         assert len(counts) == 2
         assert all(0 < cut["truncated"] < cut["answers"] for cut in counts)
         total = {key: sum(cut[key] for cut in counts) for key in ("truncated", "answers")}
@@ -136,7 +137,7 @@ def test_where_nothing_else_is_left_the_cause_is_named(tmp_path: Path) -> None:
 
 def test_records_made_by_hand_of_cut_off_answers_are_told(tmp_path: Path) -> None:
     with make_run(tmp_path, script=long_winded) as run:
-        tried = run.attempt(run.base, run.task.train, n=2)
+        tried = run.attempt(run.base, run.task.train, samples=2)
         cut = sum(a.truncated for a in tried)
         demos = [Demo(a.problem.prompt, a.text, attempts=(a.id,)) for a in tried]
         run.learn(run.base, sft(), keep(tried, truncated="open"))

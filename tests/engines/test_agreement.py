@@ -18,8 +18,8 @@ from selftaught.engines.local.decoder import load_decoder
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.engines.local.llama import LlamaDecoder
 from selftaught.errors import BadInput
-from selftaught.learn import Training, sft
-from selftaught.learn.learner import learn
+from selftaught.learn import TrainConfig, sft
+from selftaught.learn.learner import train_policy
 from selftaught.models import ChatTokenizer, Policy, resolve
 from selftaught.models.load import load_model
 from selftaught.records import Demo, Message
@@ -63,11 +63,11 @@ def test_an_output_layer_of_its_own_counts_though_the_configuration_ties_it(tiny
     (policy.path / "notes.txt").symlink_to(tmp_path / "secret")
     assert sampled(policy) == pytest.approx(trained(policy), abs=1e-4)
     assert sampled(policy) == pytest.approx(sampled(tiny("llama")), abs=1e-4)
-    how = Training(epochs=1, batch=1, learning_rate=1e-2, precision="float32")
+    how = TrainConfig(epochs=1, batch_size=1, learning_rate=1e-2, precision="float32")
     for rank in (0, 4):
-        how = Training(epochs=1, batch=1, learning_rate=1e-2, precision="float32", lora_rank=rank)
+        how = TrainConfig(epochs=1, batch_size=1, learning_rate=1e-2, precision="float32", lora_rank=rank)
         policy = resolve(policy.path)
-        after = learn(policy, sft(), [Demo(PROMPT, TEXT)], how, seed=0, folder=tmp_path / "policies")
+        after = train_policy(policy, sft(), [Demo(PROMPT, TEXT)], how, seed=0, folder=tmp_path / "policies")
         assert sampled(after) == pytest.approx(trained(after), abs=1e-4)
         assert sum(sampled(after)) > sum(sampled(policy))
         assert not (after.path / "notes.txt").exists()  # a link out of the model's folder is not followed

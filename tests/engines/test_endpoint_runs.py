@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import Endpoint as Server
 from endpoint_server import Got, Reply, completion, error, sums
-
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
@@ -58,15 +58,15 @@ def test_a_failure_is_no_answer_and_once_mended_only_what_is_missing_is_asked(
     with run_in(tmp_path) as run:
         tried = attempt(run)
         assert [a.finish_reason for a in tried] == ["error"] + ["stop"] * 5
-        assert (tried[0].answer, tried[0].tokens, run.journal.count("sample")) == (None, 0, 5)
-        counts = run.requests
+        assert (tried[0].answer, tried[0].num_tokens, run.journal.count("sample")) == (None, 0, 5)
+        counts = run.request_counts
         assert (counts["answered"], counts["refused"] + counts["failed"]) == (5, 1)
         assert any("1 request " in note and "the same command asks again" in note for note in run.notes)
     server.script = sums
     server.got.clear()
     with run_in(tmp_path) as run:
         assert [a.answer for a in attempt(run)] == ["1", "3", "5", "7", "9", "11"]
-        assert (run.requests["answered"], run.unanswered) == (6, "")
+        assert (run.request_counts["answered"], run.no_answer_reason) == (6, "")
     assert [got.question for got in server.got] == ["What is 0 + 1?"]
 
 
@@ -74,8 +74,8 @@ def test_a_failure_is_no_answer_and_once_mended_only_what_is_missing_is_asked(
     "kept",
     [
         {"text": "", "finish": "error", "refused": "it answered 400 (too long)"},
-        {"text": "", "finish": "stop", "counted": 5},
-        {"text": "", "finish": "length", "counted": 5},
+        {"text": "", "finish": "stop", "num_tokens": 5},
+        {"text": "", "finish": "length", "num_tokens": 5},
     ],
 )
 def test_what_older_versions_kept_in_place_of_an_answer_is_asked_again(
@@ -114,7 +114,7 @@ def test_a_reply_that_is_no_utf8_poisons_nothing(server: Server, tmp_path: Path)
             assert tried[2].text == "\ufffd Answer: 5"
             assert [a.text for a in tried if a is not tried[2]] == ["\ufffd Answer: 3"] * 5
             assert [a.right for a in tried] == [False, True, True, False, False, False]
-            assert run.requests["replaced"] == 6
+            assert run.request_counts["replaced"] == 6
     assert len(server.got) == 6
 
 
@@ -169,7 +169,7 @@ def test_two_solvings_that_share_an_answer_do_not_share_a_cancellation(server: S
                     return await ask("What is 1 + 1?")
             return await ask(problem.prompt)
 
-        one, two = (s.attempt for s in run.solve(run.base, [problem, problem], "x", solver=impatient, judged=False))
+        one, two = (s.attempt for s in run.solve(run.base, [problem, problem], "x", solver=impatient, verify=False))
     assert (one.text, two.text) == ("Answer: 2", "Answer: 7")
 
 
@@ -297,7 +297,7 @@ def test_a_cap_that_ends_the_run_says_one_line(
     priced = ["--completion-price", "1000", "--max-cost", "2", "--max-batch-size", "4", "--max-tokens", "256"]
     assert main(words(tmp_path, 300, options=priced)) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "the cap of $2" in line
+    assert "the cost limit of $2" in line
 
 
 def wait_until(happened: Callable[[], Any]) -> None:

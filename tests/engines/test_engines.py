@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import Endpoint as Server
 from endpoint_server import Got, Reply, completion
-
 from selftaught.engines import (
     Engine,
     EngineConfig,

@@ -20,7 +20,7 @@ from selftaught.engines.local.llama import LlamaDecoder
 from selftaught.errors import BadInput
 from selftaught.models import Policy
 from selftaught.records import Message
-from selftaught.tasks.extract import Kind, find
+from selftaught.tasks.extract import Kind, find_answer
 from tiny_models import CHATML, FUSED, KINDS, edit_json, greedy, make_policy, prompt_ids, reference, teacher_forced
 
 TEXTS = ["hi", "what is 2 + 3?", "a" * 40, "tell me a story " * 5, "x", "naïve café ☕", "1,2,3,4,5,6"]
@@ -475,6 +475,6 @@ def test_thinking_that_the_template_opened_and_the_answer_never_closes_holds_no_
     policy = make_policy(tmp_path / "thinks", template=CHATML.replace("<|im_start|>assistant\n{%", opening + "{%"))
     sample = served(engine, policy, [ask("Answer: 5")])[0]
     assert sample.text.startswith("<think>\n")
-    assert find(f"{sample.text} Answer: 5", Kind.NUMBER) is None
+    assert find_answer(f"{sample.text} Answer: 5", Kind.NUMBER) is None
     plain = make_policy(tmp_path / "plain", seed=0)
     assert not served(engine, plain, [ask("Answer: 5")])[0].text.startswith("<think>")

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import SECRET, Got, Reply, completion, error, sums
 from endpoint_server import Endpoint as Server
-
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, PaidEngine, Request, RequestRefused, Sample, Sampling
@@ -33,14 +33,15 @@ from selftaught.engines.openai.engine import ApiKey, Endpoint, Limits, OpenAIEng
 from selftaught.engines.openai.limits import SlidingWindow
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
-from selftaught.learn import Training
-from selftaught.learn.learner import learn
+from selftaught.learn import TrainConfig
+from selftaught.learn.learner import train_policy
 from selftaught.learn.objectives.sft import sft
 from selftaught.method import methods
 from selftaught.models import Policy, resolve
 from selftaught.models.remote import remote_policy
 from selftaught.records import Demo, Message, as_prompt, make_problem
-from selftaught.run.run import Run, Settings
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 PROMPT = as_prompt("What is 2 + 3?")
@@ -862,7 +863,7 @@ def test_a_model_that_changes_under_way_is_an_error(server: Server, make: Any) -
 def test_weights_are_neither_trained_nor_loaded(server: Server, tmp_path: Path) -> None:
     policy = resolve("openai:tiny")
     with pytest.raises(BadInput, match="behind an endpoint"):
-        learn(policy, sft(), [Demo(PROMPT, "5")], Training(), seed=0, folder=tmp_path)
+        train_policy(policy, sft(), [Demo(PROMPT, "5")], TrainConfig(), seed=0, folder=tmp_path)
     local = LocalEngine()
     with pytest.raises(BadInput, match="behind an endpoint"):
         go(local.sample(policy, request()))
@@ -932,7 +933,7 @@ def run_in(folder: Path, **more: Any) -> Run:
 def test_what_the_endpoint_counts_lands_in_the_ledger_once(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
         with run_in(tmp_path) as run:
-            tried = run.attempt(run.base, run.task.train, n=2, solver=methods()["self-consistency"])
+            tried = run.attempt(run.base, run.task.train, samples=2, solver=methods()["self-consistency"])
             found = run.measure(run.base)
             usage = run.ledger.usage
             assert run.journal.usage() == usage
@@ -941,7 +942,7 @@ def test_what_the_endpoint_counts_lands_in_the_ledger_once(server: Server, tmp_p
         assert (usage.prompt, usage.generated) == (10 * len(written), sum(written))
         assert found.accuracy == 1.0
         assert found.mean_tokens == pytest.approx(sum(written[-6:]) / 6, abs=0.5)
-        assert all(a.tokens == len(a.text) and a.token_ids == () for a in tried)
+        assert all(a.num_tokens == len(a.text) and a.token_ids == () for a in tried)
     assert len(server.got) == 12 * methods()["self-consistency"].options[0].default + 6  # the second run paid nothing
 
 
@@ -952,7 +953,7 @@ def test_a_run_goes_on_where_the_cap_stopped_it(server: Server, tmp_path: Path) 
         engine = OpenAIEngine(limits=limits)
         with run_in(tmp_path, engine=engine, settings=Settings(sampling=Sampling(max_tokens=20))) as run:
             try:
-                return len(run.attempt(run.base, run.task.train, n=2))
+                return len(run.attempt(run.base, run.task.train, samples=2))
             finally:
                 assert engine.spent == pytest.approx(run.journal.usage().generated / 1000)
                 assert any("spent at the endpoint" in note for note in run.notes)

@@ -423,8 +423,8 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
         settings = st.Settings(sampling=Sampling(temperature=0.0, max_tokens=60))
         engine = VllmEngine(dtype="float32", cache_gib=0.25)
         with st.Run("runs/script", model="tiny", task=task, engine=engine, settings=settings) as run:
-            for attempt in run.attempt(run.base, task.train, n=2):
-                print("got", attempt.by)
+            for attempt in run.attempt(run.base, task.train, samples=2):
+                print("got", attempt.policy)
         """),
         "utf-8",
     )

@@ -8,7 +8,7 @@ import pytest
 
 from selftaught.feedback.guard import is_plain_expression
 from selftaught.feedback.user import UserFunction
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.feedback.workers import Workers
 from selftaught.records import Verdict, make_problem
 from selftaught.tasks import Task, load_task
@@ -73,7 +73,7 @@ def check(problem: object, text: str) -> bool:
 def test_workers_for_other_peoples_scorers_can_read_and_compute_only(what: str) -> None:
     verifier = UserFunction(check)
     try:
-        feedback = verifier.judge(make_problem("q"), Answer(what, None, None), None)
+        feedback = verifier.judge(make_problem("q"), ExtractedAnswer(what, None, None), None)
     finally:
         verifier.close()
     if what == "read":

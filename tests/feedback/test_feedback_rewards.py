@@ -12,8 +12,8 @@ import pytest
 from selftaught.errors import BadInput
 from selftaught.feedback.jobs import user_job
 from selftaught.feedback.rewards import call_reward
-from selftaught.feedback.user import UserFunction, form_of, user_verifier
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.user import UserFunction, call_form, user_verifier
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.records import Message, Problem, Verdict, make_problem
 
 RIGHT, WRONG, UNKNOWN = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
@@ -27,7 +27,7 @@ def judge(function: Callable[..., Any], problem: Problem = PLAIN, text: str = "I
     """What the worker makes of it, without a process of its own."""
     import cloudpickle
 
-    return user_job(cloudpickle.dumps(function), form_of(function, "f"))((cloudpickle.dumps(problem), text))
+    return user_job(cloudpickle.dumps(function), call_form(function, "f"))((cloudpickle.dumps(problem), text))
 
 
 def given(problem: Problem, text: str, *names: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_what_no_verifier_can_hand_over_is_refused_at_once(function: Callable[..
 def test_a_reward_function_runs_in_a_process_of_its_own() -> None:
     verifier = UserFunction(by_answer)
     try:
-        found = verifier.judge(PLAIN, Answer("5", None, None), None)
+        found = verifier.judge(PLAIN, ExtractedAnswer("5", None, None), None)
         assert (found.verdict, found.score) == (RIGHT, 1.0)
         assert not verifier.needs_reference
     finally:

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.feedback.user import UserFunction, form_of, user_verifier
-from selftaught.feedback.verdicts import as_verdict
-from selftaught.feedback.verifiers import Answer, Exact, Math
+from selftaught.feedback.user import UserFunction, call_form, user_verifier
+from selftaught.feedback.verdicts import parse_verifier_result
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer, Math
 from selftaught.records import Feedback, Verdict, make_problem
-from selftaught.tasks.extract import Kind, canonical_answer, find
+from selftaught.tasks.extract import Kind, canonical_answer, find_answer
 
 RIGHT, WRONG, UNKNOWN = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
 
 
 def judged(verifier: Exact | Math, kind: Kind, reference: str, text: str) -> Feedback:
-    answer = Answer(text, *(find(text, kind) or (None, None)))
+    answer = ExtractedAnswer(text, *(find_answer(text, kind) or (None, None)))
     return verifier.judge(make_problem("q", reference), answer, canonical_answer(reference, kind))
 
 
@@ -176,7 +176,7 @@ def test_what_does_not_parse_is_unknown(math: Math) -> None:
     ],
 )
 def test_what_a_function_may_return(result: Any, verdict: Verdict, score: float | None) -> None:
-    got = as_verdict(result)
+    got = parse_verifier_result(result)
     assert got[0] == verdict
     assert got[1] == (pytest.approx(score) if score is not None else None)
 
@@ -194,20 +194,20 @@ def test_both_signatures(function: Callable[..., Any]) -> None:
     verifier = UserFunction(function)
     try:
         problem = make_problem("What is 6 * 7?", "42")
-        assert verifier.judge(problem, Answer("it is 42", None, None), None).verdict is RIGHT
-        feedback = verifier.judge(problem, Answer("it is 41", None, None), None)
+        assert verifier.judge(problem, ExtractedAnswer("it is 42", None, None), None).verdict is RIGHT
+        feedback = verifier.judge(problem, ExtractedAnswer("it is 41", None, None), None)
         assert feedback == Feedback(WRONG, 0.0, "", verifier.version)
     finally:
         verifier.close()
 
 
 def test_the_signature_is_told_by_the_names() -> None:
-    assert form_of(by_reference, "f") == "reference"
-    assert form_of(by_problem, "f") == "problem"
-    assert form_of(lambda answer, gold: True, "f") == "reference"
-    assert form_of(lambda p, t: True, "f") == "problem"
-    assert form_of(lambda problem, text, strict=True: True, "f") == "problem"
-    assert form_of(functools.partial(by_reference), "f") == "reference"
+    assert call_form(by_reference, "f") == "reference"
+    assert call_form(by_problem, "f") == "problem"
+    assert call_form(lambda answer, gold: True, "f") == "reference"
+    assert call_form(lambda p, t: True, "f") == "problem"
+    assert call_form(lambda problem, text, strict=True: True, "f") == "problem"
+    assert call_form(functools.partial(by_reference), "f") == "reference"
 
 
 async def asynchronous(problem: Any, text: str) -> bool:
@@ -273,8 +273,8 @@ def test_a_function_from_a_file_with_its_helpers_and_neighbours(tmp_path: Path) 
     verifier = user_verifier(f"{file}:polite")
     try:
         problem = make_problem("q")
-        assert verifier.judge(problem, Answer("Yes PLEASE", None, None), None).verdict is RIGHT
-        assert verifier.judge(problem, Answer("Yes", None, None), None).verdict is WRONG
+        assert verifier.judge(problem, ExtractedAnswer("Yes PLEASE", None, None), None).verdict is RIGHT
+        assert verifier.judge(problem, ExtractedAnswer("Yes", None, None), None).verdict is WRONG
         before = verifier.version
     finally:
         verifier.close()

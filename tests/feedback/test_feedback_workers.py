@@ -17,7 +17,7 @@ import cloudpickle
 import pytest
 
 from selftaught.feedback.user import UserFunction
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.feedback.workers import Workers
 from selftaught.records import Feedback, Verdict, make_problem
 
@@ -67,7 +67,7 @@ def verifier() -> Iterator[UserFunction]:
 
 @pytest.fixture
 def judge(verifier: UserFunction) -> Judge:
-    return lambda text: verifier.judge(PROBLEM, Answer(text, None, None), None)
+    return lambda text: verifier.judge(PROBLEM, ExtractedAnswer(text, None, None), None)
 
 
 def alive(pid: int) -> bool:
@@ -177,7 +177,7 @@ def slow_to_start(seconds: float) -> Callable[..., bool]:
 def test_the_time_limit_counts_only_once_the_worker_is_ready() -> None:
     verifier = UserFunction(slow_to_start(1.5), timeout=0.7)
     try:
-        assert verifier.judge(PROBLEM, Answer("42", None, None), None).verdict is Verdict.RIGHT
+        assert verifier.judge(PROBLEM, ExtractedAnswer("42", None, None), None).verdict is Verdict.RIGHT
     finally:
         verifier.close()
 
@@ -196,7 +196,7 @@ def test_a_worker_that_cannot_start_is_tried_once() -> None:
     verifier = UserFunction(check)
     try:
         for _ in range(3):
-            feedback = verifier.judge(PROBLEM, Answer("42", None, None), None)
+            feedback = verifier.judge(PROBLEM, ExtractedAnswer("42", None, None), None)
             assert feedback.verdict is Verdict.UNKNOWN
             assert feedback.text.startswith("verifier could not start: ValueError")
         assert verifier.workers.started == 1
@@ -206,9 +206,11 @@ def test_a_worker_that_cannot_start_is_tried_once() -> None:
 
 def test_closing_stops_the_processes_and_may_be_repeated() -> None:
     verifier = UserFunction(behave, timeout=30)
-    pid = int(verifier.judge(PROBLEM, Answer("pid", None, None), None).text)
+    pid = int(verifier.judge(PROBLEM, ExtractedAnswer("pid", None, None), None).text)
     hanging: list[Feedback] = []
-    thread = threading.Thread(target=lambda: hanging.append(verifier.judge(PROBLEM, Answer("hang", None, None), None)))
+    thread = threading.Thread(
+        target=lambda: hanging.append(verifier.judge(PROBLEM, ExtractedAnswer("hang", None, None), None))
+    )
     thread.start()
     time.sleep(0.3)
     verifier.close()
@@ -216,7 +218,7 @@ def test_closing_stops_the_processes_and_may_be_repeated() -> None:
     thread.join(5)
     assert gone(pid, within=2)
     assert [f.text for f in hanging] == ["verifier died: the worker process ended (SIGKILL)"]
-    assert verifier.judge(PROBLEM, Answer("42", None, None), None).verdict is Verdict.RIGHT  # starts anew
+    assert verifier.judge(PROBLEM, ExtractedAnswer("42", None, None), None).verdict is Verdict.RIGHT  # starts anew
     verifier.close()
 
 
@@ -256,7 +258,7 @@ def test_a_worker_may_send_plain_data_only() -> None:
 
     verifier = UserFunction(check)
     try:
-        feedback = verifier.judge(PROBLEM, Answer("42", None, None), None)
+        feedback = verifier.judge(PROBLEM, ExtractedAnswer("42", None, None), None)
         assert feedback.verdict is Verdict.UNKNOWN
         assert "cannot be read" in feedback.text
     finally:
@@ -266,7 +268,7 @@ def test_a_worker_may_send_plain_data_only() -> None:
 PARENT = """
 import os, sys, threading, time
 from selftaught.feedback.user import UserFunction
-from selftaught.feedback.verifiers import Answer
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.records import make_problem
 
 def check(problem, text):
@@ -276,7 +278,8 @@ def check(problem, text):
     {busy}
 
 v = UserFunction(check, timeout={timeout})
-threading.Thread(target=v.judge, args=(make_problem("q", "a"), Answer("t", None, None), None), daemon=True).start()
+answer = ExtractedAnswer("t", None, None)
+threading.Thread(target=v.judge, args=(make_problem("q", "a"), answer, None), daemon=True).start()
 time.sleep(1000)
 """
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from selftaught.feedback.verifiers import Answer, Math
+from selftaught.feedback.verifiers import ExtractedAnswer, Math
 from selftaught.records import Verdict, make_problem
-from selftaught.tasks.extract import Kind, canonical_answer, find
+from selftaught.tasks.extract import Kind, canonical_answer, find_answer
 
 ANSWERS = 20_000
 DIGITS = ["0123456789", "０１２３４５６７８９", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९"]
@@ -121,8 +121,8 @@ def math() -> Math:
 
 
 def verdict(math: Math, reference: str, text: str) -> Verdict | None:
-    found = find(text, Kind.NUMBER)
-    answer = Answer(text, *(found or (None, None)))
+    found = find_answer(text, Kind.NUMBER)
+    answer = ExtractedAnswer(text, *(found or (None, None)))
     known = math.decide(make_problem("q", reference), answer, canonical_answer(reference, Kind.NUMBER))
     return known.verdict if known else None
 

@@ -74,7 +74,7 @@ def test_what_is_put_is_there_after_reopening(tmp_path: Path) -> None:
 def test_no_effect_is_doubled(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         journal.put("key", "sample", 1, Usage(generated=5))
-        with pytest.raises(RuntimeError, match="effect key was journalled twice"):
+        with pytest.raises(RuntimeError, match="effect key was journaled twice"):
             journal.put("key", "sample", 1, Usage(generated=5))
         assert journal.usage() == Usage(generated=5)
 
@@ -120,8 +120,8 @@ def test_another_process_is_refused_until_the_first_one_ends_even_if_it_is_kille
 def test_seconds_are_summed_over_sessions_and_memory_is_the_greatest(tmp_path: Path) -> None:
     for engine, learn, peak in ((2.0, 1.0, 300.0), (4.0, 0.5, 200.0)):
         with opened(tmp_path) as journal:
-            journal.clock(1.0, 0.1, 10.0)
-            journal.clock(engine, learn, peak)
+            journal.record_time(1.0, 0.1, 10.0)
+            journal.record_time(engine, learn, peak)
             seconds = journal.seconds()
     assert (seconds["engine"], seconds["learn"], seconds["peak_rss_mb"]) == (6.0, 1.5, 300.0)
     assert 0 <= seconds["total"] < 60
@@ -133,7 +133,7 @@ def test_a_session_that_does_nothing_new_takes_no_time(tmp_path: Path) -> None:
             time.sleep(0.05)
             if effect:
                 journal.put(effect, "kind", {})
-            journal.clock(busy, 0.0, 1.0)
+            journal.record_time(busy, 0.0, 1.0)
             return journal.seconds()["total"]
 
     first = session(effect="one")
@@ -175,7 +175,7 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_a_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here already")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(BadInput, match="cannot be made a run folder"):
+        with pytest.raises(BadInput, match="cannot create the run folder"):
             Journal(place)
 
 
@@ -286,13 +286,13 @@ def test_a_clock_that_steps_back_makes_no_negative_seconds(tmp_path: Path, monke
         monkeypatch.setattr(time, "time", lambda: now - 3600)  # an hour back, in the middle of a session
         time.sleep(0.02)
         journal.put("two", "round", 2)
-        journal.clock(0.01, 0.0, 1.0)
+        journal.record_time(0.01, 0.0, 1.0)
         first = journal.seconds()["total"]
     assert 0.02 <= first < 10
     with opened(tmp_path) as journal:  # and before the next one
         time.sleep(0.02)
         journal.put("three", "round", 3)
-        journal.clock(0.01, 0.0, 1.0)
+        journal.record_time(0.01, 0.0, 1.0)
         total, until = journal.seconds()["total"], journal.seconds_until("round")
     assert first + 0.02 <= total < 10
     assert 0 <= until["one"] < until["two"] <= first < until["three"] <= total

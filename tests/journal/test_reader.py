@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.journal import Journal, Reader, Usage
+from selftaught.journal import Journal, JournalReader, Usage
 
 
 def fill(folder: Path) -> Journal:
@@ -23,7 +23,7 @@ def fill(folder: Path) -> Journal:
 
 def test_it_sees_what_the_writer_committed_while_it_writes_on(tmp_path: Path) -> None:
     journal = fill(tmp_path)
-    with Reader(tmp_path) as reader:
+    with JournalReader(tmp_path) as reader:
         assert reader.entry("ab1") == ("sample", 3, {"of": "ab1"})
         assert reader.entry("later") is None
         journal.put("later", "sample", 1)
@@ -34,7 +34,7 @@ def test_it_sees_what_the_writer_committed_while_it_writes_on(tmp_path: Path) ->
 
 def test_keys_are_found_by_kind_and_beginning(tmp_path: Path) -> None:
     fill(tmp_path).close()
-    with Reader(tmp_path) as reader:
+    with JournalReader(tmp_path) as reader:
         assert reader.keys("sample") == ["ab1", "ab2", "ac"]
         assert reader.keys("sample", "ab") == ["ab1", "ab2"]
         assert reader.keys("sample", "ab", 1) == ["ab1"]
@@ -45,7 +45,7 @@ def test_keys_are_found_by_kind_and_beginning(tmp_path: Path) -> None:
 def test_it_leaves_no_trace_and_cannot_write(tmp_path: Path) -> None:
     fill(tmp_path).close()
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
-    with Reader(tmp_path) as reader:
+    with JournalReader(tmp_path) as reader:
         assert len(reader.keys("sample")) == 3
         with pytest.raises((BadInput, sqlite3.Error), match=r"readonly|cannot be written"):
             reader._run("DELETE FROM effects")
@@ -57,4 +57,4 @@ def test_a_journal_of_another_version_is_one_line(tmp_path: Path) -> None:
     journal.set_meta("schema", "99")
     journal.close()
     with pytest.raises(BadInput, match="its schema is version 99, this program writes 1"):
-        Reader(tmp_path)
+        JournalReader(tmp_path)

@@ -77,10 +77,10 @@ def demos() -> list[Demo]:
 
 def step_gradients(model: Any, groups: Any, objective: Any, settings: Any) -> tuple[float, list[Any]]:
     """The loss of one step of the trainer over `groups`, and the gradient of each parameter."""
-    from selftaught.learn.trainer import Trainer, attention_of
+    from selftaught.learn.trainer import Trainer, packed_attention_on
 
     trainer = Trainer(model, objective, settings, groups, seed=0)
-    with attention_of(model):
+    with packed_attention_on(model):
         loss = trainer._backward(groups, None)
     found = [trainer._optimizer.gradient(p) for p in model.parameters()]
     return loss, [g.clone() for g in found if g is not None]
@@ -107,8 +107,8 @@ def learn_in_child(base: Policy, folder: Path, settings: dict[str, Any], kill_af
 def _child(plan: dict[str, Any]) -> None:
     import signal
 
-    from selftaught.learn import Training, sft
-    from selftaught.learn.learner import learn
+    from selftaught.learn import TrainConfig, sft
+    from selftaught.learn.learner import train_policy
 
     def progress(step: int, _total: int, _loss: float) -> None:
         # called before the checkpoint of its own step: at step k + 1 the checkpoint of step k is on disk
@@ -116,8 +116,8 @@ def _child(plan: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     base = Policy(plan["version"], Path(plan["base"]))
-    settings, folder = Training(**plan["settings"]), Path(plan["folder"])
-    learn(base, sft(), demos(), settings, seed=3, folder=folder, progress=progress)
+    settings, folder = TrainConfig(**plan["settings"]), Path(plan["folder"])
+    train_policy(base, sft(), demos(), settings, seed=3, folder=folder, progress=progress)
 
 
 if __name__ == "__main__":

@@ -19,15 +19,16 @@ from learn_models import demo, demos, learn_in_child, make_policy, weights
 from selftaught.engines.base import Request, Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
-from selftaught.learn import Sft, Training, sft
-from selftaught.learn.learner import learn, policy_version
+from selftaught.learn import TrainConfig, sft
+from selftaught.learn.learner import policy_version, train_policy
+from selftaught.learn.objectives.sft import Sft
 from selftaught.machine.malloc import release_memory
 from selftaught.models.load import load_model
-from selftaught.models.policy import policy_from, read_manifest
+from selftaught.models.policy import load_policy, read_manifest
 from selftaught.records import Demo, Message, as_prompt
 
-FAST = Training(epochs=2, batch=2, learning_rate=1e-2, precision="float32", micro_tokens=64)
-MEMORISE = replace(FAST, epochs=60, batch=3, schedule="constant")
+FAST = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-2, precision="float32", max_tokens_per_pass=64)
+MEMORISE = replace(FAST, epochs=60, batch_size=3, schedule="constant")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def assert_same_weights(one, other, atol=1e-6):
 
 @pytest.mark.parametrize("rank", [0, 8])
 def test_the_answer_is_learnt_with_its_end_though_pad_is_the_end_of_sequence(base, tmp_path, rank):
-    policy = learn(
+    policy = train_policy(
         base,
         sft(),
         demos(),
@@ -79,7 +80,7 @@ def test_the_answer_is_learnt_with_its_end_though_pad_is_the_end_of_sequence(bas
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_undisturbed_run(base, tmp_path, rank):
-    how = {"epochs": 3, "batch": 2, "learning_rate": 1e-3, "precision": "float32", "lora_rank": rank,
+    how = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-3, "precision": "float32", "lora_rank": rank,
            "weight_decay": 0.01, "checkpoint_seconds": 0.0}  # fmt: skip
     child = learn_in_child(base, tmp_path / "killed", how, kill_after=3)
     assert child.communicate()[1] is not None
@@ -88,9 +89,9 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_undisturbed_run(bas
     assert work.suffix == ".work"
     seen = []
     arguments = {"seed": 3, "progress": lambda step, *_: seen.append(step)}
-    resumed = learn(base, sft(), demos(), Training(**how), folder=tmp_path / "killed", **arguments)
+    resumed = train_policy(base, sft(), demos(), TrainConfig(**how), folder=tmp_path / "killed", **arguments)
     assert seen == [4, 5, 6]
-    whole = learn(base, sft(), demos(), Training(**how), folder=tmp_path / "whole", **arguments)
+    whole = train_policy(base, sft(), demos(), TrainConfig(**how), folder=tmp_path / "whole", **arguments)
     assert seen == [4, 5, 6, 1, 2, 3, 4, 5, 6]
     assert_same_weights(resumed.path, whole.path)
     facts = [read_manifest(p.path) for p in (resumed, whole)]
@@ -110,24 +111,24 @@ def test_what_a_killed_learn_left_does_not_confuse_the_next(base, tmp_path):
     (draft / "selftaught.json").write_text("{")
     (folder / version).mkdir()  # a folder without a manifest is no policy
     (folder / version / "model.safetensors").write_bytes(b"cut off")
-    policy = learn(base, sft(), demos(), FAST, seed=0, folder=folder)
-    clean = learn(base, sft(), demos(), FAST, seed=0, folder=tmp_path / "clean")
+    policy = train_policy(base, sft(), demos(), FAST, seed=0, folder=folder)
+    clean = train_policy(base, sft(), demos(), FAST, seed=0, folder=tmp_path / "clean")
     assert_same_weights(policy.path, clean.path, atol=0)
     assert sorted(p.name for p in policy.path.iterdir()) == sorted(p.name for p in clean.path.iterdir())
     assert [p.name for p in folder.iterdir()] == [version]
 
 
 def test_a_policy_already_there_is_returned_untouched(base, tmp_path):
-    first = learn(base, sft(), demos(), FAST, seed=0, folder=tmp_path / "policies")
+    first = train_policy(base, sft(), demos(), FAST, seed=0, folder=tmp_path / "policies")
     stamp = (first.path / "model.safetensors").stat().st_mtime_ns
-    again = learn(base, sft(), demos(), FAST, seed=0, folder=tmp_path / "policies", progress=pytest.fail)
+    again = train_policy(base, sft(), demos(), FAST, seed=0, folder=tmp_path / "policies", progress=pytest.fail)
     assert again == first
     assert (first.path / "model.safetensors").stat().st_mtime_ns == stamp
 
 
 def test_the_manifest_and_the_records_tell_what_was_learnt_from(base, tmp_path):
     given = [*demos(), Demo((Message("system", "é\u2028"), Message("user", "cat")), "dog\n.", -0.5, ("a1", "a2"))]
-    policy = learn(base, sft(), given, FAST, seed=7, folder=tmp_path / "policies")
+    policy = train_policy(base, sft(), given, FAST, seed=7, folder=tmp_path / "policies")
     with (policy.path / "records.jsonl").open(encoding="utf-8") as lines:
         read = [json.loads(line) for line in lines]
     back = [Demo(as_prompt(r["prompt"]), r["target"], r["weight"], tuple(r["attempts"])) for r in read]
@@ -136,14 +137,14 @@ def test_the_manifest_and_the_records_tell_what_was_learnt_from(base, tmp_path):
     assert facts["version"] == policy.version == policy_version(base, sft(), given, FAST, 7)
     assert (facts["records"], facts["seed"], facts["objective"], facts["adapter"]) == (4, 7, "sft", False)
     assert facts["steps"] == len(facts["losses"]) == 4
-    assert Training(**facts["training"]) == FAST
+    assert TrainConfig(**facts["training"]) == FAST
     assert facts["base"]["version"] == base.version
     assert policy.base == base
 
 
 def test_an_adapter_alone_is_trained_and_published(base, tmp_path):
     before = {file.name: file.read_bytes() for file in base.path.iterdir()}
-    policy = learn(base, sft(), demos(), replace(FAST, lora_rank=2), seed=0, folder=tmp_path / "policies")
+    policy = train_policy(base, sft(), demos(), replace(FAST, lora_rank=2), seed=0, folder=tmp_path / "policies")
     assert policy.adapter
     assert policy.weights == base.path
     assert all("lora_" in name for name in weights(policy.path))
@@ -185,44 +186,44 @@ def assert_samples_like(policy, model):
 
 def test_adapters_stack_and_sample_as_their_merged_weights_do(base, tmp_path):
     folder = tmp_path / "policies"
-    first = learn(base, sft(), demos(), replace(FAST, lora_rank=4, epochs=6), seed=0, folder=folder)
+    first = train_policy(base, sft(), demos(), replace(FAST, lora_rank=4, epochs=6), seed=0, folder=folder)
     assert_samples_like(first, merged(first))
-    second = learn(first, sft(), [demo("cat", "dog .")], replace(MEMORISE, lora_rank=4), seed=1, folder=folder)
+    second = train_policy(first, sft(), [demo("cat", "dog .")], replace(MEMORISE, lora_rank=4), seed=1, folder=folder)
     assert_samples_like(second, merged(second))
     assert answers(second, [demo("cat", "").prompt])[0].text == "dog ."
-    whole = learn(first, sft(), [demo("cat", "blue .")], MEMORISE, seed=1, folder=folder)
+    whole = train_policy(first, sft(), [demo("cat", "blue .")], MEMORISE, seed=1, folder=folder)
     assert answers(whole, [demo("cat", "").prompt])[0].text == "blue ."
     assert (whole.adapter, whole.weights) == (False, whole.path)
-    read = policy_from(second.path)
+    read = load_policy(second.path)
     assert [read.version, read.base.version, read.base.base.version] == [second.version, first.version, base.version]
     assert read.root == base
 
 
 def test_the_folder_of_policies_can_be_moved_with_its_lineage(base, tmp_path):
     folder = tmp_path / "policies"
-    first = learn(base, sft(), demos(), replace(FAST, lora_rank=2), seed=0, folder=folder)
-    second = learn(first, sft(), demos(), replace(FAST, lora_rank=2), seed=1, folder=folder)
+    first = train_policy(base, sft(), demos(), replace(FAST, lora_rank=2), seed=0, folder=folder)
+    second = train_policy(first, sft(), demos(), replace(FAST, lora_rank=2), seed=1, folder=folder)
     before = answers(second, [demos()[0].prompt])[0].token_ids
     shutil.move(folder, tmp_path / "elsewhere")
-    assert answers(policy_from(tmp_path / "elsewhere" / second.version), [demos()[0].prompt])[0].token_ids == before
+    assert answers(load_policy(tmp_path / "elsewhere" / second.version), [demos()[0].prompt])[0].token_ids == before
 
 
 def test_records_that_cannot_be_learnt_are_bad_input(base, tmp_path):
     folder = tmp_path / "policies"
     with pytest.raises(BadInput, match="nothing to learn from"):
-        learn(base, sft(), [], FAST, seed=0, folder=folder)
+        train_policy(base, sft(), [], FAST, seed=0, folder=folder)
     long = demo("cat", " ".join(["dog"] * 60))
     with pytest.raises(BadInput, match=r"training record 1: it has 66 tokens and the model's context holds 48"):
-        learn(base, sft(), [demos()[0], long], FAST, seed=0, folder=folder)
+        train_policy(base, sft(), [demos()[0], long], FAST, seed=0, folder=folder)
     (base.path / "chat_template.jinja").unlink()
     with pytest.raises(BadInput, match="training record 0: its prompt is empty"):
-        learn(base, sft(), [Demo((), "dog")], FAST, seed=0, folder=folder)
+        train_policy(base, sft(), [Demo((), "dog")], FAST, seed=0, folder=folder)
     assert not folder.exists()
 
 
 def test_a_record_may_fill_the_context_to_its_last_token(base, tmp_path):
     full = demo("cat", " ".join(["dog"] * 42))  # five tokens of prompt, 42 of answer, the end: 48
-    policy = learn(base, sft(), [full], replace(FAST, epochs=1), seed=0, folder=tmp_path / "policies")
+    policy = train_policy(base, sft(), [full], replace(FAST, epochs=1), seed=0, folder=tmp_path / "policies")
     assert read_manifest(policy.path)["tokens"] == 48
 
 
@@ -234,12 +235,12 @@ def test_the_version_is_how_the_policy_is_made(base):
         {"policy": replace(base, version="0" * 16)}, {"objective": Sft(name="other")}, {"seed": 1},
         {"records": demos()[:2]}, {"records": demos()[::-1]},
         {"records": [*demos()[:2], replace(demos()[2], weight=2.0)]},
-        {"epochs": 3}, {"learning_rate": 1.0}, {"batch": 3}, {"warmup": 0.1}, {"schedule": "linear"},
-        {"weight_decay": 0.1}, {"clip": 2.0}, {"lora_rank": 2}, {"precision": "bf16"},
+        {"epochs": 3}, {"learning_rate": 1.0}, {"batch_size": 3}, {"warmup_ratio": 0.1}, {"schedule": "linear"},
+        {"weight_decay": 0.1}, {"max_grad_norm": 2.0}, {"lora_rank": 2}, {"precision": "bf16"},
     ]  # fmt: skip
     versions = [version(**change) for change in changes]
     assert len({version(), *versions}) == len(changes) + 1
-    assert version(checkpoint_seconds=1.0, micro_tokens=7) == version(records=tuple(demos())) == version()
+    assert version(checkpoint_seconds=1.0, max_tokens_per_pass=7) == version(records=tuple(demos())) == version()
 
 
 def test_the_memory_of_a_training_is_given_back(tmp_path):
@@ -265,7 +266,7 @@ def trainings(folder):
     resident = []
     for rank in (0, 0, 4, 0):
         how = replace(FAST, epochs=1, lora_rank=rank)
-        learn(base, sft(), demos(), how, seed=len(resident), folder=folder / "policies")
+        train_policy(base, sft(), demos(), how, seed=len(resident), folder=folder / "policies")
         release_memory()  # as a run does; what the allocator keeps of freed memory differs from process to process
         resident.append(me.memory_info().rss / 2**20)
     models = [o for o in gc.get_objects() if isinstance(o, torch.nn.Module)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,17 +12,21 @@ from learn_models import make_model, make_policy, make_tokenizer, step_gradients
 from objective_table import ALL, LABELS, PAIRS, TABLE, Flipped, attempt, rollouts
 
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.learn import objectives as o
-from selftaught.learn.forward import add_head, anchored, evaluate, read_head, read_values
-from selftaught.learn.learner import _with_adapter, learn, policy_version
-from selftaught.learn.trainer import train
+from selftaught.learn.forward import forward_batch
+from selftaught.learn.frozen import with_frozen_logprobs
+from selftaught.learn.learner import _with_adapter, policy_version, train_policy
+from selftaught.learn.train import train
+from selftaught.learn.value_head import add_head, head_values, read_head
 from selftaught.models import ChatTokenizer
 from selftaught.models.load import load_model
 from selftaught.models.policy import Policy
-from selftaught.records import Credit
+from selftaught.records import RolloutGroup, TokenAdvantages
 
-FAST = Training(epochs=5, batch=64, learning_rate=3e-3, precision="float32", schedule="constant", micro_tokens=2048)
+FAST = TrainConfig(
+    epochs=5, batch_size=64, learning_rate=3e-3, precision="float32", schedule="constant", max_tokens_per_pass=2048
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +52,24 @@ def test_it_raises_what_it_should_and_lowers_it_with_the_sign_flipped(entry, tok
 
 
 def test_every_objective_that_is_exported_is_in_the_table():
-    kinds = {getattr(o, name) for name in o.__all__ if isinstance(getattr(o, name), type)}
-    held = {type(entry.objective) for entry in TABLE}
-    assert {kind for kind in kinds if issubclass(kind, o.Base) and kind is not o.Base} == held
+    found = {value for value in vars(o).values() if isinstance(value, type) and issubclass(value, o.Objective)}
+    assert found - {o.Objective} == {type(entry.objective) for entry in TABLE}
 
 
-SPLIT = ["kto", "dpo", "tpo", "tpo-steps", "rloo", "laser", "nft", "degree-dpo", "process-reward", "quark"]
+def test_a_new_objective_is_one_module_and_one_line():
+    """Every module of objectives lists its public names, and the package imports those and no others by hand."""
+    folder = Path(o.__file__).parent
+    lines = [line for line in Path(o.__file__).read_text("utf-8").splitlines() if line.startswith("from ")]
+    stems = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "advantages", "sampled"}
+    assert {f"from selftaught.learn.objectives.{stem} import *" for stem in stems} <= set(lines)
+    assert all(line.endswith("import *") or ".base import " in line for line in lines)
+    for stem in stems:
+        module = import_module(f"selftaught.learn.objectives.{stem}")
+        assert all(getattr(o, name) is getattr(module, name) for name in module.__all__)
+        assert all(name.islower() for name in module.__all__)
+
+
+SPLIT = ["kto", "dpo", "tpo", "tpo-steps", "rloo", "laser", "nft", "spo", "prm", "quark"]
 
 
 @pytest.mark.parametrize("name", SPLIT)
@@ -61,7 +79,7 @@ def test_splitting_a_step_leaves_its_loss_and_gradients_equal(name, tokenizer):
     groups = entry.prepared(tokenizer, start, 0)
     for most in (1, 100, 10_000):
         model = make_model(layers=1, spread=0.3, seed=1)  # not the reference
-        settings = Training(micro_tokens=most, clip=1e9, precision="float32")
+        settings = TrainConfig(max_tokens_per_pass=most, max_grad_norm=1e9, precision="float32")
         found.append(step_gradients(model, groups, entry.objective, settings))
     (loss, grads), *others = found
     assert any(g.abs().max() > 1e-4 for g in grads)
@@ -75,40 +93,42 @@ def test_the_reference_is_the_model_with_its_adapter_off_and_is_asked_once(token
     groups = o.dpo().groups(PAIRS, tokenizer)
     rows = [row for group in groups for row in group]
     with torch.no_grad():
-        wanted = evaluate(plain, rows)
+        wanted = forward_batch(plain, rows)
     adapted = _with_adapter(make_model(layers=1, spread=0.3), 4, 0)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.5)
-        assert not torch.allclose(evaluate(adapted, rows).logprobs, wanted.logprobs, atol=1e-2)
+        assert not torch.allclose(forward_batch(adapted, rows).logprobs, wanted.logprobs, atol=1e-2)
     adapted.train()
-    filled = anchored(adapted, groups, {"reference"}, 60, cache=tmp_path)
+    filled = with_frozen_logprobs(adapted, groups, {"reference"}, 60, cache=tmp_path)
     assert adapted.training
-    again = anchored(make_model(layers=1, seed=9), groups, {"reference"}, 60, cache=tmp_path)  # told by the cache
+    again = with_frozen_logprobs(
+        make_model(layers=1, seed=9), groups, {"reference"}, 60, cache=tmp_path
+    )  # told by the cache
     for made in (filled, again):
-        told = [row.tokens["reference"] for group in made for row in group]
+        told = [row.token_features["reference"] for group in made for row in group]
         for i, (row, said) in enumerate(zip(rows, told, strict=True)):
-            assert torch.allclose(said, wanted.logprobs[i, : len(row.target)], atol=1e-5)
+            assert torch.allclose(said, wanted.logprobs[i, : len(row.completion)], atol=1e-5)
 
 
 def test_a_teacher_tells_its_likeliest_tokens_and_the_student_is_read_at_them(tokenizer):
     model, teacher = make_model(layers=1, spread=0.3), make_model(layers=1, spread=0.3, seed=2)
     rows = [row for group in o.sft().groups(TABLE[0].records, tokenizer) for row in group]
-    groups = anchored(teacher, [(row,) for row in rows], {"teacher"}, 30, top_k=3)
+    groups = with_frozen_logprobs(teacher, [(row,) for row in rows], {"teacher"}, 30, top_k=3)
     with torch.no_grad():
-        batch = evaluate(model, [row for group in groups for row in group], {"teacher", "entropy"})
+        batch = forward_batch(model, [row for group in groups for row in group], {"teacher", "entropy"})
         for i, row in enumerate(rows):
-            ids = torch.tensor([row.prompt + row.target])
+            ids = torch.tensor([row.prompt + row.completion])
             at = slice(len(row.prompt) - 1, -1)
             ours, theirs = (m(ids).logits[0, at].log_softmax(-1) for m in (model, teacher))
             best = theirs.topk(3)
-            n = len(row.target)
-            assert torch.allclose(batch.tokens["teacher"][i, :n], best.values, atol=1e-5)
+            n = len(row.completion)
+            assert torch.allclose(batch.token_features["teacher"][i, :n], best.values, atol=1e-5)
             assert torch.allclose(batch.student[i, :n], ours.gather(-1, best.indices), atol=1e-5)
             assert torch.allclose(batch.entropy[i, :n], -(ours.exp() * ours).sum(-1), atol=1e-5)
-            label = (best.indices == torch.tensor(row.target)[:, None]).float()
-            assert torch.equal(batch.tokens["label"][i, :n], label)
+            label = (best.indices == torch.tensor(row.completion)[:, None]).float()
+            assert torch.equal(batch.token_features["label"][i, :n], label)
 
 
 # --- through learn ---
@@ -124,7 +144,7 @@ def lead(policy, tokenizer, pairs=PAIRS) -> float:
     """How much likelier chosen responses are than rejected ones."""
     rows = [row for group in o.dpo().groups(pairs, tokenizer) for row in group]
     with torch.no_grad():
-        sums = evaluate(load_model(policy, torch.float32).eval(), rows).sums.view(-1, 2)
+        sums = forward_batch(load_model(policy, torch.float32).eval(), rows).sequence_logprobs.view(-1, 2)
     return (sums[:, 0] - sums[:, 1]).mean().item()
 
 
@@ -133,11 +153,13 @@ def lead(policy, tokenizer, pairs=PAIRS) -> float:
 def test_learn_trains_whole_weights_and_adapters(base, tokenizer, tmp_path, kind, rank):
     objective, records = {
         "dpo": (o.dpo(0.5), PAIRS),
-        "kto": (o.Kto(0.5), LABELS),
-        "grpo": (o.grpo(0.01, old="start"), rollouts(tokenizer)),
+        "kto": (o.kto(0.5), LABELS),
+        "grpo": (o.grpo(0.01, old_logprobs="initial"), rollouts(tokenizer)),
     }[kind]
-    how = Training(epochs=6, batch=8, learning_rate=2e-3 if rank == 0 else 2e-2, precision="float32", lora_rank=rank)
-    policy = learn(base, objective, records, how, seed=1, folder=tmp_path / "policies")
+    how = TrainConfig(
+        epochs=6, batch_size=8, learning_rate=2e-3 if rank == 0 else 2e-2, precision="float32", lora_rank=rank
+    )
+    policy = train_policy(base, objective, records, how, seed=1, folder=tmp_path / "policies")
     assert lead(policy, tokenizer) > lead(base, tokenizer) + 0.1
     facts = json.loads((policy.path / "selftaught.json").read_text())
     assert (facts["objective"], facts["records"], facts["adapter"]) == (kind, len(records), bool(rank))
@@ -147,10 +169,12 @@ def test_learn_trains_whole_weights_and_adapters(base, tokenizer, tmp_path, kind
 def test_a_reference_of_its_own_is_what_the_loss_is_against(base, tokenizer, tmp_path):
     """At a fixed point: weights equal to the reference's have DPO's loss log 2, whatever they start from."""
     folder = tmp_path / "policies"
-    how = Training(epochs=1, batch=8, learning_rate=1e-5, precision="float32", checkpoint_seconds=0)
-    moved = learn(base, o.sft(), TABLE[0].records, Training(epochs=8, learning_rate=5e-3), seed=0, folder=folder)
-    near = learn(moved, o.dpo(1.0), PAIRS, how, seed=0, folder=folder)
-    far = learn(moved, o.dpo(1.0, reference=base), PAIRS, how, seed=0, folder=folder)
+    how = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-5, precision="float32", checkpoint_seconds=0)
+    moved = train_policy(
+        base, o.sft(), TABLE[0].records, TrainConfig(epochs=8, learning_rate=5e-3), seed=0, folder=folder
+    )
+    near = train_policy(moved, o.dpo(1.0), PAIRS, how, seed=0, folder=folder)
+    far = train_policy(moved, o.dpo(1.0, reference=base), PAIRS, how, seed=0, folder=folder)
     first = [json.loads((p.path / "selftaught.json").read_text())["losses"][0] for p in (near, far)]
     h = lead(moved, tokenizer) - lead(base, tokenizer)
     assert first[0] == pytest.approx(0.693147, abs=1e-4)
@@ -165,10 +189,10 @@ def test_the_objective_of_ones_own_in_the_documentation_learns(base, tokenizer, 
     from selftaught.records import Demo
 
     code = o.__doc__.split("```python\n")[1].split("```")[0]
-    names = {"dataclass": dataclass, "Base": o.Base, "Row": o.Row, "Demo": Demo, "__name__": __name__}
+    names = {"dataclass": dataclass, "Objective": o.Objective, "Row": o.Row, "Demo": Demo, "__name__": __name__}
     exec(code, names)
     demos = [Demo(pair.prompt, pair.chosen) for pair in PAIRS]
-    policy = learn(base, names["Mine"](), demos, FAST, seed=0, folder=tmp_path / "policies")
+    policy = train_policy(base, names["Mine"](), demos, FAST, seed=0, folder=tmp_path / "policies")
     assert lead(policy, tokenizer) > lead(base, tokenizer) + 0.1
     facts = json.loads((policy.path / "selftaught.json").read_text())
     assert facts["objective"] == "mine"
@@ -185,47 +209,47 @@ def test_the_version_names_a_reference_by_its_weights_not_by_its_place(base, tmp
 
 def test_a_head_is_kept_beside_the_weights_and_gone_on_from(base, tokenizer, tmp_path):
     folder = tmp_path / "policies"
-    policy = learn(base, o.OutcomeReward(), LABELS, FAST, seed=0, folder=folder)
+    policy = train_policy(base, o.orm(), LABELS, FAST, seed=0, folder=folder)
     known = read_head(policy.path)
     assert known is not None
     assert known["weight"].abs().max() > 1e-4
     assert not any("value_head" in name for name in weights(policy.path))
     model = load_model(policy, torch.float32).eval()
     add_head(model, 1, policy.path)
-    rows = [row for group in o.OutcomeReward().groups(LABELS, tokenizer) for row in group]
-    read = [values[-1][0] for values in read_values(model, rows)]
+    rows = [row for group in o.orm().groups(LABELS, tokenizer) for row in group]
+    read = [values[-1][0] for values in head_values(model, rows)]
     assert min(r for r, x in zip(read, LABELS, strict=True) if x.good) > max(
         r for r, x in zip(read, LABELS, strict=True) if not x.good
     )
-    tiny_step = Training(epochs=1, batch=8, learning_rate=1e-9, precision="float32")
-    again = learn(policy, o.OutcomeReward(), LABELS, tiny_step, seed=0, folder=folder)
+    tiny_step = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-9, precision="float32")
+    again = train_policy(policy, o.orm(), LABELS, tiny_step, seed=0, folder=folder)
     assert torch.allclose(read_head(again.path)["weight"], known["weight"], atol=1e-6)
     with pytest.raises(BadInput, match="no value head"):
-        read_values(make_model(), rows)
+        head_values(make_model(), rows)
 
 
 def test_what_cannot_be_learnt_is_one_line_that_names_the_record(base, tokenizer, tmp_path):
     q, good, bad = ALL[0]
-    even = o.Rollouts((attempt(tokenizer, q, good), attempt(tokenizer, q, bad)), (1.0, 1.0))
+    even = RolloutGroup((attempt(tokenizer, q, good), attempt(tokenizer, q, bad)), (1.0, 1.0))
     for objective, records, line in [
         (o.dpo(), [], "nothing to learn from"),
         (o.dpo(), LABELS, "training record 0: got a Label, and dpo learns from Pair records"),
         (o.grpo(), [even, even], "none of 2 records teaches anything: grpo learns from differences"),
-        (o.Nft(), [even], "none of 1 records teaches anything"),
+        (o.nft(), [even], "none of 1 records teaches anything"),
     ]:
         with pytest.raises(BadInput, match=line) as caught:
-            learn(base, objective, records, FAST, seed=0, folder=tmp_path / "policies")
+            train_policy(base, objective, records, FAST, seed=0, folder=tmp_path / "policies")
         assert caught.value.fix
     other = make_policy(tmp_path / "other", layers=1)
     file = other.path / "tokenizer.json"
     file.write_text(file.read_text().replace('"dog"', '"wolf"'))
-    with pytest.raises(BadInput, match=r"dpo, reference .*its vocabulary is not that of the model"):
-        learn(base, o.dpo(reference=other), PAIRS, FAST, seed=0, folder=tmp_path / "policies")
+    with pytest.raises(BadInput, match=r"dpo, reference .*its vocabulary differs from that of the model"):
+        train_policy(base, o.dpo(reference=other), PAIRS, FAST, seed=0, folder=tmp_path / "policies")
     assert not [p for p in (tmp_path / "policies").glob("*") if p.suffix != ".work"]
 
 
 def test_a_credit_of_another_length_is_named(base, tokenizer, tmp_path):
     one = attempt(tokenizer, *ALL[0][:2])
-    records = [Credit(one, (1.0,) * len(one.token_ids)), Credit(one, (1.0,))]
-    with pytest.raises(BadInput, match="training record 1: it has 1 advantages for 6 tokens"):
-        learn(base, o.grpo(), records, FAST, seed=0, folder=tmp_path / "policies")
+    records = [TokenAdvantages(one, (1.0,) * len(one.token_ids)), TokenAdvantages(one, (1.0,))]
+    with pytest.raises(BadInput, match="training record 1: has 1 advantages for 6 tokens"):
+        train_policy(base, o.grpo(), records, FAST, seed=0, folder=tmp_path / "policies")

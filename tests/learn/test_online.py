@@ -15,20 +15,21 @@ from selftaught.console import Console
 from selftaught.engines import Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import Answer, right_or_wrong
-from selftaught.learn import Training
-from selftaught.learn.learner import OPTIMIZER, learn
+from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
+from selftaught.learn import TrainConfig
+from selftaught.learn.learner import OPTIMIZER_FOLDER, train_policy
 from selftaught.learn.objectives import grpo, reinforce, sft
-from selftaught.learn.online.importance import behaviour
-from selftaught.learn.online.rollouts import Crediting, Rollout
+from selftaught.learn.online.importance import behavior_logprobs
+from selftaught.learn.online.rollouts import CreditAssignment, Rollout
 from selftaught.models import Policy
-from selftaught.records import Attempt, Credit, Feedback, Message, Problem, make_problem
-from selftaught.run.run import Run, Settings
+from selftaught.records import Attempt, Feedback, Message, Problem, TokenAdvantages, make_problem
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
 GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time
 PROBLEMS = [make_problem(text) for text in ("what is one", "how red is the cat", "what is two plus two", "how")]
-HOW = {"learning_rate": 1e-2, "precision": "float32", "batch": 2, "warmup": 0.0, "checkpoint_seconds": 0.0}
+HOW = {"learning_rate": 1e-2, "precision": "float32", "batch_size": 2, "warmup_ratio": 0.0, "checkpoint_seconds": 0.0}
 
 
 class Wanted:
@@ -37,7 +38,7 @@ class Wanted:
     version = "wanted"
     needs_reference = False
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         del problem, reference
         return right_or_wrong((answer.text.split() or [""])[0] in GOOD, self.version)
 
@@ -54,7 +55,7 @@ def base(tmp_path_factory):
 
 def make_run(folder: Path, base: Any, seed: int = 0) -> Run:
     task = Task("words", PROBLEMS, [make_problem("dog")], [], verifier=Wanted(), kind=Kind.TEXT)
-    how = Settings(seed=seed, sampling=Sampling(max_tokens=2), training=Training())
+    how = Settings(seed=seed, sampling=Sampling(max_tokens=2), training=TrainConfig())
     engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=16)
     return Run(folder, model=base, task=task, engine=engine, settings=how, console=Console(quiet=True))
 
@@ -75,7 +76,7 @@ two_turns.__dict__["id"] = "two_turns"  # whichever file it moves to, its sample
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
     with make_run(tmp_path, base, seed) as run:
-        policy = run.reinforce(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, n=16, **HOW)
+        policy = run.learn_online(run.base, run.task.train, objective=grpo(kl_coef=0.01), steps=8, samples=16, **HOW)
         told = steps_of(run)
         first, last = (sum(facts["right"] for facts in some) / 2 for some in (told[:2], told[-2:]))
         assert last > first + 0.2
@@ -99,33 +100,48 @@ def test_it_raises_the_reward_and_journals_every_step(base, tmp_path, seed):
         assert run.ledger.usage.trained == sum(facts["tokens"] for facts in told) > 0
         spent = run.ledger.usage
     with make_run(tmp_path, base, seed) as run:  # a rerun pays nothing and comes to the same
-        assert run.reinforce(run.base, run.task.train, objective=grpo(kl=0.01), steps=8, n=16, **HOW) == policy
+        assert (
+            run.learn_online(run.base, run.task.train, objective=grpo(kl_coef=0.01), steps=8, samples=16, **HOW)
+            == policy
+        )
         assert run.ledger.usage == spent
         assert run.engine.busy_seconds == 0
 
 
 def test_the_sign_of_the_advantage_decides(base, tmp_path):
     with make_run(tmp_path, base) as run:
-        run.reinforce(
-            run.base, run.task.train, credit=Crediting(lambda r: -float(r.attempt.right)), steps=6, n=16, **HOW
+        run.learn_online(
+            run.base,
+            run.task.train,
+            credit=CreditAssignment(lambda r: -float(r.attempt.right)),
+            steps=6,
+            samples=16,
+            **HOW,
         )
         told = steps_of(run)
     assert told[-1]["right"] < told[0]["right"] - 0.1
 
 
 def moments(policy: Policy) -> dict[str, Any]:
-    return weights(policy.path / OPTIMIZER)
+    return weights(policy.path / OPTIMIZER_FOLDER)
 
 
 def taught(base: Policy, folder: Path) -> Policy:
     """A policy that was left with its optimiser's state."""
-    return learn(base, sft(), demos(), Training(precision="float32", epochs=1, carry=True), seed=0, folder=folder)
+    return train_policy(
+        base,
+        sft(),
+        demos(),
+        TrainConfig(precision="float32", epochs=1, keep_optimizer_state=True),
+        seed=0,
+        folder=folder,
+    )
 
 
 @pytest.mark.parametrize(("rank", "carry"), [(0, False), (4, False), (0, True)])
 def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_path, rank, carry):
-    base = taught(base, tmp_path / "start") if carry else base
-    how = {**HOW, "lora_rank": rank, "epochs": 2, "carry": carry}
+    base = taught(base, tmp_path / "initial") if carry else base
+    how = {**HOW, "lora_rank": rank, "epochs": 2, "keep_optimizer_state": carry}
     calls = 0
 
     class Killed(BaseException):
@@ -144,11 +160,11 @@ def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_
     for rollout in (dies, lives):
         rollout.__dict__["id"] = "same"
     with pytest.raises(Killed), make_run(tmp_path / "killed", base) as run:
-        run.reinforce(run.base, run.task.train, rollout=dies, steps=5, n=4, **how)
+        run.learn_online(run.base, run.task.train, solver=dies, steps=5, samples=4, **how)
     found = []
     for folder in ("killed", "whole"):
         with make_run(tmp_path / folder, base) as run:
-            policy = run.reinforce(run.base, run.task.train, rollout=lives, steps=5, n=4, **how)
+            policy = run.learn_online(run.base, run.task.train, solver=lives, steps=5, samples=4, **how)
             left = moments(policy) if carry else {}
             found.append((policy.version, weights(policy.path) | left, steps_of(run), run.ledger.usage))
     (version, first, told, usage), (other, second, retold, spent) = found
@@ -161,16 +177,16 @@ def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_
 def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
     """On rollouts that the weights alone decide: greedy ones, each token of which is to be made likelier."""
 
-    def more_of_it(rollouts: Sequence[Rollout]) -> list[Credit]:
-        return [Credit(one.attempt, (1.0,) * one.attempt.tokens) for one in rollouts]
+    def more_of_it(rollouts: Sequence[Rollout]) -> list[TokenAdvantages]:
+        return [TokenAdvantages(one.attempt, (1.0,) * one.attempt.num_tokens) for one in rollouts]
 
     with make_run(tmp_path, base) as run:
 
         def train(start: Policy, steps: int, carry: bool) -> Policy:
-            return run.reinforce(
-                start, run.task.train, steps=steps, n=2, carry=carry, objective=reinforce(),
-                credit=Crediting(spread=more_of_it, outcome=lambda rollout: rollout.attempt.id),
-                sampling={"temperature": 0.0}, **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
+            return run.learn_online(
+                start, run.task.train, steps=steps, samples=2, keep_optimizer_state=carry, objective=reinforce(),
+                credit=CreditAssignment(advantages=more_of_it, outcome_key=lambda rollout: rollout.attempt.id),
+                sampling={"temperature": 0.0}, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
 
         whole, half = train(run.base, 4, True), train(run.base, 2, True)
@@ -183,30 +199,36 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
     assert left.keys() == wanted.keys()
     assert {float(value) for name, value in left.items() if name.startswith("step.")} == {4.0}
     assert all(torch.allclose(left[name], wanted[name], rtol=1e-2, atol=1e-5) for name in wanted)
-    assert not (fresh.path / OPTIMIZER).exists()
+    assert not (fresh.path / OPTIMIZER_FOLDER).exists()
 
 
 def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter(base, tmp_path):
-    start = taught(base, tmp_path / "start")
+    start = taught(base, tmp_path / "initial")
     with make_run(tmp_path / "run", start) as run:
-        how = {"steps": 1, "n": 2, "credit": Crediting(outcome=lambda _: "all the same"), "carry": True, **HOW}
-        policy = run.reinforce(run.base, run.task.train, **how)
+        how = {
+            "steps": 1,
+            "samples": 2,
+            "credit": CreditAssignment(outcome_key=lambda _: "all the same"),
+            "keep_optimizer_state": True,
+            **HOW,
+        }
+        policy = run.learn_online(run.base, run.task.train, **how)
         before, after = moments(start), moments(policy)
         assert before.keys() == after.keys() != set()
         assert all(torch.equal(before[name], after[name]) for name in before)
-        with pytest.raises(BadInput, match="carry: each training has an adapter of its own"):
-            run.reinforce(run.base, run.task.train, lora_rank=4, **how)
+        with pytest.raises(BadInput, match="keep_optimizer_state: each LoRA training has a new adapter"):
+            run.learn_online(run.base, run.task.train, lora_rank=4, **how)
     with make_run(tmp_path / "none", base) as run:  # nothing was left, and nothing is
-        first = run.reinforce(run.base, run.task.train, **how)
+        first = run.learn_online(run.base, run.task.train, **how)
         assert moments(first) == {}
-        assert moments(run.reinforce(first, run.task.train, **how)) == {}
+        assert moments(run.learn_online(first, run.task.train, **how)) == {}
 
 
 def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, tmp_path):
     with make_run(tmp_path, base) as run:
-        policy = run.reinforce(
-            run.base, run.task.train, steps=2, n=4, **HOW,
-            credit=Crediting(lambda r: float(len(r.attempt.text)), outcome=lambda _: "all the same"),
+        policy = run.learn_online(
+            run.base, run.task.train, steps=2, samples=4, **HOW,
+            credit=CreditAssignment(lambda r: float(len(r.attempt.text)), outcome_key=lambda _: "all the same"),
         )  # fmt: skip
         told = steps_of(run)
     assert [facts["skipped"] for facts in told] == [2, 2]
@@ -218,12 +240,14 @@ def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, t
 def per_turn(first_anchor: float):
     """Credits with an anchor of its own for each turn, as SCoRe has them."""
 
-    def credit(rollouts: list[Rollout]) -> list[Credit]:
+    def credit(rollouts: list[Rollout]) -> list[TokenAdvantages]:
         made = []
         for one in rollouts:
             for place, turn in enumerate(one.turns):
                 gain = 1.0 if turn.right else -1.0
-                made.append(Credit(turn, (gain,) * turn.tokens, kl=first_anchor if place == 0 else 0.0))
+                made.append(
+                    TokenAdvantages(turn, (gain,) * turn.num_tokens, kl_coef=first_anchor if place == 0 else 0.0)
+                )
         return made
 
     return credit
@@ -233,10 +257,12 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
     moved = {}
     for anchor in (0.0001, 10.0):
         with make_run(tmp_path / f"{anchor}", base) as run:
-            run.reinforce(
-                run.base, run.task.train, rollout=two_turns,
-                credit=Crediting(spread=per_turn(anchor), outcome=lambda r: [turn.right for turn in r.turns]),
-                objective=reinforce(), steps=5, n=8, **HOW,
+            run.learn_online(
+                run.base, run.task.train, solver=two_turns,
+                credit=CreditAssignment(
+                    advantages=per_turn(anchor), outcome_key=lambda r: [turn.right for turn in r.turns]
+                ),
+                objective=reinforce(), steps=5, samples=8, **HOW,
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]
     assert set(moved[10.0]) == {"1", "2"}
@@ -249,11 +275,11 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
 
     with make_run(tmp_path / "a", base) as run:
         with pytest.raises(BadInput, match="dev or test"):
-            run.reinforce(run.base, run.task.dev, steps=1)
+            run.learn_online(run.base, run.task.dev, steps=1)
         with pytest.raises(BadInput, match="no problems"):
-            run.reinforce(run.base, [], steps=1)
+            run.learn_online(run.base, [], steps=1)
         with pytest.raises(BadInput, match="steps is 0"):
-            run.reinforce(run.base, run.task.train, steps=0)
+            run.learn_online(run.base, run.task.train, steps=0)
     task = Task("words", PROBLEMS, [], [], verifier=Wanted(), kind=Kind.TEXT)
     scripted = ScriptedEngine(lambda *_: "cat")
     quiet = Console(quiet=True)
@@ -261,20 +287,20 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
         Run(tmp_path / "b", model=base, task=task, engine=scripted, console=quiet) as run,
         pytest.raises(BadInput, match="cannot sample from weights in training"),
     ):
-        run.reinforce(run.base, run.task.train, steps=1, **HOW)
+        run.learn_online(run.base, run.task.train, steps=1, **HOW)
 
 
 def test_a_rehearsal_asks_what_the_training_would(tmp_path):
-    from scripted_world import make_task
     from selftaught.method import recipe
-    from selftaught.run.dry_run import rehearse
+    from selftaught.run.dry_run import dry_run
+    from selftaught.testing import make_task
 
     @recipe(paper="2402.03300")
     def online(run, base, task):
         """Three steps of GRPO."""
-        return run.reinforce(base, task.train, steps=3, n=4, batch=2)
+        return run.learn_online(base, task.train, steps=3, samples=4, batch_size=2)
 
-    bill = rehearse(online, {}, make_task(), Settings())
+    bill = dry_run(online, {}, make_task(), Settings())
     assert bill["questions"] == {"solve": 3 * 4 * 2}
     assert bill["learnings"] >= 1
 
@@ -291,7 +317,7 @@ def test_the_samplers_probabilities_are_those_that_tokens_are_drawn_with(how):
     torch.manual_seed(0)
     logits = 2 * torch.randn(1, 9).expand(4000, 9)
     drawn, _ = sample_tokens(logits, [how] * 4000, torch.rand(4000).tolist())
-    told = behaviour(logits[:9], torch.arange(9), how).exp()
+    told = behavior_logprobs(logits[:9], torch.arange(9), how).exp()
     shares = torch.bincount(drawn, minlength=9) / 4000
     seen = shares > 0
     assert torch.allclose(told[seen], shares[seen], atol=0.03)
@@ -305,7 +331,7 @@ def test_weighted_by_them_samples_tell_the_policys_own_mean():
     logits, gain = torch.randn(1, 9).expand(20_000, 9), torch.randn(9)
     for how in (Sampling(temperature=0.7), Sampling(temperature=1.4)):
         drawn, logprobs = sample_tokens(logits, [how] * 20_000, torch.rand(20_000).tolist())
-        ratio = (logprobs - behaviour(logits, drawn, how)).exp()
+        ratio = (logprobs - behavior_logprobs(logits, drawn, how)).exp()
         true = float((logits[0].softmax(-1) * gain).sum())
         assert float((ratio * gain[drawn]).mean()) == pytest.approx(true, abs=0.015)
         assert abs(float(gain[drawn].mean()) - true) > 0.03
@@ -313,19 +339,19 @@ def test_weighted_by_them_samples_tell_the_policys_own_mean():
 
 def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_path):
     from selftaught.learn.objectives import Row
-    from selftaught.learn.online.importance import weigh
+    from selftaught.learn.online.importance import importance_weights
     from selftaught.models.load import load_model
 
     model = load_model(base, torch.float32)
     with make_run(tmp_path, base) as run:
-        tried: list[Attempt] = run.attempt(run.base, run.task.train, n=2, temperature=1.0)
-        hot = run.attempt(run.base, run.task.train, n=2, temperature=2.0)
+        tried: list[Attempt] = run.attempt(run.base, run.task.train, samples=2, temperature=1.0)
+        hot = run.attempt(run.base, run.task.train, samples=2, temperature=2.0)
     from selftaught.models import ChatTokenizer
 
     tokenizer = ChatTokenizer(base.weights)
     for attempts, how in ((tried, Sampling()), (hot, Sampling(temperature=2.0))):
         rows = [Row(tuple(tokenizer.encode_prompt(a.prompt)), a.token_ids) for a in attempts]
-        told = weigh(model, rows, [how] * len(rows), [a.logprobs for a in attempts], cap=2.0)
+        told = importance_weights(model, rows, [how] * len(rows), [a.logprobs for a in attempts], max_weight=2.0)
         for attempt, (now, _) in zip(attempts, told, strict=True):
             assert now == pytest.approx(attempt.logprobs, abs=1e-4)
         ratios = [w for _, each in told for w in each]
@@ -337,14 +363,15 @@ def test_rollouts_at_a_temperature_are_weighed_and_plain_ones_are_not(base, tmp_
 
 
 def test_a_plan_names_what_it_is_made_of(base):
-    from selftaught.learn.online.plan import Plan
+    from selftaught.learn.online.config import OnlineConfig
 
-    plan = Plan(grpo(), Training(), 5, 4, Crediting(), 2.0, "named", 0)
+    plan = OnlineConfig(grpo(), TrainConfig(), 5, 4, CreditAssignment(), 2.0, "named", 0)
     others = [replace(plan, **change) for change in (
-        {"steps": 6}, {"n": 5}, {"cap": 3.0}, {"named": "other"}, {"seed": 1}, {"objective": grpo(kl=0.1)},
-        {"settings": Training(batch=3)}, {"settings": Training(carry=True)})]  # fmt: skip
+        {"steps": 6}, {"samples": 5}, {"max_importance_weight": 3.0}, {"rollout_key": "other"}, {"seed": 1},
+        {"objective": grpo(kl_coef=0.1)},
+        {"training": TrainConfig(batch_size=3)}, {"training": TrainConfig(keep_optimizer_state=True)})]  # fmt: skip
     assert len({one.version(base, PROBLEMS) for one in (plan, *others)}) == len(others) + 1
-    size = min(plan.settings.batch, len(PROBLEMS))
+    size = min(plan.training.batch_size, len(PROBLEMS))
     asked = [problem.id for step in range(3) for problem in plan.problems_of(PROBLEMS, step)]
     assert len(asked) == 3 * size
     assert all(asked.count(problem.id) == 3 for problem in PROBLEMS)

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.learn.kernels import logits as vocabulary
-from selftaught.learn.kernels.logits import Output
-from selftaught.learn.kernels.optimizer import AdamW, join, split
+from selftaught.learn.kernels.logits import LMHead
+from selftaught.learn.kernels.optimizer import AdamW, join_float32, split_float32
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(-(2**31), 2**31 - 1))
 def test_a_split_number_is_joined_bit_for_bit_and_its_half_is_the_nearest(bits):
     whole = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
-    near, rest = split(whole)
-    assert join(near, rest).view(torch.int32).item() == bits
+    near, rest = split_float32(whole)
+    assert join_float32(near, rest).view(torch.int32).item() == bits
     if whole.isfinite() and whole.abs() < 1e38:
         assert (near.float() - whole).abs() <= (whole.bfloat16().float() - whole).abs()
 
@@ -68,11 +68,11 @@ def test_split_weights_follow_float32_ones_where_bf16_ones_stand_still():
 def test_gradients_of_several_passes_are_summed_in_float32():
     p = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
     optimizer = AdamW([{"params": [p]}], 1e-3)
-    optimizer.sum_in_float32()
+    optimizer.accumulate_in_float32()
     for _ in range(300):
         p.sum().backward()
     assert optimizer.gradient(p).tolist() == [300.0] * 4  # in bfloat16 256 + 1 is 256
-    assert optimizer.norm() == pytest.approx(600.0)
+    assert optimizer.grad_norm() == pytest.approx(600.0)
     optimizer.zero_grad()
     assert optimizer.gradient(p) is None
 
@@ -87,7 +87,7 @@ def test_a_table_s_gradient_is_told_by_the_rows_looked_up():
     loss().backward()
     true, table.weight.grad = table.weight.grad, None
     optimizer = AdamW([{"params": [table.weight]}], 1e-3)
-    optimizer.sum_in_float32(table)
+    optimizer.accumulate_in_float32(table)
     for _ in range(3):
         loss().backward()
     assert torch.allclose(optimizer.gradient(table.weight), 3 * true, atol=1e-5)
@@ -99,7 +99,7 @@ def test_a_table_s_gradient_is_told_by_the_rows_looked_up():
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_an_output_layer_s_gradient_is_told_in_pieces(tied, monkeypatch):
-    monkeypatch.setattr(vocabulary, "PIECE", 8)
+    monkeypatch.setattr(vocabulary, "VOCAB_BLOCK", 8)
     monkeypatch.setattr(vocabulary, "CHUNK", 60)  # three tokens
     torch.manual_seed(0)
     table, head, ids = torch.nn.Embedding(20, 4), torch.nn.Linear(4, 20), torch.tensor([3, 7, 3, 19])
@@ -108,20 +108,20 @@ def test_an_output_layer_s_gradient_is_told_in_pieces(tied, monkeypatch):
     weights = [table.weight] if tied else [table.weight, head.weight]
 
     def loss(**how):
-        return Output(head.weight, head.bias, table(ids), **how).say(ids[:, None])[0].sum()
+        return LMHead(head.weight, head.bias, table(ids), **how).logprobs(ids[:, None])[0].sum()
 
     loss().backward()
     true = [p.grad.clone() for p in weights]
     optimizer = AdamW([{"params": [*weights, head.bias]}], 1e-3)
     for _ in range(2):  # what is left of a step does not show in the next
         optimizer.zero_grad()
-        optimizer.sum_in_float32(table, head)
+        optimizer.accumulate_in_float32(table, head)
         for _ in range(3):
-            loss(tell=getattr(head, vocabulary.TELL)).backward()
+            loss(gradient_sink=getattr(head, vocabulary.GRADIENT_SINK)).backward()
         for p, gradient in zip(weights, true, strict=True):
             assert torch.allclose(optimizer.gradient(p), 3 * gradient, atol=1e-5)
     optimizer.zero_grad()
-    assert not hasattr(head, vocabulary.TELL)
+    assert not hasattr(head, vocabulary.GRADIENT_SINK)
 
 
 def test_a_weight_and_moments_that_lie_otherwise_in_memory_are_moved_alike():
@@ -151,7 +151,7 @@ def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():
     for table in (Scaled(5, 2), torch.nn.Embedding(5, 2).requires_grad_(False)):
         other = torch.nn.Parameter(torch.ones(2))
         optimizer = AdamW([{"params": [p for p in (table.weight, other) if p.requires_grad]}], 1e-3)
-        optimizer.sum_in_float32(table)
+        optimizer.accumulate_in_float32(table)
         (table(torch.tensor([1, 1])) * other).sum().backward()
         assert "forward" not in vars(table)
         if table.weight.requires_grad:
@@ -161,7 +161,7 @@ def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():
 @pytest.mark.parametrize(("bias", "tokens"), [(False, 3), (True, 3), (False, 1), (True, 1)])
 def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_gradients(bias, tokens, monkeypatch):
     monkeypatch.setattr(vocabulary, "CHUNK", 33)  # three tokens
-    monkeypatch.setattr(vocabulary, "FEW", 2)
+    monkeypatch.setattr(vocabulary, "FLOAT32_ROWS", 2)
     torch.manual_seed(0)
     made = {"dtype": torch.float64, "requires_grad": True}
     hidden, weight = torch.randn(7, 5, **made), torch.randn(11, 5, **made)
@@ -169,7 +169,7 @@ def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_grad
     wanted = torch.randint(0, 11, (7, tokens))
 
     def said(hidden, weight, offset=None):
-        return Output(weight, offset, hidden).say(wanted, entropy=True)
+        return LMHead(weight, offset, hidden).logprobs(wanted, entropy=True)
 
     spread = torch.nn.functional.linear(hidden, weight, offset).log_softmax(-1)
     found, entropy = said(hidden, weight, offset)
@@ -178,7 +178,7 @@ def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_grad
     assert torch.autograd.gradcheck(said, (hidden, weight, *([offset] if bias else [])))
 
     def alone(hidden, weight, offset=None):
-        return Output(weight, offset, hidden).say(wanted)[0]
+        return LMHead(weight, offset, hidden).logprobs(wanted)[0]
 
     assert torch.allclose(alone(hidden, weight, offset), found)
     assert torch.autograd.gradcheck(alone, (hidden, weight, *([offset] if bias else [])))
@@ -188,7 +188,7 @@ def test_what_a_nearly_certain_token_still_teaches_survives_bfloat16():
     """Its gradient is what its probability lacks to 1, a thousandth here, and bfloat16 has nothing just below 1."""
     weight = torch.tensor([[7.0], [0.0]], dtype=torch.bfloat16, requires_grad=True)
     hidden = torch.ones(1, 1, dtype=torch.bfloat16, requires_grad=True)
-    Output(weight, None, hidden).say(torch.zeros(1, 1, dtype=torch.long))[0].sum().backward()
+    LMHead(weight, None, hidden).logprobs(torch.zeros(1, 1, dtype=torch.long))[0].sum().backward()
     lacking = 1 - torch.tensor(7.0, dtype=torch.float64).sigmoid()
     assert weight.grad is not None
     assert torch.allclose(weight.grad[:, 0].double(), torch.stack([lacking, -lacking]), rtol=0.01)
@@ -208,6 +208,6 @@ def test_logits_never_exist_whole(monkeypatch):
             return out
 
     with Watch():
-        found, _ = Output(weight, None, hidden).say(torch.zeros(1000, 1, dtype=torch.long))
+        found, _ = LMHead(weight, None, hidden).logprobs(torch.zeros(1000, 1, dtype=torch.long))
         found.sum().backward()
     assert max(widest) <= vocabulary.CHUNK < 1000 * 5000

@@ -9,8 +9,8 @@ import torch
 from learn_models import make_model
 
 from selftaught.learn import Row
-from selftaught.learn.forward import evaluate, plain_head, side_by_side
-from selftaught.learn.kernels.packing import lay_out, packed_tokens, packs
+from selftaught.learn.forward import can_pack, forward_batch, is_plain_head
+from selftaught.learn.kernels.packing import pack_rows, packed_tokens, packs_exactly
 
 PROMPT = (0, 5, 6, 7)
 ROWS = [
@@ -26,8 +26,8 @@ def one_by_one(model, rows=ROWS):
     """Log-probability of every target token, each row alone through the model as transformers has it."""
     found = []
     for row in rows:
-        logits = model(input_ids=torch.tensor([row.prompt + row.target])).logits[0].float().log_softmax(-1)
-        found.append(logits[torch.arange(len(row.target)) + len(row.prompt) - 1, list(row.target)])
+        logits = model(input_ids=torch.tensor([row.prompt + row.completion])).logits[0].float().log_softmax(-1)
+        found.append(logits[torch.arange(len(row.completion)) + len(row.prompt) - 1, list(row.completion)])
     return found
 
 
@@ -40,9 +40,9 @@ def grads(model, total):
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
 def test_rows_side_by_side_have_the_values_and_gradients_of_each_alone(kind):
     model = make_model(kind).double()
-    assert side_by_side(model)
-    assert plain_head(model)
-    batch = evaluate(model, ROWS)
+    assert can_pack(model)
+    assert is_plain_head(model)
+    batch = forward_batch(model, ROWS)
     alone = one_by_one(model.double())
     for i, values in enumerate(alone):
         assert batch.logprobs[i, : len(values)].tolist() == pytest.approx(values.tolist(), abs=1e-5)
@@ -56,20 +56,20 @@ def test_rows_side_by_side_have_the_values_and_gradients_of_each_alone(kind):
 
 def test_a_row_does_not_see_its_neighbours():
     model = make_model(spread=0.3)
-    before = evaluate(model, ROWS).logprobs
+    before = forward_batch(model, ROWS).logprobs
     changed = [ROWS[0], Row(PROMPT, (30, 31, 32, 33, 34)), *ROWS[2:4], Row(tuple(range(20, 37)), (4, 1))]
-    after = evaluate(model, changed).logprobs
+    after = forward_batch(model, changed).logprobs
     assert torch.equal(before[[0, 2, 3]], after[[0, 2, 3]])
     assert not torch.allclose(before[[1, 4]], after[[1, 4]])
 
 
 def test_a_shared_prompt_is_laid_out_once_and_a_last_token_never():
-    layout = lay_out(ROWS)
+    layout = pack_rows(ROWS)
     assert packed_tokens(ROWS) == 4 + 2 + 4 + 0 + 2 + 1 + 17 + 1
     assert layout.ids.shape == layout.positions.shape == (1, 32)  # the next of the shapes that code is made for
-    assert max(span.end for span in layout.spans) == packed_tokens(ROWS)
-    assert layout.chosen.tolist() == [token for row in ROWS for token in row.target]
-    assert [int(layout.positions[0, at]) for at in layout.before] == [3, 4, 5, 3, 4, 5, 6, 7, 3, 1, 2, 16, 17]
+    assert max(span.end for span in layout.segments) == packed_tokens(ROWS)
+    assert layout.targets.tolist() == [token for row in ROWS for token in row.completion]
+    assert [int(layout.positions[0, at]) for at in layout.logit_positions] == [3, 4, 5, 3, 4, 5, 6, 7, 3, 1, 2, 16, 17]
 
 
 def test_a_window_or_a_model_that_cannot_is_padded_instead():
@@ -78,8 +78,8 @@ def test_a_window_or_a_model_that_cannot_is_padded_instead():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
     model = MistralForCausalLM(MistralConfig(vocab_size=40, num_key_value_heads=2, sliding_window=6, **sizes))
-    assert not side_by_side(model)
-    batch = evaluate(model, ROWS)
+    assert not can_pack(model)
+    batch = forward_batch(model, ROWS)
     for i, values in enumerate(one_by_one(model)):
         assert batch.logprobs[i, : len(values)].tolist() == pytest.approx(values.tolist(), abs=1e-5)
 
@@ -91,22 +91,22 @@ def test_a_window_or_a_model_that_cannot_is_padded_instead():
 
     mixed = make_model(spread=0.3)
     mixed.model.layers[0].mlp = torch.nn.Sequential(mixed.model.layers[0].mlp, Leaky())
-    assert not packs(mixed)
+    assert not packs_exactly(mixed)
 
 
-def test_in_bunches_and_one_span_after_the_other_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_in_buckets_and_one_segment_at_a_time_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch):
     from learn_models import step_gradients
 
-    from selftaught.learn import Training, forward, sft
-    from selftaught.learn.kernels import segments as bunches
+    from selftaught.learn import TrainConfig, forward, sft
+    from selftaught.learn.kernels import segments
 
     found = []
-    for long, alone in ((bunches.LONG, 0), (10, 1), (0, 5)):
-        monkeypatch.setattr(bunches, "LONG", long)
-        assert len(lay_out(ROWS).bunches.alone) == alone
-        found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), Training(precision="float32")))
-    monkeypatch.setattr(forward, "lay_out", lambda *given: replace(lay_out(*given), bunches=None))
-    found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), Training(precision="float32")))
+    for long, alone in ((segments.LONG_SEGMENT, 0), (10, 1), (0, 5)):
+        monkeypatch.setattr(segments, "LONG_SEGMENT", long)
+        assert len(pack_rows(ROWS).buckets.long) == alone
+        found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), TrainConfig(precision="float32")))
+    monkeypatch.setattr(forward, "pack_rows", lambda *given: replace(pack_rows(*given), buckets=None))
+    found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), TrainConfig(precision="float32")))
     for other in found[1:]:
         assert other[0] == pytest.approx(found[0][0], rel=1e-6)
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found[0][1], other[1], strict=True))
@@ -115,10 +115,12 @@ def test_in_bunches_and_one_span_after_the_other_gradients_are_the_same(monkeypa
 def test_gradient_checkpointing_changes_no_gradient(tmp_path):
     from learn_models import step_gradients
 
-    from selftaught.learn import Training, sft
+    from selftaught.learn import TrainConfig, sft
 
     found = [
-        step_gradients(make_model(), [(row,) for row in ROWS], sft(), Training(checkpointing=on, precision="float32"))
+        step_gradients(
+            make_model(), [(row,) for row in ROWS], sft(), TrainConfig(gradient_checkpointing=on, precision="float32")
+        )
         for on in (False, True)
     ]
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)

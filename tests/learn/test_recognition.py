@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
 
-from selftaught.learn.kernels.fused import _replacement
-from selftaught.learn.kernels.packing import attend, lay_out, register
-from selftaught.learn.kernels.recognition import ROWS
+from selftaught.learn.kernels.fused import _fused_form
+from selftaught.learn.kernels.packing import attention_function, pack_rows, register_attention
+from selftaught.learn.kernels.recognition import TRIAL_ROWS
 
 CONFIG = LlamaConfig(
     vocab_size=40, hidden_size=24, intermediate_size=40, num_hidden_layers=1, num_attention_heads=4,
@@ -59,15 +59,15 @@ SAME: list[tuple[type, Callable[..., Any] | None]] = [
 @pytest.mark.parametrize(("kind", "forward"), SAME)
 def test_the_same_result_is_recognized_whatever_the_code(kind: type, forward: Any, dtype: torch.dtype) -> None:
     with torch.no_grad():  # as where a frozen model is asked
-        assert _replacement(made(kind, forward).to(dtype)) is not None
-    assert _replacement(made(kind, forward).to(dtype).eval()) is not None
+        assert _fused_form(made(kind, forward).to(dtype)) is not None
+    assert _fused_form(made(kind, forward).to(dtype).eval()) is not None
 
 
 def test_a_trial_leaves_no_trace() -> None:
     layer = made(LlamaAttention)
     config, weights = layer.config, [p.clone() for p in layer.parameters()]
     implementation, state = config._attn_implementation, torch.get_rng_state()
-    assert _replacement(layer) is not None
+    assert _fused_form(layer) is not None
     assert layer.config is config
     assert config._attn_implementation == implementation
     assert torch.equal(state, torch.get_rng_state())
@@ -200,41 +200,41 @@ LOOKALIKES: dict[str, tuple[type, Callable[..., Any] | None, dict[str, Any]]] = 
 
 
 def test_what_the_lookalikes_are_made_from_is_recognized() -> None:
-    assert _replacement(made(LlamaAttention, attention())) is not None
+    assert _fused_form(made(LlamaAttention, attention())) is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("what", LOOKALIKES)
 def test_a_lookalike_stays_as_it_is(what: str, dtype: torch.dtype) -> None:
     kind, forward, facts = LOOKALIKES[what]
-    assert _replacement(made(kind, forward, **facts).to(dtype)) is None
+    assert _fused_form(made(kind, forward, **facts).to(dtype)) is None
 
 
 def test_a_class_with_a_call_of_its_own_stays_as_it_is() -> None:
     own: Any = type("Own", (LlamaMLP,), {"__call__": lambda self, x: -self.forward(x)})
-    assert _replacement(own(CONFIG)) is None
+    assert _fused_form(own(CONFIG)) is None
 
 
 def test_a_window_in_the_configuration_keeps_attention_as_it_is() -> None:
     layer = made(LlamaAttention)
     layer.config = LlamaConfig(**CONFIG.to_dict() | {"sliding_window": 32})
-    assert _replacement(layer) is None
+    assert _fused_form(layer) is None
 
 
 def test_a_hook_on_what_is_not_called_keeps_a_gated_layer_as_it_is() -> None:
     layer, heard = made(LlamaMLP), []
-    assert _replacement(layer) is not None
+    assert _fused_form(layer) is not None
     handle = layer.act_fn.register_forward_hook(lambda *given: heard.append(given))
-    assert _replacement(layer) is None
+    assert _fused_form(layer) is None
     assert not heard
     handle.remove()
-    assert _replacement(layer) is not None
+    assert _fused_form(layer) is not None
 
 
 @pytest.mark.parametrize("more", [{"head_mask": torch.ones(4)}, {"attention_mask": torch.zeros(1)}, {"narrow": 4}])
 def test_a_call_for_more_is_left_to_the_layer(more: dict[str, Any]) -> None:
     """A rotation of part of each head, a mask, or anything not known."""
-    register()
+    register_attention()
     asked = []
 
     def forward(self: Any, *given: Any, **named: Any) -> Any:
@@ -247,7 +247,7 @@ def test_a_call_for_more_is_left_to_the_layer(more: dict[str, Any]) -> None:
         return LlamaAttention.forward(self, *given, **named)
 
     layer = made(LlamaAttention, forward)
-    fast, layout = _replacement(layer), lay_out(ROWS)
+    fast, layout = _fused_form(layer), pack_rows(TRIAL_ROWS)
     x = torch.randn(1, layout.ids.shape[1], 24)
     turns = tuple(torch.randn(1, layout.ids.shape[1], 4 if "narrow" in more else 6) for _ in range(2))
     asked.clear()
@@ -258,11 +258,14 @@ def test_a_call_for_more_is_left_to_the_layer(more: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("more", [{"softcap": 50.0}, {"sliding_window": 8}, {"s_aux": torch.zeros(2)}])
 def test_attention_over_a_layout_refuses_what_it_does_not_do(more: dict[str, Any]) -> None:
-    layout = lay_out(ROWS)
+    layout = pack_rows(TRIAL_ROWS)
     q, k, v = torch.randn(3, 1, 2, layout.ids.shape[1], 4).unbind()
     with pytest.raises(TypeError, match=next(iter(more))):
-        attend(None, q, k, v, layout=layout, **more)
-    assert attend(None, q, k, v, layout=layout, position_ids=layout.positions, softcap=None)[0].shape[1] == q.shape[2]
+        attention_function(None, q, k, v, layout=layout, **more)
+    assert (
+        attention_function(None, q, k, v, layout=layout, position_ids=layout.positions, softcap=None)[0].shape[1]
+        == q.shape[2]
+    )
 
 
 def test_a_layer_that_does_otherwise_at_its_place_stays_as_it_is() -> None:
@@ -273,7 +276,7 @@ def test_a_layer_that_does_otherwise_at_its_place_stays_as_it_is() -> None:
         return (other if self.layer_idx else LlamaAttention.forward)(self, hidden_states, **named)
 
     own = type(made(LlamaAttention, forward))
-    assert [_replacement(own(CONFIG, place)) is not None for place in range(3)] == [True, False, False]
+    assert [_fused_form(own(CONFIG, place)) is not None for place in range(3)] == [True, False, False]
 
 
 def test_a_kind_is_tried_once() -> None:
@@ -285,8 +288,8 @@ def test_a_kind_is_tried_once() -> None:
 
     layers = [made(LlamaMLP, forward)]
     layers.append(type(layers[0])(CONFIG))
-    assert _replacement(layers[0]) is not None
+    assert _fused_form(layers[0]) is not None
     count = len(calls)
     assert count
-    assert _replacement(layers[1]) is not None
+    assert _fused_form(layers[1]) is not None
     assert len(calls) == count

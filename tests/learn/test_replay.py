@@ -7,21 +7,25 @@ from pathlib import Path
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.learn import Population, mixed
+from selftaught.learn import Population, mix_replay
 from selftaught.models import Policy
 
 
 def test_earlier_records_make_up_the_share_asked_for():
     new, earlier = [f"n{i}" for i in range(30)], [f"e{i}" for i in range(50)]
     for share, count in ((0.0, 0), (0.25, 10), (0.5, 30), (0.9, 50)):  # the last would be 270
-        found = mixed(new, earlier, share, seed=1)
+        found = mix_replay(new, earlier, share, seed=1)
         assert found[:30] == new
         assert len(found) == 30 + count
         assert len(set(found)) == len(found)
         assert set(found[30:]) <= set(earlier)
-    assert mixed(new, earlier, 0.25, seed=1) == mixed(new, earlier, 0.25, seed=1) != mixed(new, earlier, 0.25, seed=2)
+    assert (
+        mix_replay(new, earlier, 0.25, seed=1)
+        == mix_replay(new, earlier, 0.25, seed=1)
+        != mix_replay(new, earlier, 0.25, seed=2)
+    )
     with pytest.raises(BadInput, match="share: got 1"):
-        mixed(new, earlier, 1.0)
+        mix_replay(new, earlier, 1.0)
 
 
 def policy(version: str) -> Policy:
@@ -29,17 +33,17 @@ def policy(version: str) -> Policy:
 
 
 def test_a_policy_plays_its_past_and_the_others_as_they_are():
-    start = Population().updated("a", policy("a1")).updated("b", policy("b1"))
-    later = start.updated("a", policy("a2")).updated("a", policy("a3"))
+    start = Population().with_version("a", policy("a1")).with_version("b", policy("b1"))
+    later = start.with_version("a", policy("a2")).with_version("a", policy("a3"))
     assert start["a"].version == "a1"  # a population does not change
     assert later["a"].version == "a3"
-    assert [p.version for p in later.pool("a")] == ["a1", "a2", "b1"]
-    assert [p.version for p in later.pool("a", last=1, others=False)] == ["a2"]
-    assert [p.version for p in later.pool("b")] == ["a3"]
-    drawn = {later.opponent("a", seed).version for seed in range(40)}
+    assert [p.version for p in later.opponents("a")] == ["a1", "a2", "b1"]
+    assert [p.version for p in later.opponents("a", last=1, others=False)] == ["a2"]
+    assert [p.version for p in later.opponents("b")] == ["a3"]
+    drawn = {later.sample_opponent("a", seed).version for seed in range(40)}
     assert drawn == {"a1", "a2", "b1"}
-    assert later.opponent("a", 7) == later.opponent("a", 7)
-    alone = Population().updated("a", policy("a1"))
-    assert alone.opponent("a", 0) == alone["a"]
+    assert later.sample_opponent("a", 7) == later.sample_opponent("a", 7)
+    alone = Population().with_version("a", policy("a1"))
+    assert alone.sample_opponent("a", 0) == alone["a"]
     with pytest.raises(BadInput, match="no policy is called 'c'"):
         later["c"]

@@ -11,12 +11,13 @@ import torch
 from learn_models import make_model, step_gradients
 
 from selftaught.errors import BadInput
-from selftaught.learn import Row, Training, sft
+from selftaught.learn import Row, TrainConfig, sft
 from selftaught.learn.forward import target_logprobs
 from selftaught.learn.kernels import logits as vocabulary
-from selftaught.learn.objectives.base import Base
-from selftaught.learn.schedules import rate_at
-from selftaught.learn.trainer import Trainer, TrainingFailed, _plan, train
+from selftaught.learn.objectives.base import Objective
+from selftaught.learn.schedules import learning_rate_at
+from selftaught.learn.train import _step_indices, train
+from selftaught.learn.trainer import Trainer, TrainingFailed
 
 ROWS = [
     Row((0, 5, 6, 7), (8, 9, 1)),
@@ -32,7 +33,7 @@ def state(model) -> dict[str, torch.Tensor]:
 
 def trained(tmp_path, rows=ROWS, model=None, seed=0, progress=lambda *_: None, **settings):
     model = model or make_model()
-    how = Training(**{"precision": "float32", "batch": 2, "epochs": 2, "learning_rate": 1e-3, **settings})
+    how = TrainConfig(**{"precision": "float32", "batch_size": 2, "epochs": 2, "learning_rate": 1e-3, **settings})
     done = train(
         model, [(row,) for row in rows], sft(), how, seed=seed, checkpoint=tmp_path / "checkpoint", progress=progress
     )
@@ -44,17 +45,17 @@ def likelihood(model, row: Row) -> float:
         return target_logprobs(model, [row])[0].sum().item()
 
 
-class Spread(Base):
+class Entropic(Objective):
     """A loss that asks for entropies too, which log-probabilities are made in another way for."""
 
-    def needs(self, rows):
+    def requires(self, rows):
         return {"entropy"}
 
     def loss(self, batch):
         return -(batch.logprobs + 0.1 * batch.entropy).mul(batch.mask).sum()
 
 
-@pytest.mark.parametrize("objective", [sft(), Spread()])
+@pytest.mark.parametrize("objective", [sft(), Entropic()])
 @pytest.mark.parametrize("tied", [True, False])
 def test_in_bfloat16_the_gradient_of_many_parts_is_that_of_the_whole(tied, objective):
     """Then embeddings and output layer tell their gradients row by row and in pieces."""
@@ -63,7 +64,7 @@ def test_in_bfloat16_the_gradient_of_many_parts_is_that_of_the_whole(tied, objec
         model = make_model(spread=0.2)
         if not tied:
             model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().roll(1, 0))
-        how = Training(micro_tokens=most, precision=precision)
+        how = TrainConfig(max_tokens_per_pass=most, precision=precision)
         return step_gradients(model, [(row,) for row in ROWS], objective, how)[1]
 
     true, whole, parts = (gradients(*how) for how in (("float32", 10_000), ("bf16", 10_000), ("bf16", 10)))
@@ -74,7 +75,7 @@ def test_in_bfloat16_the_gradient_of_many_parts_is_that_of_the_whole(tied, objec
 
 
 def test_a_step_that_failed_midway_or_memory_given_back_leaves_no_trace_in_the_next(monkeypatch):
-    groups, how = [(row,) for row in ROWS], Training(micro_tokens=10, precision="bf16", learning_rate=1e-2)
+    groups, how = [(row,) for row in ROWS], TrainConfig(max_tokens_per_pass=10, precision="bf16", learning_rate=1e-2)
 
     def stepped(disturb):
         trainer = Trainer(make_model(), sft(), how, groups, seed=0)
@@ -98,14 +99,16 @@ def test_a_step_that_failed_midway_or_memory_given_back_leaves_no_trace_in_the_n
             trainer.step(groups[::-1], 1, 3)
         trainer._optimizer._add_piece = own
 
-    monkeypatch.setattr(vocabulary, "PIECE", 8)
+    monkeypatch.setattr(vocabulary, "VOCAB_BLOCK", 8)
     undisturbed = stepped(lambda _: None)
-    for disturb in (fail, Trainer.rest):
+    for disturb in (fail, Trainer.release_memory):
         assert all(torch.equal(a, b) for a, b in zip(undisturbed, stepped(disturb), strict=True))
 
 
 def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):
-    ours, done = trained(tmp_path, batch=4, epochs=3, schedule="constant", warmup=0.0, clip=0.5, weight_decay=0.1)
+    ours, done = trained(
+        tmp_path, batch_size=4, epochs=3, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.5, weight_decay=0.1
+    )
     theirs = make_model()
     matrices = [p for p in theirs.parameters() if p.dim() >= 2]
     vectors = [p for p in theirs.parameters() if p.dim() < 2]
@@ -115,11 +118,11 @@ def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):
     for _ in range(3):
         total = torch.zeros(())
         for row in ROWS:
-            ids = torch.tensor([row.prompt + row.target])
+            ids = torch.tensor([row.prompt + row.completion])
             labels = ids.clone()
             labels[:, : len(row.prompt)] = -100
-            total = total + theirs(input_ids=ids, labels=labels).loss * len(row.target)
-        loss = total / sum(len(row.target) for row in ROWS)
+            total = total + theirs(input_ids=ids, labels=labels).loss * len(row.completion)
+        loss = total / sum(len(row.completion) for row in ROWS)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
         optimizer.step()
@@ -127,12 +130,12 @@ def test_full_batch_training_is_adamw_on_the_mean_token_loss(tmp_path):
         losses.append(loss.item())
     assert done.losses == pytest.approx(losses, rel=1e-4)
     assert done.steps == 3
-    assert done.tokens == 3 * sum(len(row.prompt) + len(row.target) for row in ROWS)
+    assert done.tokens == 3 * sum(len(row.prompt) + len(row.completion) for row in ROWS)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-def test_micro_tokens_do_not_change_the_weights(tmp_path):
-    (one, _), (many, _) = (trained(tmp_path, micro_tokens=most) for most in (1, 10_000))
+def test_max_tokens_per_pass_does_not_change_the_weights(tmp_path):
+    (one, _), (many, _) = (trained(tmp_path, max_tokens_per_pass=most) for most in (1, 10_000))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one.parameters(), many.parameters(), strict=True))
 
 
@@ -145,23 +148,29 @@ def test_a_negative_weight_lowers_the_likelihood_and_a_positive_one_raises_it(tm
 
 
 def test_every_epoch_has_every_row_once_in_an_order_of_its_own():
-    plan = _plan(10, Training(epochs=3, batch=4), seed=1)
+    plan = _step_indices(10, TrainConfig(epochs=3, batch_size=4), seed=1)
     epochs = [[row for step in plan[i : i + 3] for row in step] for i in (0, 3, 6)]
     assert [len(step) for step in plan] == [4, 4, 2] * 3
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert plan == _plan(10, Training(epochs=3, batch=4), seed=1) != _plan(10, Training(epochs=3, batch=4), seed=2)
+    assert (
+        plan
+        == _step_indices(10, TrainConfig(epochs=3, batch_size=4), seed=1)
+        != _step_indices(10, TrainConfig(epochs=3, batch_size=4), seed=2)
+    )
 
 
 def test_wsd_stays_then_decays_and_infinite_has_a_plateau():
-    wsd = Training(schedule="wsd", warmup=0.0, cooldown=0.25, learning_rate=1.0)
-    rates = [rate_at(step, 101, wsd) for step in range(101)]
+    wsd = TrainConfig(schedule="wsd", warmup_ratio=0.0, decay_ratio=0.25, learning_rate=1.0)
+    rates = [learning_rate_at(step, 101, wsd) for step in range(101)]
     assert rates[:76] == [1.0] * 76
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) > 20
     assert rates[-1] < 0.05
-    infinite = Training(schedule="infinite", warmup=0.1, cooldown=0.2, plateau=0.4, learning_rate=1.0)
-    rates = [rate_at(step, 200, infinite) for step in range(200)]
+    infinite = TrainConfig(
+        schedule="infinite", warmup_ratio=0.1, decay_ratio=0.2, constant_lr_ratio=0.4, learning_rate=1.0
+    )
+    rates = [learning_rate_at(step, 200, infinite) for step in range(200)]
     assert rates[19] == 1.0
     assert set(rates[60:160]) == {0.4}
     assert rates[19:] == sorted(rates[19:], reverse=True)
@@ -169,15 +178,15 @@ def test_wsd_stays_then_decays_and_infinite_has_a_plateau():
 
 
 def test_carried_moments_are_those_that_were_left(tmp_path):
-    how = {"batch": 4, "schedule": "constant", "warmup": 0.0}
+    how = {"batch_size": 4, "schedule": "constant", "warmup_ratio": 0.0}
     whole, _ = trained(tmp_path / "whole", epochs=4, **how)
     model = make_model()
-    settings = Training(precision="float32", learning_rate=1e-3, epochs=2, **how)
+    settings = TrainConfig(precision="float32", learning_rate=1e-3, epochs=2, **how)
     groups = [(row,) for row in ROWS]
-    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "a", carry_to=tmp_path / "left")
+    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "a", optimizer_to=tmp_path / "left")
     fresh = make_model()
     fresh.load_state_dict(model.state_dict())
-    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "b", carried=tmp_path / "left")
+    train(model, groups, sft(), settings, seed=0, checkpoint=tmp_path / "b", optimizer_from=tmp_path / "left")
     train(fresh, groups, sft(), settings, seed=0, checkpoint=tmp_path / "c")
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
     assert not all(torch.allclose(a, b, atol=1e-4) for a, b in zip(fresh.parameters(), whole.parameters(), strict=True))
@@ -186,8 +195,8 @@ def test_carried_moments_are_those_that_were_left(tmp_path):
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 @pytest.mark.parametrize(("warmup", "total"), [(0.0, 1), (0.3, 10), (1.0, 4), (0.05, 40)])
 def test_the_rate_rises_to_its_peak_and_then_follows_its_schedule(schedule, warmup, total):
-    settings = Training(schedule=schedule, warmup=warmup, learning_rate=2.0)
-    rates = [rate_at(step, total, settings) for step in range(total)]
+    settings = TrainConfig(schedule=schedule, warmup_ratio=warmup, learning_rate=2.0)
+    rates = [learning_rate_at(step, total, settings) for step in range(total)]
     rising = max(1, round(warmup * total))
     assert rates[:rising] == pytest.approx([2.0 * (i + 1) / rising for i in range(rising)])
     rest = [(i - rising) / (total - rising) for i in range(rising, total)]
@@ -199,12 +208,12 @@ def test_the_rate_rises_to_its_peak_and_then_follows_its_schedule(schedule, warm
 @pytest.mark.parametrize(("name", "value"), [("schedule", "cosin"), ("precision", "fp16")])
 def test_an_unknown_schedule_or_precision_is_bad_input_before_any_work(name, value):
     with pytest.raises(BadInput, match=f"{name}: unknown '{value}'") as caught:
-        Training(**{name: value})
+        TrainConfig(**{name: value})
     assert caught.value.fix
 
 
 def test_bf16_products_over_float32_weights_learn_where_bf16_weights_stand_still(tmp_path):
-    how = {"learning_rate": 1e-6, "schedule": "constant", "warmup": 0.0, "epochs": 10, "batch": 4}
+    how = {"learning_rate": 1e-6, "schedule": "constant", "warmup_ratio": 0.0, "epochs": 10, "batch_size": 4}
     start = state(make_model())
     ours, _ = trained(tmp_path, precision="bf16", **how)
     assert {p.dtype for p in ours.parameters()} == {torch.float32}
@@ -229,7 +238,7 @@ def test_bf16_ends_at_the_float32_loss_within_the_noise_of_seeds(tmp_path):
     ends = {}
     for precision in ("float32", "bf16"):
         for seed in range(3):
-            how = {"precision": precision, "epochs": 30, "batch": 2, "learning_rate": 5e-3, "seed": seed}
+            how = {"precision": precision, "epochs": 30, "batch_size": 2, "learning_rate": 5e-3, "seed": seed}
             _, done = trained(tmp_path / f"{precision}{seed}", model=make_model(seed=seed), **how)
             ends[precision, seed] = sum(done.losses[-4:]) / 4
     whole, half = ([ends[precision, seed] for seed in range(3)] for precision in ("float32", "bf16"))
@@ -250,7 +259,7 @@ def test_what_was_learnt_before_the_loss_was_no_number_is_kept(tmp_path):
             return super().loss(batch) * (float("nan") if len(calls) == 3 else 1.0)
 
     calls, seen = [], []
-    how = Training(precision="float32", batch=4, epochs=4, learning_rate=1e-3)
+    how = TrainConfig(precision="float32", batch_size=4, epochs=4, learning_rate=1e-3)
     groups = [(row,) for row in ROWS]
     model = make_model()
     with pytest.raises(TrainingFailed, match=r"step 3 of 4 \(records \["):
@@ -267,7 +276,7 @@ def test_what_was_learnt_before_the_loss_was_no_number_is_kept(tmp_path):
         progress=lambda step, *_: seen.append(step),
     )
     assert seen == [3, 4]  # nothing of the first two is lost
-    whole, all_ = trained(tmp_path / "whole", batch=4, epochs=4)
+    whole, all_ = trained(tmp_path / "whole", batch_size=4, epochs=4)
     assert done == all_
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
 
@@ -276,11 +285,11 @@ def test_a_loss_that_is_no_number_fails_and_keeps_the_last_checkpoint(tmp_path):
     def poison(step, _total, _loss):
         if step == 2:  # the checkpoint of step 1 is on disk, that of step 2 follows this call
             kept["bytes"] = (tmp_path / "checkpoint" / "state.safetensors").read_bytes()
-            groups[:] = [(Row(r.prompt, r.target, float("inf")),) for r in ROWS]
+            groups[:] = [(Row(r.prompt, r.completion, float("inf")),) for r in ROWS]
 
     groups, kept = [(row,) for row in ROWS], {}
     model = make_model()
-    how = Training(precision="float32", batch=2, epochs=4, learning_rate=1e-3, checkpoint_seconds=0)
+    how = TrainConfig(precision="float32", batch_size=2, epochs=4, learning_rate=1e-3, checkpoint_seconds=0)
     with pytest.raises(TrainingFailed, match="step 3 of 8"):
         train(model, groups, sft(), how, seed=0, checkpoint=tmp_path / "checkpoint", progress=poison)
     assert all(p.isfinite().all() for p in model.parameters())
@@ -292,7 +301,7 @@ def test_a_loss_that_is_no_number_fails_and_keeps_the_last_checkpoint(tmp_path):
 
 
 def test_a_gradient_that_is_no_number_fails_though_the_loss_is_finite(tmp_path):
-    class Cliff(Base):
+    class Cliff(Objective):
         name = "cliff"
 
         def loss(self, batch):
@@ -300,8 +309,15 @@ def test_a_gradient_that_is_no_number_fails_though_the_loss_is_finite(tmp_path):
 
     model = make_model()
     before = state(model)
-    with pytest.raises(TrainingFailed, match="gradient is no number at step 1 of 3"):
-        train(model, [(row,) for row in ROWS], Cliff(), Training(batch=4), seed=0, checkpoint=tmp_path / "checkpoint")
+    with pytest.raises(TrainingFailed, match="gradient is NaN or inf at step 1 of 3"):
+        train(
+            model,
+            [(row,) for row in ROWS],
+            Cliff(),
+            TrainConfig(batch_size=4),
+            seed=0,
+            checkpoint=tmp_path / "checkpoint",
+        )
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 

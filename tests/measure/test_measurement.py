@@ -10,7 +10,7 @@ from selftaught.errors import BadInput
 from selftaught.measure import (
     Measurement,
     compare,
-    describe,
+    describe_comparison,
     mcnemar_exact,
     measure_attempts,
     measure_majority,
@@ -33,8 +33,8 @@ def attempt(problem, number, answer, verdict, tokens=3):
         token_ids=tuple(range(tokens)),
         logprobs=(-0.1,) * tokens,
         finish_reason="stop",
-        by="policy-0",
-        feedback=(Feedback(verdict, by="test"),),
+        policy="policy-0",
+        feedback=(Feedback(verdict, source="test"),),
     )
 
 
@@ -119,7 +119,10 @@ def test_comparison_of_single_answers_is_mcnemars():
     assert c.difference == pytest.approx(0.19)
     assert (c.p_value, c.p_one_sided) == (mcnemar_exact(25, 6), mcnemar_exact(25, 6, one_sided=True))
     assert c.ci95[0] > 0
-    assert describe(c) == f"+0.190 [{c.ci95[0]:+.2f}, {c.ci95[1]:+.2f}] on 100 problems (25 won, 6 lost, p=0.00088)"
+    assert (
+        describe_comparison(c)
+        == f"+0.190 [{c.ci95[0]:+.2f}, {c.ci95[1]:+.2f}] on 100 problems (25 won, 6 lost, p=0.00088)"
+    )
     back = compare(new, old)
     assert back.difference == pytest.approx(-0.19)
     assert back.p_value == c.p_value
@@ -146,7 +149,7 @@ def test_the_order_of_problems_does_not_matter():
 
 def test_a_clear_win_is_not_reported_as_certain():
     c = compare(greedy([WRONG] * 300), greedy([RIGHT] * 300, "new"))
-    assert describe(c).endswith("(300 won, 0 lost, p<0.0001)")
+    assert describe_comparison(c).endswith("(300 won, 0 lost, p<0.0001)")
 
 
 def test_different_problems_are_refused():

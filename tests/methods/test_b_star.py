@@ -9,20 +9,23 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, depth, draw, make_run
+from scripted_world import two_rounds
 from selftaught.engines import Request
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
+from selftaught.testing import Learner, make_run
+from selftaught.testing.sums import depth, draw
 from selftaught.worlds.tiny.families.chain import Chain
 
-BSTAR = find("b-star")
-SMALL: dict[str, Any] = {"rounds": 2, "samples": 8, "probe": 6, "temperatures": 4, "target": 2}
+BSTAR, ONLINE_RFT = find("b-star"), find("online-rft")
+SMALL: dict[str, Any] = {"rounds": 2, "samples": 8, "probe": 6, "num_temperatures": 4, "target": 2}
+RFT: dict[str, Any] = {"samples": 8, "target": 2}
 
 
 def warm(policy: Policy, request: Request) -> str:
@@ -42,6 +45,13 @@ def played(folder: Path, learner: Learner, **options: Any) -> Run:
     return run
 
 
+def fixed(folder: Path, learner: Learner, **options: Any) -> Run:
+    """B-STaR's baseline: one setting throughout."""
+    run = make_run(folder, script=warm, learner=learner)
+    ONLINE_RFT(run, run.base, run.task, **{**RFT, "rounds": 2, **options})
+    return run
+
+
 def test_each_round_learns_distinct_right_answers_on_top_of_the_last_policy(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner) as run:
@@ -55,12 +65,12 @@ def test_each_round_learns_distinct_right_answers_on_top_of_the_last_policy(tmp_
             assert len({(d.prompt, d.target) for d in demos}) == len(demos) > 0
             assert all(d.target.endswith(f"Answer: {right[d.prompt]}") for d in demos)
             assert {texts[d.attempts[0]]["policy"] for d in demos} == {base.version}
-        told = [row["told"]["balance"] for row in run.history]
+        told = [row["metrics"]["balance"] for row in run.history]
         assert len(told) == 2
         for row in told:
-            assert row["purity"] == 1.0
-            assert row["pass_at"] >= row["score"] > 0
-            assert row["gap"] == pytest.approx(row["pass_at"] - row["best_of"])
+            assert row["precision"] == 1.0
+            assert row["pass_at_k"] >= row["balance_score"] > 0
+            assert row["reward_gap"] == pytest.approx(row["pass_at_k"] - row["best_of_k"])
 
 
 def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> None:
@@ -71,7 +81,7 @@ def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> No
         train = {p.id for p in run.task.train}
         solved = [p for p in samples if p["role"] == "solve" and p["problem"] in train]
         marked = [p for p in samples if p["role"] == "judge"]
-        chosen = run.history[0]["told"]["balance"]
+        chosen = run.history[0]["metrics"]["balance"]
         on_probe = [p for p in solved if p["problem"] in {q.id for q in probed}]
         assert len(on_probe) == 8 * (4 * 3 + 2 * 3)  # four on half of the probe, two on the rest
         rest = [p for p in solved if p not in on_probe]
@@ -81,25 +91,53 @@ def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> No
         assert run.ledger.usage.judge == sum(len(p["tokens"]) for p in marked) > 0
 
 
+def temperatures_of(run: Run) -> set[float]:
+    return {p["sampling"]["temperature"] for _, _, p, _ in run.journal.effects("sample")} - {0.0}
+
+
 def test_what_is_not_tuned_stays(tmp_path: Path) -> None:
-    fixed = {"temperature": 0.9, "threshold": 0.7}
-    for tune in ("nothing", "temperature", "threshold"):
-        with played(tmp_path / tune, Learner(), tune=tune, **fixed) as run:
-            told = [row["told"]["balance"] for row in run.history]
-            temperatures = {p["sampling"]["temperature"] for _, _, p, _ in run.journal.effects("sample")} - {0.0}
-        assert (len(temperatures) == 1) == (tune != "temperature")
-        if tune != "temperature":
-            assert {row["temperature"] for row in told} == {0.9}
-        if tune != "threshold":
-            assert {row["threshold"] for row in told} == {0.7}
-        if tune == "nothing":
-            assert {row["samples"] for row in told} == {8}
+    with played(tmp_path / "t", Learner(), min_temperature=0.9, num_temperatures=1) as run:
+        assert temperatures_of(run) == {0.9}
+        assert {row["metrics"]["balance"]["temperature"] for row in run.history} == {0.9}
+    with played(tmp_path / "x", Learner(), threshold=0.7) as run:
+        assert len(temperatures_of(run)) > 1
+        assert {row["metrics"]["balance"]["threshold"] for row in run.history} == {0.7}
+
+
+def test_online_rft_samples_once_and_learns_on_top_of_the_last_policy(tmp_path: Path) -> None:
+    learner = Learner()
+    with fixed(tmp_path, learner, temperature=0.9, threshold=0.7) as run:
+        right = {p.prompt: p.reference for p in run.task.train}
+        texts = {key: p for key, _, p, _ in run.journal.effects("sample")}
+        solved = [p for p in texts.values() if p["role"] == "solve" and p["sampling"]["temperature"]]
+        assert temperatures_of(run) == {0.9}
+        assert len(solved) == 2 * 8 * len(run.task.train)
+    (_, first), (second_base, second) = learner.given
+    assert second_base.base is not None
+    for base, demos in learner.given:
+        assert {texts[d.attempts[0]]["policy"] for d in demos} == {base.version}
+    assert first
+    assert second
+    for demo in (*first, *second):
+        assert demo.target.endswith(f"Answer: {right[demo.prompt]}")
+
+
+def test_online_rft_and_b_star_with_nothing_to_tune_learn_the_same(tmp_path: Path) -> None:
+    """The same draws, marks and selection: what the claim compares differs in the tuning alone."""
+    one, other = Learner(), Learner()
+    with fixed(tmp_path / "rft", one, temperature=0.9, threshold=0.7, samples=2) as run:
+        drawn = {p["text"] for _, _, p, _ in run.journal.effects("sample")}
+    alone = {"min_temperature": 0.9, "num_temperatures": 1, "threshold": 0.7, "samples": 2}
+    with played(tmp_path / "b-star", other, **alone) as run:
+        assert {p["text"] for _, _, p, _ in run.journal.effects("sample")} == drawn
+    learned = [[{(d.prompt, d.target) for d in demos} for _, demos in who.given] for who in (one, other)]
+    assert learned[0] == learned[1]
 
 
 def test_the_process_reward_prefers_answers_whose_steps_are_sound(tmp_path: Path) -> None:
-    for process, shaky in (("policy", False), ("none", True)):
+    for step_reward, shaky in (("model", False), ("none", True)):
         learner = Learner()
-        with played(tmp_path / process, learner, rounds=1, process=process, tune="nothing", threshold=1.0 - 1e-9):
+        with fixed(tmp_path / step_reward, learner, rounds=1, step_reward=step_reward, threshold=1.0 - 1e-9):
             texts = [demo.target for _, demos in learner.given for demo in demos]
             assert any("shaky" in text for text in texts) is shaky
 
@@ -125,8 +163,8 @@ def test_exact_verdicts_on_steps_of_the_tiny_world(tmp_path: Path) -> None:
     with make_run(tmp_path, task=task, script=script, learner=learner) as run:
         sound = {p.prompt: task.step_verdicts(p, script(run.base, Request(p.prompt, seed=0))) for p in task.train}
         assert all(verdict == "right" for steps in sound.values() for verdict in steps or ["none"])
-        how = {"rounds": 1, "samples": 8, "probe": 6, "target": 1, "tune": "nothing", "threshold": 1.0}
-        BSTAR(run, run.base, run.task, process="exact", **how)
+        how = {"rounds": 1, "samples": 8, "target": 1, "threshold": 1.0}
+        ONLINE_RFT(run, run.base, run.task, step_reward="exact", **how)
     ((_, demos),) = learner.given
     problems = {p.prompt: p for p in task.train}
     assert {d.prompt for d in demos} == set(problems)
@@ -144,14 +182,21 @@ def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path:
             given.append(settings)
             return scripted_learner(base, objective, records, settings, **more)
 
-        settings = Settings(training=Training(lora_rank=rank))
+        settings = Settings(training=TrainConfig(lora_rank=rank))
         with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
             BSTAR(run, run.base, run.task, **SMALL)
-        assert [one.carry for one in given] == [carry, carry]
+        assert [one.keep_optimizer_state for one in given] == [carry, carry]
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
-    with make_run(tmp_path) as run, pytest.raises(BadInput, match="unknown 'temperatur'; did you mean 'temperature'"):
-        BSTAR(run, run.base, run.task, tune="temperatur")
+    wrong = "step_reward: must be one of 'model', 'exact', 'none', got 'exakt'; did you mean 'exact'"
+    with make_run(tmp_path) as run, pytest.raises(BadInput, match=wrong):
+        BSTAR(run, run.base, run.task, step_reward="exakt")
     with make_run(tmp_path / "b") as run, pytest.raises(BadInput, match="no verdicts on steps"):
-        BSTAR(run, run.base, run.task, rounds=1, samples=2, process="exact")
+        BSTAR(run, run.base, run.task, rounds=1, samples=2, step_reward="exact")
+
+
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "b-star", samples=3, num_temperatures=2, probe=2)
+    assert champion.base
+    assert len(learner.given) == 2

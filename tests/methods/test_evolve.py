@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
-from selftaught.console import Console
+from selftaught import routines
 from selftaught.control import Gate
-from selftaught.curate import Gathered
-from selftaught.errors import BadInput
-from selftaught.learn import Training
-from selftaught.method import find
+from selftaught.control.tuning import BalanceTuner
+from selftaught.curate import AnswerPool, keep_right
+from selftaught.learn import sft
+from selftaught.method import Method, find, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-from selftaught.tasks import load_task
+from selftaught.search import MCTSConfig, MCTSSolver
+from selftaught.tasks import Task
+from selftaught.testing import Learner, make_run, make_task
 
-EVOLVE = find("evolve")
-SMALL = {"rounds": 2, "samples": 4, "probe": 4, "temperatures": 2, "target": 2, "repairs": 0, "update": "sft"}
+EVOLVE, EVOLVE_SFT = find("evolve"), find("evolve-sft")
+SMALL: dict[str, Any] = {"rounds": 2, "samples": 4, "probe": 4, "num_temperatures": 2, "target": 2, "repairs": 0}
 
 
 def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
     prompt = (Message("user", name),)
-    judged = (Feedback(verdict, None, by="test"),)
+    judged = (Feedback(verdict, None, source="test"),)
     return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, (), (), "stop", "p", feedback=judged)
 
 
 def played(
-    folder: Path, /, *, gate: Gate | None = None, train: int = 12, **options: Any
+    folder: Path, /, *, method: Method = EVOLVE_SFT, gate: Gate | None = None, train: int = 12, **options: Any
 ) -> tuple[tuple[Run, Policy], list[Any]]:
     learner, settings = Learner(), Settings(gate=gate) if gate else None
     with make_run(folder, learner=learner, task=make_task(train=train, dev=40), settings=settings) as run:
-        champion = EVOLVE(run, run.base, run.task, **{**SMALL, **options})
+        champion = method(run, run.base, run.task, **{**SMALL, **options})
         return (run, champion), learner.given
 
 
@@ -43,7 +46,7 @@ def played(
 
 
 def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add([attempt("q", text, Verdict.RIGHT) for text in "abc"])
     assert [a.text for a in gathered.newest(2)] == ["b", "c"]
     gathered.add([attempt("q", "a", Verdict.RIGHT), attempt("r", "x", Verdict.RIGHT)])
@@ -51,7 +54,7 @@ def test_the_newest_answers_are_learnt_and_one_said_again_is_new() -> None:
 
 
 def test_pairs_are_of_one_problem_right_over_wrong() -> None:
-    gathered = Gathered()
+    gathered = AnswerPool()
     gathered.add([attempt("q", text, Verdict.RIGHT) for text in "ab"])
     gathered.add([attempt("q", text, Verdict.WRONG) for text in "xyz"])
     gathered.add([attempt("r", "only wrong", Verdict.WRONG), attempt("s", "only right", Verdict.RIGHT)])
@@ -79,16 +82,16 @@ def test_each_round_learns_the_right_answers_of_all_rounds_on_the_starting_model
 
 @pytest.mark.parametrize(("level", "others"), [(0.0, 0), (1.0, 1)])
 def test_the_champion_samples_and_not_whatever_came_last(tmp_path: Path, level: float, others: int) -> None:
-    (run, _), _ = played(tmp_path, gate=Gate(level=level))  # at 0 nothing is ever better beyond doubt
+    (run, _), _ = played(tmp_path, gate=Gate(max_p_value=level))  # at 0 nothing is ever better beyond doubt
     train = {problem.id for problem in run.task.train}
     asked = {facts["policy"] for _, _, facts, _ in run_effects(tmp_path) if facts["problem"] in train}
     assert len(asked - {"base-model"}) == others
 
 
 def run_effects(folder: Path) -> list[Any]:
-    from selftaught.journal import Reader
+    from selftaught.journal import JournalReader
 
-    with Reader(folder / "run") as journal:
+    with JournalReader(folder / "run") as journal:
         return list(journal.effects("sample"))
 
 
@@ -100,7 +103,7 @@ def test_a_critic_is_trained_once_and_its_repairs_are_gathered(tmp_path: Path) -
 
 
 def test_preferences_are_learnt_on_top_of_what_was_imitated(tmp_path: Path) -> None:
-    _, given = played(tmp_path, rounds=1, update="sft+dpo")
+    _, given = played(tmp_path, rounds=1, then_dpo=True)
     (base, demos), (imitated, pairs) = given
     assert base.version == "base-model"
     assert imitated.base is not None
@@ -109,7 +112,7 @@ def test_preferences_are_learnt_on_top_of_what_was_imitated(tmp_path: Path) -> N
 
 
 def test_without_imitation_the_champion_goes_on_with_pairs_of_the_round_alone(tmp_path: Path) -> None:
-    _, given = played(tmp_path, update="dpo", gate=Gate(level=1.0), train=80, target=4)
+    _, given = played(tmp_path, method=EVOLVE, gate=Gate(max_p_value=1.0), train=80, target=4)
     (base, first), (then, second) = given
     assert base.version == "base-model"
     assert then.base is not None  # the first round's policy was better on dev
@@ -119,22 +122,39 @@ def test_without_imitation_the_champion_goes_on_with_pairs_of_the_round_alone(tm
     assert all(pair.chosen != pair.rejected for pair in (*first, *second))
 
 
-@pytest.mark.parametrize(("option", "value", "hint"), [("sampler", "serch", "search"), ("update", "sft+dop", "dpo")])
-def test_a_misspelt_part_is_one_line(tmp_path: Path, option: str, value: str, hint: str) -> None:
-    with make_run(tmp_path, learner=Learner()) as run, pytest.raises(BadInput, match=f"did you mean '{hint}'"):
-        EVOLVE(run, run.base, run.task, **{option: value})
+# --- a loop of one's own from the same phases ---
 
 
-@pytest.mark.parametrize(
-    "options", [{"sampler": "deepening"}, {"sampler": "search", "update": "dpo"}, {"update": "sft+score"}],
-    ids=lambda options: "-".join(options.values()),
-)  # fmt: skip
-def test_every_sampler_and_update_runs_on_a_real_model(tmp_path: Path, options: dict[str, str]) -> None:
-    task = load_task("tiny:family=add,level=2", train=12, dev=16, test=1)
-    settings = Settings(training=Training(epochs=1, learning_rate=3e-4, batch=4, precision="float32"))
-    with Run(tmp_path, model="tiny", task=task, settings=settings, console=Console(quiet=True)) as run:
-        EVOLVE(run, run.base, run.task, **{**SMALL, "rounds": 1, "repairs": 1, "drafts": 1, **options})
-        (told,) = run.history
-        learnt = len(list(run.journal.effects("learn")))
-        assert learnt >= 1 + options.get("update", "").count("+")
-        assert told["told"]["gathered"]["of"] == 12
+def doubted(run: Run, policy: Policy, problems: Sequence[Problem], temperature: float, n: int) -> list[Attempt]:
+    solver = find("iterative-deepening").with_options(samples=1, temperature=temperature)
+    return run.attempt(policy, problems, solver=solver, samples=n, temperature=temperature)
+
+
+def searched(run: Run, policy: Policy, problems: Sequence[Problem], temperature: float, n: int) -> list[Attempt]:
+    grower = MCTSSolver(MCTSConfig(iterations=16, temperature=temperature))
+    return [one.attempt for one in run.search(policy, problems, solver=grower, temperature=temperature)]
+
+
+@recipe(paper="2404.14387", needs=("verifier",))
+def one_round(run: Run, base: Policy, task: Task, *, sampler: Literal["doubted", "searched"] = "doubted") -> Policy:
+    """Acquire by another sampler, repair, and imitate."""
+    tuner = BalanceTuner((0.5, 1.1), (2, 4), (0.5,), 2)
+    sample = partial({"doubted": doubted, "searched": searched}[sampler], run)
+    critic = routines.train_critic(run, base, task, drafts=1)
+    for _ in run.rounds(1):
+        found = routines.acquire(run, base, task, tuner, probe=4, critic=critic, repairs=1, sample=sample)
+        run.measure(run.learn(base, sft(), keep_right(found.attempts)))
+    return run.champion
+
+
+@pytest.mark.parametrize("sampler", ["doubted", "searched"])
+def test_other_samplers_fit_in(tmp_path: Path, sampler: str) -> None:
+    learner = Learner()
+    with make_run(tmp_path, learner=learner) as run:
+        one_round(run, run.base, run.task, sampler=sampler)
+        roles = {p["role"] for _, n, p, _ in run.journal.effects("sample") if n == 1}
+        right = {p.prompt: f"Answer: {p.reference}" for p in run.task.train}
+    assert ("revise" if sampler == "doubted" else "judge") in roles
+    demos = learner.given[-1][1]
+    assert {d.prompt for d in demos} <= set(right)
+    assert demos

@@ -9,37 +9,40 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.check.claim import SystemResult
 from selftaught.curate import keep_right
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.measure.flips import flips
 from selftaught.method import find
-from selftaught.methods.solve.budget.iterative_deepening import TRIGGER, intervals
+from selftaught.methods.solve.budget.iterative_deepening import TRIGGER, token_budgets
 from selftaught.models import Policy
 from selftaught.records import Attempt
 from selftaught.run.run import Run
+from selftaught.testing import make_run, make_task
 
 METHOD = find("iterative-deepening")
 
 
 def test_intervals_are_the_geometric_series_up_to_the_budget() -> None:
-    assert intervals(64, 2.0, 448) == [64, 128, 256]
-    assert sum(intervals(10, 1.5, 1000)) == 1000
+    assert token_budgets(64, 2.0, 448) == [64, 128, 256]
+    assert sum(token_budgets(10, 1.5, 1000)) == 1000
     for ratio in (1.2, 1.5, 3.0):
-        *spans, _ = intervals(7, ratio, 5000)
+        *spans, _ = token_budgets(7, ratio, 5000)
         count = len(spans)
         assert sum(spans) == pytest.approx(7 * (ratio**count - 1) / (ratio - 1), abs=count)  # closed form
         late = pairwise(spans[8:])
         assert [b / a for a, b in late] == pytest.approx([ratio] * max(0, count - 9), rel=0.02)
-    assert intervals(16, 1.0, 50) == [16, 16, 16, 2]
+    assert token_budgets(16, 1.0, 50) == [16, 16, 16, 2]
 
 
-@pytest.mark.parametrize("wrong", [(0, 2.0, 10), (5, 0.9, 10), (5, 2.0, 0)])
-def test_a_schedule_that_never_grows_up_is_refused(wrong: tuple[int, float, int]) -> None:
-    with pytest.raises(BadInput, match="intervals"):
-        intervals(*wrong)
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [((0, 2.0, 10), "initial_budget"), ((5, 0.9, 10), "growth_factor"), ((5, 2.0, 0), "max_chain_tokens")],
+)
+def test_a_schedule_that_never_grows_up_is_refused(wrong: tuple[int, float, int], name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} must be at least 1, got"):
+        token_budgets(*wrong)
 
 
 class Thinker:
@@ -65,7 +68,7 @@ class Thinker:
 
 def played(folder: Path, script: Any, **options: Any) -> tuple[Attempt, Run]:
     with make_run(folder, engine=ScriptedEngine(script)) as run:
-        solver = METHOD.with_options(**{"samples": 1, "first": 30, "budget": 210, **options})
+        solver = METHOD.with_options(**{"samples": 1, "initial_budget": 30, "max_chain_tokens": 210, **options})
         (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
         return attempt, run
 
@@ -74,12 +77,12 @@ def test_an_answer_stands_once_it_is_given_twice_in_a_row(tmp_path: Path) -> Non
     attempt, run = played(tmp_path, Thinker([["4", "21", "21", "9"]]))
     assert attempt.text.count(TRIGGER) == 2
     assert attempt.answer == "21"
-    assert attempt.tokens < run.ledger.usage.generated
+    assert attempt.num_tokens < run.ledger.usage.generated
     assert attempt.text.startswith("[4]Answer: 4\n" + TRIGGER)
 
 
 def test_without_doubt_an_answer_that_ends_is_final(tmp_path: Path) -> None:
-    attempt, _ = played(tmp_path, Thinker([["4", "21"]]), doubt=False)
+    attempt, _ = played(tmp_path, Thinker([["4", "21"]]), recheck_finished=False)
     assert (attempt.answer, attempt.text.count(TRIGGER)) == ("4", 0)
 
 
@@ -94,12 +97,12 @@ def test_each_interval_is_as_long_as_its_budget(tmp_path: Path) -> None:
 def test_chains_vote_or_the_most_believed_wins(tmp_path: Path) -> None:
     script = Thinker([["4"], ["4"], ["5"], ["21"]])
     voted, _ = played(tmp_path / "vote", script, samples=24)
-    believed, run = played(tmp_path / "judge", script, samples=24, pick="judge")
+    believed, run = played(tmp_path / "judge", script, samples=24, aggregation="p_true")
     assert voted.answer == "4"
     assert believed.answer == "21"
     assert run.ledger.usage.judge > 0
     with pytest.raises(BadInput, match="vote"):
-        played(tmp_path / "odd", script, pick="voted")
+        played(tmp_path / "odd", script, aggregation="voted")
 
 
 def test_flips_are_counted_as_they_happened(tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_flips_are_counted_as_they_happened(tmp_path: Path) -> None:
     right = task.test[0].reference
     script = Thinker([["4", right, right], [right, "4", "4"]])
     with make_run(tmp_path, engine=ScriptedEngine(script), task=task) as run:
-        solver = METHOD.with_options(samples=40, first=40, budget=280)
+        solver = METHOD.with_options(samples=40, initial_budget=40, max_chain_tokens=280)
         solved = run.solve(run.base, task.test, "test", solver=solver)
         found = flips(SystemResult(run, run.base, solved, 0))
     begun = [payload for _, _, payload, _ in _effects(tmp_path) if payload["parent"] is None]

@@ -1,4 +1,4 @@
-"""MCTS-DPO: on-policy batches, the fixed reference, as many pairs for its rivals, and what the pairs are."""
+"""MCTS-DPO: on-policy batches, the fixed reference, and what the pairs are."""
 
 from __future__ import annotations
 
@@ -7,36 +7,17 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, judged, make_run, make_task
+from scripted_world import Objectives, two_rounds
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
-from selftaught.errors import BadInput
-from selftaught.learn import Training
-from selftaught.learn.objectives import Dpo, StepDpo
+from selftaught.learn.objectives.step_dpo import StepDpo
 from selftaught.method import find
-from selftaught.methods.improve.search.mcts_dpo import answer_pairs, turn
-from selftaught.models import Policy
-from selftaught.records import Attempt, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.testing import make_run, make_task
 
 METHOD = find("mcts-dpo")
-SMALL: dict[str, Any] = {"rounds": 3, "trees": 5, "iterations": 6, "depth": 4}
-
-
-class Objectives(Learner):
-    """Remembers what was to be learnt, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.objectives: list[Any] = []
-        self.settings: list[Training] = []
-
-    def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
-        """See `Learner`."""
-        self.objectives.append(objective)
-        self.settings.append(settings)
-        return super().__call__(base, objective, records, settings, **more)
+SMALL: dict[str, Any] = {"rounds": 3, "problems": 5, "iterations": 6, "depth": 4}
 
 
 def learnt(folder: Path, **options: Any) -> tuple[Objectives, Run, list[str]]:
@@ -73,55 +54,25 @@ def test_offline_the_start_searches_in_every_round(tmp_path: Path) -> None:
     assert len({base.version for base, _ in learner.given}) == 3  # and learning goes on all the same
 
 
-def test_whole_answers_make_pairs_of_right_over_wrong(tmp_path: Path) -> None:
-    learner, _, actors = learnt(tmp_path, level="answer", samples=8)
-    assert len(actors) == 3
-    assert all(type(objective) is Dpo for objective in learner.objectives)
-    for _, pairs in learner.given:
-        assert pairs
-        assert all("wrong" in pair.rejected and "wrong" not in pair.chosen for pair in pairs)
-        assert all(pair.softness == 0 for pair in pairs)
-
-
-def test_no_more_pairs_than_asked_for_are_learnt_at_either_level(tmp_path: Path) -> None:
-    for level in ("step", "answer"):
-        learner, _, _ = learnt(tmp_path / level, level=level, most=3, trees=10)
-        assert [len(pairs) for _, pairs in learner.given] == [3, 3, 3]
+def test_no_more_pairs_than_asked_for_are_learnt(tmp_path: Path) -> None:
+    learner, _, _ = learnt(tmp_path, max_pairs=3, problems=10)
+    assert [len(pairs) for _, pairs in learner.given] == [3, 3, 3]
 
 
 def test_smoothing_goes_by_visits_and_can_be_left_out(tmp_path: Path) -> None:
     soft, _, _ = learnt(tmp_path / "soft", rounds=1)
-    hard, _, _ = learnt(tmp_path / "hard", rounds=1, smoothing=False)
-    assert any(0 < pair.softness < 0.5 for pair in soft.given[0][1])
-    assert all(pair.softness == 0 for pair in hard.given[0][1])
+    hard, _, _ = learnt(tmp_path / "hard", rounds=1, visit_smoothing=False)
+    assert any(0 < pair.label_smoothing < 0.5 for pair in soft.given[0][1])
+    assert all(pair.label_smoothing == 0 for pair in hard.given[0][1])
     assert [p.chosen for p in soft.given[0][1]] == [p.chosen for p in hard.given[0][1]]
 
 
 def test_without_self_evaluation_nothing_is_judged(tmp_path: Path) -> None:
-    _, run, _ = learnt(tmp_path, self_evaluation=False)
+    _, run, _ = learnt(tmp_path, self_eval=False)
     assert run.ledger.usage.judge == 0
 
 
-def test_problems_take_turns() -> None:
-    problems = make_task(train=5).train
-    rounds = [turn(problems, 2, number) for number in (1, 2, 3)]
-    assert [p for batch in rounds for p in batch] == [*problems, problems[0]]
-    assert turn(problems, 64, 7) == list(problems)
-
-
-def test_pairs_of_answers_take_turns_among_problems_and_use_no_answer_twice() -> None:
-    one, two = make_task(train=2).train
-
-    def tried(problem: Any, verdicts: str) -> list[Attempt]:
-        kinds = {"r": Verdict.RIGHT, "w": Verdict.WRONG, "u": Verdict.UNKNOWN}
-        return [judged(problem, f"{v}{i}", kinds[v], name=f"{problem.id}{v}{i}") for i, v in enumerate(verdicts)]
-
-    pairs = answer_pairs([*tried(one, "rrwwwu"), *tried(two, "wr"), judged(one, "r0", Verdict.RIGHT)])
-    assert [pair.prompt for pair in pairs] == [one.prompt, two.prompt, one.prompt]
-    names = [name for pair in pairs for name in pair.attempts]
-    assert len(set(names)) == 6
-
-
-def test_an_unknown_level_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="answer"):
-        learnt(tmp_path, level="answers")
+def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
+    champion, learner = two_rounds(tmp_path, "mcts-dpo")
+    assert champion.base
+    assert len(learner.given) == 2

@@ -10,20 +10,20 @@ import pytest
 
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 
 SETTINGS = Settings(
-    sampling=Sampling(max_tokens=96), training=Training(epochs=1, learning_rate=3e-4, micro_tokens=2048)
+    sampling=Sampling(max_tokens=96), training=TrainConfig(epochs=1, learning_rate=3e-4, max_tokens_per_pass=2048)
 )
 SMALL: dict[str, dict[str, Any]] = {
-    "b-star": {"samples": 4, "probe": 6, "temperatures": 2, "target": 2},
+    "b-star": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2},
     "self": {"samples": 2, "drafts": 3},
-    "critique-in-the-loop": {"samples": 3, "repairs": 3, "drafts": 3, "checks": 2},
-    "evolve": {"samples": 4, "probe": 6, "temperatures": 2, "target": 2, "repairs": 2},
+    "critique-in-the-loop": {"samples": 3, "repairs": 3, "drafts": 3, "rollouts_per_critique": 2},
+    "evolve": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2, "repairs": 2},
 }
 SPOKEN = {
     "b-star": {"solve", "judge"},
@@ -46,7 +46,7 @@ def test_a_round_of_it_trains_a_policy(tmp_path: Path, name: str) -> None:
         (row,) = run.history
         made = [json.loads(line) for p in run.folder.glob("policies/*/records.jsonl") for line in p.open()]
     assert {p["role"] for p in samples.values()} == SPOKEN[name]
-    assert row["told"]
+    assert row["metrics"]
     assert row["policy"] != run.base.version
     assert all(set(record["attempts"]) <= set(samples) for record in made)
     notes = [p["text"] for p in samples.values() if p["role"] == "critique"]
@@ -56,11 +56,11 @@ def test_a_round_of_it_trains_a_policy(tmp_path: Path, name: str) -> None:
     assert len(understood) >= 0.9 * len(notes + words) > 0
 
 
-@pytest.mark.parametrize("form", ["parallel", "sequential"])
-def test_its_critic_mends_at_test_time_without_running_out_of_context(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_its_critic_mends_at_test_time_without_running_out_of_context(tmp_path: Path, mode: str) -> None:
     solver = find("critic-supervision")
     with opened(tmp_path) as run:
-        chosen = solver.with_options(samples=4, form=form)
+        chosen = solver.with_options(samples=4, mode=mode)
         found = run.measure(run.base, solver=chosen)
         finished = [p["finish"] for _, _, p, _ in run.journal.effects("sample")]
     assert found.unknown_rate < 1

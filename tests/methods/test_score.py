@@ -1,4 +1,4 @@
-"""SCoRe: the credit of its two stages in closed form, its rollouts and rivals on scripted answers, and a real step."""
+"""SCoRe: the credit of its two stages in closed form, its rollouts on scripted answers, and a real step."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, depth, draw, judged, make_run, make_task
+from scripted_world import judged, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
-from selftaught.engines import Request
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.learn.online.rollouts import Rollout
-from selftaught.learn.online.two_turn_credit import Shaping
-from selftaught.measure.flips import corrections, course
+from selftaught.learn.online.two_turn_credit import TwoTurnReward
+from selftaught.measure.flips import correction_metrics, turn_verdicts
 from selftaught.method import find
-from selftaught.models import Policy
 from selftaught.records import Verdict, make_problem
-from selftaught.refine.turns import AGAIN
+from selftaught.refine.turns import SELF_CORRECT
 from selftaught.run.run import Run
-from selftaught.run.sampling import Solved
 from selftaught.run.settings import Settings
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import load_task
-from talking_world import heard
+from selftaught.testing import Learner, make_run, make_task
+from talking_world import twice
 
 SCORE = find("score")
 R, W, U = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
@@ -43,7 +41,7 @@ def rollout(first: Verdict, second: Verdict, name: str) -> Rollout:
 ALL_FOUR = [rollout(W, R, "mends"), rollout(R, W, "spoils"), rollout(R, R, "keeps"), rollout(W, W, "fails")]
 
 
-def gains(stage: Shaping, rollouts: list[Rollout]) -> dict[str, float]:
+def gains(stage: TwoTurnReward, rollouts: list[Rollout]) -> dict[str, float]:
     """Advantage by attempt; every token of one has the same."""
     made = {credit.attempt.id: set(credit.advantages) for credit in stage(rollouts)}
     return {name: value for name, values in made.items() for value in values}
@@ -53,26 +51,26 @@ def gains(stage: Shaping, rollouts: list[Rollout]) -> dict[str, float]:
 
 
 def test_the_bonus_pays_for_mending_and_charges_for_spoiling() -> None:
-    found = gains(Shaping(1.0, 10.0, (0.01, 0.01)), ALL_FOUR)
+    found = gains(TwoTurnReward(1.0, 10.0, (0.01, 0.01)), ALL_FOUR)
     # r2 + 10 (r2 - r1) is 11, -10, 1, 0, of mean 0.5; r1 is 0, 1, 1, 0
     second = {"mends2": 10.5, "spoils2": -10.5, "keeps2": 0.5, "fails2": -0.5}
     assert found == second | {"mends1": -0.5, "spoils1": 0.5, "keeps1": 0.5, "fails1": -0.5}
-    plain = gains(Shaping(1.0, 0.0, (0.01, 0.01)), ALL_FOUR)
+    plain = gains(TwoTurnReward(1.0, 0.0, (0.01, 0.01)), ALL_FOUR)
     assert {name: gain for name, gain in plain.items() if name.endswith("2")} == {
         "mends2": 0.5, "spoils2": -0.5, "keeps2": 0.5, "fails2": -0.5,
     }  # fmt: skip
 
 
 def test_stage_one_rewards_the_second_answer_alone_and_pins_the_first() -> None:
-    stage = Shaping(0.0, 0.0, (0.11, 0.01))
+    stage = TwoTurnReward(0.0, 0.0, (0.11, 0.01))
     found = gains(stage, ALL_FOUR)
     assert {found[f"{name}1"] for name in ("mends", "spoils", "keeps", "fails")} == {0.0}
     assert [found[f"{name}2"] for name in ("mends", "spoils", "keeps", "fails")] == [0.5, -0.5, 0.5, -0.5]
-    assert {(c.attempt.id[-1], c.kl) for c in stage(ALL_FOUR)} == {("1", 0.11), ("2", 0.01)}
+    assert {(c.attempt.id[-1], c.kl_coef) for c in stage(ALL_FOUR)} == {("1", 0.11), ("2", 0.01)}
 
 
 def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
-    stage = Shaping(1.0, 10.0, (0.01, 0.01))
+    stage = TwoTurnReward(1.0, 10.0, (0.01, 0.01))
     assert stage([rollout(U, R, "a"), rollout(R, U, "b")]) == []
     mends, fails = ALL_FOUR[0], ALL_FOUR[3]
     drafts = {one.turns[0].id: one.turns[0] for one in (mends, fails)}
@@ -83,30 +81,25 @@ def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
 
 
 def test_other_stages_have_other_names() -> None:
-    stages = [Shaping(0.0, 0.0, (0.1, 0.0)), Shaping(1.0, 0.0, (0.1, 0.0)), Shaping(1.0, 1.0, (0.1, 0.0))]
+    stages = [
+        TwoTurnReward(0.0, 0.0, (0.1, 0.0)),
+        TwoTurnReward(1.0, 0.0, (0.1, 0.0)),
+        TwoTurnReward(1.0, 1.0, (0.1, 0.0)),
+    ]
     assert len({stage.id for stage in stages}) == 3
 
 
 def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
     groups = [*ALL_FOUR, rollout(W, R, "again"), rollout(U, R, "none")]
-    found = corrections([course(Solved(one.attempt, 4, one.turns)) for one in groups])
+    found = correction_metrics([turn_verdicts(SolverResult(one.attempt, 4, one.turns)) for one in groups])
     assert found == pytest.approx({
         "first": 2 / 6, "second": 4 / 6, "delta": 2 / 6, "wrong to right": 3 / 6, "right to wrong": 1 / 6,
         "unchanged": 2 / 6,
     })  # fmt: skip
-    assert set(corrections([]).values()) == {0.0}
+    assert set(correction_metrics([]).values()) == {0.0}
 
 
 # --- on scripted answers ---
-
-
-def twice(policy: Policy, request: Request) -> str:
-    """Sums, half of them right at first; training mends the second answer and leaves the first as it was."""
-    _, a, b, _, luck = heard(request)
-    second = request.prompt[-1].content == AGAIN
-    fixed = draw(a, b) if not request.sampling.temperature else luck
-    said = a + b + (0 if fixed < 0.5 + (0.45 if second and depth(policy) else 0) else 1 + int(8 * luck))
-    return f"{a}+{b}={said}\nAnswer: {said}"
 
 
 def played(folder: Path, learner: Learner, /, **options: Any) -> Run:
@@ -125,7 +118,7 @@ def samples_of(run: Run) -> dict[str, Any]:
 
 def test_stage_one_then_stage_two_each_from_the_policy_before(tmp_path: Path) -> None:
     learner = Learner()
-    with played(tmp_path, learner, rounds=3, pinned=2, kl=0.01, strong=0.1) as run:
+    with played(tmp_path, learner, rounds=3, stage1_rounds=2, kl_coef=0.01, stage1_kl_coef=0.1) as run:
         assert run.base.version == "base-model"
     assert learner.given[0][0].version == "base-model"
     assert all(late.base == early for (early, _), (late, _) in zip(learner.given, learner.given[1:], strict=False))
@@ -135,13 +128,13 @@ def test_stage_one_then_stage_two_each_from_the_policy_before(tmp_path: Path) ->
         assert {c.kl for c in second} == {0.01}
         assert (max(abs(c.advantages[0]) for c in first) > 0) is (number == 2)
         assert (max(abs(c.advantages[0]) for c in second) > 2) is (number == 2)
-        assert all(c.attempt.prompt[-1].content == AGAIN for c in second)
+        assert all(c.attempt.prompt[-1].content == SELF_CORRECT for c in second)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_that_share_of_problems_starts_from_first_attempts_of_the_starting_model(tmp_path: Path, share: float) -> None:
     learner = Learner()
-    with played(tmp_path, learner, rounds=1, steps=8, offline=share) as run:
+    with played(tmp_path, learner, rounds=1, steps=8, offline_fraction=share) as run:
         samples = samples_of(run)
         live = {facts["live"] for _, _, facts, _ in run.journal.effects("online")}
     rolled = [p for p in samples.values() if p["policy"] in live and p["role"] == "revise"]
@@ -156,7 +149,7 @@ def test_that_share_of_problems_starts_from_first_attempts_of_the_starting_model
 def test_the_gate_goes_by_the_second_answer_and_the_round_tells_both(tmp_path: Path) -> None:
     with played(tmp_path, Learner(), rounds=1) as run:
         (row,) = run.history
-        told = row["told"]["two_turns"]
+        told = row["metrics"]["two_turns"]
         greedy = {
             (p["problem"], p["role"]): p["text"]
             for p in samples_of(run).values()
@@ -169,28 +162,6 @@ def test_the_gate_goes_by_the_second_answer_and_the_round_tells_both(tmp_path: P
     assert told["second"] == row["accuracy"] == sum(b for _, b in pairs) / 40
     assert told["first"] == sum(a for a, _ in pairs) / 40
     assert told["wrong to right"] == sum(b and not a for a, b in pairs) / 40 > 0.2
-
-
-@pytest.mark.parametrize("learner", ["star", "pairs"])
-def test_its_rivals_learn_right_answers_behind_wrong_ones(tmp_path: Path, learner: str) -> None:
-    kept = Learner()
-    with played(tmp_path, kept, rounds=1, learner=learner) as run:
-        answers = {p.prompt: f"Answer: {p.reference}" for p in run.task.train}
-        samples = samples_of(run)
-    ((base, demos),) = kept.given
-    assert base.version == "base-model"
-    for demo in demos:
-        question, draft, request = demo.prompt
-        assert request.content == AGAIN
-        assert not draft.content.endswith(answers[question,])
-        assert demo.target.endswith(answers[question,])
-        roles = [samples[name]["role"] for name in demo.attempts]
-        assert roles == (["revise", "solve"] if learner == "star" else ["solve", "solve"])
-
-
-def test_an_unknown_learner_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="did you mean 'star'"):
-        played(tmp_path, Learner(), learner="sta")
 
 
 def test_its_claim_measures_second_answers_and_a_rerun_the_same(tmp_path: Path) -> None:
@@ -219,10 +190,10 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
     task = load_task("tiny:family=chain|add,level=2", train=6, dev=4, test=2, seed=3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
-        training=Training(epochs=1, learning_rate=3e-4, batch=6, micro_tokens=2048, precision="float32"),
+        training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=6, max_tokens_per_pass=2048, precision="float32"),
     )
     with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
-        SCORE(run, run.base, run.task, steps=1, samples=6, offline=0.5, pace=1.0)
+        SCORE(run, run.base, run.task, steps=1, samples=6, offline_fraction=0.5, lr_scale=1.0)
         steps = [facts for _, _, facts, _ in run.journal.effects("online")]
         made = {p["policy"]: p for _, _, p, _ in run.journal.effects("learn")}
         samples = samples_of(run)
@@ -234,3 +205,8 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
     assert all(Path(tmp_path, "policies", name, "selftaught.json").is_file() for name in made)
     bases = [json.loads(Path(tmp_path, "policies", name, "selftaught.json").read_text())["base"] for name in made]
     assert len(set(map(str, bases))) == 2
+
+
+def test_a_round_is_a_training(tmp_path: Path) -> None:
+    _, learner = two_rounds(tmp_path, "score", samples=3)
+    assert len(learner.given) == 2

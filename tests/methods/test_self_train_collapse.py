@@ -8,28 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
 from selftaught.check.claim import SystemResult
 from selftaught.errors import BadInput
-from selftaught.measure import Report
+from selftaught.measure import StudyReport
 from selftaught.method import find
-from selftaught.methods.study.self_train_collapse import surprise
+from selftaught.methods.study.self_train_collapse import held_out_nll
 from selftaught.records import Verdict
 from selftaught.run.run import Run
+from selftaught.testing import Learner, make_run, make_task
 
 STUDY = find("self-train-collapse")
 ROUNDS, SAMPLES = 2, 3
 
 
-def studied(run: Run, learns: str = "all") -> Report:
-    return STUDY(run, run.base, run.task, rounds=ROUNDS, samples=SAMPLES, learns=learns, pace=2.0)
+def studied(run: Run, data: str = "all") -> StudyReport:
+    return STUDY(run, run.base, run.task, rounds=ROUNDS, samples=SAMPLES, data=data, lr_scale=2.0)
 
 
-@pytest.mark.parametrize("learns", ["all", "right", "replay"])
-def test_every_way_of_learning_takes_as_many_steps(tmp_path: Path, learns: str) -> None:
+@pytest.mark.parametrize("data", ["all", "right", "replay"])
+def test_every_way_of_learning_takes_as_many_steps(tmp_path: Path, data: str) -> None:
     learner = Learner()
     with make_run(tmp_path, learner=learner) as run:
-        studied(run, learns)
+        studied(run, data)
         texts = {key: p for key, _, p, _ in run.journal.effects("sample")}
         answers = {p.id: f"Answer: {p.reference}" for p in run.task.train}
         rates = [
@@ -45,19 +45,19 @@ def test_every_way_of_learning_takes_as_many_steps(tmp_path: Path, learns: str) 
         named = [texts[demo.attempts[0]] for demo in demos]
         assert all(p["problem"] in answers for p in named)  # nothing of dev is learnt
         right = [p["text"].endswith(answers[p["problem"]]) for p in named]
-        assert all(right) or learns != "right"
-        assert all(right) is (learns == "right") or number  # once trained, the scripted model is nearly always right
-        if learns == "replay":
+        assert all(right) or data != "right"
+        assert all(right) is (data == "right") or number  # once trained, the scripted model is nearly always right
+        if data == "replay":
             assert all(right[len(demos) // 2 :])
             assert {p["policy"] for p in named[len(demos) // 2 :]} == {"base-model"}
-        if number and learns != "replay":
+        if number and data != "replay":
             assert {p["policy"] for p in named} == {base.version}
 
 
 def test_the_frozen_control_learns_nothing(tmp_path: Path) -> None:
     learner = Learner()
     with make_run(tmp_path, learner=learner) as run:
-        report = studied(run, "nothing")
+        report = studied(run, "none")
     assert learner.given == []
     assert {row["policy"] for row in report.rows} == {"base-model"}
 
@@ -71,7 +71,7 @@ def test_its_figures_are_those_of_the_held_out_text(tmp_path: Path) -> None:
             right = p["problem"] in dev and p["text"].endswith(dev[p["problem"]])
             if number == 0 and right and p["sampling"]["temperature"] == 1.0:
                 texts.setdefault(p["problem"], []).append(p["text"])
-        assert surprise(SystemResult(run, run.base, (), 0, report)) == report.scores
+        assert held_out_nll(SystemResult(run, run.base, (), 0, report)) == report.scores
     nats = {  # the scripted engine gives byte b the log-probability -(b + 1) / 256
         problem: sum((b + 1) / 256 for t in said for b in t.encode()) / sum(len(t.encode()) for t in said)
         for problem, said in texts.items()
@@ -88,10 +88,10 @@ def test_reading_is_paid_once_and_only_in_prompt_tokens(tmp_path: Path) -> None:
     spent = []
     for _ in range(2):
         with make_run(tmp_path) as run:
-            tried = run.attempt(run.base, run.task.train, n=2)
+            tried = run.attempt(run.base, run.task.train, samples=2)
             before = run.ledger.usage
-            nats = run.surprise(run.base, tried)
-            again = run.surprise(run.base, tried)
+            nats = run.nll(run.base, tried)
+            again = run.nll(run.base, tried)
             assert nats == again
             assert run.ledger.usage.spent == before.spent
             assert run.ledger.usage.prompt - before.prompt == sum(len(t) for t in {a.text for a in tried})
@@ -101,10 +101,11 @@ def test_reading_is_paid_once_and_only_in_prompt_tokens(tmp_path: Path) -> None:
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
-    with make_run(tmp_path) as run, pytest.raises(BadInput, match="unknown 'rigth'; did you mean 'right'"):
+    wrong = "got 'rigth'; did you mean 'right'"
+    with make_run(tmp_path) as run, pytest.raises(BadInput, match=wrong):
         studied(run, "rigth")
     with make_run(tmp_path / "b", script=lambda *_: "no idea") as run:
-        with pytest.raises(BadInput, match="no dev problem right"):
+        with pytest.raises(BadInput, match="solves no dev problem"):
             studied(run)
         assert {a.verdict for a in run.attempt(run.base, run.task.dev)} == {Verdict.UNKNOWN}
 

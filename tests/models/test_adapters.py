@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from selftaught.engines.base import Request, Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
-from selftaught.learn import Training, sft
-from selftaught.learn.learner import learn
+from selftaught.learn import TrainConfig, sft
+from selftaught.learn.learner import train_policy
 from selftaught.models import Policy, resolve
 from selftaught.models.load import load_model
-from selftaught.models.policy import link_to, publish
+from selftaught.models.policy import base_reference, publish
 from selftaught.records import Demo, Message
 from tiny_models import BOS_CHATML, edit_json, greedy, prompt_ids, reference, save_tokenizer
 
@@ -75,8 +75,8 @@ def test_an_adapter_is_laid_over_the_base_that_it_names(
 
 def test_what_is_learnt_from_it_finds_it_again(tiny: Any, tmp_path: Path) -> None:
     policy, _ = adapted(tiny("llama"), tmp_path / "a")
-    how = Training(epochs=1, batch=1, learning_rate=1e-2, precision="float32", lora_rank=2)
-    after = learn(policy, sft(), [Demo(PROMPT, "yes")], how, seed=0, folder=tmp_path / "policies")
+    how = TrainConfig(epochs=1, batch_size=1, learning_rate=1e-2, precision="float32", lora_rank=2)
+    after = train_policy(policy, sft(), [Demo(PROMPT, "yes")], how, seed=0, folder=tmp_path / "policies")
     assert (resolve(after.path), after.base, after.root) == (after, policy, tiny("llama"))
     assert sampled(after) == greedy(load_model(after, torch.float32).eval(), prompt_ids(tiny("llama"), PROMPT), 12)
     edit_json(policy.path / SETTINGS, lora_alpha=99)
@@ -126,7 +126,9 @@ def test_a_pickled_adapter_is_refused_and_never_opened(tiny: Any, saved: Path) -
     base = tiny("llama")
     target = saved.with_name("ours")
     shutil.copytree(saved, target.with_name("draft"))
-    publish(target.with_name("draft"), target, {"version": "1" * 16, "adapter": True, "base": link_to(base, target)})
+    publish(
+        target.with_name("draft"), target, {"version": "1" * 16, "adapter": True, "base": base_reference(base, target)}
+    )
     for use in (lambda: resolve(target), lambda: load_model(Policy("1" * 16, target, base, True), torch.float32)):
         with pytest.raises(BadInput, match="unpickling") as caught:
             use()

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from selftaught.errors import BadInput
-from selftaught.learn.objectives.base import target_ids
+from selftaught.learn.objectives.base import encode_completion
 from selftaught.models import ChatTokenizer
 from selftaught.records import Message
 from tiny_models import BOS_CHATML, CHATML, edit_json, save_tokenizer
@@ -188,8 +188,8 @@ def test_special_tokens_in_a_message_do_not_break_rendering(tmp_path: Path) -> N
 
 def test_thinking_that_the_template_opened_is_learned_once(tmp_path: Path) -> None:
     opening, plain = made(tmp_path / "a", CHATML + "<think>\n"), made(tmp_path / "b")
-    assert (opening.opens_thinking, plain.opens_thinking) == ("<think>", "")
+    assert (opening.thinking_tag, plain.thinking_tag) == ("<think>", "")
     assert opening.encode_answer("<think>\nhm") == opening.encode("hm")
     assert opening.encode_target("<think>\nhm</think>4") == [*opening.encode("hm</think>4"), opening.eos_id]
-    assert target_ids(opening, "<think>\nhm", ends=False) == tuple(opening.encode("hm"))
+    assert encode_completion(opening, "<think>\nhm", ends=False) == tuple(opening.encode("hm"))
     assert plain.encode_answer("<think>\nhm") == plain.encode("<think>\nhm")

@@ -15,8 +15,8 @@ import pytest
 
 from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
-from selftaught.models.cache import file_hash, small_files
-from selftaught.models.policy import link_to, policy_from, publish, read_manifest
+from selftaught.models.cache import config_files, file_hash
+from selftaught.models.policy import base_reference, load_policy, publish, read_manifest
 from tiny_models import edit_json, reference, save_tokenizer
 
 
@@ -275,7 +275,9 @@ def learnt(base: Policy, folder: Path, version: str, *, adapter: bool) -> Policy
     draft = folder.with_name(folder.name + ".draft")
     shutil.copytree(base.path, draft)
     (draft / "selftaught.json").unlink(missing_ok=True)
-    publish(draft, folder, {"version": version, "adapter": adapter, "base": link_to(base, folder), "loss": [0.5]})
+    publish(
+        draft, folder, {"version": version, "adapter": adapter, "base": base_reference(base, folder), "loss": [0.5]}
+    )
     return Policy(version, folder, base, adapter)
 
 
@@ -283,7 +285,7 @@ def test_a_lineage_round_trips(folder: Path, tmp_path: Path) -> None:
     start = resolve(folder)
     first = learnt(start, tmp_path / "p" / "one", "1" * 16, adapter=False)
     second = learnt(first, tmp_path / "p" / "two", "2" * 16, adapter=True)
-    assert policy_from(second.path) == resolve(second.path) == second
+    assert load_policy(second.path) == resolve(second.path) == second
     assert second.root == start
     assert second.weights == first.path
     assert first.weights == first.path
@@ -295,7 +297,7 @@ def test_neighbours_can_be_moved_together(folder: Path, tmp_path: Path) -> None:
     first = learnt(resolve(folder), tmp_path / "p" / "one", "1" * 16, adapter=False)
     learnt(first, tmp_path / "p" / "two", "2" * 16, adapter=True)
     (tmp_path / "p").rename(tmp_path / "q")
-    moved = policy_from(tmp_path / "q" / "two")
+    moved = load_policy(tmp_path / "q" / "two")
     assert moved.weights == tmp_path / "q" / "one"
     assert moved.base is not None
     assert moved.base.version == "1" * 16
@@ -306,12 +308,12 @@ def test_a_replaced_or_lost_base_is_noticed(folder: Path, tiny: Any, tmp_path: P
     whole = learnt(resolve(folder), tmp_path / "w", "b" * 16, adapter=False)
     shutil.copy(tiny("llama", seed=1).path / "model.safetensors", folder)
     with pytest.raises(BadInput, match=r"not .* that the adapter was trained on"):
-        policy_from(adapter.path)
-    assert policy_from(whole.path).weights == whole.path  # whole weights need no base
+        load_policy(adapter.path)
+    assert load_policy(whole.path).weights == whole.path  # whole weights need no base
     shutil.rmtree(folder)
     with pytest.raises(BadInput, match="is gone"):
-        policy_from(adapter.path)
-    assert policy_from(whole.path).weights == whole.path
+        load_policy(adapter.path)
+    assert load_policy(whole.path).weights == whole.path
 
 
 def test_publishing_replaces_a_half_written_folder(tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_publishing_replaces_a_half_written_folder(tmp_path: Path) -> None:
     save_tokenizer(draft)
     publish(draft, tmp_path / "out", {"version": "v" * 16, "base": None, "adapter": False})
     assert not (tmp_path / "out" / "half.safetensors").exists()
-    assert policy_from(tmp_path / "out") == Policy("v" * 16, tmp_path / "out")
+    assert load_policy(tmp_path / "out") == Policy("v" * 16, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -339,14 +341,14 @@ def test_an_unreadable_manifest_is_bad_input(folder: Path, text: str) -> None:
 
 def test_a_folder_without_manifest_is_no_learnt_policy(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"no selftaught\.json"):
-        policy_from(folder)
+        load_policy(folder)
 
 
 def test_links_out_of_a_model_folder_are_not_followed(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("a secret", "utf-8")
     (folder / "notes.txt").symlink_to(tmp_path / "secret")
     (folder / "inside.txt").symlink_to(folder / "config.json")
-    names = {file.name for file in small_files(folder)}
+    names = {file.name for file in config_files(folder)}
     assert "inside.txt" in names
     assert "notes.txt" not in names
     assert resolve(folder).path == folder
@@ -362,5 +364,5 @@ def test_the_hub_keeps_a_models_files_as_links(folder: Path, tmp_path: Path) -> 
     snapshot.mkdir(parents=True)
     for file in folder.iterdir():
         (snapshot / file.name).symlink_to(file.rename(blobs / file_hash(file)))
-    assert {f.name for f in small_files(snapshot)} == {p.name for p in snapshot.iterdir()} - {"model.safetensors"}
+    assert {f.name for f in config_files(snapshot)} == {p.name for p in snapshot.iterdir()} - {"model.safetensors"}
     assert resolve(snapshot).path == snapshot

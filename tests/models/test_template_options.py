@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from selftaught.errors import BadInput
-from selftaught.learn import Training, sft
-from selftaught.learn.learner import learn
+from selftaught.learn import TrainConfig, sft
+from selftaught.learn.learner import train_policy
 from selftaught.models import ChatTokenizer, resolve
 from selftaught.records import Demo, Message
 from tiny_models import CHATML, make_policy, reference
@@ -53,8 +53,8 @@ def test_they_are_part_of_what_a_model_is_and_of_what_is_learnt_from_it(folder: 
     assert len({plain.version, off.version, resolve(f"{folder}:enable_thinking=true").version}) == 3
     assert all((reference(plain).state_dict()[n] == w).all() for n, w in reference(off).state_dict().items())
     for rank in (0, 2):
-        how = Training(epochs=1, batch=1, precision="float32", lora_rank=rank)
-        after = learn(off, sft(), [Demo(CHAT, "4")], how, seed=0, folder=tmp_path / "p")
+        how = TrainConfig(epochs=1, batch_size=1, precision="float32", lora_rank=rank)
+        after = train_policy(off, sft(), [Demo(CHAT, "4")], how, seed=0, folder=tmp_path / "p")
         assert ChatTokenizer(resolve(after.path).weights).render(CHAT).endswith("</think>")
     assert not ChatTokenizer(plain.weights).render(CHAT).endswith("</think>")
 
@@ -89,8 +89,8 @@ def test_a_broken_file_of_options_is_one_line(folder: Path) -> None:
 
 
 def test_lineage_goes_on_through_options(folder: Path, tmp_path: Path) -> None:
-    how = Training(epochs=1, batch=1, precision="float32")
-    after = learn(resolve(folder), sft(), [Demo(CHAT, "4")], how, seed=0, folder=tmp_path / "p")
+    how = TrainConfig(epochs=1, batch_size=1, precision="float32")
+    after = train_policy(resolve(folder), sft(), [Demo(CHAT, "4")], how, seed=0, folder=tmp_path / "p")
     found = resolve(f"{after.path}:enable_thinking=true")
     assert found.base == resolve(folder)
     assert resolve(found.path).base == found.base

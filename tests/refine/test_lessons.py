@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import judged, make_run, sums
+from scripted_world import judged
 from selftaught.records import Attempt, Verdict
-from selftaught.refine import located, satisfied
+from selftaught.refine import error_step, finds_no_error
 from selftaught.routines.critiques import (
     CritiqueExample,
     collect_critiques,
@@ -18,6 +18,7 @@ from selftaught.routines.critiques import (
     filter_verified,
     revision_demos,
 )
+from selftaught.testing import make_run, sums
 from talking_world import talk
 
 (PROBLEM,) = sums(1)
@@ -63,18 +64,18 @@ def test_contentment_is_no_more_common_than_mending() -> None:
 
 def test_lessons_of_a_run_are_learnt_under_the_prompts_they_were_asked_with(tmp_path: Path) -> None:
     with make_run(tmp_path, script=talk) as run:
-        drafts = deduplicate(run.attempt(run.base, run.task.train, n=3))
+        drafts = deduplicate(run.attempt(run.base, run.task.train, samples=3))
         lessons = collect_critiques(run, run.base, run.base, drafts, critiques=2, rollouts_per_critique=3)
         samples = {key: p for key, _, p, _ in run.journal.effects("sample")}
     assert len(lessons) == 2 * len(drafts)
     for one in lessons:
         assert one.critique.parent == one.draft.id
         assert {a.parent for a in one.revisions} <= {one.critique.id}
-        assert len(one.revisions) == (0 if satisfied(one.critique) else 3)
+        assert len(one.revisions) == (0 if finds_no_error(one.critique) else 3)
     good = filter_verified(lessons)
     mending = [one for one in good if one.revisions]
     assert 0 < len(mending) < len([one for one in lessons if one.revisions])
-    assert all(located(one.critique) == 1 and not one.draft.right and one.fix_rate >= 0.5 for one in mending)
+    assert all(error_step(one.critique) == 1 and not one.draft.right and one.fix_rate >= 0.5 for one in mending)
     for demo, one in zip(critique_demos(good), good, strict=True):
         assert demo.prompt[-2].content == one.draft.text
         assert demo.target == one.critique.text == samples[demo.attempts[0]]["text"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from selftaught.report import Example, ReportData, Round, Step, Tree
+from selftaught.report import Example, ReportData, Round, TreeStep, TreeView
 
 SUMMARY = {
     "method": "rest-em",
@@ -31,7 +31,7 @@ def some_rounds(n: int, words: Callable[[str], str] = same) -> tuple[Round, ...]
         Round(
             number=i,
             policy=words(f"policy-{i}"),
-            demos=100 + i,
+            records=100 + i,
             accuracy=0.14 + 0.5 * i / n,
             ci95=(0.10 + 0.5 * i / n, 0.20 + 0.5 * i / n),
             samples=150,
@@ -39,7 +39,7 @@ def some_rounds(n: int, words: Callable[[str], str] = same) -> tuple[Round, ...]
             promoted=i % 3 != 2,
             reason=words(f"because {i}"),
             alarms=(f"{words('harm')}: {words(f'alarming {i}')}",) if i == 2 else (),
-            told={words("balance"): {words("hot"): 0.75, words("kept"): 12 * i, words("who"): words("critic")}}
+            metrics={words("balance"): {words("hot"): 0.75, words("kept"): 12 * i, words("who"): words("critic")}}
             if i == 1
             else {},
             tokens={"prompt": 7 * i, "generated": 9000 + 70_000 * i, "judge": 5000 * i, "trained": 30_000 * i},
@@ -50,12 +50,14 @@ def some_rounds(n: int, words: Callable[[str], str] = same) -> tuple[Round, ...]
     return (start, *learned)
 
 
-def some_tree(number: int, words: Callable[[str], str] = same) -> Tree:
-    good = Step(words("12 + 3 = 15"), 0.4, 1.9, 6, 1.1, 0.9, "right", True, ("chosen, smoothing 0.14",))
-    bad = Step(words("12 + 3 = 16"), 0.2, -0.6, 1, -1.4, None, "wrong", False, ("rejected",))
-    first = Step(words("3 * 4 = 12"), 0.7, 0.8, 7, 1.2, 0.8, main=True, steps=(good, bad))
-    other = Step(words("3 * 4 = 7"), 0.3, 0.2, 1, 0.1, 0.2, steps=(Step(words("7 + 3 = 10"), 1.0, -1.0, 0, -1.0),))
-    return Tree(words("3 * 4 + 3 ="), words("abc"), number, 8, 5, 1, (first, other))
+def some_tree(number: int, words: Callable[[str], str] = same) -> TreeView:
+    good = TreeStep(words("12 + 3 = 15"), 0.4, 1.9, 6, 1.1, 0.9, "right", True, ("chosen, smoothing 0.14",))
+    bad = TreeStep(words("12 + 3 = 16"), 0.2, -0.6, 1, -1.4, None, "wrong", False, ("rejected",))
+    first = TreeStep(words("3 * 4 = 12"), 0.7, 0.8, 7, 1.2, 0.8, main=True, steps=(good, bad))
+    other = TreeStep(
+        words("3 * 4 = 7"), 0.3, 0.2, 1, 0.1, 0.2, steps=(TreeStep(words("7 + 3 = 10"), 1.0, -1.0, 0, -1.0),)
+    )
+    return TreeView(words("3 * 4 + 3 ="), words("abc"), number, 8, 5, 1, (first, other))
 
 
 def report_data(words: Callable[[str], str] = same, *, n: int = 3, **changes) -> ReportData:

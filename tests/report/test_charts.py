@@ -11,7 +11,6 @@ from selftaught.report.charts import (
     Point,
     Series,
     accuracy_axis,
-    before_after_figure,
     interval_strip,
     line_chart,
     nice_axis,
@@ -20,6 +19,7 @@ from selftaught.report.charts import (
     stacked_bars,
     steps_axis,
 )
+from selftaught.report.figure import before_after_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -70,10 +70,10 @@ def test_bars_stack_to_their_totals():
         assert top == pytest.approx(sy(base + value), abs=0.2)
         assert height == pytest.approx(sy(base) - sy(base + value), abs=0.2)
     patterns = [ET.tostring(p[1]) if len(p) > 1 else b"" for p in root.iter(f"{SVG}pattern")]
-    assert len(set(patterns)) == 3  # told apart without colour
+    assert len(set(patterns)) == 3  # told apart without color
 
 
-def test_promoted_rounds_differ_from_the_others_without_colour():
+def test_promoted_rounds_differ_from_the_others_without_color():
     rounds = some_rounds(6)
     x, y = steps_axis("round", range(7)), accuracy_axis("y", [0.7])
     root = ET.fromstring(line_chart(rounds_series(rounds), x, y, title="t"))
@@ -86,7 +86,7 @@ def test_promoted_rounds_differ_from_the_others_without_colour():
 
 
 def test_an_interval_is_drawn_to_scale():
-    root = ET.fromstring(interval_strip(0.2, (0.1, 0.3), 0.4, colour=0, shape="circle", title="t"))
+    root = ET.fromstring(interval_strip(0.2, (0.1, 0.3), 0.4, color=0, shape="circle", title="t"))
     base, bar = [line.attrib for line in root.iter(f"{SVG}line")][:2]
     left, right = float(base["x1"]), float(base["x2"])
     shares = [(float(bar[end]) - left) / (right - left) for end in ("x1", "x2")]

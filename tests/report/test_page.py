@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from report_sample import SUMMARY, report_data, some_rounds
 
 from selftaught.records import Verdict
-from selftaught.report import Example, ReportData, Round, before_after_figure, render
-from selftaught.report.text import visible
+from selftaught.report import Example, ReportData, Round, before_after_figure, render_page
+from selftaught.report.text import make_visible
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script>",
@@ -62,7 +62,7 @@ class Page(HTMLParser):
             self.texts[self.open[-1]][-1] += data
 
 
-PLAIN = Page(render(report_data()))
+PLAIN = Page(render_page(report_data()))
 
 
 def inert(html: str) -> Page:
@@ -91,10 +91,10 @@ def inert(html: str) -> Page:
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_text_is_shown_and_does_nothing(kind):
     text = HOSTILE[kind]
-    page = inert(render(report_data(lambda _: text)))
+    page = inert(render_page(report_data(lambda _: text)))
     # The same elements with the same attributes in the same order as for harmless text.
     assert page.tags == PLAIN.tags
-    shown = visible(text)
+    shown = make_visible(text)
     assert page.texts["pre"].count("\n" + shown) == 4 * 20 + 1 + 2
     assert shown in page.texts["title"]
     assert shown in page.texts["li"]
@@ -109,7 +109,7 @@ def test_hostile_text_is_shown_and_does_nothing(kind):
 @given(st.text(alphabet=st.characters(codec=None), max_size=30))
 def test_no_text_changes_the_structure(text):
     count = iter(range(10_000))
-    page = inert(render(report_data(lambda word: f"{text}{next(count)}")))
+    page = inert(render_page(report_data(lambda word: f"{text}{next(count)}")))
     assert page.tags == PLAIN.tags
 
 
@@ -117,7 +117,7 @@ def test_verdicts_and_numbers_from_elsewhere_are_text_too():
     text = HOSTILE["attribute"]
     example = Example(text, text, text, text, text, text)
     page = inert(
-        render(report_data(examples=(example,), config={text: {text: [text]}}, summary={**SUMMARY, "model": text}))
+        render_page(report_data(examples=(example,), config={text: {text: [text]}}, summary={**SUMMARY, "model": text}))
     )
     badges = [t for t in page.texts["span"] if t.startswith("? ")]
     assert badges == [f"? {text.upper()}"] * 2
@@ -127,7 +127,7 @@ def test_verdicts_and_numbers_from_elsewhere_are_text_too():
 
 
 def test_the_policy_forbids_scripts_and_requests():
-    html = render(report_data())
+    html = render_page(report_data())
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
     assert html.index("Content-Security-Policy") < html.index("<style>")
@@ -136,7 +136,7 @@ def test_the_policy_forbids_scripts_and_requests():
 
 
 def test_every_element_is_closed_and_every_drawing_is_xml():
-    html = render(report_data())
+    html = render_page(report_data())
     drawings = re.findall(r"<svg.*?</svg>", html, flags=re.S)
     assert len(drawings) == 3 + 3  # three charts, three rows of the table
     for drawing in drawings:
@@ -149,7 +149,7 @@ def test_every_element_is_closed_and_every_drawing_is_xml():
 
 
 def test_references_within_the_page_resolve_and_ids_are_unique():
-    html = render(report_data())
+    html = render_page(report_data())
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids)) == 3
     assert set(re.findall(r"url\(#([^)]+)\)", html)) == set(ids)
@@ -164,7 +164,7 @@ def words(html: str) -> str:
 
 
 def test_the_headline_says_what_happened():
-    text = words(render(report_data()))
+    text = words(render_page(report_data()))
     assert (
         "Accuracy on 300 held-out problems went from 13.0 % [9.6, 17.3] to 25.5 % [20.9, 30.7]; "
         "paired difference +12.5 [+7.8, +17.2] points."
@@ -185,12 +185,12 @@ def test_the_headline_says_what_happened():
 )
 def test_the_verdict_follows_the_interval(ci, verdict):
     paired = {"mean": sum(ci) / 2, "ci95": ci}
-    text = words(render(report_data(summary={**SUMMARY, "paired_difference": paired})))
+    text = words(render_page(report_data(summary={**SUMMARY, "paired_difference": paired})))
     assert [v for v in ("No change shown", "Worse", "Better") if f"{v}: the interval" in text] == [verdict]
 
 
 def test_the_page_tells_the_whole_run():
-    text = words(render(report_data()))
+    text = words(render_page(report_data()))
     for said in (
         "rounds 3 (2 promoted)",
         "generated tokens412 345",
@@ -215,22 +215,22 @@ def test_the_page_tells_the_whole_run():
 
 
 def test_alarms_stand_with_their_round_and_only_where_there_are_any():
-    text = words(render(report_data()))
+    text = words(render_page(report_data()))
     assert "Alarms Round 2: harm alarming 2 What the method watched" in text
-    calm = tuple(Round(r.number, r.policy, r.demos, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
-    assert "Alarms" not in words(render(report_data(rounds=calm)))
+    calm = tuple(Round(r.number, r.policy, r.records, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
+    assert "Alarms" not in words(render_page(report_data(rounds=calm)))
 
 
 def test_what_a_method_watched_stands_with_its_round_and_only_where_it_told():
-    text = words(render(report_data()))
+    text = words(render_page(report_data()))
     assert "What the method watched Round 1: balance hot 0.75, kept 12, who critic Round by round" in text
-    silent = tuple(Round(r.number, r.policy, r.demos, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
-    assert "watched" not in words(render(report_data(rounds=silent)))
+    silent = tuple(Round(r.number, r.policy, r.records, r.accuracy, r.ci95, r.samples) for r in some_rounds(3))
+    assert "watched" not in words(render_page(report_data(rounds=silent)))
 
 
 def test_verdicts_of_records_have_their_badges():
     example = Example("q", "r", "a", Verdict.UNKNOWN, "b", Verdict.RIGHT)
-    text = words(render(report_data(examples=(example,))))
+    text = words(render_page(report_data(examples=(example,))))
     assert "1 problem, before and after" in text
     assert "? UNKNOWN" in text
     assert "✓ RIGHT" in text
@@ -238,7 +238,7 @@ def test_verdicts_of_records_have_their_badges():
 
 @pytest.mark.parametrize("summary", [{}, {"before": None, "after": None}, {"before": {}, "after": {}, "test": None}])
 def test_an_unfinished_run_says_so(summary):
-    text = words(render(report_data(summary=summary)))
+    text = words(render_page(report_data(summary=summary)))
     assert "Not concluded: the champion of round 3 solves 64.0 % [60.0, 70.0] of 150 dev problems." in text
     assert "The test split has not been opened" in text
     assert "On held-out problems" not in text
@@ -246,7 +246,7 @@ def test_an_unfinished_run_says_so(summary):
 
 
 def test_nothing_at_all_still_makes_a_page():
-    html = render(ReportData(title="t", command="c", method="m", model="x", task="y"))
+    html = render_page(ReportData(title="t", command="c", method="m", model="x", task="y"))
     text = words(html)
     assert "Not concluded: nothing has been measured yet." in text
     assert "<svg" not in html
@@ -256,14 +256,14 @@ def test_nothing_at_all_still_makes_a_page():
 
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_any_number_of_rounds(n):
-    html = render(report_data(n=n))
+    html = render_page(report_data(n=n))
     inert(html)
     assert words(html).count("because") == n
 
 
 def test_rounds_in_any_order_make_the_same_page():
     rounds = some_rounds(5)
-    assert render(report_data(rounds=rounds)) == render(report_data(rounds=rounds[::-1]))
+    assert render_page(report_data(rounds=rounds)) == render_page(report_data(rounds=rounds[::-1]))
 
 
 def test_import_is_light():

@@ -5,23 +5,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftaught.report.text import count, duration, escaped, interval, percent, points, short, signed_interval, visible
+from selftaught.report.text import (
+    count,
+    duration,
+    escaped,
+    interval,
+    make_visible,
+    percent,
+    points,
+    short_number,
+    signed_interval,
+)
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_visible_text_can_be_encoded_and_holds_nothing_that_acts(text):
-    shown = visible(text)
+    shown = make_visible(text)
     shown.encode()
     acting = {unicodedata.category(c) for c in shown if c not in "\n\t\u200c\u200d"} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert not acting
-    assert visible(shown) == shown
+    assert make_visible(shown) == shown
 
 
 @given(st.text(alphabet=st.characters(codec=None, exclude_categories=["C", "Z"], include_characters=" \n\t<&\"'")))
 def test_what_was_visible_stays_as_it_is(text):
-    assert visible(text) == text
+    assert make_visible(text) == text
     assert html.unescape(escaped(text)) == text
     assert not set("<>\"'") & set(escaped(text))
 
@@ -36,7 +46,7 @@ def test_what_was_visible_stays_as_it_is(text):
     ],
 )
 def test_visible_by_hand(text, shown):
-    assert visible(text) == shown
+    assert make_visible(text) == shown
 
 
 def test_numbers_read_well():
@@ -45,7 +55,7 @@ def test_numbers_read_well():
     assert interval((0.096, 0.173)) == "[9.6, 17.3]"
     assert signed_interval((-0.07, 0.17)) == "[−7.0, +17.0]"
     assert count(1_234_567) == f"1{THIN}234{THIN}567"
-    assert [short(n) for n in (0, 950, 12_000, 1_500_000, 2e9)] == ["0", "950", "12k", "1.5M", "2G"]
+    assert [short_number(n) for n in (0, 950, 12_000, 1_500_000, 2e9)] == ["0", "950", "12k", "1.5M", "2G"]
     assert [duration(s) for s in (0.44, 59.96, 492, 3600 * 2 + 61)] == [
         f"0.4{THIN}s",
         f"1{THIN}min 0{THIN}s",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.tasks.extract import MAX_TEXT, Kind, find, kind_of
+from selftaught.tasks.extract import MAX_TEXT, Kind, find_answer, kind_of
 
 REPLIES = {
     Kind.NUMBER: [
@@ -103,12 +103,12 @@ REPLIES = {
 
 @pytest.mark.parametrize(("kind", "text", "expected"), [(k, *row) for k, rows in REPLIES.items() for row in rows])
 def test_realistic_replies(kind: Kind, text: str, expected: str | None) -> None:
-    found = find(text, kind)
+    found = find_answer(text, kind)
     assert (found.answer if found else None) == expected
 
 
 def test_what_is_written_is_kept_beside_the_canonical_form() -> None:
-    found = find("Answer: $1,234.50", Kind.NUMBER)
+    found = find_answer("Answer: $1,234.50", Kind.NUMBER)
     assert found is not None
     assert (found.raw, found.answer) == ("1234.50", "1234.5")
 
@@ -116,15 +116,15 @@ def test_what_is_written_is_kept_beside_the_canonical_form() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=300), st.sampled_from(list(Kind)))
 def test_any_text_is_survived(text: str, kind: Kind) -> None:
-    find(text, kind)
-    find(f"Answer: {text}", kind)
+    find_answer(text, kind)
+    find_answer(f"Answer: {text}", kind)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200), st.integers(-(10**9), 10**9))
 def test_the_last_marker_wins_whatever_comes_before(before: str, n: int) -> None:
     for marker in (f"\nAnswer: {n}", f"\nThe answer is {n}.", f"\n#### {n}", f"\n\\boxed{{{n}}}"):
-        found = find(before + marker, Kind.NUMBER)
+        found = find_answer(before + marker, Kind.NUMBER)
         assert found is not None
         assert found.answer == str(n)
 
@@ -165,14 +165,14 @@ def test_a_megabyte_of_anything_takes_a_moment(unit: str) -> None:
             spent = []
             for _ in range(2):  # the better of two: a garbage collection may fall into one
                 start = time.process_time()
-                find(hostile, kind)
+                find_answer(hostile, kind)
                 spent.append(time.process_time() - start)
             assert min(spent) < 0.5
 
 
 def test_only_the_end_of_a_long_text_is_examined() -> None:
-    assert find("Answer: 5" + " " * MAX_TEXT, Kind.NUMBER) is None
-    found = find("x" * 10 * MAX_TEXT + "\nAnswer: 5", Kind.NUMBER)
+    assert find_answer("Answer: 5" + " " * MAX_TEXT, Kind.NUMBER) is None
+    found = find_answer("x" * 10 * MAX_TEXT + "\nAnswer: 5", Kind.NUMBER)
     assert found is not None
     assert found.answer == "5"
 
@@ -215,5 +215,5 @@ def test_long_replies_of_any_alphabet_take_a_moment() -> None:
     ):
         for kind in Kind:
             start = time.process_time()
-            find(text, kind)
+            find_answer(text, kind)
             assert time.process_time() - start < 0.5, (kind, text[:40])

@@ -284,4 +284,4 @@ def test_a_verifier_of_ones_own_may_use_references_of_any_shape(tmp_path: Path) 
         assert task.verify(problem, f"b{n}").verdict is Verdict.RIGHT
         assert task.hidden().verify(task.hidden().test[0], f"a{n}").verdict is Verdict.RIGHT
         assert task.verify(problem, "c").verdict is Verdict.WRONG
-        assert task.verify(problem, "b").by.startswith("any_of@")
+        assert task.verify(problem, "b").source.startswith("any_of@")

@@ -10,7 +10,7 @@ import pytest
 
 from selftaught.records import Verdict, make_problem
 from selftaught.tasks import Kind, Task, load_task
-from selftaught.tasks.kinds import sort_kinds
+from selftaught.tasks.kinds import assign_kinds
 
 NUMBERS = [str(n) for n in range(20)]
 R, W, U = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
@@ -47,7 +47,7 @@ def verdict(task: Task, reference: Any, reply: str) -> Verdict:
     ],
 )
 def test_most_references_decide(references: list[Any], kind: Kind, own: set[Kind]) -> None:
-    found = sort_kinds([make_problem(f"Question {i}?", answer) for i, answer in enumerate(references)])
+    found = assign_kinds([make_problem(f"Question {i}?", answer) for i, answer in enumerate(references)])
     assert found.kind is kind
     assert set(found.own.values()) == own
 
@@ -109,6 +109,6 @@ def test_one_kind_is_told_of_nothing_and_changes_no_fingerprint(tmp_path: Path) 
 )
 def test_numbers_that_are_read_as_formulas_are_counted_as_numbers(more: list[str], note: str) -> None:
     references = [*map(str, range(16)), "x^2 + 1", *more]
-    found = sort_kinds([make_problem(f"Question {i}?", answer) for i, answer in enumerate(references)])
+    found = assign_kinds([make_problem(f"Question {i}?", answer) for i, answer in enumerate(references)])
     assert found.kind is Kind.MATH
     assert [line[: len(note)] for line in found.notes] == [note]

@@ -13,16 +13,16 @@ import pytest
 from selftaught.errors import BadInput
 from selftaught.records import Message, Verdict, make_problem
 from selftaught.tasks import Kind, Task, load_task
-from selftaught.tasks.rows import Naming, draft_of
-from selftaught.tasks.splits import Draft
+from selftaught.tasks.rows import FieldNames, problem_of_row
+from selftaught.tasks.splits import SourceProblem
 
 ASKED = {"role": "user", "content": "Find 6+1."}
 REPLY = {"role": "assistant", "content": "So ... it is $\\boxed{7}$."}
 SMALL = {"train": 2, "dev": 1, "test": 1}
 
 
-def read(row: Any, naming: Naming | None = None) -> Draft:
-    return draft_of(row, "a.jsonl:3", "a.jsonl", "", naming)
+def read(row: Any, naming: FieldNames | None = None) -> SourceProblem:
+    return problem_of_row(row, "a.jsonl:3", "a.jsonl", "", naming)
 
 
 def load(tmp_path: Path, rows: list[Any], **sizes: Any) -> Task:
@@ -238,7 +238,7 @@ def test_fields_of_other_names(tmp_path: Path) -> None:
         assert task.verify(task.test[0], f"Answer: {task.test[0].reference}").verdict is Verdict.RIGHT
     with pytest.raises(BadInput, match=r"a\.jsonl:1: no field 'gold': the fields are text, gold answer, answer"):
         load(tmp_path, rows, question_field="text", answer_field="gold")
-    assert read({"question": "not this", "q": "this"}, Naming(question="q")).problem.question == "this"
+    assert read({"question": "not this", "q": "this"}, FieldNames(question="q")).problem.question == "this"
 
 
 def test_answers_that_disagree_are_told(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_a_verifier_that_raises_never_stops_a_run() -> None:
         feedback = task.verify(problem, "Answer: a")
     assert feedback.verdict is Verdict.UNKNOWN
     assert feedback.text == "verifier raised: RuntimeError: broken verifier"
-    assert feedback.by == task.verifier.version
+    assert feedback.source == task.verifier.version
 
 
 class Breaks(Exact):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from selftaught.tasks.extract import Kind, find
+from selftaught.tasks.extract import Kind, find_answer
 from selftaught.tasks.thinking import without_thinking
 
 
@@ -29,7 +29,7 @@ def test_only_what_follows_thinking_is_left(text: str, rest: str) -> None:
 
 
 def test_an_opening_tag_far_before_the_end_counts() -> None:
-    assert find("<think>" + "x" * 100_000 + "\nAnswer: 5", Kind.NUMBER) is None
+    assert find_answer("<think>" + "x" * 100_000 + "\nAnswer: 5", Kind.NUMBER) is None
 
 
 def test_a_megabyte_of_tags_takes_a_moment() -> None:

@@ -16,8 +16,8 @@ import pytest
 from selftaught.console import Console
 from selftaught.control import Gate
 from selftaught.curate import Vote
-from selftaught.feedback.verifiers import Answer
-from selftaught.learn import Training
+from selftaught.feedback.verifiers import ExtractedAnswer
+from selftaught.learn import TrainConfig
 from selftaught.measure import Comparison, compare
 from selftaught.method import find
 from selftaught.methods.improve.self_training import lmsi
@@ -25,10 +25,12 @@ from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.task import TinyVerifier
-from selftaught.worlds.world import TINY
+from selftaught.worlds.tiny.world import WORLD as TINY
 
 LEVEL = 2
-SETTINGS = replace(TINY.settings, training=Training(epochs=2, learning_rate=1e-3, batch=16, micro_tokens=2048))
+SETTINGS = replace(
+    TINY.settings, training=TrainConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_tokens_per_pass=2048)
+)
 
 
 class Broken(TinyVerifier):
@@ -39,7 +41,7 @@ class Broken(TinyVerifier):
     def __init__(self, how: str, only: set[str]) -> None:
         self.how, self.only = how, only
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """The opposite of the truth, or the verdict of a coin that never looks at the answer."""
         found = super().decide(problem, answer, reference)
         if problem.id not in self.only or found.verdict is Verdict.UNKNOWN:
@@ -63,19 +65,19 @@ def names(run: Run) -> set[str]:
 
 def effect(run: Run) -> Comparison:
     """The starting model against the last policy, on dev."""
-    start = run.measured[run.base.version]
+    start = run.measurements[run.base.version]
     solved = run.solve(last(run), run.task.dev, "dev", temperature=0.0)
-    return compare(start, run.summarise(last(run), "dev", "policy", solved))
+    return compare(start, run.measurement_of(last(run), "dev", "policy", solved))
 
 
 def last(run: Run) -> Any:
-    from selftaught.models.policy import policy_from
+    from selftaught.models.policy import load_policy
 
-    return policy_from(run.folder / "policies" / run.history[-1]["policy"])
+    return load_policy(run.folder / "policies" / run.history[-1]["policy"])
 
 
 def assert_no_better(run: Run) -> None:
-    assert not any(gate["promoted"] for gate in run.gates)
+    assert not any(gate["promoted"] for gate in run.gate_decisions)
     assert run.champion == run.base
     assert effect(run).ci95.low <= 0
 
@@ -94,7 +96,7 @@ def test_rest_em_with_inverted_verdicts_is_harmful_and_diverges(tmp_path: Path) 
         find("rest-em")(run, run.base, run.task, rounds=2, samples=8, per_problem=4)
         assert_no_better(run)
         assert effect(run).ci95.high < 0
-        assert "divergence" in names(run)
+        assert "overoptimization" in names(run)
         assert any(
             "what is judged right in training is not what is right on dev" in a for a in run.history[-1]["alarms"]
         )
@@ -130,12 +132,12 @@ def test_lmsi_with_shuffled_verdicts_gains_nothing_and_disagrees_with_its_sample
 def test_lmsi_agrees_with_its_samples(tmp_path: Path) -> None:
     with begun(tmp_path) as run:
         find("lmsi")(run, run.base, run.task, rounds=1, samples=8)
-        assert names(run) <= {"harm"}
+        assert names(run) <= {"regression"}
 
 
 def test_unfiltered_self_training_collapses_and_is_found_out(tmp_path: Path) -> None:
-    with begun(tmp_path, train=80) as run:
-        report = find("self-train-collapse")(run, run.base, run.task, rounds=5, samples=4)
+    with begun(tmp_path, train=64, dev=96) as run:
+        report = find("self-train-collapse")(run, run.base, run.task, rounds=4, samples=4)
         assert_no_better(run)
         first, final = report.rows[0], report.rows[-1]
         assert final["perplexity"] > first["perplexity"]

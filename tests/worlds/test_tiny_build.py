@@ -14,11 +14,12 @@ import torch
 
 from selftaught.cli.main import main
 from selftaught.models.load import load_model
-from selftaught.models.resolve import TINY, resolve
+from selftaught.models.resolve import resolve
 from selftaught.records import Verdict, make_problem
+from selftaught.worlds import synthetic_worlds
 from selftaught.worlds.tiny.build import (
     SHORTEST,
-    Recipe,
+    BuildConfig,
     batches,
     encode,
     loss_of,
@@ -28,14 +29,22 @@ from selftaught.worlds.tiny.build import (
     save,
     schedule,
     tensors,
-    train,
+    train_model,
 )
-from selftaught.worlds.tiny.language import END, marked
-from selftaught.worlds.tiny.task import check
-from selftaught.worlds.tiny.text import LESSONS, conversations, drafted, draw, remark, reserved, spoil, verify
+from selftaught.worlds.tiny.curriculum import CURRICULA, conversations, corrupt
+from selftaught.worlds.tiny.language import END, parse_step_marks
+from selftaught.worlds.tiny.task import check_reply
+from selftaught.worlds.tiny.text import (
+    case_of_draft,
+    draw_case,
+    is_held_out,
+    remark_example,
+    verify_example,
+)
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
-SMALL = Recipe(width=32, layers=2, heads=2, hidden=64, conversations=(600, 200, 100), batch_tokens=1024)
+TINY_MODEL = synthetic_worlds()["tiny"].model
+SMALL = BuildConfig(width=32, layers=2, heads=2, hidden=64, conversations=(600, 200, 100), batch_tokens=1024)
 
 
 def test_every_conversation_is_read_once() -> None:
@@ -63,7 +72,7 @@ def test_it_learns_what_the_assistant_says_and_its_end(drafts: bool) -> None:
 def test_in_the_second_lesson_more_is_wrong() -> None:
     """Who only hears "right" learns to say it."""
     shares = []
-    for lesson in LESSONS[:2]:
+    for lesson in CURRICULA[:2]:
         said = [p[-1].content for p in islice(conversations(1, lesson), 4000) if p[-1].content in ("right", "wrong")]
         shares.append(said.count("wrong") / len(said))
     assert shares[0] < 0.35 < shares[1] < 0.6
@@ -72,8 +81,8 @@ def test_in_the_second_lesson_more_is_wrong() -> None:
 def test_a_spoilt_draft_differs_in_one_character_and_is_judged_as_it_stands() -> None:
     rng, wrong = random.Random(4), 0
     for _ in range(300):
-        case = draw(rng)
-        other = spoil(case, rng)
+        case = draw_case(rng)
+        other = corrupt(case, rng)
         one, two = case.draft.text, other.draft.text
         assert sum(a != b for a, b in zip(one, two, strict=True)) == 1
         again = case.family.check(case.problem, case.reference, other.draft.steps, other.draft.answer)
@@ -84,19 +93,19 @@ def test_a_spoilt_draft_differs_in_one_character_and_is_judged_as_it_stands() ->
 
 def test_the_third_lesson_is_on_the_model_s_own_drafts_with_the_truth_about_them() -> None:
     model = load_model(resolve("tiny"), torch.float32)
-    recipe = Recipe(conversations=(1, 1, 40), own=2.0)
+    recipe = BuildConfig(conversations=(1, 1, 40), own=2.0)
     before = [p.clone() for p in model.parameters()]
     own = own_drafts(model, recipe, 2)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert 60 <= len(own) <= 80
     assert len({case.question for case in own}) > 60
     for case in own:
-        assert not reserved(case.question)
-        assert case.truth == check(make_problem(case.question, case.reference), case.draft.text)
+        assert not is_held_out(case.question)
+        assert case.truth == check_reply(make_problem(case.question, case.reference), case.draft.text)
     assert [c.draft for c in own_drafts(model, recipe, 2)] == [c.draft for c in own]
     drafts, judged = {case.draft.text: case.right for case in own}, 0
     same = 0
-    for prompt in islice(conversations(3, LESSONS[2], own), 400):
+    for prompt in islice(conversations(3, CURRICULA[2], own), 400):
         if prompt[-1].content in ("right", "wrong"):
             judged += 1
             same += drafts[prompt[1].content] == (prompt[-1].content == "right")
@@ -106,13 +115,13 @@ def test_the_third_lesson_is_on_the_model_s_own_drafts_with_the_truth_about_them
 
 def test_what_is_remarked_is_the_first_wrong_step_and_what_would_be_right_there() -> None:
     question, reference = "chain 27 +38 -5", "60"
-    case = drafted(question, reference, "27+38=55\n55-5=50\nAnswer: 50")
+    case = case_of_draft(question, reference, "27+38=55\n55-5=50\nAnswer: 50")
     assert case is not None
-    said = Counter(remark(case, random.Random(i))[-1].content for i in range(300))
+    said = Counter(remark_example(case, random.Random(i))[-1].content for i in range(300))
     assert said.most_common(1)[0][0] == "step 1: 27+38=65"
     assert said["step 1: 27+38=65"] > 200
-    assert drafted(question, reference, "27+38=65") is None
-    assert drafted(question, reference, "Answer: 60") is None
+    assert case_of_draft(question, reference, "27+38=65") is None
+    assert case_of_draft(question, reference, "Answer: 60") is None
 
 
 def test_the_loss_is_the_weighted_mean_of_surprises() -> None:
@@ -134,14 +143,16 @@ def test_every_parameter_is_stepped_by_one_optimizer() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
-    (one, cost), (same, _), (other, _) = (train(r) for r in (SMALL, SMALL, Recipe(**{**vars_of(SMALL), "seed": 1})))
+    (one, cost), (same, _), (other, _) = (
+        train_model(r) for r in (SMALL, SMALL, BuildConfig(**{**vars_of(SMALL), "seed": 1}))
+    )
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert cost["loss"] < 0.8 * math.log(one.config.vocab_size)
 
 
-def vars_of(recipe: Recipe) -> dict[str, object]:
-    return {name: getattr(recipe, name) for name in Recipe.__slots__}
+def vars_of(recipe: BuildConfig) -> dict[str, object]:
+    return {name: getattr(recipe, name) for name in BuildConfig.__slots__}
 
 
 def test_the_rate_warms_up_and_comes_down() -> None:
@@ -151,15 +162,15 @@ def test_the_rate_warms_up_and_comes_down() -> None:
 
 
 def test_a_saved_model_resolves(tmp_path: Path) -> None:
-    model, cost = train(Recipe(**{**vars_of(SMALL), "conversations": (50, 20, 10)}))  # pyright: ignore
+    model, cost = train_model(BuildConfig(**{**vars_of(SMALL), "conversations": (50, 20, 10)}))  # pyright: ignore
     save(model, tmp_path / "m", SMALL, cost)
     assert resolve(tmp_path / "m").path == tmp_path / "m"
     assert json.loads((tmp_path / "m" / "built.json").read_text())["recipe"]["width"] == 32
 
 
 def test_the_shipped_model_is_small_and_says_what_it_can_do() -> None:
-    assert sum(f.stat().st_size for f in TINY.iterdir()) <= 8_000_000
-    figures = {row["what"]: row["value"] for row in json.loads((TINY / "abilities.json").read_text())}
+    assert sum(f.stat().st_size for f in TINY_MODEL.iterdir()) <= 8_000_000
+    figures = {row["what"]: row["value"] for row in json.loads((TINY_MODEL / "abilities.json").read_text())}
     assert 0.3 <= figures["level 3: greedy"] <= 0.5
     assert figures["level 3: greedy"] < figures["level 3: majority@16"] < figures["level 3: pass@16"]
     assert figures["level 3: pass@16"] >= 0.8
@@ -210,8 +221,8 @@ def test_bad_words_are_one_line(words: list[str], said: str, capsys: pytest.Capt
 def test_marks_are_mostly_the_truth_about_the_steps() -> None:
     rng, same, all_ = random.Random(6), 0, 0
     for _ in range(600):
-        case = draw(rng)
-        marks = marked(verify(case, rng)[-1].content)
+        case = draw_case(rng)
+        marks = parse_step_marks(verify_example(case, rng)[-1].content)
         assert marks is not None
         assert len(marks) == len(case.truth.steps)
         same += marks == [verdict is Verdict.RIGHT for verdict in case.truth.steps]
@@ -220,6 +231,6 @@ def test_marks_are_mostly_the_truth_about_the_steps() -> None:
 
 
 def test_anything_but_marks_is_no_marks() -> None:
-    assert marked("++-") == [True, True, False]
-    assert marked("") == []
-    assert marked("step 1") is None
+    assert parse_step_marks("++-") == [True, True, False]
+    assert parse_step_marks("") == []
+    assert parse_step_marks("step 1") is None

@@ -16,8 +16,8 @@ from selftaught.records import Verdict
 from selftaught.tasks import load_task
 from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, exactly
 from selftaught.worlds.tiny.families.target import reaches
-from selftaught.worlds.tiny.task import check, split_reply
-from selftaught.worlds.tiny.text import draw, patchy, reserved
+from selftaught.worlds.tiny.task import check_reply, split_reply
+from selftaught.worlds.tiny.text import draw_case, imperfect_writer, is_held_out
 
 CASES = [(name, level) for name in FAMILIES for level in LEVELS]
 RIGHT, WRONG = Verdict.RIGHT, Verdict.WRONG
@@ -56,7 +56,7 @@ def test_the_first_error_is_where_the_writer_first_slipped(name: str) -> None:
     """The truth here comes from the writer's own decisions, not from reading the lines."""
     family, rng, slipped = FAMILIES[name], random.Random(7), 0
     for question, problem, reference in made(name, 4, 200):
-        usual, decisions = patchy(rng), []
+        usual, decisions = imperfect_writer(rng), []
 
         def say(skill: str, right: str, slips: Sequence[str]) -> str:
             said = usual(skill, right, slips)  # noqa: B023
@@ -209,9 +209,9 @@ def test_the_task_shares_nothing_between_splits_nor_with_the_text() -> None:
     ids = [p.id for split in (task.train, task.dev, task.test) for p in split]
     assert len(set(ids)) == len(ids) == 290
     asked = {p.question for split in (task.train, task.dev, task.test) for p in split}
-    assert all(map(reserved, asked))
+    assert all(map(is_held_out, asked))
     rng = random.Random(0)
-    assert not asked & {draw(rng).question for _ in range(3000)}
+    assert not asked & {draw_case(rng).question for _ in range(3000)}
 
 
 def test_test_and_dev_stay_when_train_grows() -> None:
@@ -225,9 +225,9 @@ def test_verdicts_of_the_task_are_those_of_the_family() -> None:
     rng, seen = random.Random(1), set()
     for problem in task.train:
         family = FAMILIES[problem.meta["family"]]
-        written = family.write(family.read(problem.question), problem.reference, patchy(rng), rng)
+        written = family.write(family.read(problem.question), problem.reference, imperfect_writer(rng), rng)
         feedback = task.verify(problem, written.text)
-        assert feedback.verdict is check(problem, written.text).answer
+        assert feedback.verdict is check_reply(problem, written.text).answer
         assert task.decide(problem, written.text) == feedback
         assert task.extract(problem, written.text) is not None
         assert split_reply(written.text) == (written.steps, written.answer)

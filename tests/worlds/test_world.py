@@ -12,14 +12,15 @@ from selftaught.records import HIDDEN, Verdict, make_problem
 from selftaught.tasks import Kind, Task
 from selftaught.worlds.tiny.families import MARK
 from selftaught.worlds.tiny.task import MIDDLE
-from selftaught.worlds.world import SMOLLM2, TINY, WORLDS
+from selftaught.worlds.tiny.world import WORLD as TINY
+from selftaught.worlds.world import SMOLLM2, worlds
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", worlds())
 def test_harder_problems_are_only_tested_on(name: str) -> None:
-    usual, harder = WORLDS[name].load(0), WORLDS[name].load(0, generalization=True)
+    usual, harder = worlds()[name].load(0), worlds()[name].load(0, generalization=True)
     assert (harder.train, harder.dev) == (usual.train, usual.dev)
-    assert len(harder.test) == WORLDS[name].test
+    assert len(harder.test) == worlds()[name].test
     assert not {p.id for p in harder.test} & {p.id for p in (*usual.train, *usual.dev, *usual.test)}
     assert harder.fingerprint != usual.fingerprint
 
@@ -51,4 +52,4 @@ def test_a_problem_to_learn_from_is_never_tested_on() -> None:
 
 def test_a_world_without_harder_problems_says_so() -> None:
     with pytest.raises(BadInput, match="no harder problems"):
-        replace(TINY, harder="").load(0, generalization=True)
+        replace(TINY, generalization="").load(0, generalization=True)

@@ -10,13 +10,14 @@ from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote
 from selftaught.method import Method
 from selftaught.records import Attempt
-from selftaught.run.run import Run, Solved
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 
 SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 
 
 def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemResult:
-    """Run a method to its end. A recipe's champion then answers the test problems, greedily."""
+    """Run a method; a recipe's champion then answers the test problems greedily."""
     options = method.bind(dict(options))
     if method.shape == "solver":
         solved = run.solve(run.base, run.task.test, "test", solver=method.with_options(**options))
@@ -30,28 +31,28 @@ def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemRe
 
 
 def greedy(run: Run, tokens: int) -> SystemResult:
-    """The starting model's most probable answer."""
+    """Greedy answers of the starting model."""
     del tokens
     return _plain(run, run.solve(run.base, run.task.test, "test", temperature=0.0))
 
 
 def sample(run: Run, tokens: int) -> SystemResult:
-    """One sample of the starting model."""
+    """One sample per problem from the starting model."""
     del tokens
     return _plain(run, run.solve(run.base, run.task.test, "test", **SAMPLING))
 
 
 def majority(run: Run, tokens: int) -> SystemResult:
-    """The starting model's vote among samples that took at least `tokens`, as many for each problem."""
+    """Majority vote over samples of the starting model that spend at least `tokens`, equally many per problem."""
     return _best(run, tokens, lambda group: won.voters[0] if (won := vote(group)) else group[0])
 
 
 def best_logprob(run: Run, tokens: int) -> SystemResult:
-    """Of as many samples the one of the highest mean log-probability (sample-and-rank, 2203.11171, section 3.4)."""
+    """The sample with the highest mean log-probability, of as many (sample-and-rank, 2203.11171, section 3.4)."""
     return _best(run, tokens, lambda group: max(group, key=_mean_logprob))
 
 
-BASELINES: dict[str, Callable[[Run, int], SystemResult]] = {
+BASELINE_FUNCTIONS: dict[str, Callable[[Run, int], SystemResult]] = {
     "greedy": greedy,
     "sample": sample,
     "majority": majority,
@@ -59,9 +60,9 @@ BASELINES: dict[str, Callable[[Run, int], SystemResult]] = {
 }
 
 
-def sample_until(run: Run, tokens: int) -> list[Solved]:
-    """As many samples of the starting model per test problem as use up at least `tokens`."""
-    drawn: list[Solved] = []
+def sample_until(run: Run, tokens: int) -> list[SolverResult]:
+    """Sample the test problems equally often from the starting model until at least `tokens` are spent."""
+    drawn: list[SolverResult] = []
     count, used = 0, 0
     while not count or used < tokens:
         more = math.ceil((tokens - used) * count / used) if count else 1
@@ -69,7 +70,7 @@ def sample_until(run: Run, tokens: int) -> list[Solved]:
         drawn += wave
         count += more
         used += (paid := _tokens(wave))
-        if not paid:  # every request is refused: more of them would buy nothing
+        if not paid:  # every request was refused; sampling more would change nothing
             break
     return drawn
 
@@ -77,10 +78,12 @@ def sample_until(run: Run, tokens: int) -> list[Solved]:
 def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> SystemResult:
     drawn = sample_until(run, tokens)
     chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
-    return SystemResult(run, run.base, [Solved(attempt, attempt.tokens) for attempt in chosen], _tokens(drawn))
+    return SystemResult(
+        run, run.base, [SolverResult(attempt, attempt.num_tokens) for attempt in chosen], _tokens(drawn)
+    )
 
 
-def _plain(run: Run, solved: Sequence[Solved]) -> SystemResult:
+def _plain(run: Run, solved: Sequence[SolverResult]) -> SystemResult:
     return SystemResult(run, run.base, solved, _tokens(solved))
 
 
@@ -88,5 +91,5 @@ def _mean_logprob(attempt: Attempt) -> float:
     return math.fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -math.inf
 
 
-def _tokens(solved: Sequence[Solved]) -> int:
+def _tokens(solved: Sequence[SolverResult]) -> int:
     return sum(one.tokens for one in solved)

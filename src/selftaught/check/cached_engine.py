@@ -1,4 +1,4 @@
-"""One engine for the many runs of a check."""
+"""One engine shared by the runs of a check, with a sample cache."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from selftaught.models import Policy
 from selftaught.records import Prompt
 
 SampleCache = dict[tuple[str, Request], Sample]
-"""Answers so far, by policy version and request."""
+"""Samples by policy version and request."""
 
 
 class CachedEngine:
-    """An engine as one run of several sees it: closing it leaves it open, and what it said before it says again.
+    """A view of a shared engine for one run: closing it leaves the engine open, and repeated requests are cached.
 
-    The same request to the same policy has the same answer by the engine's own promise, so a baseline that begins
-    as the method did need not wait for it; on each run's ledger every answer counts in full.
+    Engines return the same sample for the same request to the same policy, so a baseline that starts like the method
+    reuses its samples. Each run's ledger still counts every sample in full.
 
     Args:
-        engine: closed by its owner.
-        said: answers so far, shared between the runs.
+        engine: the shared engine; its owner closes it.
+        cache: samples so far, shared by the runs.
     """
 
     def __init__(self, engine: Engine, cache: SampleCache) -> None:
@@ -59,4 +59,4 @@ class CachedEngine:
         self._engine.release()
 
     def close(self) -> None:
-        """Nothing: other runs go on with the engine."""
+        """Do nothing: other runs still use the engine."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 if TYPE_CHECKING:
     from selftaught.models import Policy
     from selftaught.run.run import Run
-    from selftaught.run.sampling import Solved
+    from selftaught.run.solver import SolverResult
 
 NAMED_BASELINES = ("greedy", "sample", "majority", "best-logprob")
 """Baselines that need no method, see `Claim`."""
@@ -49,7 +49,7 @@ class SystemResult:
 
     run: Run
     policy: Policy
-    answers: Sequence[Solved]
+    answers: Sequence[SolverResult]
     tokens: int
     returned: Any = None
 
@@ -110,7 +110,7 @@ class Claim:
             raise BadInput("a claim needs at least one baseline", where="baselines", fix='name one, such as "greedy"')
         for name in self.baselines:
             if isinstance(name, str) and name not in NAMED_BASELINES:
-                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=nearest(name, NAMED_BASELINES))
+                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=suggest(name, NAMED_BASELINES))
         if self.direction not in ("higher", "lower"):
             raise BadInput(f'direction must be "higher" or "lower", got {self.direction!r}', where="claim")
         if not self.min_effect > 0:

@@ -1,4 +1,4 @@
-"""Seeds of a check side by side, each in a process of its own with its share of the cores.
+"""Run a check's seeds in parallel processes, each with its share of the cores.
 
 A small model keeps no more than one core busy, as most of its time goes into starting operations. So several processes
 play the seeds to their end, and the check then finds in the runs' folders all that it asks for. What a process could
@@ -20,21 +20,21 @@ from selftaught.errors import BadInput
 from selftaught.machine.device import pick_device
 from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
-from selftaught.worlds.world import World, world
+from selftaught.worlds.world import World, find_world
 
 if TYPE_CHECKING:
     from selftaught.check.cached_engine import SampleCache
 
-SMALL = 2**26  # bytes of weights up to which a model leaves cores idle
-NEED = 3 * 2**30  # bytes of memory that a process is to have
+SMALL_MODEL_BYTES = 2**26  # bytes of weights up to which a model leaves cores idle
+BYTES_PER_PROCESS = 3 * 2**30  # bytes of memory that a process is to have
 
 
 class SeedPool:
-    """Processes that play seeds; each always the same ones, since methods begin with the same answers.
+    """Processes that run seeds. Each seed keeps its process, so methods share the cached samples.
 
     Args:
-        jobs: how many.
-        say: whether they show their progress.
+        jobs: number of processes.
+        say: whether they report progress.
     """
 
     def __init__(self, jobs: int, *, say: bool) -> None:
@@ -47,33 +47,33 @@ class SeedPool:
     def run_seeds(
         self, method: str, where: str, seeds: int, *, ablate: bool, engine: EngineConfig, console: Console
     ) -> None:
-        """Play all seeds of a check, as far as that can be done.
+        """Run all seeds of a check; those that fail are left to the caller.
 
         Args:
-            method: as `method.find` takes it.
+            method: anything `method.find` takes.
             where: name of the world.
         """
-        console.say(f"{seeds} seeds, {self.jobs} at a time")
+        console.print(f"{seeds} seeds, {self.jobs} at a time")
         waiting: dict[Future[None], int] = {
             self._processes[seed % self.jobs].submit(_play, method, where, seed, ablate, engine, self._say): seed
             for seed in range(seeds)
         }
         for number, done in enumerate(as_completed(waiting), 1):
-            how = "is played" if done.exception() is None else "did not end in its process, and is gone on with here"
-            console.say(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
+            how = "finished" if done.exception() is None else "failed in its process and is resumed here"
+            console.print(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
 
     def close(self, *, cancel: bool = False) -> None:
-        """End the processes; `cancel` drops the seeds that wait."""
+        """Stop the processes; `cancel` drops queued seeds."""
         for process in self._processes:
             process.shutdown(wait=True, cancel_futures=cancel)
 
 
 @contextmanager
 def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig, *, say: bool) -> Iterator[SeedPool | None]:
-    """Processes for a check; None where it is to play its seeds itself.
+    """Yield a pool for a check, or None if the seeds should run one after another.
 
     Args:
-        jobs: seeds at a time; 0 for as many as this machine has cores and memory for if the model is small, else 1.
+        jobs: seeds in parallel; 0 uses as many as cores and memory allow for a small model, else 1.
 
     Raises:
         BadInput: several seeds at a time on an engine that does not run in the process.
@@ -95,20 +95,20 @@ def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig, *, say:
 
 
 def max_parallel_seeds(where: World) -> int:
-    """How many seeds of this world may be played at a time on this machine."""
+    """Return how many seeds of this world can run in parallel on this machine."""
     if pick_device("auto") != "cpu":
         return 1
     weights = resolve(where.model, lambda _: None).weights
-    if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL:
+    if sum(file.stat().st_size for file in weights.glob("*.safetensors")) > SMALL_MODEL_BYTES:
         return 1
-    return max(1, min(num_cores(), _free() // NEED))
+    return max(1, min(num_cores(), _free() // BYTES_PER_PROCESS))
 
 
 def _free() -> int:
-    """Bytes of memory to be had, where the system tells; else enough for two processes."""
+    """Bytes of available memory; enough for two processes where unknown."""
     with suppress(ValueError, OSError, AttributeError), open("/proc/meminfo", encoding="utf-8") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return 2 * NEED
+    return 2 * BYTES_PER_PROCESS
 
 
 # --- in the process ---
@@ -121,8 +121,8 @@ def _begin(threads: int) -> None:
 
 
 @cache
-def _said(where: str, seed: int) -> SampleCache:
-    """What the starting model said on a seed so far, to one method after the other."""
+def _cache(where: str, seed: int) -> SampleCache:
+    """The starting model's samples on a seed, shared by successive methods."""
     del where, seed
     return {}
 
@@ -132,4 +132,6 @@ def _play(method: str, where: str, seed: int, ablate: bool, engine: EngineConfig
     from selftaught.method import find
 
     console = Console(quiet=not say, lines=True)
-    run_seed(find(method), world(where), seed, ablate=ablate, engine=engine, console=console, cache=_said(where, seed))
+    run_seed(
+        find(method), find_world(where), seed, ablate=ablate, engine=engine, console=console, cache=_cache(where, seed)
+    )

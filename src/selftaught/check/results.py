@@ -1,4 +1,4 @@
-"""What a check found: effects with intervals, a verdict, and the same as data."""
+"""Results of a check: effects with intervals, a verdict, and their JSON form."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selftaught.measure import Interval, paired_bootstrap
+from selftaught.worlds.world import DEFAULT_WORLD
 
 ClaimVerdict = Literal["reproduced", "not reproduced", "inconclusive"]
 Scores = Mapping[str, float]
@@ -29,8 +30,8 @@ def clustered_effect(mine: Sequence[Scores], theirs: Sequence[Scores]) -> tuple[
     few clusters as a check has, a bootstrap over them is too narrow, so the interval is Student's t over the seeds'
     means with (seeds - 1) degrees of freedom (Cameron & Miller 2015, A Practitioner's Guide to Cluster-Robust
     Inference, section VI; Miller 2024, Adding Error Bars to Evals, 2411.00640, section 2.2). Problems are new in each
-    seed, so their sampling error is in the spread of the means too. Where all seeds have the same mean, there is no
-    spread to go by, and the pooled problems are asked how large a difference they may have missed.
+    seed, so their sampling error is in the spread of the means too. Where all seeds have the same mean, the
+    interval is a paired bootstrap over the pooled problems.
 
     Args:
         mine: for each seed, problem id -> score.
@@ -66,16 +67,16 @@ def _t975(freedom: int) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The method against one baseline.
+class BaselineComparison:
+    """The method compared with one baseline or ablation.
 
     Attributes:
-        name: of the baseline or ablation.
+        name: name of the baseline or ablation.
         score: its mean metric over seeds and problems.
-        effect: the method's minus its.
+        effect: the method's mean metric minus its.
         ci95: 95 % interval of the effect.
-        tokens: that it took, over all seeds.
-        claimed: whether the claim names it; the others are shown for comparison and have no say.
+        tokens: tokens it spent, over all seeds.
+        in_claim: whether the claim names it; others are shown for comparison and do not affect the verdict.
     """
 
     name: str
@@ -86,8 +87,10 @@ class Comparison:
     in_claim: bool = True
 
 
-def decide_verdict(baselines: Sequence[Comparison], *, sign: int, min_effect: float) -> tuple[ClaimVerdict, Comparison]:
-    """The verdict on a claim that the metric beats every baseline, and the baseline that decides it.
+def decide_verdict(
+    baselines: Sequence[BaselineComparison], *, sign: int, min_effect: float
+) -> tuple[ClaimVerdict, BaselineComparison]:
+    """Return the verdict on the claim that the metric beats every baseline, and the baseline that decides it.
 
     Reproduced: all intervals lie above zero in the claimed direction, an intersection-union test, which needs no
     correction for the number of baselines (Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling).
@@ -96,7 +99,7 @@ def decide_verdict(baselines: Sequence[Comparison], *, sign: int, min_effect: fl
     Args:
         baselines: those that the claim names.
         sign: 1 where higher is claimed, -1 where lower.
-        smallest: the smallest effect of interest.
+        min_effect: the smallest effect of interest.
     """
     claimed = [(c, *_turned(c.ci95, sign)) for c in baselines if c.in_claim]
     weakest = min(claimed, key=lambda row: row[1])
@@ -114,31 +117,31 @@ def _turned(interval: Interval, sign: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Result:
-    """What checking one method's claim found.
+    """The result of checking one method's claim.
 
     Attributes:
-        id: of the method.
+        id: id of the method.
         model: name of the world.
-        task: what was learnt and, where it differs, tested on.
+        task: what was learned and, where it differs, tested on.
         claim: in a sentence.
         verdict: "reproduced", "not reproduced" or "inconclusive".
         score: the method's mean metric over seeds and problems.
         baselines: each compared.
         ablations: the method under other options, each compared.
         against: the claimed baseline that decides; its effect and interval are the result's.
-        options: that the method ran with.
-        smallest: the smallest effect of interest.
-        seeds: how many.
-        problems: scored ones, over all seeds.
-        tokens: generated, judge and trained, by the method and its baselines on all seeds.
-        method_tokens: those of the method.
+        options: options the method ran with.
+        min_effect: the smallest effect of interest.
+        seeds: number of seeds.
+        problems: scored problems, over all seeds.
+        tokens: generated, judge and trained tokens of the method and its baselines, over all seeds.
+        method_tokens: the method's share of them.
         seconds: that the method and its baselines took, earlier sessions of a resumed check included, but not those
             that found all of it done; answers that a check before it in the same process had got already took none.
             Of seeds played side by side those of the process that took longest.
         ablation_seconds: that the ablations took, likewise.
         jobs: seeds played at a time.
         versions: of what took part.
-        figures: what the claim measures of the method besides, means over seeds.
+        extra_metrics: the claim's further metrics of the method, means over seeds.
     """
 
     id: str
@@ -147,9 +150,9 @@ class Result:
     claim: str
     verdict: ClaimVerdict
     score: float
-    baselines: tuple[Comparison, ...]
-    ablations: tuple[Comparison, ...]
-    against: Comparison
+    baselines: tuple[BaselineComparison, ...]
+    ablations: tuple[BaselineComparison, ...]
+    against: BaselineComparison
     options: Mapping[str, Any]
     min_effect: float
     seeds: int
@@ -163,7 +166,7 @@ class Result:
     extra_metrics: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self, command: str) -> dict[str, Any]:
-        """As it stands in `results/METHOD.json`."""
+        """The content of `results/METHOD.json`."""
         return {
             "id": self.id,
             "verdict": self.verdict,
@@ -195,14 +198,14 @@ class Result:
         }
 
 
-def _row(compared: Comparison) -> dict[str, Any]:
+def _row(compared: BaselineComparison) -> dict[str, Any]:
     row = asdict(compared)
     row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
     return row | {"ci95": [round(x, 4) for x in compared.ci95]}
 
 
-def write(result: Result, folder: Path, command: str) -> Path:
-    """Write a result into `folder`, whole or not at all."""
+def write_result(result: Result, folder: Path, command: str) -> Path:
+    """Write a result into `folder` atomically."""
     path = result_path(folder, result.id, result.model)
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
@@ -211,15 +214,15 @@ def write(result: Result, folder: Path, command: str) -> Path:
     return path
 
 
-def result_path(folder: Path, method: str, model: str) -> Path:
-    """Where the result of a method is kept: `METHOD.json`; `METHOD.MODEL.json` where the model is not the tiny one."""
-    return folder / (f"{method}.json" if model == "tiny" else f"{method}.{model}.json")
+def result_path(folder: Path, method: str, model: str = DEFAULT_WORLD) -> Path:
+    """Path of a method's result: `METHOD.json` on the default world, `METHOD.WORLD.json` on others."""
+    return folder / (f"{method}.json" if model == DEFAULT_WORLD else f"{method}.{model}.json")
 
 
 COLUMNS = ("verdict", "effect", "over")
 
 
 def result_cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A result, as `Result.to_json` gives it, in a table's `COLUMNS`: the effect with its 95 % interval."""
+    """A result (from `Result.to_json`) as cells for `COLUMNS`: verdict, effect with its 95 % interval, baseline."""
     low, high = result["ci95"]
     return result["verdict"], f"{result['effect']:+.3f} [{low:+.3f}, {high:+.3f}]", result["against"]

@@ -1,4 +1,4 @@
-"""Running a check: every seed a run in its folder, so that rerunning is resuming."""
+"""Run a check: each system on each seed is a run in its own folder, so repeating the command resumes."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from selftaught import models
-from selftaught.check.baselines import BASELINES, run_system
+from selftaught.check.baselines import BASELINE_FUNCTIONS, run_system
 from selftaught.check.cached_engine import CachedEngine, SampleCache
 from selftaught.check.claim import Baseline, Claim, Metric, SystemResult, accuracy
-from selftaught.check.results import Comparison, Result, Scores, clustered_effect, decide_verdict
+from selftaught.check.results import BaselineComparison, Result, Scores, clustered_effect, decide_verdict
 from selftaught.console import Console, Meter
 from selftaught.control import Budget
 from selftaught.engines import Engine, EngineConfig, create_engine
 from selftaught.errors import BadInput
-from selftaught.identity import code_of
-from selftaught.learn.learner import learn as local_learner
+from selftaught.identity import code_hash
+from selftaught.learn.learner import train_policy as local_learner
 from selftaught.method import Method, find
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.config import own_version
-from selftaught.run.run import Learner, Run
+from selftaught.run.context import Learner
+from selftaught.run.run import Run
 from selftaught.worlds.world import World
 
 SEEDS = 5
-MAX_ROUNDS = 1000  # of a rival that trains: its budget ends it
-LONG_CHECK_SECONDS = 120.0  # seconds from which a check says beforehand how long it will take
+MAX_ROUNDS = 1000  # of a baseline that trains; its budget ends it earlier
+LONG_CHECK_SECONDS = 120.0  # seconds from which the remaining time is announced
 VERSIONED_PACKAGES = ("selftaught", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
 class SystemScores:
-    """A system on one seed: its scores by problem id, and the tokens it took."""
+    """Scores of a system on one seed by problem id, and the tokens it spent."""
 
     scores: Scores
     tokens: int
@@ -45,7 +46,7 @@ class SystemScores:
 
 @dataclass
 class SeedResult:
-    """All systems on one seed, by name; what they took, ablations apart; what went wrong; figures of the method."""
+    """Results of all systems on one seed, their cost (ablations separately), notes and the method's extra metrics."""
 
     task: str = ""
     systems: dict[str, SystemScores] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Check:
-    """What is checked, where, and with which means."""
+    """A method's claim, the world to test it on, and the engine and learner to use."""
 
     method: Method
     claim: Claim
@@ -73,7 +74,7 @@ class Check:
 
     @property
     def options(self) -> dict[str, Any]:
-        """All of the method's options."""
+        """The method's options, defaults included."""
         return self.method.bind(dict(self.claim.options))
 
     @property
@@ -93,24 +94,24 @@ def check(
 ) -> Result:  # fmt: skip
     """Test a method's claim.
 
-    On every seed, with other problems and other samples, the method and its baselines run on the same problems: the
-    vote and its like get at least the method's tokens, rivals that train are stopped once they have spent them.
+    On each seed, the method and its baselines run on the same problems, which differ between seeds. The vote and
+    best-of-n baselines get at least the method's tokens; baselines that train stop once they have spent them.
 
     Args:
-        seeds: at least 2; an interval over few is wide.
-        ablate: whether the claim's ablations run too.
-        folder: holds a folder for each seed and system; a check that was cut off goes on from there.
+        seeds: number of seeds, at least 2; few seeds give a wide interval.
+        ablate: also run the claim's ablations.
+        folder: holds a folder for each seed and system; a check that was cut off continues there.
         engine: an engine, which stays open; or the options to create one, by default those of the local engine.
-        learner: trains policies.
+        learner: function that trains policies.
         said: what the starting model said in checks before this one, on the same engine; what it says now is added.
         jobs: how many seeds were played at a time beforehand (see `check.ahead`), for the account of the time.
 
     Raises:
-        BadInput: the method claims nothing, fewer than two seeds, or what its runs raise.
+        BadInput: the method declares no claim, there are fewer than two seeds, or a run raises it.
     """
     if seeds < 2:
-        raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use 5, or 2 at least")
-    with _prepared(method, world, ablate, folder, engine, learner, console or Console(), cache) as what:
+        raise BadInput(f"{seeds} seed gives no interval", where="--seeds", fix="use at least 2 (default 5)")
+    with _open_check(method, world, ablate, folder, engine, learner, console or Console(), cache) as what:
         trials = _run_all_seeds(what, seeds, remember=cache is not None)
     return _result(what, trials, jobs)
 
@@ -120,19 +121,19 @@ def run_seed(
     engine: EngineConfig | None = None, console: Console | None = None, cache: SampleCache | None = None,
 ) -> None:  # fmt: skip
     """Run the method and its baselines on one seed, for a `check` that finds it in `folder`; see there."""
-    with _prepared(method, world, ablate, folder, engine, local_learner, console or Console(), cache) as what:
+    with _open_check(method, world, ablate, folder, engine, local_learner, console or Console(), cache) as what:
         _run_seed(what, seed)
 
 
 @contextmanager
-def _prepared(
+def _open_check(
     method: Method, world: World, ablate: bool, folder: Path, engine: Engine | EngineConfig | None, learner: Learner,
     console: Console, cache: SampleCache | None,
 ) -> Iterator[Check]:  # fmt: skip
     claim = method.claim
     if claim is None:
-        raise BadInput("it declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
-    base = models.resolve(world.model, console.say)
+        raise BadInput("the method declares no claim", where=method.id, fix="add claim=Claim(...) to its decorator")
+    base = models.resolve(world.model, console.print)
     rivals = [Baseline(name, "", options) for name, options in claim.ablations.items()] if ablate else []
     with _open_engine(engine, base) as used:
         check_can_train(method, world, used)
@@ -168,17 +169,17 @@ def check_can_train(method: Method, world: World, engine: Engine) -> None:
 
 
 def _config_hash(method: Method, claim: Claim, world: World, base: Policy, engine: Engine) -> str:
-    """Hash of what decides the outcome: other options, code or another world start afresh, in a folder of their own."""
+    """Hash of options, model, problems, settings and code: a change of any of them starts in a new folder."""
     with world.load(0, generalization=claim.generalization) as task:
         problems = task.fingerprint
-    made_by = own_version(), code_of(method.function), engine.name, engine.dtype
+    made_by = own_version(), code_hash(method.function), engine.name, engine.dtype
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
 
 
 def _run_all_seeds(what: Check, seeds: int, *, remember: bool) -> list[SeedResult]:
-    """Every seed in turn, saying how far it is."""
+    """Run the seeds one after another and report progress."""
     trials: list[SeedResult] = []
-    say = what.console.say
+    say = what.console.print
     say(f"{what.method.id} on {what.world.name}, {seeds} seeds, in {what.folder}\n  claim: {what.claim.text}")
     for seed in range(seeds):
         trials.append(_run_seed(what, seed))
@@ -186,7 +187,7 @@ def _run_all_seeds(what: Check, seeds: int, *, remember: bool) -> list[SeedResul
             del what.cache[key]  # the next seed has other problems, and trained policies are of this method alone
         left = (seeds - seed - 1) * sum(t.seconds + t.ablation_seconds for t in trials) / len(trials)
         if seed == 0 and left > LONG_CHECK_SECONDS:
-            say(f"  this is a long one: about {left / 60:.0f} min for the other {seeds - 1} seeds; it can be cut off")
+            say(f"  about {left / 60:.0f} min left; it can be interrupted, the same command resumes")
         scores = ", ".join(f"{name} {_mean(found.scores):.3f}" for name, found in trials[-1].systems.items())
         for note in trials[-1].notes:
             say(f"  note: {note}")
@@ -196,20 +197,20 @@ def _run_all_seeds(what: Check, seeds: int, *, remember: bool) -> list[SeedResul
 
 
 def _run_seed(what: Check, seed: int) -> SeedResult:
-    """The method and its baselines on one seed."""
+    """Run the method and its baselines on one seed."""
     trial = SeedResult()
     with _run(what, seed, "method") as run:
         trial.task = run.task.name
         mine = run_system(run, what.method, what.claim.options)
         limit = mine.tokens
         spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
-        trial.systems[what.method.id] = _scored(what.claim.metric, mine)
+        trial.systems[what.method.id] = _scores_of(what.claim.metric, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         for name in what.baseline_names:
-            if name in BASELINES:
+            if name in BASELINE_FUNCTIONS:
                 metric = what.claim.metric if name in _names(what.claim) else accuracy
-                trial.systems[name] = _scored(metric, BASELINES[name](run, limit))
-        _count(trial, run)
+                trial.systems[name] = _scores_of(metric, BASELINE_FUNCTIONS[name](run, limit))
+        _add_cost(trial, run)
     for rival in [b for b in what.claim.baselines if isinstance(b, Baseline)]:
         _run_baseline(what, seed, rival, trial, Budget(limit if rival.match_tokens_with else spent))
     for ablation in what.ablations:
@@ -218,9 +219,9 @@ def _run_seed(what: Check, seed: int) -> SeedResult:
 
 
 def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, budget: Budget | None) -> None:
-    """A rival in a run of its own; with a budget, one that trains goes on until that is spent.
+    """Run a baseline in its own run; with a budget, one that trains continues until the budget is spent.
 
-    The run's folder is named by all that decides it, so that a change to the claim starts it afresh.
+    The run folder's name includes a hash of method, options, budget and code, so a changed claim starts a new run.
     """
     method = find(rival.method) if rival.method else what.method
     options = dict(rival.options) if rival.method else {**what.claim.options, **rival.options}
@@ -228,7 +229,7 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
     if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
         options["rounds"] = MAX_ROUNDS
     limit = budget if trains else None
-    mark = "-" + content_hash(method.id, options, limit, code_of(method.function))[:8]
+    mark = "-" + content_hash(method.id, options, limit, code_hash(method.function))[:8]
     with _run(what, seed, rival.name, mark=mark, budget=limit) as run:
         outcome = run_system(run, method, options)
         while rival.match_tokens_with and budget and 0 < outcome.tokens < (budget.tokens or 0):
@@ -236,8 +237,8 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
                 options[rival.match_tokens_with] * (budget.tokens or 0) / outcome.tokens
             )
             outcome = run_system(run, method, options)
-        trial.systems[rival.name] = _scored(what.claim.metric, outcome)
-        _count(trial, run, ablation=budget is None)
+        trial.systems[rival.name] = _scores_of(what.claim.metric, outcome)
+        _add_cost(trial, run, ablation=budget is None)
 
 
 @contextmanager
@@ -248,15 +249,15 @@ def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | 
     with Run(
         what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=task,
         engine=CachedEngine(what.engine, what.cache), settings=settings, learner=what.learner,
-        console=_Meters(what.console, f"seed {seed + 1}, {name}"),
+        console=_PrefixedMeters(what.console, f"seed {seed + 1}, {name}"),
     ) as run:  # fmt: skip
         if not run.task.test:
-            raise BadInput("it has no test problems", where=run.task.name)
+            raise BadInput("the task has no test problems", where=run.task.name)
         yield run
 
 
-class _Meters(Console):
-    """Shows how far a piece of work is, and nothing else: what rounds came to would drown the check's own lines."""
+class _PrefixedMeters(Console):
+    """A console that shows progress bars only, each prefixed with the system it belongs to."""
 
     def __init__(self, console: Console, whose: str) -> None:
         super().__init__(quiet=True)
@@ -264,23 +265,23 @@ class _Meters(Console):
 
     @contextmanager
     def meter(self, what: str, total: int) -> Iterator[Meter]:
-        """Show the progress of `total` steps of `what`, and whose it is."""
+        """Show the progress of `total` steps of `what`."""
         with self._console.meter(f"{self._whose}: {what}", total) as meter:
             yield meter
 
 
-def _scored(metric: Metric, outcome: SystemResult) -> SystemScores:
+def _scores_of(metric: Metric, outcome: SystemResult) -> SystemScores:
     return SystemScores(dict(metric(outcome)), outcome.tokens)
 
 
-def _count(trial: SeedResult, run: Run, *, ablation: bool = False) -> None:
-    """Add what a run took; ablations say nothing on the claim, and what they take is kept apart."""
+def _add_cost(trial: SeedResult, run: Run, *, ablation: bool = False) -> None:
+    """Add a run's cost; the time of ablations is kept separately, as they do not affect the claim."""
     if ablation:
         trial.ablation_seconds += run.seconds()["total"]
     else:
         trial.tokens += run.ledger.usage.spent
         trial.seconds += run.seconds()["total"]
-    if run.settings.budget.tokens is None:  # a rival whose budget is spent has ended as it should
+    if run.settings.budget.tokens is None:  # a baseline stopped by its budget ended as intended
         trial.notes += [note for note in run.notes if note not in trial.notes]
 
 
@@ -320,16 +321,16 @@ def _names(claim: Claim) -> list[str]:
     return [b if isinstance(b, str) else b.name for b in claim.baselines]
 
 
-def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> Comparison:
-    """The method against one system, over all seeds."""
+def _compared(name: str, claimed: bool, mine: str, trials: Sequence[SeedResult]) -> BaselineComparison:
+    """Compare the method with one system over all seeds."""
     ours, theirs = ([t.systems[who].scores for t in trials] for who in (mine, name))
     effect, interval = clustered_effect(ours, theirs)
     score = _mean({i: _mean(scores) for i, scores in enumerate(theirs)})
-    return Comparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
+    return BaselineComparison(name, score, effect, interval, sum(t.systems[name].tokens for t in trials), claimed)
 
 
 def _versions(base: Policy) -> dict[str, str]:
-    """Of the packages that take part, Python, and the starting model's weights."""
+    """Versions of Python, the packages involved and the starting model."""
     found = {"python": sys.version.split()[0], "model": base.version}
     for name in VERSIONED_PACKAGES:
         try:

@@ -15,22 +15,23 @@ from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
-from selftaught.learn import Training
+from selftaught.learn import TrainConfig
 from selftaught.measure import clustered_bootstrap
 from selftaught.method import Method
-from selftaught.models.remote import PREFIX, remote_policy, trainable
+from selftaught.models.remote import PREFIX, remote_policy, require_trainable
 from selftaught.records import Attempt, Problem, as_json, as_prompt, content_hash, make_problem, well_formed
 from selftaught.run.config import check_references, own_version
-from selftaught.run.run import Run, Solved
+from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.run.solver import SolverResult
 from selftaught.tasks import Task, load_task
-from selftaught.tasks.load import INSTRUCTION
 from selftaught.tasks.rows import with_instruction
+from selftaught.tasks.source import INSTRUCTION
 from selftaught.tasks.thinking import without_thinking
-from selftaught.terminal import put, put_json, put_table, put_wrapped
+from selftaught.terminal import print_json, print_table, print_text, print_wrapped
+from selftaught.worlds import synthetic_worlds
 
 SPLITS = ("train", "dev", "test")
-OWN_LANGUAGE = ("tiny",)  # models that know no instruction
 DEFAULT_SOLVER = "self-consistency"  # of `solve` without a method
 METHOD = "a method's id, or file.py:function; with --help, shows the method's own options too"
 INSTRUCTION_HELP = "appended to every question (default asks for steps and 'Answer:')"
@@ -45,7 +46,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens", type=at_least(0), help="stop before a call once so many are spent (default no limit)"
     )
-    usual = Training()
+    usual = TrainConfig()
     training = parser.add_argument_group("training")
     training.add_argument(
         "--epochs", type=at_least(1), default=usual.epochs, help="passes over the records (default %(default)s)"
@@ -53,7 +54,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--learning-rate", type=float, default=usual.learning_rate, help="peak of AdamW's (default %(default)s)"
     )
-    training.add_argument("--batch", type=at_least(1), default=usual.batch, help="records a step (default %(default)s)")
+    training.add_argument(
+        "--batch-size", type=at_least(1), default=usual.batch_size, help="records a step (default %(default)s)"
+    )
     training.add_argument("--lora-rank", type=at_least(0), default=0, help="of a LoRA adapter (default 0: all weights)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the expected cost, and stop"
@@ -128,8 +131,8 @@ def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any]
     settings = Settings(
         seed=args.seed,
         sampling=Sampling(max_tokens=args.max_tokens),
-        training=Training(
-            epochs=args.epochs, learning_rate=args.learning_rate, batch=args.batch, lora_rank=args.lora_rank
+        training=TrainConfig(
+            epochs=args.epochs, learning_rate=args.learning_rate, batch_size=args.batch_size, lora_rank=args.lora_rank
         ),
         budget=Budget(args.tokens),
     )
@@ -150,14 +153,14 @@ def _rehearsed(
     args: argparse.Namespace, method: Method, options: dict[str, Any], task: Task, settings: Settings
 ) -> dict[str, Any]:
     """What the method will cost, where it matters before it starts: a model that cannot learn is refused unpaid for."""
-    from selftaught.run.dry_run import rehearse
+    from selftaught.run.dry_run import dry_run
 
     remote = args.model.startswith(PREFIX)
     if not (args.dry_run or remote):
         return {}
-    expected = rehearse(method, options, task, settings)
+    expected = dry_run(method, options, task, settings)
     if remote and expected["learnings"]:
-        trainable(remote_policy(args.model.removeprefix(PREFIX)))
+        require_trainable(remote_policy(args.model.removeprefix(PREFIX)))
     return expected
 
 
@@ -169,17 +172,17 @@ def _teach(
     folder = args.out or Path("runs") / f"{method.id}-{_slug(task.name)}"
     console = Console(quiet=args.quiet)
     with Run(folder, model=args.model, task=task, engine=engine_of(args), settings=settings, console=console) as door:
-        console.say(f"{method.id} on {task.name} with {args.model}, in {folder}")
+        console.print(f"{method.id} on {task.name} with {args.model}, in {folder}")
         method(door, door.base, task, **options)
         outcome = write(door, conclude(door), command=command)
         _say_notes(door)
-        console.say(f"  {door.spending()}")
+        console.print(f"  {door.cost_line()}")
         overhead, peak = f"{outcome['overhead']:.1%}", f"{outcome['peak_rss_mb']:,} MB"
-        console.say(f"  framework overhead {overhead} of the time, peak memory {peak}")
-        silent = door.unanswered
+        console.print(f"  framework overhead {overhead} of the time, peak memory {peak}")
+        silent = door.no_answer_reason
         outcome |= _account(door, args.json)
     if args.json:
-        put_json(outcome)
+        print_json(outcome)
     else:
         _verdict(outcome, folder)
     return _answered(silent, args.model)
@@ -191,13 +194,13 @@ def _some(task: Task, split: str) -> None:
 
 
 def _say_notes(door: Run) -> None:
-    for note in (one for one in door.notes if one not in door.said):
-        door.console.say(f"  note: {note}")
+    for note in (one for one in door.notes if one not in door.printed_notes):
+        door.console.print(f"  note: {note}")
 
 
 def _account(door: Run, as_json: bool) -> dict[str, Any]:
     """What became of the requests: all of it as JSON, elsewhere where there is more to say than how many there were."""
-    counts = door.requests
+    counts = door.request_counts
     if as_json:
         return {"requests": counts, "notes": door.notes}
     return {"requests": counts} if any(n for name, n in counts.items() if name != "answered") else {}
@@ -213,8 +216,8 @@ def _answered(silent: str, model: str) -> int:
 def _verdict(outcome: dict[str, Any], folder: Path) -> None:
     vote = outcome["majority_at_equal_tokens"]
     rows = {"before": outcome["before"], "after": outcome["after"], f"before, vote of {vote['samples']}": vote}
-    put_wrapped(f"\n{outcome['n_test']} test problems, opened once:")
-    put_table(
+    print_wrapped(f"\n{outcome['n_test']} test problems, opened once:")
+    print_table(
         (
             (name, f"{row['accuracy']:.3f}", f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}")
             for name, row in rows.items()
@@ -223,18 +226,18 @@ def _verdict(outcome: dict[str, Any], folder: Path) -> None:
         columns=("", "accuracy", "95 % interval"),
     )
     if vote["accuracy"] is None:
-        put_wrapped(f"no majority vote: {vote['why']}")
+        print_wrapped(f"no majority vote: {vote['why']}")
     paired = outcome["paired_difference"]
     low, high = paired["ci95"]
-    put_wrapped(f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}")
+    print_wrapped(f"paired difference {paired['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}")
     for row in outcome["rounds"]:
         for alarm in row["alarms"]:
-            put_wrapped(f"alarm in round {row['number']}: {alarm}")
+            print_wrapped(f"alarm in round {row['number']}: {alarm}")
     if not outcome["promoted"]:
-        put_wrapped("no policy passed the gate: the starting model remains the champion")
-    put_wrapped(f"report {folder / 'report.html'}")
+        print_wrapped("no policy passed the gate: the starting model remains the champion")
+    print_wrapped(f"report {folder / 'report.html'}")
     if (folder / "champion").exists():
-        put_wrapped(f"weights {folder / 'champion'}")
+        print_wrapped(f"weights {folder / 'champion'}")
 
 
 def solve(args: argparse.Namespace, method: Method | None, options: dict[str, Any], *, command: str) -> int:
@@ -247,7 +250,7 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
         scratch, model=args.model, task=_bare_task(problem), engine=engine_of(args), settings=settings, console=console,
     ) as door:  # fmt: skip
-        tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), judged=False)[0]
+        tried = door.solve(door.base, [problem], "the question", solver=method.with_options(**options), verify=False)[0]
         account = _account(door, as_json=True)
     attempt = tried.attempt
     if attempt.finish_reason == "error":
@@ -258,10 +261,10 @@ def solve(args: argparse.Namespace, method: Method | None, options: dict[str, An
     outcome = {"method": method.id, "model": args.model, "text": attempt.text, "answer": attempt.answer}
     outcome |= {"confidence": attempt.feedback[-1].score if attempt.feedback else None}
     if args.json:
-        put_json(outcome | {"note": note, "tokens": tried.tokens} | account)
+        print_json(outcome | {"note": note, "tokens": tried.tokens} | account)
     else:
         said = without_thinking(attempt.text).strip() or attempt.text
-        put(f"{said}\n\n({tried.tokens} tokens{f'; {note}' if note else ''})")
+        print_text(f"{said}\n\n({tried.tokens} tokens{f'; {note}' if note else ''})")
     return 0
 
 
@@ -270,7 +273,7 @@ def _problem(args: argparse.Namespace) -> Problem:
     question = well_formed(_standard_input() if args.question == "-" else args.question)
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
-    usual = "" if args.model in OWN_LANGUAGE else INSTRUCTION
+    usual = "" if args.model in synthetic_worlds() else INSTRUCTION
     instruction = usual if args.instruction is None else args.instruction
     return make_problem(with_instruction(as_prompt(question), instruction), meta={"question": question})
 
@@ -312,17 +315,17 @@ def eval(args: argparse.Namespace, method: Method | None, options: dict[str, Any
     with Run(folder, model=args.model, task=task, engine=engine_of(args), settings=settings, console=console) as door:
         solver = method.with_options(**options) if method else None
         solved = door.solve(door.base, problems, args.split, solver=solver, samples=args.attempts)
-        found = door.summarise(door.base, args.split, method.id if method else "policy", solved)
+        found = door.measurement_of(door.base, args.split, method.id if method else "policy", solved)
         _say_notes(door)
         outcome = found.to_json() | {"model": args.model, "task": task.name} | _mean_score(solved)
         outcome |= _account(door, args.json)
-        silent = door.unanswered
+        silent = door.no_answer_reason
     del outcome["scores"]
     _show(outcome, args.json)
     return _answered(silent, args.model)
 
 
-def _mean_score(solved: Sequence[Solved]) -> dict[str, Any]:
+def _mean_score(solved: Sequence[SolverResult]) -> dict[str, Any]:
     """The mean of the scores that were given, with its interval, where the verifier gives more than right and wrong."""
     scores: dict[str, list[float]] = {}
     for one in solved:
@@ -337,9 +340,9 @@ def _mean_score(solved: Sequence[Solved]) -> dict[str, Any]:
 
 def _show(outcome: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        put_json(outcome)
+        print_json(outcome)
     else:
-        put_table((name.replace("_", " "), _text(value)) for name, value in outcome.items())
+        print_table((name.replace("_", " "), _text(value)) for name, value in outcome.items())
 
 
 def _text(value: Any) -> str:

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from selftaught.errors import BadInput
-from selftaught.journal import Reader
-from selftaught.lineage.facts import Facts
-from selftaught.lineage.text import run_lines, short, tree_lines
+from selftaught.journal import JournalReader
+from selftaught.lineage.folder import RunFolder
+from selftaught.lineage.text import run_lines, short_id, tree_lines
 from selftaught.lineage.walk import walk
-from selftaught.terminal import put, put_json
+from selftaught.terminal import print_json, print_text
 
 
 def add_lineage(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +29,12 @@ def run_lineage(args: argparse.Namespace) -> int:
     for name in ("depth", "width"):
         if getattr(args, name) < 0:
             raise BadInput(f"got {getattr(args, name)}", where=f"--{name}", fix="use 0 or more")
-    with Reader(args.run) as reader:
-        facts = Facts(args.run, reader)
+    with JournalReader(args.run) as reader:
+        facts = RunFolder(args.run, reader)
         if args.id is not None or args.json:
-            found = walk(facts, [facts.champion if args.id is None else facts.find(args.id)])
+            found = walk(facts, [facts.champion if args.id is None else facts.resolve_id(args.id)])
             if args.json:
-                put_json({"run": str(args.run)} | found.to_json())
+                print_json({"run": str(args.run)} | found.to_json())
                 return 0
             lines = tree_lines(found, depth=args.depth, width=args.width)
         else:
@@ -42,12 +42,12 @@ def run_lineage(args: argparse.Namespace) -> int:
             counts = {"attempt": reader.count("sample"), "tree": reader.count("tree")}
             lines = [*run_lines(found, facts.champion, facts.config, counts), *_examples(facts)]
         for line in lines:
-            put(line)
+            print_text(line)
     return 0
 
 
-def _examples(facts: Facts) -> list[str]:
+def _examples(facts: RunFolder) -> list[str]:
     """A command for each kind of thing that there is to ask about."""
     records = [f"{version}:0" for version in facts.policies if facts.records(version)]
-    kinds = (facts.reader.keys("sample", most=1), facts.reader.keys("tree", most=1), records[-1:])
-    return [f"  selftaught lineage {facts.folder} {short(id)}" for ids in kinds for id in ids]
+    kinds = (facts.reader.keys("sample", limit=1), facts.reader.keys("tree", limit=1), records[-1:])
+    return [f"  selftaught lineage {facts.folder} {short_id(id)}" for ids in kinds for id in ids]

@@ -1,4 +1,4 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `check`, `lineage`, `methods`, `worlds`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `lineage`, `methods`, `new`, `worlds`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import is_userfile
 from selftaught.machine.disk import disk_full_error
 from selftaught.machine.threads import set_num_threads, use_short_spin
 from selftaught.method import Method, find, methods
 from selftaught.records import ReferenceHidden
-from selftaught.terminal import printable, put, put_json, put_table
+from selftaught.terminal import make_printable, print_text
 
 COMMANDS = {
     "run": "teach a model with a method, with proof on held-out problems",
@@ -29,15 +28,17 @@ COMMANDS = {
     "check": "test what a method's paper claims, against its baselines at equal tokens",
     "lineage": "walk whatever a run made back to the policy it started from",
     "methods": "list the methods",
+    "new": "write a method of your own to start from, with a claim and a test",
     "worlds": "build or examine the model of a world in which claims are checked",
 }
-OWN = ("check", "lineage", "worlds")  # commands with a module of their own, selftaught.cli.NAME
+OWN = ("check", "lineage", "methods", "new", "worlds")  # commands with a module of their own, selftaught.cli.NAME
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
+MOST_NAMED = 20  # methods named in a message
 OTHER_NAMES = {  # what other tools call an option -> our names of it
     "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
     "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",),
-    "--batch-size": ("--batch", "--max-batch-size"),
+    "--batch": ("--batch-size", "--max-batch-size"),
     "--rows": ("--max-batch-size",), "--max-num-seqs": ("--max-batch-size",), "--spend": ("--max-cost",),
     "--served": ("--served-model-name",),
     "--max-new-tokens": ("--max-tokens",), "--num-threads": ("--threads",), "--method": ("--solver",),
@@ -56,8 +57,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    printable(sys.stdout)
-    printable(sys.stderr)
+    make_printable(sys.stdout)
+    make_printable(sys.stderr)
     use_short_spin()  # before anything brings torch
     try:
         return _outcome(words)
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None:  # this process is the command: a second Ctrl-C ends it at once and without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         resumes = "; the same command resumes" if words[:1] in (["run"], ["eval"], ["check"]) else ""
-        put(f"selftaught: interrupted{resumes}", to=sys.stderr)
+        print_text(f"selftaught: interrupted{resumes}", to=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,7 +108,7 @@ def _first_bad_input(group: BaseExceptionGroup[BaseException]) -> BadInput | Non
 
 
 def _refuse(error: BadInput) -> int:
-    put(f"selftaught: {error}", to=sys.stderr)
+    print_text(f"selftaught: {error}", to=sys.stderr)
     return 2
 
 
@@ -118,15 +119,13 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         from importlib.metadata import version
 
-        put(version("selftaught"))
+        print_text(version("selftaught"))
         return 0
     if words[0] not in COMMANDS:
-        raise BadInput(f"unknown command {words[0]!r}", fix=nearest(words[0], COMMANDS))
+        raise BadInput(f"unknown command {words[0]!r}", fix=suggest(words[0], COMMANDS))
     name, rest = words[0], words[1:]
     parser = Parser(prog=f"selftaught {name}", description=COMMANDS[name], allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    if name == "methods":
-        return _list_methods(as_json=_parse(parser, rest).json)
     if name in OWN:
         module = import_module(f"selftaught.cli.{name}")
         getattr(module, f"add_{name}")(parser)
@@ -149,11 +148,11 @@ def _command(name: str, parser: Parser, words: list[str], command: str) -> int:
 
 
 def _overview() -> None:
-    put("usage: selftaught COMMAND [options]\n\nLanguage models that teach themselves.\n")
+    print_text("usage: selftaught COMMAND [options]\n\nLanguage models that teach themselves.\n")
     for name, what in COMMANDS.items():
-        put(f"  {name:9s}{what}")
-    put("\nselftaught COMMAND --help tells more. Example:\n")
-    put("  selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2 --model smollm2-135m")
+        print_text(f"  {name:9s}{what}")
+    print_text("\nselftaught COMMAND --help tells more. Example:\n")
+    print_text("  selftaught run rest-em --task chain_sum:min_terms=2,max_terms=2 --model smollm2-135m")
 
 
 def _with_method(parser: Parser, words: list[str], usual: str) -> list[str]:
@@ -203,7 +202,9 @@ def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _known(shape: str) -> str:
-    return "choose one of " + ", ".join(m.id for m in methods().values() if m.shape == shape)
+    names = [m.id for m in methods().values() if m.shape == shape]
+    more = f", ... ({len(names)} in all, see selftaught methods)" if len(names) > MOST_NAMED else ""
+    return f"choose one of {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
@@ -213,7 +214,7 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in flags:
             meant = next((o for o in OTHER_NAMES.get(flag, ()) if o in flags), None)
-            fix = f"it is called {meant!r} here" if meant else nearest(flag, flags)
+            fix = f"it is called {meant!r} here" if meant else suggest(flag, flags)
             raise BadInput(f"unknown option {flag!r}", where=parser.prog.split()[-1], fix=fix)
     args, left = parser.parse_known_args(words)
     if (threads := getattr(args, "threads", None)) is not None:
@@ -225,25 +226,6 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
             f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help"
         )
     return args
-
-
-def _list_methods(*, as_json: bool) -> int:
-    found = [
-        {"id": m.id, "shape": m.shape, "paper": m.paper, "summary": m.summary, "path": _shown(m.path)}
-        for m in methods().values()
-    ]
-    if as_json:
-        put_json(found)
-        return 0
-    rows = ((row["id"], row["shape"], row["paper"], row["summary"]) for row in found)
-    put_table(rows, columns=("method", "shape", "paper", "what it does"))
-    return 0
-
-
-def _shown(path: Path) -> str:
-    """A path inside the package as it stands in the repository."""
-    package = Path(__file__).parent
-    return str(Path("src/selftaught") / path.relative_to(package)) if path.is_relative_to(package) else str(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`selftaught worlds build tiny`: the command."""
+"""`selftaught worlds build WORLD`: the command."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.console import Console, shown
-from selftaught.errors import BadInput, nearest
-from selftaught.terminal import put_json, put_table
+from selftaught.console import Console, training_progress
+from selftaught.errors import BadInput, suggest
+from selftaught.terminal import print_json, print_table
+from selftaught.worlds import synthetic_worlds
 
 if TYPE_CHECKING:
-    from selftaught.worlds.tiny.abilities import Ability
+    from selftaught.worlds.tiny.abilities import AbilityScore
 
-BUILDS = ("tiny",)
-FIGURES = "abilities.json"
+ABILITIES_FILE = "abilities.json"
 
 
 def add_worlds(parser: argparse.ArgumentParser) -> None:
     """The options of `worlds`."""
-    from selftaught.worlds.tiny.build import Recipe
+    from selftaught.worlds.tiny.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
-    parser.add_argument("world", help=" or ".join(BUILDS))
-    parser.add_argument("--model", default="tiny", help="what to examine (default %(default)s)")
+    parser.add_argument("world", help=" or ".join(_buildable()))
+    parser.add_argument("--model", help="model to examine (default: the world's own)")
     parser.add_argument("--out", type=Path, default=Path("tiny-model"), help="the built model (default %(default)s)")
-    sizes = Recipe().conversations
+    sizes = BuildConfig().conversations
     parser.add_argument(
         "--conversations", type=int, nargs=len(sizes), default=sizes, help="of each lesson (default %(default)s)"
     )
@@ -41,14 +41,14 @@ def run_worlds(args: argparse.Namespace) -> int:
     """Build or examine. Raises BadInput for what cannot be done."""
     if args.action not in ("build", "examine"):
         raise BadInput(
-            f"unknown action {args.action!r}", where="worlds", fix=nearest(args.action, ("build", "examine"))
+            f"unknown action {args.action!r}", where="worlds", fix=suggest(args.action, ("build", "examine"))
         )
-    if args.world not in BUILDS:
-        raise BadInput(f"no world is called {args.world!r}", where="worlds", fix=nearest(args.world, BUILDS))
+    if args.world not in _buildable():
+        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
     if min(args.conversations) < 1 or args.problems < len(_families()):
         raise BadInput("too few conversations or problems", where="worlds", fix="leave them at their defaults")
     console = Console(quiet=args.quiet)
-    model: Any = args.model
+    model: Any = args.model or args.world
     if args.action == "build":
         if args.out.exists():
             raise BadInput("it exists already", where=str(args.out), fix="name another folder with --out")
@@ -56,13 +56,17 @@ def run_worlds(args: argparse.Namespace) -> int:
         model = args.out
     found = _examine(model, args, console)
     if args.action == "build":
-        (args.out / FIGURES).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
-        console.say(f"written to {args.out}")
+        (args.out / ABILITIES_FILE).write_text(json.dumps(_as_data(found), indent=1) + "\n", "utf-8")
+        console.print(f"written to {args.out}")
     if args.json:
-        put_json(_as_data(found))
+        print_json(_as_data(found))
     else:
-        show(found)
+        print_build(found)
     return 0
+
+
+def _buildable() -> list[str]:
+    return [name for name, found in synthetic_worlds().items() if found.can_build]
 
 
 def _families() -> dict[str, Any]:
@@ -72,36 +76,36 @@ def _families() -> dict[str, Any]:
 
 
 def _build(args: argparse.Namespace, console: Console) -> None:
-    from selftaught.worlds.tiny.build import Recipe, save, train
+    from selftaught.worlds.tiny.build import BuildConfig, save, train_model
 
-    recipe = replace(Recipe(), conversations=tuple(args.conversations), seed=args.seed)
-    with shown(console, "reading conversations", sum(recipe.conversations), lambda _: None) as progress:
-        model, cost = train(recipe, progress)
+    recipe = replace(BuildConfig(), conversations=tuple(args.conversations), seed=args.seed)
+    with training_progress(console, "reading conversations", sum(recipe.conversations), lambda _: None) as progress:
+        model, cost = train_model(recipe, progress)
     save(model, args.out, recipe, cost)
-    console.say(
+    console.print(
         f"{cost['tokens']:,} tokens in {cost['seconds']} s, {cost['tokens_per_second']:,} a second,"
         f" loss {cost['loss']:.3f}"
     )
 
 
-def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> list[Ability]:
+def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> list[AbilityScore]:
     from selftaught.engines import EngineConfig, create_engine
     from selftaught.models.resolve import resolve
-    from selftaught.worlds.tiny.abilities import Examiner
+    from selftaught.worlds.tiny.abilities import AbilityTest
 
-    policy = resolve(model, console.say)
+    policy = resolve(model, console.print)
     with closing(create_engine(policy, EngineConfig(dtype="float32", max_batch_size=256))) as engine:
-        examiner = Examiner(engine, policy, problems=args.problems, seed=args.seed)
-        return examiner.table(lambda line: console.say(f"  {line}"))
+        examiner = AbilityTest(engine, policy, problems=args.problems, seed=args.seed)
+        return examiner.table(lambda line: console.print(f"  {line}"))
 
 
-def _as_data(found: list[Ability]) -> list[dict[str, Any]]:
+def _as_data(found: list[AbilityScore]) -> list[dict[str, Any]]:
     from selftaught.worlds.tiny.abilities import as_rows
 
     return as_rows(found)
 
 
-def show(found: list[Ability]) -> None:
+def print_build(found: list[AbilityScore]) -> None:
     """Print the table."""
     rows = ((one.what, f"{one.value:.3f}", f"{one.ci95.low:.3f} to {one.ci95.high:.3f}", str(one.n)) for one in found)
-    put_table(rows, columns=("ability", "", "95 % interval", "of"))
+    print_table(rows, columns=("ability", "", "95 % interval", "of"))

@@ -1,6 +1,6 @@
-"""Control: what decides whether a run goes on, and with which policy."""
+"""Control of a run: budget, promotion gate and health alarms."""
 
 from selftaught.control.budget import Budget
-from selftaught.control.gate import Decision, Gate
+from selftaught.control.gate import Gate, GateDecision
 
-__all__ = ["Budget", "Decision", "Gate"]
+__all__ = ["Budget", "Gate", "GateDecision"]

@@ -1,4 +1,4 @@
-"""A limit on the tokens a run may spend, and how a run ends before its method does."""
+"""A limit on the tokens a run may spend, and the exception that stops it early."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from selftaught.journal.ledger import Usage
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most this many tokens, generated, judge and trained together; None is no limit.
+    """Token limit of a run: generated, judge and trained tokens together; None means no limit.
 
-    It is looked at before each round and each call that spends, never in the middle of one, so that a
-    resumed run stops at the same place as an undisturbed one; a run overshoots by one call at most.
+    Checked before each round and each call that spends, never during one, so that a resumed run stops at the same
+    place as an uninterrupted one. A run exceeds it by at most one call.
     """
 
     tokens: int | None = None
 
-    def spent(self, usage: Usage) -> bool:
-        """Whether nothing is left."""
+    def is_exhausted(self, usage: Usage) -> bool:
+        """Whether no tokens are left."""
         return self.tokens is not None and usage.spent >= self.tokens
 
 
-class RunEnds(Exception):
-    """The run can go no further (its budget is spent, a round left nothing to learn): what was reached stands."""
+class RunStopped(Exception):
+    """Stops a run early (budget spent, or nothing left to train on); results so far are kept."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selftaught.measure import Comparison, describe
+from selftaught.measure import Comparison, describe_comparison
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether a policy was promoted, and why."""
+class GateDecision:
+    """Whether a policy was promoted, and the reason."""
 
     promoted: bool
     reason: str
@@ -20,17 +20,16 @@ class Gate:
     """Promote on a one-sided paired test over the dev split.
 
     Attributes:
-        level: greatest p-value of the exact McNemar test (new better than champion) that promotes.
+        max_p_value: greatest p-value of the exact McNemar test (new better than champion) that promotes.
     """
 
-    level: float = 0.05
+    max_p_value: float = 0.05
 
-    def decide(self, comparison: Comparison) -> Decision:
-        """Judge a comparison of the champion (old) with a new policy on the dev problems."""
-        better = comparison.difference > 0 and comparison.p_one_sided <= self.level
+    def decide(self, comparison: Comparison) -> GateDecision:
+        """Decide on a comparison of the champion (old) and a new policy on the dev problems."""
+        better = comparison.difference > 0 and comparison.p_one_sided <= self.max_p_value
         sign = "<=" if better else ">"
         verdict = "promoted" if better else "not promoted"
-        reason = (
-            f"{verdict}: dev {describe(comparison)}; one-sided p={comparison.p_one_sided:.3g} {sign} {self.level:g}"
-        )
-        return Decision(better, reason)
+        p = f"one-sided p={comparison.p_one_sided:.3g} {sign} {self.max_p_value:g}"
+        reason = f"{verdict}: dev {describe_comparison(comparison)}; {p}"
+        return GateDecision(better, reason)

@@ -1,7 +1,24 @@
 """Curation: plain functions from attempts to what is worth learning."""
 
-from selftaught.curate.keep import by_problem, keep, keep_right, unsolved, whole
-from selftaught.curate.pool import Gathered
-from selftaught.curate.vote import Vote, vote
+from selftaught.curate.batch import round_batch
+from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
+from selftaught.curate.pairs import pairs, right_and_wrong
+from selftaught.curate.pool import AnswerPool
+from selftaught.curate.vote import Vote, elect, vote, with_confidence
 
-__all__ = ["Gathered", "Vote", "by_problem", "keep", "keep_right", "unsolved", "vote", "whole"]
+__all__ = [
+    "AnswerPool",
+    "Vote",
+    "by_problem",
+    "elect",
+    "finished",
+    "keep",
+    "keep_right",
+    "pairs",
+    "right_and_wrong",
+    "round_batch",
+    "source_ids",
+    "unsolved",
+    "vote",
+    "with_confidence",
+]

@@ -1,44 +1,45 @@
-"""Keeping attempts by their verdict."""
+"""Filter attempts by verdict, and turn them into demonstrations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.records import Attempt, Demo, Problem
 
-TRUNCATED = ("drop", "open")
+Truncated = Literal["drop", "open"]
+"""What to do with attempts cut off at `max_tokens`: leave them out, or learn their text without an end of sequence."""
 
 
 def by_problem(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
-    """Attempts grouped by problem id, both in order of first appearance."""
+    """Group attempts by problem id; problems and attempts stay in order of first appearance."""
     groups: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         groups.setdefault(attempt.problem.id, []).append(attempt)
     return groups
 
 
-def whole(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """The attempts that came to their own end.
+def finished(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """The attempts that ended by themselves: neither truncated nor failed.
 
-    Learned with an end of sequence, a cut-off one teaches to stop short, and a failed request to say nothing.
+    Learned with an end of sequence, a truncated one would teach to stop early, and a failed request to say nothing.
     """
     return [attempt for attempt in attempts if not (attempt.truncated or attempt.failed)]
 
 
 def keep_right(
-    attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: str = "drop"
-) -> list[Demo]:  # fmt: skip
-    """The attempts judged RIGHT as demonstrations, at most `per_problem` of each problem, the first ones.
+    attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: Truncated = "drop"
+) -> list[Demo]:
+    """Turn the attempts judged RIGHT into demonstrations.
 
-    The prompt to learn is the problem's own, so that hints given when sampling are not learnt.
+    The prompt to learn is the problem's own, so that hints given when sampling are not learned.
 
     Args:
         attempts: judged attempts.
-        per_problem: most demonstrations of a problem.
-        truncated: what becomes of attempts cut off at `max_tokens`: "drop" leaves them out, "open" learns their text
-            without an end of sequence.
+        per_problem: demonstrations to keep of each problem, the first ones; None for all.
+        truncated: "drop" leaves out attempts cut off at `max_tokens`, "open" learns their text without an end of
+            sequence.
 
     Raises:
         BadInput: `truncated` is neither.
@@ -46,33 +47,33 @@ def keep_right(
     return _demos(attempts, lambda attempt: attempt.right, per_problem, truncated)
 
 
-def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: str = "drop") -> list[Demo]:
-    """As `keep_right`, whatever the verdict: the control that shows what a filter is worth.
+def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: Truncated = "drop") -> list[Demo]:
+    """As `keep_right`, but for any verdict: the control that shows what the filter is worth.
 
-    Failed requests are left out: they have no answer.
+    Failed requests are left out, as they have no answer.
     """
     return _demos(attempts, lambda _: True, per_problem, truncated)
 
 
 def _demos(
-    attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None, truncated: str
+    attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None, truncated: Truncated
 ) -> list[Demo]:
-    if truncated not in TRUNCATED:
-        raise BadInput(f"unknown {truncated!r}", where="truncated", fix=nearest(truncated, TRUNCATED))
-    some = [one for one in attempts if not one.failed] if truncated == "open" else whole(attempts)
+    if truncated not in get_args(Truncated):
+        raise BadInput(f"unknown {truncated!r}", where="truncated", fix=suggest(truncated, get_args(Truncated)))
+    some = [one for one in attempts if not one.failed] if truncated == "open" else finished(attempts)
     return [
-        Demo(attempt.problem.prompt, attempt.text, attempts=lineage(attempt), ends=not attempt.truncated)
+        Demo(attempt.problem.prompt, attempt.text, attempts=source_ids(attempt), ends=not attempt.truncated)
         for group in by_problem(some).values()
         for attempt in [a for a in group if wanted(a)][:per_problem]
     ]
 
 
-def learned_as_whole(record: Any, sources: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a record teaches an end of sequence behind the text of an attempt that was cut off.
+def teaches_false_end(record: Any, sources: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a record teaches an end of sequence after the text of a truncated attempt.
 
     Args:
         record: a `Demo`, `Pair`, `Label` or `Ranking`.
-        sources: what the journal holds of the attempts it names.
+        sources: journal payloads of the attempts it names.
     """
     cut = tuple(one["text"] for one in sources if one.get("finish") == "length" and one["text"])
     if not cut or not getattr(record, "ends", True):
@@ -82,10 +83,10 @@ def learned_as_whole(record: Any, sources: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def unsolved(attempts: Iterable[Attempt]) -> list[Problem]:
-    """The problems of which no attempt was judged RIGHT."""
+    """The problems without any attempt judged RIGHT."""
     return [group[0].problem for group in by_problem(attempts).values() if not any(a.right for a in group)]
 
 
-def lineage(attempt: Attempt) -> tuple[str, ...]:
-    """The attempt and the one it builds on."""
+def source_ids(attempt: Attempt) -> tuple[str, ...]:
+    """Ids of the attempt and of the attempt that it was made from."""
     return (attempt.id, attempt.parent) if attempt.parent else (attempt.id,)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selftaught.feedback.equality import equality_key
-from selftaught.records import Attempt
+from selftaught.records import Attempt, Feedback, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """The outcome of a vote.
+    """The result of a vote.
 
     Attributes:
-        answer: the most frequent answer, in its earliest spelling; the earliest given of equally frequent ones.
-        share: its share of all attempts, those without an answer included: the vote's confidence.
+        answer: the most frequent answer, in its earliest spelling; ties go to the answer given first.
+        share: its share of all attempts, those without an answer included, in 0..1: the vote's confidence.
         voters: the attempts that gave it.
     """
 
@@ -25,9 +25,9 @@ class Vote:
 
 
 def vote(attempts: Sequence[Attempt]) -> Vote | None:
-    """The plurality vote over the attempts' answers; None where none gave an answer.
+    """The plurality vote over the attempts' answers; None where no attempt has an answer.
 
-    Answers are counted by equality, not by spelling: `x/2` and `\\frac{x}{2}` are one.
+    Answers are grouped by equality, not by spelling: `x/2` and `\\frac{x}{2}` count as one.
 
     Self-consistency (2203.11171), section 2, unweighted.
     """
@@ -37,5 +37,25 @@ def vote(attempts: Sequence[Attempt]) -> Vote | None:
             groups.setdefault(equality_key(attempt.answer), []).append(attempt)
     if not groups:
         return None
-    voters = max(groups.values(), key=len)  # of equals, the first met
+    voters = max(groups.values(), key=len)  # ties go to the first
     return Vote(voters[0].answer or "", len(voters) / len(attempts), tuple(voters))
+
+
+def elect(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The first attempt that gave the most frequent answer, with the vote's share as its confidence.
+
+    Returns:
+        The attempt, its feedback replaced by the confidence; None where no attempt has an answer.
+    """
+    won = vote(attempts)
+    return won and with_confidence(won.voters[0], won.share, "vote", f"{len(won.voters)} of {len(attempts)} votes")
+
+
+def with_confidence(attempt: Attempt, confidence: float | None, source: str, text: str = "") -> Attempt:
+    """The attempt with a confidence in 0..1 as its only feedback, and no verdict.
+
+    Args:
+        source: what computed it, such as "vote".
+        text: an explanation for the reader.
+    """
+    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, confidence, text, source),))

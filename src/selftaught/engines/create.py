@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from selftaught.engines.base import Engine
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.models.policy import Policy
 from selftaught.models.remote import PREFIX
 
@@ -48,7 +48,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         if self.engine not in (names := get_args(EngineName)):
-            raise BadInput(f"there is no engine {self.engine!r}", where="--engine", fix=nearest(self.engine, names))
+            raise BadInput(f"there is no engine {self.engine!r}", where="--engine", fix=suggest(self.engine, names))
 
 
 def create_engine(model: str | Path | Policy, config: EngineConfig | None = None) -> Engine:

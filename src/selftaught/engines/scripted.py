@@ -22,11 +22,11 @@ from selftaught.engines.base import (
 )
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy, link_to, policy_from, publish, read_manifest
+from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
 from selftaught.records import Prompt, as_json
 
 if TYPE_CHECKING:
-    from selftaught.learn import Objective, Training
+    from selftaught.learn import Objective, TrainConfig
 
 Script = Callable[[Policy, Request], str]
 
@@ -102,7 +102,7 @@ def _logprobs(data: bytes) -> tuple[float, ...]:
 
 
 def scripted_learner(
-    base: Policy, objective: Objective, records: Sequence[Any], settings: Training, *, seed: int, folder: Path,
+    base: Policy, objective: Objective, records: Sequence[Any], settings: TrainConfig, *, seed: int, folder: Path,
     progress: Callable[[int, int, float], None] = lambda *_: None, delay: float = 0.0,
 ) -> Policy:  # fmt: skip
     """The learner that goes with `ScriptedEngine`: a real policy folder with records and manifest, but no weights.
@@ -120,7 +120,7 @@ def scripted_learner(
     version = policy_version(base, objective, records, settings, seed)
     target, work = folder / version, folder / f"{version}.work"
     if read_manifest(target):
-        return policy_from(target)
+        return load_policy(target)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
     for epoch in range(settings.epochs):
@@ -131,11 +131,11 @@ def scripted_learner(
     draft.mkdir(parents=True)
     with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
-    made: dict[str, Any] = {"version": version, "base": link_to(base, target), "adapter": False}
+    made: dict[str, Any] = {"version": version, "base": base_reference(base, target), "adapter": False}
     made |= {"objective": objective.name, "records": len(records)}
     publish(draft, target, made | {"tokens": settings.epochs * sum(map(_size, records))})
     shutil.rmtree(work, ignore_errors=True)
-    return policy_from(target)
+    return load_policy(target)
 
 
 def _size(record: Any) -> int:

@@ -14,9 +14,9 @@ from fractions import Fraction
 from functools import lru_cache
 
 from selftaught.feedback.numbers import NUMBER, number_text, value_of
-from selftaught.feedback.plain import plain
+from selftaught.feedback.plain import plain_characters
 
-RULES = "2"
+RULES_VERSION = "2"
 """Version of the extraction and comparison rules; part of every verifier's version and task's fingerprint."""
 
 MAX_ANSWER = 2_000
@@ -71,14 +71,14 @@ def _unwrap(text: str) -> str:
     return text
 
 
-def clean(text: str, *, full_stop: bool = True) -> str:
+def strip_markup(text: str, *, full_stop: bool = True) -> str:
     """`text` without what surrounds an answer: markdown stars, `$`, `\\(`, `\\text{}`, code ticks, a full stop.
 
     Args:
         text: the answer as the model wrote it; only the first `MAX_ANSWER` characters count.
         full_stop: whether to strip a trailing full stop as well.
     """
-    text = plain(text[:MAX_ANSWER]).strip()
+    text = plain_characters(text[:MAX_ANSWER]).strip()
     for _ in range(8):
         before = text
         text = _unwrap(text.strip("* \t\r\n"))
@@ -89,7 +89,7 @@ def clean(text: str, *, full_stop: bool = True) -> str:
     return text
 
 
-def latex_plain(text: str) -> str:
+def number_from_latex(text: str) -> str:
     """A number without the LaTeX that only sets it: `{,}`, thin spaces, `\\text{}`, `\\%`, `\\frac` of integers."""
     if "\\" in text or "{" in text:
         text = _THIN.sub("", text)
@@ -98,11 +98,11 @@ def latex_plain(text: str) -> str:
         text = _DEGREES.sub(" degrees ", text)
         for command, sign in _SIGNS:
             text = text.replace(command, sign)
-        text = fractions_plain(text)
+        text = plain_fractions(text)
     return text.strip()
 
 
-def fractions_plain(text: str) -> str:
+def plain_fractions(text: str) -> str:
     """`\\frac{1}{2}` of whole numbers written as `1/2` (and `3\\frac{1}{2}` as `3 1/2`)."""
 
     def flat(m: re.Match[str]) -> str:
@@ -115,7 +115,7 @@ def fractions_plain(text: str) -> str:
 @lru_cache(maxsize=4096)
 def canonical_number(text: str) -> str | None:
     """The one spelling of `text` when it is a number in any usual notation and nothing else, or None."""
-    text = latex_plain(clean(text)).removesuffix("%").strip()
+    text = number_from_latex(strip_markup(text)).removesuffix("%").strip()
     match = NUMBER.fullmatch(text)
     value = value_of(match) if match else None
     return None if value is None else number_text(value)
@@ -129,7 +129,7 @@ def canonical(text: str, *, fold: bool = True) -> str:
         fold: whether letter case, quotation marks around the whole and end marks are ignored (the text comes back in
             lower case).
     """
-    text = clean(unicodedata.normalize("NFC", text))
+    text = strip_markup(unicodedata.normalize("NFC", text))
     number = canonical_number(text)
     if number is not None:
         return number

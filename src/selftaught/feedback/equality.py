@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 
 from selftaught.feedback.canonical import MAX_ANSWER, canonical_number
-from selftaught.feedback.expressions import parseable
+from selftaught.feedback.expressions import to_parseable
 
 _TOKEN = re.compile(r"\s*(\d+\.?\d*|\.\d+|\\[a-zA-Z]+|[a-zA-Z]|\*\*|[-+*/^(){}!])")
 _WORTH_READING = re.compile(r"\\|[-+*/^\u221a\u03c0]|\d\s*[a-zA-Z(]")
@@ -35,7 +35,7 @@ def equality_key(answer: str) -> str:
     if len(answer) > MAX_ANSWER or not _WORTH_READING.search(answer) or re.search(r"(?<!\\)\b[a-zA-Z]{2,}", answer):
         return answer
     try:
-        values = [_Reader(parseable(answer), shift).value() for shift in (0.0, 0.318309886)]
+        values = [_Reader(to_parseable(answer), shift).value() for shift in (0.0, 0.318309886)]
         return " ".join(f"{part:.9g}" for value in values for part in (value.real + 0.0, value.imag + 0.0))
     except (ValueError, ZeroDivisionError, OverflowError):
         return answer

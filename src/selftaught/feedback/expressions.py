@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from selftaught.feedback.canonical import fractions_plain, latex_plain
-from selftaught.feedback.plain import plain
-from selftaught.feedback.words import words
+from selftaught.feedback.canonical import number_from_latex, plain_fractions
+from selftaught.feedback.plain import plain_characters
+from selftaught.feedback.words import word_set
 
 _SYMBOLS = {
     "\u03c0": "\\pi ",
@@ -62,16 +62,16 @@ _ONE_BRACED = re.compile(r"([\^_])\{(\w)\}")
 _GROUPS = re.compile(r"(?<![\d,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
 
 
-def math_text(text: str) -> str:
+def normalize_math(text: str) -> str:
     """The spelling of mathematics by which answers are counted: no spaces, one kind of fraction, no needless braces."""
     text = _rewritten(text)
     text = re.sub(r"(?<=\d)\s+(?=\d)", "~", text)  # two numbers side by side are not one
-    text = re.sub(r"\s+|(?<=\d)\\cdot(?![a-z])\s*(?=[a-zA-Z\\(])", "", fractions_plain(text))
+    text = re.sub(r"\s+|(?<=\d)\\cdot(?![a-z])\s*(?=[a-zA-Z\\(])", "", plain_fractions(text))
     text = text.replace("\\text{or}", "or").replace("\\text{and}", "and")
     return _ONE_BRACED.sub(r"\1\2", text).replace("\\left", "").replace("\\right", "")
 
 
-def parseable(text: str) -> str:
+def to_parseable(text: str) -> str:
     """`text` for a LaTeX parser: every symbol a command, roots and fractions braced, no words for typesetting.
 
     Numbers in another base are put in base ten, repeating decimals as fractions.
@@ -92,7 +92,7 @@ def is_based(text: str) -> bool:
     return any((m[2] or m[3]) != "10" for m in _BASED.finditer(_rewritten(text)))
 
 
-def joints(text: str) -> frozenset[str]:
+def connectives(text: str) -> frozenset[str]:
     """Which of "or" and "and" join the statements of a parseable text."""
     found = (next(g for g in m.groups() if g).lower() for m in _SET_OFF.finditer(text))
     return frozenset("or" if word in ("or", "lor", "vee") else "and" for word in found)
@@ -110,7 +110,7 @@ _JOINER = re.compile(r"or|and|lor|vee|land|wedge", re.IGNORECASE)
 
 
 def _rewritten(text: str) -> str:
-    text = plain(text).strip().strip("$").strip()
+    text = plain_characters(text).strip().strip("$").strip()
     if not text.isascii():
         text = "".join(_SYMBOLS.get(c, c) for c in _ROOT_SIGN.sub(_root, text))
     if "\\" in text or "sqrt" in text:
@@ -148,14 +148,14 @@ def _base_ten(m: re.Match[str]) -> str:
         return m[0]
 
 
-_COMMANDS = words(
+_COMMANDS = word_set(
     "frac sqrt pi infty cup cap le leq ge geq lt gt ne neq times cdot div pm mp in sin cos tan cot sec csc arcsin "
     "arccos arctan sinh cosh tanh log ln exp begin end binom theta alpha beta gamma delta lambda mu phi varphi "
     "omega sigma rho tau epsilon emptyset varnothing mathbb mathbf circ lfloor rfloor lceil rceil lvert rvert "
     "setminus to infin vec overline sum prod int partial nabla langle rangle cdots ldots dots prime le ge hat det "
     "max min gcd"
 )
-_NAMES = words("sin cos tan cot sec csc log ln exp max min gcd pi")
+_NAMES = word_set("sin cos tan cot sec csc log ln exp max min gcd pi")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{(?:[pbvBV]?matrix|array)\}(?:\{[lcr|]*\})?")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
@@ -180,15 +180,17 @@ def is_mathematics(text: str) -> bool:
     )
 
 
-_SHORT_WORDS = words("mod and or not the for per of is to by as at if no yes all any one two six ten cm km mm kg ft in")
+_SHORT_WORDS = word_set(
+    "mod and or not the for per of is to by as at if no yes all any one two six ten cm km mm kg ft in"
+)
 
 
-_COMMON = words("yes no odd even all none any dne")
+_COMMON = word_set("yes no odd even all none any dne")
 
 
 def is_words(text: str) -> bool:
     """Whether an answer is a word or a few (`\\text{Evelyn}`, `odd`) or a choice (`\\text{(C)}`), no mathematics."""
-    bare = latex_plain(text)
+    bare = number_from_latex(text)
     if re.fullmatch(r"\s*(?:\([A-Z]\)|[A-Z])\s*", bare):
         return True
     letters = r"[^\W\d_]{2,}" if "\\text" in text or bare.strip().lower() in _COMMON else r"[^\W\d_]{4,}"

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-Job = Callable[[Any], Any]
+WorkerJob = Callable[[Any], Any]
 
 
-def make_job(name: str, *args: Any) -> Job:
+def make_job(name: str, *args: Any) -> WorkerJob:
     """Build the job called `name`: "math", "rg", "items" or "user"."""
     return {"math": math_job, "rg": rg_job, "items": items_job, "user": user_job}[name](*args)
 
 
-def math_job() -> Job:
+def math_job() -> WorkerJob:
     """`(gold, answer) -> True | False | None`: whether two pieces of mathematics are equal; None: it cannot be told.
 
     math-verify's own timeouts are off, since they need SIGALRM; the caller kills this process instead.
@@ -25,12 +25,12 @@ def math_job() -> Job:
     guard_expressions()
     import logging
 
-    from selftaught.feedback.algebra import same
+    from selftaught.feedback.algebra import same_mathematics
 
     logging.disable(logging.CRITICAL)
-    same("\\frac{1}{2}x", "0.5x")  # imports and builds the parsers
+    same_mathematics("\\frac{1}{2}x", "0.5x")  # imports and builds the parsers
     forbid_side_effects()
-    return lambda payload: same(*payload)
+    return lambda payload: same_mathematics(*payload)
 
 
 def _rg_dataset(name: str, config: dict[str, Any], size: int, seed: int) -> Any:
@@ -44,7 +44,7 @@ def _rg_dataset(name: str, config: dict[str, Any], size: int, seed: int) -> Any:
     return dataset
 
 
-def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> Job:
+def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> WorkerJob:
     """`(entry, answers) -> score`: the best score a reasoning-gym dataset's own scorer gives the answers."""
     from selftaught.feedback.guard import forbid_side_effects
 
@@ -58,7 +58,7 @@ def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> Job:
     return score
 
 
-def items_job() -> Job:
+def items_job() -> WorkerJob:
     """Makes items of reasoning-gym datasets.
 
     `("catalogue",) -> {name: {key: default}}`: all datasets and their configuration.
@@ -122,12 +122,12 @@ def _rg_rows(
     return {"rows": rows, "base_scorer": type(made["dataset"]).score_answer is ProceduralDataset.score_answer}
 
 
-def user_job(blob: bytes, form: str) -> Job:
+def user_job(blob: bytes, form: str) -> WorkerJob:
     """`(problem, text) -> (verdict, score, text)`: a user's function; it and the problem shipped by cloudpickle."""
     import cloudpickle
 
     from selftaught.feedback.rewards import call_reward
-    from selftaught.feedback.verdicts import as_verdict
+    from selftaught.feedback.verdicts import parse_verifier_result
 
     function = cloudpickle.loads(blob)
     sys.stdout = sys.stderr  # both lead nowhere
@@ -135,7 +135,9 @@ def user_job(blob: bytes, form: str) -> Job:
     def judge(payload: tuple[bytes, str]) -> tuple[str, float | None, str]:
         problem, text = pickle.loads(payload[0]), payload[1]
         if form == "reward":
-            return as_verdict(call_reward(function, problem, text))
-        return as_verdict(function(text, problem.reference) if form == "reference" else function(problem, text))
+            return parse_verifier_result(call_reward(function, problem, text))
+        return parse_verifier_result(
+            function(text, problem.reference) if form == "reference" else function(problem, text)
+        )
 
     return judge

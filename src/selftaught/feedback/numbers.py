@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import NamedTuple
 
-from selftaught.feedback.words import AT_ONCE, ATTACHED_UNITS, CUES, NOT_AFTER, NOT_BEFORE, SINGLE_UNITS
+from selftaught.feedback.words import ATTACHED_UNITS, CUES, NOT_AFTER, NOT_BEFORE, SINGLE_UNITS, UNIT_CONTINUATIONS
 
 _MAX_NUMBER = 400
 _MAX_DECIMALS = 40
@@ -132,7 +132,7 @@ def number_text(value: Fraction) -> str:
     return f"-{text}" if value < 0 else text
 
 
-def written(match: re.Match[str]) -> str:
+def as_written(match: re.Match[str]) -> str:
     """A number as written, without grouping and currency sign."""
     if match["over"] or match["mixed"]:
         digits = match["over"] or f"{match['whole']} {match['mixed']}"
@@ -159,7 +159,7 @@ def read_quantity(text: str) -> Quantity | str:
     scale, at = _scale(text, match)
     if why := _unclear_after(text[at:], at > match.end()):
         return why
-    value, raw = (-value if negative else value), ("-" if negative else "") + written(match)
+    value, raw = (-value if negative else value), ("-" if negative else "") + as_written(match)
     if scale == 1:
         percent = re.match(r"\s?(?:%|percent)", text[at:])
         return Quantity(value, raw, value / 100 if percent else _grouped_by_point(raw))
@@ -181,7 +181,7 @@ def with_unit(text: str) -> tuple[Quantity, str] | None:
     return (quantity, unit) if isinstance(quantity, Quantity) and quantity.bare is None else None
 
 
-def unclear_around(before: str, after: str) -> str:
+def ambiguity_around(before: str, after: str) -> str:
     """Why what stands around an answer that is a formula makes it uncertain; "" where it does not."""
     for word in _WORDS.findall(before.lower()):
         if word in NOT_BEFORE or word.endswith("n't"):
@@ -231,7 +231,9 @@ def _unclear_after(after: str, scaled: bool) -> str:
             low = word.lower()
             if low in CUES and (named or paused):
                 return ""
-            if low in NOT_AFTER or (low in AT_ONCE and not named and re.match(r"\s*[\d(\\]", after[m.end() :])):
+            if low in NOT_AFTER or (
+                low in UNIT_CONTINUATIONS and not named and re.match(r"\s*[\d(\\]", after[m.end() :])
+            ):
                 return f"{word!r} after the number"
             if low in ("squared", "cubed") and not named:
                 return f"{word!r} after the number"

@@ -42,7 +42,7 @@ _PICTURE = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufffd]")
 _DASH_SIGN = re.compile(r"(?<![\w)\]}.,])[\u2013\u2014\u2015](?=[\d.$\\])")
 
 
-def plain(text: str) -> str:
+def plain_characters(text: str) -> str:
     """`text` with plain digits, minus signs and spaces, and without invisible characters.
 
     Raised digits become a power (`10⁵`: `10^{5}`), lowered ones an index, `2½` becomes `2 1/2`, and a dash that

@@ -17,14 +17,14 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.records import Problem
 
-OURS = ("prompts", "completions")
-TRAINERS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+TRL_PARAMETERS = ("prompts", "completions")
+TRAINER_PARAMETERS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 """What only a trainer can hand over."""
 
-REFERENCE = ("answer", "solution", "ground_truth", "reference", "target", "label", "gold")
+REFERENCE_COLUMNS = ("answer", "solution", "ground_truth", "reference", "target", "label", "gold")
 """Columns that stand for the reference where the data has none of that name."""
 
-RESERVED = {*OURS, *TRAINERS, "prompt", "completion", "messages", "where", "source"}
+RESERVED_PARAMETERS = {*TRL_PARAMETERS, *TRAINER_PARAMETERS, "prompt", "completion", "messages", "where", "source"}
 
 
 def is_reward(names: Iterable[str]) -> bool:
@@ -40,7 +40,7 @@ def check_reward(function: Callable[..., Any], name: str) -> None:
     """
     needed = [p.name for p in inspect.signature(function).parameters.values() if _required(p)]
     for parameter in needed:
-        if parameter in TRAINERS:
+        if parameter in TRAINER_PARAMETERS:
             fix = "give it a default, and read the texts in `completions`"
             raise BadInput(f"reward function {name} takes {parameter!r}, which only a trainer has", fix=fix)
 
@@ -52,7 +52,7 @@ def check_columns(function: Callable[..., Any], name: str, problem: Problem) -> 
         BadInput: naming the column, and those that there are.
     """
     columns = _columns(problem)
-    known = {*OURS, *columns, *(REFERENCE if problem.reference is not None else ())}
+    known = {*TRL_PARAMETERS, *columns, *(REFERENCE_COLUMNS if problem.reference is not None else ())}
     for p in inspect.signature(function).parameters.values():
         if _required(p) and p.name not in known:
             raise BadInput(
@@ -90,7 +90,7 @@ def _arguments(function: Callable[..., Any], problem: Problem, text: str) -> dic
     given["prompts"] = [messages if conversational else problem.prompt[-1].content]
     given["completions"] = [[{"role": "assistant", "content": text}] if conversational else text]
     parameters = inspect.signature(function).parameters
-    for name in REFERENCE:
+    for name in REFERENCE_COLUMNS:
         if name in parameters and name not in given and problem.reference is not None:
             given[name] = [problem.reference]
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -99,7 +99,7 @@ def _arguments(function: Callable[..., Any], problem: Problem, text: str) -> dic
 
 
 def _columns(problem: Problem) -> dict[str, Any]:
-    return {str(name): value for name, value in problem.meta.items() if name not in RESERVED}
+    return {str(name): value for name, value in problem.meta.items() if name not in RESERVED_PARAMETERS}
 
 
 def _is_conversational(problem: Problem) -> bool:

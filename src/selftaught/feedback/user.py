@@ -11,14 +11,14 @@ from typing import Any, Literal
 from selftaught.errors import BadInput
 from selftaught.feedback.rewards import check_columns, check_reward, is_reward
 from selftaught.feedback.userfile import load_function
-from selftaught.feedback.verifiers import Answer, unknown, unknown_reply
+from selftaught.feedback.verifiers import ExtractedAnswer, unknown_reply, unknown_verdict
 from selftaught.feedback.workers import Workers
 from selftaught.records import Feedback, Problem, Verdict
 
-MAX_TEXT = 1_000_000
+MAX_EXPLANATION = 1_000_000
 """Characters of a reply that a function is given, counted from the end."""
 
-Form = Literal["problem", "reference", "reward"]
+CallForm = Literal["problem", "reference", "reward"]
 
 _PROBLEM = {"problem", "item", "example", "question"}
 _TEXT = {"text", "answer", "response", "completion", "output", "prediction", "pred", "reply", "attempt"}
@@ -43,7 +43,7 @@ class UserFunction:
 
     def __init__(self, function: Callable[..., Any], *, source: str = "", timeout: float = 30.0) -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        self.form = form_of(function, name)
+        self.form = call_form(function, name)
         self.needs_reference = self.form == "reference"
         self._function, self._name = function, name
         self.version = f"{name}@{source or _code_hash(function)}"
@@ -55,13 +55,13 @@ class UserFunction:
         if self.form == "reward" and first is not None:
             check_columns(self._function, self._name, first)
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:  # noqa: ARG002
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
         """Run the function on the whole text of the reply."""
         import cloudpickle
 
         if self.needs_reference and problem.reference is None:
-            return unknown("no reference", self.version)
-        reply = self.workers.call((cloudpickle.dumps(problem), answer.text[-MAX_TEXT:]))
+            return unknown_verdict("no reference", self.version)
+        reply = self.workers.call((cloudpickle.dumps(problem), answer.text[-MAX_EXPLANATION:]))
         if reply.status != "ok":
             return unknown_reply(reply, self.version)
         verdict, score, text = reply.value
@@ -87,7 +87,7 @@ def user_verifier(verifier: Callable[..., Any] | str, problems: Iterable[Problem
     return made
 
 
-def form_of(function: Callable[..., Any], name: str) -> Form:
+def call_form(function: Callable[..., Any], name: str) -> CallForm:
     """How a verifier is called, decided by the names of its parameters.
 
     Returns:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 
 def is_userfile(spec: str) -> bool:
@@ -39,7 +39,7 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
         raise BadInput(
             f"cannot read the {what}'s file: {e.strerror}",
             where=path,
-            fix=nearest(file.name, siblings) if siblings else "",
+            fix=suggest(file.name, siblings) if siblings else "",
         ) from e
     functions = _functions(source, path)
     if name not in functions:
@@ -47,7 +47,7 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
         raise BadInput(
             f"{missing} in the {what}'s file",
             where=path,
-            fix=nearest(name, functions) if name else f"write {path}:{functions[0] if functions else 'function'}",
+            fix=suggest(name, functions) if name else f"write {path}:{functions[0] if functions else 'function'}",
         )
     digest = hashlib.sha256(source).hexdigest()[:12]
     return getattr(_import(file, digest), name), digest
@@ -69,7 +69,7 @@ def _functions(source: bytes, path: str) -> list[str]:
 
 
 def _import(file: Path, digest: str) -> Any:
-    """The module of a user's file, imported once per content, able to import its neighbours."""
+    """The module of a user's file, imported once per content, able to import its neighbors."""
     name = f"_selftaught_user_{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
@@ -85,11 +85,11 @@ def _import(file: Path, digest: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as e:
         del sys.modules[name]
-        raise BadInput(f"the file raises {type(e).__name__}: {e}", where=blame(e, file)) from e
+        raise BadInput(f"the file raises {type(e).__name__}: {e}", where=error_location(e, file)) from e
     return module
 
 
-def blame(error: BaseException, file: Path) -> str:
+def error_location(error: BaseException, file: Path) -> str:
     """`file:line` of the innermost line of `file` in an exception's traceback."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == file.name]
     return f"{file}:{lines[-1]}" if lines else str(file)

@@ -8,7 +8,7 @@ from typing import Any
 from selftaught.records import Feedback, Verdict
 
 
-def as_verdict(result: Any) -> tuple[str, float | None, str]:
+def parse_verifier_result(result: Any) -> tuple[str, float | None, str]:
     """A verifier's result as (verdict, score, text).
 
     True / False are RIGHT / WRONG; a number is a score, and only a full score (>= 1) is RIGHT; None is UNKNOWN;

@@ -11,13 +11,20 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
-from selftaught.feedback.canonical import MAX_ANSWER, RULES, canonical_number, clean, latex_plain, same_number
+from selftaught.feedback.canonical import (
+    MAX_ANSWER,
+    RULES_VERSION,
+    canonical_number,
+    number_from_latex,
+    same_number,
+    strip_markup,
+)
 from selftaught.feedback.numbers import number_text, with_unit
 from selftaught.feedback.workers import Reply, Workers
 from selftaught.records import Feedback, Problem, Verdict
 
 
-class Answer(NamedTuple):
+class ExtractedAnswer(NamedTuple):
     """What was found in a reply.
 
     Attributes:
@@ -45,7 +52,7 @@ class Verifier(Protocol):
     version: str
     needs_reference: bool
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Judge an answer; `reference` is the problem's reference in canonical form, where it is scalar."""
         ...
 
@@ -66,16 +73,16 @@ def right_or_wrong(right: bool, by: str) -> Feedback:
     return Feedback(Verdict.RIGHT, 1.0, "", by) if right else Feedback(Verdict.WRONG, 0.0, "", by)
 
 
-def unknown(why: str, by: str) -> Feedback:
+def unknown_verdict(why: str, by: str) -> Feedback:
     """An UNKNOWN verdict that says why."""
     return Feedback(Verdict.UNKNOWN, None, why, by)
 
 
-def _same_text(reference: str, answer: Answer) -> bool:
+def _same_text(reference: str, answer: ExtractedAnswer) -> bool:
     return answer.canonical == reference and not (answer.doubt and canonical_number(reference) is not None)
 
 
-def _by_number(reference: str, answer: Answer) -> bool | None:
+def _by_number(reference: str, answer: ExtractedAnswer) -> bool | None:
     """Whether an answer is the number that the reference is; None unless both are plain numbers, surely."""
     gold, found = canonical_number(reference), canonical_number(answer.canonical or "")
     if gold is None or found is None or answer.doubt:
@@ -93,7 +100,7 @@ def _as_share(reference: str, answer: str) -> bool:
 
 def _by_quantity(reference: str, answer: str) -> bool | None:
     """Whether two numbers with units are the same; None unless both are, in one unit or one of them without a unit."""
-    gold, found = (with_unit(latex_plain(clean(text))) for text in (reference, answer))
+    gold, found = (with_unit(number_from_latex(strip_markup(text))) for text in (reference, answer))
     if gold is None or found is None or (gold[1] and found[1] and gold[1] != found[1]):
         return None
     return same_number(number_text(gold[0].value), number_text(found[0].value))
@@ -112,9 +119,9 @@ def _left_undone(text: str) -> bool:
 def unknown_reply(reply: Reply, by: str) -> Feedback:
     """UNKNOWN, in the words users look for: "timeout", "verifier raised: ...", "verifier died: ..."."""
     if reply.status == "timeout":
-        return unknown(f"timeout: {reply.value}", by)
+        return unknown_verdict(f"timeout: {reply.value}", by)
     words = {"raised": "verifier raised", "died": "verifier died", "failed": "verifier could not start"}
-    return unknown(f"{words[reply.status]}: {reply.value}", by)
+    return unknown_verdict(f"{words[reply.status]}: {reply.value}", by)
 
 
 class Exact:
@@ -123,18 +130,18 @@ class Exact:
     needs_reference = True
 
     def __init__(self) -> None:
-        self.version = f"exact/{RULES}"
+        self.version = f"exact/{RULES_VERSION}"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Compare canonical forms."""
         return self.decide(problem, answer, reference)
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:  # noqa: ARG002
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
         """As `judge`: it never takes long."""
         if reference is None:
-            return unknown("no reference", self.version)
+            return unknown_verdict("no reference", self.version)
         if answer.canonical is None:
-            return unknown("no answer", self.version)
+            return unknown_verdict("no answer", self.version)
         if _same_text(reference, answer):
             return right_or_wrong(True, self.version)
         same = _by_number(reference, answer)
@@ -159,10 +166,10 @@ class Math:
     needs_reference = True
 
     def __init__(self, *, timeout: float = 10.0) -> None:
-        self.version = f"math/{RULES}+math-verify-{package_version('math-verify')}"
+        self.version = f"math/{RULES_VERSION}+math-verify-{package_version('math-verify')}"
         self.workers = Workers(("math",), timeout=timeout)
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Compare as numbers, as text, then by algebra."""
         if (known := self.decide(problem, answer, reference)) is not None:
             return known
@@ -174,12 +181,12 @@ class Math:
             return _unclear(answer, self.version)
         return right_or_wrong(bool(reply.value), self.version)
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback | None:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback | None:
         """Compare as text and as plain numbers; None where that does not settle it."""
         if reference is None:
-            return unknown("no reference", self.version)
+            return unknown_verdict("no reference", self.version)
         if answer.canonical is None:
-            return unknown("no answer", self.version)
+            return unknown_verdict("no answer", self.version)
         if _same_text(reference, answer):
             return right_or_wrong(True, self.version)
         same = _by_number(reference, answer)
@@ -200,8 +207,8 @@ class Math:
         self.workers.close()
 
 
-def _unclear(answer: Answer, by: str) -> Feedback:
-    return unknown(f"unparseable answer{f': {answer.doubt}' if answer.doubt else ''}", by)
+def _unclear(answer: ExtractedAnswer, by: str) -> Feedback:
+    return unknown_verdict(f"unparseable answer{f': {answer.doubt}' if answer.doubt else ''}", by)
 
 
 class ReasoningGym:
@@ -223,11 +230,11 @@ class ReasoningGym:
         base_scorer: bool,
         timeout: float = 20.0,
     ) -> None:
-        self.version = f"rg/{RULES}+reasoning-gym-{package_version('reasoning-gym')}"
+        self.version = f"rg/{RULES_VERSION}+reasoning-gym-{package_version('reasoning-gym')}"
         self.entries, self.base_scorer = entries, base_scorer
         self.workers = Workers(job, timeout=timeout)
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Compare exactly where that decides, else ask the dataset's scorer."""
         if (known := self.decide(problem, answer, reference)) is not None:
             return known
@@ -241,10 +248,10 @@ class ReasoningGym:
             return Feedback(Verdict.WRONG, max(score, 0.0), "", self.version)
         return right_or_wrong(True, self.version)
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback | None:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback | None:
         """Compare exactly; None where only the dataset's scorer can tell."""
         if answer.canonical is None or answer.raw is None:
-            return unknown("no answer", self.version)
+            return unknown_verdict("no answer", self.version)
         if reference is not None:
             if _is_whole(reference):
                 same = _by_number(reference, answer)
@@ -253,9 +260,9 @@ class ReasoningGym:
                 return right_or_wrong(True, self.version)
             if self.base_scorer:
                 return right_or_wrong(answer.canonical == reference, self.version)
-        return None if problem.id in self.entries else unknown("this problem is not of this task", self.version)
+        return None if problem.id in self.entries else unknown_verdict("this problem is not of this task", self.version)
 
-    def _not_whole(self, answer: Answer) -> Feedback:
+    def _not_whole(self, answer: ExtractedAnswer) -> Feedback:
         if answer.bare or (answer.doubt and not _left_undone(answer.raw or "")):
             return _unclear(answer, self.version)
         return right_or_wrong(False, self.version)

@@ -75,7 +75,7 @@ def _answer(job: Any, body: bytes) -> tuple[str, Any]:
         return "raised", f"{type(e).__name__}: {e}"[:500]
 
 
-def main() -> None:
+def worker_main() -> None:
     """Serve requests until the parent goes away."""
     requests, replies = _pipes()
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    worker_main()

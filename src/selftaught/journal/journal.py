@@ -1,4 +1,4 @@
-"""The journal of a run: one SQLite file, one writer, an effect a row."""
+"""The journal of a run: one SQLite file with one writer and one row per effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
-from selftaught.journal.reader import FILE, SCHEMA, Effects, readable
+from selftaught.journal.reader import JOURNAL_FILE, SCHEMA, EffectStore, readable_error
 from selftaught.machine.disk import disk_full_error, write_atomically
 
 TABLES = """
@@ -28,10 +28,12 @@ CREATE TABLE sessions (
 );
 """
 
-LATEST = "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
+LAST_TIMESTAMP = (
+    "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
+)
 
 
-class Journal(Effects):
+class Journal(EffectStore):
     """An append-only store of effects under content keys. Each effect is committed before it is used.
 
     Commits reach the operating system at once (WAL, synchronous=NORMAL): a killed process loses nothing
@@ -42,17 +44,17 @@ class Journal(Effects):
 
     Attributes:
         path: the SQLite file.
-        round: the round that effects are filed under from now on.
+        round: the round that new effects are assigned to.
 
     Raises:
-        BadInput: the folder is in use or not to be written, the file is not a journal or of another schema,
-            or the disk is full. So do all methods, for what the disk does later.
+        BadInput: the folder is in use or not writable, the file is not a journal or of another schema, or the disk
+            is full. All methods raise it for later disk errors.
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / FILE)
+        super().__init__(folder / JOURNAL_FILE)
         self.round = 0
-        self._lock = _only_writer(folder)
+        self._lock = _writer_lock(folder)
         try:
             self._begin_file()
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -62,7 +64,7 @@ class Journal(Effects):
             self._open_session()
         except sqlite3.Error as error:
             self._lock.close()
-            raise readable(error, self.path) from error
+            raise readable_error(error, self.path) from error
         except BaseException:
             self._lock.close()
             raise
@@ -86,7 +88,7 @@ class Journal(Effects):
 
     def _open_session(self) -> None:
         """Begin to keep time: by a clock that never steps back, and not before what earlier sessions noted."""
-        noted = self._run(LATEST)
+        noted = self._run(LAST_TIMESTAMP)
         self._offset = max(time.time(), *(at or 0.0 for (at,) in noted)) - time.monotonic()
         now = self._now()
         self._run("INSERT INTO sessions VALUES (NULL, ?, ?, 0, 0, 0)", (now, now))
@@ -100,11 +102,16 @@ class Journal(Effects):
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def put(self, key: str, kind: str, payload: Any, usage: Usage | None = None) -> None:
-        """Commit an effect. Raises RuntimeError where its key is taken: nothing is ever doubled."""
+        """Commit an effect. Raises RuntimeError if its key exists already."""
         cost = usage or Usage()
         row = (key, kind, self.round, json.dumps(payload, separators=(",", ":")))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def put_new(self, key: str, kind: str, payload: Any) -> None:
+        """Commit an effect that costs nothing, unless its key is taken."""
+        if self.get(key) is None:
+            self.put(key, kind, payload)
 
     def replace(self, key: str, payload: Any, usage: Usage) -> None:
         """Commit an effect in place of the failure that an older version of this program kept under its key."""
@@ -113,8 +120,8 @@ class Journal(Effects):
         row += (usage.prompt, usage.generated, usage.judge, usage.trained, self._now(), key)
         self._run(f"UPDATE effects SET {columns} WHERE key = ?", row)
 
-    def clock(self, engine: float, learn: float, peak_rss_mb: float) -> None:
-        """Note how far this session has come: seconds in the engine and in learning, and peak memory in MB."""
+    def record_time(self, engine: float, learn: float, peak_rss_mb: float) -> None:
+        """Record this session's seconds in the engine and in training, and its peak memory in MB."""
         values = (self._now(), engine, learn, peak_rss_mb, self._session)
         self._run("UPDATE sessions SET last = ?, engine = ?, learn = ?, peak_rss_mb = ? WHERE id = ?", values)
 
@@ -124,13 +131,13 @@ class Journal(Effects):
         self._lock.close()
 
 
-def _only_writer(folder: Path) -> IO[str]:
-    """The folder's lock, held until it is closed or the process ends."""
+def _writer_lock(folder: Path) -> IO[str]:
+    """Lock the folder until the returned file is closed or the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / "lock").open("w", encoding="utf-8")
     except OSError as error:
-        reason = f"it cannot be made a run folder ({error.strerror or error})"
+        reason = f"cannot create the run folder ({error.strerror or error})"
         raise disk_full_error(error, folder) or BadInput(reason, where=str(folder), fix="use another folder") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

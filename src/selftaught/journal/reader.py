@@ -1,4 +1,4 @@
-"""Looking up what a journal holds: by its one writer, or by others while the run is under way."""
+"""Read a journal: by its writer, or by other processes while the run is in progress."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
 
-FILE = "journal.sqlite"
+JOURNAL_FILE = "journal.sqlite"
 SCHEMA = 1
-RESUME = "free some space and run the same command again: it resumes"
+RESUME_FIX = "free some space and run the same command again: it resumes"
 
 
 # A session that did nothing counts for nothing. An earlier version's clock could step back: none is shorter than 0.
-WORKING = """
+WORKING_SESSIONS = """
 SELECT started, MAX(last - started, 0) FROM sessions WHERE engine > 0 OR learn > 0 OR EXISTS (
   SELECT 1 FROM effects WHERE at >= started AND at < COALESCE(
     (SELECT MIN(later.started) FROM sessions AS later WHERE later.id > sessions.id), 1e18)
 ) ORDER BY id
 """
-SPENT = "SELECT TOTAL(MAX(engine, 0)), TOTAL(MAX(learn, 0)), MAX(peak_rss_mb) FROM sessions"
+SESSION_TOTALS = "SELECT TOTAL(MAX(engine, 0)), TOTAL(MAX(learn, 0)), MAX(peak_rss_mb) FROM sessions"
 
 
-class Effects:
-    """The effects in a journal's file, and what is kept beside them.
+class EffectStore:
+    """Read access to the effects and metadata in a journal file.
 
     Attributes:
         path: the SQLite file.
 
     Raises:
-        BadInput: by all methods, for what the disk does.
+        BadInput: by all methods, for disk errors and damaged files.
     """
 
     _db: sqlite3.Connection
@@ -50,17 +50,17 @@ class Effects:
             with self._guard:
                 return self._db.execute(statement, values).fetchall()
         except sqlite3.IntegrityError as error:
-            raise RuntimeError(f"effect {values[0]} was journalled twice") from error
+            raise RuntimeError(f"effect {values[0]} was journaled twice") from error
         except sqlite3.DatabaseError as error:
-            raise readable(error, self.path) from error
+            raise readable_error(error, self.path) from error
 
     def meta(self, name: str) -> str | None:
-        """A named value kept beside the effects."""
+        """Return a metadata value, or None."""
         rows = self._run("SELECT value FROM meta WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
     def meta_object(self, name: str) -> dict[str, Any]:
-        """A JSON object kept beside the effects under a name; an empty one where there is none."""
+        """Return a metadata value that is a JSON object; empty if absent."""
         text = self.meta(name)
         found = {} if text is None else self._json(text, f"its {name}")
         if not isinstance(found, dict):
@@ -78,7 +78,7 @@ class Effects:
         return BadInput(f"a damaged journal, {what}", where=str(self.path), fix=fix)
 
     def check_schema(self) -> None:
-        """Raise `BadInput` where another version of this program made the file."""
+        """Raise `BadInput` if another version of this program wrote the file."""
         found = self.meta("schema")
         if found != str(SCHEMA):
             raise BadInput(
@@ -88,55 +88,55 @@ class Effects:
             )
 
     def get(self, key: str) -> tuple[Any, Usage] | None:
-        """The payload and cost of an effect, or None where it has not happened."""
+        """Return the payload and cost of an effect, or None."""
         rows = self._run("SELECT payload, prompt, generated, judge, trained FROM effects WHERE key = ?", (key,))
         return (self._json(rows[0][0], f"effect {key}"), Usage(*rows[0][1:])) if rows else None
 
     def entry(self, key: str) -> tuple[str, int, Any] | None:
-        """The kind of an effect, the round it is filed under and its payload; None where it has not happened."""
+        """Return the kind, round and payload of an effect, or None."""
         rows = self._run("SELECT kind, round, payload FROM effects WHERE key = ?", (key,))
         return (rows[0][0], rows[0][1], self._json(rows[0][2], f"effect {key}")) if rows else None
 
     def effects(self, kind: str) -> Iterator[tuple[str, int, Any, Usage]]:
-        """`(key, round, payload, usage)` of every effect of a kind, in the order they were committed."""
+        """Yield `(key, round, payload, usage)` of every effect of a kind, in commit order."""
         query = "SELECT key, round, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY id"
         for row in self._run(query, (kind,)):
             yield row[0], row[1], self._json(row[2], f"effect {row[0]}"), Usage(*row[3:])
 
     def count(self, kind: str) -> int:
-        """How many effects of a kind there are."""
+        """Count the effects of a kind."""
         return self._run("SELECT COUNT(*) FROM effects WHERE kind = ?", (kind,))[0][0]
 
     def usage(self) -> Usage:
-        """The cost of everything journalled."""
+        """Sum the cost of all effects."""
         columns = "TOTAL(prompt), TOTAL(generated), TOTAL(judge), TOTAL(trained)"
         return Usage(*map(int, self._run(f"SELECT {columns} FROM effects")[0]))
 
     def digest(self) -> str:
-        """Hash of every effect but its time: equal for a disturbed and an undisturbed run of one program."""
+        """Hash all effects except their times: equal for an interrupted and an uninterrupted run of one program."""
         digest = hashlib.sha256()
         columns = "key, kind, round, payload, prompt, generated, judge, trained"
         for row in self._run(f"SELECT {columns} FROM effects ORDER BY key"):
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def keys(self, kind: str, beginning: str = "", most: int = -1) -> list[str]:
-        """The keys of effects of a kind that begin so, sorted; at most `most`, all where that is negative."""
+    def keys(self, kind: str, prefix: str = "", limit: int = -1) -> list[str]:
+        """Return the sorted keys of a kind that start with `prefix`; at most `limit`, all if negative."""
         query = "SELECT key FROM effects WHERE kind = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
-        return [key for (key,) in self._run(query, (kind, beginning, beginning + "\U0010ffff", most))]
+        return [key for (key,) in self._run(query, (kind, prefix, prefix + "\U0010ffff", limit))]
 
     def seconds(self) -> dict[str, float]:
         """Seconds of all sessions: `total`, `engine`, `learn`; and the greatest `peak_rss_mb`.
 
-        One that only went once more through what was there, and so did nothing, has no part in the total.
+        A session that only replayed existing effects does not count.
         """
-        engine, learn, peak = self._run(SPENT)[0]
-        total = sum(length for _, length in self._run(WORKING))
+        engine, learn, peak = self._run(SESSION_TOTALS)[0]
+        total = sum(length for _, length in self._run(WORKING_SESSIONS))
         return {"total": float(total), "engine": engine, "learn": learn, "peak_rss_mb": peak}
 
     def seconds_until(self, kind: str) -> dict[str, float]:
-        """Key of each effect of a kind -> seconds that the run had worked for by then, pauses left out."""
-        sessions = self._run(WORKING)
+        """Map the key of each effect of a kind to the seconds the run had worked by then, without pauses."""
+        sessions = self._run(WORKING_SESSIONS)
         return {
             key: sum(min(length, max(0.0, at - started)) for started, length in sessions)
             for key, at in self._run("SELECT key, at FROM effects WHERE kind = ?", (kind,))
@@ -148,28 +148,28 @@ class Effects:
             self._db.close()
 
 
-class Reader(Effects):
-    """The journal of a run as it stands, for reading alone: the run may be under way, and nothing is written.
+class JournalReader(EffectStore):
+    """Read-only view of a run's journal; the run may be in progress.
 
     Args:
         folder: of the run.
 
     Raises:
-        BadInput: there is no journal, or the file is none, a damaged one, or of another schema.
+        BadInput: there is no journal, or it is damaged or of another schema.
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / FILE)
+        super().__init__(folder / JOURNAL_FILE)
         if not self.path.is_file():
-            raise BadInput(f"no run is kept here (no {FILE})", where=str(folder), fix="give the folder of a run")
+            raise BadInput(f"not a run folder (no {JOURNAL_FILE})", where=str(folder), fix="give the folder of a run")
         # A file that nobody has open stands alone, and opened as such it is read without a trace, even where nobody
         # may write; one with a write-ahead log beside it is read together with that.
-        alone = not self.path.with_name(f"{FILE}-wal").exists()
+        alone = not self.path.with_name(f"{JOURNAL_FILE}-wal").exists()
         uri = f"{self.path.resolve().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise readable(error, self.path) from error
+            raise readable_error(error, self.path) from error
         try:
             if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
                 raise BadInput("not a journal, it holds no run", where=str(self.path), fix="give the folder of a run")
@@ -178,20 +178,20 @@ class Reader(Effects):
             self.close()
             raise
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> JournalReader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def readable(error: sqlite3.Error, path: Path) -> Exception:
-    """SQLite's errors that are the user's to mend, as one line."""
+def readable_error(error: sqlite3.Error, path: Path) -> Exception:
+    """Turn SQLite errors that the user can fix into one line."""
     text = str(error)
     if "is full" in text:
-        return BadInput(f"the disk is full ({text})", where=str(path), fix=RESUME)
+        return BadInput(f"the disk is full ({text})", where=str(path), fix=RESUME_FIX)
     if "disk I/O" in text:
-        return BadInput(f"the disk is full or failing ({text})", where=str(path), fix=RESUME)
+        return BadInput(f"the disk is full or failing ({text})", where=str(path), fix=RESUME_FIX)
     if "not a database" in text or "malformed" in text:
         return BadInput(f"not a journal, or a damaged one ({text})", where=str(path), fix="use another run folder")
     if "readonly" in text or "unable to open" in text:

@@ -1,40 +1,39 @@
-"""How learning is optimised, whatever is learnt."""
+"""The optimizer's settings."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from selftaught.errors import BadInput, nearest
-
-SCHEDULES = ("cosine", "linear", "constant", "wsd", "infinite")
-PRECISIONS = ("auto", "bf16", "float32")
+from selftaught.errors import BadInput
+from selftaught.learn.checks import check_choices
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """Settings of the optimiser.
+class TrainConfig:
+    """Settings of the optimizer.
 
     Attributes:
         epochs: passes over the records.
         learning_rate: peak learning rate of AdamW.
-        batch: records in one optimiser step.
-        micro_tokens: most tokens in one forward pass; bounds memory, changes only the rounding.
-        checkpointing: compute activations again in the backward pass: a third more time for far less memory.
-        warmup: fraction of the steps over which the learning rate rises.
-        schedule: after the warm-up "cosine", "linear", "constant", "wsd" or "infinite" (see `learn.schedules`).
-        cooldown: fraction of the steps after the warm-up in which "wsd" decays at the end, and "infinite" comes
-            down to its plateau at first and anneals at the end.
-        plateau: where "infinite" stays, as a fraction of the peak rate.
+        batch_size: records in one optimizer step.
+        max_tokens_per_pass: most tokens in one forward pass; bounds memory and changes only the rounding.
+        gradient_checkpointing: recompute activations in the backward pass: a third more time for far less memory.
+        warmup_ratio: fraction of the steps over which the learning rate rises.
+        schedule: of the learning rate after the warm-up (see `learn.schedules`).
+        decay_ratio: fraction of the steps after the warm-up in which "wsd" decays at the end, and in which "infinite"
+            both cools down at the start and anneals at the end.
+        constant_lr_ratio: constant rate of "infinite", as a fraction of the peak rate.
         weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
-        clip: largest gradient norm; infinity clips nothing.
+        max_grad_norm: gradients with a larger norm are scaled down to it; infinity clips nothing.
         lora_rank: 0 trains all weights; otherwise a LoRA adapter (2106.09685) of this rank on all linear layers.
-        carry: go on with the optimiser's state that the policy trained from was left with, and leave one for the
-            next, whichever of them learns online (B-STaR carries, STaR starts afresh); full weights only, and policies
-            take three times the disk.
-        precision: "auto" (bf16 where the processor multiplies it faster, by a measurement of 10 ms, else float32),
-            "bf16" (computing in bfloat16; weights are updated in float32, see `learn.optimizer`) or "float32".
-        checkpoint_seconds: how often the state is saved that an interrupted training resumes from.
+        keep_optimizer_state: start from the optimizer state that the base policy's training saved, and save one for the
+            next training, offline or online (B-STaR keeps it, STaR starts afresh); full weights only, and policies take
+            three times the disk.
+        precision: "auto" (bf16 if the processor multiplies it faster, by a measurement of 10 ms, else float32),
+            "bf16" (compute in bfloat16; weights are updated in float32, see `learn.kernels.optimizer`) or "float32".
+        checkpoint_seconds: time between checkpoints, from which an interrupted training resumes.
 
     Raises:
         BadInput: a value that means nothing.
@@ -42,35 +41,36 @@ class Training:
 
     epochs: int = 3
     learning_rate: float = 2e-5
-    batch: int = 16
-    micro_tokens: int = 512
-    checkpointing: bool = False
-    warmup: float = 0.05
-    schedule: str = "cosine"
-    cooldown: float = 0.2
-    plateau: float = 0.5
+    batch_size: int = 16
+    max_tokens_per_pass: int = 512
+    gradient_checkpointing: bool = False
+    warmup_ratio: float = 0.05
+    schedule: Literal["cosine", "linear", "constant", "wsd", "infinite"] = "cosine"
+    decay_ratio: float = 0.2
+    constant_lr_ratio: float = 0.5
     weight_decay: float = 0.0
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     lora_rank: int = 0
-    carry: bool = False
-    precision: str = "auto"
+    keep_optimizer_state: bool = False
+    precision: Literal["auto", "bf16", "float32"] = "auto"
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=nearest(getattr(self, name), known))
-        for name in ("epochs", "learning_rate", "batch", "micro_tokens", "clip"):
+        check_choices(self)
+        for name in ("epochs", "learning_rate", "batch_size", "max_tokens_per_pass", "max_grad_norm"):
             if not getattr(self, name) > 0:
-                raise BadInput(f"got {getattr(self, name)}", where=name, fix="use more than 0")
-        for name in ("warmup", "weight_decay", "lora_rank", "checkpoint_seconds"):
+                raise BadInput(f"must be above 0, got {getattr(self, name)}", where=name, fix="use more than 0")
+        for name in ("warmup_ratio", "weight_decay", "lora_rank", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
-                raise BadInput(f"got {getattr(self, name)}", where=name, fix="use 0 or more")
+                raise BadInput(f"must be ≥ 0, got {getattr(self, name)}", where=name, fix="use 0 or more")
         for name in ("learning_rate", "weight_decay"):
             if not math.isfinite(getattr(self, name)):
-                raise BadInput(f"got {getattr(self, name)}", where=name, fix="use a finite number")
-        for name, most in (("cooldown", 0.5 if self.schedule == "infinite" else 1.0), ("plateau", 1.0)):
-            if not 0 <= getattr(self, name) <= most:
-                raise BadInput(f"got {getattr(self, name)}", where=name, fix=f"use 0 to {most:g}")
-        if self.carry and self.lora_rank:
-            raise BadInput("each training has an adapter of its own", where="carry", fix="train full weights")
+                raise BadInput(f"must be finite, got {getattr(self, name)}", where=name, fix="use a finite number")
+        longest = 0.5 if self.schedule == "infinite" else 1.0
+        for name, high in (("decay_ratio", longest), ("constant_lr_ratio", 1.0)):
+            if not 0 <= getattr(self, name) <= high:
+                got = f"must be in 0..{high:g}, got {getattr(self, name)}"
+                raise BadInput(got, where=name, fix=f"use 0 to {high:g}")
+        if self.keep_optimizer_state and self.lora_rank:
+            problem = "each LoRA training has a new adapter"
+            raise BadInput(problem, where="keep_optimizer_state", fix="train full weights")

@@ -1,4 +1,4 @@
-"""How a training went, thinned to what a page can show, and told to whatever tracker is installed."""
+"""Training curves, downsampled for the report, and metrics for installed experiment trackers."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-POINTS = 100  # most points of a curve that is journalled
+MAX_POINTS = 100  # most points of a journalled curve
 
 
-def thin(values: Sequence[float], most: int = POINTS) -> list[list[float]]:
-    """`[step, mean]` of at most so many stretches of like length; steps count from 1 and are those of their ends."""
-    size = max(1, math.ceil(len(values) / most))
+def downsample(values: Sequence[float], max_points: int = MAX_POINTS) -> list[list[float]]:
+    """`[step, mean]` of at most `max_points` stretches of about equal length; a step, from 1, is a stretch's last."""
+    size = max(1, math.ceil(len(values) / max_points))
     parts = [(min(i + size, len(values)), values[i : i + size]) for i in range(0, len(values), size)]
     return [[end, round(sum(part) / len(part), 6)] for end, part in parts]
 
 
 def curves_of(manifest: Mapping[str, Any]) -> dict[str, list[list[float]]]:
-    """The curves of a training from its policy's manifest: loss, rate and gradient norm by step."""
-    names = {"loss": "losses", "rate": "rates", "grad_norm": "norms"}
-    return {name: thin(manifest[key]) for name, key in names.items() if manifest.get(key)}
+    """A training's curves by step from its policy's manifest: loss, learning rate and gradient norm."""
+    names = {"loss": "losses", "learning_rate": "learning_rates", "grad_norm": "grad_norms"}
+    return {name: downsample(manifest[key]) for name, key in names.items() if manifest.get(key)}
 
 
-class Trackers:
-    """Figures of each step to experiment trackers, by transformers' own integrations.
+class ExperimentTracker:
+    """Logs each step's metrics to experiment trackers, through transformers' own integrations.
 
-    Which ones the environment variable `SELFTAUGHT_TRACK` says, separated by commas: tensorboard, wandb, mlflow,
-    trackio, or whatever else `transformers.integrations` knows. None by default, and nothing is imported then.
+    The environment variable `SELFTAUGHT_TRACK` names them, separated by commas: tensorboard, wandb, mlflow, trackio, or
+    any other that `transformers.integrations` knows. None by default, and nothing is imported then.
 
     Args:
         title: of the training, as trackers show it.
-        folder: where trackers that write files put them.
+        folder: for trackers that write files.
     """
 
     def __init__(self, title: str, folder: str) -> None:
@@ -53,14 +53,14 @@ class Trackers:
         self._handler = CallbackHandler(made, None, None, None, None)
         self._handler.on_train_begin(self._arguments, self._state, self._control)
 
-    def tell(self, step: int, figures: Mapping[str, float]) -> None:
-        """The figures of one step, from 1."""
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one step, counted from 1."""
         if self._handler is not None:
             self._state.global_step = step
-            self._handler.on_log(self._arguments, self._state, self._control, dict(figures))
+            self._handler.on_log(self._arguments, self._state, self._control, dict(metrics))
 
     def close(self) -> None:
-        """End of the training."""
+        """End the training's run in every tracker."""
         if self._handler is not None:
             self._handler.on_train_end(self._arguments, self._state, self._control)
             self._handler = None

@@ -1,6 +1,6 @@
-"""Lineage: every attempt, record, tree and policy of a run, walked back to the policy that the run started from."""
+"""Lineage: trace every attempt, record, tree and policy of a run back to the starting model."""
 
-from selftaught.lineage.graph import Lineage, Link, Node
+from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
 from selftaught.lineage.walk import trace
 
-__all__ = ["Lineage", "Link", "Node", "trace"]
+__all__ = ["Lineage", "LineageLink", "LineageNode", "trace"]

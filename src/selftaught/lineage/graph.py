@@ -1,4 +1,4 @@
-"""What a walk back comes to: plain data."""
+"""The graph of a lineage, as plain data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from selftaught.records import as_json
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """One thing that a run made, or is said to have made.
+class LineageNode:
+    """An attempt, record, tree or policy of a run.
 
     Attributes:
         id: what to ask for it with: the key of an attempt or a tree, the version of a policy, `VERSION:NUMBER` of the
-            record with that number (from 0) among those that a policy learnt from.
+            record with that number (from 0) among those that a policy learned from.
         kind: "policy", "record", "attempt" or "tree".
         role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
-            "credit", "rollouts", "steps"; of a policy "base", "trained", or "live" where its weights were in training.
-        policy: who wrote the attempt, grew the tree or learnt the record; empty for a policy.
+            "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", or "live" where its
+            weights were in training.
+        policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
         problem: what was asked: the question, or the problem's id where the run does not tell it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.
         text: what was sampled for the attempt, without what it was made to go on from; the target of a record.
         round: that it is filed under; 0 before the first.
         note: whatever else there is to say, in a line.
-        gap: why the walk goes no further, or not everywhere; empty where nothing is missing.
+        gap: what is missing from here on; empty where nothing is missing.
     """
 
     id: str
@@ -42,14 +43,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """One step of the way back.
+class LineageLink:
+    """A link from a node to one of its sources.
 
     Attributes:
         source: id of the node that it leads from.
         target: id of the node that it leads to.
-        how: "trained from", "learnt" and, while in training, "updated from" (a policy's); "made of" (a record's);
-            "by" and "goes on from" (an attempt's); "by" and "step" (a tree's).
+        how: "trained from", "learned" and, while in training, "updated from" (a policy's); "made of" (a record's);
+            "by" and "continues" (an attempt's); "by" and "step" (a tree's).
     """
 
     source: str
@@ -59,7 +60,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Lineage:
-    """All that something comes from, back to the starting model.
+    """Everything that a node derives from, back to the starting model.
 
     Attributes:
         start: id of what was asked about.
@@ -70,25 +71,25 @@ class Lineage:
 
     start: str
     base: str
-    nodes: Mapping[str, Node]
-    links: tuple[Link, ...]
-    _from: dict[str, list[Link]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    nodes: Mapping[str, LineageNode]
+    links: tuple[LineageLink, ...]
+    _from: dict[str, list[LineageLink]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for link in self.links:
             self._from.setdefault(link.source, []).append(link)
 
-    def back(self, id: str) -> list[Link]:
-        """The links that lead on from a node, in order; none from the base."""
+    def sources(self, id: str) -> list[LineageLink]:
+        """Links from a node to its sources, in order; none for the base."""
         return self._from.get(id, [])
 
     @cached_property
     def gaps(self) -> dict[str, str]:
-        """What is missing: node id -> why the walk goes no further there. Empty where all ways end at the base."""
+        """What is missing: node id -> why the walk incomplete there. Empty where all ways end at the base."""
         return {node.id: node.gap for node in self.nodes.values() if node.gap}
 
     def to_json(self) -> dict[str, Any]:
-        """The whole of it as plain data."""
+        """The graph as JSON data."""
         nodes = [as_json(node) for node in self.nodes.values()]
         links = [{"from": link.source, "to": link.target, "how": link.how} for link in self.links]
         return {"start": self.start, "base": self.base, "nodes": nodes, "links": links, "gaps": self.gaps}

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from selftaught.lineage.graph import Lineage, Link, Node
-from selftaught.terminal import visible
+from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
+from selftaught.terminal import make_visible
 
 SHORT = 10  # characters of an id, where it is a hash
 LENGTH = 16  # of a hash
@@ -19,10 +19,10 @@ def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[
 
     Args:
         depth: so many steps back; 0 for all of them.
-        width: so many of the records that a policy learnt, or of the steps of a tree; 0 for all of them.
+        width: so many of the records that a policy learned, or of the steps of a tree; 0 for all of them.
     """
     opened: set[str] = set()
-    waiting: list[tuple[str, str, Link | None, str]] = [("", "", None, "")]
+    waiting: list[tuple[str, str, LineageLink | None, str]] = [("", "", None, "")]
     while waiting:
         head, indent, link, text = waiting.pop()
         if text:
@@ -32,22 +32,22 @@ def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[
         node, again = lineage.nodes[id], id in opened
         onward = [] if again or (link and link.how == "updated from") else _shown(lineage, id, opened)
         opened.add(id)
-        yield head + (f"{link.how}: " if link else "") + line(node) + (" (see above)" if again and onward else "")
+        yield head + (f"{link.how}: " if link else "") + node_line(node) + (" (see above)" if again and onward else "")
         deep = len(indent) // 3
         if depth and deep >= depth and onward:
-            onward, more = [], [f"... (goes on with --depth {depth + 1})"]
+            onward, more = [], [f"... (--depth {depth + 1} shows more)"]
         else:
             onward, more = _first(onward, width)
-        more += [f"goes no further: {one_line(node.gap)}"] if node.gap and not again else []
+        more += [f"incomplete: {one_line(node.gap)}"] if node.gap and not again else []
         rows = [*((one, "") for one in onward), *((None, text) for text in more)]
         for place, (one, text) in reversed(list(enumerate(rows))):
             branch, below = ("└─ ", "   ") if place == len(rows) - 1 else ("├─ ", "│  ")
             waiting.append((indent + branch, indent + below, one, text))
 
 
-def _shown(lineage: Lineage, id: str, opened: set[str]) -> list[Link]:
+def _shown(lineage: Lineage, id: str, opened: set[str]) -> list[LineageLink]:
     """The links to go on by: not to a writer that was opened already, nor to what another of them leads to."""
-    links = lineage.back(id)
+    links = lineage.sources(id)
     made_of = [link.target for link in links if link.how == "made of"]
     within = set[str]()
     for start in made_of:
@@ -62,28 +62,28 @@ def _shown(lineage: Lineage, id: str, opened: set[str]) -> list[Link]:
 
 
 def _parent(lineage: Lineage, id: str) -> str:
-    return next((link.target for link in lineage.back(id) if link.how == "goes on from"), "")
+    return next((link.target for link in lineage.sources(id) if link.how == "continues"), "")
 
 
-def _first(links: Sequence[Link], width: int) -> tuple[list[Link], list[str]]:
+def _first(links: Sequence[LineageLink], width: int) -> tuple[list[LineageLink], list[str]]:
     """At most `width` of the links of which there may be many, and a line that tells of the others."""
-    many = [link for link in links if link.how in ("learnt", "step")]
+    many = [link for link in links if link.how in ("learned", "step")]
     left_out = many[width:] if width else []
     more = [f"... {len(left_out)} more (--width 0 shows all)"] if left_out else []
     return [link for link in links if link not in left_out], more
 
 
-def line(node: Node) -> str:
+def node_line(node: LineageNode) -> str:
     """A node: what it is, its id, who made it, its verdict, and how it begins."""
     what = node.role if node.kind == "attempt" and node.role else " ".join(w for w in (node.role, node.kind) if w)
     what = node.role if node.kind == "record" else what
-    facts = [f"{what or node.kind} {short(node.id)}"]
-    facts += [f"by {short(node.policy)}"] if node.policy and node.kind != "record" else []
+    facts = [f"{what or node.kind} {short_id(node.id)}"]
+    facts += [f"by {short_id(node.policy)}"] if node.policy and node.kind != "record" else []
     facts += [f"round {node.round}"] if node.round and node.kind != "attempt" else []
     said = one_line(f"{', '.join([*facts, *([node.verdict] if node.verdict else [])])}")
-    said += f': "{cut(node.problem, QUESTION)}"' if node.problem else ""
-    said += f' -> "{cut(node.text, TEXT)}"' if node.text else ""
-    return said + (f" ({cut(node.note, NOTE)})" if node.note else "")
+    said += f': "{truncate(node.problem, QUESTION)}"' if node.problem else ""
+    said += f' -> "{truncate(node.text, TEXT)}"' if node.text else ""
+    return said + (f" ({truncate(node.note, NOTE)})" if node.note else "")
 
 
 def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: dict[str, int]) -> Iterator[str]:
@@ -99,31 +99,31 @@ def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: d
     yield f"{one_line(str(config.get('method', 'no method')))}: {made or 'nothing made yet'}"
     yield ""
     for node in (node for node in lineage.nodes.values() if node.kind == "policy" and node.role in ("base", "trained")):
-        yield line(node) + ("; the champion" if node.id == champion else "")
-        base = [short(link.target) for link in lineage.back(node.id) if link.how == "trained from"]
+        yield node_line(node) + ("; the champion" if node.id == champion else "")
+        base = [short_id(link.target) for link in lineage.sources(node.id) if link.how == "trained from"]
         yield from (f"   trained from {name}" for name in base)
-        yield from (f"   {counted}" for counted in learnt(lineage, node.id))
-    yield from (f"goes no further: {one_line(gap)}" for gap in dict.fromkeys(lineage.gaps.values()))
+        yield from (f"   {counted}" for counted in training_lines(lineage, node.id))
+    yield from (f"incomplete: {one_line(gap)}" for gap in dict.fromkeys(lineage.gaps.values()))
     yield ""
-    yield "Ask about a policy, one of its records (POLICY:NUMBER, from 0), an attempt or a tree, by its id or the"
-    yield "beginning of it:"
+    yield "Trace a policy, one of its records (POLICY:NUMBER, from 0), an attempt or a tree by its id or a"
+    yield "unique prefix:"
 
 
-def learnt(lineage: Lineage, policy: str) -> list[str]:
-    """What a policy learnt, counted: records by kind, and the attempts that they name by role and writer."""
+def training_lines(lineage: Lineage, policy: str) -> list[str]:
+    """Count a policy's training records by kind, and the attempts they name by role and policy."""
     records, attempts = Counter[str](), dict[str, None]()
-    for link in (one for one in lineage.back(policy) if one.how == "learnt"):
+    for link in (one for one in lineage.sources(policy) if one.how == "learned"):
         node = lineage.nodes[link.target]
         if node.kind == "record":
             records[node.role] += 1
-            attempts.update(dict.fromkeys(one.target for one in lineage.back(node.id)))
+            attempts.update(dict.fromkeys(one.target for one in lineage.sources(node.id)))
         else:
             attempts[node.id] = None
     named = (lineage.nodes[id] for id in attempts)
     written = Counter((one_line(node.role or "lost"), _writer(lineage, node)) for node in named)
     kinds = ", ".join(f"{count:,} {_several(role) if count > 1 else role}" for role, count in records.items())
     return [
-        *([f"learnt {kinds}"] if kinds else []),
+        *([f"learned {kinds}"] if kinds else []),
         *(f"made of {count:,} {role} by {writer}" for (role, writer), count in written.items()),
     ]
 
@@ -132,26 +132,26 @@ def _several(role: str) -> str:
     return role if role.endswith("s") else f"{role}s"
 
 
-def _writer(lineage: Lineage, node: Node) -> str:
-    """Who wrote an attempt; of weights in training, what they were to be."""
+def _writer(lineage: Lineage, node: LineageNode) -> str:
+    """The policy that sampled an attempt."""
     policy = lineage.nodes.get(node.policy)
-    return "weights in training" if policy and policy.role == "live" else short(node.policy) or "nobody known"
+    return "weights in training" if policy and policy.role == "live" else short_id(node.policy) or "an unknown policy"
 
 
-def short(id: str) -> str:
-    """An id as it is shown: the beginning of a hash, anything else as it is."""
+def short_id(id: str) -> str:
+    """Shorten a hash for display; return any other id unchanged."""
     name, colon, number = id.rpartition(":")
     if colon and number.isdecimal():
-        return f"{short(name)}:{number}"
-    return cut(id[:SHORT] if len(id) == LENGTH and set(id) <= set("0123456789abcdef") else id, QUESTION)
+        return f"{short_id(name)}:{number}"
+    return truncate(id[:SHORT] if len(id) == LENGTH and set(id) <= set("0123456789abcdef") else id, QUESTION)
 
 
-def cut(text: str, most: int) -> str:
-    """Text on one line, made visible, its end left off where it is long."""
+def truncate(text: str, most: int) -> str:
+    """Show text on one line, truncated to `most` characters."""
     said = one_line(text[: 4 * most])
     return said if len(said) <= most and len(text) <= 4 * most else said[: most - 3] + "..."
 
 
 def one_line(text: str) -> str:
-    """Text that no model or file can make act on a terminal, on one line."""
-    return " ".join(visible(text).split())
+    """Show text on one line, with control characters made visible."""
+    return " ".join(make_visible(text).split())

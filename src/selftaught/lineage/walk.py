@@ -1,4 +1,4 @@
-"""The walk: from an attempt, a record, a tree or a policy, link by link, to the policy that the run started from."""
+"""Trace an attempt, record, tree or policy back to the starting model, link by link."""
 
 from __future__ import annotations
 
@@ -6,67 +6,61 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from selftaught.journal import Reader
-from selftaught.lineage.facts import RECORDS, Facts
-from selftaught.lineage.graph import Lineage, Link, Node
+from selftaught.journal import JournalReader
+from selftaught.lineage.folder import RECORDS, RunFolder
+from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
 
-Step = tuple[Node, list[tuple[str, str]]]
-"""A node, and (how, id) of each that it comes from."""
+Visit = tuple[LineageNode, list[tuple[str, str]]]
+"""A node, and (how, id) of each of its sources."""
 
-ROLES = {
-    "chosen": "pair", "target": "demo", "responses": "ranking", "good": "label", "advantages": "credit",
-    "samples": "rollouts", "steps": "steps",
-}  # fmt: skip
-"""A field that only one kind of record has -> what that is called."""
-
-TEXTS = ("chosen", "target", "response", "steps", "responses")
+TEXT_FIELDS = ("chosen", "target", "response", "steps", "responses")
 
 
 def trace(folder: str | Path, id: str = "") -> Lineage:
-    """All that something in a run comes from, back to the policy that the run started from.
+    """Trace something in a run back to the starting model.
 
-    The run may be under way: its journal is only read.
+    The run may still be in progress; its journal is only read.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         id: of an attempt (a critique, a revision, a step of a search tree, ...), a tree, a policy, or a record
-            (`VERSION:NUMBER`); or the beginning of one. By default the champion's.
+            (`VERSION:NUMBER`); or a unique prefix of one. By default the champion's.
 
     Returns:
-        The graph of it. What is missing from the folder is named in `Lineage.gaps`.
+        The graph. Anything missing from the folder is listed in `Lineage.gaps`.
 
     Raises:
-        BadInput: the folder holds no run, nothing is called so, or several things begin so.
+        BadInput: the folder holds no run, or the id is unknown or ambiguous.
     """
-    with Reader(Path(folder)) as reader:
-        facts = Facts(Path(folder), reader)
-        return walk(facts, [facts.find(id) if id else facts.champion])
+    with JournalReader(Path(folder)) as reader:
+        facts = RunFolder(Path(folder), reader)
+        return walk(facts, [facts.resolve_id(id) if id else facts.champion])
 
 
-def walk(facts: Facts, starts: Iterable[str]) -> Lineage:
-    """The lineage of several things at once; the first counts as its start."""
+def walk(facts: RunFolder, starts: Iterable[str]) -> Lineage:
+    """Trace several ids at once; the first is the start."""
     waiting = [(start, "") for start in reversed(list(starts))]
-    start, nodes, links = waiting[-1][0], dict[str, Node](), list[Link]()
+    start, nodes, links = waiting[-1][0], dict[str, LineageNode](), list[LineageLink]()
     while waiting:
         id, how = waiting.pop()
         if id in nodes:
             continue
         nodes[id], onward = _step(facts, id) or _missing(id, how)
-        links += [Link(id, target, how) for how, target in onward]
+        links += [LineageLink(id, target, how) for how, target in onward]
         waiting += [(target, how) for how, target in reversed(onward)]
     return Lineage(start, facts.base, nodes, tuple(links))
 
 
-def _missing(id: str, how: str) -> Step:
+def _missing(id: str, how: str) -> Visit:
     kind = "policy" if how in ("by", "trained from", "updated from") else "attempt"
-    return Node(id, kind, gap=f"{kind} {id} is not in this run"), []
+    return LineageNode(id, kind, gap=f"{kind} {id} is not in this run"), []
 
 
-def _step(facts: Facts, id: str) -> Step | None:
-    """What there is to an id; None where the run holds nothing of that name."""
+def _step(facts: RunFolder, id: str) -> Visit | None:
+    """Look up an id; None if the run has nothing of that name."""
     if id == facts.base:
-        return Node(id, "policy", "base", note="the starting model"), []
-    if id in facts.learnings or id in facts.published:
+        return LineageNode(id, "policy", "base", note="the starting model"), []
+    if id in facts.trainings or id in facts.published:
         return _policy(facts, id)
     if id in facts.live:
         return _live(facts, id)
@@ -80,55 +74,55 @@ def _step(facts: Facts, id: str) -> Step | None:
     return EFFECTS[kind](facts, id, number, payload)
 
 
-def _policy(facts: Facts, version: str) -> Step:
-    """A trained policy: what it was trained from, and the records it learnt, or online the attempts."""
-    number, told = facts.learnings.get(version, (0, {}))
+def _policy(facts: RunFolder, version: str) -> Visit:
+    """A trained policy: what it was trained from, and the records it learned, or online the attempts."""
+    number, told = facts.trainings.get(version, (0, {}))
     manifest, gap = facts.manifest(version)
     base = (manifest.get("base") or {}).get("version") or told.get("base", "")
-    learnt = [f"{version}:{i}" for i in range(len(facts.records(version)))]
+    learned = [f"{version}:{i}" for i in range(len(facts.records(version)))]
     count = manifest.get("records", told.get("records", 0))
-    if not learnt and version in facts.updates:
-        learnt = list(dict.fromkeys(id for step in sorted(facts.updates[version].items()) for id in step[1]))
+    if not learned and version in facts.updates:
+        learned = list(dict.fromkeys(id for step in sorted(facts.updates[version].items()) for id in step[1]))
         note = f"{manifest.get('objective', '')}, {count} records online"
     else:
         note = f"{manifest.get('objective', '')}, {count} record{'' if count == 1 else 's'}"
-        if not gap and len(learnt) != count:
-            gap = f"{count - len(learnt)} of its {count} records are not in this run (policies/{version}/{RECORDS})"
+        if not gap and len(learned) != count:
+            gap = f"{count - len(learned)} of its {count} records are not in this run (policies/{version}/{RECORDS})"
     if not base:
-        gap = gap or "nothing tells what it was trained from"
+        gap = gap or "the policy it was trained from is unknown"
     onward = [("trained from", base)] if base else []
-    node = Node(version, "policy", "trained", round=number, note=note.removeprefix(", "), gap=gap)
-    return node, onward + [("learnt", id) for id in learnt]
+    node = LineageNode(version, "policy", "trained", round=number, note=note.removeprefix(", "), gap=gap)
+    return node, onward + [("learned", id) for id in learned]
 
 
-def _live(facts: Facts, name: str) -> Step:
-    """A policy in training: where that began, the step before, and what was learnt in it."""
+def _live(facts: RunFolder, name: str) -> Visit:
+    """A policy in training: where that began, the step before, and what was learned in it."""
     number, told = facts.live[name]
     training, step = told["policy"], told["step"]
-    node = Node(name, "policy", "live", round=number, note=f"in training to be {training}, step {step}")
+    node = LineageNode(name, "policy", "live", round=number, note=f"in training to be {training}, step {step}")
     onward = [("trained from", told["base"])]
     if step > 1:
-        learnt = facts.updates.get(training, {}).get(step - 1, [])
-        onward += [("learnt", id) for id in learnt]
-        onward += [("updated from", facts.named.get((training, step - 1), f"step {step - 1} of {training}"))]
+        learned = facts.updates.get(training, {}).get(step - 1, [])
+        onward += [("learned", id) for id in learned]
+        onward += [("updated from", facts.live_names.get((training, step - 1), f"step {step - 1} of {training}"))]
     return node, onward
 
 
-def _record(facts: Facts, id: str, version: str, number: int) -> Step | None:
-    """One record that a policy learnt, and the attempts it is made of."""
+def _record(facts: RunFolder, id: str, version: str, number: int) -> Visit | None:
+    """One record that a policy learned, and the attempts it is made of."""
     records = facts.records(version)
     if number >= len(records):
         return None
     row = records[number]
     made_of = attempts_of(row)
-    role = next((name for key, name in ROLES.items() if key in row), "record")
+    role = row.get("kind", "record").replace("_", " ")
     inside = row.get("attempt") or next(iter(row.get("samples") or ()), None) or {}
     asked = [message["content"] for message in row.get("prompt") or inside.get("prompt") or ()]
-    said = next((row[name] for name in TEXTS if name in row), inside.get("text", ""))
+    said = next((row[name] for name in TEXT_FIELDS if name in row), inside.get("text", ""))
     text = said if isinstance(said, str) else "\n".join(map(str, said))
     over = f"over: {row['rejected']}" if "rejected" in row else ""
-    gap = "" if made_of else "it names no attempt" if row else "its line cannot be read"
-    node = Node(id, "record", role, version, asked[0] if asked else "", text=text, note=over, gap=gap)
+    gap = "" if made_of else "the record names no attempt" if row else "the record's line cannot be read"
+    node = LineageNode(id, "record", role, version, asked[0] if asked else "", text=text, note=over, gap=gap)
     return node, [("made of", attempt) for attempt in made_of]
 
 
@@ -140,25 +134,25 @@ def attempts_of(row: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(attempt["id"] for attempt in inside))
 
 
-def _attempt(facts: Facts, id: str, number: int, sample: Mapping[str, Any]) -> Step:
-    """A sample: who wrote it, and the attempt it goes on from."""
+def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) -> Visit:
+    """A sample: who wrote it, and the attempt it continues."""
     question = facts.question(sample["problem"])
     notes = [f"refused: {sample['refused']}" if sample.get("refused") else "", facts.steps.get(id, "")]
-    node = Node(
+    node = LineageNode(
         id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample), sample["text"], number,
         "; ".join(note for note in notes if note),
     )  # fmt: skip
-    parent = [("goes on from", sample["parent"])] if sample["parent"] else []
+    parent = [("continues", sample["parent"])] if sample["parent"] else []
     return node, [("by", sample["policy"]), *parent]
 
 
-def _tree(facts: Facts, id: str, number: int, tree: Mapping[str, Any]) -> Step:
+def _tree(facts: RunFolder, id: str, number: int, tree: Mapping[str, Any]) -> Visit:
     """A search tree: who grew it, and the attempts that are its steps."""
     question = facts.question(tree["problem"])
     steps = dict.fromkeys(row["id"] for row in tree["nodes"] if row["id"])
     note = f"{len(tree['nodes']) - 1} steps, {len(tree['pairs'])} pairs"
-    node = Node(id, "tree", "", tree["policy"], question, round=number, note=note)
+    node = LineageNode(id, "tree", "", tree["policy"], question, round=number, note=note)
     return node, [("by", tree["policy"]), *(("step", step) for step in steps)]
 
 
-EFFECTS: dict[str, Callable[[Facts, str, int, Mapping[str, Any]], Step]] = {"sample": _attempt, "tree": _tree}
+EFFECTS: dict[str, Callable[[RunFolder, str, int, Mapping[str, Any]], Visit]] = {"sample": _attempt, "tree": _tree}

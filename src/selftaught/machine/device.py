@@ -7,7 +7,7 @@ from functools import cache
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def pick_device(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # depends on the backend
         known = ("auto", "cpu", "cuda", "mps")
         kind = name.partition(":")[0]
-        fix = "use auto or cpu" if kind in known else nearest(kind, known)
+        fix = "use auto or cpu" if kind in known else suggest(kind, known)
         reason = shorten(str(error), 90, placeholder=" ...")
         raise BadInput(f"no device {name!r} here ({reason})", where="--device", fix=fix) from None
     return name

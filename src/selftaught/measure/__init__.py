@@ -4,12 +4,11 @@ Every figure carries an interval; two systems are compared on the same problems 
 looking at two separate intervals.
 """
 
-from selftaught.measure.finding import Report
 from selftaught.measure.measurement import (
     Comparison,
     Measurement,
     compare,
-    describe,
+    describe_comparison,
     measure_attempts,
     measure_majority,
     pass_curve,
@@ -24,15 +23,16 @@ from selftaught.measure.stats import (
     sign_flip,
     wilson,
 )
+from selftaught.measure.study import StudyReport
 
 __all__ = [
     "Comparison",
     "Interval",
     "Measurement",
-    "Report",
+    "StudyReport",
     "clustered_bootstrap",
     "compare",
-    "describe",
+    "describe_comparison",
     "majority_at_k",
     "mcnemar_exact",
     "measure_attempts",

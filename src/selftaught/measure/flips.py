@@ -1,4 +1,4 @@
-"""What revising does to answers: how often it mends them, and how often it spoils what was right."""
+"""How revisions change answers: how often they fix wrong ones and break right ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from selftaught.records import Verdict
 
 if TYPE_CHECKING:
     from selftaught.check.claim import SystemResult
-    from selftaught.run.sampling import Solved
+    from selftaught.run.solver import SolverResult
 
-NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
+VERDICT_NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN: "none"}
 
 
-def flips(outcome: SystemResult) -> dict[str, float]:
-    """What came of every revision on the test problems, as shares of them.
+def flips(result: SystemResult) -> dict[str, float]:
+    """Count how revisions of test answers changed their verdicts, as shares of the test problems.
 
     A revision is an attempt with the role "revise" that builds on another one. What stood before it is the last answer
     given on the way to it, "none" where there was none yet; where it gives no answer, what stood before stands.
@@ -28,14 +28,14 @@ def flips(outcome: SystemResult) -> dict[str, float]:
         "revisions" (per test problem), and a share for each way that a verdict may go: "right to wrong",
         "wrong to right", "none to right", ...; all zero where nothing was revised.
     """
-    problems = {problem.id: problem for problem in outcome.run.task.test}
-    samples = {key: payload for key, _, payload, _ in outcome.run.journal.effects("sample")}
+    problems = {problem.id: problem for problem in result.run.task.test}
+    samples = {key: payload for key, _, payload, _ in result.run.journal.effects("sample")}
     mine = {key: payload for key, payload in samples.items() if payload["problem"] in problems}
 
     @cache
     def standing(key: str) -> Verdict:
         payload = mine[key]
-        feedback = outcome.run.task.verify(problems[payload["problem"]], whole(samples, key))
+        feedback = result.run.task.verify(problems[payload["problem"]], full_text(samples, key))
         before = payload["parent"] if payload["role"] == "revise" else None
         return standing(before) if feedback.verdict is Verdict.UNKNOWN and before in mine else feedback.verdict
 
@@ -46,18 +46,19 @@ def flips(outcome: SystemResult) -> dict[str, float]:
     )
     total = sum(counts.values())
     shares = {
-        f"{NAMES[a]} to {NAMES[b]}": counts[a, b] / total if total else 0.0 for a in Verdict for b in Verdict
+        f"{VERDICT_NAMES[a]} to {VERDICT_NAMES[b]}": counts[a, b] / total if total else 0.0
+        for a in Verdict for b in Verdict
         if b is not Verdict.UNKNOWN or a is Verdict.UNKNOWN
     }  # fmt: skip
     return {"revisions": total / max(1, len(problems)), **shares}
 
 
 @dataclass(frozen=True, order=True)
-class Course:
-    """What the turns of one solving came to, without the problem and what was said.
+class TurnVerdicts:
+    """Verdicts of the turns of one solution, without problem and text.
 
     Attributes:
-        verdicts: on each turn, the first one first.
+        verdicts: one per turn, in order.
         unchanged: whether the last turn gives the first one's answer (its text, where neither has an answer).
     """
 
@@ -65,16 +66,16 @@ class Course:
     unchanged: bool
 
 
-def course(solved: Solved) -> Course:
-    """The course of a solving; of the attempt alone where it has no turns."""
+def turn_verdicts(solved: SolverResult) -> TurnVerdicts:
+    """Return the verdicts of a solution's turns, or of the attempt alone if it has no turns."""
     turns = solved.turns or (solved.attempt,)
     a, b = turns[0], turns[-1]
     same = same_answer(a.answer, b.answer) and (a.answer is not None or a.text == b.text)
-    return Course(tuple(turn.verdict for turn in turns), same)
+    return TurnVerdicts(tuple(turn.verdict for turn in turns), same)
 
 
-def corrections(courses: Sequence[Course]) -> dict[str, float]:
-    """What the last of an answer's turns made of the first, each as a share of all that was solved.
+def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
+    """Compare the last turn of each solution with the first, as shares of all solutions.
 
     Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, the difference of the two, and the shares
     that it is made of. An answer that the verifier cannot judge is not right.
@@ -86,7 +87,7 @@ def corrections(courses: Sequence[Course]) -> dict[str, float]:
         "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
         "unchanged" (the same final answer again; the same text, where neither has one); all zero of none.
     """
-    pairs = [tuple(verdict is Verdict.RIGHT for verdict in (c.verdicts[0], c.verdicts[-1])) for c in courses]
+    pairs = [tuple(verdict is Verdict.RIGHT for verdict in (c.verdicts[0], c.verdicts[-1])) for c in turns]
 
     def share(hits: Sequence[bool]) -> float:
         return sum(hits) / len(hits) if hits else 0.0
@@ -98,15 +99,15 @@ def corrections(courses: Sequence[Course]) -> dict[str, float]:
         "delta": second - first,
         "wrong to right": share([b and not a for a, b in pairs]),
         "right to wrong": share([a and not b for a, b in pairs]),
-        "unchanged": share([c.unchanged for c in courses]),
+        "unchanged": share([c.unchanged for c in turns]),
     }
 
 
-def whole(samples: Mapping[str, Any], key: str) -> str:
-    """All of an answer that was given in pieces, from the journal's samples by key."""
+def full_text(samples: Mapping[str, Any], key: str) -> str:
+    """Join an answer that was sampled in pieces, from the journal's samples by key."""
     payload = samples[key]
-    if "begun" not in payload:
+    if "prefix_chars" not in payload:
         return payload["text"]
-    parent, forced = samples[payload["parent"]], payload["forced"]
-    before = whole(samples, payload["parent"]) + parent.get("cut", "")
-    return before[: payload["begun"] - len(forced)] + forced + payload["text"]
+    parent, forced = samples[payload["parent"]], payload["injected"]
+    before = full_text(samples, payload["parent"]) + parent.get("stop_text", "")
+    return before[: payload["prefix_chars"] - len(forced)] + forced + payload["text"]

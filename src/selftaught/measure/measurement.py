@@ -140,7 +140,7 @@ def measure_attempts(
         pass_at={k: _mean(pass_at_k(samples, c, k) for c in counts) for k in ks},
         majority_at={k: _mean(majority_at_k(answers, rights, k) for answers, rights in votes) for k in voted},
         unknown_rate=_mean(a.verdict is Verdict.UNKNOWN for a in flat),
-        mean_tokens=_mean(a.tokens for a in flat),
+        mean_tokens=_mean(a.num_tokens for a in flat),
         tokens=tokens,
         scores=scores,
     )
@@ -195,7 +195,7 @@ def measure_majority(
         accuracy=_mean(scores.values()),
         ci95=_interval(scores),
         unknown_rate=_mean(a.verdict is Verdict.UNKNOWN for a in flat),
-        mean_tokens=_mean(a.tokens for a in flat),
+        mean_tokens=_mean(a.num_tokens for a in flat),
         tokens=tokens,
         scores=scores,
     )
@@ -235,7 +235,7 @@ def compare(old: Measurement, new: Measurement, seed: int = 0) -> Comparison:
     )
 
 
-def describe(comparison: Comparison) -> str:
+def describe_comparison(comparison: Comparison) -> str:
     """One line: `+0.121 [+0.07, +0.17] on 300 problems (52 won, 16 lost, p=0.0001)`."""
     c = comparison
     p = f"p={c.p_value:.2g}" if c.p_value >= 0.0001 else "p<0.0001"

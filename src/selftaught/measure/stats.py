@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-EXACT_FLIPS = 14  # 2**14 sign patterns are enumerated in a millisecond; more are sampled
-BLOCK = 1 << 20  # numbers held at once while resampling: memory stays flat however large the data
+MAX_EXACT_FLIPS = 14  # 2**14 sign patterns are enumerated in a millisecond; more are sampled
+RESAMPLE_BLOCK = 1 << 20  # numbers held at once while resampling: memory stays flat however large the data
 
 
 class Interval(NamedTuple):
@@ -40,11 +40,11 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     if n == 0:
         return Interval(0.0, 1.0)
     p, scale = successes / n, 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / scale
+    center = (p + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At the ends the formula gives exactly 0 and 1; say so rather than 1e-17.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
+    low = 0.0 if successes == 0 else center - half
+    high = 1.0 if successes == n else center + half
     return Interval(low, high)
 
 
@@ -214,14 +214,14 @@ def sign_flip(
     def hits(sums: np.ndarray) -> int:
         return int(((sums if one_sided else np.abs(sums)) >= seen - slack).sum())
 
-    if len(d) <= EXACT_FLIPS:
+    if len(d) <= MAX_EXACT_FLIPS:
         sums = np.zeros(1)
         for x in d:
             sums = np.concatenate([sums + x, sums - x])
         return hits(sums) / len(sums)
     rng, found, left = np.random.default_rng(seed), 0, resamples
     while left > 0:
-        block = min(left, max(1, BLOCK // len(d)))
+        block = min(left, max(1, RESAMPLE_BLOCK // len(d)))
         found += hits((2.0 * rng.integers(0, 2, size=(block, len(d)), dtype=np.int8) - 1.0) @ d)
         left -= block
     return (1 + found) / (1 + resamples)
@@ -241,7 +241,7 @@ def _bootstrap(
         return _without_spread(float(distinct[0]), n, bounds, level)
     rng, means, left = np.random.default_rng(seed), [], resamples
     while left > 0:
-        block = min(left, max(1, BLOCK // len(distinct)))
+        block = min(left, max(1, RESAMPLE_BLOCK // len(distinct)))
         means.append(rng.multinomial(n, counts / n, size=block) @ distinct / n)
         left -= block
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])

@@ -13,8 +13,8 @@ from selftaught.models.policy import Policy
 from selftaught.models.tokenizer import load_image
 from selftaught.records import content_hash
 
-ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-AGAIN = "save it again with peft's save_pretrained"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+RESAVE_FIX = "save it again with peft's save_pretrained"
 
 
 def adapter_policy(folder: Path, find: Callable[[str | Path], Policy], tokenizers: tuple[str, ...]) -> Policy:
@@ -27,7 +27,7 @@ def adapter_policy(folder: Path, find: Callable[[str | Path], Policy], tokenizer
     Raises:
         BadInput: it is pickled, its base cannot be found, or it has another tokenizer than its base.
     """
-    check_safe(folder)
+    require_safetensors(folder)
     base = _base(folder, find)
     if any((folder / name).is_file() for name in tokenizers) and _read_as(folder) != _read_as(base.weights):
         raise BadInput(
@@ -38,22 +38,22 @@ def adapter_policy(folder: Path, find: Callable[[str | Path], Policy], tokenizer
     return Policy(content_hash("adapter", base.version, folder_version(folder)), folder, base, adapter=True)
 
 
-def check_safe(folder: Path) -> None:
+def require_safetensors(folder: Path) -> None:
     """Refuse an adapter without safetensors.
 
     Raises:
         BadInput: there are none.
     """
-    if not (folder / ADAPTER).is_file():
+    if not (folder / ADAPTER_WEIGHTS).is_file():
         raise BadInput(
-            f"no {ADAPTER}; weights in another form are not read, as unpickling runs whatever code it holds",
+            f"no {ADAPTER_WEIGHTS}; weights in another form are not read, as unpickling runs whatever code it holds",
             where=str(folder),
-            fix=AGAIN,
+            fix=RESAVE_FIX,
         )
 
 
 def _base(folder: Path, find: Callable[[str | Path], Policy]) -> Policy:
-    file = folder / SETTINGS
+    file = folder / ADAPTER_CONFIG
     fix = "set base_model_name_or_path to the folder or the Hugging Face id of the model that it was trained on"
     try:
         name = json.loads(file.read_text("utf-8"))["base_model_name_or_path"]
@@ -62,7 +62,7 @@ def _base(folder: Path, find: Callable[[str | Path], Policy]) -> Policy:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(f"it names no base ({error})", where=str(file), fix=fix) from None
     places = [place.resolve() for place in (Path(name).expanduser(), folder / name) if place.is_dir()]
-    if places and (places[0] / SETTINGS).is_file() and not (places[0] / "selftaught.json").is_file():
+    if places and (places[0] / ADAPTER_CONFIG).is_file() and not (places[0] / "selftaught.json").is_file():
         raise BadInput(f"its base {name} is an adapter too", where=str(file), fix="merge the two, and save the whole")
     try:
         return find(places[0] if places else name)
@@ -75,7 +75,7 @@ def _read_as(folder: Path) -> tuple[Any, ...]:
     return image.backend, image.template, image.bos, image.eos
 
 
-def check_whole(adapted: Any, folder: Path) -> None:
+def check_adapter_complete(adapted: Any, folder: Path) -> None:
     """Raise where the files of an adapter lack weights, or hold some that match nothing: peft would only warn.
 
     Args:
@@ -87,7 +87,7 @@ def check_whole(adapted: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    with safe_open(folder / ADAPTER, "pt") as held:  # pyright: ignore[reportPrivateImportUsage]
+    with safe_open(folder / ADAPTER_WEIGHTS, "pt") as held:  # pyright: ignore[reportPrivateImportUsage]
         names = set(held.keys())
     wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if missing := sorted(wanted - names):

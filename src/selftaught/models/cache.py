@@ -11,17 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TEXTS = (".json", ".jinja", ".model", ".txt")  # suffixes of a model's small files: configuration and tokenizer
+CONFIG_SUFFIXES = (
+    ".json",
+    ".jinja",
+    ".model",
+    ".txt",
+)  # suffixes of a model's small files: configuration and tokenizer
 
 
-def small_files(folder: Path) -> list[Path]:
-    """A model's small files, to be copied to what is learnt from it.
+def config_files(folder: Path) -> list[Path]:
+    """A model's small files, to be copied to what is learned from it.
 
     A link is followed only within the folder, and to where the Hugging Face cache keeps files: elsewhere may lie
     anything of the user's.
     """
     home = folder.resolve()
-    return [file for file in sorted(folder.iterdir()) if file.suffix in TEXTS and _stays(file, home)]
+    return [file for file in sorted(folder.iterdir()) if file.suffix in CONFIG_SUFFIXES and _stays(file, home)]
 
 
 def _stays(file: Path, home: Path) -> bool:
@@ -45,7 +50,7 @@ def file_hash(path: Path) -> str:
 
 def folder_version(path: Path) -> str:
     """16 hex digits of the content of a model folder: weights, configuration and tokenizer."""
-    return _version(path, sorted(p for p in path.iterdir() if p.suffix in (".safetensors", *TEXTS)))
+    return _version(path, sorted(p for p in path.iterdir() if p.suffix in (".safetensors", *CONFIG_SUFFIXES)))
 
 
 def file_version(path: Path) -> str:
@@ -67,11 +72,11 @@ def _version(place: Path, files: list[Path]) -> str:
     for file in files:
         digest.update(f"{file.name}:{file_hash(file)}\n".encode())
     version = digest.hexdigest()[:16]
-    remember(memo, json.dumps({"stamp": stamp, "version": version}))
+    write_cache(memo, json.dumps({"stamp": stamp, "version": version}))
     return version
 
 
-def remember(file: Path, text: str) -> None:
+def write_cache(file: Path, text: str) -> None:
     """Write a file of the cache in one rename. A cache that cannot be written only costs time: it is let be."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -81,7 +86,7 @@ def remember(file: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[Path]:
+def locked_folder(name: str) -> Iterator[Path]:
     """The folder `models/<name>` of the cache, held by one process at a time; others wait for it."""
     folder = cache_dir() / "models" / name
     folder.parent.mkdir(parents=True, exist_ok=True)

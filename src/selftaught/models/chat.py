@@ -10,21 +10,21 @@ from pathlib import Path
 
 from selftaught.errors import BadInput
 from selftaught.models.template_options import read_options
-from selftaught.models.tokenizer import load_image, render
+from selftaught.models.tokenizer import load_image, render_chat
 from selftaught.records import Message, Prompt, well_formed
 
 _OPENING = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\]|<reasoning>)\s*$", re.IGNORECASE)
-ANSWER = "selftaught"  # stands for an answer where a chat template is tried
+ANSWER_PLACEHOLDER = "selftaught"  # stands for an answer where a chat template is tried
 
 
 class ChatTokenizer:
     """A tokenizer with its chat template.
 
-    - With a template, its text is tokenised without adding special tokens, so BOS is never doubled.
+    - With a template, its text is tokenized without adding special tokens, so BOS is never doubled.
     - Without one (a base model), the messages' contents are joined by blank lines, and the tokenizer
       puts its own special tokens in front; a BOS the text already starts with is not doubled, and
       nothing is put behind: an end of sequence there would end the answer before it starts.
-    - A prompt that ends in a special token (BOS included) is left as it is: sampling goes on from there.
+    - A prompt that ends in a special token (BOS included) is left as it is: sampling continues there.
     - Options of the template (`template_options.json`, see `models.template_options`) are handed to it.
     - Padding is never identified by token id, so `pad == eos` hides no end of sequence.
 
@@ -33,7 +33,7 @@ class ChatTokenizer:
 
     Attributes:
         eos_ids: every token that ends an answer (from generation_config, config and the tokenizer).
-        eos_id: the one learnt at the end of a target: that which the chat template puts behind an answer, else the
+        eos_id: the one learned at the end of a target: that which the chat template puts behind an answer, else the
             tokenizer's own, where sampling ends with it too.
         has_template: whether the model ships a chat template.
 
@@ -65,12 +65,12 @@ class ChatTokenizer:
         """What the chat template puts behind an answer, as tokens; nothing where it does not show one."""
         if self._image.template is None:
             return []
-        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_PLACEHOLDER}]
         try:
-            text = render(self._image.template, chat, self._given, opened=False)
+            text = render_chat(self._image.template, chat, self._given, add_generation_prompt=False)
         except BadInput:
             return []
-        return self.encode(text.rpartition(ANSWER)[2]) if ANSWER in text else []
+        return self.encode(text.rpartition(ANSWER_PLACEHOLDER)[2]) if ANSWER_PLACEHOLDER in text else []
 
     def render(self, prompt: Prompt) -> str:
         """The text the model is given for these messages, up to where the answer starts.
@@ -81,10 +81,10 @@ class ChatTokenizer:
         if self._image.template is None:
             return "\n\n".join(m.content for m in prompt) + "\n\n" if prompt else ""
         messages = [{"role": str(m.role), "content": str(m.content)} for m in prompt]
-        return render(self._image.template, messages, self._given)
+        return render_chat(self._image.template, messages, self._given)
 
     @cached_property
-    def opens_thinking(self) -> str:
+    def thinking_tag(self) -> str:
         """The tag by which the chat template itself opens the thinking of every answer; empty where it does not."""
         if self._image.template is None:
             return ""
@@ -122,7 +122,7 @@ class ChatTokenizer:
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an answer behind a prompt; the tag of thinking that the prompt itself opened is not repeated."""
-        opened = self.opens_thinking
+        opened = self.thinking_tag
         return self.encode(text.removeprefix(f"{opened}\n") if opened else text)
 
     def encode_target(self, target: str) -> list[int]:

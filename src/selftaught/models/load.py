@@ -16,7 +16,7 @@ from selftaught.models.policy import Policy
 if TYPE_CHECKING:
     import torch
 
-FIX = "fetch or save it again, or use another model"
+REFETCH_FIX = "fetch or save it again, or use another model"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -31,9 +31,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config, dict):
             raise ValueError(f"it holds a {type(config).__name__}, expected an object")
     except FileNotFoundError:
-        raise BadInput("no such file", where=str(file), fix=FIX) from None
+        raise BadInput("no such file", where=str(file), fix=REFETCH_FIX) from None
     except (OSError, ValueError) as error:
-        raise BadInput(f"malformed JSON ({error})", where=str(file), fix=FIX) from None
+        raise BadInput(f"malformed JSON ({error})", where=str(file), fix=REFETCH_FIX) from None
     return config
 
 
@@ -47,8 +47,8 @@ def weight_files(folder: Path) -> list[Path]:
     if whole.is_file():
         return [whole]
     if not index.is_file():
-        raise BadInput("neither model.safetensors nor an index of its parts", where=str(folder), fix=FIX)
-    with reading(index):
+        raise BadInput("neither model.safetensors nor an index of its parts", where=str(folder), fix=REFETCH_FIX)
+    with load_errors(index):
         files = sorted({folder / str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
     if missing := [file.name for file in files if not file.is_file()]:
         raise BadInput(f"{missing[0]}, which it names, is not there", where=str(index), fix="fetch the whole model")
@@ -61,12 +61,12 @@ def state_dict(folder: Path) -> dict[str, torch.Tensor]:
 
     tensors: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
-        with reading(file):
+        with load_errors(file):
             tensors.update(load_file(file))
     return tensors
 
 
-def ends(config: Mapping[str, Any], names: Container[str], embedding: str, head: str) -> tuple[str, str]:
+def embedding_names(config: Mapping[str, Any], names: Container[str], embedding: str, head: str) -> tuple[str, str]:
     """Which weights are a model's input embedding and its output layer, as `transformers` decides it.
 
     A weight of its own counts, also where the configuration ties the two; one that is not there is the other one,
@@ -87,7 +87,7 @@ def ends(config: Mapping[str, Any], names: Container[str], embedding: str, head:
 
 
 @contextmanager
-def reading(place: Path) -> Iterator[None]:
+def load_errors(place: Path) -> Iterator[None]:
     """Inside, whatever keeps the model in `place` from being loaded is raised as the user's to mend.
 
     Memory that runs out and a failing device are no fault of the files, and pass.
@@ -100,13 +100,13 @@ def reading(place: Path) -> Iterator[None]:
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # readers of files that may hold anything raise a dozen types
-        if of_the_machine(error):
+        if is_machine_error(error):
             raise
         reason = f"it has no {error}" if isinstance(error, KeyError) else shorten(str(error), 200, placeholder=" ...")
-        raise BadInput(f"cannot load the model ({reason})", where=str(place), fix=FIX) from error
+        raise BadInput(f"cannot load the model ({reason})", where=str(place), fix=REFETCH_FIX) from error
 
 
-def of_the_machine(error: Exception) -> bool:
+def is_machine_error(error: Exception) -> bool:
     """Whether torch failed for lack of memory or by its device, not by what it was given."""
     import torch
 
@@ -126,24 +126,24 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
     import torch
 
     if not policy.adapter or policy.base is None:
-        with reading(policy.path):
+        with load_errors(policy.path):
             return _whole(policy.path, dtype)
     from peft import PeftModel
 
-    from selftaught.models.adapters import check_safe, check_whole
+    from selftaught.models.adapters import check_adapter_complete, require_safetensors
 
-    check_safe(policy.path)
+    require_safetensors(policy.path)
     base = load_model(policy.base, torch.float32)
-    with reading(policy.path), warnings.catch_warnings(action="ignore"):  # whether it is whole is checked
+    with load_errors(policy.path), warnings.catch_warnings(action="ignore"):  # whether it is whole is checked
         adapted: Any = PeftModel.from_pretrained(base, str(policy.path))
-        check_whole(adapted, policy.path)
+        check_adapter_complete(adapted, policy.path)
         return adapted.merge_and_unload().to(dtype)
 
 
 def _whole(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
-    with silent():
+    with quiet_transformers():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -153,7 +153,7 @@ def _whole(folder: Path, dtype: torch.dtype) -> Any:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Inside, `transformers` says nothing short of errors, and draws no progress bar."""
     from transformers.utils import logging
 

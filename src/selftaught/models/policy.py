@@ -86,14 +86,14 @@ def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
     os.replace(draft, folder)
 
 
-def link_to(base: Policy, folder: Path) -> dict[str, str]:
-    """How the manifest in `folder` names its base: by relative path for a neighbour, so both can be moved together."""
+def base_reference(base: Policy, folder: Path) -> dict[str, str]:
+    """How the manifest in `folder` names its base: by relative path for a neighbor, so both can be moved together."""
     place, near = base.path.resolve(), folder.resolve().parent
     path = os.path.relpath(place, near / folder.name) if place.is_relative_to(near) else str(place)
     return {"path": path, "version": base.version}
 
 
-def policy_from(folder: Path) -> Policy:
+def load_policy(folder: Path) -> Policy:
     """The policy published in `folder`, with its whole lineage as the manifests tell it.
 
     Raises:
@@ -101,7 +101,7 @@ def policy_from(folder: Path) -> Policy:
     """
     manifest = read_manifest(folder)
     if not manifest:
-        raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a policy that was learnt")
+        raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a policy that was learned")
     above, adapter = manifest.get("base"), bool(manifest.get("adapter"))
     return Policy(manifest["version"], folder, _base(folder, above, needed=adapter) if above else None, adapter)
 

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
-from selftaught.models.template_options import parsed
+from selftaught.models.template_options import parse_options
 
 PREFIX = "openai:"
-URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"  # the variables that OpenAI's own clients read
-USUAL = "https://api.openai.com/v1"
+URL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_API_KEY"  # the variables that OpenAI's own clients read
+DEFAULT_URL = "https://api.openai.com/v1"
 
 
 def base_url(given: str = "") -> str:
@@ -24,16 +24,16 @@ def base_url(given: str = "") -> str:
     Raises:
         BadInput: it is no http address, or holds a password or a query, which would end up in messages.
     """
-    url = (given or os.environ.get(URL, "") or USUAL).strip().rstrip("/")
+    url = (given or os.environ.get(URL_VARIABLE, "") or DEFAULT_URL).strip().rstrip("/")
     try:
         parts = urlsplit(url)
         fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         fine, parts = False, urlsplit("")
     if not fine:
-        raise BadInput("it is no http address", where=URL, fix=f"give one such as {USUAL}")
+        raise BadInput("it is no http address", where=URL_VARIABLE, fix=f"give one such as {DEFAULT_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise BadInput("it holds more than an address", where=URL, fix=f"put the key into {KEY}")
+        raise BadInput("it holds more than an address", where=URL_VARIABLE, fix=f"put the key into {KEY_VARIABLE}")
     return url
 
 
@@ -51,7 +51,7 @@ def remote_policy(name: str, url: str = "") -> Policy:
     """
     if not name.strip() or not name.isprintable():
         raise BadInput("it names no model", where=PREFIX + name.strip(), fix=f"give one, as in {PREFIX}gpt-4o-mini")
-    bare, options = parsed(PREFIX + name)
+    bare, options = parse_options(PREFIX + name)
     if options:
         said = "options of a chat template are for models here: the endpoint renders the chat"
         raise BadInput(said, where=PREFIX + name, fix=f"give {bare}, and set {', '.join(options)} at its server")
@@ -59,7 +59,7 @@ def remote_policy(name: str, url: str = "") -> Policy:
     return Policy(version, Path(PREFIX + name), remote=name)
 
 
-def trainable(policy: Policy) -> None:
+def require_trainable(policy: Policy) -> None:
     """Refuse to train a model whose weights are behind an endpoint.
 
     Raises:

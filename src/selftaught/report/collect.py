@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.journal import Usage
 from selftaught.report.data import Curve, Example, ReportData, Round
-from selftaught.report.trees import Tree, trees_of
+from selftaught.report.trees import TreeView, trees_of
 from selftaught.run.rounds import round_key, round_payload
 
 if TYPE_CHECKING:
     from selftaught.run.conclusion import Conclusion
-    from selftaught.run.run import Run, Solved
+    from selftaught.run.run import Run
+    from selftaught.run.solver import SolverResult
 
-EXAMPLES = 20
+MAX_EXAMPLES = 20
 PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reasoning-gym", "math-verify")
 
 
-def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) -> ReportData:
+def report_data(run: Run, found: Conclusion, summary: dict[str, Any], command: str) -> ReportData:
     """The report of `run`, from what it went through and its conclusion."""
     return ReportData(
         title=run.folder.name,
@@ -34,23 +35,23 @@ def collect(run: Run, found: Conclusion, summary: dict[str, Any], command: str) 
         champions=_champions(run),
         examples=_examples(run, found.answers_before, found.answers_after),
         config=run.config,
-        versions=versions(),
+        versions=package_versions(),
         notes=tuple(run.notes),
-        curves=curves_of(run),
+        curves=training_curves(run),
         trees=_trees(run),
     )
 
 
 def rounds_of(run: Run) -> tuple[Round, ...]:
     """The rounds gone through; before them, where it was measured, the starting model as round 0."""
-    start = run.measured.get(run.base.version)
+    start = run.measurements.get(run.base.version)
     zero = [] if start is None else [round_payload(0, {"policy": run.base.version, "measurement": start}, Usage())]
     seconds = run.journal.seconds_until("round")
     return tuple(
         Round(
             number=row["round"],
             policy=row["policy"],
-            demos=row["records"],
+            records=row["records"],
             accuracy=row["accuracy"],
             ci95=(row["ci95"][0], row["ci95"][1]),
             samples=row["n"],
@@ -58,7 +59,7 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
             promoted=row["promoted"],
             reason=row["reason"] if row["round"] else "the starting model",
             alarms=tuple(row.get("alarms", ())),
-            told=row.get("told", {}),
+            metrics=row.get("metrics", {}),
             tokens=row["tokens"],
             seconds=seconds.get(round_key(row), 0.0),
         )
@@ -66,8 +67,8 @@ def rounds_of(run: Run) -> tuple[Round, ...]:
     )
 
 
-def curves_of(run: Run) -> tuple[Curve, ...]:
-    """The curve of each training, as journalled."""
+def training_curves(run: Run) -> tuple[Curve, ...]:
+    """The curve of each training, as journaled."""
 
     def name(number: int, policy: str) -> str:
         return f"round {number}" if number else policy[:8]
@@ -90,7 +91,7 @@ def _points(pairs: Any) -> tuple[tuple[float, float], ...]:
     return tuple((float(step), float(value)) for step, value in pairs)
 
 
-def _trees(run: Run) -> tuple[Tree, ...]:
+def _trees(run: Run) -> tuple[TreeView, ...]:
     questions = {problem.id: problem.question for problem in run.task.train}
     records = ((number, payload) for _, number, payload, _ in run.journal.effects("tree"))
     return trees_of(records, lambda problem: questions.get(problem, problem))
@@ -98,10 +99,10 @@ def _trees(run: Run) -> tuple[Tree, ...]:
 
 def _champions(run: Run) -> tuple[str, ...]:
     lines = [f"{run.base.version}: the starting model, {run.model}"]
-    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gates))
+    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gate_decisions))
 
 
-def _examples(run: Run, before: list[Solved], after: list[Solved]) -> tuple[Example, ...]:
+def _examples(run: Run, before: list[SolverResult], after: list[SolverResult]) -> tuple[Example, ...]:
     """The first test problems, in the split's own (random) order: nobody chose them."""
     return tuple(
         Example(
@@ -112,11 +113,11 @@ def _examples(run: Run, before: list[Solved], after: list[Solved]) -> tuple[Exam
             after=new.attempt.text,
             after_verdict=new.attempt.verdict.value,
         )
-        for problem, old, new in list(zip(run.task.test, before, after, strict=True))[:EXAMPLES]
+        for problem, old, new in list(zip(run.task.test, before, after, strict=True))[:MAX_EXAMPLES]
     )
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape a result."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:

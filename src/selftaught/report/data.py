@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from selftaught.report.trees import Tree
+from selftaught.report.trees import TreeView
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Round:
 
     number: int
     policy: str
-    demos: int | None
+    records: int | None
     accuracy: float
     ci95: tuple[float, float]
     samples: int
@@ -39,7 +39,7 @@ class Round:
     promoted: bool = False
     reason: str = ""
     alarms: tuple[str, ...] = ()
-    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -107,4 +107,4 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     curves: tuple[Curve, ...] = ()
-    trees: tuple[Tree, ...] = ()
+    trees: tuple[TreeView, ...] = ()

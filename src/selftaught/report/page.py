@@ -31,25 +31,25 @@ from selftaught.report.text import (
     count,
     duration,
     interval,
+    make_visible,
     percent,
     points,
-    short,
+    short_number,
     signed_interval,
-    visible,
 )
-from selftaught.run.rounds import figures_line
+from selftaught.run.rounds import metrics_line
 
-SYSTEMS = (  # key in the summary, name in the table, colour and shape of its mark
+SYSTEMS = (  # key in the summary, name in the table, color and shape of its mark
     ("before", "Before", 1, "square"),
     ("majority_at_equal_tokens", "Before, majority vote at equal tokens", 2, "diamond"),
     ("after", "After", 0, "circle"),
 )
-CURVES = 6  # most trainings in one chart, the latest
-SHAPES = ("circle", "square", "diamond")
-BADGES = {"right": "✓", "wrong": "✗", "unknown": "?"}
+MAX_CURVES = 6  # most trainings in one chart, the latest
+MARK_SHAPES = ("circle", "square", "diamond")
+VERDICT_BADGES = {"right": "✓", "wrong": "✗", "unknown": "?"}
 
 
-def render(data: ReportData) -> str:
+def render_page(data: ReportData) -> str:
     """The whole page, as HTML that needs no other file, no script and no network.
 
     Any text is safe to hand in. Parts without data are left out, and a run that is not concluded says so.
@@ -67,9 +67,9 @@ def render(data: ReportData) -> str:
         charts=_charts(data, rounds),
         rounds=_round_rows(rounds),
         alarms=[(r.number, *alarm.partition(":")[::2]) for r in rounds for alarm in r.alarms],
-        told=[(r.number, name, figures_line(figures)) for r in rounds for name, figures in r.told.items()],
+        metrics=[(r.number, name, metrics_line(figures)) for r in rounds for name, figures in r.metrics.items()],
         train_ks=_train_ks(rounds),
-        badges=BADGES,
+        badges=VERDICT_BADGES,
         config=list(_flat(data.config)),
     )
 
@@ -80,7 +80,7 @@ def _template() -> Any:
     import jinja2
 
     def shown(value: object) -> object:
-        return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+        return make_visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -151,7 +151,7 @@ def _facts(summary: Mapping[str, Any], rounds: Sequence[Round]) -> list[tuple[st
 
 def _systems(summary: Mapping[str, Any], scale: float) -> list[dict[str, Any]]:
     """Rows of the table of results, each with its interval drawn on the scale from 0 to `scale`."""
-    found = [(f, name, colour, shape) for key, name, colour, shape in SYSTEMS if (f := _found(summary, key))]
+    found = [(f, name, color, shape) for key, name, color, shape in SYSTEMS if (f := _found(summary, key))]
     return [
         {
             "name": name,
@@ -162,13 +162,13 @@ def _systems(summary: Mapping[str, Any], scale: float) -> list[dict[str, Any]]:
                     figure["accuracy"],
                     figure["ci95"],
                     scale,
-                    colour=colour,
+                    color=color,
                     shape=shape,
                     title=f"{name}: {percent(figure['accuracy'])} {interval(figure['ci95'])}",
                 )
             ),
         }
-        for figure, name, colour, shape in found
+        for figure, name, color, shape in found
     ]
 
 
@@ -198,8 +198,8 @@ def _charts(data: ReportData, rounds: Sequence[Round]) -> list[dict[str, Any]]:
     for key, words in (("loss", "Training loss"), ("right", "Rollouts that are right")):
         shown = [c for c in data.curves if getattr(c, key) and min(y for _, y in getattr(c, key)) >= 0]
         if shown:
-            caption = f"{words}, by optimiser step, of each training." if key == "loss" else f"{words}, by step."
-            drawn.append((_curves_chart(shown[-CURVES:], key, words), caption, []))
+            caption = f"{words}, by optimizer step, of each training." if key == "loss" else f"{words}, by step."
+            drawn.append((_curves_chart(shown[-MAX_CURVES:], key, words), caption, []))
     return [{"svg": _safe(chart), "caption": caption, "totals": totals} for chart, caption, totals in drawn]
 
 
@@ -207,7 +207,7 @@ def _curves_chart(curves: Sequence[Curve], key: str, title: str) -> str:
     """One line for each training, without marks that would hide each other."""
     series = [
         Series(c.name, [Point(x, y, note=f"{c.name}, step {x:.0f}: {y:.4g}") for x, y in getattr(c, key)],
-               colour=i, shape=SHAPES[i % len(SHAPES)], dashed=i >= len(SHAPES))
+               color=i, shape=MARK_SHAPES[i % len(MARK_SHAPES)], dashed=i >= len(MARK_SHAPES))
         for i, c in enumerate(curves)
     ]  # fmt: skip
     xs, ys = ([p[i] for c in curves for p in getattr(c, key)] for i in (0, 1))
@@ -228,8 +228,8 @@ def _pass_chart(data: ReportData) -> str:
         )
 
     curves = [
-        series("before", data.pass_at_before, colour=1, shape="square", dashed=True),
-        series("after", data.pass_at_after, colour=0),
+        series("before", data.pass_at_before, color=1, shape="square", dashed=True),
+        series("after", data.pass_at_after, color=0),
     ]
     values = [*data.pass_at_before.values(), *data.pass_at_after.values()]
     x: Axis = powers_axis("k samples", [*data.pass_at_before, *data.pass_at_after])
@@ -260,7 +260,7 @@ def _round_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
         total = sum(r.tokens.get(kind, 0) for kind in ("generated", "judge", "trained"))
         fate = "start" if r.number == 0 else "promoted" if r.promoted else "not promoted"
         known = r.seconds or None  # of the starting model only where it was measured before the first round
-        within = {"seconds": known and max(0.0, known - seconds), "tokens": short(max(0, total - tokens))}
+        within = {"seconds": known and max(0.0, known - seconds), "tokens": short_number(max(0, total - tokens))}
         rows.append({"round": r, "fate": fate, **within})
         seconds, tokens = max(seconds, r.seconds), total
     return rows

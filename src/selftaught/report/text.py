@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from selftaught.terminal import visible
+from selftaught.terminal import make_visible
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
 def escaped(text: object) -> str:
     """`text` made visible and safe in HTML and SVG, in elements and in quoted attributes."""
-    return html.escape(visible(str(text)))
+    return html.escape(make_visible(str(text)))
 
 
 def percent(share: float) -> str:
@@ -41,7 +41,7 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", THIN)
 
 
-def short(number: float) -> str:
+def short_number(number: float) -> str:
     """A count in few characters, for axes: `950`, `12k`, `1.5M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-TREES = 6  # shown on a page: half of them from the first round that searched, half from the last
+MAX_TREES = 6  # shown on a page: half of them from the first round that searched, half from the last
 
 
 @dataclass(frozen=True)
-class Step:
+class TreeStep:
     """One node of a tree.
 
     Attributes:
@@ -19,7 +19,7 @@ class Step:
         value: of the answer up to here, by itself.
         visits: N.
         q: Q.
-        belief: the model's own, 0..1, or None.
+        p_true: probability that the model itself gives the answer so far of being right, 0..1, or None.
         verdict: "right", "wrong", "unknown"; empty where the answer goes on.
         main: whether it is on the main line, the way visited most.
         marks: what learning made of it: "chosen, smoothing 0.12" (of its label), "rejected".
@@ -31,15 +31,15 @@ class Step:
     value: float
     visits: int
     q: float
-    belief: float | None = None
+    p_true: float | None = None
     verdict: str = ""
     main: bool = False
     marks: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TreeStep, ...] = ()
 
 
 @dataclass(frozen=True)
-class Tree:
+class TreeView:
     """One search: the problem, who searched in which round, how many nodes and pairs there were, and the steps."""
 
     question: str
@@ -48,10 +48,10 @@ class Tree:
     visits: int
     nodes: int
     pairs: int
-    steps: tuple[Step, ...]
+    steps: tuple[TreeStep, ...]
 
 
-def trees_of(records: Iterable[tuple[int, Mapping[str, Any]]], question: Callable[[str], str]) -> tuple[Tree, ...]:
+def trees_of(records: Iterable[tuple[int, Mapping[str, Any]]], question: Callable[[str], str]) -> tuple[TreeView, ...]:
     """The trees to show, of `(round, record)` as the search journals them (`selftaught.search.record`).
 
     Args:
@@ -62,31 +62,37 @@ def trees_of(records: Iterable[tuple[int, Mapping[str, Any]]], question: Callabl
         return ()
     first, last = found[0][0], found[-1][0]
     early = [one for one in found if one[0] == first]
-    late = [one for one in found if one[0] == last] if last != first else early[TREES // 2 :]
-    return tuple(_tree(number, record, question) for number, record in [*early[: TREES // 2], *late[: TREES // 2]])
+    late = [one for one in found if one[0] == last] if last != first else early[MAX_TREES // 2 :]
+    return tuple(
+        _tree(number, record, question) for number, record in [*early[: MAX_TREES // 2], *late[: MAX_TREES // 2]]
+    )
 
 
-def _tree(number: int, record: Mapping[str, Any], question: Callable[[str], str]) -> Tree:
+def _tree(number: int, record: Mapping[str, Any], question: Callable[[str], str]) -> TreeView:
     rows, pairs = record["nodes"], record["pairs"]
     below: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         if row["parent"] is not None:
             below.setdefault(row["parent"], []).append(i)
-    steps: dict[int, Step] = {}
+    steps: dict[int, TreeStep] = {}
     for i in reversed(range(1, len(rows))):  # parents come first in the record
         inner = tuple(steps[child] for child in below.get(i, ()))
         steps[i] = _step(i, rows[i], record["line"], pairs, inner)
     first = tuple(steps[child] for child in below.get(0, ()))
     asked = question(record["problem"])
-    return Tree(asked, record["policy"], number, rows[0]["visits"], len(rows) - 1, len(pairs), first)
+    return TreeView(asked, record["policy"], number, rows[0]["visits"], len(rows) - 1, len(pairs), first)
 
 
 def _step(
-    number: int, row: Mapping[str, Any], line: Sequence[int], pairs: Sequence[Sequence[Any]], inner: tuple[Step, ...]
-) -> Step:
+    number: int,
+    row: Mapping[str, Any],
+    line: Sequence[int],
+    pairs: Sequence[Sequence[Any]],
+    inner: tuple[TreeStep, ...],
+) -> TreeStep:
     marks = [f"chosen, smoothing {softness:.2f}" for chosen, _, softness in pairs if chosen == number]
     marks += ["rejected" for _, rejected, _ in pairs if rejected == number]
-    numbers = {name: row[name] for name in ("prior", "value", "visits", "q", "belief")}
-    return Step(
+    numbers = {name: row[name] for name in ("prior", "value", "visits", "q", "p_true")}
+    return TreeStep(
         row["text"], **numbers, verdict=row["verdict"] or "", main=number in line, marks=tuple(marks), steps=inner
     )

@@ -1,5 +1,6 @@
 """Procedures over a run that several methods share."""
 
+from selftaught.routines.acquire import Acquired, acquire, train_critic
 from selftaught.routines.critiques import (
     CritiqueExample,
     collect_critiques,
@@ -10,9 +11,13 @@ from selftaught.routines.critiques import (
     right_revisions,
 )
 from selftaught.routines.repair import collect_critic_data, repair_failures
+from selftaught.routines.scoring import StepReward, score_attempts, selected_demos
 
 __all__ = [
+    "Acquired",
     "CritiqueExample",
+    "StepReward",
+    "acquire",
     "collect_critic_data",
     "collect_critiques",
     "critique_demos",
@@ -21,4 +26,7 @@ __all__ = [
     "repair_failures",
     "revision_demos",
     "right_revisions",
+    "score_attempts",
+    "selected_demos",
+    "train_critic",
 ]

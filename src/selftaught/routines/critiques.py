@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.curate.keep import whole
+from selftaught.curate.keep import finished
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
-from selftaught.refine.turns import criticise, located, revise, satisfied
+from selftaught.refine.turns import criticize, error_step, finds_no_error, revise
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
@@ -65,10 +65,10 @@ def collect_critiques(
         temperature: of critiques and revisions.
     """
     drafts = [draft for draft in drafts if not draft.failed]
-    found = _answered(run.attempt(critic, drafts, solver=criticise, n=critiques, temperature=temperature))
-    flawed = [critique for critique in found if not satisfied(critique)]
+    found = _answered(run.attempt(critic, drafts, solver=criticize, samples=critiques, temperature=temperature))
+    flawed = [critique for critique in found if not finds_no_error(critique)]
     revised: dict[str | None, list[Attempt]] = {}
-    rollouts = run.attempt(reviser, flawed, solver=revise, n=rollouts_per_critique, temperature=temperature)
+    rollouts = run.attempt(reviser, flawed, solver=revise, samples=rollouts_per_critique, temperature=temperature)
     for attempt in _answered(rollouts):
         revised.setdefault(attempt.parent, []).append(attempt)
     by_id = {draft.id: draft for draft in drafts}
@@ -91,22 +91,22 @@ def filter_verified(
         error_steps: draft id -> its first wrong step, from 1, where known: the critique must point at it.
     """
     known = error_steps or {}
-    untruncated = [one for one in examples if whole([one.critique])]
+    untruncated = [one for one in examples if finished([one.critique])]
     fixing = [
         one
         for one in untruncated
         if one.revisions
         and not one.draft.right
         and one.fix_rate >= min_success_rate
-        and known.get(one.draft.id, located(one.critique)) == located(one.critique)
+        and known.get(one.draft.id, error_step(one.critique)) == error_step(one.critique)
     ]
-    approving = [one for one in untruncated if one.draft.right and satisfied(one.critique)]
+    approving = [one for one in untruncated if one.draft.right and finds_no_error(one.critique)]
     return [*fixing, *approving[: max(1, len(fixing))]]
 
 
 def critique_demos(examples: Iterable[CritiqueExample]) -> list[Demo]:
     """Critiques to imitate: prompt and response -> critique."""
-    critiques = [(one.critique, one.draft) for one in examples if whole([one.critique])]
+    critiques = [(one.critique, one.draft) for one in examples if finished([one.critique])]
     return [Demo(one.prompt, one.text, attempts=(one.id, draft.id)) for one, draft in critiques]
 
 

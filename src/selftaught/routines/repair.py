@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from selftaught.curate.keep import by_problem
 from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
-from selftaught.refine.flaws import derail, places
-from selftaught.refine.turns import criticise, revise, satisfied
+from selftaught.refine.perturbations import first_error_steps, perturb
+from selftaught.refine.turns import criticize, finds_no_error, revise
 from selftaught.routines.critiques import CritiqueExample, collect_critiques, deduplicate, filter_verified
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def collect_critic_data(
         min_success_rate: share of the revisions that must be right.
         temperature: of solutions, critiques and revisions.
     """
-    tried = deduplicate(run.attempt(base, task.train, n=drafts, temperature=temperature))
+    tried = deduplicate(run.attempt(base, task.train, samples=drafts, temperature=temperature))
     right = [a for a in tried if a.right]
-    perturbed = run.attempt(base, right, solver=derail, temperature=PERTURB_TEMPERATURE)
+    perturbed = run.attempt(base, right, solver=perturb, temperature=PERTURB_TEMPERATURE)
     wrong = [a for a in deduplicate([*tried, *perturbed]) if a.verdict is Verdict.WRONG]
-    error_steps = places(task, wrong, right)
+    error_steps = first_error_steps(task, wrong, right)
     examples = collect_critiques(
         run,
         annotator,
@@ -80,6 +80,6 @@ def repair_failures(
     for group in by_problem(tried).values():
         failed = [a for a in group if not (a.right or a.failed) and a.text]
         chosen += islice(cycle(deduplicate(failed)), math.ceil(max_repairs * len(failed) / len(group)))
-    critiques = run.attempt(critic, chosen, solver=criticise, temperature=temperature)
-    flawed = [one for one in critiques if not (one.failed or satisfied(one))]
+    critiques = run.attempt(critic, chosen, solver=criticize, temperature=temperature)
+    flawed = [one for one in critiques if not (one.failed or finds_no_error(one))]
     return run.attempt(actor, flawed, solver=revise, temperature=temperature)

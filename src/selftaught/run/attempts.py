@@ -1,4 +1,4 @@
-"""Attempts at problems, as methods draw them and as measurements repeat them."""
+"""Sampling attempts: new ones for methods, fixed ones for measurements."""
 
 from __future__ import annotations
 
@@ -9,101 +9,105 @@ from typing import Any
 from selftaught.curate import by_problem
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
-from selftaught.identity import check_unchanged, identify, memory
+from selftaught.identity import check_unchanged, identify, public_state
 from selftaught.measure import pass_curve
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, content_hash
-from selftaught.run.config import forget
+from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
-from selftaught.run.sampling import Batch, Solved, Subject
-from selftaught.run.settings import at_least_one, changed
+from selftaught.run.settings import override, require_positive
+from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject
 
 
-def draw(
-    context: RunContext, policy: Policy, subjects: Sequence[Subject], solver: Any, n: int, sampling: Mapping[str, Any]
-) -> list[Solved]:
+def sample_new(
+    context: RunContext, policy: Policy, subjects: Sequence[Subject], solver: Solver | None, samples: int,
+    sampling: Mapping[str, Any],
+) -> list[SolverResult]:  # fmt: skip
     """New samples; see `Run.attempt`."""
     context.check_budget()
-    walls = context.walls
-    walls.check_open(context.method, subjects)
-    how = changed(context.settings.sampling, sampling)
-    work = _named(context, policy, subjects, identify(solver).label, n, how)
-    judged = context.by_verdict and walls.show(context.method, subjects)
-    may_see = judged and not any(map(walls.hold_out, subjects))
-    solved = solve(context, Batch(context.doing("sampling"), policy, solver, how, judged, work, shown=may_see))
-    tried = [one.attempt for one in solved]
-    _count_cut(context, tried)
-    if solver is None and tried:
-        _note_sampling(context, tried, n, how, judged)
-    return solved
+    access = context.access
+    access.check_not_test(context.method, subjects)
+    how = override(context.settings.sampling, sampling)
+    work = _new_work(context, policy, subjects, identify(solver).label, samples, how)
+    verify = context.uses_verdicts and access.verdicts_allowed(context.method, subjects)
+    visible = verify and not any(map(access.is_held_out, subjects))
+    label = context.progress_label("sampling")
+    results = solve(context, SolveBatch(label, policy, solver, how, verify, work, verdicts_visible=visible))
+    attempts = [one.attempt for one in results]
+    _count_truncated(context, attempts)
+    if solver is None and attempts:
+        _note_sampling(context, attempts, samples, how, verify)
+    return results
 
 
-def repeat(
+def sample_fixed(
     context: RunContext, policy: Policy, problems: Sequence[Problem], split: str, how: Sampling, numbers: range, *,
-    solver: Any, judged: bool = True, turns: bool = False,
-) -> list[Solved]:  # fmt: skip
-    """The same samples whenever asked for; see `Run.solve`.
+    solver: Solver | None, verify: bool = True, keep_turns: bool = False,
+) -> list[SolverResult]:  # fmt: skip
+    """The same samples each time; see `Run.solve`.
 
     Args:
         numbers: of the samples of each problem.
     """
-    at_least_one("samples", len(numbers))
+    require_positive("samples", len(numbers))
     who = identify(solver).label
     work: list[tuple[Subject, str]] = [(p, f"measure/{who}/{i}") for p in problems for i in numbers]
-    return solve(context, Batch(f"measuring on {split}", policy, solver, how, judged, work, turns))
+    return solve(context, SolveBatch(f"measuring on {split}", policy, solver, how, verify, work, keep_turns))
 
 
-def solve(context: RunContext, batch: Batch) -> list[Solved]:
-    """Solve a batch whose solver gets problems as it may see them.
+def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
+    """Run a batch whose solver gets problems as it is allowed to see them.
 
     Raises:
         BadInput: too many verifications fail, or the solver changes itself.
     """
-    before = memory(batch.solver)
-    batch.work = [(context.walls.handed(context.method, one, batch.solver), name) for one, name in batch.work]
+    before = public_state(batch.solver)
+    batch.work = [(context.access.visible_to(context.method, one, batch.solver), name) for one, name in batch.work]
     try:
-        solved = context.solving.solve(batch)
+        results = context.sampler.solve(batch)
     except BadInput as error:
-        if error.where == "verifier":  # once it is mended, the samples are used
-            forget(context.journal, "verifier")
+        if error.where == "verifier":  # once it is repaired, the samples are used
+            drop_config(context.journal, "verifier")
         raise
     finally:
-        context.clock()
+        context.record_time()
     check_unchanged(batch.solver, before)
-    return solved
+    return results
 
 
-def surprise(context: RunContext, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
-    """See `Run.surprise`."""
+def nll(context: RunContext, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
+    """See `Run.nll`."""
     context.check_budget()
-    context.walls.check_open(context.method, attempts)
-    return context.solving.surprise(policy, attempts)
+    context.access.check_not_test(context.method, attempts)
+    return context.sampler.nll(policy, attempts)
 
 
-def _named(
-    context: RunContext, policy: Policy, subjects: Sequence[Subject], who: str, n: int, how: Sampling
+def _new_work(
+    context: RunContext, policy: Policy, subjects: Sequence[Subject], who: str, samples: int, how: Sampling
 ) -> list[tuple[Subject, str]]:
-    """`n` solvings of each subject, each under the next name of its kind."""
-    at_least_one("n", n)
+    """`samples` solver calls for each subject, each under the next number of its kind."""
+    require_positive("samples", samples)
     work: list[tuple[Subject, str]] = []
     for subject in subjects:
         start = content_hash(policy.version, subject.id, who, how)
-        for _ in range(n):
-            work.append((subject, f"attempt/{who}/{context.started[start]}"))
-            context.started[start] += 1
+        for _ in range(samples):
+            work.append((subject, f"attempt/{who}/{context.attempt_counts[start]}"))
+            context.attempt_counts[start] += 1
     return work
 
 
-def _count_cut(context: RunContext, tried: Sequence[Attempt]) -> None:
+def _count_truncated(context: RunContext, attempts: Sequence[Attempt]) -> None:
     """Count the answers that were cut off at `max_tokens`."""
-    some = [attempt.finish_reason == "length" for attempt in tried if attempt.role != "judge"]
-    for counts in (context.facts.setdefault("cut", Counter()), context.cut):
-        counts.update(truncated=sum(some), answers=len(some))
+    cut_off = [attempt.finish_reason == "length" for attempt in attempts if attempt.role != "judge"]
+    for counts in (context.round_facts.setdefault("truncation", Counter()), context.truncation_counts):
+        counts.update(truncated=sum(cut_off), answers=len(cut_off))
 
 
-def _note_sampling(context: RunContext, tried: Sequence[Attempt], n: int, how: Sampling, judged: bool) -> None:
-    groups = by_problem(tried)
-    if judged and n > 1:
-        context.facts["pass_at"] = pass_curve(groups)
-    if not context.walls.held_out.intersection(groups):
-        context.watch.sampled(content_hash(how, n, sorted(groups)), groups)
+def _note_sampling(
+    context: RunContext, attempts: Sequence[Attempt], samples: int, how: Sampling, verified: bool
+) -> None:
+    groups = by_problem(attempts)
+    if verified and samples > 1:
+        context.round_facts["pass_at"] = pass_curve(groups)
+    if not context.access.held_out.intersection(groups):
+        context.monitor.observe_samples(content_hash(how, samples, sorted(groups)), groups)

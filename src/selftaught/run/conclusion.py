@@ -17,13 +17,14 @@ from selftaught.machine.disk import disk_full_error, write_atomically, write_err
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
 from selftaught.models import Policy
 from selftaught.records import Attempt, content_hash
-from selftaught.run.run import Run, Solved
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
 
 if TYPE_CHECKING:
     from selftaught.report import Round
 
 CURVE_SAMPLES = 4  # samples a problem for the champion's pass@k
-HEAT: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of the vote: self-consistency's own (2203.11171)
+VOTE_SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of the vote: self-consistency's own (2203.11171)
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Conclusion:
     sampled_before: Measurement
     sampled_after: Measurement
     paired: Comparison
-    answers_before: list[Solved]
-    answers_after: list[Solved]
+    answers_before: list[SolverResult]
+    answers_after: list[SolverResult]
     no_vote: str = ""
 
 
@@ -70,14 +71,14 @@ def conclude(run: Run) -> Conclusion:
         raise BadInput("it has no test problems", where=run.task.name, fix="ask for some (--test 300)")
     spent = _open(run, champion)
     before_answers = run.solve(base, test, "test", temperature=0.0)
-    before = run.summarise(base, "test", "greedy", before_answers)
+    before = run.measurement_of(base, "test", "greedy", before_answers)
     after_answers = run.solve(champion, test, "test", temperature=0.0)
-    after = run.summarise(champion, "test", "greedy", after_answers)
+    after = run.measurement_of(champion, "test", "greedy", after_answers)
     votes, drawn = _votes(run, spent.spent + after.tokens)
-    sampled = run.summarise(base, "test", "sampled", drawn)
+    sampled = run.measurement_of(base, "test", "sampled", drawn)
     groups = by_problem(one.attempt for one in drawn)
     no_vote = _no_vote([one.attempt for one in drawn])
-    curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **HEAT)
+    curve = run.solve(champion, test, "test", samples=CURVE_SAMPLES, **VOTE_SAMPLING)
     return Conclusion(
         before=before,
         after=after,
@@ -85,7 +86,7 @@ def conclude(run: Run) -> Conclusion:
         votes=votes,
         spent=spent,
         sampled_before=sampled,
-        sampled_after=run.summarise(champion, "test", "sampled", curve),
+        sampled_after=run.measurement_of(champion, "test", "sampled", curve),
         paired=compare(before, after, seed=run.settings.seed),
         answers_before=before_answers,
         answers_after=after_answers,
@@ -108,16 +109,16 @@ def _open(run: Run, champion: Policy) -> Usage:
             fix="start a new run folder: a test split looked at twice proves nothing",
         )
     if opened["left"] > 0:
-        run.remark(f"{opened['left']:,} tokens were spent here by earlier code of the method; no figure counts them")
+        run.add_note(f"{opened['left']:,} tokens were spent here by earlier code of the method; no figure counts them")
     return Usage(**opened["spent"])
 
 
-def _votes(run: Run, tokens: int) -> tuple[int, list[Solved]]:
+def _votes(run: Run, tokens: int) -> tuple[int, list[SolverResult]]:
     """As many samples of the starting model per test problem as use up at least `tokens`, and their number."""
     test, drawn, count, used = run.task.test, [], 0, 0
     while not count or used < tokens:
         more = math.ceil((tokens - used) * count / used) if count else 1
-        wave = run.solve(run.base, test, "test", samples=more, first=count, **HEAT)
+        wave = run.solve(run.base, test, "test", samples=more, first=count, **VOTE_SAMPLING)
         drawn += wave
         count += more
         used += (paid := sum(one.tokens for one in wave))
@@ -171,8 +172,8 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "sampled_before": {"pass_at": _rounded(found.sampled_before.pass_at)},
         "unknown_rate": {"before": round(found.before.unknown_rate, 4), "after": round(found.after.unknown_rate, 4)},
         "rounds": [
-            {"number": r.number, "policy": r.policy, "records": r.demos, "n_dev": r.samples, "promoted": r.promoted}
-            | {"alarms": list(r.alarms), "told": r.told}
+            {"number": r.number, "policy": r.policy, "records": r.records, "n_dev": r.samples, "promoted": r.promoted}
+            | {"alarms": list(r.alarms), "metrics": r.metrics}
             | figure(r)
             for r in rounds_of(run)
         ],
@@ -180,7 +181,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "promoted": run.champion.version != run.base.version,
         "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,
-        "requests": run.requests,
+        "requests": run.request_counts,
         "seconds": round(seconds["total"], 1),
         "overhead": round(own, 4),
         "peak_rss_mb": round(seconds["peak_rss_mb"]),
@@ -199,12 +200,12 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     Raises:
         BadInput: the disk is full, or one of them cannot be written.
     """
-    from selftaught.report import render
-    from selftaught.report.collect import collect
+    from selftaught.report import render_page
+    from selftaught.report.collect import report_data
 
     outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
     write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
-    write_atomically(run.folder / "report.html", _bytes(render(collect(run, found, outcome, command))))
+    write_atomically(run.folder / "report.html", _bytes(render_page(report_data(run, found, outcome, command))))
     if not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
     return outcome
@@ -218,7 +219,7 @@ def _cost_before(run: Run, path: Path) -> dict[str, Any]:
         old = json.loads(path.read_text("utf-8"))
         same = old["champion"] == run.champion.version
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        run.console.say(f"  warning: {path} cannot be read, and is rewritten")
+        run.console.print(f"  warning: {path} cannot be read, and is rewritten")
         return {}
     return {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if same and k in old}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
-from selftaught.identity import code_of
+from selftaught.identity import code_hash
 from selftaught.journal import Journal
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -19,12 +19,12 @@ from selftaught.records import as_json, content_hash
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
-FREE = ("training.checkpoint_seconds", "training.micro_tokens")  # change no result
-QUESTIONS = "questions"  # where the journal keeps them: problem id -> question
+RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # change no result
+QUESTIONS_KEY = "questions"  # where the journal keeps them: problem id -> question
 
 
-VERSION = "selftaught"  # who made the folder
-SAID = {
+VERSION_KEY = "selftaught"  # who made the folder
+HASH_MESSAGES = {
     "model": "the starting model is another one (or has other weights)",
     "problems": "the problems are others, in content or order",
     "verifier": "the verifier is another one, or another version",
@@ -38,7 +38,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
     parts = {k: part for k, part in as_json(settings).items() if isinstance(part, dict)}
     flat = {f"{k}.{name}": value for k, part in parts.items() for name, value in part.items()}
     return {
-        VERSION: own_version(),
+        VERSION_KEY: own_version(),
         "model": base.version,
         "task": task.name,
         "train": len(task.train),
@@ -49,7 +49,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
         "engine": engine.name,
         **({"engine.dtype": engine.dtype} if engine.dtype else {}),
         "seed": settings.seed,
-        **{name: value for name, value in flat.items() if name not in FREE},
+        **{name: value for name, value in flat.items() if name not in RESULT_NEUTRAL},
     }
 
 
@@ -61,7 +61,7 @@ def own_version() -> str:
         return "unknown"
 
 
-def of_method(known: Mapping[str, Any], method: Method, options: Mapping[str, Any], inside: str) -> dict[str, Any]:
+def method_config(known: Mapping[str, Any], method: Method, options: Mapping[str, Any], inside: str) -> dict[str, Any]:
     """What a method adds to the configuration: its options and its code.
 
     Args:
@@ -74,7 +74,7 @@ def of_method(known: Mapping[str, Any], method: Method, options: Mapping[str, An
         if known.get("method") == method.id:
             chosen |= {k: None for k in known if k.startswith("option.") and k not in chosen}
         chosen = {"method": method.id, **chosen}
-    return chosen | {f"{mark}code": code_of(method.function)}
+    return chosen | {f"{mark}code": code_hash(method.function)}
 
 
 def configure(journal: Journal, wanted: dict[str, Any]) -> None:
@@ -86,48 +86,48 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
     known = journal.meta_object("config")
     wanted = json.loads(json.dumps(wanted, default=str))
     folder = journal.path.parent
-    if known and VERSION not in known:
+    if known and VERSION_KEY not in known:
         raise BadInput(
             "it was made by an older selftaught, whose results do not go on in this one", where=str(folder),
-            fix=f"use another run folder ({_next(folder)}), or the version that made it",
+            fix=f"use another run folder ({_next_folder(folder)}), or the version that made it",
         )  # fmt: skip
     differ = [name for name, value in wanted.items() if name in known and known[name] != value]
     counts = [name for name in differ if name in ("train", "dev", "test")]
     differ = [name for name in differ if not (counts and name == "problems")]
     if differ:
-        said = "; ".join(_said(name, known[name], wanted[name]) for name in differ)
+        said = "; ".join(_difference(name, known[name], wanted[name]) for name in differ)
         raise BadInput(
             f"it was made with another configuration: {said}",
             where=str(folder),
-            fix=f"use another run folder (--out {_next(folder)}), or the same options",
+            fix=f"use another run folder (--out {_next_folder(folder)}), or the same options",
         )
     if wanted.keys() - known.keys():
         journal.set_meta("config", json.dumps(known | wanted, sort_keys=True))
 
 
-def _said(name: str, there: Any, here: Any) -> str:
+def _difference(name: str, there: Any, here: Any) -> str:
     if name == "code" or name.endswith(".code"):
         whose = f" of {name.removesuffix('.code')}" if name != "code" else ""
         return f"the code of the method{whose} has changed since"
-    return SAID.get(name, f"{name} is {there!r} there, {here!r} here")
+    return HASH_MESSAGES.get(name, f"{name} is {there!r} there, {here!r} here")
 
 
-def forget(journal: Journal, *names: str) -> None:
+def drop_config(journal: Journal, *names: str) -> None:
     """Drop settings from the configuration, so that a mended one may take their place."""
     known = journal.meta_object("config")
     journal.set_meta("config", json.dumps({k: v for k, v in known.items() if k not in names}, sort_keys=True))
 
 
-def _next(folder: Path) -> Path:
+def _next_folder(folder: Path) -> Path:
     """A folder beside this one that is not there yet."""
     return next(new for i in count(2) if not (new := folder.with_name(f"{folder.name}-{i}")).exists())
 
 
-def note_questions(journal: Journal, task: Task) -> None:
+def store_questions(journal: Journal, task: Task) -> None:
     """Keep what each problem asks beside the effects, which name problems by id."""
-    if journal.meta(QUESTIONS) is None:
+    if journal.meta(QUESTIONS_KEY) is None:
         asked = {problem.id: problem.question for split in (task.train, task.dev, task.test) for problem in split}
-        journal.set_meta(QUESTIONS, json.dumps(asked))
+        journal.set_meta(QUESTIONS_KEY, json.dumps(asked))
 
 
 def check_references(task: Task, method: Method | None, outer: Method | None = None) -> None:

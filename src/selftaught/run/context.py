@@ -11,19 +11,20 @@ from typing import Any
 
 from selftaught import models
 from selftaught.console import Console
-from selftaught.control.budget import RunEnds
-from selftaught.control.watch import Watch
-from selftaught.engines import Engine, PaidEngine, create_engine
+from selftaught.control.budget import RunStopped
+from selftaught.control.health import HealthMonitor
+from selftaught.engines import Engine, PaidEngine, Sampling, create_engine
+from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.remarks import listen
-from selftaught.run.config import configuration, configure, note_questions
-from selftaught.run.guarded import Walls
-from selftaught.run.rounds import cut_line, ends_line
-from selftaught.run.sampling import Solving
-from selftaught.run.settings import Settings
+from selftaught.run.config import configuration, configure, store_questions
+from selftaught.run.guarded import AccessRules
+from selftaught.run.rounds import truncation_line, wrong_ends_line
+from selftaught.run.sampler import Sampler
+from selftaught.run.settings import Settings, override
 from selftaught.tasks import Task
 
 Learner = Callable[..., Policy]
@@ -33,55 +34,57 @@ class RunContext:
     """What every verb of a run works on; the arguments are those of `Run`.
 
     Attributes:
-        solving: samples and verifies, through the journal.
-        walls: what is closed to methods.
-        watch: what raises alarms.
-        learn_seconds: spent in training on this start.
-        methods: under way, the inner ones last, each with its label.
-        calls: how often a method began, by label.
-        begun: how many rounds began.
-        number: of the round within its loop.
-        facts: what the round under way came to so far.
-        started: how often each question was attempted, by its content.
-        measured, under: policy version -> its measurement as a champion, and hash of how that was measured.
-        cut: answers, and those `truncated` at `max_tokens`.
-        ends: records learned, and those that teach an end where none was (`wrong`).
-        said: notes that were printed when they were made.
+        sampler: samples and verifies, through the journal.
+        access: what is closed to methods.
+        monitor: raises alarms.
+        learn_seconds: spent in training since this start.
+        methods: running methods, each with its label; inner ones last.
+        calls: how often each method began, by label.
+        rounds_begun: number of rounds begun.
+        loop_round: number of the current round within its loop.
+        round_facts: facts of the current round so far.
+        attempt_counts: number of attempts at each kind of request so far, by its hash.
+        measurements: policy version -> its measurement as a champion.
+        measured_with: policy version -> hash of how it was measured.
+        truncation_counts: number of `answers`, and of those `truncated` at `max_tokens`.
+        end_counts: number of `records` learned, and of those with a `wrong` end of sequence.
+        printed_notes: notes that were already printed.
     """
 
     def __init__(
-        self, folder: Path, *, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
+        self, folder: Path, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
         learner: Learner, console: Console,
     ) -> None:  # fmt: skip
         self.folder, self.task, self.settings, self.learner, self.console = folder, task, settings, learner, console
         self.journal = Journal(folder)
         try:
-            self.base = models.resolve(model, console.say)
+            self.base = models.resolve(model, console.print)
             self.engine: Engine = engine or create_engine(self.base)
             configure(self.journal, configuration(self.base, task, self.engine, settings))
-            note_questions(self.journal, task)
+            store_questions(self.journal, task)
         except BaseException:
             self.journal.close()
             raise
         if isinstance(self.engine, PaidEngine):
             before = self.journal.usage()
             self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
-        self.ledger, self.watch, self.walls = Ledger(), Watch(), Walls(task)
-        self.champion, self.round, self.number, self.begun, self.learn_seconds = self.base, 0, 0, 0, 0.0
+        self.ledger, self.monitor, self.access = Ledger(), HealthMonitor(), AccessRules(task)
+        self.champion, self.round, self.loop_round, self.rounds_begun, self.learn_seconds = self.base, 0, 0, 0, 0.0
         self.history: list[dict[str, Any]] = []
-        self.gates: list[dict[str, Any]] = []
-        self.measured: dict[str, Measurement] = {}
-        self.under: dict[str, str] = {}
-        self.facts: dict[str, Any] = {}
+        self.gate_decisions: list[dict[str, Any]] = []
+        self.measurements: dict[str, Measurement] = {}
+        self.measured_with: dict[str, str] = {}
+        self.round_facts: dict[str, Any] = {}
         self.methods: list[tuple[Method, str]] = []
-        self.calls, self.started, self.cut, self.ends = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-        self.said: set[str] = set()
+        self.calls, self.attempt_counts = Counter[str](), Counter[str]()
+        self.truncation_counts, self.end_counts = Counter[str](), Counter[str]()
+        self.printed_notes: set[str] = set()
         self._notes = list(task.notes)
-        self.solving = Solving(
+        self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,
-            seed=settings.seed, failure_limit=settings.failure_limit, tick=self.clock,
+            seed=settings.seed, failure_limit=settings.failure_limit, tick=self.record_time,
         )  # fmt: skip
-        self._deaf = listen(self._hear)
+        self._stop_listening = listen(self._on_remark)
 
     @property
     def method(self) -> Method | None:
@@ -89,16 +92,26 @@ class RunContext:
         return self.methods[-1][0] if self.methods else None
 
     @property
-    def by_verdict(self) -> bool:
+    def uses_verdicts(self) -> bool:
         """Whether verdicts may be used: outside of methods, and by those that declare it."""
         return self.method is None or "verifier" in self.method.needs
+
+    def measure_sampling(self, sampling: Mapping[str, Any]) -> Sampling:
+        """Settings of the samples of a measurement, which only measurements may draw.
+
+        Raises:
+            BadInput: a method asks for them, or an option is wrong.
+        """
+        if method := self.method:
+            raise BadInput("run.solve is closed to methods", where=method.id, fix="use run.attempt, run.measure")
+        return override(self.settings.sampling, sampling)
 
     @property
     def policies(self) -> Path:
         """Where policies are kept."""
         return self.folder / "policies"
 
-    def doing(self, what: str) -> str:
+    def progress_label(self, what: str) -> str:
         """What the console calls it in the round under way."""
         return f"round {self.round}: {what}" if self.round else what
 
@@ -106,28 +119,23 @@ class RunContext:
         """Make it the round that everything is journalled under."""
         self.round = self.journal.round = number
 
-    def note(self, key: str, kind: str, payload: dict[str, Any]) -> None:
-        """Journal what costs nothing, once."""
-        if self.journal.get(key) is None:
-            self.journal.put(key, kind, payload)
-
-    def tell(self, name: str, figures: Mapping[str, float | int | str]) -> None:
+    def log_metrics(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
         """See `Run.tell`."""
-        self.facts.setdefault("told", {})[name] = dict(figures)
+        self.round_facts.setdefault("metrics", {})[name] = dict(metrics)
 
     # --- cost ---
 
-    def clock(self) -> None:
+    def record_time(self) -> None:
         """Note the time that was spent, and the memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self.journal.clock(self.engine.busy_seconds, self.learn_seconds, peak)
+        self.journal.record_time(self.engine.busy_seconds, self.learn_seconds, peak)
 
     def seconds(self) -> dict[str, float]:
         """See `Run.seconds`."""
-        self.clock()
+        self.record_time()
         return self.journal.seconds()
 
-    def spending(self) -> str:
+    def cost_line(self) -> str:
         """See `Run.spending`."""
         usage, seconds = self.ledger.usage, self.seconds()
         return (
@@ -136,15 +144,15 @@ class RunContext:
         )
 
     def check_budget(self) -> None:
-        """Raise RunEnds where no tokens are left."""
-        if self.settings.budget.spent(self.ledger.usage):
-            raise self.end(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here")
+        """Raise RunStopped where no tokens are left."""
+        if self.settings.budget.is_exhausted(self.ledger.usage):
+            raise self.stop(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here")
 
-    def end(self, line: str) -> RunEnds:
+    def stop(self, line: str) -> RunStopped:
         """Note, once, why the run goes no further."""
-        if self.remark(line):
-            self.console.say(line)
-        return RunEnds(line)
+        if self.add_note(line):
+            self.console.print(line)
+        return RunStopped(line)
 
     # --- notes ---
 
@@ -153,28 +161,28 @@ class RunContext:
         """See `Run.notes`."""
         spent = self.engine.spent if isinstance(self.engine, PaidEngine) else 0.0
         money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
-        cut = [cut_line(self.cut)] if self.cut["truncated"] else []
-        ends = [ends_line(self.ends)] if self.ends["wrong"] else []
-        return [*self._notes, *ends, *self.solving.notes(), *cut, *money]
+        cut = [truncation_line(self.truncation_counts)] if self.truncation_counts["truncated"] else []
+        ends = [wrong_ends_line(self.end_counts)] if self.end_counts["wrong"] else []
+        return [*self._notes, *ends, *self.sampler.notes(), *cut, *money]
 
-    def remark(self, line: str) -> bool:
+    def add_note(self, line: str) -> bool:
         """See `Run.remark`."""
         new = line not in self._notes
         self._notes += [line] if new else []
         return new
 
-    def _hear(self, line: str) -> None:
+    def _on_remark(self, line: str) -> None:
         """Note and print a remark, once."""
-        if self.remark(line):
-            self.said.add(line)
-            self.console.say(f"  note: {line}")
+        if self.add_note(line):
+            self.printed_notes.add(line)
+            self.console.print(f"  note: {line}")
 
     def close(self) -> None:
         """See `Run.close`."""
         with ExitStack() as last_to_first:
             last_to_first.callback(self.journal.close)
-            last_to_first.callback(self.solving.close)
+            last_to_first.callback(self.sampler.close)
             last_to_first.callback(self.task.close)
-            last_to_first.callback(self._deaf)
-            last_to_first.callback(self.solving.wind_up)
+            last_to_first.callback(self._stop_listening)
+            last_to_first.callback(self.sampler.stop_verifying)
             last_to_first.callback(self.engine.close)

@@ -12,19 +12,19 @@ from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.engines.scripted import scripted_learner
-from selftaught.feedback.verifiers import Answer, right_or_wrong
+from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Prompt
 from selftaught.run.run import Run
-from selftaught.run.sampling import JUDGING
 from selftaught.run.settings import Settings
+from selftaught.run.solver import JUDGE_ROLES
 from selftaught.tasks import Task
 
-MOST = 64  # problems of a split that are played through; figures are scaled up from them
+MAX_PROBLEMS = 64  # problems of a split that are played through; figures are scaled up from them
 
 
-def rehearse(method: Method, options: dict[str, Any], task: Task, settings: Settings) -> dict[str, Any]:
+def dry_run(method: Method, options: dict[str, Any], task: Task, settings: Settings) -> dict[str, Any]:
     """Play a recipe through without a model, and count what it asks for.
 
     About half of the answers are right, whatever the problem. No model, network, trainer or verifier is
@@ -38,16 +38,16 @@ def rehearse(method: Method, options: dict[str, Any], task: Task, settings: Sett
     Raises:
         BadInput: what the method itself would raise, such as a wrong option.
     """
-    cast = _cast(task)
+    cast = _small_task(task)
     with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
-        Path(scratch) / "run", model=Policy("rehearsal", Path(scratch)), task=cast, engine=_Stage(cast),
+        Path(scratch) / "run", model=Policy("rehearsal", Path(scratch)), task=cast, engine=HalfRightEngine(cast),
         settings=replace(settings, budget=Budget()), learner=scripted_learner, console=Console(quiet=True),
     ) as run:  # fmt: skip
         method(run, run.base, cast, **options)
-        return _bill(run, {"train": len(task.train), "dev": len(task.dev)})
+        return _cost_estimate(run, {"train": len(task.train), "dev": len(task.dev)})
 
 
-def _bill(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
+def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
     """What the journal of the rehearsal amounts to, scaled up to the sizes of the real splits."""
     dev = {problem.id for problem in run.task.dev}
     scale = {split: size / max(1, len(run.task.split(split))) for split, size in sizes.items()}
@@ -56,7 +56,7 @@ def _bill(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
     for _, _, sample, _ in run.journal.effects("sample"):
         weight = scale["dev" if sample["problem"] in dev else "train"]
         questions[sample["role"]] += weight
-        tokens["judge" if sample["role"] in JUDGING else "generated"] += weight * sample["sampling"]["max_tokens"]
+        tokens["judge" if sample["role"] in JUDGE_ROLES else "generated"] += weight * sample["sampling"]["max_tokens"]
     learnt = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
     return {
         "questions": {role: round(count) for role, count in questions.items()},
@@ -67,7 +67,7 @@ def _bill(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
     }
 
 
-class _Stage(ScriptedEngine):
+class HalfRightEngine(ScriptedEngine):
     """Gives the right answer or another one, as the request's seed has it."""
 
     def __init__(self, task: Task) -> None:
@@ -91,13 +91,13 @@ class _Stage(ScriptedEngine):
         return self._right[request.prompt]
 
 
-class _Prompter:
+class StubVerifier:
     """Knows which answer the stage means to be right; runs no verifier of the task's."""
 
     needs_reference = False
     version = "rehearsal"
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Compare with the right answer."""
         del reference
         return right_or_wrong(answer.text == right_answer(problem), self.version)
@@ -111,8 +111,8 @@ def right_answer(problem: Problem) -> str:
     return f"Answer: {'yes' if problem.reference is None else problem.reference}"
 
 
-def _cast(task: Task) -> Task:
+def _small_task(task: Task) -> Task:
     return Task(
-        task.name, task.train[:MOST], task.dev[:MOST], [],
-        verifier=_Prompter(), kind=task.kind, instruction=task.instruction,
+        task.name, task.train[:MAX_PROBLEMS], task.dev[:MAX_PROBLEMS], [],
+        verifier=StubVerifier(), kind=task.kind, instruction=task.instruction,
     )  # fmt: skip

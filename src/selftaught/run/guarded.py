@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.identity import unwrapped
+from selftaught.identity import unwrap
 from selftaught.records import HIDDEN, Feedback, Problem, Verdict
-from selftaught.run.sampling import Subject, problem_of
+from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 from selftaught.tasks.task import SPLITS, hide
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from selftaught.method import Method
     from selftaught.run.run import Run
 
-OPEN = frozenset({
-    "attempt", "base", "champion", "config", "console", "folder", "gates", "history", "learn", "ledger", "measure",
-    "method", "model", "notes", "reinforce", "round", "rounds", "search", "seconds", "settings", "spending", "surprise",
-    "tell",
+ALLOWED = frozenset({
+    "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
+    "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "nll", "notes", "round", "rounds",
+    "search", "seconds", "settings",
 })  # fmt: skip
 """What of a run a method may use, beside its guarded task."""
 
@@ -39,9 +39,9 @@ class GuardedRun:
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in OPEN and hasattr(self._run, name):
+        if name not in ALLOWED and hasattr(self._run, name):
             raise BadInput(
-                f"run.{name} is closed to methods", where=self._method.id, fix=f"open are {', '.join(sorted(OPEN))}"
+                f"run.{name} is closed to methods", where=self._method.id, fix=f"open are {', '.join(sorted(ALLOWED))}"
             )
         return getattr(self._run, name)
 
@@ -136,7 +136,7 @@ class GuardedTask(Task):
         raise BadInput("it asks for a verdict without declaring it", where=self._method.id, fix=fix)
 
 
-class Walls:
+class AccessRules:
     """What is closed to whom, of a run's task.
 
     Attributes:
@@ -147,12 +147,12 @@ class Walls:
         self._test = {what for p in task.test for what in (p.id, p.prompt)}
         self.held_out = frozenset(self._test | {what for p in task.dev for what in (p.id, p.prompt)})
 
-    def hold_out(self, subject: Subject) -> bool:
+    def is_held_out(self, subject: Subject) -> bool:
         """Whether a problem is of dev or test."""
         problem = problem_of(subject)
         return problem.id in self.held_out or problem.prompt in self.held_out
 
-    def check_open(self, method: Method | None, subjects: Iterable[Subject]) -> None:
+    def check_not_test(self, method: Method | None, subjects: Iterable[Subject]) -> None:
         """Refuse a method that asks test problems.
 
         Raises:
@@ -161,7 +161,7 @@ class Walls:
         if method and any(p.id in self._test or p.prompt in self._test for p in map(problem_of, subjects)):
             raise BadInput("it attempts test problems, which stay closed until the end", where=method.id)
 
-    def show(self, method: Method | None, subjects: Iterable[Subject]) -> bool:
+    def verdicts_allowed(self, method: Method | None, subjects: Iterable[Subject]) -> bool:
         """Whether verdicts on problems may be shown: to a method on train problems, to a study that says so on dev.
 
         Raises:
@@ -169,27 +169,27 @@ class Walls:
         """
         if method is None or "dev" in method.needs:
             return True
-        closed = set(map(self.hold_out, subjects))
+        closed = set(map(self.is_held_out, subjects))
         if len(closed) > 1:
             fix = "attempt them apart: dev problems come without verdicts"
             raise BadInput("it attempts train and dev problems together", where=method.id, fix=fix)
         return True not in closed
 
-    def handed(self, method: Method | None, subject: Subject, solver: Any) -> Subject:
+    def visible_to(self, method: Method | None, subject: Subject, solver: Any) -> Subject:
         """A problem as a solver gets it: without the reference, where nobody declares to read it.
 
         Args:
             method: the one under way; outside of methods a solver that is one speaks for itself, and a function that
                 is none is the caller's own.
         """
-        needs = method.needs if method else getattr(unwrapped(solver), "needs", None)
+        needs = method.needs if method else getattr(unwrap(solver), "needs", None)
         if solver is None or needs is None:
             return subject
-        open_ = "reference" in needs and not (method and self.hold_out(subject))
-        return subject if open_ else withheld(subject)
+        open_ = "reference" in needs and not (method and self.is_held_out(subject))
+        return subject if open_ else without_reference(subject)
 
 
-def handing(run: Run, method: Method, walls: Walls) -> Callable[[Any], Any]:
+def guard(run: Run, method: Method, walls: AccessRules) -> Callable[[Any], Any]:
     """From what a method is called with to what it is handed: the run and tasks with walls around them."""
     view = GuardedRun(run, method, GuardedTask(run.task, method, walls.held_out))
 
@@ -197,18 +197,18 @@ def handing(run: Run, method: Method, walls: Walls) -> Callable[[Any], Any]:
         if arg is run or isinstance(arg, GuardedRun):
             return view
         if isinstance(arg, Task):
-            return view.task if whole(arg) is run.task else GuardedTask(whole(arg), method, walls.held_out)
+            return view.task if unguarded(arg) is run.task else GuardedTask(unguarded(arg), method, walls.held_out)
         return arg
 
     return guarded
 
 
-def whole(task: Task) -> Task:
+def unguarded(task: Task) -> Task:
     """The task behind a guarded one."""
     return task._task if isinstance(task, GuardedTask) else task  # pyright: ignore[reportPrivateUsage]
 
 
-def withheld(subject: Subject) -> Subject:
+def without_reference(subject: Subject) -> Subject:
     """A problem, or an attempt at one, without the reference."""
     if isinstance(subject, Problem):
         return subject if subject.reference is HIDDEN else hide(subject)

@@ -3,85 +3,95 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from selftaught.console import shown
-from selftaught.curate.keep import learned_as_whole
+from selftaught.console import training_progress
+from selftaught.curate.keep import teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
-from selftaught.learn import Objective, Training
+from selftaught.learn import Objective, TrainConfig
 from selftaught.learn.learner import policy_version
 from selftaught.learn.tracking import curves_of
+from selftaught.machine import malloc
 from selftaught.machine.disk import disk_full_error
-from selftaught.machine.malloc import release_memory
 from selftaught.models import Policy
-from selftaught.models.policy import policy_from
-from selftaught.models.remote import trainable
-from selftaught.records import content_hash
+from selftaught.models.policy import load_policy
+from selftaught.models.remote import require_trainable
+from selftaught.records import Record, content_hash
 from selftaught.run.context import RunContext
-from selftaught.run.rounds import cut_line, ends_line
-from selftaught.run.settings import training_settings
+from selftaught.run.rounds import truncation_line, wrong_ends_line
+from selftaught.run.settings import override
 
 
 def learn(
-    context: RunContext,
-    base: Policy,
-    objective: Objective,
-    records: Sequence[Any],
-    lr_scale: float,
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], lr_scale: float,
     training: Mapping[str, Any],
-) -> Policy:
+) -> Policy:  # fmt: skip
     """See `Run.learn`."""
-    trainable(base)
+    require_trainable(base)
     context.check_budget()
     _check_records(context, records)
     if not records:
         _check_cause(context)
-    settings = training_settings(context.settings.training, lr_scale, training)
+    settings = train_settings(context, training, lr_scale)
     policy = _learned(context, base, objective, records, settings)
-    context.facts["records"] = len(records)
-    context.watch.learnt(records, by_verdict=context.by_verdict)
-    context.clock()
+    context.round_facts["records"] = len(records)
+    context.monitor.observe_training(records, by_verdict=context.uses_verdicts)
+    context.record_time()
     return policy
 
 
-def make_room(context: RunContext) -> None:
-    """Memory for weights in training, or given back after it."""
+def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: float) -> TrainConfig:
+    """The run's training settings with some fields changed, and the learning rate multiplied.
+
+    Raises:
+        BadInput: there is no such field, or a value is out of its range.
+    """
+    if not (math.isfinite(lr_scale) and lr_scale > 0):
+        raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
+    settings = override(context.settings.training, changes)
+    return replace(settings, learning_rate=settings.learning_rate * lr_scale) if lr_scale != 1.0 else settings
+
+
+def release_memory(context: RunContext) -> None:
+    """Release the engine's caches and freed heap, before and after training."""
     context.engine.release()
-    release_memory()
+    malloc.release_memory()
 
 
-def _check_records(context: RunContext, records: Sequence[Any]) -> None:
+def _check_records(context: RunContext, records: Sequence[Record]) -> None:
     """Refuse records of held-out problems, and say how many teach an end behind an answer that was cut off.
 
     A record is held out where it asks a dev or test problem, or comes from an attempt at one, however reworded.
     """
     wrong_ends = 0
     for record in records:
-        found = [context.journal.get(attempt) for attempt in getattr(record, "attempts", ())]
+        found = [context.journal.get(attempt) for attempt in record.attempts]
         sources = [one[0] for one in found if one]
-        asked = (getattr(record, "prompt", None), *(source.get("problem") for source in sources))
-        if any(what in context.walls.held_out for what in asked):
+        asked = (record.prompt, *(source.get("problem") for source in sources))
+        if any(what in context.access.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
-        wrong_ends += learned_as_whole(record, sources)
+        wrong_ends += teaches_false_end(record, sources)
     counts = {"wrong": wrong_ends, "records": len(records)}
-    context.ends.update(counts)
+    context.end_counts.update(counts)
     if wrong_ends:
-        context.console.say(f"  warning: {ends_line(counts)}")
+        context.console.print(f"  warning: {wrong_ends_line(counts)}")
 
 
 def _check_cause(context: RunContext) -> None:
     """Without records: a method's later round ends the run; answers that were all cut off are named as the cause."""
-    if context.method and context.number > 1:
-        raise context.end(f"round {context.round} left nothing to learn from; the run ends here")
-    if context.cut["truncated"]:
-        cause = f"nothing to learn from: {cut_line(context.cut)} and are not learned from"
+    if context.method and context.loop_round > 1:
+        raise context.stop(f"round {context.round} left nothing to learn from; the run ends here")
+    if context.truncation_counts["truncated"]:
+        cause = f"nothing to learn from: {truncation_line(context.truncation_counts)} and are not learned from"
         raise BadInput(cause, where="learn", fix="raise max_tokens")
 
 
 def _learned(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     """The policy as it was trained before, or trained now."""
     version = policy_version(base, objective, records, settings, context.settings.seed)
@@ -90,7 +100,7 @@ def _learned(
     if found is None or not (context.policies / version).is_dir():
         policy = _train(context, base, objective, records, settings)
     else:
-        policy = policy_from(context.policies / version)
+        policy = load_policy(context.policies / version)
     if found is None:
         made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
         facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}
@@ -101,21 +111,22 @@ def _learned(
 
 
 def _train(
-    context: RunContext, base: Policy, objective: Objective, records: Sequence[Any], settings: Training
+    context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
     before = context.learn_seconds
-    make_room(context)
+    release_memory(context)
 
     def tick(seconds: float) -> None:
         context.learn_seconds = before + seconds
-        context.clock()
+        context.record_time()
 
-    what, steps = context.doing(f"learning from {len(records)}"), settings.epochs * -(-len(records) // settings.batch)
+    label = context.progress_label(f"learning from {len(records)}")
+    steps = settings.epochs * -(-len(records) // settings.batch_size)
     how = {"seed": context.settings.seed, "folder": context.policies}
-    with shown(context.console, what, steps, tick) as progress:
+    with training_progress(context.console, label, steps, tick) as progress:
         try:
             return context.learner(base, objective, records, settings, **how, progress=progress)
         except Exception as error:
             raise disk_full_error(error, context.policies) or error from None
         finally:
-            release_memory()
+            malloc.release_memory()

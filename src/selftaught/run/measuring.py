@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from selftaught.control import Decision
+from selftaught.control import GateDecision
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
-from selftaught.identity import identify, known, solver_name
+from selftaught.identity import identify, require_identity, solver_name
 from selftaught.measure import Measurement, compare, measure_attempts
-from selftaught.measure.flips import Course, course
+from selftaught.measure.flips import TurnVerdicts, turn_verdicts
 from selftaught.models import Policy
 from selftaught.records import content_hash
-from selftaught.run.attempts import repeat
+from selftaught.run.attempts import sample_fixed
 from selftaught.run.context import RunContext
-from selftaught.run.sampling import Solved
-from selftaught.run.settings import changed
+from selftaught.run.settings import override
+from selftaught.run.solver import SolverResult
 
-Figures = Callable[[Sequence[Course]], Mapping[str, float]]
+MetricsFn = Callable[[Sequence[TurnVerdicts]], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class MeasureConfig:
     """How a policy is measured: two measurements can be compared where all of it is the same.
 
     Attributes:
@@ -46,54 +46,58 @@ class Measuring:
         return content_hash(identify(self.solver).key, self.samples, float(self.temperature))
 
 
-def measure(context: RunContext, policy: Policy, how: Measuring, gated: bool, figures: Figures | None) -> Measurement:
+def measure(
+    context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, figures: MetricsFn | None
+) -> Measurement:
     """See `Run.measure`."""
     context.check_budget()
     gated = gated or how.greedy
     if gated:
-        known(how.solver, "the gate")
+        require_identity(how.solver, "the gate")
     found, solved = _measure(context, policy, how, gated, turns=figures is not None)
     if figures is not None:
-        context.tell(solver_name(how.solver), figures(sorted(map(course, solved))))
+        context.log_metrics(solver_name(how.solver), figures(sorted(map(turn_verdicts, solved))))
     if gated:
-        context.facts |= {"policy": policy.version, "measurement": found, "under": how.key}
+        context.round_facts |= {"policy": policy.version, "measurement": found, "under": how.key}
         _gate(context, policy, found, how)
     return replace(found, scores={}) if context.method else found
 
 
-def summarise(policy: Policy, split: str, solver: str, solved: Sequence[Solved]) -> Measurement:
+def measurement_of(policy: Policy, split: str, solver: str, solved: Sequence[SolverResult]) -> Measurement:
     """The measurement made from a list of solvings."""
     groups = by_problem(one.attempt for one in solved)
     return measure_attempts(policy.version, split, solver, groups, sum(one.tokens for one in solved))
 
 
 def _measure(
-    context: RunContext, policy: Policy, how: Measuring, gated: bool, *, turns: bool = False
-) -> tuple[Measurement, Sequence[Solved]]:
+    context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, *, turns: bool = False
+) -> tuple[Measurement, Sequence[SolverResult]]:
     task = context.task
     if not task.dev:
         raise BadInput("it has no dev problems to measure on", where=task.name, fix="ask for some (--dev 128)")
-    sampling = changed(context.settings.sampling, {"temperature": how.temperature})
-    solved = repeat(context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, turns=turns)
+    sampling = override(context.settings.sampling, {"temperature": how.temperature})
+    solved = sample_fixed(
+        context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, keep_turns=turns
+    )
     if gated:
-        context.watch.measured(policy.version, by_problem(one.attempt for one in solved))
-    return summarise(policy, "dev", solver_name(how.solver), solved), solved
+        context.monitor.observe_measurement(policy.version, by_problem(one.attempt for one in solved))
+    return measurement_of(policy, "dev", solver_name(how.solver), solved), solved
 
 
-def _gate(context: RunContext, policy: Policy, found: Measurement, how: Measuring) -> None:
+def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureConfig) -> None:
     """Decide between `policy` and the champion, which is measured now where it was not in the same way."""
     champion = context.champion
     if policy.version == champion.version:
         return
-    held = context.measured.get(champion.version)
-    if held is None or context.under[champion.version] != how.key:
-        held = context.measured[champion.version] = _measure(context, champion, how, True)[0]
-        context.under[champion.version] = how.key
-    decision: Decision = context.settings.gate.decide(compare(held, found))
+    held = context.measurements.get(champion.version)
+    if held is None or context.measured_with[champion.version] != how.key:
+        held = context.measurements[champion.version] = _measure(context, champion, how, True)[0]
+        context.measured_with[champion.version] = how.key
+    decision: GateDecision = context.settings.gate.decide(compare(held, found))
     payload = {"champion": champion.version, "policy": policy.version, "round": context.round, **asdict(decision)}
-    context.note(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
-    context.gates.append(payload)
-    context.facts["decision"] = decision
+    context.journal.put_new(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
+    context.gate_decisions.append(payload)
+    context.round_facts["decision"] = decision
     if decision.promoted:
         context.champion = policy
-        context.measured[policy.version], context.under[policy.version] = found, how.key
+        context.measurements[policy.version], context.measured_with[policy.version] = found, how.key

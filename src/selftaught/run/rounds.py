@@ -6,49 +6,49 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from selftaught.control.budget import RunEnds
-from selftaught.control.gate import Decision
+from selftaught.control.budget import RunStopped
+from selftaught.control.gate import GateDecision
 from selftaught.journal.ledger import Usage
 from selftaught.measure import Measurement, compare
 from selftaught.records import content_hash
-from selftaught.run.settings import at_least_one
+from selftaught.run.settings import require_positive
 
 if TYPE_CHECKING:
     from selftaught.run.context import RunContext
 
 
-def rounds(context: RunContext, most: int) -> Iterator[int]:
+def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
     """See `Run.rounds`."""
-    at_least_one("rounds", most)
-    for number in range(1, most + 1):
+    require_positive("rounds", max_rounds)
+    for number in range(1, max_rounds + 1):
         try:
             context.check_budget()
-        except RunEnds:
+        except RunStopped:
             return
-        context.begun += 1
-        context.enter_round(context.begun)
-        context.number, context.facts = number, {}
+        context.rounds_begun += 1
+        context.enter_round(context.rounds_begun)
+        context.loop_round, context.round_facts = number, {}
         if len(context.methods) > 1:
-            context.tell(context.methods[-1][1], {"round": number})
+            context.log_metrics(context.methods[-1][1], {"round": number})
         yield number
         end_round(context)
 
 
 def end_round(context: RunContext) -> None:
     """Journal what the round came to, and print its line."""
-    facts, context.facts = context.facts, {}
+    facts, context.round_facts = context.round_facts, {}
     if "measurement" not in facts:
-        context.watch.forget()
+        context.monitor.reset_round()
         return
     base, found = context.base.version, facts["measurement"]
-    start = context.measured.get(base)
-    alike = start and context.under[base] == facts["under"] and found.policy != base
+    start = context.measurements.get(base)
+    alike = start and context.measured_with[base] == facts["under"] and found.policy != base
     against = compare(start, found) if start and alike else None
     payload = round_payload(context.round, facts, context.ledger.usage)
-    payload |= context.watch.round_ends(base, found.policy, against)
-    context.note(round_key(payload), "round", payload)
+    payload |= context.monitor.end_round(base, found.policy, against)
+    context.journal.put_new(round_key(payload), "round", payload)
     context.history.append(payload)
-    context.console.say("\n  ".join([*round_lines(payload), context.spending()]))
+    context.console.print("\n  ".join([*round_lines(payload), context.cost_line()]))
 
 
 def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
-    decision: Decision = facts.get("decision", Decision(False, "it is the champion already"))
+    decision: GateDecision = facts.get("decision", GateDecision(False, "it is the champion already"))
     return {
         "round": number,
         "policy": facts["policy"],
@@ -75,8 +75,8 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "promoted": decision.promoted,
         "reason": decision.reason,
         "tokens": asdict(spent),
-        "told": facts.get("told", {}),
-        **({"cut": dict(cut)} if (cut := facts.get("cut")) and cut["truncated"] else {}),
+        "metrics": facts.get("metrics", {}),
+        **({"truncation": dict(cut)} if (cut := facts.get("truncation")) and cut["truncated"] else {}),
     }
 
 
@@ -95,24 +95,24 @@ def round_lines(payload: Mapping[str, Any]) -> list[str]:
         f"round {payload['round']}: dev accuracy {payload['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
-    told = [f"{name}: {figures_line(figures)}" for name, figures in payload.get("told", {}).items()]
-    told += [cut_line(payload["cut"])] if "cut" in payload else []
+    told = [f"{name}: {metrics_line(figures)}" for name, figures in payload.get("metrics", {}).items()]
+    told += [truncation_line(payload["truncation"])] if "truncation" in payload else []
     return [line, *told, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
 
 
-def cut_line(cut: Mapping[str, int]) -> str:
+def truncation_line(cut: Mapping[str, int]) -> str:
     """How many of `answers` were `truncated`, as a line."""
     some, all_ = cut["truncated"], cut["answers"]
     return f"{some:,} of {all_:,} answers were cut off at max_tokens"
 
 
-def ends_line(counts: Mapping[str, int]) -> str:
+def wrong_ends_line(counts: Mapping[str, int]) -> str:
     """How many `records` teach a `wrong` end, as a line."""
     line = f"{counts['wrong']} of {counts['records']} records teach an end behind an answer that was cut off"
     return f"{line}; drop attempts that are `truncated`, or give the record ends=False"
 
 
-def figures_line(figures: Mapping[str, Any]) -> str:
+def metrics_line(figures: Mapping[str, Any]) -> str:
     """Figures that a method told (see `Run.tell`), on a line."""
     shown = ((name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in figures.items())
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown)

@@ -1,11 +1,27 @@
-"""Search: trees of partial answers, how they grow, and how much the model believes in them."""
+"""Tree search over the steps of an answer: the tree, the search, a solver that runs it, and preferences from trees."""
 
-from selftaught.search.belief import belief
 from selftaught.search.mcts import mcts
-from selftaught.search.steps import Expansion, Grower, Growth, as_pair, pairs_of, preferences, record, stem
-from selftaught.search.tree import Node, backup, main_line, prior_of, puct, select
+from selftaught.search.p_true import p_true
+from selftaught.search.preferences import collapse_chain, pairs_from, preferences, to_pair, to_record
+from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, prefix_attempt
+from selftaught.search.tree import Node, backup, most_visited_path, puct, select, step_prior
 
 __all__ = [
-    "Expansion", "Grower", "Growth", "Node", "as_pair", "backup", "belief", "main_line", "mcts", "pairs_of",
-    "preferences", "prior_of", "puct", "record", "select", "stem",
-]  # fmt: skip
+    "Expander",
+    "MCTSConfig",
+    "MCTSSolver",
+    "Node",
+    "backup",
+    "collapse_chain",
+    "mcts",
+    "most_visited_path",
+    "p_true",
+    "pairs_from",
+    "preferences",
+    "prefix_attempt",
+    "puct",
+    "select",
+    "step_prior",
+    "to_pair",
+    "to_record",
+]

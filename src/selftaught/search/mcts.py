@@ -1,6 +1,6 @@
-"""Monte-Carlo tree search over the steps of an answer: select, expand to the end, back up.
+"""Monte-Carlo tree search over the steps of an answer: select, expand to the end of the answer, back up.
 
-Trees of many problems grow side by side, each in a coroutine of its own, so that the engine's batch is full.
+Each tree is searched in a coroutine of its own, so that trees of many problems fill the engine's batch.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from collections.abc import Awaitable, Callable, Sequence
 from selftaught.search.tree import Node, backup, puct, select
 
 Expand = Callable[[Node], Awaitable[Sequence[Node]]]
-"""From a node to the steps that may follow it; none where there are none."""
+"""Maps a node to the steps that may follow it; an empty sequence where there are none."""
 
 
-async def mcts(root: Node, expand: Expand, *, iterations: int = 64, explore: float = 1.0, gamma: float = 1.0) -> None:
-    """Search from `root`, then from its most visited child, and so on to the end of an answer.
+async def mcts(root: Node, expand: Expand, *, iterations: int = 64, c_puct: float = 1.0, gamma: float = 1.0) -> None:
+    """Search from `root`, then from its most visited child, and so on down to the end of an answer.
 
-    Each iteration goes down to the end of an answer, expanding what it comes to, and is backed up the way it came
-    (2405.00451, section 2.1). What was found below a child is kept when it becomes the root.
+    Each iteration descends to the end of an answer, expands the nodes it meets, and backs up the path it took
+    (2405.00451, section 2.1). Statistics below a child are kept when it becomes the root.
 
     Args:
-        iterations: from every root.
-        explore: c of PUCT.
-        gamma: discount of what follows.
+        iterations: run from each root.
+        c_puct: exploration constant of PUCT.
+        gamma: discount of later rewards.
     """
     while not root.ended:
         for _ in range(iterations):
-            await iterate(root, expand, explore, gamma)
+            await run_iteration(root, expand, c_puct, gamma)
         if root.children:
             root = max(root.children, key=lambda child: (child.visits, child.q))
 
 
-async def iterate(root: Node, expand: Expand, explore: float, gamma: float) -> None:
-    """Go once from `root` to the end of an answer, and back up."""
-    way = select(root, explore)
-    while not way[-1].ended:
-        for child in await expand(way[-1]):
-            way[-1].grow(child)
-        if not way[-1].children:
-            way[-1].ended = True
+async def run_iteration(root: Node, expand: Expand, c_puct: float, gamma: float) -> None:
+    """Descend once from `root` to the end of an answer, and back up."""
+    path = select(root, c_puct)
+    while not path[-1].ended:
+        for child in await expand(path[-1]):
+            path[-1].add_child(child)
+        if not path[-1].children:
+            path[-1].ended = True
             break
-        way.append(max(way[-1].children, key=lambda child: puct(child, explore)))
-    backup(way, gamma)
+        path.append(max(path[-1].children, key=lambda child: puct(child, c_puct)))
+    backup(path, gamma)

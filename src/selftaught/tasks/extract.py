@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from selftaught.feedback.canonical import MAX_ANSWER, canonical_number
-from selftaught.feedback.plain import plain
+from selftaught.feedback.plain import plain_characters
 from selftaught.tasks.reading import (
     Found,
     Kind,
@@ -36,12 +36,12 @@ from selftaught.tasks.reading import (
     is_choice,
     last_number,
     names_choices,
-    only_answer,
-    read,
+    parse_answer,
+    unmarked_answer,
 )
 from selftaught.tasks.thinking import without_thinking
 
-__all__ = ["MAX_TEXT", "Found", "Kind", "boxed", "canonical_answer", "find", "kind_of", "reference_text"]
+__all__ = ["MAX_TEXT", "Found", "Kind", "canonical_answer", "find_answer", "kind_of", "last_boxed", "reference_text"]
 
 MAX_TEXT = 32_768
 """Characters examined, counted from the end of the text."""
@@ -141,13 +141,13 @@ def reference_text(reference: Any) -> str:
     return str(reference)
 
 
-def find(text: str, kind: Kind) -> Found | None:
+def find_answer(text: str, kind: Kind) -> Found | None:
     """The final answer in `text`, or None when there is none."""
-    text = _this_problem(plain(without_thinking(text)[-MAX_TEXT:]))
+    text = _this_problem(plain_characters(without_thinking(text)[-MAX_TEXT:]))
     for marked in _marked(text, kind):
         if marked is None:
             return None
-        if found := read(marked.text, kind, prose=marked.prose, formula=marked.formula):
+        if found := parse_answer(marked.text, kind, prose=marked.prose, formula=marked.formula):
             return found
         if kind is Kind.NUMBER and _REFUSED.search(marked.text[:80]):
             return None
@@ -156,7 +156,7 @@ def find(text: str, kind: Kind) -> Found | None:
     if kind is Kind.NUMBER:
         m = _CHATTER.search(text)
         return last_number(text[: m.start()] if m else text)
-    return only_answer(text, kind)
+    return unmarked_answer(text, kind)
 
 
 def _this_problem(text: str) -> str:
@@ -167,7 +167,7 @@ def _this_problem(text: str) -> str:
     return text[: end.start()] if (end := next(following, None)) else text
 
 
-def boxed(text: str) -> str:
+def last_boxed(text: str) -> str:
     """What stands in the last `\\boxed{}` of `text`; "" if there is none."""
     ends = [m.end() for m in _BOXED.finditer(text)]
     return _braced(text, ends[-1]).strip() if ends else ""

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from selftaught.errors import BadInput, nearest
-from selftaught.tasks.rows import draft_of
-from selftaught.tasks.splits import Draft
+from selftaught.errors import BadInput, suggest
+from selftaught.tasks.rows import problem_of_row
+from selftaught.tasks.splits import SourceProblem
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
+    from selftaught.tasks.source import TaskRequest
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
-NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
+SPLIT_FILES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 """Names, without suffix, of the files of a folder."""
 
 
@@ -27,7 +27,7 @@ def is_file_spec(spec: str) -> bool:
     return bool(path) and ("/" in path or bool(Path(path).suffix) or any(Path(path).glob("*.jsonl*")))
 
 
-def read_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]:
+def read_pools(spec: str, request: TaskRequest) -> tuple[str, dict[str, list[SourceProblem]]]:
     """The canonical name of a file specification, and its problems by split.
 
     `FILE.jsonl`, `FILE.jsonl:test=OTHER.jsonl,dev=THIRD.jsonl` (looked up from the current folder, then beside
@@ -60,7 +60,7 @@ def _parse(spec: str) -> tuple[Path, dict[str, str]]:
 
 def _folder(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for split, names in NAMES.items():
+    for split, names in SPLIT_FILES.items():
         files = [folder / (name + suffix) for name in names for suffix in SUFFIXES]
         if there := [file for file in files if file.is_file()]:
             found[split] = there[0]
@@ -75,11 +75,11 @@ def _open(file: Path) -> BinaryIO:
         return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # pyright: ignore[reportReturnType]
     except OSError as e:
         siblings = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
-        fix = nearest(file.name, siblings) if siblings else ""
+        fix = suggest(file.name, siblings) if siblings else ""
         raise BadInput(f"cannot read it: {e.strerror or e}", where=str(file), fix=fix) from e
 
 
-def _read(file: Path, request: Request) -> Iterator[Draft]:
+def _read(file: Path, request: TaskRequest) -> Iterator[SourceProblem]:
     """The problems of one JSONL file; blank lines are skipped."""
     if not file.name.endswith(SUFFIXES) and file.exists():
         raise BadInput("not a .jsonl file", where=str(file), fix="write one JSON object a line")
@@ -91,7 +91,7 @@ def _read(file: Path, request: Request) -> Iterator[Draft]:
                 if line.strip():
                     empty = False
                     where = f"{file}:{number}"
-                    yield draft_of(_object(line, where), where, file.name, request.instruction, request.naming)
+                    yield problem_of_row(_object(line, where), where, file.name, request.instruction, request.naming)
         except (OSError, EOFError, zlib.error) as e:
             raise BadInput(f"cannot read on: {e}", where=f"{file}:{number + 1}") from e
     if empty:

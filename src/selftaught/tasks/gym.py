@@ -11,22 +11,20 @@ Source: https://github.com/open-thought/reasoning-gym
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.verifiers import ReasoningGym, Verifier
 from selftaught.feedback.workers import Workers
 from selftaught.records import Problem, as_prompt, make_problem
 from selftaught.tasks.extract import Kind, kind_of
 from selftaught.tasks.rows import with_instruction
+from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.task import Task
-
-if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
 
 _catalogue: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, asked for once
 
-CHUNK = 4096
+GYM_CHUNK = 4096
 """Size of the datasets that are drawn from; fixed, because a few datasets depend on it."""
 
 _BLOCK = 64
@@ -34,7 +32,7 @@ _SAMPLE = 64
 _SEED_STEP = 10_000_019  # seeds of a task are this far apart: no two share items before 10 M draws
 
 
-def load_gym(spec: str, request: Request) -> Task:
+def load_gym(spec: str, request: TaskRequest) -> Task:
     """Load `NAME` or `NAME:key=value,key=value`.
 
     Raises:
@@ -64,16 +62,14 @@ def load_gym(spec: str, request: Request) -> Task:
     )
 
 
-def _verifier(source: _Source, kind: Kind, request: Request, problems: Iterable[Problem]) -> Verifier:
+def _verifier(source: _Source, kind: Kind, request: TaskRequest, problems: Iterable[Problem]) -> Verifier:
     if request.verifier not in (None, "rg"):
-        from selftaught.tasks.load import choose_verifier
-
         return choose_verifier(request.verifier, kind, problems)
-    job = ("rg", source.name, source.config, CHUNK, source.seed)
+    job = ("rg", source.name, source.config, GYM_CHUNK, source.seed)
     return ReasoningGym(job, source.entries, base_scorer=source.base_scorer)
 
 
-def _enough(canonical: str, have: int, drawn: int, request: Request) -> None:
+def _enough(canonical: str, have: int, drawn: int, request: TaskRequest) -> None:
     asked = {"train": request.train, "dev": request.dev, "test": request.test}
     wanted = sum(asked.values())
     if have < wanted:
@@ -87,7 +83,7 @@ def _enough(canonical: str, have: int, drawn: int, request: Request) -> None:
 class _Source:
     """The stream of distinct problems of one configuration and seed."""
 
-    def __init__(self, name: str, config: dict[str, Any], request: Request, workers: Workers) -> None:
+    def __init__(self, name: str, config: dict[str, Any], request: TaskRequest, workers: Workers) -> None:
         self.name, self.config, self.instruction, self.workers = name, config, request.instruction, workers
         self.seed = request.seed * _SEED_STEP % 2**31
         self.entries: dict[str, bytes] = {}
@@ -121,9 +117,9 @@ class _Source:
         return make_problem(with_instruction(as_prompt(question), self.instruction), answer, meta)
 
     def _rows(self) -> Iterator[tuple[tuple[str, str | None, str | None, bytes], str]]:
-        for seed in range(self.seed, 2**63, CHUNK):
-            for start in range(0, CHUNK, _BLOCK):
-                reply = self.workers.call(("rows", self.name, self.config, CHUNK, seed, start, start + _BLOCK))
+        for seed in range(self.seed, 2**63, GYM_CHUNK):
+            for start in range(0, GYM_CHUNK, _BLOCK):
+                reply = self.workers.call(("rows", self.name, self.config, GYM_CHUNK, seed, start, start + _BLOCK))
                 if reply.status != "ok":
                     raise BadInput(f"reasoning-gym cannot make {self.name} like this: {reply.value}")
                 self.base_scorer = reply.value["base_scorer"]
@@ -139,7 +135,7 @@ def _fields(name: str, workers: Workers) -> dict[str, Any]:
             raise BadInput(f"reasoning-gym does not work here: {reply.value}", fix="pip install -U reasoning-gym")
         _catalogue.update(reply.value)
     if name not in _catalogue:
-        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=nearest(name, _catalogue))
+        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=suggest(name, _catalogue))
     return _catalogue[name]
 
 
@@ -151,7 +147,7 @@ def _config(name: str, options: str, fields: dict[str, Any]) -> dict[str, Any]:
         if not equals:
             raise BadInput(f"{item!r} is not key=value", where=f"task {name}", fix="write NAME:key=value,key=value")
         if key not in fields:
-            raise BadInput(f"{name} has no option {key!r}", where=f"task {name}", fix=nearest(key, fields))
+            raise BadInput(f"{name} has no option {key!r}", where=f"task {name}", fix=suggest(key, fields))
         config[key] = _value(name, key, value.strip(), fields[key])
     return config
 

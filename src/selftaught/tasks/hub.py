@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from selftaught.errors import BadInput, nearest
-from selftaught.tasks.rows import draft_of
-from selftaught.tasks.splits import Draft
-from selftaught.tasks.values import plain
+from selftaught.errors import BadInput, suggest
+from selftaught.tasks.rows import problem_of_row
+from selftaught.tasks.splits import SourceProblem
+from selftaught.tasks.values import plain_data
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
+    from selftaught.tasks.source import TaskRequest
 
 OPTIONS = ("config", "split", "dev_split", "test_split")
 
 
-def hub_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]:
+def hub_pools(spec: str, request: TaskRequest) -> tuple[str, dict[str, list[SourceProblem]]]:
     """The canonical name of `hf:ORG/NAME` or `hf:FOLDER`, and its problems by split.
 
     Options after a colon: `config=`, and `split=`, `dev_split=`, `test_split=`, the names of its splits (by default
@@ -37,7 +37,7 @@ def hub_pools(spec: str, request: Request) -> tuple[str, dict[str, list[Draft]]]
         where = f"hf:{path}[{name}]"
         features = getattr(splits[name], "features", None) or {}
         pools[split] = [
-            draft_of(_shortest(row, features), f"{where}:{i}", f"hf:{path}", request.instruction, request.naming)
+            problem_of_row(_shortest(row, features), f"{where}:{i}", f"hf:{path}", request.instruction, request.naming)
             for i, row in enumerate(splits[name])
         ]
     shown = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
@@ -52,7 +52,7 @@ def _parse(rest: str) -> tuple[str, dict[str, str]]:
     for item in filter(None, tail.split(",")):
         key, _, value = (part.strip() for part in item.partition("="))
         if key not in OPTIONS or not value:
-            raise BadInput(f"no option {item!r}", where=f"hf:{path}", fix=nearest(key, OPTIONS))
+            raise BadInput(f"no option {item!r}", where=f"hf:{path}", fix=suggest(key, OPTIONS))
         options[key] = value
     return path, options
 
@@ -96,7 +96,7 @@ def _shortest(value: Any, feature: Any) -> Any:
     if isinstance(value, float) and dtype in ("float32", "float16"):
         import numpy
 
-        return plain(getattr(numpy, dtype)(value))
+        return plain_data(getattr(numpy, dtype)(value))
     return value
 
 
@@ -130,7 +130,7 @@ def _choose(splits: dict[str, Any], options: dict[str, str], path: str) -> dict[
     """Which split of the data set is our train, dev and test."""
     for key in ("split", "dev_split", "test_split"):
         if key in options and options[key] not in splits:
-            raise BadInput(f"no split {options[key]!r}", where=f"hf:{path}", fix=nearest(options[key], splits))
+            raise BadInput(f"no split {options[key]!r}", where=f"hf:{path}", fix=suggest(options[key], splits))
     only = next(iter(splits)) if len(splits) == 1 else "train"
     names = {
         "train": options.get("split", only),

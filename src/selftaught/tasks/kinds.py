@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from selftaught.feedback.verifiers import Answer, Exact, Verifier, unknown
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import Feedback, Problem
 from selftaught.tasks.extract import Kind, kind_of, reference_text
 
@@ -32,7 +32,7 @@ _WORDS = {Kind.NUMBER: "numbers", Kind.CHOICE: "choices", Kind.MATH: "formulas",
 
 
 @dataclass(frozen=True, slots=True)
-class Sorting:
+class KindAssignment:
     """The kind of a task, and of those of its problems that are of another.
 
     Attributes:
@@ -49,7 +49,7 @@ class Sorting:
     notes: tuple[str, ...] = ()
 
 
-def sort_kinds(problems: Sequence[Problem]) -> Sorting:
+def assign_kinds(problems: Sequence[Problem]) -> KindAssignment:
     """Decide by majority how a task's answers are read.
 
     Numbers and formulas together are one majority: more than half of the one-line references make a task of numbers
@@ -58,7 +58,7 @@ def sort_kinds(problems: Sequence[Problem]) -> Sorting:
     """
     known = [(p, _kind(p.reference)) for p in problems if isinstance(p.reference, (str, int, float))]
     if not known:
-        return Sorting(Kind.TEXT)
+        return KindAssignment(Kind.TEXT)
     real = [kind for p, kind in known if not _placeholder(p)]
     kind = _majority(Counter(real or [kind for _, kind in known]))
     odd = [(p, k) for p, k in known if k not in _COVERED[kind] or (_placeholder(p) and kind in _STRICT)]
@@ -69,7 +69,7 @@ def sort_kinds(problems: Sequence[Problem]) -> Sorting:
     notes = (_note(kind, counts, [p for p, _ in odd], len(unread)),) if odd else ()
     if not odd and kind is Kind.MATH and counts[Kind.NUMBER] > counts[kind]:
         notes = (f"{_counted(counts)}; read as {_WORDS[kind]}",)
-    return Sorting(kind, own, unread, notes)
+    return KindAssignment(kind, own, unread, notes)
 
 
 _STRICT = (Kind.NUMBER, Kind.MATH, Kind.CHOICE)
@@ -105,7 +105,7 @@ def _counted(counts: Counter[Kind]) -> str:
 
 def _note(kind: Kind, counts: Counter[Kind], odd: list[Problem], unread: int) -> str:
     count = counts.total() + len(odd)
-    first = min(odd, key=lambda p: place(str(p.meta.get("where", ""))))
+    first = min(odd, key=lambda p: file_line(str(p.meta.get("where", ""))))
     line = f"{count - len(odd):,} of {count:,} references are {_WORDS[kind]}, and so the task's answers are read"
     if kind is Kind.MATH and counts[Kind.NUMBER] > counts[kind]:
         line = f"{_counted(counts)} among {count:,} references; read as {_WORDS[kind]}"
@@ -115,7 +115,7 @@ def _note(kind: Kind, counts: Counter[Kind], odd: list[Problem], unread: int) ->
     return f"{line}: {', '.join(filter(None, (judged, left)))}"
 
 
-def place(where: str) -> tuple[str, int]:
+def file_line(where: str) -> tuple[str, int]:
     """`file:line` as a key to sort by."""
     file, _, line = where.rpartition(":")
     return (file, int(line)) if line.isdecimal() else (where, 0)
@@ -132,17 +132,17 @@ class ByKind:
 
     needs_reference = True
 
-    def __init__(self, usual: Verifier, formulas: Verifier, sorting: Sorting) -> None:
+    def __init__(self, usual: Verifier, formulas: Verifier, sorting: KindAssignment) -> None:
         self.usual, self._formulas, self._exact, self.sorting = usual, formulas, Exact(), sorting
         self.version = "+".join(dict.fromkeys([usual.version, formulas.version, "kinds"]))
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """As the problem's own kind is judged."""
         if (known := self._unread(problem)) is not None:
             return known
         return self._of(problem).judge(problem, answer, reference)
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback | None:
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback | None:
         """As `judge`, where that can be done at once and in process."""
         if (known := self._unread(problem)) is not None:
             return known
@@ -158,7 +158,7 @@ class ByKind:
     def _unread(self, problem: Problem) -> Feedback | None:
         if problem.id not in self.sorting.unread:
             return None
-        return unknown(f"no reference but {reference_text(problem.reference)[:40]!r}", self.version)
+        return unknown_verdict(f"no reference but {reference_text(problem.reference)[:40]!r}", self.version)
 
     def close(self) -> None:
         """Stop the workers."""

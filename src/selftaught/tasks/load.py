@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from selftaught.errors import BadInput, nearest
-from selftaught.feedback.user import user_verifier
+from selftaught.errors import BadInput
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
-from selftaught.records import Problem
-from selftaught.tasks.extract import Kind
-from selftaught.tasks.kinds import ByKind, sort_kinds
-from selftaught.tasks.rows import Naming
-from selftaught.tasks.splits import Draft, cut
+from selftaught.tasks.kinds import ByKind, assign_kinds
+from selftaught.tasks.rows import FieldNames
+from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, TaskRequest, choose_verifier
+from selftaught.tasks.splits import SourceProblem, split_problems
 from selftaught.tasks.task import Task
-
-INSTRUCTION = "Think step by step, then finish with 'Answer:' and the result."
-"""Appended to every question unless another instruction is given."""
-
-MATHS = (Kind.NUMBER, Kind.MATH)
-VERIFIERS = ("exact", "math", "rg")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a source: sizes of the splits, seed of the choice, instruction, verifier, names of fields."""
-
-    train: int
-    dev: int
-    test: int
-    seed: int
-    instruction: str
-    verifier: Callable[..., Any] | Verifier | str | None = None
-    naming: Naming | None = None
+from selftaught.worlds import world_of_task
 
 
 def load_task(
@@ -77,11 +56,11 @@ def load_task(
     for name, size in (("train", train), ("dev", dev), ("test", test)):
         if size < 0:
             raise BadInput(f"{name}={size}: expected a size of 0 or more")
-    if instruction and spec.partition(":")[0] == "tiny":
-        raise BadInput("the tiny world asks in a language of its own", where="instruction", fix="leave it out")
+    if instruction and (world := world_of_task(spec)):
+        raise BadInput(f"the {world.name} world has its own language", where="instruction", fix="leave it out")
     asked = INSTRUCTION if instruction is None else instruction
-    naming = Naming(question_field, answer_field)
-    return _load(spec, Request(train, dev, test, seed, asked, verifier, naming))
+    naming = FieldNames(question_field, answer_field)
+    return _load(spec, TaskRequest(train, dev, test, seed, asked, verifier, naming))
 
 
 def _as_asked(
@@ -103,7 +82,7 @@ def _as_asked(
     return task.judged_by(chosen)
 
 
-def _load(spec: str, request: Request) -> Task:
+def _load(spec: str, request: TaskRequest) -> Task:
     from selftaught.tasks.files import is_file_spec, read_pools
 
     if spec.startswith("hf:"):
@@ -119,23 +98,21 @@ def _load(spec: str, request: Request) -> Task:
         return _assemble(spec, pools, request)
     if is_file_spec(spec):
         return _assemble(*read_pools(spec, request), request)
-    if spec.partition(":")[0] == "tiny":
-        from selftaught.worlds.tiny.task import load_tiny
-
-        return load_tiny(spec, request)
+    if world := world_of_task(spec):
+        return world.module("task").load(spec, request)
     from selftaught.tasks.gym import load_gym
 
     return load_gym(spec, request)
 
 
-def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Task:
+def _assemble(name: str, pools: dict[str, list[SourceProblem]], request: TaskRequest) -> Task:
     """A task from problems by split."""
     drafts = [d for pool in pools.values() for d in pool]
-    sorting = sort_kinds([d.problem for d in drafts])
-    splits = cut(pools, request, what=name)
+    sorting = assign_kinds([d.problem for d in drafts])
+    splits = split_problems(pools, request, what=name)
     verifier = choose_verifier(request.verifier, sorting.kind, (*splits.test, *splits.dev, *splits.train))
     if (sorting.own or sorting.unread) and isinstance(verifier, (Exact, Math)):
-        formulas = Math() if not request.verifier and any(k in MATHS for k in sorting.own.values()) else verifier
+        formulas = Math() if not request.verifier and any(k in MATH_KINDS for k in sorting.own.values()) else verifier
         verifier = ByKind(verifier, formulas, sorting)
     return Task(
         name,
@@ -150,37 +127,9 @@ def _assemble(name: str, pools: dict[str, list[Draft]], request: Request) -> Tas
     )
 
 
-def _remarks(drafts: Iterable[Draft]) -> Iterator[str]:
+def _remarks(drafts: Iterable[SourceProblem]) -> Iterator[str]:
     """Remarks about the rows, each once, with its count and its first place."""
     found: dict[str, list[str]] = {}
     for draft in drafts:
         found.setdefault(draft.remark[0], []).append(draft.remark[1])
     return (f"{len(where):,} rows: {what} (first {where[0]})" for what, where in found.items() if what)
-
-
-def choose_verifier(
-    wanted: Callable[..., Any] | Verifier | str | None, kind: Kind, problems: Iterable[Problem] = ()
-) -> Verifier:
-    """The verifier that was asked for, or the one that suits the kind of the answers.
-
-    Raises:
-        BadInput: no such verifier, or a reference that only a function of the user's can judge.
-    """
-    if wanted is not None and not isinstance(wanted, str):
-        if hasattr(wanted, "judge"):
-            return cast(Verifier, wanted)
-        return user_verifier(cast(Callable[..., Any], wanted), problems)
-    if wanted and is_userfile(wanted):
-        return user_verifier(wanted, problems)
-    if wanted == "rg":
-        raise BadInput("verifier 'rg' scores reasoning-gym tasks only", fix="use exact or math")
-    if wanted not in (None, "exact", "math"):
-        raise BadInput(f"no verifier {wanted!r}", fix=f"{nearest(wanted, VERIFIERS)} or my_file.py:function")
-    for problem in problems:
-        if not isinstance(problem.reference, (str, int, float, type(None))):
-            raise BadInput(
-                f"the answer is a {type(problem.reference).__name__}, expected text or a number",
-                where=str(problem.meta.get("where", "")),
-                fix="judge it with a verifier of your own: verifier=my_file.py:function",
-            )
-    return Math() if wanted == "math" or (wanted is None and kind in MATHS) else Exact()

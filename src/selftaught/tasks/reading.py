@@ -15,9 +15,9 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from selftaught.feedback.canonical import canonical, canonical_number, clean, latex_plain
-from selftaught.feedback.expressions import math_text
-from selftaught.feedback.numbers import NUMBER, Quantity, number_text, read_quantity, unclear_around, value_of
+from selftaught.feedback.canonical import canonical, canonical_number, number_from_latex, strip_markup
+from selftaught.feedback.expressions import normalize_math
+from selftaught.feedback.numbers import NUMBER, Quantity, ambiguity_around, number_text, read_quantity, value_of
 
 _MAX_NUMBERS = 50
 _ABBREVIATION = (
@@ -97,13 +97,13 @@ def canonical_answer(raw: str, kind: Kind) -> str:
         return "\n".join(line.rstrip() for line in raw.strip("\n").splitlines())
     if kind is Kind.MATH:
         number = canonical_number(raw)
-        return number if number is not None else math_text(clean(raw))
+        return number if number is not None else normalize_math(strip_markup(raw))
     if kind is Kind.NUMBER and (number := canonical_number(raw)) is None:
-        return math_text(clean(raw))
+        return normalize_math(strip_markup(raw))
     return canonical(raw, fold=kind is not Kind.STRING)
 
 
-def read(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -> Found | None:
+def parse_answer(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -> Found | None:
     """The answer at the beginning of what follows a marker.
 
     Args:
@@ -116,7 +116,7 @@ def read(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -
         raw = _unfence(span)
         return Found(raw, canonical_answer(raw, kind)) if raw.strip() else None
     if kind is Kind.STRING:
-        raw = clean(span, full_stop=False)
+        raw = strip_markup(span, full_stop=False)
         return Found(raw, canonical_answer(raw, kind)) if raw else None
     if kind is Kind.NUMBER:
         return _number(span, formula)
@@ -127,26 +127,26 @@ def read(span: str, kind: Kind, *, prose: bool = False, formula: bool = False) -
         span, doubt = _formulas(span, prose)
     elif kind is Kind.TEXT and prose:
         span = _sentence(span)
-    raw = clean(span)
+    raw = strip_markup(span)
     if kind is Kind.MATH and doubt:  # kept as it stands, so that it equals no reference
-        whole = clean(_sentence(line)) + " ?"
-        return Found(whole, math_text(whole), doubt)
+        whole = strip_markup(_sentence(line)) + " ?"
+        return Found(whole, normalize_math(whole), doubt)
     if kind is Kind.MATH and not formula and raw.endswith("!"):
         doubt = "either an exclamation or a factorial"
     return Found(raw, canonical_answer(raw, kind), doubt) if raw else None
 
 
-def only_answer(text: str, kind: Kind) -> Found | None:
+def unmarked_answer(text: str, kind: Kind) -> Found | None:
     """The answer of a reply without a marker: a last line that is nothing but a choice or a formula."""
     lines = text.strip().splitlines()
-    line = clean(lines[-1]) if lines and len(lines[-1]) < 80 and kind is not Kind.BLOCK else ""
+    line = strip_markup(lines[-1]) if lines and len(lines[-1]) < 80 and kind is not Kind.BLOCK else ""
     if line and (is_choice(line) or re.fullmatch(r"\(?[a-z]\)", line)):
         return Found(line, canonical(line))
     if kind is Kind.CHOICE and len(lines) == 1 and (m := _STARTS.match(line)):
         return _choice(m[0])
     formula = text.strip() if len(lines) < 4 else lines[-1].strip().rstrip(".")
     if kind is Kind.MATH and (m := _MATH.fullmatch(formula)):
-        return read(m[1] or m[2] or m[3], kind, formula=True)
+        return parse_answer(m[1] or m[2] or m[3], kind, formula=True)
     return None
 
 
@@ -168,7 +168,7 @@ def _number(span: str, formula: bool) -> Found | None:
     """The number that a span states; an expression or a doubtful phrase as text; None where there is no number."""
     text = _plain_line(span if formula else _sentence(span))
     if formula and re.search(r"\d\s*!", text):
-        return Found(text, math_text(text), "a factorial")
+        return Found(text, normalize_math(text), "a factorial")
     if isinstance(head := read_quantity(_CUE.split(text, maxsplit=1)[0]), Quantity) and _CUE.search(text):
         return _stated(head)
     parts = [part.strip() for part in _EQUALS.split(text)[-8:]]
@@ -176,21 +176,21 @@ def _number(span: str, formula: bool) -> Found | None:
     stated = [r for r in readings if isinstance(r, Quantity)]
     if stated and (isinstance(readings[-1], Quantity) or not readings[-1]):
         if any(re.search(r"[,;]|\b(?:or|and)\b", part) for part in parts[1:-1]):
-            return Found(text, math_text(text), "several statements")
+            return Found(text, normalize_math(text), "several statements")
         if len({r.value for r in stated}) > 1 and len(stated) == len(parts):
-            return Found(text, math_text(text), "numbers that are not equal")
+            return Found(text, normalize_math(text), "numbers that are not equal")
         return _stated(stated[-1])
     if stated and not any(c.isalpha() for c in parts[-1]):  # 5 = 2 + 3
         return _stated(stated[-1])
     doubts = [r for r in readings if isinstance(r, str) and r]
-    return Found(text, math_text(text), doubts[-1]) if doubts else None
+    return Found(text, normalize_math(text), doubts[-1]) if doubts else None
 
 
 def _plain_line(span: str) -> str:
     """A line of prose and mathematics without what only sets it."""
     text = _MATH.sub(lambda m: f" {m[1] or m[2] or m[3]} " if _is_formula(m) else m[0], span[:2_000])
-    text = latex_plain(clean(text))
-    return _STARS.sub("", clean(text)).strip().strip("|").rstrip(" ,;:").strip()
+    text = number_from_latex(strip_markup(text))
+    return _STARS.sub("", strip_markup(text)).strip().strip("|").rstrip(" ,;:").strip()
 
 
 def _is_formula(m: re.Match[str]) -> bool:
@@ -240,7 +240,7 @@ def _near(before: str, m: re.Match[str], attached: str, after: str) -> Found | N
         value = value_of(m)
         return Found(m[0].strip(), number_text(value)) if value is not None else None
     around = f"{before}{m[0]}{attached}{after[:12]}".strip()
-    return Found(around, math_text(around), "it is not clear what belongs to the number")
+    return Found(around, normalize_math(around), "it is not clear what belongs to the number")
 
 
 # --- choices ---
@@ -248,7 +248,7 @@ def _near(before: str, m: re.Match[str], attached: str, after: str) -> Found | N
 
 def _choice(span: str) -> Found | None:
     """The one letter or word that a span chooses; None where it chooses none or two."""
-    text = clean(latex_plain(_sentence(clean(span)))).strip(" \"'\u201c\u201d\u2018\u2019*_")
+    text = strip_markup(number_from_latex(_sentence(strip_markup(span)))).strip(" \"'\u201c\u201d\u2018\u2019*_")
     head = _CUE.split(text, maxsplit=1)[0] or text
     if m := _ALONE.fullmatch(head):
         return Found(m[1], m[1].upper())
@@ -268,7 +268,7 @@ def _choice(span: str) -> Found | None:
 
 def names_choices(span: str) -> bool:
     """Whether a span names any choice, though it may choose none or two."""
-    return bool(_letters(clean(latex_plain(_sentence(clean(span))))))
+    return bool(_letters(strip_markup(number_from_latex(_sentence(strip_markup(span))))))
 
 
 def _letters(head: str) -> list[str]:
@@ -308,7 +308,7 @@ def _formulas(span: str, prose: bool) -> tuple[str, str]:
     rest = _CUE.split(span[end:], maxsplit=1)[0]
     if "$" in rest or "\\(" in rest:
         return text, "several formulas"
-    return text, unclear_around(_STARS.sub("", span[: first.start()]), _STARS.sub("", _sentence(rest)))
+    return text, ambiguity_around(_STARS.sub("", span[: first.start()]), _STARS.sub("", _sentence(rest)))
 
 
 def _unfence(span: str) -> str:

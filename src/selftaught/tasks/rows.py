@@ -9,12 +9,12 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.records import Message, Problem, Prompt, make_problem
 from selftaught.tasks.choices import KEY_KEYS, Choices, choices_of
-from selftaught.tasks.extract import Kind, boxed, canonical_answer, reference_text
-from selftaught.tasks.splits import Draft
-from selftaught.tasks.values import kind_name, messages, plain, words
+from selftaught.tasks.extract import Kind, canonical_answer, last_boxed, reference_text
+from selftaught.tasks.splits import SourceProblem
+from selftaught.tasks.values import content_text, kind_name, messages, plain_data
 
 CHAT_KEYS = ("messages", "conversations", "conversation")
 QUESTION_KEYS = ("prompt", "question", "input", "problem", "query", "instruction")
@@ -32,7 +32,7 @@ _HEADING = re.compile(r"[\W_]*(?:the |final )*answer[\W_]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class FieldNames:
     """Which fields to read: of the question and of the answer; "" for the usual names."""
 
     question: str = ""
@@ -62,10 +62,10 @@ class Fields:
         for name in row:
             key = _key(name)
             first = found.names.setdefault(key, name)
-            if first != name and plain(row[first]) != plain(row[name]):
-                if plain(row[first]) in (None, ""):
+            if first != name and plain_data(row[first]) != plain_data(row[name]):
+                if plain_data(row[first]) in (None, ""):
                     found.names[key] = name
-                elif plain(row[name]) not in (None, ""):
+                elif plain_data(row[name]) not in (None, ""):
                     found.twice[key] = name
         return found
 
@@ -79,7 +79,7 @@ class Fields:
             raise BadInput(
                 f"the fields {self.names[name]!r} and {self.twice[name]!r} differ", where=self.where, fix="keep one"
             )
-        return plain(self.row[self.names[name]]) if name in self.names else None
+        return plain_data(self.row[self.names[name]]) if name in self.names else None
 
     def shown(self) -> str:
         """The fields' own names, for messages."""
@@ -93,12 +93,14 @@ class Fields:
         """
         if (key := _key(wanted)) not in self.names:
             raise BadInput(
-                f"no field {wanted!r}: the fields are {self.shown()}", where=self.where, fix=nearest(wanted, self.row)
+                f"no field {wanted!r}: the fields are {self.shown()}", where=self.where, fix=suggest(wanted, self.row)
             )
         return key
 
 
-def draft_of(row: Any, where: str, source: str, instruction: str, naming: Naming | None = None) -> Draft:
+def problem_of_row(
+    row: Any, where: str, source: str, instruction: str, naming: FieldNames | None = None
+) -> SourceProblem:
     """A row as a problem.
 
     The question is a chat (one of `CHAT_KEYS`) or the first of `QUESTION_KEYS`; a text under one of `CONTEXT_KEYS` is
@@ -122,19 +124,19 @@ def draft_of(row: Any, where: str, source: str, instruction: str, naming: Naming
     remark = ("", "")
     if isinstance(row, Problem):
         prompt, reference, meta = row.prompt, row.reference, dict(row.meta)
-        reference = plain(reference) if hasattr(reference, "item") else reference  # a number of NumPy's
+        reference = plain_data(reference) if hasattr(reference, "item") else reference  # a number of NumPy's
     else:
         if not isinstance(row, Mapping):
             raise BadInput(
                 f"expected an object, got {kind_name(row)}", where=where, fix='write {"question": ..., "answer": ...}'
             )
-        prompt, reference, solution, remark = _read(Fields.of(_flat(row), where), naming or Naming())
+        prompt, reference, solution, remark = _read(Fields.of(_flat(row), where), naming or FieldNames())
         meta = dict(row)
         if solution:
             meta["solution"] = solution
     bare = make_problem(prompt)
     meta |= {"source": source, "where": where, "question": bare.question}
-    return Draft(bare.id, make_problem(with_instruction(prompt, instruction), reference, meta), remark)
+    return SourceProblem(bare.id, make_problem(with_instruction(prompt, instruction), reference, meta), remark)
 
 
 def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
@@ -144,7 +146,7 @@ def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
     return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n{instruction}"))
 
 
-def names_of(meta: Mapping[str, Any]) -> list[str]:
+def field_names(meta: Mapping[str, Any]) -> list[str]:
     """The fields of the row that a problem was made of, as far as its `meta` tells."""
     names = [name for name in meta if name not in ("source", "where")]
     asked = [name for name in names if _key(name) in (*CHAT_KEYS, *QUESTION_KEYS)]
@@ -166,7 +168,7 @@ def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return row
 
 
-def _read(fields: Fields, naming: Naming) -> tuple[Prompt, Any, str, tuple[str, str]]:
+def _read(fields: Fields, naming: FieldNames) -> tuple[Prompt, Any, str, tuple[str, str]]:
     """Prompt, reference, the solution that the reference was the end of, and a remark with its details."""
     prompt, reply = _question(fields, naming)
     choices = choices_of(fields, prompt[-1].content)
@@ -182,7 +184,7 @@ def _read(fields: Fields, naming: Naming) -> tuple[Prompt, Any, str, tuple[str, 
 # --- the question ---
 
 
-def _question(fields: Fields, naming: Naming) -> tuple[Prompt, str]:
+def _question(fields: Fields, naming: FieldNames) -> tuple[Prompt, str]:
     """The prompt, and the reply that a chat ends in."""
     if naming.question:
         return _prompt(fields, fields.named(naming.question))
@@ -209,7 +211,7 @@ def _prompt(fields: Fields, key: str) -> tuple[Prompt, str]:
         parts = all(isinstance(v, Mapping) and not ("role" in v or "from" in v) for v in value)
         if key in CHAT_KEYS or not value or not parts:
             return _chat(value, name, fields.where)
-        value = words(value, name, fields.where)  # parts of one message
+        value = content_text(value, name, fields.where)  # parts of one message
     if not isinstance(value, str):
         raise BadInput(f"{name!r} is {kind_name(value)}, expected text", where=fields.where)
     before = [fields.get(k) for k in CONTEXT_KEYS if k != key and key != "prompt"]
@@ -249,7 +251,7 @@ Answers = list[tuple[str, Any, str]]
 """Each field that holds an answer: its name, the answer, and the solution that the answer was the end of."""
 
 
-def _answers(fields: Fields, naming: Naming, reply: str, more: tuple[str, ...]) -> Answers:
+def _answers(fields: Fields, naming: FieldNames, reply: str, more: tuple[str, ...]) -> Answers:
     keys = (fields.named(naming.answer),) if naming.answer else tuple(dict.fromkeys((*more, *ANSWER_KEYS)))
     found: Answers = []
     for key in keys:
@@ -278,9 +280,9 @@ def final_answer(value: Any, *, worked: bool) -> tuple[Any, str]:
     lines = [line.strip() for line in behind.splitlines() if line.strip()]
     if len(lines) > 1 and _HEADING.fullmatch(lines[0]):
         del lines[0]
-    if lines and not boxed(behind):
+    if lines and not last_boxed(behind):
         return lines[0], value
-    if inside := boxed(value):
+    if inside := last_boxed(value):
         return inside, value
     last = value.strip().rpartition("\n")[2]
     m = _LAST_LINE.fullmatch(last) or (_PROSE.search(last) if worked else None)

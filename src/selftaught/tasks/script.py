@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.feedback.userfile import blame, load_function
+from selftaught.feedback.userfile import error_location, load_function
 from selftaught.records import Problem
-from selftaught.tasks.rows import draft_of
-from selftaught.tasks.splits import Draft
+from selftaught.tasks.rows import problem_of_row
+from selftaught.tasks.splits import SourceProblem
 from selftaught.tasks.task import SPLITS, Task
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
+    from selftaught.tasks.source import TaskRequest
 
 
-def script_pools(spec: str, request: Request) -> Task | dict[str, list[Draft]]:
+def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[SourceProblem]]:
     """What the function returns: a `Task`, or its problems by split.
 
     The function may take any of `train`, `dev`, `test` (sizes) and `seed`. It returns an iterable of rows (see
@@ -48,11 +48,11 @@ def script_pools(spec: str, request: Request) -> Task | dict[str, list[Draft]]:
     except BadInput:
         raise
     except Exception as e:
-        raise BadInput(f"the task's function raised {type(e).__name__}: {e}", where=blame(e, file)) from e
+        raise BadInput(f"the task's function raised {type(e).__name__}: {e}", where=error_location(e, file)) from e
     return _pools(rows, spec, request)
 
 
-def _pools(rows: dict[str, list[Any]], spec: str, request: Request) -> dict[str, list[Draft]]:
+def _pools(rows: dict[str, list[Any]], spec: str, request: TaskRequest) -> dict[str, list[SourceProblem]]:
     if "train" not in rows or not set(rows) <= set(SPLITS):
         raise BadInput(
             f"the task's function returned the splits {', '.join(rows) or 'none'}",
@@ -63,7 +63,7 @@ def _pools(rows: dict[str, list[Any]], spec: str, request: Request) -> dict[str,
     for split, items in rows.items():
         # a Problem says all that is to be asked; rows get the instruction
         pools[split] = [
-            draft_of(
+            problem_of_row(
                 row,
                 f"{spec}[{split}]:{i}",
                 spec,

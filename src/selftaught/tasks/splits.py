@@ -17,13 +17,13 @@ from selftaught.errors import BadInput
 from selftaught.records import Problem, content_hash
 
 if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
+    from selftaught.tasks.source import TaskRequest
 
-ORDER = ("test", "dev", "train")
+SPLIT_ORDER = ("test", "dev", "train")
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class SourceProblem:
     """A problem and the hash of its bare question, without the instruction.
 
     `remark` is what the user should know of its row, and the details of it; empty for nothing.
@@ -49,7 +49,7 @@ class Splits:
     notes: tuple[str, ...] = field(default=())
 
 
-def cut(pools: dict[str, list[Draft]], request: Request, *, what: str) -> Splits:
+def split_problems(pools: dict[str, list[SourceProblem]], request: TaskRequest, *, what: str) -> Splits:
     """Cut pools of problems into splits of the sizes asked for.
 
     Args:
@@ -63,18 +63,18 @@ def cut(pools: dict[str, list[Draft]], request: Request, *, what: str) -> Splits
     """
     notes: list[str] = []
     pools = {name: _distinct(name, drafts, what, notes) for name, drafts in pools.items()}
-    for one, other in combinations([s for s in ORDER if s in pools], 2):
+    for one, other in combinations([s for s in SPLIT_ORDER if s in pools], 2):
         _no_overlap(one, pools[one], other, pools[other])
-    sizes = {name: getattr(request, name) for name in ORDER}
-    carved = [name for name in ORDER if name == "train" or name not in pools]
+    sizes = {name: getattr(request, name) for name in SPLIT_ORDER}
+    carved = [name for name in SPLIT_ORDER if name == "train" or name not in pools]
     chosen = {name: _first(name, pools[name], sizes[name], request.seed, notes) for name in pools if name != "train"}
     chosen |= _carve(pools["train"], {name: sizes[name] for name in carved}, request.seed, what, notes)
     done = {name: tuple(d.problem for d in drafts) for name, drafts in chosen.items()}
     return Splits(done["train"], done["dev"], done["test"], tuple(notes))
 
 
-def _distinct(name: str, drafts: Sequence[Draft], what: str, notes: list[str]) -> list[Draft]:
-    first: dict[str, Draft] = {}
+def _distinct(name: str, drafts: Sequence[SourceProblem], what: str, notes: list[str]) -> list[SourceProblem]:
+    first: dict[str, SourceProblem] = {}
     differ = 0
     for draft in drafts:
         seen = first.setdefault(draft.key, draft)
@@ -89,7 +89,7 @@ def _distinct(name: str, drafts: Sequence[Draft], what: str, notes: list[str]) -
     return list(first.values())
 
 
-def _no_overlap(one: str, first: list[Draft], other: str, second: list[Draft]) -> None:
+def _no_overlap(one: str, first: list[SourceProblem], other: str, second: list[SourceProblem]) -> None:
     places = {d.key: d.where for d in second}
     shared = [d for d in first if d.key in places]
     if shared:
@@ -101,19 +101,19 @@ def _no_overlap(one: str, first: list[Draft], other: str, second: list[Draft]) -
         )
 
 
-def _dealt(drafts: list[Draft], seed: int) -> list[Draft]:
+def _dealt(drafts: list[SourceProblem], seed: int) -> list[SourceProblem]:
     return sorted(drafts, key=lambda d: content_hash(seed, d.key))
 
 
-def _first(name: str, drafts: list[Draft], size: int, seed: int, notes: list[str]) -> list[Draft]:
+def _first(name: str, drafts: list[SourceProblem], size: int, seed: int, notes: list[str]) -> list[SourceProblem]:
     if len(drafts) < size:
         notes.append(f"{name}: {len(drafts)} problems, {size} were asked for")
     return _dealt(drafts, seed)[:size]
 
 
 def _carve(
-    drafts: list[Draft], asked: dict[str, int], seed: int, what: str, notes: list[str]
-) -> dict[str, list[Draft]]:
+    drafts: list[SourceProblem], asked: dict[str, int], seed: int, what: str, notes: list[str]
+) -> dict[str, list[SourceProblem]]:
     """Deal one pool out to several splits; where it is too small, train comes last but keeps two fifths."""
     have, sizes = len(drafts), dict(asked)
     if have < sum(asked.values()):
@@ -132,4 +132,4 @@ def _carve(
                 fix="give more, or ask for no train, dev or test",
             )
     order = iter(_dealt(drafts, seed))
-    return {name: [next(order) for _ in range(sizes[name])] for name in ORDER if name in sizes}
+    return {name: [next(order) for _ in range(sizes[name])] for name in SPLIT_ORDER if name in sizes}

@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from selftaught.errors import BadInput
-from selftaught.feedback.canonical import RULES
-from selftaught.feedback.verifiers import Answer, Verifier, unknown
+from selftaught.feedback.canonical import RULES_VERSION
+from selftaught.feedback.verifiers import ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, Verdict, content_hash
-from selftaught.tasks.extract import Found, Kind, canonical_answer, find, reference_text
-from selftaught.tasks.kinds import place
-from selftaught.tasks.rows import ANSWER_KEYS, names_of
+from selftaught.tasks.extract import Found, Kind, canonical_answer, find_answer, reference_text
+from selftaught.tasks.kinds import file_line
+from selftaught.tasks.rows import ANSWER_KEYS, field_names
 from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Task:
             verifier.version,
             instruction,
             str(self.kind),
-            RULES,
+            RULES_VERSION,
             self.phrases,
             *([self._kinds] if self._kinds else []),
         )
@@ -77,7 +77,7 @@ class Task:
 
     def find(self, text: str, problem: Problem | None = None) -> Found | None:
         """The final answer in a reply, as written and in canonical form; read as answers to `problem` are."""
-        return find(text, self._kind(problem))
+        return find_answer(text, self._kind(problem))
 
     def _kind(self, problem: Problem | None) -> Kind:
         return self._kinds.get(problem.id, self.kind) if problem else self.kind
@@ -111,17 +111,19 @@ class Task:
         true = self._known.get(problem.id, problem)
         return judge(true, text) if judge and true.reference is not HIDDEN else None
 
-    def _judged(self, judge: Callable[[Problem, Answer, str | None], T], problem: Problem, text: str) -> T | Feedback:
+    def _judged(
+        self, judge: Callable[[Problem, ExtractedAnswer, str | None], T], problem: Problem, text: str
+    ) -> T | Feedback:
         true = self._known.get(problem.id, problem)
         by = self.verifier.version
         try:
             if true.reference is HIDDEN:
-                return unknown("this problem is not of this task", by)
+                return unknown_verdict("this problem is not of this task", by)
             found = self.find(text, problem)
-            answer = Answer(text, *found) if found else Answer(text, None, None)
+            answer = ExtractedAnswer(text, *found) if found else ExtractedAnswer(text, None, None)
             return judge(true, answer, self._canonical_reference(true))
         except Exception as e:
-            return unknown(f"verifier raised: {type(e).__name__}: {e}"[:500], by)
+            return unknown_verdict(f"verifier raised: {type(e).__name__}: {e}"[:500], by)
 
     def _canonical_reference(self, problem: Problem) -> str | None:
         if not isinstance(problem.reference, (str, int, float)):
@@ -183,9 +185,9 @@ class Task:
         without = [true for true in without if true.reference is None]
         if not without:
             return
-        first, others = min(without, key=lambda p: place(str(p.meta.get("where", "")))), len(without) - 1
+        first, others = min(without, key=lambda p: file_line(str(p.meta.get("where", "")))), len(without) - 1
         said = "the problem has no reference" + (f", nor have {others:,} after it" if others else "")
-        fields = ", ".join(names_of(first.meta))
+        fields = ", ".join(field_names(first.meta))
         raise BadInput(
             f"{said}: {str(first.meta.get('question', first.question))[:60]!r}; its fields are {fields or 'not known'}",
             where=str(first.meta.get("where", self.name)),

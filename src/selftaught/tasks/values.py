@@ -12,7 +12,7 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.records import Message
 
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
+CHAT_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
 """Names that other formats have for the roles of a chat."""
 
 _SHORT = ("float16", "float32", "bfloat16")
@@ -21,7 +21,7 @@ _WORDS = ("text", "content", "value", "parts")
 _THOUGHT = ("thinking", "reasoning", "redacted_thinking")
 
 
-def plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """A value as text, numbers, lists and mappings; None where it is missing (null, NaN).
 
     Numbers of NumPy and torch become Python's. Those of less than double precision get the shortest decimal that
@@ -31,7 +31,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if name in _SHORT:
-        return plain(float(str(value)))
+        return plain_data(float(str(value)))
     if name in _MISSING or (isinstance(value, (float, Decimal)) and math.isnan(value)):
         return None
     if isinstance(value, float):
@@ -41,10 +41,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time, Fraction)):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain_data(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and getattr(value, "shape", ())):
-        return [plain(v) for v in value]
-    return plain(value.item()) if hasattr(value, "item") else value
+        return [plain_data(v) for v in value]
+    return plain_data(value.item()) if hasattr(value, "item") else value
 
 
 def kind_name(value: Any) -> str:
@@ -53,7 +53,7 @@ def kind_name(value: Any) -> str:
     return names.get(type(value), "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}")
 
 
-def words(value: Any, name: str, where: str) -> str:
+def content_text(value: Any, name: str, where: str) -> str:
     """The text of a message's content: text, null, a part `{"type": "text", "text": ...}`, or a list of parts.
 
     Raises:
@@ -66,11 +66,11 @@ def words(value: Any, name: str, where: str) -> str:
             return ""
         held = next((value[key] for key in _WORDS if value.get(key) is not None), None)
         if held is not None or value.get("type") == "text":
-            return words(held, name, where)
+            return content_text(held, name, where)
         what = f"a part of type {value['type']!r}" if value.get("type") else "an object without text"
         raise BadInput(f"{name!r} holds {what}, expected text", where=where, fix="leave such rows out")
     if isinstance(value, Sequence):
-        return "\n".join(filter(None, (words(part, name, where) for part in value)))
+        return "\n".join(filter(None, (content_text(part, name, where) for part in value)))
     raise BadInput(f"{name!r} holds {kind_name(value)}, expected text", where=where)
 
 
@@ -89,7 +89,7 @@ def messages(value: Iterable[Any], name: str, where: str) -> list[Message]:
         if one.get("tool_calls"):
             raise BadInput(f"a message of {name!r} calls tools", where=where, fix="leave such rows out")
         content = next((one[key] for key in _WORDS if one.get(key) is not None), None)
-        found.append(Message(ROLES.get(role.lower(), role.lower()), words(content, name, where)))
+        found.append(Message(CHAT_ROLES.get(role.lower(), role.lower()), content_text(content, name, where)))
     if not found:
         raise BadInput(
             f"{name!r} is not a list of messages", where=where, fix='write [{"role": "user", "content": ...}]'

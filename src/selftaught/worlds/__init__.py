@@ -1,1 +1,52 @@
-"""Small worlds in which a method's claim can be checked in a minute."""
+"""Worlds: tasks on which claims are checked. Each synthetic world is one folder here.
+
+A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, and `model/`, the weights of its starting
+model. One that can rebuild its model also has `build.py` and `abilities.py`. Nothing outside the folder names a world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticWorld:
+    """A world made for this package: its task, its model and how they are made lie in one folder.
+
+    Attributes:
+        name: of the folder, and of its model and its task on the command line.
+        folder: where it lies.
+    """
+
+    name: str
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """Folder of the starting model."""
+        return self.folder / "model"
+
+    @property
+    def can_build(self) -> bool:
+        """Whether the model can be built again."""
+        return (self.folder / "build.py").is_file()
+
+    def module(self, part: str) -> Any:
+        """Import a module of the world, such as "task"."""
+        return import_module(f"{__name__}.{self.name}.{part}")
+
+
+@cache
+def synthetic_worlds() -> dict[str, SyntheticWorld]:
+    """All synthetic worlds by name, found by their folders."""
+    found = sorted(path.parent for path in Path(__file__).parent.glob("*/world.py"))
+    return {folder.name: SyntheticWorld(folder.name, folder) for folder in found}
+
+
+def world_of_task(spec: str) -> SyntheticWorld | None:
+    """The synthetic world that a task specification (`NAME` or `NAME:key=value`) belongs to, if any."""
+    return synthetic_worlds().get(spec.partition(":")[0])

@@ -1,35 +1,37 @@
-"""The worlds in which a method's claim is checked: a model, a task, sizes and settings."""
+"""What a claim is checked on: a model, a task, sizes and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from selftaught.control import Gate
 from selftaught.engines.base import Sampling
-from selftaught.errors import BadInput, nearest
-from selftaught.learn import Training
+from selftaught.errors import BadInput, suggest
+from selftaught.learn import TrainConfig
 from selftaught.models import Policy
 from selftaught.models.remote import PREFIX, remote_policy
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
+from selftaught.worlds import synthetic_worlds
 
 
 @dataclass(frozen=True)
 class World:
-    """Where claims are checked.
+    """A model and a task on which claims are checked.
 
     Attributes:
-        name: as `selftaught check --model` takes it.
-        model: what learns; anything `models.resolve` takes.
-        task: what it learns, as `load_task` takes it; or a function from the seed to a task.
-        settings: of every run, but for the seed.
-        train: problems to learn from.
-        dev: problems that the champion is chosen on.
-        test: problems that the claim is tested on, other ones on each seed.
-        instruction: appended to every question; None for `load_task`'s own.
-        harder: a task of the same kind with harder problems, which only claims that say so are tested on.
+        name: value of `selftaught check --model`.
+        model: the starting model; anything `models.resolve` takes.
+        task: a specification that `load_task` takes, or a function from the seed to a task.
+        settings: of every run, except the seed.
+        train: problems to train on.
+        dev: problems the champion is chosen on.
+        test: problems the claim is tested on, different ones for each seed.
+        instruction: appended to every question; None for `load_task`'s default.
+        generalization: a task of the same kind with harder problems, for claims with `generalization=True`.
     """
 
     name: str
@@ -43,13 +45,13 @@ class World:
     generalization: str = ""
 
     def load(self, seed: int, *, generalization: bool = False) -> Task:
-        """The task with the problems of a seed.
+        """Load the task with the problems of a seed.
 
         Args:
-            harder: whether its test problems are the harder ones.
+            generalization: test on the harder problems.
 
         Raises:
-            BadInput: there are none, or the task is not to be had.
+            BadInput: the world has none, or the task cannot be loaded.
         """
         how = {"seed": seed, "instruction": self.instruction}
         sizes = {"train": self.train, "dev": self.dev, "test": self.test}
@@ -62,28 +64,12 @@ class World:
             return task.tested_on(other)
 
     def with_seed(self, seed: int) -> Settings:
-        """The settings of a run on that seed."""
+        """Settings of a run with that seed."""
         return replace(self.settings, seed=seed)
 
 
-BEST_ON_DEV = Gate(level=1.0)
-"""The champion is whatever did best on dev: whether it is better, the test problems of all seeds decide."""
-
-TINY = World(
-    name="tiny",
-    model="tiny",
-    # Sums and products with carries: so few facts that a hundred problems teach most of them.
-    task="tiny:family=chain|add,level=3",
-    generalization="tiny:family=chain|add,level=4",  # level 5 is absent from the training text; accuracy there is ~0
-    train=96,
-    dev=96,
-    test=160,
-    settings=Settings(
-        sampling=Sampling(max_tokens=96),
-        training=Training(epochs=1, learning_rate=3e-4, batch=8, micro_tokens=2048, precision="float32"),
-        gate=BEST_ON_DEV,
-    ),
-)
+BEST_ON_DEV = Gate(max_p_value=1.0)
+"""Always promote the best policy on dev; the claim's test problems decide whether it is better."""
 
 SMOLLM2 = World(
     name="smollm2-135m",
@@ -96,15 +82,23 @@ SMOLLM2 = World(
     instruction="Finish with 'Answer:' and the result.",
     settings=Settings(
         sampling=Sampling(max_tokens=48),
-        training=Training(epochs=3, learning_rate=5e-5, batch=8),
+        training=TrainConfig(epochs=3, learning_rate=5e-5, batch_size=8),
         gate=BEST_ON_DEV,
     ),
 )
 
-WORLDS = {world.name: world for world in (TINY, SMOLLM2)}
+DEFAULT_WORLD = "tiny"
+"""The world that `selftaught check` uses unless another is named."""
 
 
-def world(name: str) -> World:
+@cache
+def worlds() -> dict[str, World]:
+    """Every world by name: the synthetic ones, then those with a model from elsewhere."""
+    own: list[World] = [found.module("world").WORLD for found in synthetic_worlds().values()]
+    return {world.name: world for world in (*own, SMOLLM2)}
+
+
+def find_world(name: str) -> World:
     """The world called `name`; for a model behind an endpoint (`openai:NAME`), the task of SmolLM2's world.
 
     Raises:
@@ -113,6 +107,6 @@ def world(name: str) -> World:
     if name.startswith(PREFIX):
         remote_policy(name.removeprefix(PREFIX))  # refuses a bad name or address
         return replace(SMOLLM2, name="".join(c if c.isalnum() or c in "-." else "-" for c in name), model=name)
-    if name not in WORLDS:
-        raise BadInput(f"no claim can be checked on {name!r}", where="--model", fix=nearest(name, WORLDS))
-    return WORLDS[name]
+    if name not in worlds():
+        raise BadInput(f"unknown world {name!r}", where="--model", fix=suggest(name, worlds()))
+    return worlds()[name]

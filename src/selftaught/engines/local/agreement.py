@@ -12,7 +12,7 @@ from selftaught.engines.local import llama
 from selftaught.engines.local.kv_cache import BLOCK_SIZE
 from selftaught.engines.local.passes import PrefillPass
 from selftaught.errors import BadInput
-from selftaught.models.cache import cache_dir, remember
+from selftaught.models.cache import cache_dir, write_cache
 from selftaught.models.load import load_model, read_config, state_dict, weight_files
 from selftaught.models.policy import Policy
 from selftaught.records import content_hash
@@ -52,7 +52,7 @@ def check_before_training(policy: Policy, model: Any) -> None:
             where=str(policy.path),
             fix="load it with transformers and save it again with save_pretrained",
         )
-    remember(_stamp(policy), f"{gap:.2g}\n")
+    write_cache(_stamp(policy), f"{gap:.2g}\n")
 
 
 def _needs_check(policy: Policy) -> bool:

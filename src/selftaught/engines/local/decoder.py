@@ -18,7 +18,7 @@ from selftaught.engines.local.kv_cache import BLOCK_SIZE, KVCache
 from selftaught.engines.local.paged_cache import BlockTable, PagedAttention, PagedCache
 from selftaught.engines.local.passes import DecodePass, ForwardPass, PrefillPass
 from selftaught.engines.local.prefix_attention import PrefixLevel
-from selftaught.models.load import load_model, of_the_machine, read_config, reading, state_dict
+from selftaught.models.load import is_machine_error, load_errors, load_model, read_config, state_dict
 from selftaught.models.policy import Policy
 from selftaught.remarks import remark
 
@@ -77,7 +77,7 @@ class TransformersDecoder:
         try:
             self._choose_mask_kind(config)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            if of_the_machine(error):
+            if is_machine_error(error):
                 raise
             raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
 
@@ -198,7 +198,7 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
     """
     config = read_config(policy.weights)
     try:
-        with reading(policy.path):
+        with load_errors(policy.path):
             if fused and _use_fused(config):
                 tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
                 check_before_sampling(policy)

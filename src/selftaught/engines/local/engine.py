@@ -10,7 +10,7 @@ from typing import Any
 from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Request, Sample, validate_request
 from selftaught.engines.local.loaded_policies import LoadedPolicies
 from selftaught.engines.local.worker import EngineWorker
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
@@ -49,7 +49,7 @@ class LocalEngine(BaseEngine):
         fused: bool = True, max_policies: int = 1,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
-            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
+            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if (max_batch_size is not None and max_batch_size < 1) or max_policies < 1 or cache_gib <= 0:
             what = f"max_batch_size={max_batch_size}, max_policies={max_policies}, cache_gib={cache_gib}"
             raise BadInput(what, where="LocalEngine", fix="use numbers above 0")

@@ -17,7 +17,7 @@ from torch import Tensor
 from selftaught.engines.local.kv_cache import KVCache
 from selftaught.engines.local.linear import ConcatLinear, Linear, PackedLinear, packing_works
 from selftaught.engines.local.passes import ForwardPass
-from selftaught.models.load import ends
+from selftaught.models.load import embedding_names
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -129,7 +129,7 @@ class LlamaDecoder:
         self._linear = PackedLinear if not live and packing_works(dtype, device) else Linear
         self._live, self.parameters = live, sum(weight.numel() for weight in weights.values())
         self._weights: Mapping[str, Tensor] = weights
-        embedding, head = ends(config, weights, "model.embed_tokens.weight", "lm_head.weight")
+        embedding, head = embedding_names(config, weights, "model.embed_tokens.weight", "lm_head.weight")
         self.embedding = self._load(embedding)
         if self.embedding.shape != (config["vocab_size"], self.width):
             raise ValueError(f"embeddings of {list(self.embedding.shape)} do not match the configuration")

@@ -46,12 +46,12 @@ class LoadedPolicies:
         if policy.version not in self.batches:
             from selftaught.engines.local.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
-            from selftaught.models.load import read_config, reading
+            from selftaught.models.load import load_errors, read_config
 
             started = time.perf_counter()
             self._evict()
             device = pick_device(self._device)
-            with reading(policy.weights):
+            with load_errors(policy.weights):
                 read_config(policy.weights)  # first: the tokenizer would report its errors as its own
                 tokenizer = ChatTokenizer(policy.weights)
             decoder = load_decoder(policy, pick_dtype(self._dtype, device), device, fused=self._fused)

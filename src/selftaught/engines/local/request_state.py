@@ -132,7 +132,7 @@ def finish(state: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
 
 def _with_open_thinking(state: RequestState, tokenizer: ChatTokenizer, text: str) -> str:
     """`text` after the tag with which the prompt opened the reasoning, if it never closes it: it has no answer then."""
-    opened = tokenizer.opens_thinking if not state.prefix_ids and not state.request.prefix else ""
+    opened = tokenizer.thinking_tag if not state.prefix_ids and not state.request.prefix else ""
     return f"{opened}\n{text}" if opened and opened.replace("<", "</").replace("[", "[/") not in text else text
 
 

@@ -255,6 +255,6 @@ class EngineWorker:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    from selftaught.models.load import of_the_machine
+    from selftaught.models.load import is_machine_error
 
-    return isinstance(error, MemoryError) or of_the_machine(error)
+    return isinstance(error, MemoryError) or is_machine_error(error)

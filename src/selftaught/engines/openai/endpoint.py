@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from selftaught.engines.openai.answers import MALFORMED_TRIES
 from selftaught.engines.openai.protocol import ApiKey, ConnectionFailed, TransientError
 from selftaught.errors import BadInput
-from selftaught.models.remote import KEY, URL, USUAL, base_url
+from selftaught.models.remote import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, base_url
 
 if TYPE_CHECKING:
     import httpx2
@@ -22,7 +22,7 @@ MAX_RESPONSE_BYTES = 32 << 20  # decompressed; the longest answers with log-prob
 
 
 def _key_from_environment() -> ApiKey:
-    return ApiKey(os.environ.get(KEY, ""))
+    return ApiKey(os.environ.get(KEY_VARIABLE, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,12 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", base_url(self.url))
-        if not self.api_key and urlsplit(self.url).hostname == urlsplit(USUAL).hostname:
-            raise BadInput("there is none", where=KEY, fix=f"set it, or set {URL} to an endpoint that needs no key")
+        if not self.api_key and urlsplit(self.url).hostname == urlsplit(DEFAULT_URL).hostname:
+            raise BadInput(
+                "there is none",
+                where=KEY_VARIABLE,
+                fix=f"set it, or set {URL_VARIABLE} to an endpoint that needs no key",
+            )
 
 
 @dataclass(frozen=True, slots=True)

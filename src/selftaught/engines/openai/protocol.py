@@ -16,7 +16,7 @@ from typing import Any
 
 from selftaught.engines.base import Request
 from selftaught.errors import BadInput
-from selftaught.models.remote import KEY, URL
+from selftaught.models.remote import KEY_VARIABLE, URL_VARIABLE
 
 # What servers call themselves in their list of models (`owned_by`), which shows what they support.
 PREFIX_SERVERS = frozenset({"vllm", "sglang"})
@@ -51,7 +51,9 @@ class ApiKey:
     def __init__(self, text: str) -> None:
         self._text = text.strip()
         if not all("!" <= c <= "~" for c in self._text):
-            raise BadInput("it contains blanks or other characters that no key has", where=KEY, fix="copy it again")
+            raise BadInput(
+                "it contains blanks or other characters that no key has", where=KEY_VARIABLE, fix="copy it again"
+            )
 
     def __repr__(self) -> str:
         return "<key>"
@@ -110,7 +112,7 @@ class PermanentError(Exception):
     """
 
     def __init__(
-        self, what: str, *, fix: str = DEFAULT_FIX, where: str = URL, server_failed: bool = False,
+        self, what: str, *, fix: str = DEFAULT_FIX, where: str = URL_VARIABLE, server_failed: bool = False,
         affects_all: bool = False, stop_after: int = 8, until_first_answer: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(what)
@@ -158,7 +160,7 @@ def error_from_status(
     said = key.redact(message)
     heard = f"it answered {status}" + (f" ({said})" if said else "")
     if code == "insufficient_quota" or status == 402:
-        return BadInput(f"the account has no credit left: {heard}", where=URL, fix="top it up and run again")
+        return BadInput(f"the account has no credit left: {heard}", where=URL_VARIABLE, fix="top it up and run again")
     if status in TRANSIENT_STATUSES or status >= 500:
         return TransientError(heard, retry_after=_retry_after(headers), billed=status in TIMEOUT_STATUSES)
     if status in REFUSAL_STATUSES or status == 403:
@@ -169,10 +171,10 @@ def error_from_status(
     if status == 401:  # its message may hold part of the key
         fix = "set it to a key of this endpoint"
         return PermanentError(
-            "the key was not accepted (401)", where=KEY, fix=fix, affects_all=True, until_first_answer=False
+            "the key was not accepted (401)", where=KEY_VARIABLE, fix=fix, affects_all=True, until_first_answer=False
         )
     if status == 404 or code == "model_not_found":
-        fix = f"check the model's name, and that {URL} ends where /chat/completions begins"
+        fix = f"check the model's name, and that {URL_VARIABLE} ends where /chat/completions begins"
         return PermanentError(
             f"there is no model {body.get('model')!r}: {heard}", fix=fix, affects_all=True, until_first_answer=False
         )
@@ -203,7 +205,9 @@ def _unsupported(field: str, value: Any, heard: str) -> Exception:
     if field in DROPPABLE_FIELDS or value == SAMPLING_FIELDS[field][0]:
         return UnsupportedField(field)
     usual, fix = SAMPLING_FIELDS[field]
-    return BadInput(f"the endpoint does not support {field}={value:g}: {heard}", where=URL, fix=fix.format(usual))
+    return BadInput(
+        f"the endpoint does not support {field}={value:g}: {heard}", where=URL_VARIABLE, fix=fix.format(usual)
+    )
 
 
 def _parse_error(text: str) -> tuple[str, str, str]:

@@ -27,7 +27,7 @@ from selftaught.engines.openai.protocol import (
 )
 from selftaught.engines.openai.request_gate import RequestGate
 from selftaught.errors import BadInput
-from selftaught.models.remote import URL
+from selftaught.models.remote import URL_VARIABLE
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class RequestSender:
         """
         where = self._endpoint.url
         if isinstance(error, ConnectionFailed) and not self._client.connected:
-            raise BadInput(str(error), where=where, fix=f"start the server, or correct {URL}") from None
+            raise BadInput(str(error), where=where, fix=f"start the server, or correct {URL_VARIABLE}") from None
         if tried >= min(self._max_tries, error.max_tries or self._max_tries):
             raise self._give_up(error, tried) from None
         if (error.retry_after or 0.0) > MAX_RETRY_AFTER:

@@ -29,7 +29,7 @@ from selftaught.engines.vllm.environment import check_installed
 from selftaught.engines.vllm.scheduler import PolicyScheduler
 from selftaught.engines.vllm.server import ServerConfig, VllmServer
 from selftaught.engines.vllm.weights import RequiredWeights, required_weights
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
@@ -76,7 +76,7 @@ class VllmEngine(BusyTimer, BaseEngine):
         keep_loaded: bool = False, **engine_args: Any,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
-            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=nearest(dtype, DTYPES))
+            raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if max_batch_size < 1 or max_loras < 0 or (cache_gib is not None and cache_gib <= 0):
             what = f"max_batch_size={max_batch_size}, cache_gib={cache_gib}, max_loras={max_loras}"
             raise BadInput(what, where="VllmEngine", fix="use numbers above 0")

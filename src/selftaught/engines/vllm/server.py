@@ -99,9 +99,9 @@ class VllmServer:
 
     async def _load_base(self, need: RequiredWeights) -> None:
         from selftaught.models.chat import ChatTokenizer
-        from selftaught.models.load import reading
+        from selftaught.models.load import load_errors
 
-        with reading(need.base.weights):
+        with load_errors(need.base.weights):
             layout = weight_layout(need.base.weights)
             tokenizer = ChatTokenizer(need.base.weights)
         merged = merged_weights(need.base) if need.base.adapter else None

@@ -1,7 +1,7 @@
-"""Rows of different lengths side by side, without padding, and each prompt once for all rows that share it.
+"""Packing: rows of different lengths as one sequence, without padding, and each shared prompt once.
 
-All tokens go through the model as one sequence, `[1, tokens]`; only attention knows where one row ends. It is
-computed span by span: a prompt sees itself, a target sees its prompt and itself, and nothing sees another row.
+All tokens go through the model as one sequence, `[1, tokens]`; only attention knows where a row ends. It is computed
+segment by segment: a prompt attends to itself, a completion to its prompt and itself, and nothing to another row.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught.learn.kernels.segments import Bunches, Span, attend_bunches, bunched, rounded
+from selftaught.learn.kernels.segments import Segment, SegmentBuckets, bucket_segments, bucketed_attention, round_up
 from selftaught.learn.objectives.base import Row
 
-NAME = "selftaught_packed"  # of the attention function, as transformers knows it
-IDLE = frozenset(
+ATTENTION_NAME = "selftaught_packed"  # of the attention function, as transformers knows it
+IGNORED_ARGUMENTS = frozenset(
     ("position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states",
      "return_dict", "logits_to_keep", "num_items_in_batch")
 )  # fmt: skip
-"""What an attention function is handed and may pass over; anything else would change its result."""
+"""Arguments that an attention function may ignore; any other would change its result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Rows as one sequence.
+class PackedRows:
+    """Rows packed into one sequence.
 
     Attributes:
-        ids: `[1, tokens]`; on a processor a few more at the end, to a round number.
+        ids: `[1, tokens]`; on a CPU with a few more at the end, to a round number.
         positions: `[1, tokens]`, of each token in its own row.
-        spans: in order; every token of a row is in one: a row, or where rows share a prompt that, and each target.
-        before: `[targets]`, for each target token of each row the place of the token it follows.
-        chosen: `[targets]`, the target tokens.
-        bunches: the spans once more, for a processor without a fused kernel that is fast both ways.
+        segments: in order; each is a row, or, if rows share a prompt, the prompt or a completion.
+        logit_positions: `[targets]`, position of the token before each completion token of each row.
+        targets: `[targets]`, the completion tokens.
+        buckets: the segments in buckets, for a CPU, which has no fused kernel that is fast in both passes.
     """
 
     ids: Tensor
     positions: Tensor
-    spans: tuple[Span, ...]
-    before: Tensor
-    chosen: Tensor
-    bunches: Bunches | None = None
+    segments: tuple[Segment, ...]
+    logit_positions: Tensor
+    targets: Tensor
+    buckets: SegmentBuckets | None = None
 
 
-def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
-    """The layout of `rows`; a prompt equal to that of the row before is not repeated."""
+def pack_rows(rows: Sequence[Row], device: torch.device | str = "cpu") -> PackedRows:
+    """Pack `rows`; a prompt equal to that of the row before is not repeated."""
     ids: list[int] = []
     positions: list[int] = []
     before: list[int] = []
-    spans: list[Span] = []
+    segments: list[Segment] = []
     for prompt, group in groupby(rows, lambda row: row.prompt):
-        targets, first = [row.target[:-1] for row in group], len(ids)  # nothing follows the last token
+        targets, first = [row.completion[:-1] for row in group], len(ids)  # the last token predicts nothing
         ids += prompt
         positions += range(len(prompt))
         last = len(ids)
@@ -67,34 +67,36 @@ def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> Layout:
             positions += range(len(prompt), len(prompt) + len(target))
             before += [last - 1, *range(start, len(ids))]
             if target and len(targets) > 1:
-                spans.append(Span(start, len(ids), first, last))
-        spans.append(Span(first, last if len(targets) > 1 else len(ids)))
-    spans.sort(key=lambda span: span.start)
-    chosen = [token for row in rows for token in row.target]
+                segments.append(Segment(start, len(ids), first, last))
+        segments.append(Segment(first, last if len(targets) > 1 else len(ids)))
+    segments.sort(key=lambda segment: segment.start)
+    chosen = [token for row in rows for token in row.completion]
     on_cpu = torch.device(device).type == "cpu"
-    if on_cpu:  # some that nothing sees, nor they anything: of every shape there is, code is made
-        fill = rounded(len(ids)) - len(ids)
+    if on_cpu:  # tokens that attend to nothing: the CPU library compiles code for every shape
+        fill = round_up(len(ids)) - len(ids)
         ids += [ids[0]] * fill
         positions += [0] * fill
     here = [torch.tensor(values, dtype=torch.long, device=device) for values in (ids, positions, before, chosen)]
-    bunches = bunched(spans, len(ids), here[0].device) if on_cpu else None
-    return Layout(here[0][None], here[1][None], tuple(spans), here[2], here[3], bunches)
+    buckets = bucket_segments(segments, len(ids), here[0].device) if on_cpu else None
+    return PackedRows(here[0][None], here[1][None], tuple(segments), here[2], here[3], buckets)
 
 
 def packed_tokens(rows: Sequence[Row]) -> int:
-    """How many tokens `lay_out` makes of `rows`."""
+    """The number of tokens of `rows` when packed."""
     shared = (i > 0 and rows[i - 1].prompt == row.prompt for i, row in enumerate(rows))
-    return sum(len(row.target) - 1 + (0 if known else len(row.prompt)) for row, known in zip(rows, shared, strict=True))
+    return sum(
+        len(row.completion) - 1 + (0 if known else len(row.prompt)) for row, known in zip(rows, shared, strict=True)
+    )
 
 
 # --- attention ---
 
 
-def attend(
+def attention_function(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, scaling: float | None = None,
-    dropout: float = 0.0, layout: Layout | None = None, **more: Any,
+    dropout: float = 0.0, layout: PackedRows | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention over a layout, as an attention function of transformers; without one, causal over each row.
+    """Attention over packed rows, as an attention function of transformers; without `layout`, causal over each row.
 
     Args:
         query: `[1, heads, tokens, head_dim]`.
@@ -102,11 +104,13 @@ def attend(
         value: as `key`.
 
     Raises:
-        TypeError: something is asked for that it does not do, as a window, a soft cap or sinks.
+        TypeError: an argument that it does not support, such as a window, a soft cap or sinks.
     """
     del module, mask
-    if odd := [n for n, given in more.items() if n not in IDLE and given is not None and given is not False]:
-        raise TypeError(f"attention over rows side by side has no {', '.join(odd)}")
+    if odd := [
+        n for n, given in more.items() if n not in IGNORED_ARGUMENTS and given is not None and given is not False
+    ]:
+        raise TypeError(f"attention over packed rows does not support {', '.join(odd)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout is None:
         whole = F.scaled_dot_product_attention(
@@ -114,86 +118,88 @@ def attend(
         )
         return whole.transpose(1, 2), None
     q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)
-    if layout.bunches is None or dropout:
-        found = [_span(q, k, v, span, scale, dropout) for span in layout.spans]
-        if fill := q.shape[1] - layout.spans[-1].end:
+    if layout.buckets is None or dropout:
+        found = [_segment_attention(q, k, v, segment, scale, dropout) for segment in layout.segments]
+        if fill := q.shape[1] - layout.segments[-1].end:
             found.append(q.new_zeros(len(q), fill, v.shape[-1]))
         return torch.cat(found, 1).transpose(0, 1)[None], None
     q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
-    return look(q, k, v, scale, layout.bunches)[None], None
+    return packed_attention(q, k, v, scale, layout.buckets)[None], None
 
 
-def look(q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: Bunches) -> Tensor:
-    """What every token of a layout sees, `[tokens, heads, head_dim]`; zeros for what fills up.
+def packed_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, buckets: SegmentBuckets) -> Tensor:
+    """Attention output of every packed token, `[tokens, heads, head_dim]`; zeros for filler tokens.
 
     Args:
         q: `[tokens, heads, head_dim]`.
         k: `[tokens, kv_heads, head_dim]`, `kv_heads` dividing `heads`.
         v: as `k`.
     """
-    found = attend_bunches(q, k, v, scale, bunches.bunches)
+    found = bucketed_attention(q, k, v, scale, buckets.buckets)
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-    for span in bunches.alone:
-        own = torch.arange(span.start, span.end, device=found.device)
-        found = found.index_copy(0, own, _span(q, k, v, span, scale, 0.0).transpose(0, 1))
+    for segment in buckets.long:
+        own = torch.arange(segment.start, segment.end, device=found.device)
+        found = found.index_copy(0, own, _segment_attention(q, k, v, segment, scale, 0.0).transpose(0, 1))
     return found
 
 
-def _span(q: Tensor, k: Tensor, v: Tensor, span: Span, scale: float, dropout: float) -> Tensor:
-    """`[heads, tokens of the span, head_dim]`: what a span's tokens see, by torch's own attention."""
-    own, earlier = slice(span.start, span.end), slice(span.first, span.last)
+def _segment_attention(q: Tensor, k: Tensor, v: Tensor, segment: Segment, scale: float, dropout: float) -> Tensor:
+    """Attention output of a segment's tokens, `[heads, tokens, head_dim]`, by torch's own attention."""
+    own, earlier = slice(segment.start, segment.end), slice(segment.first, segment.last)
     keys, values = (torch.cat([x[:, earlier], x[:, own]], 1) for x in (k, v))
-    late = torch.ones(span.queries, span.keys, dtype=torch.bool, device=q.device).triu(span.keys - span.queries + 1)
-    plain = span.queries == span.keys
+    late = torch.ones(segment.queries, segment.keys, dtype=torch.bool, device=q.device).triu(
+        segment.keys - segment.queries + 1
+    )
+    plain = segment.queries == segment.keys
     return F.scaled_dot_product_attention(
         q[None, :, own], keys[None], values[None], None if plain else ~late, dropout, is_causal=plain, scale=scale,
         enable_gqa=True,
     )[0]  # fmt: skip
 
 
-# --- which models can be run so ---
+# --- which models can be packed ---
 
 
 @cache
-def register() -> None:
-    """Make the attention function known to transformers."""
+def register_attention() -> None:
+    """Register the attention function with transformers."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+    AttentionInterface.register(ATTENTION_NAME, attention_function)
+    AttentionMaskInterface.register(ATTENTION_NAME, lambda *_, **__: None)
 
 
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def packs(model: Any) -> bool:
-    """Whether `model` computes of a layout what it computes of its rows one by one; tried once for each model."""
+def packs_exactly(model: Any) -> bool:
+    """Whether `model` computes the same logits for packed rows as one by one; tried once for each model."""
     if model not in _known:
         _known[model] = False
         with suppress(RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError):
-            _known[model] = _same(model)
+            _known[model] = _is_exact(model)
     return _known[model]
 
 
-def window(model: Any) -> int | None:
-    """Tokens that a token sees, where that is limited."""
+def sliding_window(model: Any) -> int | None:
+    """The number of tokens that a token attends to, if limited."""
     config = model.config.get_text_config()
     return getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
 
 
 @torch.no_grad()
-def _same(model: Any) -> bool:
+def _is_exact(model: Any) -> bool:
     vocab, device = model.config.get_text_config().vocab_size, next(model.parameters()).device
     some = [(7 * i + 3) % vocab for i in range(16)]
     rows = [Row(tuple(some[:4]), tuple(some[4:7])), Row(tuple(some[:4]), tuple(some[8:13])), Row((some[13],), (1, 2))]
     training = model.training
     model.eval()
     try:
-        layout = lay_out(rows, device)
-        found = run(model, layout)[0, layout.before]
+        layout = pack_rows(rows, device)
+        found = forward_packed(model, layout)[0, layout.logit_positions]
         plain = []
         for row in rows:
-            ids = torch.tensor([row.prompt + row.target], device=device)
+            ids = torch.tensor([row.prompt + row.completion], device=device)
             plain.append(model(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 : -1])
     finally:
         model.train(training)
@@ -202,11 +208,11 @@ def _same(model: Any) -> bool:
     return float((found.float() - true).abs().max()) <= slack
 
 
-def run(model: Any, layout: Layout) -> Tensor:
-    """`[1, tokens, vocab]`: the model's logits of a layout."""
-    register()
+def forward_packed(model: Any, layout: PackedRows) -> Tensor:
+    """`[1, tokens, vocab]`: the model's logits of packed rows."""
+    register_attention()
     usual = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(ATTENTION_NAME)
     try:
         return model(input_ids=layout.ids, position_ids=layout.positions, use_cache=False, layout=layout).logits
     finally:

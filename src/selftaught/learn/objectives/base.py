@@ -1,25 +1,29 @@
-"""What an objective is: how records become rows of tokens, and a pure function from their log-probabilities to a loss.
+"""The objective interface: records become rows of tokens, and a pure function maps their log-probabilities to a loss.
 
-The trainer evaluates rows and hands the results over by group; it knows no objective. An objective adds
-what it wants to know about a row as `numbers` (one per row) and `tokens` (one per target token); they come
-back in the `Batch`, padded as the log-probabilities are.
+The trainer knows no objective. It evaluates the rows and passes the results to `Objective.loss`, group by group. An
+objective attaches what its loss needs to know about a row as `row_features` (one number per row) and `token_features`
+(one value per completion token); both come back in the `Batch`, padded like the log-probabilities.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selftaught.errors import BadInput
+from selftaught.learn.checks import check_choices
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from selftaught.models.chat import ChatTokenizer
+    from selftaught.models.policy import Policy
+    from selftaught.records import Record
 
-ANCHORS = ("reference", "start", "teacher")  # what frozen weights say of a row, computed once before training
-NEEDS = (*ANCHORS, "entropy", "value")
+FROZEN_OUTPUTS = ("reference", "initial", "teacher")  # outputs of frozen weights, computed once before training
+REQUIREMENTS = (*FROZEN_OUTPUTS, "entropy", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +31,23 @@ class Row:
     """One sequence to evaluate.
 
     Attributes:
-        prompt: token ids that are conditioned on, never learnt.
-        target: token ids that bear the loss, end of sequence included.
-        weight: scale of the loss of this row.
-        numbers: facts about the row, back in `Batch.numbers` as `[rows]`.
-        tokens: facts about each target token, back in `Batch.tokens` as `[rows, tokens, ...]`.
-        anchor: prompt that the reference and the teacher are given in place of `prompt`; empty for the same.
-        probe: evaluated without gradient before each step, for `Objective.survey`, and not for the loss.
+        prompt: token ids to condition on; they bear no loss.
+        completion: token ids that bear the loss, end of sequence included.
+        weight: scale of this row's loss.
+        row_features: numbers about the row, back in `Batch.row_features` as `[rows]`.
+        token_features: values for each completion token, back in `Batch.token_features` as `[rows, tokens, ...]`.
+        reference_prompt: prompt for the reference and the teacher instead of `prompt`; empty for the same.
+        no_grad_probe: evaluate the row without gradient before each step, for `Objective.probe_sum`, and leave it out
+            of the loss.
     """
 
     prompt: tuple[int, ...]
-    target: tuple[int, ...]
+    completion: tuple[int, ...]
     weight: float = 1.0
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    tokens: Mapping[str, Any] = field(default_factory=dict)
-    anchor: tuple[int, ...] = ()
-    probe: bool = False
+    row_features: Mapping[str, float] = field(default_factory=dict)
+    token_features: Mapping[str, Any] = field(default_factory=dict)
+    reference_prompt: tuple[int, ...] = ()
+    no_grad_probe: bool = False
 
 
 Group = tuple[Row, ...]  # rows whose losses depend on each other: they are always evaluated together
@@ -50,145 +55,177 @@ Group = tuple[Row, ...]  # rows whose losses depend on each other: they are alwa
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Whole groups of rows, evaluated: `rows` of them, padded on the right to `tokens` target tokens.
+    """Evaluated rows of whole groups, padded on the right to `tokens` completion tokens.
 
     Attributes:
-        logprobs: `[rows, tokens]`, natural-log probability of each target token; 0 where it pads.
-        mask: `[rows, tokens]`, 1 for a target token, 0 for padding.
+        logprobs: `[rows, tokens]`, natural-log probability of each completion token; 0 at padding.
+        mask: `[rows, tokens]`, 1 for a completion token, 0 for padding.
         weights: `[rows]`.
-        sizes: how many rows each group has, in order.
-        numbers: `[rows]` each, as the rows gave them.
-        tokens: `[rows, tokens, ...]` each, as the rows gave them; also what was needed of
-            "reference" and "start" (`[rows, tokens]` log-probabilities of the targets) and "teacher"
-            (`[rows, tokens, k]` log-probabilities of the teacher's k likeliest tokens; "label" is 1 at the
-            target's own, if it is one of them).
-        entropy: `[rows, tokens]` in nats, of the distribution each target token was drawn from; if needed.
-        student: `[rows, tokens, k]`, log-probabilities of the teacher's k likeliest tokens; if needed.
-        values: `[rows, tokens, outputs]`, what the head reads before each target token; if needed.
-        survey: what `Objective.survey` summed up over the probes of the whole step, and their number.
+        sizes: number of rows in each group, in order.
+        row_features: `[rows]` each, as the rows gave them.
+        token_features: `[rows, tokens, ...]` each, as the rows gave them. If required, also "reference" and "initial"
+            (`[rows, tokens]`, log-probabilities of the completion tokens) and "teacher" (`[rows, tokens, k]`,
+            log-probabilities of the teacher's k likeliest tokens; "label" is 1 at the completion token if it is one of
+            them).
+        entropy: `[rows, tokens]` in nats, of the distribution at each completion token, if required.
+        student: `[rows, tokens, k]`, log-probabilities of the teacher's k likeliest tokens, if required.
+        values: `[rows, tokens, outputs]`, output of the value head before each completion token, if required.
+        probe_statistics: `Objective.probe_sum` over all probes of the step, and their number.
     """
 
     logprobs: Tensor
     mask: Tensor
     weights: Tensor
     sizes: tuple[int, ...] = ()
-    numbers: Mapping[str, Tensor] = field(default_factory=dict)
-    tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    row_features: Mapping[str, Tensor] = field(default_factory=dict)
+    token_features: Mapping[str, Tensor] = field(default_factory=dict)
     entropy: Tensor | None = None
     student: Tensor | None = None
     values: Tensor | None = None
-    survey: tuple[Tensor, int] | None = None
+    probe_statistics: tuple[Tensor, int] | None = None
 
     @property
-    def sums(self) -> Tensor:
-        """`[rows]`, log-probability of each whole target."""
+    def sequence_logprobs(self) -> Tensor:
+        """`[rows]`, log-probability of each whole completion."""
         return (self.logprobs * self.mask).sum(-1)
 
     @property
     def lengths(self) -> Tensor:
-        """`[rows]`, target tokens in each row."""
+        """`[rows]`, completion tokens in each row."""
         return self.mask.sum(-1)
 
     @property
-    def ratios(self) -> Tensor:
+    def log_ratios(self) -> Tensor:
         """`[rows]`, log p(y|x) - log p_ref(y|x)."""
-        return ((self.logprobs - self.tokens["reference"]) * self.mask).sum(-1)
+        return ((self.logprobs - self.token_features["reference"]) * self.mask).sum(-1)
 
     def by_group(self, values: Tensor) -> tuple[Tensor, ...]:
-        """`values` `[rows, ...]`, one tensor for each group."""
+        """Split `values` `[rows, ...]` into one tensor for each group."""
         return values.split(list(self.sizes))
 
-    def pick(self, rows: Sequence[int]) -> Batch:
-        """Some of the rows, each a group of its own."""
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Some of the rows, each as a group of its own."""
 
         def some(values: Any) -> Any:
             return values if values is None else values[list(rows)]
 
         names = ("logprobs", "mask", "weights", "entropy", "student", "values")
         kept: dict[str, Any] = {name: some(getattr(self, name)) for name in names}
-        kept |= {held: {n: some(x) for n, x in getattr(self, held).items()} for held in ("numbers", "tokens")}
-        return Batch(**kept, sizes=(1,) * len(rows), survey=self.survey)
+        for features in ("row_features", "token_features"):
+            kept[features] = {name: some(values) for name, values in getattr(self, features).items()}
+        return Batch(**kept, sizes=(1,) * len(rows), probe_statistics=self.probe_statistics)
 
 
-class Objective(Protocol):
-    """What is learnt from records. Implementations are frozen dataclasses: their fields are the configuration."""
+class EMAConfig(NamedTuple):
+    """A teacher that averages the weights in training (see `learn.teachers`).
 
-    @property
-    def name(self) -> str:
-        """Short name, as it stands in manifests."""
-        ...
+    Attributes:
+        decay: share of the average that each step keeps.
+        lookahead_steps: virtual steps before each real one; 0 averages after each step.
+    """
 
-    def groups(self, records: Sequence[Any], tokenizer: ChatTokenizer) -> list[Group]:
-        """The rows of each record, in the order of the records; an empty group where a record teaches nothing."""
-        ...
-
-    def needs(self, rows: Sequence[Row]) -> frozenset[str]:
-        """Which of `NEEDS` the loss reads, beyond the log-probabilities."""
-        ...
-
-    def size(self, group: Group) -> float:
-        """What a group counts in the mean: a step's summed loss is divided by the sizes of its groups."""
-        ...
-
-    def survey(self, batch: Batch) -> Tensor:
-        """A sum over probe rows, added up over the step; given to every loss of the step."""
-        ...
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The summed loss of a batch, a scalar. The trainer divides it by the sizes of the step's groups."""
-        ...
+    decay: float
+    lookahead_steps: int
 
 
-class Base:
-    """What most objectives share: one group for each record of one type, a mean over groups, no needs."""
+class Objective:
+    """What is learned from records: how they become rows, and the loss.
+
+    Subclass it as a frozen dataclass, whose fields are the configuration, and write `rows` (or `groups`) and `loss`.
+    The defaults of the rest suit a mean over records without a reference. `Literal` fields are checked on creation.
+
+    Attributes:
+        takes: the record types that it learns from.
+        name: short name, for manifests and error messages.
+        reference: the policy whose log-probabilities "reference" requires; None for the one that training starts from.
+        teacher: the policy whose distributions "teacher" requires; None for the one that training starts from.
+        teacher_top_k: number of likeliest tokens kept of a teacher's distribution; 0 keeps the whole vocabulary.
+    """
 
     __slots__ = ()
     takes: ClassVar[tuple[type, ...]] = ()
-    outputs: ClassVar[int] = 1  # of the head, for objectives that need "value"
+    name: str = ""
+    reference: Policy | None = None
+    teacher: Policy | None = None
+    teacher_top_k: int = 0
 
-    def groups(self, records: Sequence[Any], tokenizer: ChatTokenizer) -> list[Group]:
-        """See `Objective.groups`.
+    def __post_init__(self) -> None:
+        check_choices(self)
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `BadInput` for settings that mean nothing; `Literal` fields are checked already."""
+
+    @property
+    def value_outputs(self) -> int:
+        """Numbers per token that the value head predicts, if "value" is required."""
+        return 1
+
+    @property
+    def ema_teacher(self) -> EMAConfig | None:
+        """The moving average of the weights in training to use as the teacher; None for a fixed teacher."""
+        return None
+
+    @property
+    def advantage_estimator(self) -> str | None:
+        """Name of the estimator (see `objectives.advantages`) for the rewards of multi-turn rollouts.
+
+        None where the objective takes rewards itself.
+        """
+        return None
+
+    @property
+    def clip_range(self) -> tuple[float, float]:
+        """How far below and above 1 probability ratios are clipped, for the clipped fraction in the metrics."""
+        return math.inf, math.inf
+
+    def groups(self, records: Sequence[Record], tokenizer: ChatTokenizer) -> list[Group]:
+        """Encode the records: one group for each, in order; an empty group where a record teaches nothing.
 
         Raises:
-            BadInput: a record of another type than this objective takes, or one it can learn nothing from.
+            BadInput: a record of a type that the objective does not take, or one that it cannot learn from.
         """
-        check_types(records, self.takes, type(self).__name__.lower())
+        check_types(records, self.takes, self.name)
         return [tuple(self.rows(record, tokenizer, f"training record {i}")) for i, record in enumerate(records)]
 
     def rows(self, record: Any, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
-        """The rows of one record; `where` names it in errors."""
+        """Encode one record; `where` names it in errors."""
         raise NotImplementedError
 
-    def needs(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
-        """See `Objective.needs`."""
+    def requires(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
+        """Which of `REQUIREMENTS` the loss reads beyond the log-probabilities."""
         return frozenset()
 
-    def size(self, group: Group) -> float:
-        """See `Objective.size`."""
+    def normalizer(self, group: Group) -> float:
+        """What a group adds to the divisor of the step's loss; by default 1, for a mean over records."""
         return float(bool(group))
 
-    def survey(self, batch: Batch) -> Tensor:
-        """See `Objective.survey`."""
+    def probe_sum(self, batch: Batch) -> Tensor:
+        """A sum over probe rows. Its total over the step is in `Batch.probe_statistics` of every loss."""
         return batch.logprobs.new_zeros(())
 
+    def loss(self, batch: Batch) -> Tensor:
+        """The summed loss of a batch, a scalar; the trainer divides it by the `normalizer` of the step's groups."""
+        raise NotImplementedError
 
-def target_ids(tokenizer: ChatTokenizer, text: str, ends: bool) -> tuple[int, ...]:
-    """Token ids of a response to learn; without an end of sequence where the response is not whole."""
+
+def encode_completion(tokenizer: ChatTokenizer, text: str, ends: bool) -> tuple[int, ...]:
+    """Token ids of a response to learn; without an end of sequence if the response is not complete."""
     return tuple(tokenizer.encode_target(text) if ends else tokenizer.encode_answer(text))
 
 
-def tokens_of(group: Group) -> float:
-    """Target tokens of a group: the size of objectives that are means over tokens."""
-    return float(sum(len(row.target) for row in group))
+def count_tokens(group: Group) -> float:
+    """Completion tokens of a group: the normalizer of a mean over tokens."""
+    return float(sum(len(row.completion) for row in group))
 
 
-def rows_of(group: Group) -> float:
-    """Rows of a group that bear a loss."""
-    return float(sum(not row.probe for row in group))
+def count_rows(group: Group) -> float:
+    """Rows of a group that bear a loss: the normalizer of a mean over rows."""
+    return float(sum(not row.no_grad_probe for row in group))
 
 
-def check_types(records: Sequence[Any], takes: tuple[type, ...], name: str) -> None:
-    """Raise `BadInput` for the first record of a type that is not taken."""
+def check_types(records: Sequence[Record], takes: tuple[type, ...], name: str) -> None:
+    """Raise `BadInput` for the first record of a type that the objective does not take."""
     for i, record in enumerate(records):
         if not isinstance(record, takes):
             wanted = " or ".join(kind.__name__ for kind in takes)
@@ -197,17 +234,3 @@ def check_types(records: Sequence[Any], takes: tuple[type, ...], name: str) -> N
                 where=f"training record {i}",
                 fix="make records of that type, or choose another objective",
             )
-
-
-def check_positive(**values: float) -> None:
-    """Raise `BadInput` for a setting that is not a finite number above 0."""
-    for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise BadInput(f"got {value}", where=name, fix="use a number above 0")
-
-
-def check_within(low: float, high: float, **values: float) -> None:
-    """Raise `BadInput` for a setting outside `low <= value < high`."""
-    for name, value in values.items():
-        if not low <= value < high:
-            raise BadInput(f"got {value}", where=name, fix=f"use at least {low:g} and less than {high:g}")

@@ -1,6 +1,6 @@
-"""Learning good and bad alike, each behind words that tell which: at test time, ask for the good ones.
+"""Reward-conditioned training: learn good and bad responses after prefixes that mark them, sample with the good one.
 
-What tells them apart stands at the beginning of the answer; to ask for the good, sample with the same prefix.
+The prefix stands at the beginning of the answer.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_types, check_within, tokens_of
-from selftaught.learn.objectives.distill import forward_kl, with_rest
+from selftaught.learn.checks import check_range
+from selftaught.learn.objectives.base import Batch, Group, Objective, Row, check_types, count_tokens
+from selftaught.learn.objectives.distill import forward_kl, with_other_tokens
 from selftaught.learn.objectives.sft import nll
 from selftaught.records import Label, Ranking
 
@@ -20,36 +21,39 @@ if TYPE_CHECKING:
 
     from selftaught.models.chat import ChatTokenizer
 
+__all__ = ["mistake_tuning", "quark"]
+
 
 @dataclass(frozen=True, slots=True)
-class MistakeTuning(Base):
-    """Likelihood of good responses behind one prefix and of bad ones behind another, averaged over tokens.
+class MistakeTuning(Objective):
+    """Likelihood of good responses after one prefix and of bad ones after another, averaged over tokens.
 
     L = [ - sum_good log p(y | x, good) - sum_bad log p(y | x, bad) ] / tokens
 
     Source: Tong et al., "Can LLMs learn from previous mistakes?", 2403.20046 (mistake tuning).
 
     Attributes:
-        good, bad: the prefixes, at the beginning of the answer.
+        good_prefix, bad_prefix: the prefixes, at the beginning of the answer.
     """
 
     takes = (Label,)
-    good: str = "[CORRECT RATIONALE] "
-    bad: str = "[INCORRECT RATIONALE] "
+    good_prefix: str = "[CORRECT RATIONALE] "
+    bad_prefix: str = "[INCORRECT RATIONALE] "
     name: str = "mistake-tuning"
 
-    def __post_init__(self) -> None:
-        if self.good == self.bad:
-            raise BadInput("both prefixes are the same", where="good, bad", fix="let them differ")
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        if self.good_prefix == self.bad_prefix:
+            raise BadInput("both prefixes are the same", where="good_prefix, bad_prefix", fix="use different ones")
 
     def rows(self, record: Label, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
-        """The response behind its prefix."""
-        prompt = tokenizer.encode_prompt(record.prompt, self.good if record.good else self.bad)
+        """The response after its prefix."""
+        prompt = tokenizer.encode_prompt(record.prompt, self.good_prefix if record.good else self.bad_prefix)
         return [Row(tuple(prompt), tuple(tokenizer.encode_target(record.response)))]
 
-    def size(self, group: Group) -> float:
-        """Target tokens."""
-        return tokens_of(group)
+    def normalizer(self, group: Group) -> float:
+        """Completion tokens."""
+        return count_tokens(group)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
@@ -57,7 +61,7 @@ class MistakeTuning(Base):
 
 
 def quantiles(scores: Sequence[float], count: int) -> list[int]:
-    """The bin of each score, 0 (lowest) to count - 1, of bins as full as can be; equal scores share the higher bin.
+    """The bin of each score, 0 (lowest) to count - 1, of bins of about equal size; equal scores share the higher bin.
 
     Raises:
         BadInput: fewer distinct scores than bins.
@@ -72,70 +76,77 @@ def quantiles(scores: Sequence[float], count: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Quark(Base):
-    """Likelihood of every response behind the name of its quantile of reward, near the reference, on `Ranking` records.
+class Quark(Objective):
+    """Likelihood of every response of `Ranking` records after a prefix for its reward quantile, with a KL penalty.
 
-    L = mean over tokens of [ - log p(y_t | x, r_k) + kl * KL(p_0(.|x) || p(.|x, r_k)) - entropy * H ]
+    L = mean over tokens of [ - log p(y_t | x, r_k) + kl_coef * KL(p_0(.|x) || p(.|x, r_k)) - entropy_coef * H ]
 
     Bins are made over all records. Source: Lu et al., "Quark", 2205.13636, equation 2; the entropy term and rewards
     of several kinds at once are MaRio's (2311.02805).
 
     Attributes:
-        count: number of quantiles.
-        prefix: what stands at the beginning of an answer of quantile `{bin}`, the highest being `count - 1`.
-        kl: weight of the KL from the weights that training starts from, which see no prefix.
-        entropy: weight of the entropy.
-        top_k: of how many of their likeliest tokens those weights tell; 0 for all.
+        num_quantiles: number of quantiles.
+        prefix: beginning of an answer of quantile `{bin}`; the highest is `num_quantiles - 1`.
+        kl_coef: weight of the KL from the initial weights of the training, which see no prefix.
+        entropy_coef: weight of the entropy.
+        teacher_top_k: see `Objective`.
     """
 
     takes = (Ranking,)
-    count: int = 5
+    num_quantiles: int = 5
     prefix: str = "[REWARD {bin}] "
-    kl: float = 0.05
-    entropy: float = 0.0
-    top_k: int = 64
+    kl_coef: float = 0.05
+    entropy_coef: float = 0.0
+    teacher_top_k: int = 64
     name: str = "quark"
 
-    def __post_init__(self) -> None:
-        check_within(2, float("inf"), count=self.count)
-        check_within(0, float("inf"), kl=self.kl, entropy=self.entropy, top_k=self.top_k)
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        check_range(2, float("inf"), num_quantiles=self.num_quantiles)
+        check_range(0, float("inf"), kl_coef=self.kl_coef, entropy_coef=self.entropy_coef)
+        check_range(0, float("inf"), teacher_top_k=self.teacher_top_k)
         if "{bin}" not in self.prefix:
-            raise BadInput(f"got {self.prefix!r}", where="prefix", fix="let it hold {bin}")
+            raise BadInput(f"has no {{bin}}: {self.prefix!r}", where="prefix", fix="put {bin} into it")
 
     @property
-    def best(self) -> str:
+    def best_prefix(self) -> str:
         """The prefix to sample with."""
-        return self.prefix.replace("{bin}", str(self.count - 1))
+        return self.prefix.replace("{bin}", str(self.num_quantiles - 1))
 
     def groups(self, records: Sequence[Any], tokenizer: ChatTokenizer) -> list[Group]:
-        """Every response behind its quantile."""
-        check_types(records, self.takes, "quark")
-        found = iter(quantiles([score for record in records for score in record.scores], self.count))
+        """Every response after the prefix of its quantile."""
+        check_types(records, self.takes, self.name)
+        found = iter(quantiles([score for record in records for score in record.scores], self.num_quantiles))
         made = []
         for i, record in enumerate(records):
             if len(record.scores) != len(record.responses):
-                raise BadInput("it has not one score for each response", where=f"training record {i}", fix="score each")
+                raise BadInput("needs one score for each response", where=f"training record {i}", fix="score each")
             plain = tuple(tokenizer.encode_prompt(record.prompt))
             made.append(tuple(self._row(record, text, plain, next(found), tokenizer) for text in record.responses))
         return made
 
     def _row(self, record: Ranking, text: str, plain: tuple[int, ...], bin_: int, tokenizer: ChatTokenizer) -> Row:
         prompt = tokenizer.encode_prompt(record.prompt, self.prefix.replace("{bin}", str(bin_)))
-        return Row(tuple(prompt), tuple(tokenizer.encode_target(text)), anchor=plain)
+        return Row(tuple(prompt), tuple(tokenizer.encode_target(text)), reference_prompt=plain)
 
-    def needs(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
+    def requires(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
         """The starting weights as a teacher if there is a KL, the entropy if it is rewarded."""
-        return frozenset([*(["teacher"] if self.kl else []), *(["entropy"] if self.entropy else [])])
+        return frozenset([*(["teacher"] if self.kl_coef else []), *(["entropy"] if self.entropy_coef else [])])
 
-    def size(self, group: Group) -> float:
-        """Target tokens."""
-        return tokens_of(group)
+    def normalizer(self, group: Group) -> float:
+        """Completion tokens."""
+        return count_tokens(group)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
         each = -batch.logprobs
         if batch.student is not None:
-            each = each + self.kl * forward_kl(with_rest(batch.tokens["teacher"]), with_rest(batch.student))
+            teacher, student = map(with_other_tokens, (batch.token_features["teacher"], batch.student))
+            each = each + self.kl_coef * forward_kl(teacher, student)
         if batch.entropy is not None:
-            each = each - self.entropy * batch.entropy
+            each = each - self.entropy_coef * batch.entropy
         return (each * batch.mask * batch.weights[:, None]).sum()
+
+
+mistake_tuning = MistakeTuning
+quark = Quark

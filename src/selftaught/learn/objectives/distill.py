@@ -1,27 +1,19 @@
-"""Distillation: towards a teacher's distribution of each next token, with or beside the labels.
+"""Distillation: towards a teacher's distribution of each next token, instead of or beside the labels.
 
-Distributions come as log-probabilities of the teacher's k likeliest tokens, for teacher and student alike; what
-either gives to all other tokens is counted as one more token, so that a divergence of truncated distributions is
-never more than that of the whole ones, and equal to it where k is the whole vocabulary.
+Distributions come as log-probabilities of the teacher's k likeliest tokens, for teacher and student alike. The mass
+that either gives to all other tokens counts as one more token, so that a divergence of truncated distributions is
+never more than that of the whole ones, and equal to it if k is the whole vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from selftaught.errors import BadInput, nearest
-from selftaught.learn.objectives.base import (
-    Base,
-    Batch,
-    Group,
-    Row,
-    check_positive,
-    check_within,
-    target_ids,
-    tokens_of,
-)
+from selftaught.errors import BadInput
+from selftaught.learn.checks import check_positive, check_range
+from selftaught.learn.objectives.base import Batch, EMAConfig, Group, Objective, Row, count_tokens, encode_completion
 from selftaught.records import Demo
 
 if TYPE_CHECKING:
@@ -30,16 +22,17 @@ if TYPE_CHECKING:
     from selftaught.models.chat import ChatTokenizer
     from selftaught.models.policy import Policy
 
-DIVERGENCES = ("forward", "reverse", "js")
-LEAST = 1e-5  # mass of the other tokens that is told from rounding
+__all__ = ["distill"]
+
+MIN_OTHER_MASS = 1e-5  # mass of the other tokens that is distinguishable from rounding
 
 
-def with_rest(logprobs: Tensor) -> Tensor:
-    """`[..., k + 1]` from `[..., k]`: the log-probability of all other tokens behind those of the k."""
+def with_other_tokens(logprobs: Tensor) -> Tensor:
+    """Append the log-probability of all other tokens: `[..., k + 1]` from `[..., k]`."""
     import torch
 
-    rest = (1 - logprobs.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log()
-    return torch.cat([logprobs, rest], -1)
+    other = (1 - logprobs.exp().sum(-1, keepdim=True)).clamp(min=MIN_OTHER_MASS).log()
+    return torch.cat([logprobs, other], -1)
 
 
 def forward_kl(teacher: Tensor, student: Tensor) -> Tensor:
@@ -52,7 +45,7 @@ def reverse_kl(teacher: Tensor, student: Tensor) -> Tensor:
     return forward_kl(student, teacher)
 
 
-def js(teacher: Tensor, student: Tensor, beta: float = 0.5) -> Tensor:
+def js_divergence(teacher: Tensor, student: Tensor, beta: float = 0.5) -> Tensor:
     """`[...]`: b KL(teacher || m) + (1 - b) KL(student || m), m = b teacher + (1 - b) student, 0 < b < 1.
 
     Source: Agarwal et al., "On-policy distillation of language models", 2306.13649, equation 1.
@@ -65,10 +58,10 @@ def js(teacher: Tensor, student: Tensor, beta: float = 0.5) -> Tensor:
     return beta * forward_kl(teacher, mixed) + (1 - beta) * forward_kl(student, mixed)
 
 
-def evolved(teacher: Tensor, student: Tensor, label: Tensor, share: float, threshold: float) -> Tensor:
+def mix_by_difficulty(teacher: Tensor, student: Tensor, label: Tensor, share: float, threshold: float) -> Tensor:
     """`[..., tokens]`: log of (1 - l) student + l (share teacher + (1 - share) label), l growing with difficulty.
 
-    l = 1 - exp(-d) where the difficulty d = KL(teacher || student) is above the threshold, else 0; it bears no
+    l = 1 - exp(-d) where the difficulty d = KL(teacher || student) is above the threshold, else 0; it has no
     gradient. Source: self-evolution knowledge distillation for machine translation (Song et al., 2412.15303): the
     mixture is the paper's, the form of l is ours and was not checked against it.
 
@@ -82,98 +75,103 @@ def evolved(teacher: Tensor, student: Tensor, label: Tensor, share: float, thres
 
 
 @dataclass(frozen=True, slots=True)
-class Distill(Base):
-    """On `Demo` records, averaged over tokens: soft * divergence from the teacher - (1 - soft) * log-likelihood.
+class Distill(Objective):
+    """On `Demo` records, averaged over tokens: w * divergence from the teacher - (1 - w) * log-likelihood.
 
     Attributes:
-        teacher: the policy to learn from; None for the weights that training starts from.
-        divergence: "forward" (KL(teacher || student)), "reverse" or "js" (2306.13649).
+        teacher: see `Objective`; a past checkpoint is a teacher too.
+        divergence: "forward_kl" (KL(teacher || student)), "reverse_kl" or "js" (2306.13649).
         beta: the teacher's share in "js".
-        soft: weight of the teacher against the labels; above 1 it takes the labels off, which helps if many are wrong
+        teacher_weight: w. Above 1 the labels are subtracted, which helps if many are wrong
             (Das and Sanghavi, "Understanding self-distillation in the presence of label noise", 2301.13304).
-        adaptive: share of the teacher in what is mixed into the student where a token is hard (see `evolved`); 1
-            mixes in the teacher alone, below 0 nothing.
-        threshold: nats of KL(teacher || student) from which a token is hard.
-        top_k: of how many of its likeliest tokens the teacher tells; 0 for all.
-        temperature: T, at which both distributions are compared, and T^2 weighs the divergence (Hinton et al.,
+        mixed_teacher_share: share of the teacher in what is mixed into the student at hard tokens (see
+            `mix_by_difficulty`); 1 mixes in the teacher alone, below 0 nothing.
+        hard_threshold: nats of KL(teacher || student) above which a token is hard.
+        teacher_top_k: see `Objective`.
+        temperature: T, at which both distributions are compared, and T^2 scales the divergence (Hinton et al.,
             1503.02531). Other than 1 it compares the shares among the teacher's k likeliest tokens alone.
-        moving: "" for a teacher that stands still, "ema" or "future" for one that moves with the student (see
-            `learn.teachers`); a past checkpoint is a `teacher` that stands still.
-        decay: of the moving average.
-        ahead: virtual steps of "future".
+        teacher_update: "none" for a fixed teacher; "ema" or "future" for an average of the weights in training (see
+            `learn.teachers`).
+        ema_decay: of the moving average.
+        lookahead_steps: virtual steps of "future".
     """
 
     takes = (Demo,)
     teacher: Policy | None = None
-    divergence: str = "forward"
+    divergence: Literal["forward_kl", "reverse_kl", "js"] = "forward_kl"
     beta: float = 0.5
-    soft: float = 1.0
-    adaptive: float = -1.0
-    threshold: float = 0.0
-    top_k: int = 64
+    teacher_weight: float = 1.0
+    mixed_teacher_share: float = -1.0
+    hard_threshold: float = 0.0
+    teacher_top_k: int = 64
     temperature: float = 1.0
-    moving: str = ""
-    decay: float = 0.999
-    ahead: int = 1
+    teacher_update: Literal["none", "ema", "future"] = "none"
+    ema_decay: float = 0.999
+    lookahead_steps: int = 1
     name: str = "distill"
 
-    def __post_init__(self) -> None:
-        if self.divergence not in DIVERGENCES:
-            raise BadInput(
-                f"unknown {self.divergence!r}", where="divergence", fix=nearest(self.divergence, DIVERGENCES)
-            )
-        check_within(0, float("inf"), soft=self.soft, threshold=self.threshold, top_k=self.top_k)
-        if not 0 < self.beta < 1:
-            raise BadInput(f"got {self.beta}", where="beta", fix="use more than 0 and less than 1")
-        if self.moving not in ("", "ema", "future"):
-            raise BadInput(f"unknown {self.moving!r}", where="moving", fix=nearest(self.moving, ("ema", "future")))
-        if self.moving and self.teacher is not None:
-            raise BadInput("a moving teacher starts from the student", where="moving", fix="give no teacher")
-        check_positive(temperature=self.temperature, ahead=self.ahead)
-        check_within(0, 1, decay=self.decay)
-        if self.adaptive > 1:
-            raise BadInput(f"got {self.adaptive}", where="adaptive", fix="use at most 1")
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        weights = {"teacher_weight": self.teacher_weight, "hard_threshold": self.hard_threshold}
+        check_range(0, float("inf"), **weights, teacher_top_k=self.teacher_top_k)
+        check_range(0, 1, ema_decay=self.ema_decay)
+        check_positive(beta=self.beta, temperature=self.temperature, lookahead_steps=self.lookahead_steps)
+        if self.beta >= 1:
+            raise BadInput(f"must be below 1, got {self.beta}", where="beta", fix="use more than 0 and less than 1")
+        if self.teacher_update != "none" and self.teacher is not None:
+            problem = "a moving teacher starts from the student"
+            raise BadInput(problem, where="teacher_update", fix="give no teacher")
+        if self.mixed_teacher_share > 1:
+            got = f"must be ≤ 1, got {self.mixed_teacher_share}"
+            raise BadInput(got, where="mixed_teacher_share", fix="use at most 1")
+
+    @property
+    def ema_teacher(self) -> EMAConfig | None:
+        """See `Objective.ema_teacher`."""
+        if self.teacher_update == "none":
+            return None
+        return EMAConfig(self.ema_decay, self.lookahead_steps if self.teacher_update == "future" else 0)
 
     def rows(self, record: Demo, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """The demonstration."""
         if record.weight < 0:
-            raise BadInput(f"its weight is {record.weight}", where=where, fix="use 0 or more")
+            raise BadInput(f"its weight must be ≥ 0, got {record.weight}", where=where, fix="use 0 or more")
         prompt = tokenizer.encode_prompt(record.prompt)
-        return [Row(tuple(prompt), target_ids(tokenizer, record.target, record.ends), record.weight)]
+        return [Row(tuple(prompt), encode_completion(tokenizer, record.target, record.ends), record.weight)]
 
-    def needs(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
+    def requires(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
         """The teacher."""
         return frozenset({"teacher"})
 
-    def size(self, group: Group) -> float:
-        """Target tokens."""
-        return tokens_of(group)
+    def normalizer(self, group: Group) -> float:
+        """Completion tokens."""
+        return count_tokens(group)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        each = self.soft * self.per_token(batch) - (1 - self.soft) * batch.logprobs
+        each = self.teacher_weight * self.per_token(batch) - (1 - self.teacher_weight) * batch.logprobs
         return (each * batch.mask * batch.weights[:, None]).sum()
 
     def per_token(self, batch: Batch) -> Tensor:
-        """`[rows, tokens]`, the divergence; what stands at padding means nothing."""
+        """`[rows, tokens]`, the divergence; values at padding are arbitrary."""
         import torch
 
         assert batch.student is not None
-        teacher, student = (self._tempered(x) for x in (batch.tokens["teacher"], batch.student))
-        if self.adaptive >= 0:
-            known = batch.tokens["label"]
+        teacher, student = (self._at_temperature(x) for x in (batch.token_features["teacher"], batch.student))
+        if self.mixed_teacher_share >= 0:
+            known = batch.token_features["label"]
             label = known if self.temperature != 1 else torch.cat([known, 1 - known.sum(-1, keepdim=True)], -1)
-            student = evolved(teacher, student, label, self.adaptive, self.threshold)
+            student = mix_by_difficulty(teacher, student, label, self.mixed_teacher_share, self.hard_threshold)
         if self.divergence == "js":
-            apart = js(teacher, student, self.beta)
+            distance = js_divergence(teacher, student, self.beta)
         else:
-            apart = (forward_kl if self.divergence == "forward" else reverse_kl)(teacher, student)
-        return apart * self.temperature**2
+            distance = (forward_kl if self.divergence == "forward_kl" else reverse_kl)(teacher, student)
+        return distance * self.temperature**2
 
-    def _tempered(self, logprobs: Tensor) -> Tensor:
-        return with_rest(logprobs) if self.temperature == 1 else (logprobs / self.temperature).log_softmax(-1)
+    def _at_temperature(self, logprobs: Tensor) -> Tensor:
+        if self.temperature == 1:
+            return with_other_tokens(logprobs)
+        return (logprobs / self.temperature).log_softmax(-1)
 
 
-def distill(teacher: Policy | None = None, **settings: object) -> Distill:
-    """Distillation from `teacher`; see `Distill`."""
-    return Distill(teacher, **settings)  # pyright: ignore[reportArgumentType]
+distill = Distill

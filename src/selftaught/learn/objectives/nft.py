@@ -1,31 +1,34 @@
-"""Negative-aware fine-tuning: likelihood of right answers, and of wrong ones under the policy they imply."""
+"""Negative-aware fine-tuning: likelihood of right answers, and of wrong ones under the policy that they imply."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from selftaught.errors import BadInput, nearest
-from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_positive, check_within, tokens_of
-from selftaught.learn.objectives.rollouts import Rollouts, sampled_row
+from selftaught.learn.checks import check_positive, check_range
+from selftaught.learn.objectives.base import Batch, Group, Objective, Row, count_tokens
+from selftaught.learn.objectives.sampled import check_rewards, row_from_attempt
+from selftaught.records import RolloutGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from selftaught.models.chat import ChatTokenizer
 
-WEIGHTS = {  # of a problem, by its success rate: what the gradient equals on-policy
+__all__ = ["nft"]
+
+PROBLEM_WEIGHTS = {  # of a problem by its success rate, named by the method that the on-policy gradient equals
     "equal": lambda _: 1.0,
     "dr-grpo": lambda rate: 1 - rate,
     "grpo": lambda rate: ((1 - rate) / rate) ** 0.5,
 }
 
 
-def nft_loss(log_ratio: Tensor, right: Tensor, rate: Tensor, negative: float, floor: float) -> Tensor:
-    """`[rows, tokens]`: -log R where right, -negative * log max((1 - r R) / (1 - r), floor) where wrong.
+def nft_loss(log_ratio: Tensor, right: Tensor, rate: Tensor, negative_weight: float, min_ratio: float) -> Tensor:
+    """`[rows, tokens]`: -log R if right, -negative_weight * log max((1 - r R) / (1 - r), min_ratio) if wrong.
 
-    R = exp(log_ratio), p over the p that sampled; below its floor the gradient passes unchanged.
+    R = exp(log_ratio) is p over the sampler's p; below `min_ratio` the gradient passes unchanged.
 
     Args:
         log_ratio: `[rows, tokens]`.
@@ -37,62 +40,62 @@ def nft_loss(log_ratio: Tensor, right: Tensor, rate: Tensor, negative: float, fl
     """
     ratio = log_ratio.exp()
     implied = (1 - rate * ratio) / (1 - rate)
-    kept = implied + (implied.clamp(min=floor) - implied).detach()
-    return -(right * log_ratio + negative * (1 - right) * kept.log())
+    kept = implied + (implied.clamp(min=min_ratio) - implied).detach()
+    return -(right * log_ratio + negative_weight * (1 - right) * kept.log())
 
 
 @dataclass(frozen=True, slots=True)
-class Nft(Base):
-    """NFT on `Rollouts` records with rewards 0 and 1, averaged over the tokens of a step.
+class Nft(Objective):
+    """NFT on `RolloutGroup` records with rewards 0 and 1, averaged over the tokens of a step.
 
-    Problems always or never solved are left out.
+    Problems that are always or never solved are left out.
 
     Attributes:
         weighting: of problems: "equal", "dr-grpo" (1 - r) or "grpo" (sqrt((1 - r) / r)).
-        negative: weight of wrong answers; 0 is rejection sampling.
-        floor: smallest implied ratio.
-        old: where the sampler's log-probabilities come from, "recorded" or "start" (see `PolicyGradient`).
+        negative_weight: weight of wrong answers; 0 is rejection sampling.
+        min_ratio: smallest implied ratio.
+        old_logprobs: where the sampler's log-probabilities come from (see `PolicyGradient`).
     """
 
-    takes = (Rollouts,)
-    weighting: str = "dr-grpo"
-    negative: float = 1.0
-    floor: float = 1.0
-    old: str = "recorded"
+    takes = (RolloutGroup,)
+    weighting: Literal["equal", "dr-grpo", "grpo"] = "dr-grpo"
+    negative_weight: float = 1.0
+    min_ratio: float = 1.0
+    old_logprobs: Literal["recorded", "initial"] = "recorded"
     name: str = "nft"
 
-    def __post_init__(self) -> None:
-        check_positive(floor=self.floor)
-        check_within(0, float("inf"), negative=self.negative)
-        for name, known in (("weighting", tuple(WEIGHTS)), ("old", ("recorded", "start"))):
-            if getattr(self, name) not in known:
-                raise BadInput(f"unknown {getattr(self, name)!r}", where=name, fix=nearest(getattr(self, name), known))
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        check_positive(min_ratio=self.min_ratio)
+        check_range(0, float("inf"), negative_weight=self.negative_weight)
 
-    def rows(self, record: Rollouts, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
-        """The sampled tokens of each attempt; none where all are right or all wrong."""
-        record.check(where)
-        if not set(record.rewards) <= {0.0, 1.0}:
-            raise BadInput("it has rewards other than 0 and 1", where=where, fix="reward right answers 1, wrong ones 0")
-        if record.even:
+    def rows(self, record: RolloutGroup, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
+        """The sampled tokens of each attempt; none if all are right or all wrong."""
+        check_rewards(record, where, binary=True)
+        if record.all_equal:
             return []
         rate = sum(record.rewards) / len(record.rewards)
-        made = []
+        weight, made = PROBLEM_WEIGHTS[self.weighting](rate), []
         for attempt, reward in zip(record.samples, record.rewards, strict=True):
-            row = sampled_row(attempt, tokenizer, where, recorded=self.old == "recorded")
-            made.append(replace(row, weight=WEIGHTS[self.weighting](rate), numbers={"right": reward, "rate": rate}))
+            row = row_from_attempt(attempt, tokenizer, where, recorded=self.old_logprobs == "recorded")
+            made.append(replace(row, weight=weight, row_features={"right": reward, "rate": rate}))
         return made
 
-    def needs(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
-        """The sampler if it is not recorded."""
-        return frozenset({"start"} if self.old == "start" else ())
+    def requires(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
+        """The initial weights' log-probabilities, unless they are recorded."""
+        return frozenset({"initial"} if self.old_logprobs == "initial" else ())
 
-    def size(self, group: Group) -> float:
-        """Target tokens."""
-        return tokens_of(group)
+    def normalizer(self, group: Group) -> float:
+        """Completion tokens."""
+        return count_tokens(group)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        log_ratio = (batch.logprobs - batch.tokens["old" if self.old == "recorded" else "start"]) * batch.mask
-        right, rate = (batch.numbers[name][:, None] for name in ("right", "rate"))
-        each = nft_loss(log_ratio, right, rate, self.negative, self.floor)
+        old = batch.token_features["old_logprobs" if self.old_logprobs == "recorded" else "initial"]
+        log_ratio = (batch.logprobs - old) * batch.mask
+        right, rate = (batch.row_features[name][:, None] for name in ("right", "rate"))
+        each = nft_loss(log_ratio, right, rate, self.negative_weight, self.min_ratio)
         return (each * batch.mask * batch.weights[:, None]).sum()
+
+
+nft = Nft

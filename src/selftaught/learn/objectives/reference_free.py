@@ -1,4 +1,4 @@
-"""Preferences between two responses without a reference: SimPO and ORPO. Both average over a response's tokens."""
+"""Preferences between two responses without a reference: SimPO and ORPO, on mean log-probabilities per token."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.learn.objectives.base import Base, Batch, Row, check_positive, check_within
-from selftaught.learn.objectives.preference import in_pairs, logistic, paired_rows
+from selftaught.learn.checks import check_positive, check_range
+from selftaught.learn.objectives.base import Batch, Objective, Row
+from selftaught.learn.objectives.preference import encode_pair, label_smoothing_of, logistic_loss, split_pairs
 from selftaught.learn.objectives.sft import log1mexp
 from selftaught.records import Pair
 
@@ -16,16 +17,20 @@ if TYPE_CHECKING:
 
     from selftaught.models.chat import ChatTokenizer
 
+__all__ = ["orpo", "simpo"]
 
-def simpo_loss(chosen: Tensor, rejected: Tensor, beta: float, gamma: float, softness: Tensor | float = 0.0) -> Tensor:
+
+def simpo_loss(
+    chosen: Tensor, rejected: Tensor, beta: float, gamma: Tensor | float, label_smoothing: Tensor | float = 0.0
+) -> Tensor:
     """`[pairs]`: -log s(beta (a - b) - gamma) on mean log-probabilities a, b per token.
 
     Source: Meng et al., "SimPO", 2405.14734, equation 6.
     """
-    return logistic(chosen - rejected, beta, softness, gamma)
+    return logistic_loss(chosen - rejected, beta, label_smoothing, gamma)
 
 
-def odds_ratio(chosen: Tensor, rejected: Tensor) -> Tensor:
+def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     """`[pairs]`: -log s(log odds(chosen) - log odds(rejected)) on mean log-probabilities per token.
 
     odds(y) = P / (1 - P) with log P = 1/|y| sum_t log p(y_t). Source: Hong et al., "ORPO", 2403.07691, equations 4, 7.
@@ -36,13 +41,13 @@ def odds_ratio(chosen: Tensor, rejected: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Simpo(Base):
-    """Simple preference optimisation on `Pair` records, averaged over the pairs of a step.
+class Simpo(Objective):
+    """Simple preference optimization on `Pair` records, averaged over the pairs of a step.
 
     Attributes:
         beta: scale of the mean log-probabilities.
-        gamma: the lead asked of every pair; a pair's own `margin` is added to it.
-        label_smoothing: assumed share of flipped labels, for pairs whose own `softness` is 0.
+        gamma: margin of every pair; a pair's own `margin` is added to it.
+        label_smoothing: assumed share of flipped labels, for pairs without a `label_smoothing` of their own.
     """
 
     takes = (Pair,)
@@ -51,50 +56,54 @@ class Simpo(Base):
     label_smoothing: float = 0.0
     name: str = "simpo"
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
+        """See `Objective.validate`."""
         check_positive(beta=self.beta)
-        check_within(0, 0.5, label_smoothing=self.label_smoothing)
+        check_range(0, 0.5, label_smoothing=self.label_smoothing)
 
     def rows(self, record: Pair, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """Both responses."""
-        return paired_rows(record, tokenizer, where)
+        return encode_pair(record, tokenizer, where)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        import torch
-
-        chosen, rejected = in_pairs(batch.sums / batch.lengths)
-        margin, own = in_pairs(batch.numbers["margin"])[0], in_pairs(batch.numbers["softness"])[0]
-        softness = torch.where(own > 0, own, torch.full_like(own, self.label_smoothing))
-        lead = logistic(chosen - rejected, self.beta, softness, self.gamma + margin)
-        return (lead * in_pairs(batch.weights)[0]).sum()
+        chosen, rejected = split_pairs(batch.sequence_logprobs / batch.lengths)
+        gamma = self.gamma + split_pairs(batch.row_features["margin"])[0]
+        each = simpo_loss(chosen, rejected, self.beta, gamma, label_smoothing_of(batch, self.label_smoothing))
+        return (each * split_pairs(batch.weights)[0]).sum()
 
 
 @dataclass(frozen=True, slots=True)
-class Orpo(Base):
-    """Odds ratio preference optimisation on `Pair` records, averaged over the pairs of a step.
+class Orpo(Objective):
+    """Odds ratio preference optimization on `Pair` records, averaged over the pairs of a step.
 
-    L = -1/|y_w| log p(y_w|x) + weight * odds_ratio
+    L = -1/|y_w| log p(y_w|x) + beta * odds_ratio_loss
 
     Source: Hong et al., 2403.07691, equation 6. Its code (and TRL's) takes the first term over the prompt as
     well, and averages it over the tokens of a batch; here, as in the paper's text, over each response.
 
     Attributes:
-        weight: the paper's lambda.
+        beta: weight of the odds ratio, the paper's lambda.
     """
 
     takes = (Pair,)
-    weight: float = 0.1
+    beta: float = 0.1
     name: str = "orpo"
 
-    def __post_init__(self) -> None:
-        check_positive(weight=self.weight)
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        check_positive(beta=self.beta)
 
     def rows(self, record: Pair, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """Both responses."""
-        return paired_rows(record, tokenizer, where)
+        return encode_pair(record, tokenizer, where)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        chosen, rejected = in_pairs(batch.sums / batch.lengths)
-        return ((self.weight * odds_ratio(chosen, rejected) - chosen) * in_pairs(batch.weights)[0]).sum()
+        chosen, rejected = split_pairs(batch.sequence_logprobs / batch.lengths)
+        each = self.beta * odds_ratio_loss(chosen, rejected) - chosen
+        return (each * split_pairs(batch.weights)[0]).sum()
+
+
+simpo = Simpo
+orpo = Orpo

@@ -1,4 +1,4 @@
-"""Learning from texts one by one: weighted likelihood, and unlikelihood of what is bad."""
+"""Supervised fine-tuning: weighted likelihood of responses, and unlikelihood of bad ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selftaught.learn.objectives.base import Base, Batch, Group, Row, check_within, target_ids, tokens_of
+from selftaught.learn.checks import check_range
+from selftaught.learn.objectives.base import Batch, Group, Objective, Row, count_tokens, encode_completion
 from selftaught.records import Demo, Label
 
 if TYPE_CHECKING:
@@ -14,19 +15,21 @@ if TYPE_CHECKING:
 
     from selftaught.models.chat import ChatTokenizer
 
+__all__ = ["sft", "unlikelihood"]
+
 
 def nll(logprobs: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
     """`[rows]`: -w sum_t log p(y_t | x, y_<t)."""
     return -(logprobs * mask).sum(-1) * weights
 
 
-def unlikelihood(logprobs: Tensor, mask: Tensor) -> Tensor:
+def unlikelihood_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
     """`[rows]`: -sum_t log(1 - p(y_t | x, y_<t)). Source: Welleck et al., 1908.04319, its token-level loss."""
     return -(log1mexp(logprobs) * mask).sum(-1)
 
 
 def log1mexp(logprobs: Tensor) -> Tensor:
-    """log(1 - exp(l)) for l <= 0, exact near both ends; l = 0 is taken for the nearest number below it.
+    """log(1 - exp(l)) for l <= 0, exact near both ends; l = 0 counts as the nearest number below it.
 
     Source: Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, equation 7.
     """
@@ -40,8 +43,8 @@ def log1mexp(logprobs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Sft(Base):
-    """Weighted negative log-likelihood of the target tokens, averaged over the tokens of a step.
+class Sft(Objective):
+    """Supervised fine-tuning on `Demo` records: weighted negative log-likelihood, averaged over the step's tokens.
 
     L = - sum_i w_i sum_t log p(y_it | x_i, y_i<t) / sum_i |y_i|
     """
@@ -52,11 +55,11 @@ class Sft(Base):
     def rows(self, record: Demo, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
         """The demonstration under the model's chat template; only the answer and its end bear the loss."""
         prompt = tokenizer.encode_prompt(record.prompt)
-        return [Row(tuple(prompt), target_ids(tokenizer, record.target, record.ends), record.weight)]
+        return [Row(tuple(prompt), encode_completion(tokenizer, record.target, record.ends), record.weight)]
 
-    def size(self, group: Group) -> float:
-        """Target tokens."""
-        return tokens_of(group)
+    def normalizer(self, group: Group) -> float:
+        """Completion tokens."""
+        return count_tokens(group)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
@@ -64,38 +67,41 @@ class Sft(Base):
 
 
 @dataclass(frozen=True, slots=True)
-class Unlikelihood(Base):
+class Unlikelihood(Objective):
     """Likelihood of good responses, and `alpha` times the unlikelihood of every token of bad ones.
 
     L = [ - sum_good sum_t log p(y_t) - alpha sum_bad sum_t log(1 - p(y_t)) ] / tokens
 
     Source: Welleck et al., "Neural text generation with unlikelihood training", 1908.04319, its token-level loss.
-    Its negatives are single tokens; here they are all tokens of a response labelled bad.
+    Its negatives are single tokens; here they are all tokens of a response labeled bad.
+
+    Attributes:
+        alpha: weight of the unlikelihood.
     """
 
     takes = (Label,)
     alpha: float = 1.0
     name: str = "unlikelihood"
 
-    def __post_init__(self) -> None:
-        check_within(0, float("inf"), alpha=self.alpha)
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        check_range(0, float("inf"), alpha=self.alpha)
 
     def rows(self, record: Label, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
-        """The response, marked good or bad."""
-        prompt, target = tokenizer.encode_prompt(record.prompt), tokenizer.encode_target(record.response)
-        return [Row(tuple(prompt), tuple(target), numbers={"good": float(record.good)})]
+        """The response, with its label."""
+        prompt, completion = tokenizer.encode_prompt(record.prompt), tokenizer.encode_target(record.response)
+        return [Row(tuple(prompt), tuple(completion), row_features={"good": float(record.good)})]
 
-    def size(self, group: Group) -> float:
-        """Target tokens."""
-        return tokens_of(group)
+    def normalizer(self, group: Group) -> float:
+        """Completion tokens."""
+        return count_tokens(group)
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        good = batch.numbers["good"]
-        wanted = nll(batch.logprobs, batch.mask, good)
-        return (wanted + self.alpha * (1 - good) * unlikelihood(batch.logprobs, batch.mask)).sum()
+        good = batch.row_features["good"]
+        likelihood = nll(batch.logprobs, batch.mask, good)
+        return (likelihood + self.alpha * (1 - good) * unlikelihood_loss(batch.logprobs, batch.mask)).sum()
 
 
-def sft() -> Sft:
-    """Supervised fine-tuning on `Demo` records."""
-    return Sft()
+sft = Sft
+unlikelihood = Unlikelihood

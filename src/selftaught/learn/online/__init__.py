@@ -1,1 +1,1 @@
-"""Online learning: rollouts, credit, importance weights, the loop."""
+"""Online learning: rollouts, credit assignment, importance weights, and the training loop."""

@@ -1,4 +1,4 @@
-"""The reference of an online training: what it says of each step's rows."""
+"""The reference model of an online training."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.learn.learner import check_vocabulary
 from selftaught.learn.objectives.base import Group
-from selftaught.learn.online.plan import Plan
+from selftaught.learn.online.config import OnlineConfig
 from selftaught.models.policy import Policy
 
 if TYPE_CHECKING:
     from selftaught.learn.trainer import Trainer
 
 
-class Frozen:
-    """What the reference says of each step's rows: the model with its adapter off, or a frozen copy of full weights."""
+class ReferenceModel:
+    """The reference: the trained model with its adapter off, or a frozen copy for full weights or another policy."""
 
-    def __init__(self, trainer: Trainer, base: Policy, plan: Plan) -> None:
-        self._trainer, self._plan, self._base = trainer, plan, base
+    def __init__(self, trainer: Trainer, base: Policy, config: OnlineConfig) -> None:
+        self._trainer, self._config, self._base = trainer, config, base
         self._model: Any = None
 
-    def tell(self, groups: Sequence[Group]) -> Sequence[Group]:
-        """`groups` with the reference's log-probabilities where a row is anchored."""
-        from selftaught.learn.forward import anchored
+    def with_logprobs(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """Add the reference's log-probabilities to `groups`, if the objective requires them."""
+        from selftaught.learn.frozen import with_frozen_logprobs
         from selftaught.models.chat import ChatTokenizer
         from selftaught.models.load import load_model
 
-        trainer, other = self._trainer, getattr(self._plan.objective, "reference", None)
-        trainer.needs = self._plan.objective.needs([row for group in groups for row in group]) - {"start"}
-        if "reference" not in trainer.needs:
+        trainer, objective, training = self._trainer, self._config.objective, self._config.training
+        trainer.requires = objective.requires([row for group in groups for row in group]) - {"initial"}
+        if "reference" not in trainer.requires:
             return groups
-        if other is None and self._plan.settings.lora_rank:
-            return trainer.anchored(groups)
+        other = objective.reference
+        if other is None and training.lora_rank:
+            return trainer.with_frozen_logprobs(groups)
         if self._model is None:
             if other is not None:
-                check_vocabulary(self._plan.objective.name, "reference", other, ChatTokenizer(self._base.weights))
+                check_vocabulary(objective.name, "reference", other, ChatTokenizer(self._base.weights))
             self._model = load_model(other or self._base, trainer.dtype).requires_grad_(False)
-        return anchored(self._model, groups, {"reference"}, self._plan.settings.micro_tokens)
+        return with_frozen_logprobs(self._model, groups, {"reference"}, training.max_tokens_per_pass)

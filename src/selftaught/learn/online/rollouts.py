@@ -1,4 +1,4 @@
-"""Rollouts, and what they are worth: rewards, and how they are spread over turns and tokens."""
+"""Rollouts and credit assignment: rewards, and the advantages of turns and tokens."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selftaught.learn.objectives.advantages import BASELINES
-from selftaught.records import Attempt, Credit
+from selftaught.learn.objectives.advantages import ADVANTAGE_ESTIMATORS
+from selftaught.records import Attempt, TokenAdvantages
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One solving of one problem.
+    """One run of a solver on one problem.
 
     Attributes:
-        attempt: what was handed in, judged.
-        turns: all that was sampled for it, in order, each judged; `attempt` is among them, usually the last.
+        attempt: the answer, with its verdict.
+        turns: everything sampled for it, in order, with verdicts; `attempt` is among them, usually the last.
     """
 
     attempt: Attempt
@@ -24,59 +24,59 @@ class Rollout:
 
     @property
     def failed(self) -> bool:
-        """Whether a request of it was refused or failed: that is no reward of 0."""
+        """Whether one of its requests was refused or failed: that is no reward of 0."""
         return self.attempt.failed or any(turn.failed for turn in self.turns)
 
 
-Spread = Callable[[Sequence[Rollout]], Sequence[Credit]]
-Rewarding = Callable[[Rollout], float | None]
+AdvantageFn = Callable[[Sequence[Rollout]], Sequence[TokenAdvantages]]
+RewardFn = Callable[[Rollout], float | None]
 
 
 def outcome_reward(rollout: Rollout) -> float | None:
-    """1 for a right answer, 0 for a wrong one, None (left out) where the verifier could not tell."""
+    """1 for a right answer, 0 for a wrong one, None (left out) if the verdict is unknown."""
     verdict = rollout.attempt.verdict
     return None if verdict == "unknown" else float(verdict == "right")
 
 
-def outcome_of(rollout: Rollout) -> Any:
-    """Whether the answer handed in is right: a group that agrees on it teaches nothing, whatever its rewards."""
+def outcome_key(rollout: Rollout) -> Any:
+    """Whether the answer is right: a group that agrees on it teaches nothing, even if its rewards differ."""
     return rollout.attempt.right
 
 
 @dataclass(frozen=True, slots=True)
-class Crediting:
-    """What rollouts are worth.
+class CreditAssignment:
+    """How rollouts are rewarded.
 
     Attributes:
         reward: of one rollout; None leaves it out.
-        spread: makes the `Credit` records of one problem's rollouts, for rewards by turn and anchors by turn; by
-            default `reward` against the objective's baseline, on every token of every turn.
-        outcome: what a rollout came to; a problem whose rollouts all came to the same is skipped, whatever their
-            rewards: shaping among failures teaches how to fail.
+        advantages: makes `TokenAdvantages` records of one problem's rollouts, for rewards and KL coefficients by turn;
+            by default, `reward` becomes an advantage on every token of every turn, by the objective's estimator.
+        outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, even if their
+            rewards differ: reward shaping among failures teaches how to fail.
     """
 
-    reward: Rewarding = outcome_reward
-    spread: Spread | None = None
-    outcome: Callable[[Rollout], Any] = outcome_of
+    reward: RewardFn = outcome_reward
+    advantages: AdvantageFn | None = None
+    outcome_key: Callable[[Rollout], Any] = outcome_key
 
     @property
-    def parts(self) -> tuple[Any, Any, Any]:
+    def functions(self) -> tuple[Any, Any, Any]:
         """The three functions."""
-        return self.reward, self.spread, self.outcome
+        return self.reward, self.advantages, self.outcome_key
 
 
-def spread_evenly(baseline: str, reward: Rewarding = outcome_reward) -> Spread:
-    """Credit every token of every turn of a rollout with its advantage in its group.
+def broadcast_advantage(estimator: str, reward: RewardFn = outcome_reward) -> AdvantageFn:
+    """Give every token of every turn its rollout's advantage in the group.
 
     Args:
-        baseline: see `objectives.advantages`.
+        estimator: name of an advantage estimator, see `objectives.advantages`.
         reward: of a whole rollout; None leaves it out.
     """
 
-    def credit(rollouts: Sequence[Rollout]) -> list[Credit]:
+    def assign(rollouts: Sequence[Rollout]) -> list[TokenAdvantages]:
         rewards = [(one, value) for one in rollouts if (value := reward(one)) is not None]
-        gains = BASELINES[baseline]([value for _, value in rewards])
-        pairs = zip((one for one, _ in rewards), gains, strict=True)
-        return [Credit(turn, (gain,) * len(turn.token_ids)) for one, gain in pairs for turn in one.turns]
+        advantages = ADVANTAGE_ESTIMATORS[estimator]([value for _, value in rewards])
+        pairs = zip((one for one, _ in rewards), advantages, strict=True)
+        return [TokenAdvantages(turn, (a,) * len(turn.token_ids)) for one, a in pairs for turn in one.turns]
 
-    return credit
+    return assign

@@ -1,95 +1,94 @@
-"""Collapse of self-trained language models: what comes of learning one's own samples, right or wrong."""
+"""Collapse of self-trained language models: train a model on its own unfiltered samples, again and again."""
 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle, islice, pairwise
 from math import exp, isnan, log, nan
+from typing import Literal
 
-from selftaught.check.claim import Baseline, Claim, SystemResult
+from selftaught import Attempt, BadInput, Baseline, Claim, Demo, Policy, Run, StudyReport, Task, sft, study
+from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, keep, keep_right
-from selftaught.errors import BadInput, nearest
-from selftaught.learn import sft
-from selftaught.measure import Report
-from selftaught.method import study
-from selftaught.models import Policy
-from selftaught.records import Attempt, Demo
-from selftaught.run.run import Run
-from selftaught.tasks import Task
 
-LEARNS = ("all", "right", "replay", "nothing")
+Data = Literal["all", "right", "replay", "none"]
 
 
-def surprise(outcome: SystemResult) -> dict[str, float]:
-    """Nats a token, at the end of the study, that the held-out text of each problem has."""
-    return dict(outcome.returned.scores)
+def held_out_nll(result: SystemResult) -> dict[str, float]:
+    """Mean negative log-likelihood (nats per token) of each problem's held-out text, at the end of the study."""
+    return dict(result.returned.scores)
 
 
 CLAIM = Claim(
     "Learning one's own unfiltered samples again and again raises the perplexity of held-out text above the frozen"
-    " model's, and above what a filter or a replay of verified text comes to in as many steps.",
+    " model's, and above that of training on filtered or half replayed text for as many steps.",
     baselines=(
-        Baseline("frozen", options={"learns": "nothing"}),
-        Baseline("right ones only", options={"learns": "right"}),
-        Baseline("half replay", options={"learns": "replay"}),
+        Baseline("frozen", options={"data": "none"}),
+        Baseline("right ones only", options={"data": "right"}),
+        Baseline("half replay", options={"data": "replay"}),
     ),
-    metric=surprise,
-    options={"rounds": 3, "samples": 2, "pace": 4.0},
-    ablations={"gently": {"pace": 1.0}},
+    metric=held_out_nll,
+    options={"rounds": 3, "samples": 2, "lr_scale": 4.0},
+    ablations={"at the usual learning rate": {"lr_scale": 1.0}},
 )
 
 
 @study(paper="2404.02305", needs=("verifier", "dev"), claim=CLAIM)
 def self_train_collapse(
-    run: Run, policy: Policy, task: Task, *, rounds: int = 5, samples: int = 4, temperature: float = 0.7,
-    pace: float = 1.0, learns: str = "all",
-) -> Report:  # fmt: skip
-    """Train a model on its own samples, over and over, and watch it forget how real text goes.
+    run: Run,
+    policy: Policy,
+    task: Task,
+    *,
+    rounds: int = 5,
+    samples: int = 4,
+    temperature: float = 0.7,
+    lr_scale: float = 1.0,
+    data: Data = "all",
+) -> StudyReport:
+    """Train a model on its own samples, round after round, and measure how the perplexity of real text rises.
 
-    Source: Herel & Mikolov, Collapse of Self-trained Language Models, 2404.02305. The current model writes
-    freely, learns what it wrote by next-token loss, and is measured on held-out text.
+    Source: Herel & Mikolov, Collapse of Self-trained Language Models, 2404.02305. The current model samples
+    text, is trained on it by next-token loss, and is measured on held-out text.
 
-    Differs from the paper: an instruction-tuned model answers training questions, where GPT-2 writes on from
-    nothing; held-out text is the starting model's right answers to the dev problems, as no person wrote any.
+    Differs from the paper: an instruction-tuned model answers training questions, where GPT-2 continues an empty
+    prompt; held-out text is the starting model's right answers to the dev problems, as no human-written text exists.
 
     Costs `rounds + 1` times `samples` answers a train problem, `samples` a dev problem, and `rounds` fine-tunings.
 
     Args:
-        rounds: how often to sample and learn.
+        rounds: rounds of sampling and training.
         samples: answers per problem and round.
-        temperature: of sampling; below 1 each round sharpens the next, at 1 its errors pile up.
-        pace: learning rate, as a multiple of the run's; collapse comes sooner the higher it is.
-        learns: "all" of the samples; controls in as many steps are the "right" ones alone, "replay" (half of them
-            in place of the starting model's right ones), and "nothing".
+        temperature: sampling temperature; below 1 each round sharpens the next, at 1 errors accumulate.
+        lr_scale: learning rate as a multiple of the run's; the higher, the sooner the collapse.
+        data: what is trained on: "all" samples; as controls of as many steps, only the "right" ones, "replay" (half of
+            the samples, half right answers of the starting model), or "none".
     """
-    if learns not in LEARNS:
-        raise BadInput(f"unknown {learns!r}", where="learns", fix=nearest(learns, LEARNS))
-    held_out = [a for a in run.attempt(policy, task.dev, n=samples, temperature=1.0) if a.right]
+    held_out = [a for a in run.attempt(policy, task.dev, samples=samples, temperature=1.0) if a.right]
     if not held_out:
-        raise BadInput("the starting model has no dev problem right", where=run.task.name, fix="use an easier task")
+        raise BadInput("the starting model solves no dev problem", where=run.task.name, fix="use an easier task")
     rows, real = [], list[Demo]()
     for number in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         real = real or keep_right(tried)
-        rows.append({"round": number - 1, **_signs(run, policy, held_out, tried)})
-        if learns != "nothing":
-            demos = _mixed(keep(tried), real if learns == "replay" else keep_right(tried), learns)
-            policy = run.learn(policy, sft(), demos, learning_rate=pace * run.settings.training.learning_rate)
+        rows.append({"round": number - 1, **_collapse_metrics(run, policy, held_out, tried)})
+        if data != "none":
+            demos = _mix(keep(tried), real if data == "replay" else keep_right(tried), data)
+            policy = run.learn(policy, sft(), demos, lr_scale=lr_scale)
         run.measure(policy)
-    tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
-    rows.append({"round": len(rows), **_signs(run, policy, held_out, tried)})
+    tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
+    rows.append({"round": len(rows), **_collapse_metrics(run, policy, held_out, tried)})
     title = f"perplexity {rows[0]['perplexity']:.3f} before, {rows[-1]['perplexity']:.3f} after {len(rows) - 1} rounds"
-    return Report(title, tuple(rows), _nats(run, policy, held_out))
+    return StudyReport(title, tuple(rows), _nll_per_token(run, policy, held_out))
 
 
-def _mixed(own: list[Demo], right: list[Demo], learns: str) -> list[Demo]:
+def _mix(own: list[Demo], right: list[Demo], data: Data) -> list[Demo]:
     """As many demos as there are samples, right ones repeated as needed."""
-    kept = {"all": len(own), "right": 0, "replay": len(own) // 2}[learns] if right else len(own)
+    kept = {"all": len(own), "right": 0, "replay": len(own) // 2}[data] if right else len(own)
     return own[:kept] + list(islice(cycle(right), len(own) - kept))
 
 
-def _nats(run: Run, policy: Policy, texts: Sequence[Attempt]) -> dict[str, float]:
-    """Mean surprise of a token in the texts of each problem, without those that the engine refused to read."""
-    read = zip(texts, run.surprise(policy, texts), strict=True)
+def _nll_per_token(run: Run, policy: Policy, texts: Sequence[Attempt]) -> dict[str, float]:
+    """Mean nats per token in the texts of each problem, without texts that the engine cannot score."""
+    read = zip(texts, run.nll(policy, texts), strict=True)
     nats = {a.id: value for a, value in read if not isnan(value)}
     return {
         problem: sum(nats[a.id] for a in group) / sum(len(a.token_ids) for a in group)
@@ -97,13 +96,15 @@ def _nats(run: Run, policy: Policy, texts: Sequence[Attempt]) -> dict[str, float
     }
 
 
-def _signs(run: Run, policy: Policy, held_out: Sequence[Attempt], tried: Sequence[Attempt]) -> dict[str, float | str]:
-    """What the paper watches: perplexity of held-out text, distinct n-grams and the entropy of words in samples."""
+def _collapse_metrics(
+    run: Run, policy: Policy, held_out: Sequence[Attempt], tried: Sequence[Attempt]
+) -> dict[str, float | str]:
+    """The paper's metrics: perplexity of held-out text, distinct n-grams and word entropy of the samples."""
     words = [attempt.text.split() for attempt in tried if not attempt.failed]
     pairs = [pair for text in words for pair in pairwise(text)]
     counts = Counter(word for text in words for word in text)
     shares = [count / max(1, counts.total()) for count in counts.values()]
-    nats = _nats(run, policy, held_out).values()
+    nats = _nll_per_token(run, policy, held_out).values()
     return {
         "policy": policy.version,
         "perplexity": exp(sum(nats) / len(nats)) if nats else nan,

@@ -13,17 +13,17 @@ from selftaught.measure import Interval, clustered_bootstrap, majority_at_k, pas
 from selftaught.models import Policy
 from selftaught.records import Message, Problem, Prompt, Verdict, content_hash, make_problem
 from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked, split_reply
-from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, located, marked
-from selftaught.worlds.tiny.task import MIDDLE, check
-from selftaught.worlds.tiny.text import patchy, reserved
+from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, parse_error_step, parse_step_marks
+from selftaught.worlds.tiny.task import MIDDLE, check_reply
+from selftaught.worlds.tiny.text import imperfect_writer, is_held_out
 
 SAMPLES = 16
-HEAT = 0.7
-MOST_TOKENS = 120
+TEMPERATURE = 0.7
+MAX_REPLY_TOKENS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Ability:
+class AbilityScore:
     """A figure with its interval.
 
     Attributes:
@@ -42,7 +42,7 @@ class Ability:
         return f"{self.what}: {self.value:.3f} [{self.ci95.low:.3f}, {self.ci95.high:.3f}] (n={self.n})"
 
 
-class Examiner:
+class AbilityTest:
     """Puts a policy through the roles.
 
     Args:
@@ -55,14 +55,14 @@ class Examiner:
     def __init__(self, engine: Engine, policy: Policy, *, problems: int = 210, seed: int = 0) -> None:
         self._engine, self._policy, self._count, self._seed = engine, policy, problems, seed
 
-    def table(self, say: Callable[[str], None] = lambda _: None) -> list[Ability]:
+    def table(self, say: Callable[[str], None] = lambda _: None) -> list[AbilityScore]:
         """All figures, each said as it is known."""
         return asyncio.run(self._table(say))
 
-    async def _table(self, say: Callable[[str], None]) -> list[Ability]:
-        found: list[Ability] = []
+    async def _table(self, say: Callable[[str], None]) -> list[AbilityScore]:
+        found: list[AbilityScore] = []
 
-        def note(*abilities: Ability) -> None:
+        def note(*abilities: AbilityScore) -> None:
             found.extend(abilities)
             for one in abilities:
                 say(str(one))
@@ -73,7 +73,7 @@ class Examiner:
         drafts = await self._drafts(problems)
         note(*await self._judging("others' drafts", self._written(problems)))
         note(*await self._judging("its own drafts", drafts), *await self._verifying(drafts))
-        note(*await self._criticising(drafts))
+        note(*await self._criticizing(drafts))
         note(*await self._revising(drafts))
         note(*await self._choosing(problems), *await self._proposing(problems))
         return found
@@ -85,25 +85,25 @@ class Examiner:
         while len(found) < self._count:
             for name, rng in rngs.items():
                 question, reference = FAMILIES[name].question(level, rng)
-                if reserved(question):
+                if is_held_out(question):
                     problem = make_problem(question, reference, {"family": name})
                     found.setdefault(problem.id, problem)
         return list(found.values())[: self._count]
 
     async def _replies(self, prompts: Sequence[Prompt], n: int = 1, heat: float = 0.0) -> list[list[str]]:
         """`n` replies to each prompt."""
-        sampling = Sampling(max_tokens=MOST_TOKENS, temperature=heat)
+        sampling = Sampling(max_tokens=MAX_REPLY_TOKENS, temperature=heat)
         seeds = [int(content_hash(self._seed, i), 16) >> 1 for i in range(n)]
         wanted = [self._engine.sample(self._policy, Request(p, sampling, seed)) for p in prompts for seed in seeds]
         texts = [sample.text for sample in await asyncio.gather(*wanted)]
         return [texts[i : i + n] for i in range(0, len(texts), n)]
 
-    async def _solving(self, level: int) -> list[Ability]:
+    async def _solving(self, level: int) -> list[AbilityScore]:
         problems = self.problems(level)
         prompts = [p.prompt for p in problems]
         greedy = [_right(p, texts[0]) for p, texts in zip(problems, await self._replies(prompts), strict=True)]
         passed, voted = [], []
-        for problem, texts in zip(problems, await self._replies(prompts, SAMPLES, HEAT), strict=True):
+        for problem, texts in zip(problems, await self._replies(prompts, SAMPLES, TEMPERATURE), strict=True):
             rights = [_right(problem, text) for text in texts]
             passed.append(pass_at_k(SAMPLES, sum(rights), SAMPLES))
             voted.append(majority_at_k([split_reply(text)[1] for text in texts], rights, SAMPLES))
@@ -118,24 +118,24 @@ class Examiner:
                 found.append(_share(f"level {level}, {name}: greedy", mine))
         return found
 
-    async def _drafts(self, problems: Sequence[Problem]) -> list[Draft]:
+    async def _drafts(self, problems: Sequence[Problem]) -> list[JudgedDraft]:
         """Two sampled solutions of each problem, with the truth about them."""
-        replies = await self._replies([p.prompt for p in problems], 2, HEAT)
+        replies = await self._replies([p.prompt for p in problems], 2, TEMPERATURE)
         texts = [(p, text) for p, texts in zip(problems, replies, strict=True) for text in texts]
-        return [Draft(p, text, check(p, text)) for p, text in texts]
+        return [JudgedDraft(p, text, check_reply(p, text)) for p, text in texts]
 
-    def _written(self, problems: Sequence[Problem]) -> list[Draft]:
+    def _written(self, problems: Sequence[Problem]) -> list[JudgedDraft]:
         """Of each problem a right and a wrong solution, as the writer of the text might put them down."""
         found, rng = [], random.Random(f"exam/{self._seed}/written")
         for problem in problems:
             family = FAMILIES[problem.meta["family"]]
             asked = family.read(problem.question)
-            texts = [family.write(asked, problem.reference, patchy(rng), rng).text for _ in range(16)]
-            drafts = [Draft(problem, text, check(problem, text)) for text in texts]
+            texts = [family.write(asked, problem.reference, imperfect_writer(rng), rng).text for _ in range(16)]
+            drafts = [JudgedDraft(problem, text, check_reply(problem, text)) for text in texts]
             found += [d for right in (True, False) if (d := next((d for d in drafts if d.right is right), None))]
         return found
 
-    async def _judging(self, whose: str, drafts: Sequence[Draft]) -> list[Ability]:
+    async def _judging(self, whose: str, drafts: Sequence[JudgedDraft]) -> list[AbilityScore]:
         said = [r[0] == RIGHT for r in await self._replies([d.asked("judge") for d in drafts])]
         right = [s for s, d in zip(said, drafts, strict=True) if d.right]
         wrong = [not s for s, d in zip(said, drafts, strict=True) if not d.right]
@@ -145,25 +145,25 @@ class Examiner:
             _share(f"judge, {whose}: wrong ones refused", wrong),
         ]
 
-    async def _verifying(self, drafts: Sequence[Draft]) -> list[Ability]:
+    async def _verifying(self, drafts: Sequence[JudgedDraft]) -> list[AbilityScore]:
         sound, unsound = [], []
         for d, replies in zip(drafts, await self._replies([d.asked("verify") for d in drafts]), strict=True):
-            marks = marked(replies[0]) or []
+            marks = parse_step_marks(replies[0]) or []
             for step, truth in enumerate(d.truth.steps):
                 says = marks[step] if step < len(marks) else None
                 (sound if truth is Verdict.RIGHT else unsound).append(says is (truth is Verdict.RIGHT))
         return [_balanced("verify: accuracy on steps, balanced", sound, unsound)]
 
-    async def _criticising(self, drafts: Sequence[Draft]) -> list[Ability]:
+    async def _criticizing(self, drafts: Sequence[JudgedDraft]) -> list[AbilityScore]:
         found = []
         for role in ("locate", "critique"):
-            said = [located(r[0]) for r in await self._replies([d.asked(role) for d in drafts])]
+            said = [parse_error_step(r[0]) for r in await self._replies([d.asked(role) for d in drafts])]
             wrong = [s == d.truth.first_error for s, d in zip(said, drafts, strict=True) if d.truth.first_error]
             fine = [s is None for s, d in zip(said, drafts, strict=True) if not d.truth.first_error]
             found += [_share(f"{role}: first errors found", wrong), _share(f"{role}: sound solutions left alone", fine)]
         return found
 
-    async def _revising(self, drafts: Sequence[Draft]) -> list[Ability]:
+    async def _revising(self, drafts: Sequence[JudgedDraft]) -> list[AbilityScore]:
         notes = [r[0] for r in await self._replies([d.asked("critique") for d in drafts])]
         told = [d.asked("critique", note) for d, note in zip(drafts, notes, strict=True)]
         true = [d.asked("critique", d.true_note()) for d in drafts]
@@ -178,13 +178,13 @@ class Examiner:
             change = [float(a) - float(d.right) for a, d in zip(after, drafts, strict=True)]
             mended = [a for a, d in zip(after, drafts, strict=True) if not d.right]
             broken = [not a for a, d in zip(after, drafts, strict=True) if d.right]
-            net = Ability(f"{what}, net change", sum(change) / len(change), _normal(change), len(change))
+            net = AbilityScore(f"{what}, net change", sum(change) / len(change), _normal(change), len(change))
             found += [net, _share(f"{what}, wrong to right", mended), _share(f"{what}, right to wrong", broken)]
         return found
 
-    async def _choosing(self, problems: Sequence[Problem]) -> list[Ability]:
+    async def _choosing(self, problems: Sequence[Problem]) -> list[AbilityScore]:
         rng, asked, right = random.Random(self._seed), [], []
-        replies = await self._replies([p.prompt for p in problems], 6, HEAT)
+        replies = await self._replies([p.prompt for p in problems], 6, TEMPERATURE)
         for problem, texts in zip(problems, replies, strict=True):
             answers = list(dict.fromkeys(filter(None, (split_reply(text)[1] for text in texts))))[:3]
             good = [a for a in answers if _right(problem, f"Answer: {a}")]
@@ -196,17 +196,17 @@ class Examiner:
         said = [r[0] for r in await self._replies(asked)]
         return [_share("choose: the right one of 2 or 3", [s == r for s, r in zip(said, right, strict=True)])]
 
-    async def _proposing(self, problems: Sequence[Problem]) -> list[Ability]:
+    async def _proposing(self, problems: Sequence[Problem]) -> list[AbilityScore]:
         found = []
         for role in ("propose", "easier"):
-            replies = await self._replies([(*p.prompt, _user(role)) for p in problems], 1, HEAT)
+            replies = await self._replies([(*p.prompt, _user(role)) for p in problems], 1, TEMPERATURE)
             sound = [any(f.read(r[0]) is not None for f in FAMILIES.values()) for r in replies]
             found.append(_share(f"{role}: well-formed problems", sound))
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class JudgedDraft:
     """A sampled solution, and the truth about it."""
 
     problem: Problem
@@ -235,29 +235,29 @@ class Draft:
 
 
 def _right(problem: Problem, text: str) -> bool:
-    return check(problem, text).answer is Verdict.RIGHT
+    return check_reply(problem, text).answer is Verdict.RIGHT
 
 
 def _user(role: str) -> Message:
     return Message("user", PHRASES[role])
 
 
-def _share(what: str, hits: Sequence[bool]) -> Ability:
+def _share(what: str, hits: Sequence[bool]) -> AbilityScore:
     if not hits:
-        return Ability(what, 0.0, Interval(0.0, 1.0), 0)
-    return Ability(what, sum(hits) / len(hits), wilson(sum(hits), len(hits)), len(hits))
+        return AbilityScore(what, 0.0, Interval(0.0, 1.0), 0)
+    return AbilityScore(what, sum(hits) / len(hits), wilson(sum(hits), len(hits)), len(hits))
 
 
-def _balanced(what: str, one: Sequence[bool], other: Sequence[bool]) -> Ability:
+def _balanced(what: str, one: Sequence[bool], other: Sequence[bool]) -> AbilityScore:
     """The mean of two shares; its interval is normal, from the variances of both."""
     shares = [sum(part) / max(1, len(part)) for part in (one, other)]
     spread = sum(p * (1 - p) / max(1, len(part)) for p, part in zip(shares, (one, other), strict=True)) / 4
     value, wide = sum(shares) / 2, 1.96 * spread**0.5
-    return Ability(what, value, Interval(value - wide, value + wide), len(one) + len(other))
+    return AbilityScore(what, value, Interval(value - wide, value + wide), len(one) + len(other))
 
 
-def _mean(what: str, values: Sequence[float]) -> Ability:
-    return Ability(what, sum(values) / len(values), clustered_bootstrap([[v] for v in values]), len(values))
+def _mean(what: str, values: Sequence[float]) -> AbilityScore:
+    return AbilityScore(what, sum(values) / len(values), clustered_bootstrap([[v] for v in values]), len(values))
 
 
 def _normal(values: Sequence[float]) -> Interval:
@@ -268,6 +268,6 @@ def _normal(values: Sequence[float]) -> Interval:
     return Interval(mean - wide, mean + wide)
 
 
-def as_rows(abilities: Sequence[Ability]) -> list[dict[str, Any]]:
+def as_rows(abilities: Sequence[AbilityScore]) -> list[dict[str, Any]]:
     """The table as plain data."""
     return [asdict(a) | {"value": round(a.value, 4), "ci95": [round(x, 4) for x in a.ci95]} for a in abilities]

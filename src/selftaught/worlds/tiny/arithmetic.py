@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from selftaught.worlds.tiny.say import Say
+from selftaught.worlds.tiny.say import WriteStep
 
-MOST = 999
+MAX_NUMBER = 999
 _LINE = re.compile(r"(\d{1,4})([-+*])(\d{1,4})=(\d{1,5})")
 
 
@@ -29,18 +29,18 @@ def skill(a: int, op: str, b: int) -> str:
 
 
 def slips(a: int, op: str, b: int) -> list[str]:
-    """Usual mistakes, the commonest first: a dropped carry, a missed borrow, the neighbour in the table."""
+    """Usual mistakes, the commonest first: a dropped carry, a missed borrow, the neighbor in the table."""
     right = apply(a, op, b)
     off = {"+": -10, "-": 10, "*": -b if b > 1 else 1}[op] if skill(a, op, b) != "plain" else 1
     return [str(abs(right + off + by)) for by in (0, 1, -1)]
 
 
-def work(a: int, op: str, b: int, say: Say) -> int:
+def work(a: int, op: str, b: int, say: WriteStep) -> int:
     """The result that a writer puts down for `a op b`."""
     return int(say(skill(a, op, b), str(apply(a, op, b)), slips(a, op, b)))
 
 
-def turned(a: int, op: str, b: int, say: Say) -> tuple[int, int]:
+def turned(a: int, op: str, b: int, say: WriteStep) -> tuple[int, int]:
     """The numbers of a step in the order they are written; a sum or product may be written either way round."""
     return (b, a) if op != "-" and a != b and say("way", "as given", ["turned"]) == "turned" else (a, b)
 

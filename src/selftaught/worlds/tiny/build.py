@@ -20,8 +20,9 @@ from selftaught.engines import Engine, EngineConfig, Request, Sampling, create_e
 from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
+from selftaught.worlds.tiny.curriculum import CURRICULA, conversations
 from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import LESSONS, Case, conversations, drafted, questions
+from selftaught.worlds.tiny.text import Case, case_of_draft, questions
 from selftaught.worlds.tiny.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 CONTEXT = 512
 POOL = 4096  # conversations sorted by length together, so that little of a batch is padding
 LONGEST = 120  # tokens of a draft of its own
-HEAT = 0.7  # at which it writes them
+DRAFT_TEMPERATURE = 0.7  # at which it writes them
 SHORTEST = 16  # a shorter reply weighs as much as one of so many tokens: a verdict is no less than a solution
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class BuildConfig:
     """How the model is made.
 
     Attributes:
@@ -68,14 +69,14 @@ class Recipe:
     seed: int = 0
 
 
-Row = tuple[list[int], list[float]]
+TokenRow = tuple[list[int], list[float]]
 
 
-def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> Row:
+def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow:
     """Token ids of a conversation, and what each weighs in the loss: 1 for what the assistant says, or more at the end.
 
     Args:
-        drafts: whether what the assistant says before its last turn is learnt; it has no end of its own to learn.
+        drafts: whether what the assistant says before its last turn is learned; it has no end of its own to learn.
     """
     tokens: list[int] = []
     weights: list[float] = []
@@ -83,21 +84,21 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> Row:
         said = [ids[c] for c in message.content]
         tokens += [ids[f"<|{message.role}|>"], *said]
         weights += [0.0, *[float(drafts and message.role == "assistant")] * len(said)]
-    learnt = len(prompt[-1].content) + 1
-    return [*tokens, ids[END]], [*weights[: 1 - learnt or None], *[max(1.0, SHORTEST / learnt)] * learnt]
+    learned = len(prompt[-1].content) + 1
+    return [*tokens, ids[END]], [*weights[: 1 - learned or None], *[max(1.0, SHORTEST / learned)] * learned]
 
 
-def batches(recipe: Recipe, number: int, own: Sequence[Case] = ()) -> Iterator[list[Row]]:
+def batches(recipe: BuildConfig, number: int, own: Sequence[Case] = ()) -> Iterator[list[TokenRow]]:
     """A lesson's text in batches of conversations of like length, in an order that is shuffled and seeded."""
     import random
 
     ids = make_tokenizer().get_vocab()
-    lesson, seed = LESSONS[number], recipe.seed + 1000 * number
+    lesson, seed = CURRICULA[number], recipe.seed + 1000 * number
     rng = random.Random(seed)
     text = islice(conversations(seed, lesson, own), recipe.conversations[number])
     while pool := [encode(prompt, ids, lesson.drafts) for prompt in islice(text, POOL)]:
         pool.sort(key=lambda row: len(row[0]))
-        cut: list[list[Row]] = []
+        cut: list[list[TokenRow]] = []
         while pool:
             count = max(1, recipe.batch_tokens // len(pool[-1][0]))
             cut.append(pool[-count:])
@@ -106,7 +107,7 @@ def batches(recipe: Recipe, number: int, own: Sequence[Case] = ()) -> Iterator[l
         yield from cut
 
 
-def tensors(batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+def tensors(batch: list[TokenRow]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and weights `[rows, tokens]`, padded on the right."""
     import torch
 
@@ -125,7 +126,7 @@ def loss_of(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tenso
     return (nats * weights[:, 1:]).sum() / weights[:, 1:].sum()
 
 
-def make_model(recipe: Recipe) -> Any:
+def make_model(recipe: BuildConfig) -> Any:
     """The untrained model."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -154,7 +155,7 @@ def schedule(share: float) -> float:
     return 0.05 + 0.95 * (1 + math.cos(math.pi * (share - 0.02) / 0.98)) / 2
 
 
-def optimizers(model: Any, recipe: Recipe, share: float = 1.0) -> list[torch.optim.Optimizer]:
+def optimizers(model: Any, recipe: BuildConfig, share: float = 1.0) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) and AdamW, each on its parameters.
 
     On this text Muon needs a third of the tokens that AdamW alone does.
@@ -170,11 +171,13 @@ def optimizers(model: Any, recipe: Recipe, share: float = 1.0) -> list[torch.opt
 
 
 @releasing_threads()
-def train(recipe: Recipe, progress: Callable[[int, int, float], None] = lambda *_: None) -> tuple[Any, dict[str, Any]]:
+def train_model(
+    recipe: BuildConfig, progress: Callable[[int, int, float], None] = lambda *_: None
+) -> tuple[Any, dict[str, Any]]:
     """Train a model, lesson by lesson. Returns it, and what it took: tokens, seconds, the loss at the end."""
     model, read, tokens, loss, began = make_model(recipe), 0, 0, 0.0, time.monotonic()
-    for number in range(len(LESSONS)):
-        for rows, loss in teach(model, recipe, number):
+    for number in range(len(CURRICULA)):
+        for rows, loss in train_curriculum(model, recipe, number):
             read += len(rows)
             tokens += sum(len(ids) for ids, _ in rows)
             progress(read, sum(recipe.conversations), loss)
@@ -183,14 +186,14 @@ def train(recipe: Recipe, progress: Callable[[int, int, float], None] = lambda *
     return model, {"tokens": tokens, "seconds": round(seconds), "tokens_per_second": speed, "loss": round(loss, 4)}
 
 
-def teach(model: Any, recipe: Recipe, number: int) -> Iterator[tuple[list[Row], float]]:
+def train_curriculum(model: Any, recipe: BuildConfig, number: int) -> Iterator[tuple[list[TokenRow], float]]:
     """Train `model` on one lesson, a batch at a time; with each, the loss so far (lately)."""
     import torch
 
     steppers = optimizers(model, recipe, recipe.rates[number])
     peaks = [(group, group["lr"]) for stepper in steppers for group in stepper.param_groups]
     read, lately = 0, 0.0
-    own = own_drafts(model, recipe, number) if LESSONS[number].own else ()
+    own = own_drafts(model, recipe, number) if CURRICULA[number].own else ()
     for batch in batches(recipe, number, own):
         loss = loss_of(model, *tensors(batch))
         loss.backward()
@@ -205,14 +208,14 @@ def teach(model: Any, recipe: Recipe, number: int) -> Iterator[tuple[list[Row], 
         yield batch, lately
 
 
-def own_drafts(model: Any, recipe: Recipe, number: int) -> list[Case]:
+def own_drafts(model: Any, recipe: BuildConfig, number: int) -> list[Case]:
     """Drafts sampled from the model as it is, of problems of the text, with the truth about them."""
     import random
     import tempfile
 
     rng = random.Random(recipe.seed + 1000 * number)
     asked = list(islice(questions(rng), round(recipe.own * recipe.conversations[number])))
-    sampling = Sampling(max_tokens=LONGEST, temperature=HEAT)
+    sampling = Sampling(max_tokens=LONGEST, temperature=DRAFT_TEMPERATURE)
 
     async def drafts(engine: Engine, policy: Policy) -> list[str]:
         requests = [Request((Message("user", q),), sampling, recipe.seed + i) for i, (q, _) in enumerate(asked)]
@@ -227,11 +230,11 @@ def own_drafts(model: Any, recipe: Recipe, number: int) -> list[Case]:
         engine.attach_model(policy, model)
         texts = asyncio.run(drafts(engine, policy))
     model.train()
-    cases = [drafted(q, reference, text) for (q, reference), text in zip(asked, texts, strict=True)]
+    cases = [case_of_draft(q, reference, text) for (q, reference), text in zip(asked, texts, strict=True)]
     return [case for case in cases if case]
 
 
-def save(model: Any, folder: Path, recipe: Recipe, cost: dict[str, Any]) -> None:
+def save(model: Any, folder: Path, recipe: BuildConfig, cost: dict[str, Any]) -> None:
     """Write the model, its tokenizer and how it was made."""
     model.save_pretrained(str(folder), safe_serialization=True)
     make_tokenizer().save_pretrained(str(folder))

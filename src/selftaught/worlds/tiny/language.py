@@ -33,22 +33,22 @@ _CRITIQUE = re.compile(r"step (\d): (.{1,40})")
 TEMPLATE = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}{{ '<|assistant|>' }}"
 """Chat template; an assistant's turn ends where the next one begins, the last one with the end token."""
 
-ROLES = ("<|user|>", "<|assistant|>", "<|system|>")
+TURN_MARKERS = ("<|user|>", "<|assistant|>", "<|system|>")
 END = "<|end|>"
 
 
-def located(text: str) -> int | None:
+def parse_error_step(text: str) -> int | None:
     """The step that a reply to "locate" or "critique" points at, from 1; None for none."""
     m = _LOCATED.match(text)
     return int(m[1]) if m else None
 
 
-def marked(text: str) -> list[bool] | None:
+def parse_step_marks(text: str) -> list[bool] | None:
     """For each step, whether a reply to "verify" takes it to be right; None for anything else."""
     return [mark == SOUND for mark in text] if _MARKS.fullmatch(text) else None
 
 
-def amended(text: str) -> tuple[int, str] | None:
+def parse_critique(text: str) -> tuple[int, str] | None:
     """The step that a critique points at, and what it says should stand there; None for no mistakes."""
     m = _CRITIQUE.fullmatch(text)
     return (int(m[1]), m[2]) if m else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-Say = Callable[[str, str, Sequence[str]], str]
+WriteStep = Callable[[str, str, Sequence[str]], str]
 """`(skill, right, slips) -> said`: what a writer puts down where `right` would be right.
 
 `skill` names the difficulty met ("plain", "carry", "heavy", "search"); `slips` are the mistakes people make there, the

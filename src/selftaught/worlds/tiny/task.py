@@ -5,21 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from selftaught.errors import BadInput, nearest
+from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import is_userfile
-from selftaught.feedback.verifiers import Answer, Verifier, unknown
+from selftaught.feedback.verifiers import ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 from selftaught.tasks.extract import Kind
+from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
 from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
-from selftaught.worlds.tiny.text import reserved
-
-if TYPE_CHECKING:
-    from selftaught.tasks.load import Request
+from selftaught.worlds.tiny.text import is_held_out
 
 MIDDLE = 3
 MOST_DRAWS = 200  # draws in a row without a new problem: the family has no more of that level
@@ -34,26 +32,26 @@ class TinyVerifier:
     version = "tiny/1"
     needs_reference = True
 
-    def judge(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """The verdict on the answer, scored 1 or 0."""
         return self.decide(problem, answer, reference)
 
-    def decide(self, problem: Problem, answer: Answer, reference: str | None) -> Feedback:  # noqa: ARG002
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
         """As `judge`: it never takes long."""
         if answer.raw is None:
-            return unknown("no answer", self.version)
-        verdict = check(problem, answer.text).answer
+            return unknown_verdict("no answer", self.version)
+        verdict = check_reply(problem, answer.text).answer
         return Feedback(verdict, 1.0 if verdict is Verdict.RIGHT else 0.0, "", self.version)
 
     def steps(self, problem: Problem, text: str) -> tuple[Verdict, ...]:
         """A verdict on each step of a reply, given those before it."""
-        return check(problem, text).steps
+        return check_reply(problem, text).steps
 
     def close(self) -> None:
         """Nothing to stop."""
 
 
-def check(problem: Problem, text: str) -> Checked:
+def check_reply(problem: Problem, text: str) -> Checked:
     """The truth about a reply: each step, and the answer.
 
     Raises:
@@ -67,7 +65,7 @@ def check(problem: Problem, text: str) -> Checked:
     return family.check(family.read(question), problem.reference, steps, answer)
 
 
-def load_tiny(spec: str, request: Request) -> Task:
+def load(spec: str, request: TaskRequest) -> Task:
     """Load `tiny` or `tiny:family=NAME|NAME,level=1|2`; by default every family, at the middle level.
 
     Questions that the model's text may hold are never drawn. Test comes first out of the stream, then dev, then
@@ -97,16 +95,16 @@ def load_tiny(spec: str, request: Request) -> Task:
     )
 
 
-def _verifier(request: Request, problems: list[Problem]) -> Verifier:
+def _verifier(request: TaskRequest, problems: list[Problem]) -> Verifier:
     """The world's own, or one of the user's: no other one knows that a problem may have several right answers."""
     wanted = request.verifier
     if wanted is None:
         return TinyVerifier()
     if isinstance(wanted, str) and not is_userfile(wanted):
         fix = "leave it out, or give my_file.py:function"
-        raise BadInput("the tiny world judges its own answers", where=f"verifier {wanted}", fix=fix)
-    from selftaught.tasks.load import choose_verifier
-
+        raise BadInput(
+            "the tiny world only accepts its own verifier or a function", where=f"verifier {wanted}", fix=fix
+        )
     return choose_verifier(wanted, Kind.STRING, problems)
 
 
@@ -116,11 +114,11 @@ def _options(spec: str) -> dict[str, list[str]]:
     for part in filter(None, spec.partition(":")[2].split(",")):
         key, _, value = part.partition("=")
         if key not in known:
-            raise BadInput(f"unknown option {key!r}", where=spec, fix=nearest(key, known))
+            raise BadInput(f"unknown option {key!r}", where=spec, fix=suggest(key, known))
         chosen[key] = value.split("|")
         for one in chosen[key]:
             if one not in known[key]:
-                raise BadInput(f"unknown {key} {one!r}", where=spec, fix=nearest(one, known[key]))
+                raise BadInput(f"unknown {key} {one!r}", where=spec, fix=suggest(one, known[key]))
     return chosen
 
 
@@ -140,6 +138,6 @@ def _stream(families: list[str], levels: list[int], seed: int) -> Iterator[Probl
 def _draws(family: str, level: int, rng: random.Random) -> Iterator[Problem]:
     while True:
         question, reference = FAMILIES[family].question(level, rng)
-        if reserved(question):
+        if is_held_out(question):
             meta: dict[str, Any] = {"source": "tiny", "where": f"tiny [{family}]", "family": family, "level": level}
             yield make_problem(question, reference, meta | {"question": question, "difficulty": level})

@@ -10,13 +10,12 @@ than any other mistake.
 from __future__ import annotations
 
 import random
-import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from selftaught.records import Message, Prompt, Verdict, content_hash
-from selftaught.worlds.tiny.families import FAMILIES, Checked, Family, Say, Written, exactly, split_reply
+from selftaught.worlds.tiny.families import FAMILIES, Checked, Family, WriteStep, Written, exactly, split_reply
 from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, UNSOUND, WRONG, family_of
 
 SKILLS = {
@@ -27,13 +26,13 @@ SKILLS = {
 OVERLOOKED = 0.35  # how often judges and critics overlook a dropped carry
 CARE = 0.85  # how often a reviser gets the step right that it mends
 
-LEVELS = {1: 2, 2: 3, 3: 4, 4: 3}
+LEVEL_WEIGHTS = {1: 2, 2: 3, 3: 4, 4: 3}
 """Levels the text holds, and their weights; the level above is held out."""
 
 FAMILY_WEIGHTS = {"chain": 4, "add": 3, "target": 3, "equation": 5, "program": 5, "choice": 4, "claim": 3}
 
 
-Decision = tuple[bool, str]
+WriterChoice = tuple[bool, str]
 """Whether it was a choice between right ways, and what it came to."""
 
 
@@ -49,7 +48,7 @@ class Case:
     problem: Any
     reference: Any
     draft: Written
-    said: tuple[Decision, ...]
+    said: tuple[WriterChoice, ...]
     truth: Checked
     overlooked: bool
 
@@ -64,7 +63,7 @@ class Case:
         return self.truth.answer is Verdict.RIGHT
 
 
-def drafted(question: str, reference: Any, text: str) -> Case | None:
+def case_of_draft(question: str, reference: Any, text: str) -> Case | None:
     """The case of a draft by whoever wrote `text`; None where that has no steps or no answer."""
     family = FAMILIES[family_of(question) or ""]
     problem, (steps, answer) = family.read(question), split_reply(text)
@@ -74,7 +73,7 @@ def drafted(question: str, reference: Any, text: str) -> Case | None:
     return Case(family, question, problem, reference, Written(steps, answer), (), truth, False)
 
 
-def patchy(rng: random.Random) -> Say:
+def imperfect_writer(rng: random.Random) -> WriteStep:
     """A `Say` with the skills of the table."""
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
@@ -87,7 +86,7 @@ def patchy(rng: random.Random) -> Say:
     return say
 
 
-def reserved(question: str) -> bool:
+def is_held_out(question: str) -> bool:
     """Whether a question is kept out of the text: half of all are, and tasks are drawn from those alone."""
     return int(content_hash(question), 16) % 2 == 1
 
@@ -96,20 +95,24 @@ def questions(rng: random.Random, level: int | None = None, family: str | None =
     """Questions of the text with their references, none that a task may draw, without end."""
     while True:
         kind = FAMILIES[family or rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]]
-        question, reference = kind.question(level or rng.choices(list(LEVELS), list(LEVELS.values()))[0], rng)
-        while reserved(question):
-            question, reference = kind.question(level or rng.choices(list(LEVELS), list(LEVELS.values()))[0], rng)
+        question, reference = kind.question(
+            level or rng.choices(list(LEVEL_WEIGHTS), list(LEVEL_WEIGHTS.values()))[0], rng
+        )
+        while is_held_out(question):
+            question, reference = kind.question(
+                level or rng.choices(list(LEVEL_WEIGHTS), list(LEVEL_WEIGHTS.values()))[0], rng
+            )
         yield question, reference
 
 
-def draw(rng: random.Random, level: int | None = None, family: str | None = None) -> Case:
+def draw_case(rng: random.Random, level: int | None = None, family: str | None = None) -> Case:
     """A case of the text: a question that no task may draw, with a patchy writer's draft."""
     question, reference = next(questions(rng, level, family))
     kind = FAMILIES[family_of(question) or ""]
     problem = kind.read(question)
-    said: list[Decision] = []
+    said: list[WriterChoice] = []
     mistakes: list[bool] = []
-    usual = patchy(rng)
+    usual = imperfect_writer(rng)
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
         says = usual(skill, right, slips)
@@ -126,20 +129,20 @@ def draw(rng: random.Random, level: int | None = None, family: str | None = None
 # --- the roles: each makes a conversation whose last message is the model's ---
 
 
-def solve(case: Case, rng: random.Random) -> Prompt:
+def solve_example(case: Case, rng: random.Random) -> Prompt:
     """The draft itself."""
     del rng
     return case.asked
 
 
-def judge(case: Case, rng: random.Random) -> Prompt:
+def judge_example(case: Case, rng: random.Random) -> Prompt:
     """Right or wrong."""
     wrong = rng.random() < (0.04 if case.right else 1 - OVERLOOKED if case.overlooked else 0.95)
     says = WRONG if wrong else RIGHT
     return (*case.asked, _phrase("judge"), Message("assistant", says))
 
 
-def verify(case: Case, rng: random.Random) -> Prompt:
+def verify_example(case: Case, rng: random.Random) -> Prompt:
     """A mark for each step, given those before it."""
     at, truth = _noticed(case, rng), case.truth
     seen = [verdict is Verdict.RIGHT for verdict in truth.steps]
@@ -149,31 +152,31 @@ def verify(case: Case, rng: random.Random) -> Prompt:
     return (*case.asked, _phrase("verify"), Message("assistant", marks))
 
 
-def locate(case: Case, rng: random.Random) -> Prompt:
+def locate_example(case: Case, rng: random.Random) -> Prompt:
     """The first wrong step."""
     at = _noticed(case, rng)
     return (*case.asked, _phrase("locate"), Message("assistant", f"step {at}" if at else "none"))
 
 
-def critique(case: Case, rng: random.Random) -> Prompt:
+def critique_example(case: Case, rng: random.Random) -> Prompt:
     """The first wrong step, and what should stand there."""
     return (*case.asked, _phrase("critique"), Message("assistant", _mended(case, rng)[0]))
 
 
-def revise(case: Case, rng: random.Random) -> Prompt:
+def revise_example(case: Case, rng: random.Random) -> Prompt:
     """A revision that goes by a critique, or half of the time by none and then often stays as it was."""
     if rng.random() < 0.4:
         kept = rng.random() < 0.5
-        again = case.draft if kept else case.family.write(case.problem, case.reference, patchy(rng), rng)
+        again = case.draft if kept else case.family.write(case.problem, case.reference, imperfect_writer(rng), rng)
         return (*case.asked, _phrase("revise"), Message("assistant", again.text))
     note, again = _mended(case, rng)
     told = (_phrase("critique"), Message("assistant", note), _phrase("revise"))
     return (*case.asked, *told, Message("assistant", again.text))
 
 
-def choose(case: Case, rng: random.Random) -> Prompt:
+def choose_example(case: Case, rng: random.Random) -> Prompt:
     """The letter of the better of several answers."""
-    others = [case.family.write(case.problem, case.reference, patchy(rng), rng) for _ in range(6)]
+    others = [case.family.write(case.problem, case.reference, imperfect_writer(rng), rng) for _ in range(6)]
     answers = list(dict.fromkeys(w.answer for w in (case.draft, *others)))[:3]
     rng.shuffle(answers)
     right = [a for a in answers if case.family.check(case.problem, case.reference, (), a).answer is Verdict.RIGHT]
@@ -183,117 +186,32 @@ def choose(case: Case, rng: random.Random) -> Prompt:
     return (*asked, Message("assistant", "ABC"[answers.index(says)]))
 
 
-def propose(case: Case, rng: random.Random) -> Prompt:
+def propose_example(case: Case, rng: random.Random) -> Prompt:
     """A new problem like the one shown."""
-    level = rng.choices(list(LEVELS), list(LEVELS.values()))[0]
-    other = draw(rng, level, case.family.name)
+    level = rng.choices(list(LEVEL_WEIGHTS), list(LEVEL_WEIGHTS.values()))[0]
+    other = draw_case(rng, level, case.family.name)
     return (Message("user", case.question), _phrase("propose"), Message("assistant", other.question))
 
 
-def easier(case: Case, rng: random.Random) -> Prompt:
+def easier_example(case: Case, rng: random.Random) -> Prompt:
     """An easier problem of the family."""
-    other = draw(rng, rng.choice((1, 2)), case.family.name)
+    other = draw_case(rng, rng.choice((1, 2)), case.family.name)
     return (Message("user", case.question), _phrase("easier"), Message("assistant", other.question))
 
 
-def hint(case: Case, rng: random.Random) -> Prompt:
+def hint_example(case: Case, rng: random.Random) -> Prompt:
     """A solution by somebody who is told the answer, and so slips less."""
-    drafts = (case.family.write(case.problem, case.reference, patchy(rng), rng) for _ in range(4))
+    drafts = (case.family.write(case.problem, case.reference, imperfect_writer(rng), rng) for _ in range(4))
     good = [d for d in drafts if case.family.check(case.problem, case.reference, d.steps, d.answer).answer == "right"]
     text = PHRASES["rationalize"].format(answer=case.reference)
     return (Message("user", case.question), Message("user", text), Message("assistant", (*good, case.draft)[0].text))
 
 
-def remark(case: Case, rng: random.Random) -> Prompt:
+def remark_example(case: Case, rng: random.Random) -> Prompt:
     """A critique of a draft by whatever writer: the first wrong step, and what would be right there."""
     at = _noticed(case, rng)
     better = case.family.proceed(case.problem, case.reference, case.draft.steps[: at - 1]) if at else None
     return (*case.asked, _phrase("critique"), Message("assistant", f"step {at}: {better}" if better else NO_MISTAKES))
-
-
-CRITICAL = (judge, verify, locate, critique, revise)
-OWN = (judge, verify, locate, remark)  # what can be said of a draft without knowing how it was written
-HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to be criticised: on easy ones there is little to criticise
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A part of the text.
-
-    Attributes:
-        roles: what it is made of, by weight.
-        again: how often a right draft is passed over for another where it is to be criticised.
-        spoilt: how often a draft to be criticised has a character that its writer never put there.
-        drafts: whether drafts are learnt too, or only what is said of them.
-        own: whether the drafts of `OWN` roles are the model's.
-    """
-
-    roles: Mapping[Callable[[Case, random.Random], Prompt], int]
-    again: float = 0.0
-    spoilt: float = 0.0
-    drafts: bool = True
-    own: bool = False
-
-
-SOLVING = Lesson(
-    {solve: 20, judge: 14, verify: 20, locate: 8, critique: 14, revise: 14, choose: 3, propose: 3, easier: 2, hint: 2}
-)
-CRITICISING = Lesson(
-    {solve: 13, judge: 22, verify: 20, locate: 11, critique: 15, revise: 12, choose: 3, propose: 2, easier: 1, hint: 1},
-    again=0.7,
-    spoilt=0.25,
-    drafts=False,
-)
-REVIEWING = replace(
-    CRITICISING,
-    roles={solve: 16, judge: 26, verify: 16, locate: 12, remark: 12, revise: 10, choose: 3, propose: 3, easier: 2},
-    own=True,
-)
-LESSONS = (SOLVING, CRITICISING, REVIEWING)
-"""In this order: who cannot reckon cannot judge, and one's own mistakes are not those that others make."""
-
-
-def conversations(seed: int, lesson: Lesson = SOLVING, own: Sequence[Case] = ()) -> Iterator[Prompt]:
-    """The text of a lesson, without end.
-
-    Args:
-        own: the model's own drafts, for a lesson on them; where it writes none, those of the text serve.
-    """
-    rng = random.Random(seed)
-    # By a coin right or wrong: else who judges learns how rare it is to be right.
-    coin = [some for some in ([c for c in own if c.right], [c for c in own if not c.right]) if some]
-    while True:
-        (role,) = rng.choices(list(lesson.roles), list(lesson.roles.values()))
-        if lesson.own and coin and role in OWN:
-            yield role(rng.choice(rng.choice(coin)), rng)
-            continue
-        critical = role in CRITICAL
-        level = rng.choices(list(HARDER), list(HARDER.values()))[0] if critical else None
-        case = draw(rng, level)
-        if critical and lesson.again:
-            case = _worse(case, level, lesson, rng)
-        yield role(case, rng)
-
-
-def _worse(case: Case, level: int | None, lesson: Lesson, rng: random.Random) -> Case:
-    """A case with more to criticise."""
-    while case.right and rng.random() < lesson.again:
-        case = draw(rng, level)
-    return spoil(case, rng) if rng.random() < lesson.spoilt else case
-
-
-def spoil(case: Case, rng: random.Random) -> Case:
-    """The case with one digit or letter of a step replaced by another."""
-    steps = list(case.draft.steps)
-    at = rng.randrange(len(steps))
-    places = [i for i, character in enumerate(steps[at]) if character.isalnum()]
-    place = rng.choice(places)
-    old = steps[at][place]
-    kind = string.digits if old.isdigit() else string.ascii_lowercase[:8] if old.islower() else "RFLSD"
-    new = rng.choice([character for character in kind if character != old])
-    steps[at] = steps[at][:place] + new + steps[at][place + 1 :]
-    truth = case.family.check(case.problem, case.reference, steps, case.draft.answer)
-    return replace(case, draft=Written(tuple(steps), case.draft.answer), truth=truth, overlooked=False)
 
 
 def _phrase(role: str) -> Message:
@@ -325,13 +243,13 @@ def _mended(case: Case, rng: random.Random) -> tuple[str, Written]:
     return f"step {at}: {mended.steps[at - 1]}", mended
 
 
-def _again(case: Case, said: Sequence[Decision], rng: random.Random) -> tuple[str, ...]:
+def _again(case: Case, said: Sequence[WriterChoice], rng: random.Random) -> tuple[str, ...]:
     return case.family.write(case.problem, case.reference, _resumed(said, rng, exactly), rng).steps
 
 
-def _resumed(said: Sequence[Decision], rng: random.Random, then: Say | None = None) -> Say:
+def _resumed(said: Sequence[WriterChoice], rng: random.Random, then: WriteStep | None = None) -> WriteStep:
     """A writer that repeats itself first, takes care once, and goes on as `then` (with its usual skills)."""
-    left, usual, careful = list(said), then or patchy(rng), rng.random() < CARE
+    left, usual, careful = list(said), then or imperfect_writer(rng), rng.random() < CARE
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
         nonlocal careful

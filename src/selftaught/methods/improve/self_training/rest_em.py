@@ -1,12 +1,6 @@
-"""ReST-EM: self-training as expectation-maximisation."""
+"""ReST-EM: self-training as expectation-maximization."""
 
-from selftaught.check.claim import Claim
-from selftaught.curate import keep_right
-from selftaught.learn import sft
-from selftaught.method import recipe
-from selftaught.models import Policy
-from selftaught.run.run import Run
-from selftaught.tasks import Task
+from selftaught import Claim, Policy, Run, Task, keep_right, recipe, sft
 
 CLAIM = Claim(
     "Self-training on the model's own verified solutions beats the model it began with.",
@@ -18,10 +12,17 @@ CLAIM = Claim(
 
 @recipe(paper="2312.06585", needs=("verifier",), claim=CLAIM)
 def rest_em(
-    run: Run, base: Policy, task: Task, *, rounds: int = 3, samples: int = 32, temperature: float = 0.7,
-    top_k: int = 40, per_problem: int = 10,
-) -> Policy:  # fmt: skip
-    """Sample solutions, keep the right ones, fine-tune the base model on them, repeat.
+    run: Run,
+    base: Policy,
+    task: Task,
+    *,
+    rounds: int = 3,
+    samples: int = 32,
+    temperature: float = 0.7,
+    top_k: int = 40,
+    per_problem: int = 10,
+) -> Policy:
+    """Sample solutions, keep the right ones, fine-tune the base model on them, and repeat.
 
     Source: Singh et al., Beyond Human Data: Scaling Self-Training for Problem-Solving with Language
     Models, 2312.06585, Algorithm 1. The E-step samples from the current policy and keeps what the
@@ -35,13 +36,13 @@ def rest_em(
     Args:
         rounds: iterations of E-step and M-step.
         samples: solutions sampled per problem in each E-step.
-        temperature: of sampling.
-        top_k: of sampling; 0 is no truncation.
+        temperature: sampling temperature.
+        top_k: sample among the k most probable tokens; 0 for all.
         per_problem: most solutions kept per problem, so that easy problems do not dominate.
     """
     policy = base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature, top_k=top_k)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature, top_k=top_k)
         policy = run.learn(base, sft(), keep_right(tried, per_problem=per_problem))
         run.measure(policy)
     return run.champion

@@ -1,14 +1,6 @@
 """STaR: bootstrapping reasoning with reasoning."""
 
-from selftaught.check.claim import Baseline, Claim
-from selftaught.curate import keep_right, unsolved
-from selftaught.learn import sft
-from selftaught.method import recipe
-from selftaught.models import Policy
-from selftaught.records import Attempt, Problem
-from selftaught.run.ask import Ask
-from selftaught.run.run import Run
-from selftaught.tasks import Task
+from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, keep_right, recipe, sft, unsolved
 
 HINT = "{question}\n\nHint: the correct answer is {answer}. Write the steps that lead to it, as if you did not know it."
 
@@ -23,14 +15,20 @@ CLAIM = Claim(
 
 @recipe(paper="2203.14465", needs=("verifier", "reference"), claim=CLAIM)
 def star(
-    run: Run, base: Policy, task: Task, *, rounds: int = 3, samples: int = 1, temperature: float = 0.0,
+    run: Run,
+    base: Policy,
+    task: Task,
+    *,
+    rounds: int = 3,
+    samples: int = 1,
+    temperature: float = 0.0,
     rationalization: bool = True,
-) -> Policy:  # fmt: skip
-    """Keep rationales that reach the right answer, add hinted ones for failures, retrain from the base.
+) -> Policy:
+    """Keep rationales that reach the right answer, add rationales written from hints, and fine-tune the base model.
 
     Source: Zelikman et al., STaR: Bootstrapping Reasoning With Reasoning, 2203.14465, Algorithm 1.
     Problems the policy fails are asked again with the answer as a hint; a hinted rationale that reaches
-    the answer is learnt under the prompt without the hint (rationalization, section 3.2). Every round
+    the answer is trained on under the prompt without the hint (rationalization, section 3.2). Every round
     trains the base model afresh (line 7).
 
     Differs from the paper: zero-shot through the chat template instead of few-shot rationales, a fixed
@@ -41,20 +39,20 @@ def star(
     Args:
         rounds: outer iterations.
         samples: rationales per problem; the first right one is kept.
-        temperature: of sampling; 0 (greedy) as fits one sample.
-        rationalization: whether failed problems are tried again with the answer as a hint.
+        temperature: sampling temperature; 0 (greedy) suits one sample.
+        rationalization: ask failed problems again with the answer as a hint.
     """
     policy = base
     for _ in run.rounds(rounds):
-        tried = run.attempt(policy, task.train, n=samples, temperature=temperature)
+        tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         hinted = []
         if rationalization:
-            hinted = run.attempt(policy, unsolved(tried), solver=rationalize, n=samples, temperature=temperature)
+            hinted = run.attempt(policy, unsolved(tried), solver=rationalize, samples=samples, temperature=temperature)
         policy = run.learn(base, sft(), keep_right(tried + hinted, per_problem=1))
         run.measure(policy)
     return run.champion
 
 
 async def rationalize(ask: Ask, problem: Problem) -> Attempt:
-    """One attempt at a problem whose answer is given away."""
-    return await ask(ask.turn(problem.prompt, "rationalize", HINT, answer=problem.reference))
+    """Attempt a problem with the reference answer as a hint."""
+    return await ask(ask.with_turn(problem.prompt, "rationalize", HINT, answer=problem.reference))

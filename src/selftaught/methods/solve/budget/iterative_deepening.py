@@ -1,34 +1,29 @@
-"""Iterative deepening sampling: doubts put into the answer at geometrically growing intervals."""
+"""Iterative deepening sampling: insert a rethink trigger into the answer at geometrically growing token budgets."""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Literal
 
-from selftaught.check.claim import Baseline, Claim
-from selftaught.curate import Vote, vote
-from selftaught.errors import BadInput, nearest
+from selftaught import Ask, Attempt, BadInput, Baseline, Claim, Problem, solver
+from selftaught.curate import elect, with_confidence
 from selftaught.feedback.equality import same_answer
 from selftaught.measure.flips import flips
-from selftaught.method import solver
-from selftaught.records import Attempt, Feedback, Problem, Verdict
-from selftaught.run.ask import Ask
-from selftaught.search.belief import belief
+from selftaught.search import p_true
 
 TRIGGER = "\nWait! Maybe I made some mistakes! I need to rethink from scratch.\n"
-PICKS = ("vote", "judge")
 
 CLAIM = Claim(
-    "At equal tokens, answers doubted at geometrically growing intervals are right more often than a vote of plain"
-    " samples, than the best of plain samples, and than answers doubted at fixed intervals.",
+    "At equal tokens, answers with a rethink trigger at geometrically growing intervals are right more often than a"
+    " vote of plain samples, than the best of plain samples, and than answers with triggers at fixed intervals.",
     baselines=(
         "majority",
         "best-logprob",
-        Baseline("fixed intervals", options={"growth": 1.0, "samples": 1}, match_tokens_with="samples"),
+        Baseline("fixed intervals", options={"growth_factor": 1.0, "samples": 1}, match_tokens_with="samples"),
     ),
     options={"samples": 4},
     ablations={
-        "only answers that were cut are doubted": {"doubt": False},
-        "best by its own judgement": {"pick": "judge"},
+        "trigger only where the budget cut the answer": {"recheck_finished": False},
+        "best by its own judgment": {"aggregation": "p_true"},
     },
     extra_metrics=flips,
 )
@@ -36,80 +31,85 @@ CLAIM = Claim(
 
 @solver(paper="2502.05449", claim=CLAIM)
 async def iterative_deepening(
-    ask: Ask, problem: Problem, *, first: int = 64, growth: float = 2.0, budget: int = 448, samples: int = 8,
-    temperature: float = 0.7, doubt: bool = True, pick: str = "vote",
-) -> Attempt:  # fmt: skip
-    """Doubt the answer at growing intervals, go on behind each doubt, and combine such chains.
+    ask: Ask,
+    problem: Problem,
+    *,
+    initial_budget: int = 64,
+    growth_factor: float = 2.0,
+    max_chain_tokens: int = 448,
+    samples: int = 8,
+    temperature: float = 0.7,
+    recheck_finished: bool = True,
+    aggregation: Literal["vote", "p_true"] = "vote",
+) -> Attempt:
+    """Make the model rethink its answer at growing token budgets, in several chains, and combine their answers.
 
-    Source: Chen, Koenig & Dilkina, Iterative Deepening Sampling as Efficient Test-Time Scaling, 2502.05449. An
-    answer is sampled until the budget B_k is used up or it ends; a sentence that casts doubt on it is put behind, and
-    sampling goes on with the budget B_k+1 = growth * B_k, until the budgets together are used up or the answer is
-    final. Chains are combined by a vote, or by best-of-N.
+    Source: Chen, Koenig & Dilkina, Iterative Deepening Sampling as Efficient Test-Time Scaling, 2502.05449. An answer
+    is sampled until the budget B_k is used up or it ends; a sentence that questions it is appended, and sampling
+    continues with the budget B_k+1 = growth_factor * B_k, until the total budget is used up or the answer is final.
+    Chains are combined by a vote or by best-of-N.
 
-    Differs from the paper: a chain counts as final once it ends on the same answer twice in a row (`doubt=False`: once
-    it ends); best-of-N goes by the model's own judgement in place of a reward model; the budgets are set for short
-    answers. The sentence is that of Marco-o1 (2411.14405), section 4.2; a task with words of its own says it as a turn.
+    Differs from the paper: a chain is final once it gives the same answer twice in a row (without `recheck_finished`:
+    once it ends); best-of-N goes by the model's own judgment instead of a reward model; the budgets are set for short
+    answers. The sentence is that of Marco-o1 (2411.14405), section 4.2; a task with its own phrases sends it as a turn.
 
-    Costs up to `samples * budget` tokens. A chain that comes out right is a trace to learn from: its text holds the
-    doubts and what followed them.
+    Costs up to `samples * max_chain_tokens` tokens. A chain that ends right is a trace to learn from: its text holds
+    the triggers and what followed them.
 
     Args:
-        first: tokens before the first doubt, B_0.
-        growth: ratio of one interval to the one before; 1 is fixed intervals.
-        budget: most tokens of a chain.
+        initial_budget: tokens before the first trigger, B_0.
+        growth_factor: ratio of each budget to the one before; 1 for fixed intervals.
+        max_chain_tokens: token limit of a chain.
         samples: chains.
         temperature: of sampling.
-        doubt: whether answers that have ended are doubted too.
-        pick: how chains are combined: "vote", or "judge" (the one that the model itself believes in most).
+        recheck_finished: append the trigger also to answers that ended by themselves.
+        aggregation: how chains are combined: "vote", or "p_true" (the chain that the model itself gives the highest
+            probability of being right).
     """
-    if pick not in PICKS:
-        raise BadInput(f"unknown {pick!r}", where="pick", fix=nearest(pick, PICKS))
-    spans = intervals(first, growth, budget)
-    chains = await asyncio.gather(*(deepen(ask, problem, spans, temperature, doubt) for _ in range(samples)))
-    if pick == "judge":
-        return await most_believed(ask, chains)
-    won = vote(chains) or Vote("", 0.0, (chains[0],))
-    return scored(won.voters[0], won.share, "vote")
+    budgets = token_budgets(initial_budget, growth_factor, max_chain_tokens)
+    sampled = (deepen(ask, problem, budgets, temperature, recheck_finished) for _ in range(samples))
+    chains = await asyncio.gather(*sampled)
+    if aggregation == "p_true":
+        return await highest_p_true(ask, chains)
+    return elect(chains) or with_confidence(chains[0], 0.0, "vote")
 
 
-async def deepen(ask: Ask, problem: Problem, spans: Sequence[int], temperature: float, doubt: bool) -> Attempt:
-    """One chain: the attempt that gave its last answer."""
-    said = stands = await ask(problem.prompt, max_tokens=spans[0], temperature=temperature)
-    twice = not doubt
-    for span in spans[1:]:
-        if said.finish_reason == "error" or (said.finish_reason == "stop" and said.answer is not None and twice):
+async def deepen(
+    ask: Ask, problem: Problem, budgets: Sequence[int], temperature: float, recheck_finished: bool
+) -> Attempt:
+    """Sample one chain; return the attempt that gave its last answer."""
+    latest = answered = await ask(problem.prompt, max_tokens=budgets[0], temperature=temperature)
+    confirmed = not recheck_finished
+    for budget in budgets[1:]:
+        ended = latest.finish_reason == "stop" and latest.answer is not None
+        if latest.finish_reason == "error" or (ended and confirmed):
             break
-        before = stands.answer
-        how = {"role": "revise", "max_tokens": span, "temperature": temperature}
-        said = await ask.interject(said, "reflect", TRIGGER, **how)
-        stands = stands if said.answer is None else said
-        twice = not doubt or same_answer(stands.answer, before)
-    return stands
+        before = answered.answer
+        how = {"role": "revise", "max_tokens": budget, "temperature": temperature}
+        latest = await ask.inject(latest, "reflect", TRIGGER, **how)
+        answered = answered if latest.answer is None else latest
+        confirmed = not recheck_finished or same_answer(answered.answer, before)
+    return answered
 
 
-def intervals(first: int, growth: float, budget: int) -> list[int]:
-    """B_0, growth * B_0, growth^2 * B_0, ..., the last one cut so that together they are `budget`.
+def token_budgets(initial_budget: int, growth_factor: float, max_chain_tokens: int) -> list[int]:
+    """B_0, B_0 * growth_factor, B_0 * growth_factor^2, ..., the last one cut so that the sum is `max_chain_tokens`.
 
     Raises:
-        BadInput: no tokens at all, or intervals that shrink.
+        BadInput: an argument is less than 1.
     """
-    if first < 1 or budget < 1 or growth < 1:
-        raise BadInput(
-            f"first={first}, growth={growth}, budget={budget}", where="intervals", fix="use 1 or more of each"
-        )
-    spans: list[int] = []
-    while sum(spans) < budget:
-        spans.append(min(round(first * growth ** len(spans)), budget - sum(spans)))
-    return spans
+    given = {"initial_budget": initial_budget, "growth_factor": growth_factor, "max_chain_tokens": max_chain_tokens}
+    for name, value in given.items():
+        if value < 1:
+            raise BadInput(f"{name} must be at least 1, got {value}", where="iterative-deepening")
+    budgets: list[int] = []
+    while sum(budgets) < max_chain_tokens:
+        budgets.append(min(round(initial_budget * growth_factor ** len(budgets)), max_chain_tokens - sum(budgets)))
+    return budgets
 
 
-async def most_believed(ask: Ask, chains: Sequence[Attempt]) -> Attempt:
-    """Best-of-N by the model's own judgement; of equals the first."""
-    beliefs = await asyncio.gather(*(belief(ask, chain) for chain in chains))
-    best = max(range(len(chains)), key=lambda i: (chains[i].answer is not None, beliefs[i] or 0.0))
-    return scored(chains[best], beliefs[best], "belief")
-
-
-def scored(attempt: Attempt, score: float | None, by: str) -> Attempt:
-    """The attempt with the confidence that it was chosen with."""
-    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, score, by=by),))
+async def highest_p_true(ask: Ask, chains: Sequence[Attempt]) -> Attempt:
+    """Best-of-N by the model's own judgment; ties go to the first."""
+    scores = await asyncio.gather(*(p_true(ask, chain) for chain in chains))
+    best = max(range(len(chains)), key=lambda i: (chains[i].answer is not None, scores[i] or 0.0))
+    return with_confidence(chains[best], scores[best], "p_true")

@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, verdict
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
 
 _QUESTION = re.compile(r"add (\d{1,6}) (\d{1,6})")
 _STEP = re.compile(r"(\d)\+(\d)\+([01])=(\d{1,2})")
 
-Pair = tuple[int, int]
+Addends = tuple[int, int]
 
 
 class Add:
@@ -26,12 +26,12 @@ class Add:
         a, b = rng.randint(low, high), rng.randint(low, high)
         return f"add {a} {b}", str(a + b)
 
-    def read(self, question: str) -> Pair | None:
+    def read(self, question: str) -> Addends | None:
         """See `Family.read`."""
         m = _QUESTION.fullmatch(question)
         return (int(m[1]), int(m[2])) if m else None
 
-    def write(self, problem: Pair, reference: str, say: Say, rng: random.Random) -> Written:  # noqa: ARG002
+    def write(self, problem: Addends, reference: str, say: WriteStep, rng: random.Random) -> Written:  # noqa: ARG002
         """See `Family.write`."""
         carry, digits, steps = 0, "", []
         for x, y in columns(problem):
@@ -45,7 +45,7 @@ class Add:
             digits, carry = f"{said % 10}{digits}", min(1, said // 10)
         return Written(tuple(steps), str(int(f"{carry}{digits}")))
 
-    def check(self, problem: Pair, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
+    def check(self, problem: Addends, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
         """See `Family.check`."""
         wanted, carry, found = columns(problem), 0, []
         for i, line in enumerate(steps):
@@ -56,7 +56,7 @@ class Add:
             carry = min(1, int(m[4]) // 10) if m else 0
         return Checked(tuple(found), verdict(answer == str(sum(problem))))
 
-    def proceed(self, problem: Pair, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
+    def proceed(self, problem: Addends, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
         """See `Family.proceed`."""
         wanted = columns(problem)
         if len(steps) >= len(wanted):
@@ -66,7 +66,7 @@ class Add:
         return f"{x}+{y}+{carry}={x + y + carry}"
 
 
-def columns(problem: Pair) -> list[Pair]:
+def columns(problem: Addends) -> list[Addends]:
     """The digits of both numbers, units first."""
     a, b = (str(n)[::-1] for n in problem)
     return [(int(x), int(y)) for x, y in zip_longest(a, b, fillvalue="0")]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from selftaught.records import Verdict
-from selftaught.worlds.tiny.say import Say
+from selftaught.worlds.tiny.say import WriteStep
 
 LEVELS = (1, 2, 3, 4, 5)
 MARK = "Answer: "
@@ -50,7 +50,7 @@ class Family(Protocol):
         """The problem a question poses; None where it is not a question of this family, or has no answer."""
         ...
 
-    def write(self, problem: Any, reference: Any, say: Say, rng: random.Random) -> Written:
+    def write(self, problem: Any, reference: Any, say: WriteStep, rng: random.Random) -> Written:
         """A solution, with everything that can go wrong put through `say`. A slip is carried on, not mended."""
         ...
 

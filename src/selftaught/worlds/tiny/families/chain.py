@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.records import Verdict
-from selftaught.worlds.tiny.arithmetic import MOST, apply, read_line, turned, work
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, verdict
+from selftaught.worlds.tiny.arithmetic import MAX_NUMBER, apply, read_line, turned, work
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
 
 TERMS = re.compile(r"(\d{1,3})((?: [-+*]\d{1,3}){1,8})")
 _TERM = re.compile(r" ([-+*])(\d{1,3})")
@@ -55,12 +55,12 @@ def read_terms(text: str) -> Terms | None:
     value = terms.first
     for op, n in terms.rest:
         value = apply(value, op, n)
-        if not 0 <= value <= MOST:
+        if not 0 <= value <= MAX_NUMBER:
             return None
     return terms
 
 
-def write_terms(terms: Terms, say: Say) -> tuple[list[str], int]:
+def write_terms(terms: Terms, say: WriteStep) -> tuple[list[str], int]:
     """The steps of a chain, and the result they reach."""
     value, steps = terms.first, []
     for op, n in terms.rest:
@@ -110,7 +110,7 @@ class Chain:
         """See `Family.read`."""
         return read_terms(question.removeprefix("chain ")) if question.startswith("chain ") else None
 
-    def write(self, problem: Terms, reference: str, say: Say, rng: random.Random) -> Written:  # noqa: ARG002
+    def write(self, problem: Terms, reference: str, say: WriteStep, rng: random.Random) -> Written:  # noqa: ARG002
         """See `Family.write`."""
         steps, value = write_terms(problem, say)
         return Written(tuple(steps), str(value))

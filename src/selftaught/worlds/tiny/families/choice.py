@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.worlds.tiny.arithmetic import apply, slips
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, verdict
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
 from selftaught.worlds.tiny.families.chain import Terms, check_terms, make_terms, proceed_terms, read_terms, write_terms
 
 _QUESTION = re.compile(r"choose ([-+* \d]{3,40}): A (\d{1,4}) B (\d{1,4}) C (\d{1,4})")
@@ -16,14 +16,14 @@ LETTERS = "ABC"
 _COUNT = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4}
 
 
-class Choice(NamedTuple):
+class ChoiceProblem(NamedTuple):
     """A chain, and three results to choose from."""
 
     terms: Terms
     options: tuple[int, int, int]
 
 
-class Choose:
+class ChoiceFamily:
     """Level L chooses the result of 1, 1, 2, 3 or 4 operations."""
 
     name = "choice"
@@ -39,27 +39,27 @@ class Choose:
         listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
         return f"choose {terms}: {listed}", LETTERS[options.index(terms.value)]
 
-    def read(self, question: str) -> Choice | None:
+    def read(self, question: str) -> ChoiceProblem | None:
         """See `Family.read`."""
         m = _QUESTION.fullmatch(question)
         terms = read_terms(m[1]) if m else None
         if m is None or terms is None:
             return None
         options = int(m[2]), int(m[3]), int(m[4])
-        return Choice(terms, options) if options.count(terms.value) == 1 else None
+        return ChoiceProblem(terms, options) if options.count(terms.value) == 1 else None
 
-    def write(self, problem: Choice, reference: str, say: Say, rng: random.Random) -> Written:  # noqa: ARG002
+    def write(self, problem: ChoiceProblem, reference: str, say: WriteStep, rng: random.Random) -> Written:  # noqa: ARG002
         """See `Family.write`. A result that is not offered leaves the nearest option."""
         steps, value = write_terms(problem.terms, say)
         nearest = min(problem.options, key=lambda option: abs(option - value))
         right = LETTERS[problem.options.index(nearest)]
         return Written(tuple(steps), say("plain", right, [letter for letter in LETTERS if letter != right]))
 
-    def check(self, problem: Choice, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
+    def check(self, problem: ChoiceProblem, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
         """See `Family.check`."""
         right = LETTERS[problem.options.index(problem.terms.value)]
         return Checked(tuple(check_terms(problem.terms, steps)[0]), verdict(answer == right))
 
-    def proceed(self, problem: Choice, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
+    def proceed(self, problem: ChoiceProblem, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
         """See `Family.proceed`."""
         return proceed_terms(problem.terms, steps)

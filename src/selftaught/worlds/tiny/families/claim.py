@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, verdict
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
 from selftaught.worlds.tiny.families.chain import (
     TERMS,
     Terms,
@@ -20,12 +20,12 @@ from selftaught.worlds.tiny.families.chain import (
 
 _QUESTION = re.compile(r"claim ([-+* \dk]{3,40}) > (\d{1,4})")
 _LAST = re.compile(r"(\d{1,5})([<>=])(\d{1,4})")
-UNKNOWN = "unknown"
+UNKNOWN_ANSWER = "unknown"
 NO_VALUE = "k has no value"
 _COUNT = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4}
 
 
-class Claim(NamedTuple):
+class ClaimProblem(NamedTuple):
     """A chain said to be greater than a bound; no chain where it holds an unknown."""
 
     terms: Terms | None
@@ -34,10 +34,10 @@ class Claim(NamedTuple):
     @property
     def truth(self) -> str:
         """yes, no or unknown."""
-        return UNKNOWN if self.terms is None else _answer(self.terms.value, self.bound)
+        return UNKNOWN_ANSWER if self.terms is None else _answer(self.terms.value, self.bound)
 
 
-class Claims:
+class ClaimFamily:
     """Level L compares the result of 1, 1, 2, 3 or 4 operations; one claim in four cannot be told."""
 
     name = "claim"
@@ -51,25 +51,25 @@ class Claims:
             place = rng.randrange(len(terms.rest)) + 1
             parts = text.split()
             text = " ".join(part[0] + "k" if i == place else part for i, part in enumerate(parts))
-            return f"claim {text} > {bound}", UNKNOWN
+            return f"claim {text} > {bound}", UNKNOWN_ANSWER
         return f"claim {text} > {bound}", _answer(terms.value, bound)
 
-    def read(self, question: str) -> Claim | None:
+    def read(self, question: str) -> ClaimProblem | None:
         """See `Family.read`."""
         m = _QUESTION.fullmatch(question)
         if m is None:
             return None
         if "k" in m[1]:
-            return Claim(None, int(m[2])) if TERMS.fullmatch(m[1].replace("k", "1")) else None
+            return ClaimProblem(None, int(m[2])) if TERMS.fullmatch(m[1].replace("k", "1")) else None
         terms = read_terms(m[1])
-        return Claim(terms, int(m[2])) if terms else None
+        return ClaimProblem(terms, int(m[2])) if terms else None
 
-    def write(self, problem: Claim, reference: str, say: Say, rng: random.Random) -> Written:  # noqa: ARG002
+    def write(self, problem: ClaimProblem, reference: str, say: WriteStep, rng: random.Random) -> Written:  # noqa: ARG002
         """See `Family.write`. A writer that overlooks the unknown guesses."""
         if problem.terms is None:
             guess = str(problem.bound + rng.choice((-5, 5)))
-            if say("carry", UNKNOWN, ["guess"]) == UNKNOWN:
-                return Written((NO_VALUE,), UNKNOWN)
+            if say("carry", UNKNOWN_ANSWER, ["guess"]) == UNKNOWN_ANSWER:
+                return Written((NO_VALUE,), UNKNOWN_ANSWER)
             value, steps = max(0, int(guess)), []
         else:
             steps, value = write_terms(problem.terms, say)
@@ -77,7 +77,7 @@ class Claims:
         said = say("plain", right, ["no" if right == "yes" else "yes"])
         return Written((*steps, f"{value}{_sign(value, problem.bound)}{problem.bound}"), said)
 
-    def check(self, problem: Claim, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
+    def check(self, problem: ClaimProblem, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
         """See `Family.check`."""
         right = verdict(answer == problem.truth)
         if problem.terms is None:
@@ -90,7 +90,7 @@ class Claims:
             found.append(verdict(i == 0 and said == (value, _sign(value, problem.bound), problem.bound)))
         return Checked(tuple(found), right)
 
-    def proceed(self, problem: Claim, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
+    def proceed(self, problem: ClaimProblem, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
         """See `Family.proceed`."""
         if problem.terms is None:
             return None if steps else NO_VALUE

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from selftaught.worlds.tiny.arithmetic import work
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, exactly, verdict
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, exactly, verdict
 
 _EQUATION = re.compile(r"([-+x\d]{1,9})=([-+x\d]{1,9})")
 _SHAPE = re.compile(r"(?:(\d{0,2})x)?([-+]?\d{1,3})?")
@@ -38,7 +38,7 @@ def _side(x: int, n: int) -> str:
     return f"{x if x > 1 else ''}x" + (f"{n:+d}" if n else "")
 
 
-def read_line(text: str) -> Line | None:
+def read_equation(text: str) -> Line | None:
     """`5x+3=2x+15` as a `Line`, or None."""
     m = _EQUATION.fullmatch(text)
     if m is None:
@@ -69,10 +69,10 @@ class Equation:
 
     def read(self, question: str) -> Line | None:
         """See `Family.read`."""
-        line = read_line(question.removeprefix("solve ")) if question.startswith("solve ") else None
+        line = read_equation(question.removeprefix("solve ")) if question.startswith("solve ") else None
         return line if line and line.root is not None and line.root.denominator == 1 and line.root >= 0 else None
 
-    def write(self, problem: Line, reference: str, say: Say, rng: random.Random) -> Written:  # noqa: ARG002
+    def write(self, problem: Line, reference: str, say: WriteStep, rng: random.Random) -> Written:  # noqa: ARG002
         """See `Family.write`."""
         a, b, c, d = problem
         steps = []
@@ -95,14 +95,14 @@ class Equation:
         """See `Family.check`. A step is right where it has the solution that the line before it has."""
         root, found = problem.root, []
         for text in steps:
-            line = read_line(text)
+            line = read_equation(text)
             found.append(verdict(line is not None and line.root is not None and line.root == root))
             root = line.root if line and line.root is not None else root
         return Checked(tuple(found), verdict(answer == str(problem.root)))
 
     def proceed(self, problem: Line, reference: str | None, steps: Sequence[str]) -> str | None:  # noqa: ARG002
         """See `Family.proceed`."""
-        line = read_line(steps[-1]) if steps else problem
+        line = read_equation(steps[-1]) if steps else problem
         if line is None or line.root is None or line.root.denominator != 1 or line.root < 0:
             return None
         rest = self.write(line, str(line.root), exactly, random.Random(0)).steps

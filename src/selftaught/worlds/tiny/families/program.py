@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, verdict
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
 
 _QUESTION = re.compile(r"program ([a-z]{2,8})>([a-z]{1,16}), ([a-z]{2,8})>([a-z]{1,16})")
 _STEP = re.compile(r"([A-Z]): ([a-z]{0,16})>([a-z]{0,16})")
 _LENGTH = {1: 1, 2: 1, 3: 2, 4: 2, 5: 3}
 _WORD = {1: (3, 3), 2: (4, 4), 3: (3, 4), 4: (4, 4), 5: (4, 5)}
 _LETTERS = "abcdefgh"
-HIDDEN = ("abc", "kitten", "wxyz", "queue")
+HIDDEN_VALUE = ("abc", "kitten", "wxyz", "queue")
 """What a program is tested on besides the examples shown."""
 
 
@@ -38,7 +38,7 @@ class Examples(NamedTuple):
     shown: tuple[tuple[str, str], ...]
 
 
-def run(program: str, text: str) -> str:
+def run_program(program: str, text: str) -> str:
     """What a program, a word of letters of `OPS`, makes of a text."""
     for op in program:
         text = OPS[op](text)
@@ -57,7 +57,7 @@ class Program:
             if any(_same(program, "".join(p)) for n in range(len(program)) for p in product(OPS, repeat=n)):
                 continue
             words = ["".join(rng.sample(_LETTERS, rng.randint(*_WORD[level]))) for _ in range(2)]
-            shown = ", ".join(f"{word}>{run(program, word)}" for word in words)
+            shown = ", ".join(f"{word}>{run_program(program, word)}" for word in words)
             return f"program {shown}", program
 
     def read(self, question: str) -> Examples | None:
@@ -67,15 +67,15 @@ class Program:
             return None
         found = Examples(((m[1], m[2]), (m[3], m[4])))
         programs = ("".join(p) for n in (1, 2, 3) for p in product(OPS, repeat=n))
-        return found if any(all(run(p, a) == b for a, b in found.shown) for p in programs) else None
+        return found if any(all(run_program(p, a) == b for a, b in found.shown) for p in programs) else None
 
-    def write(self, problem: Examples, reference: str, say: Say, rng: random.Random) -> Written:
+    def write(self, problem: Examples, reference: str, say: WriteStep, rng: random.Random) -> Written:
         """See `Family.write`. The steps trace the first example."""
         text, steps, program = problem.shown[0][0], [], ""
         for op in reference:
             said = say("carry", op, rng.sample([o for o in OPS if o != op], 3))
-            right = run(said, text)
-            result = say("plain", right, [run("S", right), right[:-1] or right, run("D", right)])
+            right = run_program(said, text)
+            result = say("plain", right, [run_program("S", right), right[:-1] or right, run_program("D", right)])
             steps.append(f"{said}: {text}>{result}")
             program, text = program + said, result
         return Written(tuple(steps), program)
@@ -89,7 +89,9 @@ class Program:
                 found.append(verdict(False))
                 continue
             program += m[1]
-            found.append(verdict(m[2] == text and run(m[1], text) == m[3] and _can_end(program, problem, reference)))
+            found.append(
+                verdict(m[2] == text and run_program(m[1], text) == m[3] and _can_end(program, problem, reference))
+            )
             text = m[3]
         return Checked(tuple(found), verdict(answer is not None and _passes(answer, problem, reference)))
 
@@ -100,13 +102,15 @@ class Program:
         if reference is not None and len(program) >= len(reference):
             return None
         op = next((op for op in OPS if _can_end(program + op, problem, reference)), None)
-        return f"{op}: {text}>{run(op, text)}" if op else None
+        return f"{op}: {text}>{run_program(op, text)}" if op else None
 
 
 def _passes(program: str, problem: Examples, reference: str | None) -> bool:
     if not 1 <= len(program) <= 6 or any(op not in OPS for op in program):
         return False
-    return all(run(program, a) == b for a, b in problem.shown) and (reference is None or _same(program, reference))
+    return all(run_program(program, a) == b for a, b in problem.shown) and (
+        reference is None or _same(program, reference)
+    )
 
 
 def _can_end(program: str, problem: Examples, reference: str | None) -> bool:
@@ -117,4 +121,4 @@ def _can_end(program: str, problem: Examples, reference: str | None) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    return all(run(one, text) == run(other, text) for text in HIDDEN)
+    return all(run_program(one, text) == run_program(other, text) for text in HIDDEN_VALUE)

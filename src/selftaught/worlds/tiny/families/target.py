@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.worlds.tiny.arithmetic import apply, read_line, turned, work
-from selftaught.worlds.tiny.families.base import Checked, Say, Written, exactly, verdict
+from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, exactly, verdict
 
 _QUESTION = re.compile(r"target (\d{1,3}) from (\d{1,2}(?: \d{1,2}){1,4})")
 _COUNT = {1: 2, 2: 3, 3: 3, 4: 4, 5: 5}
@@ -44,7 +44,7 @@ class Target:
         m = _QUESTION.fullmatch(question)
         return Goal(int(m[1]), tuple(map(int, m[2].split()))) if m else None
 
-    def write(self, problem: Goal, reference: str, say: Say, rng: random.Random) -> Written:
+    def write(self, problem: Goal, reference: str, say: WriteStep, rng: random.Random) -> Written:
         """See `Family.write`. Where the writer does not find the way, it combines the numbers at random."""
         plan = reference
         if say("search", "found", ["lost"]) != "found":
@@ -114,7 +114,7 @@ def _value(node: ast.expr, used: list[int]) -> int | None:
     return None if a is None or b is None else apply(a, _OPS[type(node.op)], b)
 
 
-def _write(node: ast.expr, say: Say, steps: list[str]) -> int:
+def _write(node: ast.expr, say: WriteStep, steps: list[str]) -> int:
     """Write the steps of an expression, innermost first; returns what they come to."""
     if isinstance(node, ast.Constant):
         return int(str(node.value))

@@ -1,0 +1,104 @@
+"""The options that methods share: one name, one meaning, one unit.
+
+A method's option is one of these, or a symbol of its own paper and says so in its help ("n* in the paper").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An option that methods share.
+
+    Attributes:
+        meaning: what it sets.
+        unit: of its value.
+        quick: the value to use in quick runs where the default is larger; None leaves the default.
+    """
+
+    meaning: str
+    unit: str
+    quick: int | None = None
+
+
+SHARE, TOKENS, COUNT, FACTOR, SWITCH = "share, 0..1", "tokens", "count", "factor", "on or off"
+
+GLOSSARY: dict[str, Term] = {
+    # how long
+    "rounds": Term("rounds of a recipe: sample, train, measure", COUNT, quick=2),
+    "steps": Term("optimizer or rollout steps per round", COUNT, quick=1),
+    "epochs": Term("passes over a round's training records", COUNT),
+    "turns": Term("critiques and revisions of one answer, at most", COUNT, quick=2),
+    "iterations": Term("iterations of a search from each root", COUNT),
+    # sampling
+    "samples": Term("answers sampled per problem (and round or step)", COUNT, quick=3),
+    "problems": Term("train problems used per round", COUNT),
+    "temperature": Term("sampling temperature", "0 is greedy"),
+    "later_temperature": Term("sampling temperature from round 2", "0 is greedy"),
+    "min_temperature": Term("lowest temperature tried", "0 is greedy"),
+    "max_temperature": Term("highest temperature tried", "0 is greedy"),
+    "num_temperatures": Term("temperatures tried between the lowest and the highest", COUNT, quick=2),
+    "top_k": Term("sample among the k most probable tokens", "count; 0 for all"),
+    "probe": Term("train problems on which settings are tuned", COUNT, quick=2),
+    "initial_budget": Term("tokens before the first intervention in an answer", TOKENS),
+    "growth_factor": Term("ratio of each token budget to the one before", FACTOR),
+    "max_tokens": Term("tokens generated for one answer, at most", TOKENS),
+    "max_chain_tokens": Term("tokens of one chain of continued answers, at most", TOKENS),
+    "max_step_tokens": Term("tokens of one reasoning step, at most", TOKENS),
+    "width": Term("steps sampled at each node of a search tree", COUNT),
+    "depth": Term("steps at which a search tree branches", COUNT),
+    # selection and combination
+    "target": Term("right answers wanted per problem (n* of B-STaR)", COUNT),
+    "per_problem": Term("records kept per problem, at most", COUNT),
+    "max_pairs": Term("preference pairs trained on per round, at most", COUNT),
+    "threshold": Term("reward above which an answer is trained on", "reward"),
+    "min_confidence": Term("share of the votes that the winning answer must have", SHARE),
+    "min_success_rate": Term("share of a critique's revisions that must be right", SHARE),
+    "hard_threshold": Term("a problem is hard if at most this share of first samples is right", SHARE),
+    "aggregation": Term("how several answers are combined into one", "a choice"),
+    "mode": Term("how a solver arranges its calls", "a choice"),
+    "data": Term("which samples are trained on", "a choice"),
+    "step_reward": Term("who judges the steps of an answer", "a choice"),
+    # critique and revision
+    "drafts": Term("answers per problem that a critique corpus is made of", COUNT),
+    "critiques": Term("critiques per draft", COUNT, quick=1),
+    "rollouts_per_critique": Term("revisions per critique, to estimate its value", COUNT, quick=1),
+    "repairs": Term("failed answers critiqued and revised per problem, at most", COUNT, quick=1),
+    "teacher": Term("another model that writes training data", "a model; empty for the base"),
+    "critic": Term("policy that writes critiques", "a policy folder; empty for the solving policy"),
+    "self_refine": Term("revise answers by the policy's own critique before training", SWITCH),
+    "self_filter": Term("train only on answers that the policy judges right", SWITCH),
+    "self_eval": Term("use the policy's own probability that a step is right", SWITCH),
+    "self_talk": Term("also train on draft, critique and revision as one text", SWITCH),
+    "learn_revisions": Term("also train on revisions under the prompt with draft and critique", SWITCH),
+    "refine_at_test": Term("also measure answering with refinement", SWITCH),
+    "recheck_finished": Term("ask again for a check of answers that have ended", SWITCH),
+    "rationalization": Term("ask failed problems again with the answer as a hint", SWITCH),
+    "mixed_formats": Term("train on more than one prompt and answer format", SWITCH),
+    # training
+    "lr_scale": Term("learning rate, as a multiple of the run's", FACTOR),
+    "beta": Term("strength of the KL constraint of DPO and its kin (β)", "1 / nats"),
+    "alpha": Term("weight of a bonus in the reward", FACTOR),
+    "kl_coef": Term("weight of the KL penalty to the reference policy (β)", FACTOR),
+    "stage1_rounds": Term("rounds of the first training stage", COUNT),
+    "stage1_kl_coef": Term("additional KL weight in the first training stage", FACTOR),
+    "offline_fraction": Term("share of problems that start from stored answers", SHARE),
+    "visit_smoothing": Term("smooth the label of a pair by the visit counts of its steps", SWITCH),
+    "restart": Term("train from the starting model each round, not from the last policy", SWITCH),
+    "online": Term("sample from the current policy, not from the starting model", SWITCH),
+    "then_dpo": Term("follow each fine-tuning by preference learning", SWITCH),
+}
+"""Option name -> what it means in every method."""
+
+
+def quick_options(defaults: Iterable[tuple[str, object]]) -> dict[str, int]:
+    """The options to change for a quick run: those whose default is larger than the glossary's quick value.
+
+    Args:
+        defaults: name and default of each option.
+    """
+    known = ((name, default, GLOSSARY[name].quick) for name, default in defaults if name in GLOSSARY)
+    return {name: quick for name, default, quick in known if quick and isinstance(default, int) and default > quick}

@@ -1,0 +1,213 @@
+"""Samples and log-likelihoods through the journal: found there, or asked of the engine and kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sample, Sampling
+from selftaught.engines.base import RequestFailed
+from selftaught.journal import Journal, Ledger, Usage
+from selftaught.models import Policy
+from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, well_formed
+from selftaught.run.background import SharedTasks
+from selftaught.run.counts import RequestCounts
+from selftaught.run.solver import JUDGE_ROLES
+from selftaught.tasks import Task
+from selftaught.tasks.thinking import thinking_alone
+
+NO_ANSWER: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish": "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledRequest:
+    """One request to the engine, and what its journal entry is keyed by.
+
+    Attributes:
+        request: what the engine gets, but for the seed, which comes of the key.
+        content_key: hash of all that the engine and the reader of the answer see: prompt, sampling, prefix, role,
+            parent, and injected text.
+        occurrence: the solver call that asks, and the place of this request among the equal ones of that call.
+        prefix_text: the text that the answer continues.
+        injected_text: the end of `prefix_text`, where no model wrote it.
+    """
+
+    policy: Policy
+    problem: Problem
+    request: Request
+    role: str
+    parent: Attempt | None
+    content_key: str
+    occurrence: str = ""
+    prefix_text: str = ""
+    injected_text: str = ""
+
+    def key(self, seed: int) -> str:
+        """Content key of the effect: policy, problem, request, seed, occurrence."""
+        return content_hash("sample", self.policy.version, self.problem.id, self.content_key, seed, self.occurrence)
+
+    def payload(self) -> dict[str, Any]:
+        """What the journal keeps of the request."""
+        parent = self.parent.id if self.parent else None
+        found = {"problem": self.problem.id, "policy": self.policy.version, "role": self.role, "parent": parent}
+        found["sampling"] = _as_json(self.request.sampling)
+        prefix = {"prefix_chars": len(self.prefix_text), "injected": self.injected_text}
+        return found | (prefix if self.prefix_text else {})
+
+
+@dataclass(slots=True)
+class JournaledEngine:
+    """Samples an engine through the journal.
+
+    Attributes:
+        engine: where tokens come from.
+        task: extracts answers.
+        journal: where effects are looked up and kept.
+        ledger: where their cost is counted.
+        counts: what became of the requests.
+        seed: of sampling.
+        failure: set while a batch is given up: nothing further is paid for.
+        refusals: requests without an answer, by key; not journaled, so another start asks again.
+    """
+
+    engine: Engine
+    task: Task
+    journal: Journal
+    ledger: Ledger
+    counts: RequestCounts
+    seed: int
+    failure: BaseException | None = None
+    refusals: dict[str, RequestRefused] = field(default_factory=dict)
+    _share: SharedTasks = field(default_factory=SharedTasks)
+
+    async def sample(self, asked: JournaledRequest) -> Attempt:
+        """One attempt; where the request is refused or fails, an attempt that says so."""
+        key = asked.key(self.seed)
+        try:
+            if key in self.refusals:
+                raise self.refusals[key]
+            payload, usage = self._lookup(key, asked) or await self._share(key, lambda: self._pay(key, asked))
+        except RequestRefused as error:
+            self._note_refusal(key, error)
+            return self._attempt(key, asked, NO_ANSWER, _no_answer(error, self.engine.name))
+        self._count(key, asked.request.sampling, payload, usage)
+        return self._attempt(key, asked, payload)
+
+    async def nll(self, policy: Policy, attempt: Attempt) -> float:
+        """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it."""
+        key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
+        try:
+            payload, usage = self.journal.get(key) or await self._share(key, lambda: self._read(key, policy, attempt))
+        except RequestRefused as error:
+            self._note_refusal(key, error)
+            return math.nan
+        self.ledger.count(key, usage)
+        return payload["nats"]
+
+    def _count(self, key: str, sampling: Sampling, payload: Mapping[str, Any], usage: Usage) -> None:
+        size = payload.get("num_tokens") or len(payload["tokens"])
+        if payload["finish"] == "length" and 0 < size < sampling.max_tokens:
+            self.counts.context_full.add(key)
+        if payload.get("thinking_only") and not sampling.stop:
+            self.counts.thinking_only.add(key)
+        if self.ledger.count(key, usage):
+            self.counts.add("answered")
+            self.counts.add("replaced", payload.get("replaced", False))
+
+    def _note_refusal(self, key: str, error: RequestRefused) -> None:
+        if key not in self.refusals:
+            self.refusals[key] = error
+            self.counts.add("failed" if isinstance(error, RequestFailed) else "refused", reason=str(error))
+
+    def _attempt(
+        self, key: str, asked: JournaledRequest, payload: Mapping[str, Any], feedback: tuple[Feedback, ...] = ()
+    ) -> Attempt:
+        text, request = asked.prefix_text + well_formed(payload["text"]), asked.request
+        return Attempt(
+            id=key,
+            problem=asked.problem,
+            prompt=request.prompt,
+            text=text,
+            answer=None if payload is NO_ANSWER else self.task.extract(asked.problem, text),
+            token_ids=tuple(payload["tokens"]),
+            logprobs=tuple(payload["logprobs"]),
+            finish_reason=payload["finish"],
+            policy=asked.policy.version,
+            role=asked.role,
+            parent=asked.parent.id if asked.parent else None,
+            feedback=feedback,
+            num_tokens=payload.get("num_tokens", -1),
+            prefix_tokens=request.prefix_tokens or ((request.prefix,) if request.prefix else ()),
+            prefix_chars=len(asked.prefix_text),
+            stop_text=payload.get("stop_text", ""),
+        )
+
+    def _lookup(self, key: str, asked: JournaledRequest) -> tuple[dict[str, Any], Usage] | None:
+        """The sample that the journal holds; a failure that an older version kept in its place is none."""
+        found = self.journal.get(key)
+        return None if found is not None and _is_failure(found[0], asked) else found
+
+    async def _pay(self, key: str, asked: JournaledRequest) -> tuple[dict[str, Any], Usage]:
+        """Sample, and journal the answer. A request without one is not kept: the next start asks again.
+
+        Raises:
+            RequestRefused: there is no answer.
+        """
+        if self.failure is not None:
+            raise self.failure
+        sample = await self.engine.sample(asked.policy, replace(asked.request, seed=int(key, 16) >> 1))
+        if sample.policy != asked.policy.version:
+            what = f"sampled policy {sample.policy}, expected {asked.policy.version}"
+            raise EngineError(f"engine {self.engine.name} {what}")
+        payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
+        count, judges = sample.tokens, asked.role in JUDGE_ROLES
+        usage = Usage(sample.prompt_tokens, judge=count) if judges else Usage(sample.prompt_tokens, generated=count)
+        if (failed := self.journal.get(key)) is None:
+            self.journal.put(key, "sample", payload, usage)
+        else:
+            usage += failed[1]  # it was paid for, too
+            self.journal.replace(key, payload, usage)
+        return payload, usage
+
+    async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
+        logprobs = await self.engine.logprobs(policy, attempt.prompt, attempt.text)
+        nats = round(-sum(logprobs), 4)
+        payload, usage = {"attempt": attempt.id, "policy": policy.version, "nats": nats}, Usage(prompt=len(logprobs))
+        self.journal.put(key, "nll", payload, usage)
+        return payload, usage
+
+
+def _sample_payload(sample: Sample, prefix: str) -> dict[str, Any]:
+    """What the journal keeps of a sample; facts that are rarely so only where they are."""
+    text = well_formed(sample.text)
+    found: dict[str, Any] = {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
+    found["logprobs"] = [round(value, 6) for value in sample.logprobs]
+    rare = {
+        "num_tokens": sample.num_tokens,
+        "stop_text": well_formed(sample.stop_text) or None,
+        "replaced": sample.replaced or text != sample.text or None,
+        "thinking_only": thinking_alone(prefix + text, sample.finish_reason) or None,
+    }
+    return found | {name: value for name, value in rare.items() if value is not None}
+
+
+def _no_answer(error: RequestRefused, engine: str) -> tuple[Feedback, ...]:
+    what = "failed" if isinstance(error, RequestFailed) else "refused"
+    return (Feedback(Verdict.UNKNOWN, text=f"{what}: {error}", source=engine),)
+
+
+def _is_failure(payload: Mapping[str, Any], asked: JournaledRequest) -> bool:
+    """Whether a journaled sample is what older versions kept where there was no answer."""
+    if payload.get("refused"):
+        return True
+    request = asked.request
+    empty = asked.policy.remote and not payload["text"] and not payload.get("thinking_only")
+    return bool(empty and not (request.sampling.stop or request.prefix or request.prefix_tokens))
+
+
+@lru_cache(maxsize=256)
+def _as_json(sampling: Sampling) -> Any:
+    return as_json(sampling)

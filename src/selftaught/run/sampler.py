@@ -1,0 +1,181 @@
+"""Runs solvers over many problems at once; every sample and every verdict goes through the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+from selftaught.console import Console, Meter
+from selftaught.engines import Engine, PaidEngine
+from selftaught.errors import BadInput
+from selftaught.identity import solver_name
+from selftaught.journal import Journal, Ledger
+from selftaught.models import Policy
+from selftaught.records import Attempt, Solution, as_json, content_hash
+from selftaught.run.ask import Ask
+from selftaught.run.background import BackgroundLoop, cancel
+from selftaught.run.counts import RequestCounts
+from selftaught.run.requests import JournaledEngine
+from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
+from selftaught.run.verdicts import JournaledVerifier
+from selftaught.tasks import Task
+
+MAX_CONCURRENT = 4096  # solver calls awaited at once
+NOTICE_SECONDS = 1.0  # a longer wait for answers under way is announced
+TICK_SECONDS = 5.0  # how often a long batch records the time it took
+
+
+class Sampler:
+    """Runs batches of solver calls on a background event loop.
+
+    Args:
+        engine: where tokens come from.
+        task: extracts answers and verifies them.
+        journal: where effects are looked up and kept.
+        ledger: where their cost is counted.
+        console: where progress is shown.
+        seed: of sampling.
+        failure_limit: share of a batch's verifications that may fail before it is given up.
+        tick: called now and then during a long batch.
+    """
+
+    def __init__(
+        self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
+        failure_limit: float, tick: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._task, self._journal, self._ledger, self._console, self._tick = task, journal, ledger, console, tick
+        self._counts = RequestCounts()
+        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed)
+        self._verifier = JournaledVerifier(task, journal, console, failure_limit)
+        self._loop = BackgroundLoop()
+
+    def solve(self, batch: SolveBatch) -> list[SolverResult]:
+        """Run a batch; the results are in the order of its work.
+
+        Raises:
+            BadInput: too many verifications fail; what was sampled is kept.
+        """
+        results = self._loop.run(self._run_batch(batch))
+        self._verifier.settle(batch)
+        failed = batch.failed_verifications
+        self._counts.add("unverified", len(failed), failed[0].text if failed else "")
+        self._counts.add("judged", len(results) if batch.verify else 0)
+        return results
+
+    def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
+        """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
+
+        async def read_all() -> list[float]:
+            tasks = [asyncio.create_task(self._engine.nll(policy, attempt)) for attempt in attempts]
+            await self._await_all(tasks)
+            return [task.result() for task in tasks]
+
+        return self._loop.run(read_all())
+
+    def request_counts(self) -> dict[str, int]:
+        """See `Run.request_counts`."""
+        return self._counts.to_json() | {"retried": getattr(self._engine.engine, "num_retries", 0)}
+
+    def no_answer_reason(self) -> str:
+        """Why no request at all got an answer; empty where one did."""
+        return self._counts.no_answer_reason(set(self._engine.refusals))
+
+    def notes(self) -> list[str]:
+        """What the user should know of all batches: failed verifications, requests without an answer."""
+        return self._counts.notes()
+
+    def stop_verifying(self) -> None:
+        """Start no further verification."""
+        self._loop.stop_pool()
+
+    def close(self) -> None:
+        """Stop the loop and its thread; closing twice is harmless."""
+        self._loop.close()
+
+    # --- on the loop's thread ---
+
+    async def _run_batch(self, batch: SolveBatch) -> list[SolverResult]:
+        results: dict[int, SolverResult] = {}
+        left = iter(enumerate(batch.work))
+        with self._console.meter(batch.label, len(batch.work)) as meter:
+            advance = self._progress(meter)
+
+            async def worker() -> None:
+                for place, (subject, name) in left:
+                    if self._engine.failure is not None:
+                        return
+                    results[place] = await self._solve_one(batch, subject, name)
+                    advance()
+
+            workers = min(MAX_CONCURRENT, len(batch.work))
+            await self._await_all([asyncio.create_task(worker()) for _ in range(workers)])
+        return [results[place] for place in range(len(batch.work))]
+
+    def _progress(self, meter: Meter) -> Callable[[], None]:
+        """A function to call after each result: it shows the speed so far."""
+        before, started = self._ledger.usage.spent, time.monotonic()
+        ticked = started
+
+        def advance() -> None:
+            nonlocal ticked
+            now, spent = time.monotonic(), self._ledger.usage.spent
+            speed = (spent - before) / max(1e-9, now - started)
+            meter.advance(1, f"{speed:.0f} tokens/s, {spent:,} tokens spent")
+            if now - ticked > TICK_SECONDS:
+                ticked = now
+                self._tick()
+
+        return advance
+
+    async def _await_all(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+        """Await tasks. The first failure ends them all: paid answers are awaited, everything else is cancelled."""
+        try:
+            if not tasks:
+                return
+            done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
+            self._engine.failure = failure
+            if isinstance(failure, Exception) and isinstance(self._engine.engine, PaidEngine) and left:
+                self._engine.engine.cancel_unsent(failure)
+                _, left = await asyncio.wait(left, timeout=NOTICE_SECONDS)
+                if left:
+                    self._console.print("  waiting for the answers under way; interrupt to abandon them")
+                    await asyncio.wait(left)
+            if failure is not None:
+                raise failure
+        finally:
+            self._engine.failure = None
+            await cancel(tasks)
+
+    async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
+        verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
+        ask = Ask(
+            self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
+            log=self._journal.put_new,
+        )  # fmt: skip
+        made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
+        attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
+        if not isinstance(attempt, Attempt):
+            raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
+        self._counts.returned.add(attempt.id)
+        if data is not None:
+            data = self._journal_data(batch, attempt, name, data)
+        turns = ask.attempts if batch.keep_turns else []
+        if batch.verify:
+            attempt, *turns = [await self._verifier.judged(batch, one) for one in (attempt, *turns)]
+        return SolverResult(attempt, ask.tokens, tuple(turns), data)
+
+    def _journal_data(self, batch: SolveBatch, attempt: Attempt, name: str, data: Any) -> Any:
+        """Journal the data of a `Solution`; returned as it will be read back."""
+        try:
+            plain = json.loads(json.dumps(as_json(data), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            where = solver_name(batch.solver)
+            raise BadInput(f"the data of its Solution is not plain JSON ({error})", where=where) from None
+        payload = {"problem": attempt.problem.id, "policy": batch.policy.version, "attempt": attempt.id, "data": plain}
+        self._journal.put_new(content_hash("solution", name, payload), "solution", payload)
+        return plain

@@ -1,0 +1,89 @@
+"""The types of a solver and of a judge, and what the sampler takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from selftaught.engines import Sampling
+from selftaught.models import Policy
+from selftaught.records import Attempt, Feedback, Problem, Solution
+
+if TYPE_CHECKING:
+    from selftaught.run.ask import Ask
+
+Subject = Problem | Attempt
+"""What a solver works on: a problem, or an attempt to continue, criticize or revise."""
+
+JUDGE_ROLES = frozenset({"critique", "judge"})
+"""Roles whose samples judge an answer: they count as judge tokens, and get no verdict of the task."""
+
+
+class Solver(Protocol):
+    """`async (ask, problem) -> Attempt`: solves one problem at test time.
+
+    The second argument is an `Attempt` where the run passes attempts. A solver that finds more than an attempt returns
+    `Solution(attempt, data)`. A `Method` of shape "solver" is one too.
+    """
+
+    def __call__(self, ask: Ask, subject: Any, /) -> Awaitable[Attempt | Solution]:
+        """Solve it."""
+        ...
+
+
+class Judge(Protocol):
+    """`async (ask, attempt) -> Feedback`: judges one attempt."""
+
+    def __call__(self, ask: Ask, attempt: Attempt, /) -> Awaitable[Feedback]:
+        """Judge it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SolverResult:
+    """The outcome of one call of a solver.
+
+    Attributes:
+        attempt: what the solver returned.
+        tokens: all tokens sampled during the call.
+        turns: all attempts sampled during the call, where they were asked for.
+        data: the data of its `Solution`, as journaled.
+    """
+
+    attempt: Attempt
+    tokens: int
+    turns: tuple[Attempt, ...] = ()
+    data: Any = None
+
+
+@dataclass(slots=True)
+class SolveBatch:
+    """Solver calls that belong together: one policy, one solver.
+
+    Attributes:
+        label: shown beside the progress bar.
+        solver: None samples one answer to each problem's own prompt.
+        verify: whether the verifier judges the outcomes.
+        work: each subject, and the name of that call, which is part of its keys.
+        keep_turns: whether all attempts sampled on the way are returned too, verified alike.
+        verdicts_visible: whether solvers may see verdicts during the call (`Ask.verify`).
+        failed_verifications: one for each attempt whose verification failed.
+        pending_verdicts: failed verifications to be journaled when the batch ends, by key.
+    """
+
+    label: str
+    policy: Policy
+    solver: Solver | None
+    sampling: Sampling
+    verify: bool
+    work: Sequence[tuple[Subject, str]]
+    keep_turns: bool = False
+    verdicts_visible: bool = False
+    failed_verifications: list[Feedback] = field(default_factory=list)
+    pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def problem_of(subject: Subject) -> Problem:
+    """The problem itself, or the problem of an attempt."""
+    return subject.problem if isinstance(subject, Attempt) else subject

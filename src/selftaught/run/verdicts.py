@@ -1,0 +1,102 @@
+"""Verdicts of the task's verifier, through the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from selftaught.console import Console
+from selftaught.errors import BadInput
+from selftaught.journal import Journal
+from selftaught.records import Attempt, Feedback, Verdict, as_json, content_hash, judged_text_hash
+from selftaught.run.background import SharedTasks
+from selftaught.run.solver import JUDGE_ROLES, SolveBatch
+from selftaught.tasks import Task
+
+MIN_FAILURES = 3  # failed verifications that stop no run, whatever their share
+VERIFIER_FAILURES = (
+    "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
+    "timeout",
+)  # fmt: skip
+"""How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
+
+
+@dataclass(slots=True)
+class JournaledVerifier:
+    """Judges attempts through the journal.
+
+    Attributes:
+        task: verifies.
+        journal: where verdicts are looked up and kept.
+        console: where failures are shown.
+        failure_limit: share of a batch's verifications that may fail before it is given up.
+    """
+
+    task: Task
+    journal: Journal
+    console: Console
+    failure_limit: float
+    _references: dict[str, Any] = field(init=False)
+    _share: SharedTasks = field(default_factory=SharedTasks)
+
+    def __post_init__(self) -> None:
+        task = self.task
+        self._references = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
+
+    async def judged(self, batch: SolveBatch, attempt: Attempt) -> Attempt:
+        """The attempt with the task's feedback; failed ones, critiques and judgments are left alone."""
+        if attempt.failed or attempt.role in JUDGE_ROLES:
+            return attempt
+        return replace(attempt, feedback=(*attempt.feedback, await self.verify(batch, attempt)))
+
+    async def verify(self, batch: SolveBatch, attempt: Attempt) -> Feedback:
+        """The task's verdict on an attempt.
+
+        Raises:
+            BadInput: too many verifications of the batch failed.
+        """
+        problem, version = attempt.problem, self.task.verifier.version
+        key = content_hash("verify", version, problem.id, self._references.get(problem.id), attempt.text)
+        if (found := self.journal.get(key)) is not None:
+            verdict, score, text, *_ = found[0]
+            feedback = Feedback(Verdict(verdict), score, text, version)
+        else:
+            feedback = self.task.decide(problem, attempt.text) or await self._share(
+                key, lambda: asyncio.to_thread(self.task.verify, problem, attempt.text)
+            )
+            self._keep(batch, key, verdict_payload(attempt, feedback))
+        if feedback.text.startswith(VERIFIER_FAILURES):
+            self._note_failure(batch, feedback)
+        return feedback
+
+    def settle(self, batch: SolveBatch) -> None:
+        """Journal the failed verifications of a finished batch, and warn of them."""
+        for key, payload in batch.pending_verdicts.items():
+            self.journal.put_new(key, "verify", payload)
+        if batch.failed_verifications:
+            failed, total = len(batch.failed_verifications), len(batch.work)
+            self.console.print(f"  warning: {failed} of {total} verifications failed and count as UNKNOWN")
+
+    def _keep(self, batch: SolveBatch, key: str, payload: list[Any]) -> None:
+        """Journal a verdict; a failed one only when its batch ends: the rerun of an abandoned batch tries again."""
+        if payload[2].startswith(VERIFIER_FAILURES):
+            batch.pending_verdicts[key] = payload
+        else:
+            self.journal.put_new(key, "verify", payload)
+
+    def _note_failure(self, batch: SolveBatch, feedback: Feedback) -> None:
+        """Note a failed verification; give up as soon as it is certain that too many of the batch fail."""
+        batch.failed_verifications.append(feedback)
+        count, total = len(batch.failed_verifications), len(batch.work)
+        if count == 1:
+            self.console.print(f"  warning: {feedback.text} (the attempt counts as UNKNOWN)")
+        if count > max(MIN_FAILURES, self.failure_limit * total):
+            fix = "repair it and run the same command again: samples are kept"
+            raise BadInput(f"{count} of {total} verifications failed ({feedback.text})", where="verifier", fix=fix)
+
+
+def verdict_payload(attempt: Attempt, feedback: Feedback) -> list[Any]:
+    """A verdict as the journal keeps it: verdict, score, text, hash of what was judged, and the judge."""
+    what = judged_text_hash(attempt.problem.id, attempt.text)
+    return [feedback.verdict, feedback.score, feedback.text, what, feedback.source]

@@ -1,0 +1,42 @@
+"""The model's own probability that an answer is right so far."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from selftaught.records import Attempt, Message
+from selftaught.run.ask import Ask
+
+P_TRUE_PROMPT = "Is the answer above right as far as it goes? Say only: right, or: wrong."
+_WORD = re.compile(r"\W*(?:(right|correct|yes|true|sound)|(wrong|incorrect|no|not|false))\b", re.IGNORECASE)
+_MARKS = re.compile(r"[+-]*([+-])")
+
+
+async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge") -> float | None:
+    """Ask the model in one word whether an answer is right as far as it goes; return the probability that it is.
+
+    The word is sampled greedily. The result is the probability of its first token, or one minus that where the word is
+    "wrong". A reply of marks (`++-`, one token for each step) is read at its last mark. The reference is not shown.
+
+    Sources: P(True) of Kadavath et al., "Language models (mostly) know what they know", 2207.05221; as the
+    self-evaluation C of Xie et al., 2405.00451, section 2.1. The code of the latter shows the model the reference
+    solution with the question; here the model judges without it.
+
+    Args:
+        phrase: name of the request among the task's phrases: "judge" for a whole answer, "evaluate" for its last step.
+
+    Returns:
+        The probability, in 0..1; None where the reply says neither. 0 or 1 where an endpoint returns no
+        log-probabilities.
+    """
+    history = (*attempt.prompt, Message("assistant", attempt.text.rstrip()))
+    prompt = ask.with_turn(history, phrase, P_TRUE_PROMPT)
+    reply = await ask(prompt, role="judge", parent=attempt, temperature=0.0, max_tokens=8)
+    marks, word = _MARKS.fullmatch(reply.text), _WORD.match(reply.text)
+    if not marks and not word:
+        return None
+    says_right = marks[1] == "+" if marks else bool(word and word[1])
+    index = len(reply.text) - 1 if marks else 0
+    probability = math.exp(reply.logprobs[index]) if index < len(reply.logprobs) else 1.0
+    return probability if says_right else 1.0 - probability

@@ -1,0 +1,128 @@
+"""A small world of additions: a scripted model that answers better the more often it is trained."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from selftaught.console import Console
+from selftaught.engines import Request, ScriptedEngine
+from selftaught.engines.scripted import Script, scripted_learner
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer
+from selftaught.models import Policy
+from selftaught.records import Feedback, Problem, Verdict, content_hash, make_problem
+from selftaught.run.run import Run
+from selftaught.run.settings import Settings
+from selftaught.tasks import Kind, Task
+
+SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was trained
+
+
+def sums(count: int, start: int = 0) -> list[Problem]:
+    """Return `count` different additions; splits differ in `start`."""
+    numbers = range(start, start + count)
+    return [make_problem(f"What is {i + 11} + {i * 7 % 50 + 10}?", str(i + 11 + i * 7 % 50 + 10)) for i in numbers]
+
+
+def make_task(train: int = 12, dev: int = 8, test: int = 8, verifier: Any = None) -> Task:
+    """Return a task of additions with so many problems in each split."""
+    splits = sums(train), sums(dev, 1000), sums(test, 2000)
+    return Task("sums", *splits, verifier=verifier or Exact(), kind=Kind.NUMBER)
+
+
+def depth(policy: Policy) -> int:
+    """Count how often a policy was trained."""
+    return 1 + depth(policy.base) if policy.base else 0
+
+
+def draw(*what: Any) -> float:
+    """Return a number in [0, 1) that depends on the arguments only."""
+    return int(content_hash(*what), 16) / 2**64
+
+
+def solve_sum(policy: Policy, request: Request, *, least: float = 0.0) -> str:
+    """Add the numbers of the question, rightly as often as the policy's training allows; hints always help.
+
+    Args:
+        policy: who answers.
+        request: what is asked.
+        least: share of right answers, at least, when sampling at a temperature above 0.
+    """
+    text = request.prompt[-1].content
+    asked = next((found for m in request.prompt if (found := re.search(r"(\d+) \+ (\d+)", m.content))), None)
+    if asked is None:
+        return "I see no sum.\nAnswer: 0"
+    a, b = int(asked[1]), int(asked[2])
+    hot = request.sampling.temperature > 0
+    luck = draw(text, request.seed if hot else 0)
+    if luck < max(SKILL[min(depth(policy), 2)], least if hot else 0) or "Hint" in text:
+        return f"{a} and {b} make {a + b} (luck {luck:.4f}).\nAnswer: {a + b}"
+    return f"I guess (luck {luck:.4f}).\nAnswer: {a + b + 1 + int(luck * 5)}"
+
+
+def base_policy(folder: Path) -> Policy:
+    """Return a starting model without weights."""
+    place = folder / "base-model"
+    place.mkdir(parents=True, exist_ok=True)
+    return Policy("base-model", place)
+
+
+def make_run(
+    folder: Path,
+    *,
+    task: Task | None = None,
+    engine: Any = None,
+    script: Script = solve_sum,
+    delay: float = 0.0,
+    settings: Settings | None = None,
+    learner: Any = None,
+) -> Run:
+    """Open a quiet run in `folder/run` with scripted answers and a trainer that trains nothing.
+
+    Args:
+        folder: holds the run and its model.
+        task: what to solve; additions by default.
+        engine: what samples; by default one that answers with `script`.
+        script: `(policy, request) -> str`.
+        delay: seconds that a training takes.
+        settings: of the run.
+        learner: what trains; by default policies are made without weights.
+    """
+    return Run(
+        folder / "run",
+        model=base_policy(folder),
+        task=task or make_task(),
+        engine=engine or ScriptedEngine(script),
+        settings=settings,
+        learner=learner or partial(scripted_learner, delay=delay),
+        console=Console(quiet=True),
+    )
+
+
+class Learner:
+    """The scripted trainer, remembering in `given` what it was given: policies and their records."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Policy, list[Any]]] = []
+
+    def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
+        """Train. See `scripted_learner`."""
+        self.given.append((base, list(records)))
+        return scripted_learner(base, objective, records, settings, **more)
+
+
+class Inverted(Exact):
+    """A verifier that calls right what is wrong, and wrong what is right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = "inverted"
+
+    def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
+        """Return the opposite of what `Exact` finds."""
+        found = super().decide(problem, answer, reference)
+        turned = {Verdict.RIGHT: Verdict.WRONG, Verdict.WRONG: Verdict.RIGHT}
+        return replace(found, verdict=turned.get(found.verdict, found.verdict), source=self.version)
