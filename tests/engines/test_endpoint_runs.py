@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import Endpoint as Server
 from endpoint_server import Got, Reply, completion, error, sums
-
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
@@ -297,7 +297,7 @@ def test_a_cap_that_ends_the_run_says_one_line(
     priced = ["--completion-price", "1000", "--max-cost", "2", "--max-batch-size", "4", "--max-tokens", "256"]
     assert main(words(tmp_path, 300, options=priced)) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "the cap of $2" in line
+    assert "the cost limit of $2" in line
 
 
 def wait_until(happened: Callable[[], Any]) -> None:
