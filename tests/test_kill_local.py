@@ -16,7 +16,7 @@ from typing import Any
 VERIFIER = "def check(problem, text):\n    return len(text) % 3 != 0\n"
 OPTIONS = (
     "--train 16 --dev 12 --test 6 --rounds 1 --samples 8 --per-problem 4 --max-tokens 48 --max-batch-size 8 --epochs 2"
-    " --batch 1 --dtype float32 --quiet --json"
+    " --batch-size 1 --dtype float32 --quiet --json"
 )
 
 

@@ -34,7 +34,7 @@ DROPPABLE_FIELDS = (
 )  # so are these: stops are cut off here too
 # What decides how to sample is left out only where it says what is usual, and what else to ask for.
 SAMPLING_FIELDS: dict[str, tuple[float, str]] = {
-    "temperature": (1.0, "ask at temperature 1 (eval: --heat 1, a method: --temperature 1)"),
+    "temperature": (1.0, "ask at temperature 1 (eval: --temperature 1, a method: --temperature 1)"),
     "top_p": (1.0, "leave top_p at 1"),
     "top_k": (-1, "ask without it (a method: --top-k 0)"),
 }
