@@ -14,7 +14,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "served": ("served_model_name",),
     "spend": ("max_cost",),
     "tokens": ("token_budget",),
-    "batch": ("batch_size",),
+    "batch": ("batch_size", "max_batch_size"),
     # training
     "micro_tokens": ("max_tokens_per_pass",),
     "checkpointing": ("gradient_checkpointing",),
@@ -58,6 +58,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "num_return_sequences": ("samples", "attempts"),
     "samples": ("attempts",),
     "max_num_seqs": ("max_batch_size",),
+    "batch_size": ("max_batch_size",),
     "per_device_train_batch_size": ("batch_size",),
     "num_train_epochs": ("epochs",),
     "beta": ("kl_coef",),

@@ -13,6 +13,7 @@ from selftaught.machine.threads import set_num_threads
 from selftaught.method import Method, find, methods
 
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}  # commands that run a method, and its shape
+MAX_NAMED = 20  # methods named in a message
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,4 +103,6 @@ def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _choices(shape: str) -> str:
-    return "choose one of " + ", ".join(m.id for m in methods().values() if m.shape == shape)
+    names = [m.id for m in methods().values() if m.shape == shape]
+    more = f", ... ({len(names)} in all, see selftaught methods)" if len(names) > MAX_NAMED else ""
+    return f"choose one of {', '.join(names[:MAX_NAMED])}{more}"
