@@ -302,8 +302,8 @@ def test_a_rehearsal_asks_what_the_training_would(tmp_path):
         return run.learn_online(base, task.train, steps=3, samples=4, batch_size=2)
 
     bill = dry_run(online, {}, make_task(), Settings())
-    assert bill["questions"] == {"solve": 3 * 4 * 2}
-    assert bill["learnings"] >= 1
+    assert bill["requests"] == {"solve": 3 * 4 * 2}
+    assert bill["trainings"] >= 1
 
 
 # --- importance weights ---
