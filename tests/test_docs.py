@@ -25,7 +25,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, Sampling
 from selftaught.engines.scripted import ScriptedEngine, scripted_learner
 from selftaught.feedback.verifiers import Exact
-from selftaught.method import methods
+from selftaught.method import find, methods
 from selftaught.models import Policy
 from selftaught.records import Prompt, Verdict, make_problem
 from selftaught.run.ask import Ask
@@ -135,9 +135,21 @@ def test_the_reference_shows_every_command_with_its_options() -> None:
 def test_the_readme_lists_the_methods_as_they_are() -> None:
     readme = WRITTEN["README.md"]
     assert generate.with_table(readme) == readme, "run `make format`"
-    for method in methods().values():
+    assert len(generate.PICKS) == 10
+    for method in map(find, generate.PICKS):
         assert (ROOT / generate.source(method)).is_file()
         assert f"[{method.id}]({generate.source(method)})" in readme
+    counts = re.findall(r"\[(\w+)\]\((src/selftaught/methods/[\w/]+)\) (\d+)", readme)
+    assert sum(int(count) for *_, count in counts) == len(methods())
+    assert all(len(set((ROOT / folder).glob("*.py"))) - 1 == int(count) for _, folder, count in counts)
+
+
+def test_the_page_of_methods_lists_each_one_under_its_family() -> None:
+    page = GENERATED["docs/reference/methods.md"]
+    for folder, found in generate.families().items():
+        section = page.partition(f"\n### {folder.name}\n")[2].partition("\n#")[0]
+        assert next(line for line in section.splitlines() if line).endswith(".")
+        assert [m.id for m in found] == re.findall(r"^\| \[([\w-]+)\]\(\.\./methods/", section, re.MULTILINE)
 
 
 def test_a_readme_without_marks_is_refused() -> None:
@@ -249,8 +261,11 @@ def test_python_compiles_and_names_what_exists(page: str) -> None:
                     assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
-BEFORE = ("--spend DOLLARS: most to spend, at these prices",)
-"""Examples in CONTRIBUTING of what not to write."""
+STYLE = (
+    "--spend DOLLARS: most to spend, at these prices",
+    "--max-cost DOLLARS: stop before a request could exceed this cost",
+)
+"""Examples of house style in CONTRIBUTING."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -264,9 +279,9 @@ def test_options_named_in_prose_exist(page: str) -> None:
     methods_options = {f"--{o.name.replace('_', '-')}" for m in methods().values() for o in m.options}
     ours = flags(GENERATED["docs/reference/commands.md"]) | methods_options
     ours |= {flag.replace("--", "--no-", 1) for flag in methods_options}
-    bench = flags(*(file.read_text("utf-8") for file in (ROOT / "bench").glob("*.py")))
+    bench = flags("--help", *(file.read_text("utf-8") for file in (ROOT / "bench").glob("*.py")))
     for span in spans(page):
-        if span.split()[0] not in ("make", "pip") and span not in BEFORE:
+        if span.split()[0] not in ("make", "pip") and span not in STYLE:
             known = bench if span.startswith("python -m bench.") else ours | bench
             assert flags(span) <= known, span
 
@@ -308,7 +323,8 @@ def names_in(*trees: ast.AST) -> set[str]:
 @functools.cache
 def package_names() -> frozenset[str]:
     trees = (ast.parse(file.read_text("utf-8")) for file in (ROOT / "src").rglob("*.py"))
-    return frozenset(names_in(*trees) | {"st", "my_function", "my_solver"})
+    bench = {"bench", *(file.stem for file in (ROOT / "bench").glob("*.py"))}
+    return frozenset(names_in(*trees) | bench | {"st", "my_function", "my_solver"})
 
 
 @pytest.mark.parametrize("page", sorted(WRITTEN))

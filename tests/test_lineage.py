@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task, solve_sum
 from search_world import by_steps
 from selftaught.cli.main import main
 from selftaught.engines import ScriptedEngine
@@ -33,6 +32,7 @@ from selftaught.models.policy import load_policy
 from selftaught.records import Attempt, Demo, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
+from selftaught.testing import make_run, make_task, solve_sum
 from talking_world import talk
 
 ALL = list(methods().values())
