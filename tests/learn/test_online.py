@@ -291,9 +291,9 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
 
 
 def test_a_rehearsal_asks_what_the_training_would(tmp_path):
-    from scripted_world import make_task
     from selftaught.method import recipe
     from selftaught.run.dry_run import dry_run
+    from selftaught.testing import make_task
 
     @recipe(paper="2402.03300")
     def online(run, base, task):
