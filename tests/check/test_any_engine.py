@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from endpoint_server import SECRET, Endpoint
 
+from endpoint_server import SECRET, Endpoint
 from selftaught.cli.main import main
 from selftaught.worlds import world as worlds
 
