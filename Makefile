@@ -60,7 +60,7 @@ newest: $(VENV)/dev.stamp
 	$(PYTEST) $(TESTS)
 
 test-vllm: $(VLLM_VENV)/test.stamp ## test the vLLM engine, in a separate environment
-	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py $(TESTS)
+	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py tests/engines/test_engines.py $(TESTS)
 
 lint: $(VENV)/dev.stamp ## check style, types, and that generated text is up to date
 	$(BIN)/ruff check

@@ -157,7 +157,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     with Run(
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
-        how: dict[str, Any] = {"batch": 2, "precision": "float32"}
+        how: dict[str, Any] = {"batch_size": 2, "precision": "float32"}
         credit = CreditAssignment(reward=odd, outcome_key=odd)
         policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]
