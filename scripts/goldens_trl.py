@@ -128,7 +128,7 @@ def dpo_cases(folder: str) -> Iterator[Case]:
         trainer.beta, trainer.label_smoothing = beta, smooth
         how = {"beta": beta, "loss_type": ours, "label_smoothing": smooth}
         loss = trainer.compute_loss(model, dict(batch))
-        yield Case(f"dpo-{kind}-{beta}-{smooth}", ("Dpo", how), groups, model, loss)
+        yield Case(f"dpo-{kind}-{beta}-{smooth}", ("dpo", how), groups, model, loss)
 
 
 def kto_cases(folder: str) -> Iterator[Case]:
@@ -158,7 +158,8 @@ def kto_cases(folder: str) -> Iterator[Case]:
             for pair, probe, label in zip(main, probes, batch["label"].tolist(), strict=True)
         ]
         loss = trainer.compute_loss(model, dict(batch))
-        yield Case(f"kto-{beta}-{good}-{bad}", ("Kto", {"beta": beta, "good": good, "bad": bad}), groups, model, loss)
+        how = {"beta": beta, "desirable_weight": good, "undesirable_weight": bad}
+        yield Case(f"kto-{beta}-{good}-{bad}", ("kto", how), groups, model, loss)
 
 
 def reference_free_cases(folder: str) -> Iterator[Case]:
@@ -175,14 +176,14 @@ def reference_free_cases(folder: str) -> Iterator[Case]:
     batch = next(iter(trainer.get_train_dataloader()))
     loss, _ = trainer.get_batch_loss_metrics(model, dict(batch))
     groups = _concatenated(trainer, batch)
-    yield Case("simpo", ("Simpo", {"beta": 2.0, "gamma": 0.5}), groups, model, loss)
+    yield Case("simpo", ("simpo", {"beta": 2.0, "gamma": 0.5}), groups, model, loss)
     (model,) = models(1)
     args = settings(ORPOConfig, folder, beta=0.3, max_length=40)
     trainer = ORPOTrainer(model, args=args, train_dataset=data, processing_class=make_tokenizer())
     batch = next(iter(trainer.get_train_dataloader()))
     chosen, rejected = trainer.concatenated_forward(model, dict(batch))[:2]
     odds, *_ = trainer.odds_ratio_loss(chosen, rejected)
-    yield Case("orpo", ("Orpo", {"weight": 0.3}), _concatenated(trainer, batch), model, -odds.mean() - chosen.mean())
+    yield Case("orpo", ("orpo", {"beta": 0.3}), _concatenated(trainer, batch), model, -odds.mean() - chosen.mean())
 
 
 def _concatenated(trainer: Any, batch: Any) -> list[Group]:
@@ -224,10 +225,10 @@ def online_cases(folder: str) -> Iterator[Case]:
             generator = torch.Generator().manual_seed(5)
             for parameter in model.parameters():
                 parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
-        variants = _grpo_variants(trainer) if name == "grpo" else [("rloo", {"kl": 0.05})]
+        variants = _grpo_variants(trainer) if name == "grpo" else [("rloo", {"kl_coef": 0.05})]
         for label, spec in variants:
             loss = trainer._compute_loss(model, dict(batch))
-            maker = {"rloo": "rloo"}.get(name, "PolicyGradient")
+            maker = {"rloo": "rloo"}.get(name, "policy_gradient")
             yield Case(f"{name}-{label}", (maker, spec), groups, model, loss)
 
 
@@ -245,16 +246,16 @@ def _grpo_variants(trainer: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Sets the trainer and names the settings of ours that should equal it."""
     for label, loss_type, level, kl, ours in [
         ("clip", "grpo", "token", 0.0, {}),
-        ("kl", "grpo", "token", 0.05, {"kl": 0.05}),
-        ("kl-unweighed", "grpo", "token", 0.05, {"kl": 0.05, "kl_weighed": False}),
-        ("mean-of-tokens", "bnpo", "token", 0.05, {"kl": 0.05, "mean": "token"}),
-        ("constant", "dr_grpo", "token", 0.0, {"mean": "constant", "max_tokens": 12}),
-        ("gspo", "grpo", "sequence", 0.0, {"level": "mean"}),
+        ("kl", "grpo", "token", 0.05, {"kl_coef": 0.05}),
+        ("kl-unweighed", "grpo", "token", 0.05, {"kl_coef": 0.05, "kl_importance_weighted": False}),
+        ("mean-of-tokens", "bnpo", "token", 0.05, {"kl_coef": 0.05, "loss_aggregation": "token-mean"}),
+        ("constant", "dr_grpo", "token", 0.0, {"loss_aggregation": "seq-mean-token-sum-norm", "max_tokens": 12}),
+        ("gspo", "grpo", "sequence", 0.0, {"importance_level": "sequence_mean"}),
     ]:
         trainer.loss_type, trainer.importance_sampling_level, trainer.beta = loss_type, level, kl
         trainer.epsilon_low, trainer.epsilon_high = 0.02, 0.04
-        trainer.args.use_bias_correction_kl = ours.get("kl_weighed", True)
-        yield label, {**ours, "low": 0.02, "high": 0.04, "name": "grpo"}
+        trainer.args.use_bias_correction_kl = ours.get("kl_importance_weighted", True)
+        yield label, {**ours, "clip_low": 0.02, "clip_high": 0.04, "name": "grpo"}
 
 
 def _rollouts(batch: Any, sampler: Any, reference: Any, name: str) -> list[Group]:
@@ -297,14 +298,12 @@ def main() -> None:
 
 
 def _row(row: Row, model: Any) -> dict[str, Any]:
-    tokens = {name: [round(x, 7) for x in values] for name, values in row.token_features.items()}
-    found = [round(x, 7) for x in logprobs(model, row.prompt, row.completion)]
     return {
-        "logprobs": found,
+        "logprobs": [round(x, 7) for x in logprobs(model, row.prompt, row.completion)],
         "weight": row.weight,
-        "numbers": row.row_features,
-        "tokens": tokens,
-        "probe": row.no_grad_probe,
+        "row_features": row.row_features,
+        "token_features": {name: [round(x, 7) for x in values] for name, values in row.token_features.items()},
+        "no_grad_probe": row.no_grad_probe,
     }
 
 

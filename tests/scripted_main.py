@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripted_world import NarrowEngine, make_run, make_task
+from scripted_world import NarrowEngine
 from selftaught.journal import Journal
 from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.settings import Settings
+from selftaught.testing import make_run, make_task
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},

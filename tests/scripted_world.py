@@ -1,4 +1,4 @@
-"""The world of sums of `selftaught.testing`, and what else tests need with it."""
+"""What tests need beside the sums of `selftaught.testing`."""
 
 from __future__ import annotations
 
@@ -13,33 +13,7 @@ from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
-from selftaught.testing.sums import (
-    Inverted,
-    Learner,
-    base_policy,
-    depth,
-    draw,
-    make_run,
-    make_task,
-    solve_sum,
-    sums,
-)
-
-__all__ = [
-    "Inverted",
-    "Learner",
-    "NarrowEngine",
-    "Objectives",
-    "base_policy",
-    "depth",
-    "draw",
-    "judged",
-    "make_run",
-    "make_task",
-    "solve_sum",
-    "sums",
-    "two_rounds",
-]
+from selftaught.testing import Learner, make_run, solve_sum
 
 
 class NarrowEngine(ScriptedEngine):

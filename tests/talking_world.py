@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from scripted_world import depth, draw
 from selftaught.engines import Request
 from selftaught.models import Policy
 from selftaught.refine.turns import CRITIQUE, JUDGE, REVISE, SELF_CORRECT
+from selftaught.testing.sums import depth, draw
 
 DRAFTS, NOTICES, MENDS, JUDGES = 0.4, 0.8, 0.8, 0.85  # how often right in each role
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.engines.local.engine import LocalEngine
@@ -20,6 +19,7 @@ from selftaught.records import Attempt, Problem, make_problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
+from selftaught.testing import make_run, make_task
 from tiny_models import prompt_ids, reference, teacher_forced
 
 SAID = "one, two\nthree, four\nAnswer: 5"

@@ -416,11 +416,20 @@ def test_methods_are_listed_for_programs_and_for_people(capsys: pytest.CaptureFi
     assert [m["id"] for m in found] == sorted(m["id"] for m in found)
     root = Path(__file__).parent.parent
     for method in found:
-        assert set(method) == {"id", "shape", "paper", "summary", "path"}
+        assert set(method) == {"id", "shape", "family", "paper", "summary", "path"}
+        assert method["path"].startswith("src/selftaught/methods/")
         assert (root / method["path"]).is_file()
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
     assert all(method["id"] in listed for method in found)
+
+
+def test_one_family_of_methods_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--family", "self-training", "--json"]) == 0
+    found = {m["id"]: m["family"] for m in json.loads(capsys.readouterr().out)}
+    assert {"rest-em", "star"} <= set(found) == {m.id for m in methods().values() if m.family == "self_training"}
+    assert main(["methods", "--family", "votin"]) == 2
+    assert "unknown family 'votin'; did you mean 'voting'?" in capsys.readouterr().err
 
 
 def test_help_tells_every_option_of_a_method_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import depth, judged, make_run, make_task, solve_sum
+from scripted_world import judged
 from selftaught.control import Budget
 from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.errors import BadInput
@@ -27,6 +27,8 @@ from selftaught.run.conclusion import Conclusion, _no_vote, conclude, summary, w
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.testing import make_run, make_task, solve_sum
+from selftaught.testing.sums import depth
 
 KEYS = {
     "method", "model", "task", "n_test", "before", "after", "majority_at_equal_tokens", "paired_difference", "tokens",

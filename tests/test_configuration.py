@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Inverted, make_run, make_task
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, find, recipe
 from selftaught.models import Policy
 from selftaught.run.conclusion import conclude
 from selftaught.run.run import Run
+from selftaught.testing import Inverted, make_run, make_task
 
 MINE = '''
 from selftaught import recipe

@@ -25,7 +25,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, Sampling
 from selftaught.engines.scripted import ScriptedEngine, scripted_learner
 from selftaught.feedback.verifiers import Exact
-from selftaught.method import methods
+from selftaught.method import find, methods
 from selftaught.models import Policy
 from selftaught.records import Prompt, Verdict, make_problem
 from selftaught.run.ask import Ask
@@ -135,9 +135,21 @@ def test_the_reference_shows_every_command_with_its_options() -> None:
 def test_the_readme_lists_the_methods_as_they_are() -> None:
     readme = WRITTEN["README.md"]
     assert generate.with_table(readme) == readme, "run `make format`"
-    for method in methods().values():
+    assert len(generate.PICKS) == 10
+    for method in map(find, generate.PICKS):
         assert (ROOT / generate.source(method)).is_file()
         assert f"[{method.id}]({generate.source(method)})" in readme
+    counts = re.findall(r"\[(\w+)\]\((src/selftaught/methods/[\w/]+)\) (\d+)", readme)
+    assert sum(int(count) for *_, count in counts) == len(methods())
+    assert all(len(set((ROOT / folder).glob("*.py"))) - 1 == int(count) for _, folder, count in counts)
+
+
+def test_the_page_of_methods_lists_each_one_under_its_family() -> None:
+    page = GENERATED["docs/reference/methods.md"]
+    for folder, found in generate.families().items():
+        section = page.partition(f"\n### {folder.name}\n")[2].partition("\n#")[0]
+        assert next(line for line in section.splitlines() if line).endswith(".")
+        assert [m.id for m in found] == re.findall(r"^\| \[([\w-]+)\]\(\.\./methods/", section, re.MULTILINE)
 
 
 def test_a_readme_without_marks_is_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import judged, make_run, solve_sum, sums
+from scripted_world import judged
 from search_world import by_steps
 from selftaught import refine, routines
 from selftaught.control.balance import ScoredAttempt, select
@@ -25,6 +25,7 @@ from selftaught.run.online import RunHost
 from selftaught.search import MCTSConfig, MCTSSolver
 from selftaught.search.solver import prefix_attempt
 from selftaught.search.tree import Node
+from selftaught.testing import make_run, solve_sum, sums
 
 ONE, TWO = sums(2)
 Refuses = Callable[[Request], bool]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.control import Budget
 from selftaught.control.budget import RunStopped
 from selftaught.errors import BadInput
@@ -25,6 +24,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.testing import make_run, make_task
 
 Deed = Callable[[Run, Task], Any]
 

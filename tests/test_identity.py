@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run
 from selftaught import Solution
 from selftaught.curate import keep_right
 from selftaught.errors import BadInput
@@ -21,6 +20,7 @@ from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.method import find
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
+from selftaught.testing import make_run
 
 REFINE = find("self-refine")
 

@@ -13,10 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from selftaught.cli.main import main
+
 VERIFIER = "def check(problem, text):\n    return len(text) % 3 != 0\n"
 OPTIONS = (
     "--train 16 --dev 12 --test 6 --rounds 1 --samples 8 --per-problem 4 --max-tokens 48 --max-batch-size 8 --epochs 2"
-    " --batch 1 --dtype float32 --quiet --json"
+    " --batch-size 1 --dtype float32 --quiet --json"
 )
 
 
@@ -64,7 +68,9 @@ def stopped(
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def test_interrupted_and_killed_at_every_stage_nothing_paid_is_paid_again(tmp_path: Path, tiny: Any) -> None:
+def test_interrupted_and_killed_at_every_stage_nothing_paid_is_paid_again(
+    tmp_path: Path, tiny: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "own.py").write_text(VERIFIER)
     lines = [json.dumps({"question": f"Say something of {i}.", "answer": str(i)}) for i in range(34)]
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
@@ -93,16 +99,15 @@ def test_interrupted_and_killed_at_every_stage_nothing_paid_is_paid_again(tmp_pa
     assert trained.items() <= measured.items()
     assert len(measured) > 16 * 8
 
-    last = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=ALONE)
-    assert last.returncode == 0, last.stderr
+    assert main(command[3:]) == 0  # from here on in this process, as nothing is to be killed any more
     assert measured.items() <= rows(out).items()
-    outcome = json.loads(last.stdout)
+    outcome = json.loads(capsys.readouterr().out)
     assert outcome == json.loads((out / "summary.json").read_text("utf-8")) | {"notes": outcome["notes"]}
     assert outcome["tokens"]["trained"] > 0
     assert not list((out / "policies").glob("*.work"))
 
     before, begun = rows(out), time.monotonic()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=ALONE)
-    assert json.loads(again.stdout) == outcome
+    assert main(command[3:]) == 0
+    assert json.loads(capsys.readouterr().out) == outcome
     assert rows(out) == before
     assert time.monotonic() - begun < 30

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task, solve_sum
 from search_world import by_steps
 from selftaught.cli.main import main
 from selftaught.engines import ScriptedEngine
@@ -33,6 +32,7 @@ from selftaught.models.policy import load_policy
 from selftaught.records import Attempt, Demo, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
+from selftaught.testing import make_run, make_task, solve_sum
 from talking_world import talk
 
 ALL = list(methods().values())
@@ -157,7 +157,7 @@ def test_online_each_step_leads_to_the_one_before(tmp_path: Path, tiny: Any) -> 
     with Run(
         tmp_path, model=base, task=make_task(train=2, dev=2), engine=engine, settings=settings, console=quiet
     ) as run:
-        how: dict[str, Any] = {"batch": 2, "precision": "float32"}
+        how: dict[str, Any] = {"batch_size": 2, "precision": "float32"}
         credit = CreditAssignment(reward=odd, outcome_key=odd)
         policy = run.learn_online(run.base, run.task.train, steps=3, samples=12, credit=credit, **how)
         live = [facts["live"] for _, _, facts, _ in run.journal.effects("online")]

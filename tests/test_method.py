@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import make_run
 from selftaught.method import find, methods, recipe
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Task
+from selftaught.testing import make_run
 
 
 def test_every_method_is_found_by_its_id_and_by_its_function_s_name() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run
 from selftaught.control import Budget
 from selftaught.errors import BadInput
 from selftaught.learn import sft
@@ -20,7 +19,7 @@ from selftaught.run.conclusion import conclude, write
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
-from selftaught.testing import assert_survives, checks
+from selftaught.testing import assert_survives, checks, make_run
 
 REST_EM = find("rest-em")
 

@@ -119,15 +119,15 @@ def test_a_model_folder_that_is_not_there_is_the_user_s_to_mend(tmp_path: Path) 
             read(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "clip", "epochs", "batch", "micro_tokens"])
+@pytest.mark.parametrize("name", ["learning_rate", "max_grad_norm", "epochs", "batch_size", "max_tokens_per_pass"])
 def test_training_refuses_zero_wherever_it_is_said(name: str) -> None:
     from selftaught.run.settings import override
 
     for value in (0, -1, float("nan")):
-        with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):
+        with pytest.raises(st.BadInput, match=f"{name}: must be above 0, got {value}; use more than 0"):
             replace(TrainConfig(), **{name: value})
-        with pytest.raises(st.BadInput, match=f"{name}: got {value}; use more than 0"):
+        with pytest.raises(st.BadInput, match=f"{name}: must be above 0, got {value}; use more than 0"):
             override(TrainConfig(), {name: value})
     assert TrainConfig(max_grad_norm=float("inf")).max_grad_norm == float("inf")  # clips nothing
-    with pytest.raises(st.BadInput, match="learning_rate: got inf"):
+    with pytest.raises(st.BadInput, match="learning_rate: must be finite, got inf"):
         TrainConfig(learning_rate=float("inf"))

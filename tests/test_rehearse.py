@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
 from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.feedback.verifiers import ExtractedAnswer
@@ -18,6 +17,7 @@ from selftaught.run.dry_run import dry_run
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
+from selftaught.testing import Learner, make_run, make_task
 
 RECIPES = [m for m in methods().values() if m.shape == "recipe"]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Inverted, base_policy, depth, draw, make_run, make_task, solve_sum, sums
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import EngineError, Request, RequestRefused, Sample, Sampling, ScriptedEngine
@@ -31,6 +30,8 @@ from selftaught.run.counts import RETRY_NOTE
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.testing import Inverted, make_run, make_task, solve_sum, sums
+from selftaught.testing.sums import base_policy, depth, draw
 
 REST_EM = find("rest-em")
 

@@ -97,7 +97,7 @@ _HOMES = {
     "curate": "Vote by_problem keep keep_right unsolved vote",
     "engines": "Sampling",
     "errors": "BadInput",
-    "learn": "Training mix_replay sft",
+    "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",

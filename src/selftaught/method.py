@@ -252,7 +252,7 @@ def find(name: str) -> Method:
     """The method called `name`: an id, or `file.py:function` for one of the user's own.
 
     Raises:
-        BadInput: there is none, with the suggest names.
+        BadInput: there is none, with the nearest names.
     """
     if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
         return _from_file(name)

@@ -1,7 +1,8 @@
-"""The records that flow through the loop: plain frozen data, no behaviour beyond what reads well.
+"""The records that flow through the loop: plain frozen data, with few methods.
 
 `Problem` is asked, `Attempt` answers it, `Feedback` judges the answer; the curated records below them
-(`Record`: `Demo`, `Pair`, `Ranking`, ...) are what learning consumes, and each names the attempts it came from, so that any training row can be walked back to the samples and the policy behind it.
+(`Record`: `Demo`, `Pair`, `Ranking`, ...) are what learning consumes, and each names the attempts it came from, so that
+any training row can be traced back to the samples and the policy behind it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripted_world import base_policy, depth, draw, sums
 from selftaught.check.claim import Claim
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.feedback.verifiers import Exact
@@ -16,6 +15,8 @@ from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
+from selftaught.testing import sums
+from selftaught.testing.sums import base_policy, depth, draw
 from selftaught.worlds.world import World
 
 TRAIN, DEV, TEST = 10, 30, 40

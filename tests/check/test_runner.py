@@ -126,8 +126,8 @@ def test_a_solver_s_vote_gets_its_tokens_on_each_seed(tmp_path: Path) -> None:
 
 
 def test_best_logprob_is_the_likeliest_sample(tmp_path: Path) -> None:
-    from scripted_world import make_run
     from selftaught.check.baselines import best_logprob, majority, sample_until
+    from selftaught.testing import make_run
 
     with make_run(tmp_path, script=add) as run:
         drawn = sample_until(run, 2000)

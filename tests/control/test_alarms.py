@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Inverted, make_run, make_task, sums
 from selftaught.control.alarms import (
     Vitals,
     compute_vitals,
@@ -27,6 +26,7 @@ from selftaught.measure import Comparison, Interval, Measurement, compare
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Verdict, as_prompt
+from selftaught.testing import Inverted, make_run, make_task, sums
 
 SOUND = Vitals(
     attempts=256, distinct_answers=0.6, nll=0.2, length=30.0, distinct_4=0.98, reward=0.4, verdict_inconsistency=0.0

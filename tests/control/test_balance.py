@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from scripted_world import judged, sums
+from scripted_world import judged
 from selftaught.control.balance import ScoredAttempt, balance_scores, dynamics, first_samples, group_by_problem, select
 from selftaught.control.tuning import BalanceTuner, SamplingConfig, halving_grid, linspace
 from selftaught.errors import BadInput
 from selftaught.records import Problem, Verdict
+from selftaught.testing import sums
 
 PROBLEMS = sums(16)
 

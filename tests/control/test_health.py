@@ -7,9 +7,10 @@ import weakref
 from dataclasses import fields
 from typing import Any
 
-from scripted_world import judged, sums
+from scripted_world import judged
 from selftaught.control.health import HealthMonitor
 from selftaught.records import Attempt, Demo, Verdict
+from selftaught.testing import sums
 
 
 class Watched(Attempt):

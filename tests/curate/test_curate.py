@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripted_world import judged, sums
+from scripted_world import judged
 from selftaught.curate import by_problem, elect, keep_right, pairs, round_batch, unsolved, vote
 from selftaught.records import Attempt, Problem, Verdict
+from selftaught.testing import sums
 
 ONE, TWO, THREE = sums(3)
 R, W, U = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN

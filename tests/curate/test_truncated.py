@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, judged, make_run, make_task, solve_sum, sums
+from scripted_world import judged
 from search_world import by_steps
 from selftaught import routines
 from selftaught.console import Console
@@ -24,6 +24,7 @@ from selftaught.records import Attempt, Demo, Pair, Verdict, as_json, content_ha
 from selftaught.search import MCTSConfig, MCTSSolver
 from selftaught.search.preferences import Preference, to_pair
 from selftaught.search.tree import Node
+from selftaught.testing import Learner, make_run, make_task, solve_sum, sums
 
 (ONE,) = sums(1)
 R, W = Verdict.RIGHT, Verdict.WRONG

@@ -554,11 +554,6 @@ def test_log_probabilities_that_are_needed_and_not_there_are_refused(server: Ser
     assert "logprobs" not in server.got[-1].body
 
 
-def test_log_probabilities_of_a_given_text_are_refused(make: Any) -> None:
-    with pytest.raises(RequestRefused, match="given text"):
-        go(make().logprobs(remote_policy("tiny"), PROMPT, "5"))
-
-
 def test_a_prefix_needs_a_server_that_continues(server: Server, make: Any) -> None:
     asked = request(prefix="Let me see:")
     with pytest.raises(RequestRefused, match="continues a message"):
@@ -902,12 +897,11 @@ def test_a_cancelled_request_leaves_the_others_alone(server: Server, make: Any) 
     assert engine.spent == pytest.approx(0.02 + 0.009)  # the cancelled one had been sent, and may be billed
 
 
-def test_closing_fails_what_is_under_way_and_may_be_done_twice(
+def test_closing_does_not_wait_for_answers_and_logs_nothing(
     server: Server, make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.script = [completion(delay=30)]
     engine = make(Limits(concurrency=2))
-    engine.release()
 
     async def work() -> list[Any]:
         policy = remote_policy("tiny")
@@ -920,12 +914,6 @@ def test_closing_fails_what_is_under_way_and_may_be_done_twice(
     found = go(work())
     assert time.monotonic() - started < 20
     assert [str(error) for error in found] == ["the engine was closed"] * 4
-    engine.close()
-    with pytest.raises(EngineError, match="closed"):
-        one(engine)
-    with pytest.raises(EngineError, match="closed"):
-        go(engine.logprobs(remote_policy("tiny"), PROMPT, "x"))
-    make().close()  # never used
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 

@@ -10,10 +10,23 @@ import torch
 from learn_models import make_model
 
 from selftaught.learn import objectives as o
-from selftaught.learn.forward import forward_batch, head_values, with_frozen_logprobs
+from selftaught.learn.forward import forward_batch
+from selftaught.learn.frozen import with_frozen_logprobs
 from selftaught.learn.objectives import Row
 from selftaught.learn.objectives.distill import forward_kl, with_other_tokens
-from selftaught.records import Attempt, Demo, Label, Message, Pair, Ranking, TokenAdvantages, make_problem
+from selftaught.learn.value_head import head_values
+from selftaught.records import (
+    Attempt,
+    Demo,
+    Label,
+    Message,
+    Pair,
+    Ranking,
+    RolloutGroup,
+    ScoredSteps,
+    TokenAdvantages,
+    make_problem,
+)
 
 QUESTIONS = ["what is one plus two", "how red is the cat", "what is two"]
 GOOD = ["the sum is three .", "green .", "two . two ."]
@@ -83,35 +96,35 @@ class Entry:
         """The groups that teach, with what frozen weights say of them."""
         records = self.records(tokenizer) if callable(self.records) else self.records
         groups = [group for group in self.objective.groups(records, tokenizer) if group]
-        top_k = getattr(self.objective, "top_k", 0)
+        top_k = self.objective.teacher_top_k
         if self.other:
             groups = with_frozen_logprobs(
                 make_model(layers=1, spread=0.3, seed=seed + 77), groups, {self.other}, 512, top_k=top_k
             )
-        needs = self.objective.needs([row for group in groups for row in group])
+        needs = self.objective.requires([row for group in groups for row in group])
         return with_frozen_logprobs(model, groups, needs, 512, top_k=top_k)
 
 
 def seen(model: Any, groups: Any, objective: Any) -> Any:
-    learnt = [tuple(row for row in group if not row.probe) for group in groups]
+    learnt = [tuple(row for row in group if not row.no_grad_probe) for group in groups]
     rows = [row for group in learnt for row in group]
     with torch.no_grad():
-        return forward_batch(model, rows, set(objective.needs(rows)) - {"value"}, tuple(map(len, learnt)))
+        return forward_batch(model, rows, set(objective.requires(rows)) - {"value"}, tuple(map(len, learnt)))
 
 
 def likelihood(model: Any, groups: Any, objective: Any) -> float:
-    return seen(model, groups, objective).sums.mean().item()
+    return seen(model, groups, objective).sequence_logprobs.mean().item()
 
 
 def chosen_over_rejected(model: Any, groups: Any, objective: Any) -> float:
     firsts = [group[:2] for group in groups]
-    sums = seen(model, firsts, objective).sums.view(-1, 2)
+    sums = seen(model, firsts, objective).sequence_logprobs.view(-1, 2)
     return (sums[:, 0] - sums[:, 1]).mean().item()
 
 
 def mean_over_rejected(model: Any, groups: Any, objective: Any) -> float:
     batch = seen(model, groups, objective)
-    means = (batch.sums / batch.lengths).view(-1, 2)
+    means = (batch.sequence_logprobs / batch.lengths).view(-1, 2)
     return (means[:, 0] - means[:, 1]).mean().item()
 
 
@@ -120,7 +133,10 @@ def by(fact: str) -> Callable[[Any, Any, Any], float]:
 
     def measure(model: Any, groups: Any, objective: Any) -> float:
         batch = seen(model, groups, objective)
-        means, level = batch.sums / batch.lengths, batch.numbers[fact] - batch.numbers[fact].mean()
+        means, level = (
+            batch.sequence_logprobs / batch.lengths,
+            batch.row_features[fact] - batch.row_features[fact].mean(),
+        )
         return (means * level).mean().item()
 
     return measure
@@ -128,7 +144,7 @@ def by(fact: str) -> Callable[[Any, Any, Any], float]:
 
 def advantage(model: Any, groups: Any, objective: Any) -> float:
     batch = seen(model, groups, objective)
-    return (batch.tokens["advantage"] * batch.logprobs * batch.mask).sum().item()
+    return (batch.token_features["advantage"] * batch.logprobs * batch.mask).sum().item()
 
 
 def best_asked_for(good: str, bad: str) -> Callable[[Any, Any, Any], float]:
@@ -153,8 +169,8 @@ def near(fact: str) -> Callable[[Any, Any, Any], float]:
     def measure(model: Any, groups: Any, objective: Any) -> float:
         batch = seen(model, groups, objective)
         if fact == "reference":
-            return -((batch.logprobs - batch.tokens["reference"]) ** 2 * batch.mask).sum().item()
-        apart = forward_kl(with_other_tokens(batch.tokens["teacher"]), with_other_tokens(batch.student))
+            return -((batch.logprobs - batch.token_features["reference"]) ** 2 * batch.mask).sum().item()
+        apart = forward_kl(with_other_tokens(batch.token_features["teacher"]), with_other_tokens(batch.student))
         return -(apart * batch.mask).sum().item()
 
     return measure
@@ -168,8 +184,8 @@ def entropy(model: Any, groups: Any, objective: Any) -> float:
 def fit(model: Any, groups: Any, objective: Any) -> float:
     """Minus the squared error of LaSeR's self-rewards."""
     batch = seen(model, groups, objective)
-    last = (batch.logprobs * (batch.mask - batch.tokens["answer"])).sum(-1)
-    return -((0.1 * (last + 23) - batch.numbers["reward"]) ** 2).mean().item()
+    last = (batch.logprobs * (batch.mask - batch.token_features["answer"])).sum(-1)
+    return -((0.1 * (last + 23) - batch.row_features["reward"]) ** 2).mean().item()
 
 
 def head(label: Callable[[Row], list[float]]) -> Callable[[Any, Any, Any], float]:
@@ -188,6 +204,11 @@ def head(label: Callable[[Row], list[float]]) -> Callable[[Any, Any, Any], float
     return measure
 
 
+def step_scores(row: Row) -> list[float]:
+    ends = zip(row.token_features["score"], row.token_features["step_end"], strict=True)
+    return [score for score, end in ends if end]
+
+
 def preferred(model: Any, groups: Any, objective: Any) -> float:
     """How far the head reads higher for chosen responses than for rejected ones."""
     if not hasattr(model, "value_head"):
@@ -197,18 +218,18 @@ def preferred(model: Any, groups: Any, objective: Any) -> float:
 
 
 def places(values: list[list[float]], row: Row) -> list[list[float]]:
-    if "marked" in row.token_features:
-        return [v for v, marked in zip(values, row.token_features["marked"], strict=True) if marked]
+    if "step_end" in row.token_features:
+        return [v for v, marked in zip(values, row.token_features["step_end"], strict=True) if marked]
     return values[-1:]
 
 
 def degree(model: Any, groups: Any, objective: Any) -> float:
     """Log-probability that the head gives the true degrees."""
     if not hasattr(model, "value_head"):
-        return -torch.tensor(float(objective.degrees)).log().item()
+        return -torch.tensor(float(objective.num_degrees)).log().item()
     rows = [row for group in groups for row in group]
     read = torch.tensor([values[-1] for values in head_values(model, rows)]).log_softmax(-1)
-    return read.gather(-1, torch.tensor([[int(r.numbers["degree"])] for r in rows])).mean().item()
+    return read.gather(-1, torch.tensor([[int(r.row_features["degree"])] for r in rows])).mean().item()
 
 
 START = {"old_logprobs": "initial"}
@@ -216,8 +237,8 @@ TABLE = [
     Entry("sft", o.sft(), DEMOS, likelihood),
     Entry("unlikelihood", o.unlikelihood(), LABELS, by("good")),
     Entry("unlikelihood-of-bad", o.unlikelihood(alpha=3.0), LABELS[1::2], lambda *x: -likelihood(*x)),
-    Entry("mistake-tuning", o.mistake_tuning(good_prefix="good ", bad_prefix="bad "), LABELS, best_asked_for("good", "bad")),
-    Entry("quark", o.quark(2, "{bin} ", kl_coef=0.01, entropy_coef=0.01, teacher_top_k=0), TWO_SIDED, best_asked_for("1", "0")),
+    Entry("mistake-tuning", o.mistake_tuning("good ", "bad "), LABELS, best_asked_for("good", "bad")),
+    Entry("quark", o.quark(2, "{bin} ", 0.01, 0.01, teacher_top_k=0), TWO_SIDED, best_asked_for("1", "0")),
     Entry("dpo", o.dpo(0.5), PAIRS, chosen_over_rejected),
     Entry("cdpo", o.dpo(0.5, label_smoothing=0.2), PAIRS, chosen_over_rejected),
     Entry("robust", o.dpo(0.5, loss_type="robust", label_smoothing=0.2), PAIRS, chosen_over_rejected),
@@ -226,8 +247,8 @@ TABLE = [
     Entry("sppo", o.sppo(0.1), PAIRS, chosen_over_rejected),
     Entry("spin", o.spin(0.5), PAIRS, chosen_over_rejected),
     Entry("step-dpo", o.step_dpo(0.5), BRANCHES, chosen_over_rejected),
-    Entry("degree-dpo", o.spo(0.5, gamma=1.0), PAIRS, degree),
-    Entry("degree-dpo-pairs", o.spo(0.5), PAIRS, chosen_over_rejected),
+    Entry("spo", o.spo(0.5, gamma=1.0), PAIRS, degree),
+    Entry("spo-pairs", o.spo(0.5), PAIRS, chosen_over_rejected),
     Entry("simpo", o.simpo(), PAIRS, mean_over_rejected),
     Entry("orpo", o.orpo(1.0), PAIRS, mean_over_rejected),
     Entry("kto", o.kto(0.5), LABELS, by("good")),
@@ -236,31 +257,28 @@ TABLE = [
     Entry("reinforce", o.reinforce(), rollouts, advantage),
     Entry("rloo", o.rloo(0.01, **START), rollouts, advantage),
     Entry("grpo", o.grpo(0.01, **START), rollouts, advantage),
-    Entry("gspo", o.grpo(level="mean", **START), rollouts, advantage),
+    Entry("gspo", o.grpo(importance_level="sequence_mean", **START), rollouts, advantage),
     Entry("dr-grpo", o.dr_grpo(8, **START), rollouts, advantage),
-    Entry("credits", o.grpo(mean="token", **START), credits, advantage),
+    Entry("credits", o.grpo(loss_aggregation="token-mean", **START), credits, advantage),
     Entry("kl-of-a-turn", o.grpo(**START), lambda t: credits(t, 0.0, 1.0), near("reference"), "reference"),
-    Entry("entropy", o.grpo(entropy=1.0, **START), lambda t: credits(t, 0.0), entropy),
+    Entry("entropy", o.grpo(entropy_coef=1.0, **START), lambda t: credits(t, 0.0), entropy),
     Entry("nft", o.nft(**START), rollouts, by("right")),
     Entry("laser", o.laser(score_token="dog", alpha=5.0, **START), rollouts, fit),
-    Entry("distill", o.distill(top_k=0), DEMOS, near("teacher"), "teacher"),
-    Entry("distill-reverse", o.distill(divergence="reverse", top_k=0), DEMOS, near("teacher"), "teacher"),
-    Entry("distill-js", o.distill(divergence="js", top_k=0), DEMOS, near("teacher"), "teacher"),
-    Entry("distill-few", o.distill(top_k=5), DEMOS, near("teacher"), "teacher"),
-    Entry("distill-and-labels", o.distill(soft=0.3, top_k=0), DEMOS, likelihood, "teacher"),
-    Entry("distill-off-labels", o.distill(soft=1.2, top_k=0), DEMOS, near("teacher"), "teacher"),
-    Entry("distill-adaptive", o.distill(adaptive=0.7, threshold=0.1, top_k=0), DEMOS, near("teacher"), "teacher"),
-    Entry("outcome-reward", o.orm(), LABELS, head(lambda row: [row.row_features["good"]])),
+    Entry("distill", o.distill(teacher_top_k=0), DEMOS, near("teacher"), "teacher"),
+    Entry("distill-reverse", o.distill(divergence="reverse_kl", teacher_top_k=0), DEMOS, near("teacher"), "teacher"),
+    Entry("distill-js", o.distill(divergence="js", teacher_top_k=0), DEMOS, near("teacher"), "teacher"),
+    Entry("distill-few", o.distill(teacher_top_k=5), DEMOS, near("teacher"), "teacher"),
+    Entry("distill-and-labels", o.distill(teacher_weight=0.3, teacher_top_k=0), DEMOS, likelihood, "teacher"),
+    Entry("distill-off-labels", o.distill(teacher_weight=1.2, teacher_top_k=0), DEMOS, near("teacher"), "teacher"),
     Entry(
-        "process-reward", o.prm(), STEPS,
-        head(lambda row: [s for s, m in zip(row.token_features["score"], row.token_features["marked"], strict=True) if m]),
+        "distill-adaptive", o.distill(mixed_teacher_share=0.7, hard_threshold=0.1, teacher_top_k=0), DEMOS,
+        near("teacher"), "teacher",
     ),
-    Entry(
-        "step-values", o.prm("regression"), STEPS,
-        head(lambda row: [s for s, m in zip(row.token_features["score"], row.token_features["marked"], strict=True) if m]),
-    ),
-    Entry("pairwise-reward", o.reward_model(center_coef=0.01), PAIRS, preferred),
-    Entry("knows", o.p_ik(), questions, head(lambda row: [row.row_features["rate"]])),
+    Entry("orm", o.orm(), LABELS, head(lambda row: [row.row_features["good"]])),
+    Entry("prm", o.prm(), STEPS, head(step_scores)),
+    Entry("step-values", o.prm("regression"), STEPS, head(step_scores)),
+    Entry("reward-model", o.reward_model(center_coef=0.01), PAIRS, preferred),
+    Entry("p-ik", o.p_ik(), questions, head(lambda row: [row.row_features["rate"]])),
 ]  # fmt: skip
 
 

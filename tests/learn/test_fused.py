@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from selftaught.learn import TrainConfig, sft, trainer
-from selftaught.learn.forward import forward_batch, is_plain_head, with_frozen_logprobs
+from selftaught.learn.forward import forward_batch, is_plain_head
+from selftaught.learn.frozen import with_frozen_logprobs
 from selftaught.learn.kernels import fused as fusing
-from selftaught.learn.kernels import segments as bunches
+from selftaught.learn.kernels import segments
 from selftaught.learn.kernels.fused import _fused_form, _Gated, _Norm, _Rotary, fused_modules
 from selftaught.learn.kernels.packing import packs_exactly
 from selftaught.learn.objectives.base import Row
@@ -65,7 +66,7 @@ ROWS = [Row((1, 2, 3), (4, 5, 6)), Row((1, 2, 3), (7, 8)), Row((9, 10), tuple(ra
 @pytest.mark.parametrize("kind", ["llama", "gemma", "mistral", "dropout"])
 def test_packed_rows_see_what_they_see_without(kind: str, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts shared and not; with spans so long, or said to be, that torch's attention has them; dropped out."""
-    monkeypatch.setattr(bunches, "LONG", 20 if alone else 1024)
+    monkeypatch.setattr(segments, "LONG_SEGMENT", 20 if alone else 1024)
     more = {"mistral": {"sliding_window": None}, "dropout": {"attention_dropout": 0.5}}.get(kind, {})
     made = model("llama" if kind == "dropout" else kind, **more).train()
     assert packs_exactly(made)
@@ -143,11 +144,11 @@ def test_somebody_s_own_forward_stays_and_all_is_restored_after_an_error() -> No
     assert sum("forward" in vars(module) for module in made.modules()) == 1
 
 
-@pytest.mark.parametrize("how", [{}, {"checkpointing": True}, {"lora_rank": 2}])
+@pytest.mark.parametrize("how", [{}, {"gradient_checkpointing": True}, {"lora_rank": 2}])
 def test_a_training_is_the_same_with_it(monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]) -> None:
     losses = []
     for large in (10**9, 0):
-        monkeypatch.setattr(fusing, "LARGE", large)
+        monkeypatch.setattr(fusing, "LARGE_MODEL", large)
         made = model()
         if how.get("lora_rank"):
             from peft import LoraConfig, get_peft_model
@@ -185,7 +186,7 @@ def test_little_is_kept_for_the_gradient() -> None:
 
 def test_a_reference_is_asked_in_the_arithmetic_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a first step would see differences between a model and itself."""
-    monkeypatch.setattr(fusing, "LARGE", 0)
+    monkeypatch.setattr(fusing, "LARGE_MODEL", 0)
     made = model().to(torch.bfloat16)
     ((row,),) = with_frozen_logprobs(made, [(ROWS[2],)], {"reference"}, 100)
     with torch.no_grad():

@@ -19,15 +19,16 @@ from learn_models import demo, demos, learn_in_child, make_policy, weights
 from selftaught.engines.base import Request, Sampling
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.errors import BadInput
-from selftaught.learn import Sft, TrainConfig, sft
+from selftaught.learn import TrainConfig, sft
 from selftaught.learn.learner import policy_version, train_policy
+from selftaught.learn.objectives.sft import Sft
 from selftaught.machine.malloc import release_memory
 from selftaught.models.load import load_model
 from selftaught.models.policy import load_policy, read_manifest
 from selftaught.records import Demo, Message, as_prompt
 
 FAST = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-2, precision="float32", max_tokens_per_pass=64)
-MEMORISE = replace(FAST, epochs=60, batch=3, schedule="constant")
+MEMORISE = replace(FAST, epochs=60, batch_size=3, schedule="constant")
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def test_the_answer_is_learnt_with_its_end_though_pad_is_the_end_of_sequence(bas
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_undisturbed_run(base, tmp_path, rank):
-    how = {"epochs": 3, "batch": 2, "learning_rate": 1e-3, "precision": "float32", "lora_rank": rank,
+    how = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-3, "precision": "float32", "lora_rank": rank,
            "weight_decay": 0.01, "checkpoint_seconds": 0.0}  # fmt: skip
     child = learn_in_child(base, tmp_path / "killed", how, kill_after=3)
     assert child.communicate()[1] is not None
@@ -234,12 +235,12 @@ def test_the_version_is_how_the_policy_is_made(base):
         {"policy": replace(base, version="0" * 16)}, {"objective": Sft(name="other")}, {"seed": 1},
         {"records": demos()[:2]}, {"records": demos()[::-1]},
         {"records": [*demos()[:2], replace(demos()[2], weight=2.0)]},
-        {"epochs": 3}, {"learning_rate": 1.0}, {"batch": 3}, {"warmup": 0.1}, {"schedule": "linear"},
-        {"weight_decay": 0.1}, {"clip": 2.0}, {"lora_rank": 2}, {"precision": "bf16"},
+        {"epochs": 3}, {"learning_rate": 1.0}, {"batch_size": 3}, {"warmup_ratio": 0.1}, {"schedule": "linear"},
+        {"weight_decay": 0.1}, {"max_grad_norm": 2.0}, {"lora_rank": 2}, {"precision": "bf16"},
     ]  # fmt: skip
     versions = [version(**change) for change in changes]
     assert len({version(), *versions}) == len(changes) + 1
-    assert version(checkpoint_seconds=1.0, micro_tokens=7) == version(records=tuple(demos())) == version()
+    assert version(checkpoint_seconds=1.0, max_tokens_per_pass=7) == version(records=tuple(demos())) == version()
 
 
 def test_the_memory_of_a_training_is_given_back(tmp_path):

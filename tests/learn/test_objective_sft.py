@@ -12,7 +12,7 @@ from learn_models import demo, demos, make_model, make_tokenizer, step_gradients
 from selftaught.learn import Row, TrainConfig, sft
 from selftaught.learn.forward import forward_batch, target_logprobs
 from selftaught.learn.kernels.packing import packed_tokens
-from selftaught.learn.trainer import _packed_microbatches, _padded_microbatches
+from selftaught.learn.microbatches import _packed, _padded
 from selftaught.models import ChatTokenizer
 
 ROWS = [
@@ -82,7 +82,7 @@ def test_each_target_token_has_its_logprob_and_padding_is_zero():
 def test_parts_hold_whole_groups_once_and_at_most_so_many_padded_tokens(most, sizes):
     rest = iter(ROWS)
     groups = [tuple(next(rest) for _ in range(size)) for size in sizes]
-    parts = _padded_microbatches(groups, most)
+    parts = _padded(groups, most)
     assert sorted(map(repr, groups)) == sorted(repr(group) for part in parts for group in part)
     for part in parts:
         rows = [row for group in part for row in group]
@@ -93,7 +93,7 @@ def test_parts_hold_whole_groups_once_and_at_most_so_many_padded_tokens(most, si
 @pytest.mark.parametrize("most", [1, 20, 60, 10_000])
 def test_packed_parts_hold_each_group_once_and_count_a_shared_prompt_once(most):
     groups = [(row, Row(row.prompt, (3, 1))) for row in ROWS]
-    parts = _packed_microbatches(groups, most)
+    parts = _packed(groups, most)
     assert sorted(map(repr, groups)) == sorted(repr(group) for part in parts for group in part)
     sizes = [packed_tokens([row for group in part for row in group]) for part in parts]
     assert all(size <= most or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
@@ -105,7 +105,7 @@ def test_splitting_a_step_leaves_its_loss_and_gradients_equal():
     for most in (1, 60, 10_000):
         settings = TrainConfig(max_tokens_per_pass=most, max_grad_norm=1e9, precision="float32")
         found.append(step_gradients(make_model(), ALONE, sft(), settings))
-    assert len(_padded_microbatches(ALONE, 60)) in range(2, len(ROWS))
+    assert len(_padded(ALONE, 60)) in range(2, len(ROWS))
     (loss, grads), *others = found
     for other_loss, other_grads in others:
         assert other_loss == pytest.approx(loss, rel=1e-5)

@@ -14,7 +14,8 @@ from objective_table import BRANCHES, LABELS, PAIRS, RANKINGS, TABLE, TREES, ask
 
 from selftaught.errors import BadInput
 from selftaught.learn import objectives as o
-from selftaught.learn.forward import forward_batch, with_frozen_logprobs
+from selftaught.learn.forward import forward_batch
+from selftaught.learn.frozen import with_frozen_logprobs
 from selftaught.learn.objectives import Batch, advantages
 from selftaught.learn.objectives.conditional import quantiles
 from selftaught.learn.objectives.distill import (
@@ -26,17 +27,18 @@ from selftaught.learn.objectives.distill import (
 )
 from selftaught.learn.objectives.kto import kto_loss
 from selftaught.learn.objectives.laser import self_reward
-from selftaught.learn.objectives.nft import nft_loss
+from selftaught.learn.objectives.nft import Nft, nft_loss
 from selftaught.learn.objectives.policy_gradient import clipped_surrogate, kl_estimate
 from selftaught.learn.objectives.preference import hinge_loss, ipo_loss, logistic_loss, robust_loss, sppo_loss
 from selftaught.learn.objectives.reference_free import odds_ratio_loss
 from selftaught.learn.objectives.reward_models import bradley_terry_loss, classification_loss
 from selftaught.learn.objectives.sft import log1mexp
 from selftaught.learn.objectives.spo import class_entropy, key_phrases, remove_key_phrases
+from selftaught.learn.objectives.step_dpo import StepDpo
 from selftaught.learn.objectives.tpo import lambda_rank_loss
 from selftaught.learn.objectives.upo import mutual_information
 from selftaught.models import ChatTokenizer
-from selftaught.records import Demo, Label, Pair, Ranking
+from selftaught.records import Demo, Label, Pair, Ranking, RolloutGroup, ScoredSteps
 
 F64 = torch.float64
 
@@ -52,16 +54,16 @@ def tokenizer(tmp_path_factory):
 def test_a_demonstration_without_an_end_is_its_text_alone(tokenizer, objective):
     demo = Demo(PAIRS[0].prompt, PAIRS[0].chosen)
     (whole,), (cut,) = (objective.rows(replace(demo, ends=ends), tokenizer) for ends in (True, False))
-    assert whole.target == (*cut.target, tokenizer.eos_id)
+    assert whole.completion == (*cut.completion, tokenizer.eos_id)
 
 
 @pytest.mark.parametrize("objective", [o.dpo(), o.step_dpo(), o.simpo(), o.orpo()])
 def test_a_pair_without_ends_is_its_texts_alone(tokenizer, objective):
     pair = Pair(PAIRS[0].prompt, "the cat .", "the red dog .")
     rows, open_ = (objective.rows(replace(pair, ends=ends), tokenizer)[:2] for ends in (True, False))
-    ends = () if isinstance(objective, o.step_dpo) else (tokenizer.eos_id,)
-    assert [row.target for row in rows] == [(*row.target, *ends) for row in open_]
-    assert tokenizer.eos_id not in open_[0].target + open_[1].target
+    ends = () if isinstance(objective, StepDpo) else (tokenizer.eos_id,)
+    assert [row.completion for row in rows] == [(*row.completion, *ends) for row in open_]
+    assert tokenizer.eos_id not in open_[0].completion + open_[1].completion
 
 
 # --- gradients ---
@@ -70,15 +72,15 @@ def test_a_pair_without_ends_is_its_texts_alone(tokenizer, objective):
 def drawn(objective, groups, seed=0) -> Batch:
     """A batch of random numbers in float64, of the shape that the groups have."""
     random = torch.Generator().manual_seed(seed)
-    learnt = [tuple(row for row in group if not row.probe) for group in groups if group]
+    learnt = [tuple(row for row in group if not row.no_grad_probe) for group in groups if group]
     rows = [row for group in learnt for row in group]
-    wide = max(len(row.target) for row in rows)
-    mask = torch.tensor([[float(t < len(row.target)) for t in range(wide)] for row in rows], dtype=F64)
+    wide = max(len(row.completion) for row in rows)
+    mask = torch.tensor([[float(t < len(row.completion)) for t in range(wide)] for row in rows], dtype=F64)
     logprobs = -3 * torch.rand(mask.shape, dtype=F64, generator=random) * mask
-    needs = objective.needs(rows)
+    needs = objective.requires(rows)
     tokens = {}
-    for name in set.intersection(*(set(row.tokens) for row in rows)):
-        values = [[*row.tokens[name], *[0.0] * (wide - len(row.target))] for row in rows]
+    for name in set.intersection(*(set(row.token_features) for row in rows)):
+        values = [[*row.token_features[name], *[0.0] * (wide - len(row.completion))] for row in rows]
         tokens[name] = torch.tensor(values, dtype=F64)
     for name in needs & {"reference", "initial"}:
         tokens[name] = (logprobs + 0.3 * (torch.rand(mask.shape, dtype=F64, generator=random) - 0.5)) * mask
@@ -89,8 +91,10 @@ def drawn(objective, groups, seed=0) -> Batch:
         spread = torch.randn(2, *mask.shape, 9, dtype=F64, generator=random).log_softmax(-1)[..., :6]
         tokens["teacher"], student = spread
         tokens["label"] = torch.nn.functional.one_hot(torch.randint(6, mask.shape, generator=random), 6).to(F64)
-    numbers = {name: torch.tensor([row.numbers[name] for row in rows], dtype=F64) for name in rows[0].numbers}
-    values = torch.randn(*mask.shape, objective.outputs, dtype=F64, generator=random) if "value" in needs else None
+    numbers = {name: torch.tensor([row.row_features[name] for row in rows], dtype=F64) for name in rows[0].row_features}
+    values = (
+        torch.randn(*mask.shape, objective.value_outputs, dtype=F64, generator=random) if "value" in needs else None
+    )
     entropy = torch.rand(mask.shape, dtype=F64, generator=random) * mask if "entropy" in needs else None
     weights = torch.tensor([row.weight for row in rows], dtype=F64)
     survey = (torch.tensor(0.7, dtype=F64), 2)
@@ -102,7 +106,7 @@ DETACHED = {"reinforce", "distill-adaptive"}  # whose loss is no function with t
 
 @pytest.mark.parametrize("entry", [e for e in TABLE if e.name not in DETACHED], ids=lambda entry: entry.name)
 def test_the_gradient_is_that_of_finite_differences(entry, tokenizer):
-    objective = replace(entry.objective, floor=1e-3) if isinstance(entry.objective, o.nft) else entry.objective
+    objective = replace(entry.objective, min_ratio=1e-3) if isinstance(entry.objective, Nft) else entry.objective
     records = entry.records(tokenizer) if callable(entry.records) else entry.records
     batch = drawn(objective, objective.groups(records, tokenizer))
     given = {
@@ -449,7 +453,7 @@ def test_nfts_gradient_is_grpos_on_policy(weighting, deviation, tokenizer):
         for g in (advantages.group_std(r.rewards, **how) if deviation else advantages.group_mean(r.rewards))
     ]
     facts = {"advantage": torch.tensor(gains, dtype=F64)[:, None] * batch.mask}
-    grpo = o.grpo(old_logprobs="initial", mean="token")
+    grpo = o.grpo(old_logprobs="initial", loss_aggregation="token-mean")
     found = []
     for objective, tokens, weights in ((nft, {}, batch.weights), (grpo, facts, torch.ones_like(batch.weights))):
         at = batch.logprobs.clone().requires_grad_()
@@ -496,7 +500,7 @@ def test_laser_balances_right_and_wrong_and_does_not_score_what_was_cut_off(toke
     assert [row.row_features["balance"] for row in group] == pytest.approx([2.0, 0.0, 2 / 3, 2 / 3])
     assert all(row.completion[-1] == tokenizer.encode("dog")[0] for row in group)
     assert all(len(values) == len(row.completion) for row in group for values in row.token_features.values())
-    with pytest.raises(BadInput, match="token: 'the dog' is 2 tokens"):
+    with pytest.raises(BadInput, match="score_token: 'the dog' is 2 tokens"):
         o.laser(score_token="the dog").groups([record], tokenizer)
 
 
@@ -540,7 +544,9 @@ def test_soft_weights_mix_the_teacher_with_the_labels(tokenizer):
     likelihood = -(batch.logprobs * batch.mask).sum()
     alone = objective.loss(batch)
     for soft in (0.0, 0.4, 1.0, 1.5):
-        assert o.distill(soft=soft).loss(batch).item() == pytest.approx((soft * alone + (1 - soft) * likelihood).item())
+        assert o.distill(teacher_weight=soft).loss(batch).item() == pytest.approx(
+            (soft * alone + (1 - soft) * likelihood).item()
+        )
 
 
 def test_quantiles_are_even_ordered_and_share_ties():
@@ -555,7 +561,7 @@ def test_quantiles_are_even_ordered_and_share_ties():
 
 
 def test_quark_conditions_on_the_quantile_and_is_anchored_without_it(tokenizer):
-    objective = o.quark(num_quantiles=3, prefix="{bin} ", teacher_top_k=0)
+    objective = o.quark(num_quantiles=3, prefix="{bin} ", teacher_teacher_top_k=0)
     groups = objective.groups(RANKINGS, tokenizer)
     for group, record in zip(groups, RANKINGS, strict=True):
         plain = tuple(tokenizer.encode_prompt(record.prompt))
@@ -584,7 +590,7 @@ def test_heads_have_the_losses_of_logistic_and_paired_regression():
 def test_steps_are_scored_where_they_end(tokenizer):
     (row,) = o.prm().rows(ScoredSteps(ask("what"), ("the cat .", " red dog", " blue ."), (1.0, 0.0, 0.5)), tokenizer)
     assert row.completion == tuple(tokenizer.encode_target("the cat . red dog blue ."))
-    marked = [i for i, m in enumerate(row.token_features["marked"]) if m]
+    marked = [i for i, m in enumerate(row.token_features["step_end"]) if m]
     assert marked == [3, 5, 7]  # read before the next step's first token, and before the end of sequence
     assert row.completion[7] == tokenizer.eos_id
     assert [row.token_features["score"][i] for i in marked] == [1.0, 0.0, 0.5]
@@ -596,30 +602,30 @@ def test_steps_are_scored_where_they_end(tokenizer):
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: o.dpo(0.0), "beta: got 0"),
+        (lambda: o.dpo(0.0), "beta: must be above 0, got 0"),
         (lambda: o.dpo(loss_type="sigmod"), "loss_type: unknown 'sigmod'; did you mean 'sigmoid'"),
         (lambda: o.dpo(label_smoothing=0.5), "label_smoothing"),
         (lambda: o.simpo(beta=-1.0), "beta"),
-        (lambda: o.orpo(0.0), "weight"),
-        (lambda: o.kto(undesirable_weight=0.0), "bad"),
+        (lambda: o.orpo(0.0), "beta"),
+        (lambda: o.kto(undesirable_weight=0.0), "undesirable_weight"),
         (lambda: o.tpo(float("nan")), "beta"),
-        (lambda: o.tpo(step_contrast=-1.0), "contrast"),
-        (lambda: o.tpo(step_contrast=float("nan")), "contrast"),
-        (lambda: o.grpo(-0.1), "kl"),
-        (lambda: o.grpo(mean="rows"), "mean: unknown 'rows'"),
+        (lambda: o.tpo(step_contrast=-1.0), "step_contrast"),
+        (lambda: o.tpo(step_contrast=float("nan")), "step_contrast"),
+        (lambda: o.grpo(-0.1), "kl_coef"),
+        (lambda: o.grpo(loss_aggregation="rows"), "loss_aggregation: unknown 'rows'"),
         (lambda: o.dr_grpo(0), "max_tokens"),
-        (lambda: o.grpo(low=float("nan")), "low"),
+        (lambda: o.grpo(clip_low=float("nan")), "clip_low"),
         (lambda: o.nft("drgrpo"), "weighting: unknown 'drgrpo'"),
-        (lambda: o.nft(min_ratio=0.0), "floor"),
-        (lambda: o.laser(score_token="dog", loss_aggregation="token"), "mean"),
+        (lambda: o.nft(min_ratio=0.0), "min_ratio"),
+        (lambda: o.laser(score_token="dog", loss_aggregation="token"), "loss_aggregation"),
         (lambda: o.distill(divergence="forwards"), "divergence"),
         (lambda: o.distill(beta=1.0, divergence="js"), "beta"),
-        (lambda: o.distill(adaptive=1.5), "adaptive"),
-        (lambda: o.quark(num_quantiles=1), "count"),
+        (lambda: o.distill(mixed_teacher_share=1.5), "mixed_teacher_share"),
+        (lambda: o.quark(num_quantiles=1), "num_quantiles"),
         (lambda: o.quark(prefix="x"), "prefix"),
-        (lambda: o.mistake_tuning("a", "a"), "good, bad"),
-        (lambda: o.spo(num_degrees=1), "degrees"),
-        (lambda: o.prm("class"), "kind"),
+        (lambda: o.mistake_tuning("a", "a"), "good_prefix, bad_prefix"),
+        (lambda: o.spo(num_num_degrees=1), "num_degrees"),
+        (lambda: o.prm("class"), "loss_type"),
         (lambda: o.unlikelihood(alpha=-1.0), "alpha"),
     ],
 )
@@ -636,15 +642,15 @@ def test_a_record_that_teaches_nothing_is_named(tokenizer):
     silent = replace(right, logprobs=())
     for objective, record, line in [
         (o.dpo(), Pair(q, "one", "one"), "are the same"),
-        (o.dpo(), Pair(q, "one", "two", label_smoothing=0.6), "softness is 0.6"),
-        (o.dpo(), Pair(q, "one", "two", weight=-1.0), "weight is -1"),
-        (o.dpo(loss_type="ipo"), Pair(q, "one", "two", label_smoothing=0.1), "ipo cannot learn"),
+        (o.dpo(), Pair(q, "one", "two", label_smoothing=0.6), "label_smoothing must be in 0..0.5, got 0.6"),
+        (o.dpo(), Pair(q, "one", "two", weight=-1.0), "weight must be ≥ 0, got -1"),
+        (o.dpo(loss_type="ipo"), Pair(q, "one", "two", label_smoothing=0.1), "ipo has no term for"),
         (o.dpo(loss_type="robust"), Pair(q, "one", "two", label_smoothing=0.5), "coin toss"),
-        (o.sppo(), Pair(q, "one", "two", margin=0.1), "sppo cannot learn"),
+        (o.sppo(), Pair(q, "one", "two", margin=0.1), "sppo has no term for"),
         (o.tpo(), Ranking(q, ("one", "two"), (1.0,)), "one finite score for each response"),
         (o.tpo(), Ranking(q, ("one", "two"), (1.0, float("nan"))), "one finite score for each response"),
         (o.grpo(), RolloutGroup((right, wrong), (1.0,)), "one finite reward for each attempt"),
-        (o.grpo(), RolloutGroup((right, bare), (1.0, 0.0)), "holds no tokens"),
+        (o.grpo(), RolloutGroup((right, bare), (1.0, 0.0)), "has no tokens"),
         (o.grpo(), RolloutGroup((right, silent), (1.0, 0.0)), "0 log-probabilities for 2 tokens"),
         (o.nft(), RolloutGroup((right, wrong), (0.5, 0.0)), "rewards other than 0 and 1"),
         (o.laser(score_token="dog"), RolloutGroup((right, wrong), (0.5, 0.0)), "rewards other than 0 and 1"),

@@ -22,29 +22,33 @@ SCRIPT = HERE.parents[1] / "scripts" / "goldens_trl.py"
 def batch_of(rows, dtype=torch.float32) -> Batch:
     """The rows of a golden case as the trainer would hand them over."""
     pad = lambda name: torch.nn.utils.rnn.pad_sequence(  # noqa: E731
-        [torch.tensor(r["logprobs"] if name == "logprobs" else r["tokens"][name], dtype=dtype) for r in rows],
+        [torch.tensor(r["logprobs"] if name == "logprobs" else r["token_features"][name], dtype=dtype) for r in rows],
         batch_first=True,
     )
     mask = torch.nn.utils.rnn.pad_sequence(
         [torch.ones(len(r["logprobs"]), dtype=dtype) for r in rows], batch_first=True
     )
-    numbers = {n: torch.tensor([r["numbers"][n] for r in rows], dtype=dtype) for n in rows[0]["numbers"]}
-    tokens = {n: pad(n) for n in rows[0]["tokens"]}
+    numbers = {n: torch.tensor([r["row_features"][n] for r in rows], dtype=dtype) for n in rows[0]["row_features"]}
+    tokens = {n: pad(n) for n in rows[0]["token_features"]}
     weights = torch.tensor([r["weight"] for r in rows], dtype=dtype)
     return Batch(pad("logprobs"), mask, weights, (), numbers, tokens)
 
 
-def with_survey(objective, batch, probes, sizes):
+def with_probes(objective, batch, probes, sizes):
     from dataclasses import replace
 
-    survey = (objective.survey(probes), len(probes.weights)) if probes is not None else None
-    kept = batch.tokens if needs_kl(objective) else {n: t for n, t in batch.tokens.items() if n != "reference"}
-    return replace(batch, sizes=sizes, probe_statistics=survey, tokens=kept)
+    survey = (objective.probe_sum(probes), len(probes.weights)) if probes is not None else None
+    kept = (
+        batch.token_features
+        if needs_kl(objective)
+        else {n: t for n, t in batch.token_features.items() if n != "reference"}
+    )
+    return replace(batch, sizes=sizes, probe_statistics=survey, token_features=kept)
 
 
 def needs_kl(objective) -> bool:
     """The rows of all GRPO cases tell the reference; a trainer would only ask for it where there is a KL."""
-    return not isinstance(objective, objectives.PolicyGradient) or objective.kl_coef > 0
+    return not isinstance(objective, objectives.policy_gradient) or objective.kl_coef > 0
 
 
 def made(spec):
@@ -55,13 +59,13 @@ def made(spec):
 @pytest.mark.parametrize("case", GOLDENS["cases"], ids=lambda case: case["name"])
 def test_the_loss_is_trls(case):
     objective = made(case["objective"])
-    learnt = [[r for r in group if not r["probe"]] for group in case["groups"]]
-    probes = [r for group in case["groups"] for r in group if r["probe"]]
+    learnt = [[r for r in group if not r["no_grad_probe"]] for group in case["groups"]]
+    probes = [r for group in case["groups"] for r in group if r["no_grad_probe"]]
     batch = batch_of([r for group in learnt for r in group])
-    batch = with_survey(objective, batch, batch_of(probes) if probes else None, tuple(map(len, learnt)))
+    batch = with_probes(objective, batch, batch_of(probes) if probes else None, tuple(map(len, learnt)))
     assert not probes or batch.probe_statistics[0] > 0  # the estimate is not at its floor
     size = sum(
-        objective.size(tuple(objectives.Row((0,), (0,) * len(r["logprobs"])) for r in group)) for group in learnt
+        objective.normalizer(tuple(objectives.Row((0,), (0,) * len(r["logprobs"])) for r in group)) for group in learnt
     )
     assert (objective.loss(batch) / size).item() == pytest.approx(case["loss"], abs=1e-5, rel=1e-6)
 
@@ -97,13 +101,13 @@ def test_live_the_loss_and_its_gradient_are_those_of_trls_trainers():
         parameters = [p for p in case.model.parameters() if p.requires_grad]
         theirs = torch.autograd.grad(case.loss, parameters)
         objective = made(case.objective)
-        learnt = [tuple(row for row in group if not row.probe) for group in case.groups]
-        probes = [row for group in case.groups for row in group if row.probe]
+        learnt = [tuple(row for row in group if not row.no_grad_probe) for group in case.groups]
+        probes = [row for group in case.groups for row in group if row.no_grad_probe]
         with torch.no_grad():
             asked = forward_batch(case.model, probes) if probes else None
         batch = forward_batch(case.model, [row for group in learnt for row in group])
-        batch = with_survey(objective, batch, asked, tuple(map(len, learnt)))
-        loss = objective.loss(batch) / sum(map(objective.size, learnt))
+        batch = with_probes(objective, batch, asked, tuple(map(len, learnt)))
+        loss = objective.loss(batch) / sum(map(objective.normalizer, learnt))
         assert loss.item() == pytest.approx(case.loss.item(), abs=1e-5), case.name
         ours = torch.autograd.grad(loss, parameters)
         largest = max(g.abs().max().item() for g in theirs)

@@ -29,7 +29,7 @@ from selftaught.tasks import Kind, Task
 
 GOOD = frozenset(WORDS[: len(WORDS) // 2])  # a random model says one of these about half the time
 PROBLEMS = [make_problem(text) for text in ("what is one", "how red is the cat", "what is two plus two", "how")]
-HOW = {"learning_rate": 1e-2, "precision": "float32", "batch": 2, "warmup": 0.0, "checkpoint_seconds": 0.0}
+HOW = {"learning_rate": 1e-2, "precision": "float32", "batch_size": 2, "warmup_ratio": 0.0, "checkpoint_seconds": 0.0}
 
 
 class Wanted:
@@ -141,7 +141,7 @@ def taught(base: Policy, folder: Path) -> Policy:
 @pytest.mark.parametrize(("rank", "carry"), [(0, False), (4, False), (0, True)])
 def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_path, rank, carry):
     base = taught(base, tmp_path / "initial") if carry else base
-    how = {**HOW, "lora_rank": rank, "epochs": 2, "carry": carry}
+    how = {**HOW, "lora_rank": rank, "epochs": 2, "keep_optimizer_state": carry}
     calls = 0
 
     class Killed(BaseException):
@@ -184,9 +184,9 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
 
         def train(start: Policy, steps: int, carry: bool) -> Policy:
             return run.learn_online(
-                start, run.task.train, steps=steps, samples=2, carry=carry, objective=reinforce(),
+                start, run.task.train, steps=steps, samples=2, keep_optimizer_state=carry, objective=reinforce(),
                 credit=CreditAssignment(advantages=more_of_it, outcome_key=lambda rollout: rollout.attempt.id),
-                sampling={"temperature": 0.0}, **{**HOW, "batch": len(PROBLEMS), "learning_rate": 1e-3},
+                sampling={"temperature": 0.0}, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
 
         whole, half = train(run.base, 4, True), train(run.base, 2, True)
@@ -207,16 +207,16 @@ def test_a_state_goes_through_a_training_without_updates_and_not_into_an_adapter
     with make_run(tmp_path / "run", start) as run:
         how = {
             "steps": 1,
-            "n": 2,
+            "samples": 2,
             "credit": CreditAssignment(outcome_key=lambda _: "all the same"),
-            "carry": True,
+            "keep_optimizer_state": True,
             **HOW,
         }
         policy = run.learn_online(run.base, run.task.train, **how)
         before, after = moments(start), moments(policy)
         assert before.keys() == after.keys() != set()
         assert all(torch.equal(before[name], after[name]) for name in before)
-        with pytest.raises(BadInput, match="carry: each training has an adapter of its own"):
+        with pytest.raises(BadInput, match="keep_optimizer_state: each LoRA training has a new adapter"):
             run.learn_online(run.base, run.task.train, lora_rank=4, **how)
     with make_run(tmp_path / "none", base) as run:  # nothing was left, and nothing is
         first = run.learn_online(run.base, run.task.train, **how)
@@ -259,7 +259,9 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
         with make_run(tmp_path / f"{anchor}", base) as run:
             run.learn_online(
                 run.base, run.task.train, solver=two_turns,
-                credit=CreditAssignment(advantages=per_turn(anchor), outcome_key=lambda r: [turn.right for turn in r.turns]),
+                credit=CreditAssignment(
+                    advantages=per_turn(anchor), outcome_key=lambda r: [turn.right for turn in r.turns]
+                ),
                 objective=reinforce(), steps=5, samples=8, **HOW,
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]
@@ -289,14 +291,14 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
 
 
 def test_a_rehearsal_asks_what_the_training_would(tmp_path):
-    from scripted_world import make_task
     from selftaught.method import recipe
     from selftaught.run.dry_run import dry_run
+    from selftaught.testing import make_task
 
     @recipe(paper="2402.03300")
     def online(run, base, task):
         """Three steps of GRPO."""
-        return run.learn_online(base, task.train, steps=3, samples=4, batch=2)
+        return run.learn_online(base, task.train, steps=3, samples=4, batch_size=2)
 
     bill = dry_run(online, {}, make_task(), Settings())
     assert bill["questions"] == {"solve": 3 * 4 * 2}
@@ -365,8 +367,9 @@ def test_a_plan_names_what_it_is_made_of(base):
 
     plan = OnlineConfig(grpo(), TrainConfig(), 5, 4, CreditAssignment(), 2.0, "named", 0)
     others = [replace(plan, **change) for change in (
-        {"steps": 6}, {"n": 5}, {"cap": 3.0}, {"named": "other"}, {"seed": 1}, {"objective": grpo(kl_coef=0.1)},
-        {"settings": TrainConfig(batch_size=3)}, {"settings": TrainConfig(keep_optimizer_state=True)})]  # fmt: skip
+        {"steps": 6}, {"samples": 5}, {"max_importance_weight": 3.0}, {"rollout_key": "other"}, {"seed": 1},
+        {"objective": grpo(kl_coef=0.1)},
+        {"training": TrainConfig(batch_size=3)}, {"training": TrainConfig(keep_optimizer_state=True)})]  # fmt: skip
     assert len({one.version(base, PROBLEMS) for one in (plan, *others)}) == len(others) + 1
     size = min(plan.training.batch_size, len(PROBLEMS))
     asked = [problem.id for step in range(3) for problem in plan.problems_of(PROBLEMS, step)]

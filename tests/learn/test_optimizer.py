@@ -99,7 +99,7 @@ def test_a_table_s_gradient_is_told_by_the_rows_looked_up():
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_an_output_layer_s_gradient_is_told_in_pieces(tied, monkeypatch):
-    monkeypatch.setattr(vocabulary, "PIECE", 8)
+    monkeypatch.setattr(vocabulary, "VOCAB_BLOCK", 8)
     monkeypatch.setattr(vocabulary, "CHUNK", 60)  # three tokens
     torch.manual_seed(0)
     table, head, ids = torch.nn.Embedding(20, 4), torch.nn.Linear(4, 20), torch.tensor([3, 7, 3, 19])
@@ -117,7 +117,7 @@ def test_an_output_layer_s_gradient_is_told_in_pieces(tied, monkeypatch):
         optimizer.zero_grad()
         optimizer.accumulate_in_float32(table, head)
         for _ in range(3):
-            loss(tell=getattr(head, vocabulary.GRADIENT_SINK)).backward()
+            loss(gradient_sink=getattr(head, vocabulary.GRADIENT_SINK)).backward()
         for p, gradient in zip(weights, true, strict=True):
             assert torch.allclose(optimizer.gradient(p), 3 * gradient, atol=1e-5)
     optimizer.zero_grad()
@@ -161,7 +161,7 @@ def test_a_table_that_is_not_trained_or_not_plain_is_left_as_it_is():
 @pytest.mark.parametrize(("bias", "tokens"), [(False, 3), (True, 3), (False, 1), (True, 1)])
 def test_chunked_log_probabilities_and_entropies_are_exact_and_so_are_their_gradients(bias, tokens, monkeypatch):
     monkeypatch.setattr(vocabulary, "CHUNK", 33)  # three tokens
-    monkeypatch.setattr(vocabulary, "FEW", 2)
+    monkeypatch.setattr(vocabulary, "FLOAT32_ROWS", 2)
     torch.manual_seed(0)
     made = {"dtype": torch.float64, "requires_grad": True}
     hidden, weight = torch.randn(7, 5, **made), torch.randn(11, 5, **made)

@@ -26,8 +26,8 @@ def one_by_one(model, rows=ROWS):
     """Log-probability of every target token, each row alone through the model as transformers has it."""
     found = []
     for row in rows:
-        logits = model(input_ids=torch.tensor([row.prompt + row.target])).logits[0].float().log_softmax(-1)
-        found.append(logits[torch.arange(len(row.target)) + len(row.prompt) - 1, list(row.target)])
+        logits = model(input_ids=torch.tensor([row.prompt + row.completion])).logits[0].float().log_softmax(-1)
+        found.append(logits[torch.arange(len(row.completion)) + len(row.prompt) - 1, list(row.completion)])
     return found
 
 
@@ -94,18 +94,18 @@ def test_a_window_or_a_model_that_cannot_is_padded_instead():
     assert not packs_exactly(mixed)
 
 
-def test_in_bunches_and_one_span_after_the_other_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_in_buckets_and_one_segment_at_a_time_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch):
     from learn_models import step_gradients
 
     from selftaught.learn import TrainConfig, forward, sft
-    from selftaught.learn.kernels import segments as bunches
+    from selftaught.learn.kernels import segments
 
     found = []
-    for long, alone in ((bunches.LONG_SEGMENT, 0), (10, 1), (0, 5)):
-        monkeypatch.setattr(bunches, "LONG", long)
+    for long, alone in ((segments.LONG_SEGMENT, 0), (10, 1), (0, 5)):
+        monkeypatch.setattr(segments, "LONG_SEGMENT", long)
         assert len(pack_rows(ROWS).buckets.long) == alone
         found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), TrainConfig(precision="float32")))
-    monkeypatch.setattr(forward, "lay_out", lambda *given: replace(pack_rows(*given), bunches=None))
+    monkeypatch.setattr(forward, "pack_rows", lambda *given: replace(pack_rows(*given), buckets=None))
     found.append(step_gradients(make_model(), [tuple(ROWS)], sft(), TrainConfig(precision="float32")))
     for other in found[1:]:
         assert other[0] == pytest.approx(found[0][0], rel=1e-6)

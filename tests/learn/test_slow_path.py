@@ -43,7 +43,7 @@ class LongerMLP(LlamaMLP):
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model counts as a large one."""
-    monkeypatch.setattr(fused, "LARGE", 0)
+    monkeypatch.setattr(fused, "LARGE_MODEL", 0)
 
 
 @pytest.mark.usefixtures("large")

@@ -8,8 +8,9 @@ from learn_models import make_model
 
 from selftaught.errors import BadInput
 from selftaught.learn import Row, TrainConfig
-from selftaught.learn.objectives import Batch, Distill
-from selftaught.learn.trainer import Trainer, train
+from selftaught.learn.objectives import Batch, distill
+from selftaught.learn.train import train
+from selftaught.learn.trainer import Trainer
 
 GROUPS = [(Row((0, 5, 6, 7), (8, 9, 1)),), (Row((0, 11), (12, 1)),)]
 HOW = TrainConfig(
@@ -17,9 +18,9 @@ HOW = TrainConfig(
 )
 
 
-def trained(tmp_path, objective, model=None, settings=HOW):
+def trained(tmp_path, objective, model=None, config=HOW):
     model = model or make_model(spread=0.3)
-    done = train(model, GROUPS, objective, settings, seed=0, checkpoint=tmp_path / "checkpoint")
+    done = train(model, GROUPS, objective, config, seed=0, checkpoint=tmp_path / "checkpoint")
     return model, done
 
 
@@ -29,12 +30,12 @@ def weights(model):
 
 def test_the_mean_of_past_weights_is_what_teaches(tmp_path):
     model = make_model(spread=0.3)
-    trainer = Trainer(model, Distill(teacher_update="ema", ema_decay=0.9, teacher_weight=0.5), HOW, GROUPS, seed=0)
+    trainer = Trainer(model, distill(teacher_update="ema", ema_decay=0.9, teacher_weight=0.5), HOW, GROUPS, seed=0)
     mean = weights(model)
     for number in range(4):
         trainer.step(GROUPS, number, 4)
         mean = [0.9 * m + 0.1 * p for m, p in zip(mean, weights(model), strict=True)]
-    kept = [trainer._optimizer.state[p]["mean"] for p in model.parameters()]
+    kept = [trainer._optimizer.state[p]["ema"] for p in model.parameters()]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(kept, mean, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(mean, weights(model), strict=True))
 
@@ -42,17 +43,17 @@ def test_the_mean_of_past_weights_is_what_teaches(tmp_path):
 def test_virtual_steps_are_taken_back_and_move_the_teacher_only(tmp_path):
     still, _ = trained(
         tmp_path / "still",
-        Distill(teacher_weight=0.5, teacher_update="ema", ema_decay=0.0, teacher_top_k=0),
-        settings=HOW,
+        distill(teacher_weight=0.5, teacher_update="ema", ema_decay=0.0, teacher_top_k=0),
+        config=HOW,
     )
-    future = Distill(teacher_weight=0.5, teacher_update="future", ema_decay=0.5, lookahead_steps=2, teacher_top_k=0)
+    future = distill(teacher_weight=0.5, teacher_update="future", ema_decay=0.5, lookahead_steps=2, teacher_top_k=0)
     model = make_model(spread=0.3)
     trainer = Trainer(model, future, HOW, GROUPS, seed=0)
     before = weights(model)
     with_teacher = trainer._teacher.with_logprobs(GROUPS, trainer._update)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
     assert all("exp_avg" not in trainer._optimizer.state[p] for p in model.parameters())
-    mean = [trainer._optimizer.state[p]["mean"] for p in model.parameters()]
+    mean = [trainer._optimizer.state[p]["ema"] for p in model.parameters()]
     assert any(not torch.equal(a, b) for a, b in zip(mean, before, strict=True))
     assert "teacher" in with_teacher[0][0].token_features
     assert {p.dtype for p in still.parameters()} == {torch.float32}
@@ -60,7 +61,7 @@ def test_virtual_steps_are_taken_back_and_move_the_teacher_only(tmp_path):
 
 @pytest.mark.parametrize("moving", ["ema", "future"])
 def test_a_resumed_training_has_the_teacher_it_had(tmp_path, moving):
-    objective = Distill(teacher_weight=0.5, teacher_update=moving, ema_decay=0.8)
+    objective = distill(teacher_weight=0.5, teacher_update=moving, ema_decay=0.8)
     whole, _ = trained(tmp_path / "whole", objective)
 
     class Stop(BaseException):
@@ -87,7 +88,7 @@ def test_a_temperature_compares_softened_distributions():
     for heat in (2.0, 0.5):
         p, q = (teacher / heat).softmax(-1), (student / heat).softmax(-1)
         wanted = heat**2 * (p * (p / q).log()).sum()
-        assert float(Distill(temperature=heat, teacher_top_k=0).loss(batch)) == pytest.approx(float(wanted), rel=1e-5)
+        assert float(distill(temperature=heat, teacher_top_k=0).loss(batch)) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_a_teacher_cannot_both_stand_and_move(tmp_path):
@@ -95,7 +96,7 @@ def test_a_teacher_cannot_both_stand_and_move(tmp_path):
 
     from selftaught.models import Policy
 
-    with pytest.raises(BadInput, match="moving: a moving teacher starts from the student"):
-        Distill(Policy("t", Path("t")), teacher_update="ema")
+    with pytest.raises(BadInput, match="teacher_update: a moving teacher starts from the student"):
+        distill(Policy("t", Path("t")), teacher_update="ema")
     with pytest.raises(BadInput, match="unknown 'emma'"):
-        Distill(teacher_update="emma")
+        distill(teacher_update="emma")

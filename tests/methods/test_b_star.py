@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, depth, draw, make_run, two_rounds
+from scripted_world import two_rounds
 from selftaught.engines import Request
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
@@ -19,6 +19,8 @@ from selftaught.models import Policy
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
+from selftaught.testing import Learner, make_run
+from selftaught.testing.sums import depth, draw
 from selftaught.worlds.tiny.families.chain import Chain
 
 BSTAR, ONLINE_RFT = find("b-star"), find("online-rft")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
 from selftaught.method import find
 from selftaught.refine.turns import SELF_CORRECT
+from selftaught.testing import Learner, make_run, make_task
 from talking_world import twice
 
 

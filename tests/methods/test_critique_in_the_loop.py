@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task, two_rounds
+from scripted_world import two_rounds
 from selftaught.errors import BadInput
 from selftaught.method import find
 from selftaught.run.run import Run
+from selftaught.testing import Learner, make_run, make_task
 from talking_world import talk
 
 LOOP, TEST_TIME = find("critique-in-the-loop"), find("critic-supervision")

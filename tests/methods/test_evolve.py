@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
 from selftaught import routines
 from selftaught.control import Gate
 from selftaught.control.tuning import BalanceTuner
@@ -22,6 +21,7 @@ from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.search import MCTSConfig, MCTSSolver
 from selftaught.tasks import Task
+from selftaught.testing import Learner, make_run, make_task
 
 EVOLVE, EVOLVE_SFT = find("evolve"), find("evolve-sft")
 SMALL: dict[str, Any] = {"rounds": 2, "samples": 4, "probe": 4, "num_temperatures": 2, "target": 2, "repairs": 0}

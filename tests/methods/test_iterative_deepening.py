@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.check.claim import SystemResult
 from selftaught.curate import keep_right
 from selftaught.engines import Request, ScriptedEngine
@@ -20,6 +19,7 @@ from selftaught.methods.solve.budget.iterative_deepening import TRIGGER, token_b
 from selftaught.models import Policy
 from selftaught.records import Attempt
 from selftaught.run.run import Run
+from selftaught.testing import make_run, make_task
 
 METHOD = find("iterative-deepening")
 

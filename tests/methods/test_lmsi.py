@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Inverted, Learner, make_run, make_task, sums, two_rounds
+from scripted_world import two_rounds
 from selftaught.engines import Request
 from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
@@ -15,6 +15,7 @@ from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Problem
 from selftaught.tasks import Kind, Task
+from selftaught.testing import Inverted, Learner, make_run, make_task, sums
 
 
 def test_lmsi_learns_the_majority_s_rationales_in_two_formats(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Objectives, make_run, make_task, two_rounds
+from scripted_world import Objectives, two_rounds
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.learn.objectives.step_dpo import StepDpo
 from selftaught.method import find
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.testing import make_run, make_task
 
 METHOD = find("mcts-dpo")
 SMALL: dict[str, Any] = {"rounds": 3, "problems": 5, "iterations": 6, "depth": 4}

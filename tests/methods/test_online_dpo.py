@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Objectives, make_run, make_task
+from scripted_world import Objectives
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.learn.objectives.preference import Dpo
 from selftaught.method import find
 from selftaught.run.settings import Settings
+from selftaught.testing import make_run, make_task
 
 
 def played(folder: Path, **options: Any) -> tuple[Objectives, list[str]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, two_rounds
+from scripted_world import two_rounds
 from selftaught.errors import BadInput
 from selftaught.method import find
+from selftaught.testing import Learner, make_run
 
 
 def test_rest_em_keeps_the_first_right_solutions_of_each_problem_up_to_its_cap(tmp_path: Path) -> None:

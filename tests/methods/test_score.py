@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, judged, make_run, make_task, two_rounds
+from scripted_world import judged, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
@@ -24,6 +24,7 @@ from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import SolverResult
 from selftaught.tasks import load_task
+from selftaught.testing import Learner, make_run, make_task
 from talking_world import twice
 
 SCORE = find("score")

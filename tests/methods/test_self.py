@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from scripted_world import Learner, base_policy, make_run, make_task, two_rounds
+from scripted_world import two_rounds
 from selftaught.engines.scripted import scripted_learner
 from selftaught.learn import TrainConfig, sft
 from selftaught.method import find
 from selftaught.records import Demo, as_prompt
 from selftaught.run.run import Run
+from selftaught.testing import Learner, make_run, make_task
+from selftaught.testing.sums import base_policy
 from talking_world import talk
 
 SELF = find("self")

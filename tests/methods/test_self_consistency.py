@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import make_run, make_task, sums
 from selftaught.method import find
 from selftaught.records import Verdict
+from selftaught.testing import make_run, make_task, sums
 
 
 @pytest.mark.parametrize(

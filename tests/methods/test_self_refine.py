@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import make_run, make_task
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.method import find, solver
 from selftaught.methods.solve.revision.self_refine import CRITIQUE, REVISE
 from selftaught.models import Policy
 from selftaught.records import Attempt, Message, Problem
 from selftaught.run.ask import Ask
+from selftaught.testing import make_run, make_task
 
 
 @solver(paper="2303.17651")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, make_task
 from selftaught.check.claim import SystemResult
 from selftaught.errors import BadInput
 from selftaught.measure import StudyReport
@@ -16,6 +15,7 @@ from selftaught.method import find
 from selftaught.methods.study.self_train_collapse import held_out_nll
 from selftaught.records import Verdict
 from selftaught.run.run import Run
+from selftaught.testing import Learner, make_run, make_task
 
 STUDY = find("self-train-collapse")
 ROUNDS, SAMPLES = 2, 3

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import Learner, make_run, solve_sum, two_rounds
+from scripted_world import two_rounds
 from selftaught.engines import Request
 from selftaught.method import find
 from selftaught.methods.improve.self_training.star import HINT
 from selftaught.models import Policy
 from selftaught.records import Problem
+from selftaught.testing import Learner, make_run, solve_sum
 
 
 @pytest.mark.parametrize("rationalization", [True, False])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import judged, make_run, sums
+from scripted_world import judged
 from selftaught.records import Attempt, Verdict
 from selftaught.refine import error_step, finds_no_error
 from selftaught.routines.critiques import (
@@ -18,6 +18,7 @@ from selftaught.routines.critiques import (
     filter_verified,
     revision_demos,
 )
+from selftaught.testing import make_run, sums
 from talking_world import talk
 
 (PROBLEM,) = sums(1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from scripted_world import judged, make_run, sums
+from scripted_world import judged
 from selftaught.records import Verdict
 from selftaught.refine import criticize, first_error_steps, perturb, revise, self_talk
 from selftaught.tasks import load_task
+from selftaught.testing import make_run, sums
 from talking_world import talk
 
 (PROBLEM,) = sums(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import judged, make_run, sums
+from scripted_world import judged
 from selftaught.engines import Request
 from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
@@ -22,6 +22,7 @@ from selftaught.refine import (
     score_steps,
     step_scores,
 )
+from selftaught.testing import make_run, sums
 from selftaught.worlds.tiny.language import NO_MISTAKES, RIGHT, WRONG
 from selftaught.worlds.tiny.language import parse_error_step as tiny_located
 

@@ -10,11 +10,11 @@ from selftaught.report.text import (
     duration,
     escaped,
     interval,
+    make_visible,
     percent,
     points,
     short_number,
     signed_interval,
-    make_visible,
 )
 
 THIN = "\N{NARROW NO-BREAK SPACE}"

@@ -8,12 +8,12 @@ from typing import Any
 
 from report_sample import report_data, some_tree
 
-from scripted_world import make_run, make_task
 from search_world import by_steps
 from selftaught.engines import ScriptedEngine
 from selftaught.method import find
 from selftaught.report import TreeStep, TreeView, render_page, trees_of
 from selftaught.report.trees import MAX_TREES
+from selftaught.testing import make_run, make_task
 
 
 def section(html: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scripted_world import make_run, make_task
 from search_world import by_steps, given_of
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
@@ -22,6 +21,7 @@ from selftaught.run.run import Run
 from selftaught.search import MCTSConfig, MCTSSolver, Node, most_visited_path, p_true, pairs_from
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
+from selftaught.testing import make_run, make_task
 from selftaught.worlds.tiny.task import check_reply
 from selftaught.worlds.tiny.world import WORLD as TINY
 

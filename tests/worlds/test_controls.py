@@ -136,8 +136,8 @@ def test_lmsi_agrees_with_its_samples(tmp_path: Path) -> None:
 
 
 def test_unfiltered_self_training_collapses_and_is_found_out(tmp_path: Path) -> None:
-    with begun(tmp_path, train=80) as run:
-        report = find("self-train-collapse")(run, run.base, run.task, rounds=5, samples=4)
+    with begun(tmp_path, train=64, dev=96) as run:
+        report = find("self-train-collapse")(run, run.base, run.task, rounds=4, samples=4)
         assert_no_better(run)
         first, final = report.rows[0], report.rows[-1]
         assert final["perplexity"] > first["perplexity"]

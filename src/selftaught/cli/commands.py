@@ -55,7 +55,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--learning-rate", type=float, default=usual.learning_rate, help="peak of AdamW's (default %(default)s)"
     )
     training.add_argument(
-        "--batch", type=at_least(1), default=usual.batch_size, help="records a step (default %(default)s)"
+        "--batch-size", type=at_least(1), default=usual.batch_size, help="records a step (default %(default)s)"
     )
     training.add_argument("--lora-rank", type=at_least(0), default=0, help="of a LoRA adapter (default 0: all weights)")
     parser.add_argument(
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace, method: Method | None, options: dict[str, Any]
         seed=args.seed,
         sampling=Sampling(max_tokens=args.max_tokens),
         training=TrainConfig(
-            epochs=args.epochs, learning_rate=args.learning_rate, batch_size=args.batch, lora_rank=args.lora_rank
+            epochs=args.epochs, learning_rate=args.learning_rate, batch_size=args.batch_size, lora_rank=args.lora_rank
         ),
         budget=Budget(args.tokens),
     )

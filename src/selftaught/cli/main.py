@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn
 
 from selftaught.errors import BadInput, suggest
@@ -20,7 +19,7 @@ from selftaught.machine.disk import disk_full_error
 from selftaught.machine.threads import set_num_threads, use_short_spin
 from selftaught.method import Method, find, methods
 from selftaught.records import ReferenceHidden
-from selftaught.terminal import make_printable, print_json, print_table, print_text
+from selftaught.terminal import make_printable, print_text
 
 COMMANDS = {
     "run": "teach a model with a method, with proof on held-out problems",
@@ -32,13 +31,14 @@ COMMANDS = {
     "new": "write a method of your own to start from, with a claim and a test",
     "worlds": "build or examine the model of a world in which claims are checked",
 }
-OWN = ("check", "lineage", "new", "worlds")  # commands with a module of their own, selftaught.cli.NAME
+OWN = ("check", "lineage", "methods", "new", "worlds")  # commands with a module of their own, selftaught.cli.NAME
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}
 INTERRUPTED = 130
+MOST_NAMED = 20  # methods named in a message
 OTHER_NAMES = {  # what other tools call an option -> our names of it
     "--temperature": ("--heat",), "--lr": ("--learning-rate",), "--n": ("--attempts", "--samples"),
     "--num-samples": ("--samples", "--attempts"), "--samples": ("--attempts",),
-    "--batch-size": ("--batch", "--max-batch-size"),
+    "--batch": ("--batch-size", "--max-batch-size"),
     "--rows": ("--max-batch-size",), "--max-num-seqs": ("--max-batch-size",), "--spend": ("--max-cost",),
     "--served": ("--served-model-name",),
     "--max-new-tokens": ("--max-tokens",), "--num-threads": ("--threads",), "--method": ("--solver",),
@@ -126,8 +126,6 @@ def _dispatch(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     parser = Parser(prog=f"selftaught {name}", description=COMMANDS[name], allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    if name == "methods":
-        return _list_methods(as_json=_parse(parser, rest).json)
     if name in OWN:
         module = import_module(f"selftaught.cli.{name}")
         getattr(module, f"add_{name}")(parser)
@@ -204,7 +202,9 @@ def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _known(shape: str) -> str:
-    return "choose one of " + ", ".join(m.id for m in methods().values() if m.shape == shape)
+    names = [m.id for m in methods().values() if m.shape == shape]
+    more = f", ... ({len(names)} in all, see selftaught methods)" if len(names) > MOST_NAMED else ""
+    return f"choose one of {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
@@ -226,25 +226,6 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
             f"unexpected argument {left[0]!r}", where=parser.prog.split()[-1], fix=f"see {parser.prog} --help"
         )
     return args
-
-
-def _list_methods(*, as_json: bool) -> int:
-    found = [
-        {"id": m.id, "shape": m.shape, "paper": m.paper, "summary": m.summary, "path": _shown(m.path)}
-        for m in methods().values()
-    ]
-    if as_json:
-        print_json(found)
-        return 0
-    rows = ((row["id"], row["shape"], row["paper"], row["summary"]) for row in found)
-    print_table(rows, columns=("method", "shape", "paper", "what it does"))
-    return 0
-
-
-def _shown(path: Path) -> str:
-    """A path inside the package as it stands in the repository."""
-    package = Path(__file__).parent
-    return str(Path("src/selftaught") / path.relative_to(package)) if path.is_relative_to(package) else str(path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Learning: records and an objective in, a new policy out.
 
-An objective is a pure function from log-probabilities to a loss (see `selftaught.learn.objectives`); `TrainConfig` holds
-the optimizer's settings. The trainer knows no method: records carry their weights. `Run.learn` trains on existing
+An objective is a pure function from log-probabilities to a loss (see `selftaught.learn.objectives`); `TrainConfig`
+holds the optimizer's settings. The trainer knows no method: records carry their weights. `Run.learn` trains on existing
 records, `Run.reinforce` on rollouts of the weights in training.
 """
 

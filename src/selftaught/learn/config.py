@@ -1,4 +1,4 @@
-"""The optimizer's settings, whatever the objective."""
+"""The optimizer's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walk: from an attempt, a record, a tree or a policy, link by link, to the policy that the run started from."""
+"""Trace an attempt, record, tree or policy back to the starting model, link by link."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from selftaught.lineage.folder import RECORDS, RunFolder
 from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
 
 Visit = tuple[LineageNode, list[tuple[str, str]]]
-"""A node, and (how, id) of each that it comes from."""
+"""A node, and (how, id) of each of its sources."""
 
 TEXT_FIELDS = ("chosen", "target", "response", "steps", "responses")
 
 
 def trace(folder: str | Path, id: str = "") -> Lineage:
-    """All that something in a run comes from, back to the policy that the run started from.
+    """Trace something in a run back to the starting model.
 
-    The run may be under way: its journal is only read.
+    The run may still be in progress; its journal is only read.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         id: of an attempt (a critique, a revision, a step of a search tree, ...), a tree, a policy, or a record
-            (`VERSION:NUMBER`); or the beginning of one. By default the champion's.
+            (`VERSION:NUMBER`); or a unique prefix of one. By default the champion's.
 
     Returns:
-        The graph of it. What is missing from the folder is named in `Lineage.gaps`.
+        The graph. Anything missing from the folder is listed in `Lineage.gaps`.
 
     Raises:
-        BadInput: the folder holds no run, nothing is called so, or several things begin so.
+        BadInput: the folder holds no run, or the id is unknown or ambiguous.
     """
     with JournalReader(Path(folder)) as reader:
         facts = RunFolder(Path(folder), reader)
@@ -38,7 +38,7 @@ def trace(folder: str | Path, id: str = "") -> Lineage:
 
 
 def walk(facts: RunFolder, starts: Iterable[str]) -> Lineage:
-    """The lineage of several things at once; the first counts as its start."""
+    """Trace several ids at once; the first is the start."""
     waiting = [(start, "") for start in reversed(list(starts))]
     start, nodes, links = waiting[-1][0], dict[str, LineageNode](), list[LineageLink]()
     while waiting:
@@ -57,7 +57,7 @@ def _missing(id: str, how: str) -> Visit:
 
 
 def _step(facts: RunFolder, id: str) -> Visit | None:
-    """What there is to an id; None where the run holds nothing of that name."""
+    """Look up an id; None if the run has nothing of that name."""
     if id == facts.base:
         return LineageNode(id, "policy", "base", note="the starting model"), []
     if id in facts.trainings or id in facts.published:
@@ -89,7 +89,7 @@ def _policy(facts: RunFolder, version: str) -> Visit:
         if not gap and len(learned) != count:
             gap = f"{count - len(learned)} of its {count} records are not in this run (policies/{version}/{RECORDS})"
     if not base:
-        gap = gap or "nothing tells what it was trained from"
+        gap = gap or "the policy it was trained from is unknown"
     onward = [("trained from", base)] if base else []
     node = LineageNode(version, "policy", "trained", round=number, note=note.removeprefix(", "), gap=gap)
     return node, onward + [("learned", id) for id in learned]
@@ -121,7 +121,7 @@ def _record(facts: RunFolder, id: str, version: str, number: int) -> Visit | Non
     said = next((row[name] for name in TEXT_FIELDS if name in row), inside.get("text", ""))
     text = said if isinstance(said, str) else "\n".join(map(str, said))
     over = f"over: {row['rejected']}" if "rejected" in row else ""
-    gap = "" if made_of else "it names no attempt" if row else "its line cannot be read"
+    gap = "" if made_of else "the record names no attempt" if row else "the record's line cannot be read"
     node = LineageNode(id, "record", role, version, asked[0] if asked else "", text=text, note=over, gap=gap)
     return node, [("made of", attempt) for attempt in made_of]
 

@@ -99,7 +99,7 @@ class Ask:
         how = override(self._sampling, sampling)
         if attempt.failed:
             return attempt
-        content = content_hash("continue", *_sampling_key(how), role, _parent_key(attempt), text)
+        content = content_hash("go on", *_sampling_key(how), role, _parent_key(attempt), text)
         whole = attempt.text + attempt.stop_text
         if not text:
             whole = whole.rstrip("\ufffd")  # a character cut in two is completed by the new tokens

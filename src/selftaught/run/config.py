@@ -19,7 +19,7 @@ from selftaught.records import as_json, content_hash
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
-RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.micro_tokens")  # change no result
+RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # change no result
 QUESTIONS_KEY = "questions"  # where the journal keeps them: problem id -> question
 
 

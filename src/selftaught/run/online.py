@@ -76,7 +76,7 @@ def _train(
 
 
 class RunHost:
-    """What online training asks of the run; see `learn.online.loop.Services`.
+    """What online training asks of the run; see `learn.online.host.OnlineHost`.
 
     Args:
         solver: makes the rollouts.

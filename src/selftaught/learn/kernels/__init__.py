@@ -1,1 +1,1 @@
-"""What makes a training step fast: packing, fused layers, logits, the optimizer."""
+"""Fast training steps: packing, fused layers, chunked logits, a split-weight optimizer."""

@@ -1,7 +1,7 @@
-"""RMS norms, gated activations and rotations that keep little for the gradient and take few passes over memory.
+"""Fused RMS norms, gated MLPs and rotary attention, which save little for the backward pass and read memory less often.
 
-`transformers` writes them as elementary operations. Of a norm autograd then keeps two copies, one of them in float32,
-and goes through a dozen tensors on the way back; here what is kept is the input, and the gradient is the closed form.
+`transformers` writes them as elementary operations. For a norm, autograd then saves two copies, one of them in float32,
+and its backward pass reads a dozen tensors; here the input is saved, and the gradient is the closed form.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Gated(torch.autograd.Function):
 class _Rotary(torch.autograd.Function):
     """`x cos + (-second half, first half) sin`: rotary position embeddings (Su et al., arXiv:2104.09864).
 
-    With the signs taken into the sine, that is x cos + swap(x) sin, where swap exchanges the halves; so the gradient of
+    With the signs moved into the sine, that is x cos + swap(x) sin, where swap exchanges the halves; so the gradient of
     x is d cos + swap(d sin) = d cos + swap(d) swap(sin).
     """
 
@@ -89,7 +89,7 @@ def _gated(module: Any) -> Any:
 
 
 def _attention(module: Any) -> Any:
-    """Attention over a layout without leaving `[tokens, heads, head_dim]`; any other call is left to the module."""
+    """Attention over packed rows in the layout `[tokens, heads, head_dim]`; any other call goes to the module."""
 
     def forward(*given: Any, **named: Any) -> tuple[Tensor, Any]:
         if not _is_packed_call(module, given, named):
@@ -101,14 +101,14 @@ def _attention(module: Any) -> Any:
         first, second = sin.chunk(2, -1)
         signed = torch.cat([-first, second], -1)
         turned = _Rotary.apply(q, cos, signed), _Rotary.apply(k, cos, signed)
-        found = packed_attention(*turned, v, module.scaling, layout.bunches)
+        found = packed_attention(*turned, v, module.scaling, layout.buckets)
         return module.o_proj(found.flatten(1)[None]), None
 
     return forward
 
 
 def _is_packed_call(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Whether attention is asked for over a layout on a processor, all of each head rotated, and for nothing more."""
+    """Whether a call is attention over packed rows on a CPU, with whole heads rotated, and nothing more."""
     layout: PackedRows | None = named.get("layout")
     if layout is None or layout.buckets is None or (module.training and module.attention_dropout):
         return False
@@ -126,10 +126,10 @@ FUSED_FORMS = ((NORM, _norm), (GATED, _gated), (ATTENTION, _attention))
 
 
 def _fused_form(module: Any, config_texts: dict[int, str] | None = None) -> Any:
-    """The same computation, for modules that were found to compute what Llama's do; None for others.
+    """The fused form of a module that was found to compute what Llama's does; None for others.
 
     Args:
-        told: see `misfit`.
+        config_texts: see `why_not_fused`.
     """
     for part, fuse in FUSED_FORMS:
         if _resembles(module, part):
@@ -138,7 +138,7 @@ def _fused_form(module: Any, config_texts: dict[int, str] | None = None) -> Any:
 
 
 def _resembles(module: Any, part: FusedPart) -> bool:
-    """Whether its parts have the names of Llama's, so that a trial is worthwhile."""
+    """Whether its parts have the names of Llama's, so that a trial makes sense."""
     return (
         part.layers <= module._modules.keys()
         and part.parameters <= module._parameters.keys()
@@ -147,23 +147,23 @@ def _resembles(module: Any, part: FusedPart) -> bool:
 
 
 def is_large(model: Any) -> bool:
-    """Whether saving memory is worth some calls more at each step."""
+    """Whether a model is so large that saving memory is worth some more calls in each step."""
     return sum(p.numel() for p in model.parameters()) > LARGE_MODEL
 
 
 def fused_kernels(model: Any) -> AbstractContextManager[None]:
-    """Inside, a large model is `fused`; in a small one the calls would cost more."""
+    """Inside, a large model runs with `fused_modules`; in a small one the calls would cost more."""
     return fused_modules(model) if is_large(model) else nullcontext()
 
 
 @contextmanager
 def fused_modules(model: Any) -> Iterator[None]:
-    """Inside, norms, gated layers and attention compute what they do with less kept and in fewer passes.
+    """Inside, norms, gated layers and attention of a model in training run in their fused forms.
 
-    For one in training; modules that are not as Llama has them stay as they are.
+    Modules that differ from Llama's stay as they are.
     """
-    told: dict[int, str] = {}
-    changed = [(module, made) for module in model.modules() if (made := _fused_form(module, told)) is not None]
+    config_texts: dict[int, str] = {}
+    changed = [(module, made) for module in model.modules() if (made := _fused_form(module, config_texts)) is not None]
     try:
         for module, made in changed:
             module.forward = made

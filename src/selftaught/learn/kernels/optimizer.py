@@ -1,4 +1,4 @@
-"""AdamW over weights that are held once: bfloat16 to compute with, and beside it the 16 bits that float32 has more.
+"""AdamW over split weights: bfloat16 to compute with, and beside it the 16 low bits of float32.
 
 A float32 number is, bit for bit, its nearest bfloat16 and a signed 16-bit remainder. Products read the first half;
 an update joins both, moves the float32 number, and splits it again. So no second copy of the weights exists, none is
@@ -22,14 +22,14 @@ CHUNK = 2**18  # numbers updated at a time on a CPU, so that what is computed of
 
 
 def split_float32(whole: Tensor) -> tuple[Tensor, Tensor]:
-    """A float32 tensor as its nearest bfloat16 and an int16 remainder, of its shape; `join` undoes it exactly."""
+    """Split a float32 tensor into its nearest bfloat16 and an int16 remainder; `join_float32` undoes it exactly."""
     bits = whole.view(torch.int32)
     near = (bits + 0x8000) >> 16
     return near.to(torch.int16).view(torch.bfloat16), bits.to(torch.int16)  # what the first leaves is the lower half
 
 
 def join_float32(near: Tensor, rest: Tensor) -> Tensor:
-    """The float32 tensor that `split` took apart."""
+    """Undo `split_float32`."""
     whole = near.float()
     whole.view(torch.int32).add_(rest)
     return whole
@@ -43,7 +43,7 @@ class AdamW(torch.optim.Optimizer):
     thousandth, is float32 always.
 
     Args:
-        groups: of parameters, as for any optimiser of torch; `weight_decay` by group.
+        groups: of parameters, as for any optimizer of torch; `weight_decay` by group.
         learning_rate: of all groups.
         betas: decay of the two moments.
         eps: added to the root of the second moment.
@@ -56,7 +56,7 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
         self._betas, self._eps = betas, eps
         self._sums: dict[Tensor, Tensor] = {}
-        self._buffers: dict[Tensor, Tensor] = {}  # for sums to come, kept from step to step
+        self._buffers: dict[Tensor, Tensor] = {}  # for later sums, kept from step to step
         self._hooks: list[Any] = []
 
     @property
@@ -65,13 +65,13 @@ class AdamW(torch.optim.Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     def split_weights(self, keep: Collection[int] = ()) -> None:
-        """Turn every float32 parameter into bfloat16 with a remainder, but those whose `id` is to `keep`."""
+        """Split every float32 parameter into bfloat16 and low bits, except those whose `id` is in `keep`."""
         for p in self.parameters:
             if p.dtype == torch.float32 and id(p) not in keep:
                 p.data, self.state[p]["low_bits"] = split_float32(p.data)
 
     def join_weights(self) -> None:
-        """Turn split parameters back into float32."""
+        """Turn split parameters back into float32 ones."""
         for p in self.parameters:
             if "low_bits" in self.state[p]:
                 p.data = join_float32(p.data, self.state[p].pop("low_bits"))
@@ -81,7 +81,7 @@ class AdamW(torch.optim.Optimizer):
         return join_float32(p.data, self.state[p]["low_bits"]) if "low_bits" in self.state[p] else p.data.float()
 
     def assign(self, p: Tensor, whole: Tensor) -> None:
-        """Give a parameter new values, from float32."""
+        """Assign float32 values to a parameter."""
         if "low_bits" in self.state[p]:
             near, rest = split_float32(whole)
             p.data.copy_(near)
@@ -94,18 +94,18 @@ class AdamW(torch.optim.Optimizer):
     def accumulate_in_float32(
         self, table: torch.nn.Embedding | None = None, head: torch.nn.Module | None = None
     ) -> None:
-        """From now to the next `zero_grad`, gradients of several backward passes are summed in float32.
+        """Sum the gradients of several backward passes in float32, until the next `zero_grad`.
 
-        Between passes bfloat16 would round the sum; and each gradient is freed as soon as it is added.
+        bfloat16 would round the sum at each pass. Each gradient is freed as soon as it is added.
 
         Args:
             table: input embeddings; a pass's gradient of them is that of the rows it looked up, where autograd would
                 make one of the whole table, most of it zero.
-            head: output layer, whose gradient is added piece by piece (see `learn.vocabulary`).
+            head: output layer, whose gradient is added piece by piece (see `kernels.logits`).
         """
         if self._hooks:
             return
-        for p in self.parameters:  # what stays is taken before what comes and goes, or it would lie in between
+        for p in self.parameters:  # allocate what stays before what comes and goes, against fragmentation
             self._moments(p)
             if p not in self._buffers:
                 self._buffers[p] = torch.empty_like(p, dtype=torch.float32)
@@ -117,11 +117,11 @@ class AdamW(torch.optim.Optimizer):
             self._hooks.append(_HeadGradientSink(head, partial(self._add_piece, weight)))
 
     def _add(self, p: Tensor) -> None:
-        if p.grad is None:  # told already
+        if p.grad is None:  # a sink got it
             return
         if p in self._sums:
             for total, new in _chunked([self._sums[p], p.grad]):
-                total += new  # what a conversion on the way makes has the size of a chunk
+                total += new  # a conversion on the way makes a chunk, not a copy
         else:
             self._sums[p] = self._buffers.pop(p).copy_(p.grad)
         p.grad = None
@@ -135,22 +135,22 @@ class AdamW(torch.optim.Optimizer):
         if p in self._sums:
             self._sums[p][some] += gradient
             return
-        self._buffers[p][some] = gradient  # pieces of the first gradient come one after the other, to the last
+        self._buffers[p][some] = gradient  # the first gradient's blocks come in order
         if some.stop >= len(p):
             self._sums[p] = self._buffers.pop(p)
 
     def gradient(self, p: Tensor) -> Tensor | None:
-        """What was summed up for a parameter, or None."""
+        """The accumulated gradient of a parameter, or None."""
         return self._sums.get(p, p.grad)
 
     def grad_norm(self) -> float:
-        """Of all gradients together."""
+        """The norm of all gradients together; NaN if one is not finite."""
         found = [g for p in self.parameters if (g := self.gradient(p)) is not None]
         total = sum(float(torch.linalg.vector_norm(g, dtype=torch.float32)) ** 2 for g in found)
         return math.sqrt(total) if math.isfinite(total) else math.nan
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients; the room for their sums is kept until `give_back`."""
+        """Drop all gradients; the buffers of their sums are kept until `release_buffers`."""
         super().zero_grad(set_to_none)
         self._buffers |= self._sums
         self._sums.clear()
@@ -159,14 +159,14 @@ class AdamW(torch.optim.Optimizer):
         self._hooks = []
 
     def release_buffers(self) -> None:
-        """Let go of the memory for sums, until gradients are summed again."""
+        """Free the buffers of gradient sums, until gradients are summed again."""
         self._buffers.clear()
 
     # --- the update ---
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, *, scale: float = 1.0) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update by the gradients times `scale`."""
+        """Update the parameters by the gradients times `scale`."""
         assert closure is None
         for group in self.param_groups:
             for p in group["params"]:
@@ -174,7 +174,7 @@ class AdamW(torch.optim.Optimizer):
                     self._update(p, gradient, scale, group["lr"], group["weight_decay"])
 
     def _moments(self, p: Tensor) -> dict[str, Tensor]:
-        """The state of a parameter, zeros at first."""
+        """The state of a parameter, initialized with zeros."""
         state = self.state[p]
         if "step" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32)
@@ -215,49 +215,49 @@ class AdamW(torch.optim.Optimizer):
 
 
 def _is_plain_embedding(table: Any) -> TypeGuard[torch.nn.Embedding]:
-    """Whether embeddings on a processor are looked up and nothing more."""
-    if type(table) is not torch.nn.Embedding or "forward" in vars(table):  # somebody's own
+    """Whether embeddings on a CPU are looked up and nothing more."""
+    if type(table) is not torch.nn.Embedding or "forward" in vars(table):  # replaced
         return False
     return table.weight.device.type == "cpu" and table.max_norm is None and not table.scale_grad_by_freq
 
 
 class _SparseEmbeddingGradient:
-    """Has an embedding's gradient told row by row, until it is removed."""
+    """Passes an embedding's gradient on as sparse rows, until removed."""
 
-    def __init__(self, table: torch.nn.Embedding, tell: Callable[[Tensor, Tensor, Tensor], None]) -> None:
-        self._table, self._tell = table, tell
+    def __init__(self, table: torch.nn.Embedding, sink: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        self._table, self._sink = table, sink
         self._leaf = table.weight.detach().requires_grad_()  # the same numbers; its gradient goes a way of its own
-        self._hook = self._leaf.register_post_accumulate_grad_hook(self._told)
+        self._hook = self._leaf.register_post_accumulate_grad_hook(self._pass_on)
         table.forward = self._look_up
 
     def _look_up(self, input: Tensor) -> Tensor:
         return F.embedding(input, self._leaf, self._table.padding_idx, sparse=True)
 
-    def _told(self, leaf: Tensor) -> None:
+    def _pass_on(self, leaf: Tensor) -> None:
         found, leaf.grad = leaf.grad, None
         assert found is not None
-        self._tell(self._table.weight, found._indices()[0], found._values())
+        self._sink(self._table.weight, found._indices()[0], found._values())
 
     def remove(self) -> None:
-        """Look up as before."""
+        """Restore the embedding's own forward."""
         self._hook.remove()
         vars(self._table).pop("forward", None)
 
 
 class _HeadGradientSink:
-    """Has an output layer tell its gradient, until it is removed."""
+    """Sends an output layer's gradient to a sink, until removed."""
 
-    def __init__(self, head: torch.nn.Module, tell: GradientSink) -> None:
+    def __init__(self, head: torch.nn.Module, sink: GradientSink) -> None:
         self._head = head
-        vars(head)[GRADIENT_SINK] = tell
+        vars(head)[GRADIENT_SINK] = sink
 
     def remove(self) -> None:
-        """Leave it to autograd again."""
+        """Leave the gradient to autograd again."""
         vars(self._head).pop(GRADIENT_SINK, None)
 
 
 def _chunked(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """The same pieces of several tensors of one shape, writable in place."""
+    """Yield the same chunks of several tensors of one shape, writable in place."""
     if tensors[0].device.type != "cpu" or not all(t.is_contiguous() for t in tensors):
         yield tuple(tensors)
         return

@@ -1,7 +1,7 @@
-"""Rows of different lengths side by side, without padding, and each prompt once for all rows that share it.
+"""Packing: rows of different lengths as one sequence, without padding, and each shared prompt once.
 
-All tokens go through the model as one sequence, `[1, tokens]`; only attention knows where one row ends. It is
-computed span by span: a prompt sees itself, a target sees its prompt and itself, and nothing sees another row.
+All tokens go through the model as one sequence, `[1, tokens]`; only attention knows where a row ends. It is computed
+segment by segment: a prompt attends to itself, a completion to its prompt and itself, and nothing to another row.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ IGNORED_ARGUMENTS = frozenset(
     ("position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states",
      "return_dict", "logits_to_keep", "num_items_in_batch")
 )  # fmt: skip
-"""What an attention function is handed and may pass over; anything else would change its result."""
+"""Arguments that an attention function may ignore; any other would change its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
-    """Rows as one sequence.
+    """Rows packed into one sequence.
 
     Attributes:
-        ids: `[1, tokens]`; on a processor a few more at the end, to a round number.
+        ids: `[1, tokens]`; on a CPU with a few more at the end, to a round number.
         positions: `[1, tokens]`, of each token in its own row.
-        spans: in order; every token of a row is in one: a row, or where rows share a prompt that, and each target.
-        before: `[targets]`, for each target token of each row the place of the token it follows.
-        chosen: `[targets]`, the target tokens.
-        bunches: the spans once more, for a processor without a fused kernel that is fast both ways.
+        segments: in order; each is a row, or, if rows share a prompt, the prompt or a completion.
+        logit_positions: `[targets]`, position of the token before each completion token of each row.
+        targets: `[targets]`, the completion tokens.
+        buckets: the segments in buckets, for a CPU, which has no fused kernel that is fast in both passes.
     """
 
     ids: Tensor
@@ -51,13 +51,13 @@ class PackedRows:
 
 
 def pack_rows(rows: Sequence[Row], device: torch.device | str = "cpu") -> PackedRows:
-    """The layout of `rows`; a prompt equal to that of the row before is not repeated."""
+    """Pack `rows`; a prompt equal to that of the row before is not repeated."""
     ids: list[int] = []
     positions: list[int] = []
     before: list[int] = []
-    spans: list[Segment] = []
+    segments: list[Segment] = []
     for prompt, group in groupby(rows, lambda row: row.prompt):
-        targets, first = [row.completion[:-1] for row in group], len(ids)  # nothing follows the last token
+        targets, first = [row.completion[:-1] for row in group], len(ids)  # the last token predicts nothing
         ids += prompt
         positions += range(len(prompt))
         last = len(ids)
@@ -67,22 +67,22 @@ def pack_rows(rows: Sequence[Row], device: torch.device | str = "cpu") -> Packed
             positions += range(len(prompt), len(prompt) + len(target))
             before += [last - 1, *range(start, len(ids))]
             if target and len(targets) > 1:
-                spans.append(Segment(start, len(ids), first, last))
-        spans.append(Segment(first, last if len(targets) > 1 else len(ids)))
-    spans.sort(key=lambda span: span.start)
+                segments.append(Segment(start, len(ids), first, last))
+        segments.append(Segment(first, last if len(targets) > 1 else len(ids)))
+    segments.sort(key=lambda segment: segment.start)
     chosen = [token for row in rows for token in row.completion]
     on_cpu = torch.device(device).type == "cpu"
-    if on_cpu:  # some that nothing sees, nor they anything: of every shape there is, code is made
+    if on_cpu:  # tokens that attend to nothing: the CPU library compiles code for every shape
         fill = round_up(len(ids)) - len(ids)
         ids += [ids[0]] * fill
         positions += [0] * fill
     here = [torch.tensor(values, dtype=torch.long, device=device) for values in (ids, positions, before, chosen)]
-    bunches = bucket_segments(spans, len(ids), here[0].device) if on_cpu else None
-    return PackedRows(here[0][None], here[1][None], tuple(spans), here[2], here[3], bunches)
+    buckets = bucket_segments(segments, len(ids), here[0].device) if on_cpu else None
+    return PackedRows(here[0][None], here[1][None], tuple(segments), here[2], here[3], buckets)
 
 
 def packed_tokens(rows: Sequence[Row]) -> int:
-    """How many tokens `lay_out` makes of `rows`."""
+    """The number of tokens of `rows` when packed."""
     shared = (i > 0 and rows[i - 1].prompt == row.prompt for i, row in enumerate(rows))
     return sum(
         len(row.completion) - 1 + (0 if known else len(row.prompt)) for row, known in zip(rows, shared, strict=True)
@@ -96,7 +96,7 @@ def attention_function(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, scaling: float | None = None,
     dropout: float = 0.0, layout: PackedRows | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention over a layout, as an attention function of transformers; without one, causal over each row.
+    """Attention over packed rows, as an attention function of transformers; without `layout`, causal over each row.
 
     Args:
         query: `[1, heads, tokens, head_dim]`.
@@ -104,13 +104,13 @@ def attention_function(
         value: as `key`.
 
     Raises:
-        TypeError: something is asked for that it does not do, as a window, a soft cap or sinks.
+        TypeError: an argument that it does not support, such as a window, a soft cap or sinks.
     """
     del module, mask
     if odd := [
         n for n, given in more.items() if n not in IGNORED_ARGUMENTS and given is not None and given is not False
     ]:
-        raise TypeError(f"attention over rows side by side has no {', '.join(odd)}")
+        raise TypeError(f"attention over packed rows does not support {', '.join(odd)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout is None:
         whole = F.scaled_dot_product_attention(
@@ -119,7 +119,7 @@ def attention_function(
         return whole.transpose(1, 2), None
     q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)
     if layout.buckets is None or dropout:
-        found = [_segment_attention(q, k, v, span, scale, dropout) for span in layout.segments]
+        found = [_segment_attention(q, k, v, segment, scale, dropout) for segment in layout.segments]
         if fill := q.shape[1] - layout.segments[-1].end:
             found.append(q.new_zeros(len(q), fill, v.shape[-1]))
         return torch.cat(found, 1).transpose(0, 1)[None], None
@@ -127,40 +127,42 @@ def attention_function(
     return packed_attention(q, k, v, scale, layout.buckets)[None], None
 
 
-def packed_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, bunches: SegmentBuckets) -> Tensor:
-    """What every token of a layout sees, `[tokens, heads, head_dim]`; zeros for what fills up.
+def packed_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, buckets: SegmentBuckets) -> Tensor:
+    """Attention output of every packed token, `[tokens, heads, head_dim]`; zeros for filler tokens.
 
     Args:
         q: `[tokens, heads, head_dim]`.
         k: `[tokens, kv_heads, head_dim]`, `kv_heads` dividing `heads`.
         v: as `k`.
     """
-    found = bucketed_attention(q, k, v, scale, bunches.buckets)
+    found = bucketed_attention(q, k, v, scale, buckets.buckets)
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-    for span in bunches.long:
-        own = torch.arange(span.start, span.end, device=found.device)
-        found = found.index_copy(0, own, _segment_attention(q, k, v, span, scale, 0.0).transpose(0, 1))
+    for segment in buckets.long:
+        own = torch.arange(segment.start, segment.end, device=found.device)
+        found = found.index_copy(0, own, _segment_attention(q, k, v, segment, scale, 0.0).transpose(0, 1))
     return found
 
 
-def _segment_attention(q: Tensor, k: Tensor, v: Tensor, span: Segment, scale: float, dropout: float) -> Tensor:
-    """`[heads, tokens of the span, head_dim]`: what a span's tokens see, by torch's own attention."""
-    own, earlier = slice(span.start, span.end), slice(span.first, span.last)
+def _segment_attention(q: Tensor, k: Tensor, v: Tensor, segment: Segment, scale: float, dropout: float) -> Tensor:
+    """Attention output of a segment's tokens, `[heads, tokens, head_dim]`, by torch's own attention."""
+    own, earlier = slice(segment.start, segment.end), slice(segment.first, segment.last)
     keys, values = (torch.cat([x[:, earlier], x[:, own]], 1) for x in (k, v))
-    late = torch.ones(span.queries, span.keys, dtype=torch.bool, device=q.device).triu(span.keys - span.queries + 1)
-    plain = span.queries == span.keys
+    late = torch.ones(segment.queries, segment.keys, dtype=torch.bool, device=q.device).triu(
+        segment.keys - segment.queries + 1
+    )
+    plain = segment.queries == segment.keys
     return F.scaled_dot_product_attention(
         q[None, :, own], keys[None], values[None], None if plain else ~late, dropout, is_causal=plain, scale=scale,
         enable_gqa=True,
     )[0]  # fmt: skip
 
 
-# --- which models can be run so ---
+# --- which models can be packed ---
 
 
 @cache
 def register_attention() -> None:
-    """Make the attention function known to transformers."""
+    """Register the attention function with transformers."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION_NAME, attention_function)
@@ -171,7 +173,7 @@ _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def packs_exactly(model: Any) -> bool:
-    """Whether `model` computes of a layout what it computes of its rows one by one; tried once for each model."""
+    """Whether `model` computes the same logits for packed rows as one by one; tried once for each model."""
     if model not in _known:
         _known[model] = False
         with suppress(RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError):
@@ -180,7 +182,7 @@ def packs_exactly(model: Any) -> bool:
 
 
 def sliding_window(model: Any) -> int | None:
-    """Tokens that a token sees, where that is limited."""
+    """The number of tokens that a token attends to, if limited."""
     config = model.config.get_text_config()
     return getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
 
@@ -207,7 +209,7 @@ def _is_exact(model: Any) -> bool:
 
 
 def forward_packed(model: Any, layout: PackedRows) -> Tensor:
-    """`[1, tokens, vocab]`: the model's logits of a layout."""
+    """`[1, tokens, vocab]`: the model's logits of packed rows."""
     register_attention()
     usual = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION_NAME)

@@ -1,10 +1,10 @@
-"""Which modules compute what the fused forms of `learn.fused` compute, found by running both.
+"""Which modules compute what the fused forms of `kernels.fused` compute, found by running both.
 
-The code of a layer changes from release to release while its result stays, and a name promises nothing. So each kind of
-module (class, settings, number format) is copied once a process at a small size with random weights, and run beside its
-fused form: results and gradients must agree for small, usual and large inputs, and no random number may be drawn. What
-such a trial cannot show (a window longer than its rows, a switch) would need an attribute or a layer of its own: a
-module with one that is not known here is not recognised.
+A layer's code changes between releases while its result stays, and its name guarantees nothing. So each kind of
+module (class, settings, number format) is copied once per process at a small size with random weights, and run beside
+its fused form: results and gradients must agree for small, usual and large inputs, and no random number may be drawn.
+What such a trial cannot show (a window longer than its rows, a switch) would need an attribute or a layer of its own: a
+module with one that is not known here is not recognized.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from selftaught.learn.kernels.packing import ATTENTION_NAME, pack_rows, register
 from selftaught.learn.objectives.base import Row
 
 Compute = Callable[..., Any]
-TOLERANCE = 1e-4  # of a usual number, in float32
-BF16_TOLERANCE = 0.02  # of all numbers together, in a narrower format, beyond twice what the layer itself rounds off
+TOLERANCE = 1e-4  # relative to a typical value, in float32
+BF16_TOLERANCE = 0.02  # of the norm, in bfloat16, beyond twice the layer's own rounding error
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 WIDTH, INNER = 8, 12  # of the copies
@@ -38,15 +38,15 @@ class FusedPart:
     """A part of a model that has a fused form.
 
     Attributes:
-        name: what a user calls it.
+        name: for users.
         weights: names of its own parameters.
         layers: names of the layers in it.
-        passed: those of them that the fused form does not call.
-        needs: attributes that the fused form reads.
-        may: further attributes that change nothing, or nothing that the trial would not show.
-        scales: to try: of the inputs; of attention the sizes of queries and values, and one over those of keys.
-        twin: makes the layers of a small copy, given the module.
-        inputs: what its `forward` is tried on, given the module: what to derive by, and the rest by name.
+        unused_layers: those of them that the fused form does not call.
+        required: attributes that the fused form reads.
+        optional: further attributes that change nothing, or nothing that the trial would not show.
+        scales: to try, of the inputs; for attention of queries and values, and inversely of keys.
+        make_layers: makes the layers of a small copy, given the module.
+        make_inputs: makes further inputs of its `forward` by name, given the module.
     """
 
     name: str
@@ -104,11 +104,11 @@ _tried: dict[tuple[Any, ...], str] = {}
 def why_not_fused(
     module: Any, part: FusedPart, fuse: Callable[[Any], Compute], config_texts: dict[int, str] | None = None
 ) -> str:
-    """Why the fused form may not stand for `module`, in a few words; empty where it may.
+    """Why the fused form may not replace `module`, in a few words; empty if it may.
 
     Args:
         fuse: makes the fused form of a module.
-        told: configurations that were spelled out, by identity, while they do not change.
+        config_texts: cache of configurations as text, by identity, while they do not change.
     """
     kind = type(module)
     if odd := _unknown_part(module, part):
@@ -123,14 +123,14 @@ def why_not_fused(
     key = (part.name, kind, kind.forward, dtype, module.training, act, *settings, _config_text(module, config_texts))
     if key not in _tried:
         _tried[key] = _trial(module, part, fuse, dict.fromkeys((torch.float32, dtype)), part.scales)
-    layer = (*key, vars(module).get("layer_idx"))  # it may do something else in some of them
+    layer = (*key, vars(module).get("layer_idx"))  # it may behave differently in some layers
     if not _tried[key] and layer not in _tried:
         _tried[layer] = _trial(module, part, fuse, [torch.float32], [1.0])
     return _tried[key] or _tried[layer]
 
 
 def _unknown_part(module: Any, part: FusedPart) -> str:
-    """What of a module's build is not known here."""
+    """What in a module's structure is not known here; empty if nothing."""
     if "forward" in vars(module) or type(module).__call__ is not nn.Module.__call__:
         return "its forward was replaced"
     for inner in (module._modules[name] for name in part.unused_layers & module._modules.keys()):
@@ -156,7 +156,7 @@ def _takes(forward: Any) -> int:
 
 
 def _config_text(module: Any, config_texts: dict[int, str] | None) -> str:
-    """All values of the configuration that a layer may look at."""
+    """All values of the configuration that a layer may read, as text."""
     config, config_texts = getattr(module, "config", None), {} if config_texts is None else config_texts
     if config is None:
         return ""
@@ -176,14 +176,14 @@ def _trial(
     try:
         with _isolated():
             same = all(_agree(module, part, fuse, scale, kind) for kind in formats for scale in scales)
-    except Exception as error:  # whatever somebody's code raises
+    except Exception as error:  # any code may raise anything
         return f"it could not be tried ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
     return "" if same else "it computes something else"
 
 
 @contextmanager
 def _isolated() -> Iterator[None]:
-    """Inside, gradients exist whatever is set outside, and random numbers drawn leave no trace."""
+    """Inside, gradients are enabled, and drawn random numbers leave the generators unchanged."""
     outside = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with outside[0], outside[1], outside[2], torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -210,7 +210,7 @@ def _twin(module: Any, part: FusedPart, scale: float) -> Any:
 
 
 def _agree(module: Any, part: FusedPart, fuse: Callable[[Any], Compute], scale: float, dtype: torch.dtype) -> bool:
-    """Whether both forms come to the same; in a narrow format, whether the fused form is as near to float32."""
+    """Whether both forms agree; in bfloat16, whether the fused form is as close to float32."""
     made, twin = torch.Generator().manual_seed(1), _twin(module, part, scale)
     more = part.make_inputs(twin, made)
     count = more["layout"].ids.shape[1] if "layout" in more else 64
@@ -228,7 +228,7 @@ def _agree(module: Any, part: FusedPart, fuse: Callable[[Any], Compute], scale: 
 
 
 def _run_with_gradients(twin: Any, compute: Compute, x: Tensor, d: Tensor, more: dict[str, Any]) -> list[Tensor]:
-    """The result for `x`, and the gradients of all that goes into it where that of the result is `d`."""
+    """The result for `x`, and the gradients of its inputs for the output gradient `d`."""
     dtype = next(twin.parameters()).dtype
     leaf = x.to(dtype).requires_grad_()
     named = {n: tuple(t.bfloat16().to(dtype) for t in v) if n == "position_embeddings" else v for n, v in more.items()}

@@ -7,7 +7,7 @@
 | `Pair` | `dpo`, `spin`, `sppo`, `step_dpo`, `spo`, `simpo`, `orpo`, `reward_model` |
 | `Ranking` | `tpo`, `quark` |
 | `RolloutGroup` | `policy_gradient`, `grpo`, `dr_grpo`, `rloo`, `reinforce`, `nft`, `laser`, `p_ik` |
-| `TokenAdvantages` | `policy_gradient`, `grpo`, `dr_grpo`, `reinforce`, with advantages and KL coefficients of their own |
+| `TokenAdvantages` | `policy_gradient`, `grpo`, `dr_grpo`, `reinforce`, with their own advantages and `kl_coef` |
 | `ScoredSteps` | `prm` |
 
 `upo_weighting` weights and smooths pairs by the uncertainty of a preference estimator, for any objective on pairs.

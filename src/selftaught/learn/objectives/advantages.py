@@ -1,4 +1,4 @@
-"""Advantage estimators: from the rewards of a group of rollouts of one problem to their advantages, as plain numbers."""
+"""Advantage estimators: from the rewards of one problem's rollouts to their advantages, as plain numbers."""
 
 from __future__ import annotations
 

@@ -131,8 +131,8 @@ class EMAConfig(NamedTuple):
 class Objective:
     """What is learned from records: how they become rows, and the loss.
 
-    Subclass it as a frozen dataclass, whose fields are the configuration, and write `rows` (or `groups`) and `loss`. The
-    rest has defaults, which cover a mean over records without a reference. `Literal` fields are checked on creation.
+    Subclass it as a frozen dataclass, whose fields are the configuration, and write `rows` (or `groups`) and `loss`.
+    The defaults of the rest suit a mean over records without a reference. `Literal` fields are checked on creation.
 
     Attributes:
         takes: the record types that it learns from.
@@ -168,7 +168,7 @@ class Objective:
 
     @property
     def advantage_estimator(self) -> str | None:
-        """Name of the estimator (see `objectives.advantages`) that turns rewards of multi-turn rollouts into advantages.
+        """Name of the estimator (see `objectives.advantages`) for the rewards of multi-turn rollouts.
 
         None where the objective takes rewards itself.
         """

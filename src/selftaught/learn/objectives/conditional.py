@@ -1,4 +1,4 @@
-"""Reward-conditioned training: learn good and bad responses after prefixes that mark them, then sample with the good one.
+"""Reward-conditioned training: learn good and bad responses after prefixes that mark them, sample with the good one.
 
 The prefix stands at the beginning of the answer.
 """
@@ -77,7 +77,7 @@ def quantiles(scores: Sequence[float], count: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Quark(Objective):
-    """Likelihood of every response after a prefix that names its reward quantile, near the reference, on `Ranking` records.
+    """Likelihood of every response of `Ranking` records after a prefix for its reward quantile, with a KL penalty.
 
     L = mean over tokens of [ - log p(y_t | x, r_k) + kl_coef * KL(p_0(.|x) || p(.|x, r_k)) - entropy_coef * H ]
 

@@ -81,7 +81,7 @@ def step_similarity(ids: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Tpo(Objective):
-    """Tree preference optimization (2410.12854) on `Ranking` records: the mean `lambda_rank_loss` of r = beta log p/p_ref.
+    """Tree preference optimization (2410.12854) on `Ranking` records: mean `lambda_rank_loss` of r = beta log p/p_ref.
 
     What responses of a tree share at their beginning cancels. With the adaptive step reward (`step_contrast` above 0)
     steps in which two responses differ count more towards their margin, step k of one against step k of the other:

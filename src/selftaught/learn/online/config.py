@@ -19,8 +19,8 @@ class OnlineConfig:
     """The configuration of an online training, beside its policy and problems.
 
     Attributes:
-        objective: learns from `TokenAdvantages` records (or `RolloutGroup`, if rollouts have one turn and `credit` makes
-            no records).
+        objective: learns from `TokenAdvantages` records (or `RolloutGroup`, if rollouts have one turn and `credit`
+            makes no records).
         training: `batch_size` problems in a step, `epochs` optimizer steps on each step's rollouts.
         steps: number of steps, each with rollouts and updates.
         samples: rollouts of each problem.
@@ -43,7 +43,8 @@ class OnlineConfig:
         """Content hash of the policy that the training makes of `base`."""
         return content_hash(
             "online", base.version, objective_key(self.objective), [problem.id for problem in problems],
-            config_key(self.training), self.steps, self.samples, self.max_importance_weight, self.rollout_key, self.seed,
+            config_key(self.training), self.steps, self.samples, self.max_importance_weight, self.rollout_key,
+            self.seed,
         )  # fmt: skip
 
     def problems_of(self, problems: Sequence[Problem], step: int) -> list[Problem]:

@@ -39,7 +39,7 @@ def outcome_reward(rollout: Rollout) -> float | None:
 
 
 def outcome_key(rollout: Rollout) -> Any:
-    """Whether the answer is right: a group that agrees on it teaches nothing, whatever its rewards."""
+    """Whether the answer is right: a group that agrees on it teaches nothing, even if its rewards differ."""
     return rollout.attempt.right
 
 
@@ -51,8 +51,8 @@ class CreditAssignment:
         reward: of one rollout; None leaves it out.
         advantages: makes `TokenAdvantages` records of one problem's rollouts, for rewards and KL coefficients by turn;
             by default, `reward` becomes an advantage on every token of every turn, by the objective's estimator.
-        outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, whatever their
-            rewards: reward shaping among failures teaches how to fail.
+        outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, even if their
+            rewards differ: reward shaping among failures teaches how to fail.
     """
 
     reward: RewardFn = outcome_reward

@@ -1,0 +1,44 @@
+"""`selftaught methods`: the command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import selftaught
+from selftaught.errors import BadInput, suggest
+from selftaught.method import Method, methods
+from selftaught.terminal import print_json, print_table
+
+COLUMNS = ("method", "shape", "family", "paper", "what it does")
+
+
+def add_methods(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `methods`."""
+    parser.add_argument("--family", metavar="F", help="only those of a family, such as voting or self_training")
+
+
+def run_methods(args: argparse.Namespace) -> int:
+    """List the methods. Raises BadInput for an unknown family."""
+    found = list(methods().values())
+    if args.family is not None:
+        wanted, families = args.family.replace("-", "_"), {method.family for method in found}
+        if wanted not in families:
+            raise BadInput(f"unknown family {args.family!r}", where="--family", fix=suggest(wanted, families))
+        found = [method for method in found if method.family == wanted]
+    if args.json:
+        print_json([_as_data(method) for method in found])
+    else:
+        print_table(((m.id, m.shape, m.family, m.paper, m.summary) for m in found), columns=COLUMNS)
+    return 0
+
+
+def _as_data(method: Method) -> dict[str, str]:
+    facts = {"id": method.id, "shape": method.shape, "family": method.family, "paper": method.paper}
+    return facts | {"summary": method.summary, "path": _shown(method.path)}
+
+
+def _shown(path: Path) -> str:
+    """Show a path inside the package as it is in the repository."""
+    package = Path(selftaught.__file__).parent
+    return str(Path("src/selftaught") / path.relative_to(package)) if path.is_relative_to(package) else str(path)
