@@ -261,10 +261,7 @@ def test_python_compiles_and_names_what_exists(page: str) -> None:
                     assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
-STYLE = (
-    "--spend DOLLARS: most to spend, at these prices",
-    "--max-cost DOLLARS: stop before a request could exceed this cost",
-)
+STYLE = ("--spend DOLLARS: most to spend, at these prices",)
 """Examples of house style in CONTRIBUTING."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
