@@ -513,7 +513,7 @@ def test_what_changes_the_sampling_is_not_left_out_but_told(server: Server, make
     found = ask(make(), *(request(f"{i}", temperature=0.5) for i in range(3)))
     assert all(isinstance(one, BadInput) for one in found)
     assert "does not support temperature=0.5: it answered 400 (Unsupported value: 'temperature'" in str(found[0])
-    assert "--heat 1" in str(found[0])
+    assert "--temperature 1" in str(found[0])
     assert one(make(), request(temperature=1.0)).text == "Answer: 5"
 
 

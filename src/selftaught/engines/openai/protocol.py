@@ -28,7 +28,7 @@ OPTIONAL_FIELDS = ("seed", "logprobs")  # left out from then on if an endpoint r
 DROPPABLE_FIELDS = (*OPTIONAL_FIELDS, "stop", "min_p", "repetition_penalty", "repeat_penalty")
 # Sampling parameters are left out only if they have the usual value; else the error says what to use.
 SAMPLING_FIELDS: dict[str, tuple[float, str]] = {
-    "temperature": (1.0, "use temperature 1 (eval: --heat 1, a method: --temperature 1)"),
+    "temperature": (1.0, "use temperature 1 (eval: --temperature 1, a method: --temperature 1)"),
     "top_p": (1.0, "leave top_p at 1"),
     "top_k": (-1, "ask without it (a method: --top-k 0)"),
 }
