@@ -754,7 +754,7 @@ def test_the_key_shows_nowhere(server: Server, make: Any, caplog: pytest.LogCapt
 
 
 def test_a_key_is_not_pickled() -> None:
-    with pytest.raises(TypeError, match="not to be pickled"):
+    with pytest.raises(TypeError, match="must not be pickled"):
         pickle.dumps(ApiKey(SECRET))
 
 
