@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from check_world import task_of
 
 from endpoint_server import SECRET, Endpoint
