@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from selftaught.cli import commands
 from selftaught.cli.main import main
+from selftaught.cli.solve import problem_of
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.method import Method, methods
@@ -92,13 +92,17 @@ def samples_in(folder: Path) -> dict[str, str]:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "run needs a method; choose one of {recipes}"),
-        ("eval --task x --threads 0", "--threads: got 0; use 1 or more"),
+        ("eval --task x --threads 0", "--threads: must be ≥ 1, got 0; use the number of cores"),
         ("solve", 'solve needs a question; write it in quotes: selftaught solve "What is 17 + 25?"'),
         ("solve self-refin", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
         ("solve self-refin hello", "method: unknown method 'self-refin'; did you mean 'self-refine'"),
-        ("eval --task x --temperature 0.7", "eval: unknown option '--temperature'; it is called '--heat' here"),
-        ("run rest-em --task x --lr 1e-5", "run: unknown option '--lr'; it is called '--learning-rate' here"),
-        ("eval --task x --num-samples 4", "eval: unknown option '--num-samples'; it is called '--attempts' here"),
+        ("eval --task x --heat 0.7", "eval: unknown option '--heat'; use '--temperature'"),
+        ("eval --task x --rows=8", "eval: unknown option '--rows'; use '--max-batch-size'"),
+        ("run rest-em --task x --batch 8", "run: unknown option '--batch'; use '--batch-size'"),
+        ("run rest-em --task x --tokens 8", "run: unknown option '--tokens'; use '--token-budget'"),
+        ("run evolve --task x --pace 0.5", "run: unknown option '--pace'; use '--lr-scale'"),
+        ("run rest-em --task x --lr 1e-5", "run: unknown option '--lr'; use '--learning-rate'"),
+        ("eval --task x --num-samples 4", "eval: unknown option '--num-samples'; use '--attempts'"),
         ("run rest-m --task x", "method: unknown method 'rest-m'; did you mean 'rest-em'?"),
         ("run self-refine --task x", "run: self-refine is a solver, not a recipe; choose one of {recipes}"),
         ("solve star hello", "solve: star is a recipe, not a solver; choose one of {solvers}"),
@@ -469,9 +473,9 @@ def test_a_dry_run_tells_the_configuration_and_the_cost_and_makes_nothing(
     assert plan["settings"]["sampling"]["max_tokens"] == 10
     assert plan["problems"] == {"train": 6, "dev": 6, "test": 6}
     asked = 2 * 6 * 5 + 3 * 6  # two rounds on train; two policies and the start on dev
-    assert plan["expected"]["questions"] == {"solve": asked}
-    assert plan["expected"]["generated_tokens_at_most"] == 10 * asked
-    assert plan["expected"]["learnings"] == 2
+    assert plan["expected"]["requests"] == {"solve": asked}
+    assert plan["expected"]["max_generated_tokens"] == 10 * asked
+    assert plan["expected"]["trainings"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sums.jsonl"]
     assert main(words) == 0
     assert "questions solve 78" in " ".join(capsys.readouterr().out.split())
@@ -495,7 +499,7 @@ def test_solve_and_eval_answer_with_a_solver(
     assert "refused" in refused(capsys, ["solve", "self-refine", "why " * 2000, *model])
 
     measured = ["eval", "--task", data, *SMALL, *model, "--json"]
-    for more, samples, solver in ([], 1, "policy"), (["--attempts", "2", "--heat", "1"], 2, "policy"), (
+    for more, samples, solver in ([], 1, "policy"), (["--attempts", "2", "--temperature", "1"], 2, "policy"), (
         ["--solver", "self-consistency", "--samples", "2"], 1, "self-consistency"
     ):  # fmt: skip
         assert main([*measured, *more]) == 0
@@ -535,11 +539,11 @@ def test_solve_asks_in_the_words_of_run_and_says_when_there_is_no_vote(
     assert json.loads(capsys.readouterr().out)["note"].startswith("no final answer can be read from it")
 
     words = argparse.Namespace(question="What is 1 + 1?", instruction=None, model="m")
-    assert commands._problem(words).prompt[0].content == f"What is 1 + 1?\n{INSTRUCTION}"
+    assert problem_of(words).prompt[0].content == f"What is 1 + 1?\n{INSTRUCTION}"
     words.instruction = "Answer in one word."
-    assert commands._problem(words).prompt[0].content == "What is 1 + 1?\nAnswer in one word."
+    assert problem_of(words).prompt[0].content == "What is 1 + 1?\nAnswer in one word."
     words.instruction, words.model = None, "tiny"
-    assert commands._problem(words).prompt[0].content == "What is 1 + 1?"
+    assert problem_of(words).prompt[0].content == "What is 1 + 1?"
 
 
 def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenient: str) -> None:

@@ -44,11 +44,11 @@ def test_it_foretells_exactly_what_does_not_hang_on_verdicts(tmp_path: Path, met
     with make_run(tmp_path, settings=settings, learner=learner) as run:
         find(method)(run, run.base, run.task, **options)
         asked = run.journal.count("sample")
-        assert run.ledger.usage.generated <= expected["generated_tokens_at_most"]
-    assert expected["questions"] == {"solve": asked}
-    assert expected["generated_tokens_at_most"] == 70 * asked
-    assert expected["judge_tokens_at_most"] == 0
-    assert expected["learnings"] == len(learner.given) == 2
+        assert run.ledger.usage.generated <= expected["max_generated_tokens"]
+    assert expected["requests"] == {"solve": asked}
+    assert expected["max_generated_tokens"] == 70 * asked
+    assert expected["max_judge_tokens"] == 0
+    assert expected["trainings"] == len(learner.given) == 2
 
 
 @pytest.mark.parametrize("method", RECIPES, ids=lambda m: m.id)
@@ -62,14 +62,14 @@ def test_every_recipe_can_be_rehearsed_in_seconds_and_in_silence(
     expected = dry_run(chosen, chosen.bind(few), make_task(16, 16, 1), Settings(budget=Budget(1)))
     assert time.process_time() - begun < 20
     assert capfd.readouterr() == ("", "")
-    assert expected["learnings"] >= 1
+    assert expected["trainings"] >= 1
     assert expected["records"] > 0
 
 
 def test_of_many_problems_some_are_played_and_the_figures_scaled() -> None:
     options = find("rest-em").bind({"rounds": 1, "samples": 2})
     whole = dry_run(find("rest-em"), options, make_task(640, 8, 1), Settings())
-    assert whole["questions"] == {"solve": 2 * 640 + 2 * 8}
+    assert whole["requests"] == {"solve": 2 * 640 + 2 * 8}
     assert 400 < whole["records"] < 900  # about half of 1280
 
 
@@ -77,7 +77,7 @@ def test_about_half_of_the_hinted_answers_are_right_too() -> None:
     options = find("star").bind({"rounds": 1})
     with_hints = dry_run(find("star"), options, make_task(64, 8, 1), Settings())
     without = dry_run(find("star"), options | {"rationalization": False}, make_task(64, 8, 1), Settings())
-    assert with_hints["questions"]["solve"] > without["questions"]["solve"]
+    assert with_hints["requests"]["solve"] > without["requests"]["solve"]
     assert with_hints["records"] > 1.2 * without["records"]
 
 
@@ -93,7 +93,7 @@ def test_roles_are_told_apart_and_missing_references_are_no_matter() -> None:
     bare = [Problem(p.id, p.prompt) for p in known.train]
     task = Task("bare", bare, known.dev, known.test, verifier=Untouchable(), kind=Kind.NUMBER)
     expected = dry_run(refining, refining.bind({}), task, Settings(sampling=Sampling(max_tokens=10)))
-    assert expected["questions"] == {"solve": 6, "critique": 12, "revise": 12}
-    assert (expected["generated_tokens_at_most"], expected["judge_tokens_at_most"]) == (180, 120)
+    assert expected["requests"] == {"solve": 6, "critique": 12, "revise": 12}
+    assert (expected["max_generated_tokens"], expected["max_judge_tokens"]) == (180, 120)
     options = find("lmsi").bind({"samples": 4})
     assert dry_run(find("lmsi"), options, task, Settings(sampling=Sampling(max_tokens=2)))["records"] > 0

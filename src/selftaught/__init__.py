@@ -14,12 +14,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selftaught.check.claim import Baseline, Claim
-    from selftaught.curate import Vote, by_problem, keep, keep_right, unsolved, vote
+    from selftaught.check.claim import Baseline, Claim, SystemResult
+    from selftaught.curate import (
+        AnswerPool,
+        Vote,
+        by_problem,
+        elect,
+        finished,
+        keep,
+        keep_right,
+        right_and_wrong,
+        unsolved,
+        vote,
+    )
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
-    from selftaught.learn.objectives import dpo, grpo
+    from selftaught.learn.objectives import dpo, grpo, reinforce
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, recipe, solver, study
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
         Pair,
         Problem,
         Ranking,
+        Record,
         Solution,
         Verdict,
         make_problem,
@@ -42,9 +54,11 @@ if TYPE_CHECKING:
     from selftaught.run.conclusion import conclude
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
+    from selftaught.run.solver import Judge, Solver
     from selftaught.tasks import Task, load_task
 
 __all__ = [
+    "AnswerPool",
     "Ask",
     "Attempt",
     "BadInput",
@@ -52,6 +66,7 @@ __all__ = [
     "Claim",
     "Demo",
     "Feedback",
+    "Judge",
     "Label",
     "Measurement",
     "Message",
@@ -60,11 +75,14 @@ __all__ = [
     "Policy",
     "Problem",
     "Ranking",
+    "Record",
     "Run",
     "Sampling",
     "Settings",
     "Solution",
+    "Solver",
     "StudyReport",
+    "SystemResult",
     "Task",
     "TrainConfig",
     "Verdict",
@@ -73,7 +91,9 @@ __all__ = [
     "compare",
     "conclude",
     "dpo",
+    "elect",
     "find_method",
+    "finished",
     "grpo",
     "keep",
     "keep_right",
@@ -81,7 +101,9 @@ __all__ = [
     "make_problem",
     "mix_replay",
     "recipe",
+    "reinforce",
     "resolve",
+    "right_and_wrong",
     "sft",
     "solver",
     "study",
@@ -90,24 +112,24 @@ __all__ = [
     "vote",
 ]
 
-# Where each name lives (`attribute:name` where they differ); loaded when first used, so that `import selftaught` costs
-# nothing.
+# Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
-    "check.claim": "Baseline Claim",
-    "curate": "Vote by_problem keep keep_right unsolved vote",
+    "check.claim": "Baseline Claim SystemResult",
+    "curate": "AnswerPool Vote by_problem elect finished keep keep_right right_and_wrong unsolved vote",
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
-    "learn.objectives": "dpo grpo",
+    "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
     "method": "Method find:find_method recipe solver study",
     "models": "Policy resolve",
-    "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Solution Verdict make_problem",
+    "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",
     "run.run": "Run",
     "run.settings": "Settings",
+    "run.solver": "Judge Solver",
     "tasks": "Task load_task",
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]

@@ -30,7 +30,7 @@ def test_right_answers_are_learned_after_wrong_ones(tmp_path: Path, method: str,
         assert not draft.content.endswith(answers[question,])
         assert demo.target.endswith(answers[question,])
         assert [samples[name]["role"] for name in demo.attempts] == roles
-    assert row["told"]["two_turns"]["second"] == row["accuracy"]  # the gate goes by the second answer
+    assert row["metrics"]["two_turns"]["second"] == row["accuracy"]  # the gate goes by the second answer
 
 
 @pytest.mark.parametrize(("method", "actors"), [("star-corrections", 2), ("pair-sft", 1)])

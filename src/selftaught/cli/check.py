@@ -10,6 +10,7 @@ from pathlib import Path
 from selftaught.check.parallel import seed_pool
 from selftaught.check.results import COLUMNS, BaselineComparison, Result, result_cells, result_path, write_result
 from selftaught.check.runner import SEEDS, check
+from selftaught.cli.common import Call, add_quiet
 from selftaught.cli.engine_options import add_engine_options, engine_config, engine_flags
 from selftaught.console import Console
 from selftaught.errors import BadInput
@@ -18,8 +19,8 @@ from selftaught.terminal import print_json, print_table, print_text, print_wrapp
 from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
 
 
-def add_check(parser: argparse.ArgumentParser) -> None:
-    """The options of `check`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `check`."""
     parser.add_argument("method", nargs="?", help="a method's id, or file.py:function")
     parser.add_argument("--all", action="store_true", help="every method that declares a claim")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs, each with other problems (default %(default)s)")
@@ -34,11 +35,12 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results (default %(default)s)")
     threads = "CPU threads to compute with, of all processes together (default: one per core)"
     parser.add_argument("--threads", type=int, metavar="N", help=threads)
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_quiet(parser)
 
 
-def run_check(args: argparse.Namespace) -> int:
+def execute(call: Call) -> int:
     """Check one method, or all of them. Returns 0 regardless of the verdict."""
+    args = call.args
     chosen, where, engine = _chosen(args), find_world(args.model), engine_config(args)
     console = Console(quiet=args.quiet)
     results, cache = [], {} if len(chosen) > 1 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from selftaught.cli.common import Call
 from selftaught.errors import BadInput
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RunFolder
@@ -13,8 +14,8 @@ from selftaught.lineage.walk import walk
 from selftaught.terminal import print_json, print_text
 
 
-def add_lineage(parser: argparse.ArgumentParser) -> None:
-    """The options of `lineage`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `lineage`."""
     parser.add_argument("run", type=Path, help="a run's folder; the run may be under way")
     what = "an attempt, a tree, a policy or one of its records (POLICY:NUMBER), or the beginning of an id"
     parser.add_argument("id", nargs="?", help=f"{what}; by default all policies, and with --json the champion")
@@ -24,8 +25,9 @@ def add_lineage(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_lineage(args: argparse.Namespace) -> int:
+def execute(call: Call) -> int:
     """Print a lineage. Raises BadInput for what cannot be walked."""
+    args = call.args
     for name in ("depth", "width"):
         if getattr(args, name) < 0:
             raise BadInput(f"got {getattr(args, name)}", where=f"--{name}", fix="use 0 or more")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import selftaught
+from selftaught.cli.common import Call
 from selftaught.errors import BadInput, suggest
 from selftaught.method import Method, methods
 from selftaught.terminal import print_json, print_table
@@ -13,13 +14,14 @@ from selftaught.terminal import print_json, print_table
 COLUMNS = ("method", "shape", "family", "paper", "what it does")
 
 
-def add_methods(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `methods`."""
     parser.add_argument("--family", metavar="F", help="only those of a family, such as voting or self_training")
 
 
-def run_methods(args: argparse.Namespace) -> int:
+def execute(call: Call) -> int:
     """List the methods. Raises BadInput for an unknown family."""
+    args = call.args
     found = list(methods().values())
     if args.family is not None:
         wanted, families = args.family.replace("-", "_"), {method.family for method in found}

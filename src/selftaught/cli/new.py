@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import selftaught
+from selftaught.cli.common import Call
 from selftaught.errors import BadInput, suggest
 from selftaught.machine.disk import write_error
 from selftaught.method import PAPER
@@ -23,7 +24,7 @@ LONGEST = 40
 LONGEST_PAPER = 80
 
 
-def add_new(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `new`."""
     parser.add_argument("shape", help=f"{', '.join(SHAPES)}: one problem at test time, new weights, or a finding")
     parser.add_argument("name", help="of the method, in words with dashes: best-of-n")
@@ -34,8 +35,9 @@ def add_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, metavar="DIR", help=folder)
 
 
-def run_new(args: argparse.Namespace) -> int:
+def execute(call: Call) -> int:
     """Write a method and its test. Raises BadInput for a bad name, and for files that exist."""
+    args = call.args
     name, root = _name_of(args.name), None if args.folder else _checkout(Path.cwd())
     if args.shape not in SHAPES:
         fix = "write a solver, a recipe or a study" if args.shape == "judge" else suggest(args.shape, SHAPES)

@@ -13,19 +13,22 @@ from selftaught.errors import BadInput
 from selftaught.method import REQUIRED, Method, Option
 
 PLAIN = (int, float, str, Path)
+METHOD_WINS = ("--temperature",)  # flags of a command that a method with an option of that name takes over
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def add_options(parser: argparse.ArgumentParser, method: Method) -> None:
     """An option for every keyword-only parameter of the method.
 
-    `top_k` becomes `--top-k`; where the command itself has an option of that name, `--method-top-k`. A bool
-    becomes a pair, `--x` and `--no-x`. Parameters of a type that one word cannot say stay at their defaults.
+    `top_k` becomes `--top-k`; if the command has an option of that name, `--method-top-k`, except for `--temperature`,
+    which becomes the method's. A bool becomes a pair, `--x` and `--no-x`. Parameters of a type that one word cannot
+    express keep their defaults.
 
     Raises:
         BadInput: such a parameter has no default.
     """
-    group = parser.add_argument_group(f"options of {method.id}", method.summary.replace("%", "%%"))
+    summary = method.summary.replace("%", "%%")
+    group = parser.add_argument_group(f"options of {method.id}", summary, conflict_handler="resolve")
     for option in method.options:
         place: dict[str, Any] = {"dest": f"option_{option.name}", "default": option.default}
         if option.default is REQUIRED:
@@ -39,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser, method: Method) -> None:
             raise BadInput(f"option {option.name!r} of {method.id} can be set from Python only", where=str(method.path))
 
 
-def chosen(args: argparse.Namespace, method: Method) -> dict[str, Any]:
+def options_of(args: argparse.Namespace, method: Method) -> dict[str, Any]:
     """The method's options as parsed."""
     return {o.name: getattr(args, f"option_{o.name}", o.default) for o in method.options}
 
@@ -52,7 +55,7 @@ def _help(option: Option) -> str:
 def _flag(parser: argparse.ArgumentParser, option: Option) -> str:
     taken = parser._option_string_actions  # pyright: ignore[reportPrivateUsage]
     name = option.name.replace("_", "-")
-    while f"--{name}" in taken or f"--no-{name}" in taken:
+    while f"--{name}" not in METHOD_WINS and (f"--{name}" in taken or f"--no-{name}" in taken):
         name = f"method-{name}"
     return f"--{name}"
 

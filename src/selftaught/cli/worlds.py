@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selftaught.cli.common import Call, add_quiet
 from selftaught.console import Console, training_progress
 from selftaught.errors import BadInput, suggest
 from selftaught.terminal import print_json, print_table
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 ABILITIES_FILE = "abilities.json"
 
 
-def add_worlds(parser: argparse.ArgumentParser) -> None:
-    """The options of `worlds`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `worlds`."""
     from selftaught.worlds.tiny.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
@@ -34,11 +35,12 @@ def add_worlds(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of text, weights and problems (default %(default)s)")
     parser.add_argument("--problems", type=int, default=420, help="of the examination, a level (default %(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_quiet(parser)
 
 
-def run_worlds(args: argparse.Namespace) -> int:
+def execute(call: Call) -> int:
     """Build or examine. Raises BadInput for what cannot be done."""
+    args = call.args
     if args.action not in ("build", "examine"):
         raise BadInput(
             f"unknown action {args.action!r}", where="worlds", fix=suggest(args.action, ("build", "examine"))

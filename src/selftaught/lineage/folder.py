@@ -127,7 +127,7 @@ class RunFolder:
         return self._verdicts.get(judged_text_hash(sample["problem"], self.answer(sample)), "")
 
     def answer(self, sample: Mapping[str, Any]) -> str:
-        """All of an answer: behind what was sampled before, where the sample continues it (see `Ask.go_on`)."""
+        """All of an answer: behind what was sampled before, where the sample continues it (see `Ask.continue_from`)."""
         chain = [sample, *self._before(sample)]
         text, cut = "", ""
         for one in reversed(chain):

@@ -31,9 +31,9 @@ def dry_run(method: Method, options: dict[str, Any], task: Task, settings: Setti
     touched, and no budget kept. Of more than 64 problems a split, 64 are played and the figures scaled up.
 
     Returns:
-        What the method costs up to the opening of the test split: `questions` by role,
-        `generated_tokens_at_most` and `judge_tokens_at_most` (every answer as long as allowed), `learnings`,
-        and `records` learnt from in all.
+        What the method costs up to the opening of the test split: `requests` by role,
+        `max_generated_tokens` and `max_judge_tokens` (every answer as long as allowed), `trainings`,
+        and `records` trained from in all.
 
     Raises:
         BadInput: what the method itself would raise, such as a wrong option.
@@ -51,19 +51,19 @@ def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
     """What the journal of the rehearsal amounts to, scaled up to the sizes of the real splits."""
     dev = {problem.id for problem in run.task.dev}
     scale = {split: size / max(1, len(run.task.split(split))) for split, size in sizes.items()}
-    questions: dict[str, float] = defaultdict(float)
+    requests: dict[str, float] = defaultdict(float)
     tokens = {"generated": 0.0, "judge": 0.0}
     for _, _, sample, _ in run.journal.effects("sample"):
         weight = scale["dev" if sample["problem"] in dev else "train"]
-        questions[sample["role"]] += weight
+        requests[sample["role"]] += weight
         tokens["judge" if sample["role"] in JUDGE_ROLES else "generated"] += weight * sample["sampling"]["max_tokens"]
-    learnt = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
+    trained = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
     return {
-        "questions": {role: round(count) for role, count in questions.items()},
-        "generated_tokens_at_most": round(tokens["generated"]),
-        "judge_tokens_at_most": round(tokens["judge"]),
-        "learnings": len(learnt),
-        "records": round(scale["train"] * sum(learnt)),
+        "requests": {role: round(count) for role, count in requests.items()},
+        "max_generated_tokens": round(tokens["generated"]),
+        "max_judge_tokens": round(tokens["judge"]),
+        "trainings": len(trained),
+        "records": round(scale["train"] * sum(trained)),
     }
 
 
