@@ -33,10 +33,10 @@ async def modest(ask, problem):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "name one method"),
+        ([], "give one method"),
         (["rest-en"], "rest-em"),
-        (["rest-em", "--all"], "exclude"),
-        (["rest-em", "--seeds", "1"], "interval"),
+        (["rest-em", "--all"], "cannot be combined"),
+        (["rest-em", "--seeds", "1"], "must be ≥ 2"),
         (["rest-em", "--seeds", "x"], "seeds"),
         (["rest-em", "--jobs", "-1"], "--jobs"),
         (["rest-em", "--model", "smolm2-135m"], "smollm2-135m"),
@@ -62,7 +62,7 @@ def test_a_users_own_method_from_its_file_to_its_result(
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
     world = make_world(tmp_path)
-    monkeypatch.setattr(checking, "world", lambda name: world)
+    monkeypatch.setattr(checking, "find_world", lambda name: world)
     with_engine = options(engine=engine())
     monkeypatch.setattr(checking, "check", lambda *a, **kw: really_check(*a, **{**kw, **with_engine}))
     assert main(["check", "own.py:careful", "--jobs", "1", "--json", "--seeds", "3", "--out", "found"]) == 0

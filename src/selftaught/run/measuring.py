@@ -17,7 +17,7 @@ from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
 from selftaught.run.context import RunContext
 from selftaught.run.settings import override
-from selftaught.run.solver import SolverResult
+from selftaught.run.solver import Solver, SolverResult
 
 MetricsFn = Callable[[Sequence[TurnVerdicts]], Mapping[str, float]]
 
@@ -31,7 +31,7 @@ class MeasureConfig:
         samples: of each problem.
     """
 
-    solver: Any
+    solver: Solver | None
     samples: int
     temperature: float
 

@@ -19,7 +19,7 @@ from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
-from selftaught.records import Attempt, Problem, Solution
+from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.context import Learner, RunContext
 from selftaught.run.learning import learn
@@ -193,7 +193,7 @@ class Run:
         return nll(self._context, policy, attempts)
 
     def learn(
-        self, base: Policy, objective: Objective, records: Sequence[Any], *, lr_scale: float = 1.0, **training: Any
+        self, base: Policy, objective: Objective, records: Sequence[Record], *, lr_scale: float = 1.0, **training: Any
     ) -> Policy:
         """Train a new policy from `base` on `records`.
 
