@@ -292,7 +292,7 @@ def test_a_run_prints_only_json_is_whole_and_resumes_for_nothing(
 
     line = refused(capsys, teach("--samples", "4"))
     assert line.startswith(
-        f"{tmp_path / 'out'}: it was made with another configuration: option.samples is 3 there, 4 here"
+        f"{tmp_path / 'out'}: the folder has another configuration: option.samples is 3 there, 4 here"
     )
     line = refused(capsys, teach("--epochs", "2", "--seed", "1"))
     assert "seed is 0 there, 1 here" in line
@@ -574,7 +574,7 @@ def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenie
         assert own.verify(own.train[0], "nonsense").verdict == "right"
     for spec, how, said in (
         ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world only accepts its own verifier or a function"),
-        ("tiny", {"instruction": "Think."}, "instruction: the tiny world asks in a language of its own"),
+        ("tiny", {"instruction": "Think."}, "instruction: the tiny world has its own language"),
         (f"{script}:made", {"instruction": "Think."}, "a task that is made already takes no instruction"),
         (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
         ("chain_sum", {"verifier": lambda completions, tests: [1.0]}, "takes 'tests', which the data has not"),

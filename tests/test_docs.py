@@ -203,6 +203,21 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     assert "Metrics of star on the test problems: wrong to right 0.250." in made
 
 
+# --- words ---
+
+BRITISH = r"behaviour|optimis|summaris|criticis|recognis|normalis|generalis|judgement|learnt|neighbour|colour|labelled"
+DIALECT = r"is told|to be had|came about|so many|whatever|walk(?:s|ed)? back|mends?|under way"
+
+
+@pytest.mark.parametrize(
+    "page", sorted(WRITTEN | {p: t for p, t in GENERATED.items() if p.startswith("docs/reference")})
+)
+def test_pages_are_in_plain_american_english(page: str) -> None:
+    """British spellings and phrases that a reader of the field would stumble over; names in code are not looked at."""
+    prose = re.sub(r"`[^`]*`", "", re.sub(r"^(`{3,}).*?^\1", "", PAGES[page], flags=re.MULTILINE | re.DOTALL))
+    assert re.findall(rf"\b(?:{BRITISH}|{DIALECT})\w*", prose) == []
+
+
 # --- links ---
 
 
@@ -261,10 +276,7 @@ def test_python_compiles_and_names_what_exists(page: str) -> None:
                     assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
-STYLE = (
-    "--spend DOLLARS: most to spend, at these prices",
-    "--max-cost DOLLARS: stop before a request could exceed this cost",
-)
+STYLE = ("--spend DOLLARS: most to spend, at these prices",)
 """Examples of house style in CONTRIBUTING."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
@@ -412,14 +424,14 @@ def test_the_recipe_of_the_method_tutorial_learns_the_shortest_right_answers(
     in_folder: Callable[[str], Path],
 ) -> None:
     folder = in_folder("docs/tutorials/own-method.md")
-    learnt: list[Any] = []
+    learned: list[Any] = []
 
     def script(policy: Policy, request: Request) -> str:
         del policy
         return f"{'well, ' * (request.seed % 5)}Answer: {total(request.prompt) + (request.seed % 3 == 0)}"
 
     def learner(base: Policy, objective: Any, records: Any, *rest: Any, **more: Any) -> Policy:
-        learnt.append(list(records))
+        learned.append(list(records))
         return scripted_learner(base, objective, records, *rest, **more)
 
     base, engine, quiet = Policy("scripted", folder), ScriptedEngine(script), Console(quiet=True)
@@ -428,8 +440,8 @@ def test_the_recipe_of_the_method_tutorial_learns_the_shortest_right_answers(
         sampled = [
             payload["text"] for _, _, payload, _ in run.journal.effects("sample") if payload["policy"] == "scripted"
         ]
-    assert len(learnt) == 2
-    demos = learnt[0]
+    assert len(learned) == 2
+    demos = learned[0]
     assert len({demo.prompt for demo in demos}) == len(demos) > 0
     for demo in demos:
         right = f"Answer: {total(demo.prompt)}"

@@ -250,8 +250,8 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
         (lambda run: run.attempt(run.base, run.task.train, max_tokens=0), "max_tokens must be at least 1, got 0"),
         (lambda run: run.attempt(run.base, run.task.train, temperature=-1), "temperature"),
         (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples must be at least 1, got 0"),
-        (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch=0), "batch"),
-        (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach=1), "did you mean 'batch'"),
+        (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch_size=0), "batch_size"),
+        (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach_size=1), "did you mean 'batch_size'"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.0), "got 0.0"),
         (lambda run: run.learn(run.base, sft(), []), "nothing to learn from"),
         (lambda run: learnt(run, rounds=0), "rounds must be at least 1, got 0"),
@@ -276,7 +276,7 @@ def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, change: dict[str,
     with make_run(tmp_path, learner=learner) as run:
         usual = change.get("learning_rate", run.settings.training.learning_rate)
         run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.25, **change)
-        run.learn_online(run.base, run.task.train, steps=2, n=8, lr_scale=3.0, **change)
+        run.learn_online(run.base, run.task.train, steps=2, samples=8, lr_scale=3.0, **change)
     assert rates == [0.25 * usual, 3.0 * usual]
 
 
@@ -469,7 +469,7 @@ def test_it_works_inside_a_running_event_loop_as_notebooks_have_one(tmp_path: Pa
 CRASH = textwrap.dedent("""
     import sys, time
     from pathlib import Path
-    from scripted_world import make_run, make_task, solve_sum
+    from selftaught.testing import make_run, make_task, solve_sum
     from selftaught.engines import ScriptedEngine
 
     async def broken(ask, problem):

@@ -1,4 +1,4 @@
-"""A check on a model behind an endpoint: solvers are checked, methods that train are refused before anything is paid."""
+"""A check on a model behind an endpoint: solvers are checked, methods that train are refused unpaid."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from endpoint_server import SECRET, Endpoint
+from check_world import task_of
 
+from endpoint_server import SECRET, Endpoint
 from selftaught.cli.main import main
 from selftaught.worlds import world as worlds
 
@@ -32,7 +33,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Endpoint
     monkeypatch.setenv("OPENAI_BASE_URL", made.url)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(worlds, "SMOLLM2", replace(worlds.SMOLLM2, train=2, dev=2, test=4))
+    monkeypatch.setattr(worlds, "SMOLLM2", replace(worlds.SMOLLM2, task=task_of))
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
     yield made

@@ -22,7 +22,7 @@ from selftaught.worlds.tiny.world import WORLD as TINY
 
 def test_a_run_trains_online_through_a_shared_engine(tmp_path: Path) -> None:
     task = load_task("tiny:family=add,level=2", train=4, dev=2, test=1)
-    settings = replace(TINY.settings, training=replace(TINY.settings.training, batch=4))
+    settings = replace(TINY.settings, training=replace(TINY.settings.training, batch_size=4))
     with closing(LocalEngine(dtype="float32", max_batch_size=16)) as engine:
         for name in ("one", "two"):  # the engine outlives the first run
             with Run(

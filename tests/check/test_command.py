@@ -33,10 +33,10 @@ async def modest(ask, problem):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "give one method"),
+        ([], "no method given"),
         (["rest-en"], "rest-em"),
         (["rest-em", "--all"], "cannot be combined"),
-        (["rest-em", "--seeds", "1"], "must be ≥ 2"),
+        (["rest-em", "--seeds", "1"], "must be ≥ 2, got 1"),
         (["rest-em", "--seeds", "x"], "seeds"),
         (["rest-em", "--jobs", "-1"], "--jobs"),
         (["rest-em", "--model", "smolm2-135m"], "smollm2-135m"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from selftaught.check import parallel as ahead
+from selftaught.check import parallel
 from selftaught.cli.main import main
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.worlds.tiny.world import WORLD as TINY
@@ -57,10 +57,10 @@ def test_what_a_process_could_not_play_the_check_plays_and_names(
 
 
 def test_a_small_model_is_played_on_every_core_that_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "num_cores", lambda: 8)
-    monkeypatch.setattr(ahead, "pick_device", lambda name: "cpu")
-    for free, jobs in ((100 * ahead.BYTES_PER_PROCESS, 8), (3 * ahead.BYTES_PER_PROCESS + 1, 3), (1, 1)):
-        monkeypatch.setattr(ahead, "_free", lambda free=free: free)
-        assert ahead.max_parallel_seeds(TINY) == jobs
-    monkeypatch.setattr(ahead, "SMALL", 1000)
-    assert ahead.max_parallel_seeds(TINY) == 1
+    monkeypatch.setattr(parallel, "num_cores", lambda: 8)
+    monkeypatch.setattr(parallel, "pick_device", lambda name: "cpu")
+    for free, jobs in ((100 * parallel.BYTES_PER_PROCESS, 8), (3 * parallel.BYTES_PER_PROCESS + 1, 3), (1, 1)):
+        monkeypatch.setattr(parallel, "_free", lambda free=free: free)
+        assert parallel.max_parallel_seeds(TINY) == jobs
+    monkeypatch.setattr(parallel, "SMALL_MODEL_BYTES", 1000)
+    assert parallel.max_parallel_seeds(TINY) == 1

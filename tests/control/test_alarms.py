@@ -174,7 +174,7 @@ def test_divergence_is_harm_while_the_reward_rose() -> None:
     fallen = compared(12)
     (line,) = dev_regression(fallen, rewards(0.5, 0.75))
     assert line.startswith("overoptimization: dev accuracy fell by 0.120")
-    assert "from 50% to 75%: what is judged right in training is not what is right on dev" in line
+    assert "from 50% to 75%: the training reward does not measure dev accuracy" in line
     assert named(dev_regression(fallen, rewards(0.5, 0.5))) == ["regression"]
     assert named(dev_regression(fallen, rewards(0.5, 0.25))) == ["regression"]
     assert dev_regression(compared(2), rewards(0.5, 0.75)) == ()

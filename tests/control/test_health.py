@@ -47,4 +47,4 @@ def test_what_is_kept_still_tells_that_it_is_not_the_vote_that_is_learnt() -> No
     odd = [Demo((), "x", attempts=(group[4].id,)) for group in groups.values()]
     watch.observe_training(odd, by_verdict=False)
     (alarm,) = watch.end_round("base", "base", None)["alarms"]
-    assert alarm.startswith("agreement: 0% of what is learnt")
+    assert alarm.startswith("agreement: 0% of the training data")

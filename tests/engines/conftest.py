@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from endpoint_server import SECRET
 from endpoint_server import Endpoint as Server
-
 from selftaught.engines.openai import sender as sender_module
 
 

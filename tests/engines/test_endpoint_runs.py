@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import Endpoint as Server
 from endpoint_server import Got, Reply, completion, error, sums
-
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
@@ -201,7 +201,7 @@ def test_counts_are_in_the_json_even_where_it_is_quiet(
     [
         (error(400, "maximum context length is 200"), "it answered 400 (maximum context length is 200)"),
         (completion(None, reasoning="Answer: 4"), "turn off the server's reasoning parser"),  # type: ignore[arg-type]
-        (completion(None, finish="length"), "allow more (--max-tokens)"),  # type: ignore[arg-type]
+        (completion(None, finish="length"), "raise --max-tokens"),  # type: ignore[arg-type]
     ],
 )
 def test_where_nothing_is_answered_the_exit_status_says_so(
@@ -223,7 +223,7 @@ def test_a_refusal_of_everything_stops_the_command_and_mended_it_goes_on(
     asked = words(tmp_path, 30, options=["--max-batch-size", "1"])
     assert main(asked) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "OPENAI_BASE_URL: it answered 400 (maximum context length is 200); mend what it says" in line
+    assert "OPENAI_BASE_URL: it answered 400 (maximum context length is 200); fix the cause" in line
     assert len(server.got) == 8
     server.script = sums
     server.got.clear()
@@ -253,7 +253,7 @@ def test_a_question_that_is_no_utf8_is_asked(
     server.script = [error(400, "no such luck")]
     assert main(asked) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "selftaught: openai:tiny: refused: it answered 400 (no such luck); mend what it says and ask again"
+    assert line == "selftaught: openai:tiny: refused: it answered 400 (no such luck); fix it and ask again"
 
 
 @pytest.mark.parametrize("answered", [0, 20])
@@ -297,7 +297,7 @@ def test_a_cap_that_ends_the_run_says_one_line(
     priced = ["--completion-price", "1000", "--max-cost", "2", "--max-batch-size", "4", "--max-tokens", "256"]
     assert main(words(tmp_path, 300, options=priced)) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "the cap of $2" in line
+    assert "the cost limit of $2" in line
 
 
 def wait_until(happened: Callable[[], Any]) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import Endpoint as Server
 from endpoint_server import Got, Reply, completion
-
 from selftaught.engines import (
     Engine,
     EngineConfig,
@@ -128,10 +128,6 @@ def subject(request: pytest.FixtureRequest, tiny: Any, tmp_path: Path) -> Iterat
         made = Subject(slow_script(), slow_script, first, second, None)
     yield made
     made.engine.close()
-
-
-def make_local() -> Engine:
-    return LocalEngine(dtype="float32", device="cpu")
 
 
 def make_local() -> Engine:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from endpoint_server import SECRET, Got, Reply, completion, error, sums
 from endpoint_server import Endpoint as Server
-
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, PaidEngine, Request, RequestRefused, Sample, Sampling
@@ -650,8 +650,8 @@ def test_a_cap_is_never_passed(server: Server, make: Any) -> None:
     assert len(paid) + len(refused) == 40
     assert len(paid) == len(server.got) == 9
     assert engine.spent == pytest.approx(0.09)
-    assert "the cap of $0.105" in str(refused[0])
-    assert "raise the cap and run the same command again" in str(refused[0])
+    assert "the cost limit of $0.105" in str(refused[0])
+    assert "raise it and run the same command again" in str(refused[0])
     assert ask(engine, request(max_tokens=1))[0].text  # a shorter one fits
 
 
@@ -678,7 +678,7 @@ def test_those_under_way_are_served_before_the_cap_ends_the_run(server: Server, 
 def test_prompts_cost_too_and_are_never_underestimated(server: Server, make: Any) -> None:
     text = "ü" * 1000  # 2,000 bytes
     priced = Limits(prompt_price=1000.0, max_cost=1.9)
-    with pytest.raises(BadInput, match="the cap"):
+    with pytest.raises(BadInput, match="the cost limit"):
         one(make(priced), request(text))
     assert server.got == []
     server.script = [completion(prompt=1500)]
@@ -708,7 +708,7 @@ def test_what_was_spent_before_counts(server: Server, make: Any) -> None:
     engine = make(Limits(prompt_price=100.0, completion_price=1000.0, max_cost=0.1))
     engine.add_prior_usage(100, 90)
     assert engine.spent == pytest.approx(0.1)
-    with pytest.raises(BadInput, match="the cap"):
+    with pytest.raises(BadInput, match="the cost limit"):
         one(engine)
     assert server.got == []
 
@@ -754,7 +754,7 @@ def test_the_key_shows_nowhere(server: Server, make: Any, caplog: pytest.LogCapt
 
 
 def test_a_key_is_not_pickled() -> None:
-    with pytest.raises(TypeError, match="not to be pickled"):
+    with pytest.raises(TypeError, match="must not be pickled"):
         pickle.dumps(ApiKey(SECRET))
 
 
@@ -958,11 +958,11 @@ def test_a_run_goes_on_where_the_cap_stopped_it(server: Server, tmp_path: Path) 
                 assert engine.spent == pytest.approx(run.journal.usage().generated / 1000)
                 assert any("spent at the endpoint" in note for note in run.notes)
 
-    with pytest.raises(BadInput, match="the cap"):
+    with pytest.raises(BadInput, match="the cost limit"):
         attempt(priced)
     paid = len(server.got)
     assert 2 <= paid <= 5
-    with pytest.raises(BadInput, match="the cap"):
+    with pytest.raises(BadInput, match="the cost limit"):
         attempt(priced)
     assert len(server.got) == paid  # every answer was kept, and none fits any more
     assert attempt(dataclasses.replace(priced, max_cost=1.0)) == 12
@@ -1021,7 +1021,7 @@ def test_the_command_line_keeps_the_cap(server: Server, tmp_path: Path, capsys: 
         str(tmp_path / "out"),
     ]
     assert main([*words, "--completion-price", "1000", "--max-cost", "0.05"]) == 2
-    assert "max_cost: the cap of $0.05" in capsys.readouterr().err
+    assert "max_cost: the cost limit of $0.05" in capsys.readouterr().err
     assert len(server.got) <= 4
 
 

@@ -561,7 +561,7 @@ def test_quantiles_are_even_ordered_and_share_ties():
 
 
 def test_quark_conditions_on_the_quantile_and_is_anchored_without_it(tokenizer):
-    objective = o.quark(num_quantiles=3, prefix="{bin} ", teacher_teacher_top_k=0)
+    objective = o.quark(num_quantiles=3, prefix="{bin} ", teacher_top_k=0)
     groups = objective.groups(RANKINGS, tokenizer)
     for group, record in zip(groups, RANKINGS, strict=True):
         plain = tuple(tokenizer.encode_prompt(record.prompt))
@@ -624,7 +624,7 @@ def test_steps_are_scored_where_they_end(tokenizer):
         (lambda: o.quark(num_quantiles=1), "num_quantiles"),
         (lambda: o.quark(prefix="x"), "prefix"),
         (lambda: o.mistake_tuning("a", "a"), "good_prefix, bad_prefix"),
-        (lambda: o.spo(num_num_degrees=1), "num_degrees"),
+        (lambda: o.spo(num_degrees=1), "num_degrees"),
         (lambda: o.prm("class"), "loss_type"),
         (lambda: o.unlikelihood(alpha=-1.0), "alpha"),
     ],

@@ -186,7 +186,7 @@ def test_with_the_state_carried_two_trainings_are_one(base, tmp_path):
             return run.learn_online(
                 start, run.task.train, steps=steps, samples=2, keep_optimizer_state=carry, objective=reinforce(),
                 credit=CreditAssignment(advantages=more_of_it, outcome_key=lambda rollout: rollout.attempt.id),
-                sampling={"temperature": 0.0}, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
+                temperature=0.0, **{**HOW, "batch_size": len(PROBLEMS), "learning_rate": 1e-3},
             )  # fmt: skip
 
         whole, half = train(run.base, 4, True), train(run.base, 2, True)
@@ -254,6 +254,7 @@ def per_turn(first_anchor: float):
 
 
 def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
+    how = {**HOW, "learning_rate": 3e-3}  # small steps: what holds then holds for each of five seeds
     moved = {}
     for anchor in (0.0001, 10.0):
         with make_run(tmp_path / f"{anchor}", base) as run:
@@ -262,7 +263,7 @@ def test_each_turn_has_an_anchor_and_a_kl_of_its_own(base, tmp_path):
                 credit=CreditAssignment(
                     advantages=per_turn(anchor), outcome_key=lambda r: [turn.right for turn in r.turns]
                 ),
-                objective=reinforce(), steps=5, samples=8, **HOW,
+                objective=reinforce(), steps=12, samples=8, **how,
             )  # fmt: skip
             moved[anchor] = steps_of(run)[-1]["kl"]
     assert set(moved[10.0]) == {"1", "2"}
@@ -278,7 +279,7 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
             run.learn_online(run.base, run.task.dev, steps=1)
         with pytest.raises(BadInput, match="no problems"):
             run.learn_online(run.base, [], steps=1)
-        with pytest.raises(BadInput, match="steps is 0"):
+        with pytest.raises(BadInput, match="steps must be at least 1, got 0"):
             run.learn_online(run.base, run.task.train, steps=0)
     task = Task("words", PROBLEMS, [], [], verifier=Wanted(), kind=Kind.TEXT)
     scripted = ScriptedEngine(lambda *_: "cat")

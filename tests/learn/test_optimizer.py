@@ -27,12 +27,12 @@ def steps(make, weight, count=20, bf16=False):
     p = torch.nn.Parameter(weight.clone())
     optimizer = make([{"params": [p], "weight_decay": 0.1}])
     if bf16:
-        optimizer.split()
+        optimizer.split_weights()
     for _ in range(count):
         p.grad = torch.randn_like(weight).to(p.dtype)
         optimizer.step()
     if bf16:
-        optimizer.join()
+        optimizer.join_weights()
     return p.data
 
 

@@ -1,4 +1,4 @@
-"""Attention in bunches: who sees whom, by brute force, and gradients by finite differences."""
+"""Attention in buckets: who sees whom, by brute force, and gradients by finite differences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.learn.kernels import segments as bunches
+from selftaught.learn.kernels import segments
 from selftaught.learn.kernels.segments import Segment, bucket_segments, bucketed_attention
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def draw(tokens):
 @given(LAYOUTS, st.sampled_from([0, 5, 512]))
 def test_values_and_gradients_are_those_of_the_formula(layout, kept):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bunches, "KEPT", kept)
+        patch.setattr(segments, "MAX_SAVED_KEYS", kept)
         check_against_the_formula(layout)
 
 
@@ -83,9 +83,9 @@ def test_values_may_be_of_another_width_than_keys():
 
 def test_gradients_are_those_of_finite_differences():
     spans, tokens = spans_of([(2, [1, 3]), (3, [])])
-    bunches = bucket_segments(spans, tokens, CPU).buckets
-    assert any(len(bunch.queries) > 1 for bunch in bunches)
-    assert torch.autograd.gradcheck(lambda q, k, v: bucketed_attention(q, k, v, 0.5, bunches), draw(tokens))
+    buckets = bucket_segments(spans, tokens, CPU).buckets
+    assert any(len(bucket.queries) > 1 for bucket in buckets)
+    assert torch.autograd.gradcheck(lambda q, k, v: bucketed_attention(q, k, v, 0.5, buckets), draw(tokens))
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,18 +93,18 @@ def test_gradients_are_those_of_finite_differences():
 def test_little_is_padded_and_no_bunch_is_large(lengths):
     spans, tokens = spans_of([(length, []) for length in lengths])
     made = bucket_segments(spans, tokens, CPU)
-    scores = [bunch.mask.numel() for bunch in made.buckets]
-    assert all(size % bunches.SIZE_MULTIPLE == 0 for bunch in made.buckets for size in bunch.mask.shape[-2:])
-    assert sum(scores) <= bunches.MAX_PADDING * sum(bunches.round_up(length) ** 2 for length in lengths)
-    assert all(n <= bunches.MAX_SCORES or len(b.queries) == 1 for n, b in zip(scores, made.buckets, strict=True))
+    scores = [bucket.mask.numel() for bucket in made.buckets]
+    assert all(size % segments.SIZE_MULTIPLE == 0 for bucket in made.buckets for size in bucket.mask.shape[-2:])
+    assert sum(scores) <= segments.MAX_PADDING * sum(segments.round_up(length) ** 2 for length in lengths)
+    assert all(n <= segments.MAX_SCORES or len(b.queries) == 1 for n, b in zip(scores, made.buckets, strict=True))
 
 
 def test_spans_of_one_length_are_one_bunch_and_long_ones_are_left_alone():
-    spans, tokens = spans_of([(30, [])] * 8 + [(bunches.LONG_SEGMENT + 1, [])])
+    spans, tokens = spans_of([(30, [])] * 8 + [(segments.LONG_SEGMENT + 1, [])])
     made = bucket_segments(spans, tokens, CPU)
-    assert [len(bunch.queries) for bunch in made.buckets] == [8]
+    assert [len(bucket.queries) for bucket in made.buckets] == [8]
     assert made.long == (spans[-1],)
-    places = [place for bunch in made.buckets for place in bunch.queries.flatten().tolist() if place < tokens]
+    places = [place for bucket in made.buckets for place in bucket.queries.flatten().tolist() if place < tokens]
     assert sorted(places) + list(range(spans[-1].start, spans[-1].end)) == list(range(tokens))
 
 

@@ -17,14 +17,14 @@ from selftaught.run.settings import Settings
 from selftaught.testing import make_run, make_task
 
 METHOD = find("mcts-dpo")
-SMALL: dict[str, Any] = {"rounds": 3, "problems": 5, "iterations": 6, "depth": 4}
+SMALL: dict[str, Any] = {"rounds": 3, "problems": 10, "iterations": 6, "depth": 4}
 
 
 def learnt(folder: Path, **options: Any) -> tuple[Objectives, Run, list[str]]:
     """What a small run learnt, and who sampled the steps of each round."""
     learner = Objectives()
     with make_run(
-        folder, engine=ScriptedEngine(by_steps()), task=make_task(train=10, dev=4, test=2), learner=learner,
+        folder, engine=ScriptedEngine(by_steps()), task=make_task(train=20, dev=4, test=2), learner=learner,
         settings=Settings(),
     ) as run:  # fmt: skip
         METHOD(run, run.base, run.task, **{**SMALL, **options})
@@ -55,7 +55,7 @@ def test_offline_the_start_searches_in_every_round(tmp_path: Path) -> None:
 
 
 def test_no_more_pairs_than_asked_for_are_learnt(tmp_path: Path) -> None:
-    learner, _, _ = learnt(tmp_path, max_pairs=3, problems=10)
+    learner, _, _ = learnt(tmp_path, max_pairs=3)
     assert [len(pairs) for _, pairs in learner.given] == [3, 3, 3]
 
 

@@ -32,7 +32,7 @@ def test_each_round_pairs_answers_of_the_last_policy_against_the_fixed_reference
     assert len(set(actors)) == 3
     for objective, settings in zip(learner.objectives, learner.settings, strict=True):
         assert type(objective) is Dpo
-        assert (objective.reference.version, objective.beta) == ("base-model", 0.1)
+        assert (objective.reference, objective.beta) == (learner.given[0][0], 0.1)
         assert (settings.learning_rate, settings.epochs) == (pytest.approx(5e-7), 1)
     prompts = [{pair.prompt[0].content for pair in pairs} for _, pairs in learner.given]
     assert not prompts[0] & prompts[1]  # other problems in every round, until all had their turn

@@ -75,7 +75,7 @@ def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
     mends, fails = ALL_FOUR[0], ALL_FOUR[3]
     drafts = {one.turns[0].id: one.turns[0] for one in (mends, fails)}
     later = [Rollout(one.attempt, (one.attempt,)) for one in (mends, fails)]  # the draft was not sampled in them
-    stage = replace(stage, drafts=drafts)
+    stage = replace(stage, offline_drafts=drafts)
     assert gains(stage, later) == {"mends2": 5.5, "fails2": -5.5}
     assert [stage.verdicts(one) for one in later] == [[W, R], [W, W]]
 
@@ -124,8 +124,8 @@ def test_stage_one_then_stage_two_each_from_the_policy_before(tmp_path: Path) ->
     assert all(late.base == early for (early, _), (late, _) in zip(learner.given, learner.given[1:], strict=False))
     for number, (_, credits_) in enumerate(learner.given):
         first, second = ([c for c in credits_ if c.attempt.role == role] for role in ("solve", "revise"))
-        assert {c.kl for c in first} == {0.11 if number < 2 else 0.01}
-        assert {c.kl for c in second} == {0.01}
+        assert {c.kl_coef for c in first} == {0.11 if number < 2 else 0.01}
+        assert {c.kl_coef for c in second} == {0.01}
         assert (max(abs(c.advantages[0]) for c in first) > 0) is (number == 2)
         assert (max(abs(c.advantages[0]) for c in second) > 2) is (number == 2)
         assert all(c.attempt.prompt[-1].content == SELF_CORRECT for c in second)

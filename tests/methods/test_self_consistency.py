@@ -25,7 +25,7 @@ def test_self_consistency_returns_the_first_path_to_the_most_frequent_answer(
     problem = sums(1)[0]
     with make_run(tmp_path, task=make_task(), script=lambda *_: next(left)) as run:
         (one,) = run.solve(
-            run.base, [problem], "x", judged=False,
+            run.base, [problem], "x", verify=False,
             solver=lambda ask, p: find("self-consistency")(ask, p, samples=len(given)),
         )  # fmt: skip
     (feedback,) = one.attempt.feedback

@@ -55,7 +55,7 @@ def steps_in(steps: tuple[TreeStep, ...]) -> list[TreeStep]:
 
 def test_what_is_shown_is_what_the_search_journalled(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=ScriptedEngine(by_steps()), task=make_task(train=10, dev=4)) as run:
-        find("mcts-dpo")(run, run.base, run.task, rounds=2, trees=5, iterations=6, depth=4)
+        find("mcts-dpo")(run, run.base, run.task, rounds=2, problems=5, iterations=6, depth=4)
         records = [(number, payload) for _, number, payload, _ in run.journal.effects("tree")]
         questions = {p.id: p.question for p in run.task.train}
     assert {number for number, _ in records} == {1, 2}

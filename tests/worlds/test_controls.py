@@ -84,7 +84,7 @@ def assert_no_better(run: Run) -> None:
 
 def test_a_sound_method_is_promoted_and_raises_no_alarm(tmp_path: Path) -> None:
     gently = replace(SETTINGS, gate=Gate(), training=replace(SETTINGS.training, epochs=1, learning_rate=2e-4, batch=8))
-    with begun(tmp_path, level=3, settings=gently, train=400, dev=1000) as run:
+    with begun(tmp_path, level=3, settings=gently, train=400, dev=700) as run:
         find("rest-em")(run, run.base, run.task, rounds=1, samples=8, per_problem=4)
         assert run.champion != run.base
         assert effect(run).ci95.low > 0

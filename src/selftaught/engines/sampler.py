@@ -1,4 +1,4 @@
-"""Choosing tokens from logits: temperature, then top-k, then top-p, one uniform number a row."""
+"""Sample tokens from logits: temperature, then top-k, then top-p, with one uniform number per row."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from selftaught.engines.base import Sampling
 
-MAX_CANDIDATES = 512  # candidates looked at for top-p before falling back to a full sort
-BLOCK = 256  # tokens whose probabilities are summed before any is looked at
-MAX_LOGITS = 2**20  # logits worked on together, so that they stay near the processor
+MAX_CANDIDATES = 512  # candidates for top-p before falling back to a full sort
+BLOCK = 256  # tokens whose probabilities are summed before searching within
+MAX_LOGITS = 2**20  # logits processed together, so that they stay in the processor's cache
 
 
 class TokenSampler:
-    """Chooses a token a row, for rows that are sampled as `settings` say.
+    """Samples one token per row, with the sampling parameters of each row.
 
-    Each row depends on nothing but its own logits, settings and uniform number (inverse transform
-    sampling), so a request's tokens do not depend on what else is in the batch.
+    A row depends only on its own logits, parameters and uniform number (inverse transform sampling), so a request's
+    tokens do not depend on what else is in the batch.
     """
 
     def __init__(self, settings: Sequence[Sampling], vocab: int, device: str | torch.device = "cpu") -> None:
@@ -30,7 +30,7 @@ class TokenSampler:
         ]
 
     def __call__(self, logits: Tensor, uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """Choose.
+        """Sample one token per row.
 
         Args:
             logits: `[rows, vocab]`.
@@ -47,17 +47,17 @@ class TokenSampler:
 
 
 def sample_tokens(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Choose a token a row, once; see `Chooser`."""
+    """Sample one token per row, once; see `TokenSampler`."""
     return TokenSampler(settings, logits.shape[1], logits.device)(logits, uniforms)
 
 
 class _RowChunk:
-    """Rows worked on together, sorted by the way in which they are sampled."""
+    """Rows processed together, grouped by sampling strategy."""
 
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
         self._size = len(settings)
         self._strategies: list[tuple[_Strategy, Tensor | None]] = []
-        kinds = {key: _strategy_for(s) for key, s in {id(s): s for s in settings}.items()}  # most are one and the same
+        kinds = {key: _strategy_for(s) for key, s in {id(s): s for s in settings}.items()}  # most are the same object
         for kind in (_Greedy, _FullSoftmax, _Truncated):
             rows = [i for i, s in enumerate(settings) if kinds[id(s)] is kind]
             if rows:
@@ -76,7 +76,7 @@ class _RowChunk:
 
 
 class _ExpLogits:
-    """Logits, and e to the power of what each lies below the greatest of its row, padded to whole blocks."""
+    """Logits and exp(logit - maximum of the row), padded to whole blocks."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits, self.max = logits, logits.amax(-1, keepdim=True)
@@ -92,23 +92,23 @@ class _ExpLogits:
         return exp, exp.view(rows, -1, BLOCK).sum(-1)
 
     def rows(self, rows: Tensor) -> _ExpLogits:
-        """Some rows of it."""
+        """A subset of the rows."""
         part = object.__new__(_ExpLogits)
         part.logits, part.max, part.exp, part.sums = (x[rows] for x in (self.logits, self.max, self.exp, self.sums))
         return part
 
     def at_temperatures(self, temperatures: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights at other temperatures `[rows, 1]`, and their sums by block."""
+        """The exponentials at other temperatures `[rows, 1]`, and their sums by block."""
         return self._exp((self.logits - self.max) / temperatures)
 
     def logprobs(self, tokens: Tensor) -> Tensor:
-        """Natural-log probability of one token a row."""
+        """Natural-log probability of one token per row."""
         chosen = self.logits.gather(1, tokens[:, None]) - self.max
         return (chosen - self.sums.sum(-1, keepdim=True).log())[:, 0]
 
 
 class _Strategy(Protocol):
-    """One way to choose, for some rows."""
+    """One way to sample, for some rows."""
 
     def sample(self, weights: _ExpLogits, draws: Tensor) -> Tensor: ...
 
@@ -145,10 +145,10 @@ def _temperatures(settings: Sequence[Sampling], device: str | torch.device) -> T
 
 
 def _inverse_cdf(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The first index whose cumulative share exceeds the draw, never one of weight 0.
+    """The first index whose cumulative share exceeds the draw, never one with weight 0.
 
     Returns:
-        Indices `[rows]`, and the weight before each and in all, `[rows, 1]`.
+        Indices `[rows]`, the weight before each, and the total weight, `[rows, 1]`.
     """
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:].contiguous()
@@ -160,7 +160,7 @@ def _inverse_cdf(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 class _Truncated:
-    """A draw from the top-k, top-p truncation of each row, looking at as few candidates as suffice."""
+    """A draw from the top-k, top-p truncation of each row, with as few candidates as necessary."""
 
     def __init__(self, settings: Sequence[Sampling], device: str | torch.device) -> None:
         self._temperatures = _temperatures(settings, device)
@@ -175,7 +175,7 @@ class _Truncated:
         return self._sample_from_top(scaled, min(vocab, self._num_candidates), draws)
 
     def _sample_from_top(self, scaled: Tensor, num_candidates: int, draws: Tensor) -> Tensor:
-        """The draw among the `short` most probable tokens, or among all where those hold too little of a row's mass."""
+        """The draw among the `num_candidates` most probable tokens, or among all if these have too little mass."""
         top_k = self._top_k.clamp(max=scaled.shape[1])
         values, index = torch.topk(scaled, num_candidates, -1)
         kept = torch.arange(num_candidates, device=scaled.device) < top_k
@@ -198,7 +198,7 @@ def _strategy_for(settings: Sampling) -> type[_Greedy | _FullSoftmax | _Truncate
 
 
 def token_logprobs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Natural-log probability of one token a row of logits `[rows, vocab]`: `[rows]`, float32."""
+    """Natural-log probability of one token per row of logits `[rows, vocab]`: `[rows]`, float32."""
     step = max(1, MAX_LOGITS // logits.shape[1])
     at = torch.tensor(tokens, device=logits.device)[:, None]
     parts = []
@@ -215,7 +215,7 @@ def top_logprobs_and_entropy(
 
     Args:
         logits: `[rows, vocab]`.
-        most: how many tokens to name for each row.
+        counts: how many tokens to return for each row.
     """
     logp = torch.log_softmax(logits.float(), -1)
     entropy = torch.special.entr(logp.exp()).sum(-1).tolist()

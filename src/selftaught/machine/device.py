@@ -1,4 +1,4 @@
-"""Which device and number format to compute with."""
+"""Choose the device and the number format."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from selftaught.errors import BadInput, suggest
 if TYPE_CHECKING:
     import torch
 
-MIN_GAIN = 1.2  # least gain in speed for which precision is given up
+MIN_GAIN = 1.2  # speedup from which on bfloat16 is preferred to float32
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def pick_device(name: str) -> str:
-    """ "auto" as CUDA where there is one, else the CPU; any other name as it is.
+    """ "auto" as CUDA if there is a GPU, else CPU; any other name unchanged.
 
     Raises:
-        BadInput: torch knows no such device, or this machine has none.
+        BadInput: torch does not know the device, or this machine has none.
     """
     import torch
 
@@ -28,7 +28,7 @@ def pick_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to say no
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # depends on the backend
         known = ("auto", "cpu", "cuda", "mps")
         kind = name.partition(":")[0]
         fix = "use auto or cpu" if kind in known else suggest(kind, known)
@@ -38,7 +38,7 @@ def pick_device(name: str) -> str:
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
-    """ "auto" as bfloat16 where the device multiplies it faster, else float32; or the dtype of that name."""
+    """ "auto" as bfloat16 if the device multiplies it faster, else float32; or the dtype of that name."""
     import torch
 
     if name != "auto":
@@ -54,7 +54,7 @@ def bfloat16_gain() -> float:
 
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     pairs = {dtype: (torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)) for dtype in best}
-    for _ in range(8):  # in turns, and the best of each, so that what else the machine does weighs little
+    for _ in range(8):  # alternating, best of each, so that other load matters little
         for dtype, (x, weight) in pairs.items():
             started = time.perf_counter()
             F.linear(x, weight)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and a disk that does not take them told as one line."""
+"""Atomic file writes, and a full disk as a one-line error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FULL_MESSAGES = ("No space left", "Disk quota exceeded", "File too large")
 
 
 def disk_full_error(error: BaseException, where: Path | str) -> BadInput | None:
-    """The line to tell the user where `error` means that the disk is full, else None."""
+    """A `BadInput` if `error` means that the disk is full, else None."""
     if getattr(error, "errno", None) not in FULL_ERRNOS and not any(sign in str(error) for sign in FULL_MESSAGES):
         return None
     fix = "free some space and run the same command again: it resumes"
@@ -21,10 +21,10 @@ def disk_full_error(error: BaseException, where: Path | str) -> BadInput | None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file in one rename once it is on the disk: neither a reader nor a power cut ever leaves half of it.
+    """Write a file and rename it into place, so that neither readers nor a power failure see half of it.
 
     Raises:
-        BadInput: the disk is full, or the folder is not to be written.
+        BadInput: the disk is full, or the folder is not writable.
     """
     draft = path.with_name(f"{path.name}.draft")
     try:
@@ -38,5 +38,5 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_error(error: OSError, path: Path) -> BadInput:
-    """The line to tell the user where a file cannot be written."""
+    """A `BadInput` for a file that cannot be written."""
     return BadInput(f"cannot be written ({error.strerror or error})", where=str(path), fix="make room for it there")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def answer_twice(system: SystemResult) -> list[SolverResult]:
     """Sample both answers of a finished system to each test problem, greedily."""
     run = system.run
-    return run.solve(system.policy, run.task.test, "test", solver=two_turns, turns=True, temperature=0.0)
+    return run.solve(system.policy, run.task.test, "test", solver=two_turns, keep_turns=True, temperature=0.0)
 
 
 def second_answer_accuracy(system: SystemResult) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Whether the sampled model is the trained one: the fused pass against transformers, once for each folder."""
+"""Check that the fused forward pass computes what transformers computes, once for each model folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from selftaught.models.load import load_model, read_config, state_dict, weight_f
 from selftaught.models.policy import Policy
 from selftaught.records import content_hash
 
-SMALL_WEIGHTS = (
-    600 * 2**20
-)  # bytes of weights up to which a folder is compared before it is sampled; others, when trained
+SMALL_WEIGHTS = 600 * 2**20  # bytes up to which a folder is compared before sampling; larger ones, before training
 NUM_TOKENS = 16
 TOLERANCE = {torch.float32: 1e-3}  # of the largest logit; for other formats:
 LOW_PRECISION_TOLERANCE = 0.1
 
 
 def check_before_sampling(policy: Policy) -> None:
-    """Refuse a starting model of which one thing would be sampled and another trained; a large one is let pass."""
+    """Refuse a starting model that would be sampled and trained as two different models; large ones are skipped."""
     if _needs_check(policy) and sum(file.stat().st_size for file in weight_files(policy.path)) <= SMALL_WEIGHTS:
         check_before_training(policy, load_model(policy, torch.float32))
 
@@ -34,7 +32,7 @@ def check_before_sampling(policy: Policy) -> None:
 def check_before_training(policy: Policy, model: Any) -> None:
     """Refuse a starting model whose fused pass computes something else than `model` does.
 
-    Once for the content of a folder and the versions of the libraries, as the cache remembers.
+    Checked once for the content of a folder and the versions of the libraries; the cache remembers it.
 
     Args:
         model: the weights of `policy` as `transformers` loads them.
@@ -46,7 +44,7 @@ def check_before_training(policy: Policy, model: Any) -> None:
         return
     try:
         gap, slack = _max_difference(policy, model)
-    except KeyError:  # the fused pass does not find its weights, and is not used
+    except KeyError:  # the fused pass lacks a weight, and is not used
         return
     if not gap <= slack:
         raise BadInput(
@@ -58,7 +56,7 @@ def check_before_training(policy: Policy, model: Any) -> None:
 
 
 def _needs_check(policy: Policy) -> bool:
-    """Whether two readers take the weights from the files, and were not compared yet."""
+    """Whether the fused pass is used for the folder, and was not compared yet."""
     return policy.base is None and not _stamp(policy).is_file() and llama.is_supported(read_config(policy.path))
 
 
@@ -68,7 +66,7 @@ def _stamp(policy: Policy) -> Any:
 
 
 def _max_difference(policy: Policy, model: Any) -> tuple[float, float]:
-    """How far the log-probabilities of a few tokens are apart, and how far they may be."""
+    """Largest difference of the log-probabilities of a few tokens, and its tolerance."""
     config = read_config(policy.path)
     device, dtype = str(model.device), model.dtype
     fused = llama.LlamaDecoder(config, state_dict(policy.path), dtype, device, live=True)
@@ -83,5 +81,5 @@ def _max_difference(policy: Policy, model: Any) -> tuple[float, float]:
 
 
 def _logprobs(logits: Tensor) -> Tensor:
-    """Log-probabilities; where the weights hold a NaN, both sides do, and it is left aside."""
+    """Log-probabilities; NaN becomes 0, as both sides have the same ones."""
     return logits.float().log_softmax(-1).nan_to_num()

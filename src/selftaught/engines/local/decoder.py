@@ -1,4 +1,4 @@
-"""What the local engine needs of a model: a forward pass over cache rows, for any architecture."""
+"""Forward passes over the engine's cache, for any architecture."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from selftaught.models.load import is_machine_error, load_errors, load_model, re
 from selftaught.models.policy import Policy
 from selftaught.remarks import remark
 
-FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configurations call them
-TEST_WINDOW = 3  # tokens of the window that a model is tried with
+FULL, SLIDING = "full_attention", "sliding_attention"  # layer types, as in configurations
+TEST_WINDOW = 3  # sliding window, in tokens, that models are tested with
 
 
 class Decoder(Protocol):
-    """A model that reads and writes cache rows."""
+    """A model that reads and writes the engine's cache."""
 
     max_context: int
     device: str
@@ -38,10 +38,10 @@ class Decoder(Protocol):
         ...
 
     def forward(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
-        """Logits for tokens `ids` `[rows, steps]`, whose keys and values go through `run`.
+        """Logits for tokens `ids` `[rows, steps]`, whose keys and values `run` stores.
 
         Args:
-            wanted: (row, step) of each token whose logits are wanted; None for the first step of every row.
+            wanted: (row, step) of each token whose logits are needed; None for the first step of every row.
 
         Returns:
             `[wanted, vocab]`.
@@ -50,9 +50,9 @@ class Decoder(Protocol):
 
 
 class TransformersDecoder:
-    """Any causal language model of `transformers`, as it is, through its cache and attention interfaces.
+    """Any causal language model of `transformers`, unchanged, through its cache and attention interfaces.
 
-    Layers with a sliding window look back no further than that; the context is as long as the model's positions.
+    Sliding windows of layers are respected; the context is the model's `max_position_embeddings`.
 
     Raises:
         ValueError: the architecture computes something else through these interfaces than on its own.
@@ -82,7 +82,7 @@ class TransformersDecoder:
             raise ValueError(f"the local engine cannot run {type(model).__name__}: {error}") from error
 
     def _choose_mask_kind(self, config: Any) -> None:
-        """Settle which mask the layers take, by trial: where the files speak of a window, not every model has one."""
+        """Find out by trial which mask the layers take: not every model with a window in its configuration uses it."""
         kinds, window = set(getattr(config, "layer_types", None) or ()), getattr(config, "sliding_window", None)
         if unknown := sorted(kinds - {FULL, SLIDING}):
             raise ValueError(f"it has layers of kind {unknown[0]}")
@@ -112,7 +112,7 @@ class TransformersDecoder:
         kept = steps.unique() if self._has_logits_to_keep and wanted else torch.arange(ids.shape[1])
         logits = self.model(
             input_ids=ids,
-            position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may reach beyond
+            position_ids=run.positions.clamp(max=self.max_context - 1),  # padding may exceed the context
             attention_mask=self._mask(run),
             use_cache=True,
             **{self._cache: _cache_adapter()(run)},
@@ -129,7 +129,7 @@ class TransformersDecoder:
 
 @contextmanager
 def _narrow_windows(model: Any) -> Iterator[None]:
-    """Inside, every sliding window is so narrow that a few tokens tell whether it is heeded."""
+    """Make every sliding window so narrow that a few tokens show whether it is used."""
     owners: dict[int, Any] = {id(one): one for part in model.modules() for one in (part, getattr(part, "config", None))}
     widths = {name: getattr(one, "sliding_window", None) for name, one in owners.items()}
     windowed = {name: width for name, width in widths.items() if isinstance(width, int) and width}
@@ -144,7 +144,7 @@ def _narrow_windows(model: Any) -> Iterator[None]:
 
 @cache
 def _cache_adapter() -> Any:
-    """The class that puts a pass behind the cache interface of transformers, made once that is imported."""
+    """The class that adapts a forward pass to the cache interface of transformers; created on first use."""
     from transformers import Cache
 
     class Bridge(Cache):
@@ -164,7 +164,7 @@ def _cache_adapter() -> Any:
 
 
 def _check_same_logits(decoder: TransformersDecoder, vocab: int) -> None:
-    """Raise where two padded rows and further steps, by our cache, differ from the model's own plain pass."""
+    """Raise if logits of two padded rows and further steps through our cache differ from the model's own."""
     ids = (torch.arange(14, device=decoder.device).view(2, 7) * 7 + 3) % vocab
     shared, own, tails, sizes = (
         decoder.new_cache(),
@@ -190,11 +190,11 @@ def _check_same_logits(decoder: TransformersDecoder, vocab: int) -> None:
 
 
 def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool = True) -> Decoder:
-    """The decoder of a policy: fused where the architecture allows, else the transformers model itself.
+    """The decoder of a policy: fused if the architecture supports it, else the transformers model.
 
     Raises:
-        BadInput: its files cannot be read, do not belong together, or are of an architecture not to be run.
-        EngineError: the machine cannot hold it.
+        BadInput: its files cannot be read, do not match, or are of an unsupported architecture.
+        EngineError: it does not fit the machine.
     """
     config = read_config(policy.weights)
     try:
@@ -202,7 +202,7 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
             if fused and _use_fused(config):
                 tensors = load_model(policy, torch.float32).state_dict() if policy.adapter else state_dict(policy.path)
                 check_before_sampling(policy)
-                with suppress(KeyError):  # its weights have other names, or lack some: transformers decides
+                with suppress(KeyError):  # a weight is missing or has another name: use transformers
                     return llama.LlamaDecoder(config, tensors, dtype, device)
             return TransformersDecoder(load_model(policy, dtype), device)
     except (MemoryError, RuntimeError) as error:
@@ -211,14 +211,14 @@ def load_decoder(policy: Policy, dtype: torch.dtype, device: str, *, fused: bool
 
 
 def _use_fused(config: Mapping[str, Any]) -> bool:
-    """Whether the fused pass is to be used; where only details of a model of its family forbid it, that is remarked."""
+    """Whether to use the fused pass; remarks why not for models of its types."""
     if config.get("model_type") in llama.MODEL_TYPES and (why := llama.unsupported_reason(config)):
         remark(f"sampling is slower than it could be: through transformers' own model ({why})")
     return llama.is_supported(config)
 
 
 def live_decoder(model: Any) -> Decoder:
-    """A decoder over the tensors of `model` as they are, in its dtype and where they lie: it sees every change to them.
+    """A decoder over the tensors of `model` in place, in its dtype and on its device: it sees every change to them.
 
     Raises:
         ValueError: the architecture computes something else through the engine than on its own.

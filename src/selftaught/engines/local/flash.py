@@ -1,8 +1,8 @@
-"""Attention of few rows by torch's own kernel (FlashAttention, arXiv:2205.14135): one call where products take several.
+"""Attention of few rows by torch's own kernel (FlashAttention, arXiv:2205.14135), one call instead of several products.
 
-Batched products of bfloat16 have a cost of their own on a CPU however small they are, so a single row spent more time
-on attention than the arithmetic needs. For many rows products are faster; in float32 they stay everywhere, so that a
-request's tokens are the same in any company.
+Batched matrix products of bfloat16 have a fixed cost on a CPU, which dominates for a single row. For many rows they
+are faster than the kernel. In float32 they are always used, so that a request's tokens do not depend on what else is in
+the batch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-MAX_ROWS = 8  # rows up to which it is faster
+MAX_ROWS = 8  # up to which the kernel is faster
 
 
 def flash_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention, and what joins it with attention to other keys.
+    """Attention, and the log-sum-exp by which it is merged with attention to other keys.
 
     Args:
         query: `[n, heads, queries, head_dim]`.
@@ -24,14 +24,14 @@ def flash_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -
         mask: additive, `[n, 1, queries, tokens]`.
 
     Returns:
-        `[n, heads, queries, head_dim]`; and `[n, heads, queries]`, the logarithm of the sum of the weights, float32.
+        `[n, heads, queries, head_dim]`; and `[n, heads, queries]`, the log-sum-exp of the scores, float32.
     """
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, keys, values, attn_mask=mask)
 
 
 @cache
 def is_faster(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether few rows attend faster so, and torch has the kernel, which it calls internal."""
+    """Whether the kernel is faster for few rows here, and works; it is internal to torch."""
     if device.type != "cpu" or dtype == torch.float32:
         return False
     made = torch.Generator().manual_seed(0)

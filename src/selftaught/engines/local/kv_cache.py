@@ -1,4 +1,4 @@
-"""Keys and values of sequences, one row a sequence, written in place."""
+"""Keys and values of sequences, one row per sequence, written in place."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLOCK_SIZE = 32  # tokens by which the memory of rows grows
+BLOCK_SIZE = 32  # tokens; memory is allocated in multiples of it
 
 
 class KVCache:
     """Keys and values: per layer one tensor `[2, rows, heads, tokens, head_dim]`, keys first.
 
     A row is filled from the left. Attention reads whole rows, since products over part of a row are many times
-    slower, and masks what lies beyond a row's own length. That must still be finite, as NaN survives any mask:
-    `wipe` a row that held one.
+    slower, and masks the positions beyond the row's length. These must be finite, as NaN survives any mask: call
+    `zero_row` after a NaN.
     """
 
     def __init__(self, layers: int, heads: int, head_dim: int, dtype: torch.dtype, device: str) -> None:
@@ -23,18 +23,18 @@ class KVCache:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows, and tokens in each, that there is memory for."""
+        """Allocated rows, and tokens in each."""
         shape = self.layers[0].shape
         return shape[1], shape[3]
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes one token of one row takes, over all layers."""
+        """Bytes of one token of one row, over all layers."""
         one = self.layers[0]
         return 2 * len(self.layers) * one.shape[2] * one.shape[4] * one.element_size()
 
     def resize(self, rows: int, tokens: int) -> None:
-        """Hold `rows` rows of `tokens`, keeping what still fits; one layer is copied at a time."""
+        """Allocate `rows` rows of `tokens`, keeping what fits; one layer is copied at a time."""
         keep_rows, keep_tokens = min(rows, self.size[0]), min(tokens, self.size[1])
         layers = list(self.layers)
         for i, old in enumerate(layers):
@@ -59,7 +59,7 @@ class KVCache:
         return torch.stack([layer[:, row, :, start:stop] for layer in self.layers])
 
     def store(self, row: int, start: int, span: Tensor) -> None:
-        """Write what `take` gave into a row, from `start` on."""
+        """Write the result of `read` into a row, from `start` on."""
         stop = start + span.shape[3]
         for layer, part in zip(self.layers, span, strict=True):
             layer[:, row, :, start:stop] = part
@@ -70,7 +70,7 @@ class KVCache:
             layer[:, to, :, :length] = layer[:, row, :, :length]
 
     def permute_rows(self, order: Sequence[int]) -> None:
-        """Put row `order[i]` into place i, for as many rows as `order` has."""
+        """Move row `order[i]` to row i, for each i."""
         moved = [(to, row) for to, row in enumerate(order) if to != row]
         for layer in self.layers:
             layer[:, [to for to, _ in moved]] = layer[:, [row for _, row in moved]]
@@ -82,5 +82,5 @@ class KVCache:
 
 
 def round_to_blocks(tokens: int) -> int:
-    """The memory, in tokens, of a row that must hold `tokens`."""
+    """`tokens`, rounded up to whole blocks."""
     return -(-tokens // BLOCK_SIZE) * BLOCK_SIZE

@@ -1,4 +1,4 @@
-"""Products with a fixed weight: laid out once for the processor where it can be, with what follows fused in."""
+"""Linear layers with fixed weights: packed once for the processor if possible, with the next operation fused in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PACKING_ROWS = 128  # rows that the packed layout is chosen for; it serves any number
+PACKING_ROWS = 128  # number of rows that the packed layout is optimized for
 
 
 class Linear:
@@ -18,58 +18,58 @@ class Linear:
         self._weight, self._bias = weight, bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The product, `[..., out]`."""
+        """`x @ weight.T + bias`, `[..., out]`."""
         return F.linear(x, self._weight, self._bias)
 
     def silu(self, x: Tensor) -> Tensor:
-        """SiLU of the product."""
+        """SiLU of the output."""
         return F.silu(self(x))
 
     def mul(self, x: Tensor, other: Tensor) -> Tensor:
-        """The product times `other`, element by element."""
+        """The output times `other`, element-wise."""
         return self(x) * other
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
-        """The product plus `other`."""
+        """The output plus `other`."""
         return self(x) + other
 
 
 class ConcatLinear(Linear):
-    """Several products with the same `x`, one after the other, where the weights must stay where they are."""
+    """Several linear layers on the same `x`, concatenated; for weights that must not be copied."""
 
     def __init__(self, parts: Sequence[Linear]) -> None:
         self._parts = parts
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Product`."""
+        """See `Linear`."""
         return torch.cat([part(x) for part in self._parts], -1)
 
 
 class PackedLinear(Linear):
-    """The same by oneDNN, which then need not rearrange the weight at every call: twice as fast for a single row."""
+    """A linear layer by oneDNN with a packed weight, not rearranged at every call: twice as fast for one row."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, PACKING_ROWS), bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Product`."""
+        """See `Linear`."""
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
 
     def silu(self, x: Tensor) -> Tensor:
-        """See `Product`."""
+        """See `Linear`."""
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "swish", [], "")
 
     def mul(self, x: Tensor, other: Tensor) -> Tensor:
-        """See `Product`."""
+        """See `Linear`."""
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
-        """See `Product`."""
+        """See `Linear`."""
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
 
 
 def packing_works(dtype: torch.dtype, device: str) -> bool:
-    """Whether `PackedProduct` works here and computes what `Product` does; torch calls what it rests on internal."""
+    """Whether `PackedLinear` works here and computes what `Linear` does; it relies on internal functions of torch."""
     if device != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     made = torch.Generator().manual_seed(0)

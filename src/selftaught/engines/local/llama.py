@@ -1,7 +1,7 @@
 """The fused forward pass of the Llama family (Llama, SmolLM, Mistral, Qwen2, Qwen3), read straight from safetensors.
 
 The same arithmetic as the models in `transformers`, with the query, key and value projections joined into one
-product and activations fused into theirs, and without importing their modelling code (2 s of start-up).
+product and fused activations, and without importing their modeling code (2 s of start-up).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _OptionalWeights:
-    """Which weights a model has beyond those that all of the family have.
+    """Which of the weights that only some models of the family have are used.
 
-    The configuration decides it, as in transformers: others in the files are left aside, and a missing one is missed.
+    The configuration decides, as in transformers: others in the files are ignored, and missing ones are an error.
     """
 
     qkv_bias: bool
@@ -56,14 +56,14 @@ def _optional_weights(config: Mapping[str, Any]) -> _OptionalWeights:
 
 
 def is_supported(config: Mapping[str, Any]) -> bool:
-    """Whether this configuration is one that the fused pass computes exactly."""
+    """Whether the fused pass computes this configuration exactly."""
     return config.get("model_type") in MODEL_TYPES and not unsupported_reason(config)
 
 
 def unsupported_reason(config: Mapping[str, Any]) -> str:
-    """Why the fused pass does not compute what this configuration of a model of the family says; empty where it does.
+    """Why the fused pass does not support this configuration of a model of the family; empty if it does.
 
-    What a configuration leaves to a default of its model type makes it unfit, but for Llama's own.
+    A configuration that relies on defaults of its model type is not supported, except for Llama's.
     """
     kind, rope = config.get("model_type"), _rope(config)
     stated = () if kind == "llama" else ("rms_norm_eps", "max_position_embeddings", "num_key_value_heads")
@@ -86,7 +86,7 @@ def unsupported_reason(config: Mapping[str, Any]) -> str:
 
 
 def _has_sliding_window(config: Mapping[str, Any]) -> bool:
-    """Whether some layers look back less far than the context reaches."""
+    """Whether some layers have a window shorter than the context."""
     window = config.get("sliding_window") if config.get("model_type") == "mistral" else None
     return bool(config.get("use_sliding_window")) or (
         window is not None and window < config.get("max_position_embeddings", 0)
@@ -94,22 +94,22 @@ def _has_sliding_window(config: Mapping[str, Any]) -> bool:
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary settings, wherever this generation of configurations keeps them."""
+    """The rotary settings, of older and newer configurations."""
     old = {k: config[k] for k in ("rope_theta", "partial_rotary_factor") if config.get(k) is not None}
     return old | (config.get("rope_parameters") or config.get("rope_scaling") or {})
 
 
 class LlamaDecoder:
-    """A decoder (see `engines.decoder`) over a state dict of a Llama-like model.
+    """A `Decoder` over the state dict of a Llama-like model.
 
     Args:
-        config: the model's `config.json`, one that `fits`.
-        weights: its state dict; tensors are cast to `dtype` and fused, so it can be dropped afterwards.
-        live: read the tensors of `weights` as they are at every call instead; they must be of `dtype` and on `device`.
+        config: the model's `config.json`, which `is_supported`.
+        weights: its state dict; tensors are cast to `dtype` and fused, so it can be deleted afterwards.
+        live: use the tensors of `weights` in place instead; they must be of `dtype` and on `device`.
 
     Raises:
         KeyError: a weight is missing.
-        ValueError: the weights have other sizes than the configuration says.
+        ValueError: sizes of the weights do not match the configuration.
     """
 
     def __init__(
@@ -196,13 +196,13 @@ class LlamaDecoder:
         return self.head(self._norm(last, self.norm)) if len(last) else last
 
     def _qkv_heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, each `[rows, steps, heads, head_dim]`, the first two turned by their positions."""
+        """Query, key and value, each `[rows, steps, heads, head_dim]`, the first two rotated by their positions."""
         joined = layer.qkv(x).unflatten(-1, (-1, self.head_dim))
-        turned, value = joined.split((self.heads + self.kv_heads, self.kv_heads), 2)
+        rotated, value = joined.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if layer.q_norm is not None and layer.k_norm is not None:
-            query, key = turned.split((self.heads, self.kv_heads), 2)
-            turned = torch.cat((self._norm(query, layer.q_norm), self._norm(key, layer.k_norm)), 2)
-        query, key = apply_rope(turned, cos, sin).split((self.heads, self.kv_heads), 2)
+            query, key = rotated.split((self.heads, self.kv_heads), 2)
+            rotated = torch.cat((self._norm(query, layer.q_norm), self._norm(key, layer.k_norm)), 2)
+        query, key = apply_rope(rotated, cos, sin).split((self.heads, self.kv_heads), 2)
         return query, key, value
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ class LlamaDecoder:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
-    """RMS norm over the last dimension, in fewer calls than torch's own takes on a CPU."""
+    """RMS norm over the last dimension, with fewer calls than torch's own on a CPU."""
     wide = x.float()
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     scale = torch.addcmul(eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
@@ -220,5 +220,5 @@ def rms_norm(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Heads `[..., head_dim]` turned by their positions; `sin` holds the sign of its first half."""
+    """Rotate heads `[..., head_dim]` by their positions; `sin` includes the sign of its first half."""
     return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin

@@ -1,7 +1,7 @@
-"""What each row sampled: keys and values in blocks of a few tokens (PagedAttention, arXiv:2309.06180).
+"""Keys and values of sampled tokens, in blocks of a few tokens (PagedAttention, arXiv:2309.06180).
 
-A row takes a block when it needs one and gives all back at its end, so memory and time go with the tokens there are,
-not with the longest row. Attention multiplies the blocks where they lie; only queries, scores and sums change places.
+A row allocates a block when it needs one and frees all at its end, so memory and time depend on the number of tokens,
+not on the longest row. Attention reads the blocks in place; only queries, scores and sums are permuted.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import Tensor
 from selftaught.engines.local.flash import flash_attention
 from selftaught.engines.local.kv_cache import BLOCK_SIZE, KVCache
 
-MAX_GAP_FRACTION = 5  # gaps are closed where they are more than one block in so many
+MAX_GAP_FRACTION = 5  # the cache is compacted if more than one block in this many is free
 
 
 @dataclass(slots=True, eq=False)
 class BlockTable:
-    """The tokens of one row: which blocks of the store hold them, in order."""
+    """The blocks that hold the tokens of one row, in order."""
 
     blocks: list[int] = field(default_factory=list)
 
     @property
     def capacity(self) -> int:
-        """Tokens there is memory for."""
+        """Tokens that memory is allocated for."""
         return len(self.blocks) * BLOCK_SIZE
 
 
 class PagedCache:
-    """The blocks in use, at the front of the store, with few gaps.
+    """The allocated blocks, at the front of the store, with few gaps.
 
     Args:
         store: an empty cache; its rows become the blocks.
@@ -39,48 +39,48 @@ class PagedCache:
 
     def __init__(self, store: KVCache) -> None:
         self.store = store
-        self._owners: list[BlockTable | None] = []  # of each block; None of a gap
+        self._owners: list[BlockTable | None] = []  # of each block; None if it is free
         self._free_blocks: list[int] = []
 
     @property
     def num_blocks(self) -> int:
-        """Blocks up to the last in use."""
+        """Blocks up to the last allocated one."""
         return len(self._owners)
 
     @property
     def capacity(self) -> int:
-        """Tokens there is memory for."""
+        """Tokens that memory is allocated for."""
         return self.store.size[0] * BLOCK_SIZE
 
     def allocate(self, tables: Sequence[BlockTable], max_blocks: int) -> None:
-        """Give each of `tails` one block more.
+        """Allocate one more block for each of `tables`.
 
         Args:
-            most: blocks that the store should not outgrow, where what is in use fits in as many.
+            max_blocks: the store grows no larger if the allocated blocks fit.
         """
         need = self.num_blocks + max(0, len(tables) - len(self._free_blocks))
         if need > self.store.size[0] or self.store.size[0] > max(need, max_blocks):
             self.store.resize(max(need, min(need * 5 // 4, max_blocks)), BLOCK_SIZE)
-        for tail in tables:
+        for table in tables:
             if not self._free_blocks:
                 self._free_blocks.append(self.num_blocks)
                 self._owners.append(None)
             block = self._free_blocks.pop()
-            tail.blocks.append(block)
-            self._owners[block] = tail
+            table.blocks.append(block)
+            self._owners[block] = table
 
     def free(self, tables: Sequence[BlockTable]) -> None:
-        """Free the blocks of `tails`."""
-        for tail in tables:
-            for block in tail.blocks:
+        """Free the blocks of `tables`."""
+        for table in tables:
+            for block in table.blocks:
                 self._owners[block] = None
-            self._free_blocks += tail.blocks
-            tail.blocks.clear()
+            self._free_blocks += table.blocks
+            table.blocks.clear()
         if len(self._free_blocks) * MAX_GAP_FRACTION > self.num_blocks:
             self._compact()
 
     def _compact(self) -> None:
-        """Move the last blocks in use into the gaps."""
+        """Move the last allocated blocks into the gaps."""
         left = self.num_blocks - len(self._free_blocks)
         gaps = [block for block in self._free_blocks if block < left]
         movers = [block for block in range(left, self.num_blocks) if self._owners[block]]
@@ -88,55 +88,55 @@ class PagedCache:
             for layer in self.store.layers:
                 layer[:, gaps] = layer[:, movers]
         for gap, mover in zip(gaps, movers, strict=True):
-            tail = self._owners[gap] = self._owners[mover]
-            assert tail is not None
-            tail.blocks[tail.blocks.index(mover)] = gap
+            table = self._owners[gap] = self._owners[mover]
+            assert table is not None
+            table.blocks[table.blocks.index(mover)] = gap
         del self._owners[left:]
         self._free_blocks.clear()
 
     def read(self, tables: Sequence[BlockTable], lengths: Sequence[int]) -> list[Tensor]:
-        """Copies of the first `lengths` tokens of tails: `[layers, 2, heads, tokens, head_dim]` each."""
+        """Copies of the first `lengths` tokens of each table: `[layers, 2, heads, tokens, head_dim]` each."""
         counts = [-(-length // BLOCK_SIZE) for length in lengths]
-        blocks = [b for tail, count in zip(tables, counts, strict=True) for b in tail.blocks[:count]]
-        whole = torch.stack([layer[:, blocks] for layer in self.store.layers])  # [layers, 2, blocks, heads, CHUNK, dim]
+        blocks = [b for table, count in zip(tables, counts, strict=True) for b in table.blocks[:count]]
+        whole = torch.stack(
+            [layer[:, blocks] for layer in self.store.layers]
+        )  # [layers, 2, blocks, heads, BLOCK_SIZE, dim]
         parts = zip(whole.split(counts, 2), lengths, strict=True)
         return [part.transpose(2, 3).flatten(3, 4)[..., :length, :] for part, length in parts]
 
     def zero(self, table: BlockTable) -> None:
-        """Overwrite a tail with zeros."""
+        """Overwrite the blocks of a row with zeros."""
         for block in table.blocks:
             self.store.zero_row(block)
 
 
 class PagedAttention:
-    """The tails of rows, arranged for attention: row i is the i-th of `tails`.
+    """Attention of rows to the blocks of their tables. Valid until a table is changed.
 
-    Scores and weights of rows are `[rows, kv_heads, group, width]`, `group` being the query heads that share a
-    key head.
+    Scores and weights are `[rows, kv_heads, group, width]`, where `group` is the query heads that share a key head.
 
     Args:
-        tails: of each row, none without a block; as they are until one of them is lengthened or dropped.
+        tables: one for each row, none without a block.
     """
 
     def __init__(self, cache: PagedCache, tables: Sequence[BlockTable]) -> None:
         first, self._num_blocks = cache.store.layers[0], cache.num_blocks
         self._store, self.device, self.dtype = cache.store, first.device, first.dtype
-        most = max(len(tail.blocks) for tail in tables)
+        most = max(len(table.blocks) for table in tables)
         self._max_blocks, self.width = most, most * BLOCK_SIZE
-        reads = [0] * self._num_blocks  # of each block, whose it is, as row * most + place among the row's blocks
-        # Of each row its blocks; for those it lacks its first, masked there, or the zeros at the end.
-        table: list[int] = []
+        slots = [0] * self._num_blocks  # of each block: row * most + its index among the row's blocks
+        # The blocks of each row; padded with its first, which is masked, or with the zeros at the end.
+        padded: list[int] = []
         sums: list[int] = []
-        for row, tail in enumerate(tables):
-            lacks = most - len(tail.blocks)
-            table += tail.blocks + tail.blocks[:1] * lacks
-            sums += tail.blocks + [self._num_blocks] * lacks
-            for place, block in enumerate(tail.blocks):
-                reads[block] = row * most + place
-        self._one_block_each = most == 1 and table == list(range(self._num_blocks))
-        self._block_slots, self._table, self._sum_table = (
-            torch.tensor(x, device=self.device) for x in (reads, table, sums)
-        )
+        for row, table in enumerate(tables):
+            missing = most - len(table.blocks)
+            padded += table.blocks + table.blocks[:1] * missing
+            sums += table.blocks + [self._num_blocks] * missing
+            for index, block in enumerate(table.blocks):
+                slots[block] = row * most + index
+        self._one_block_each = most == 1 and padded == list(range(self._num_blocks))
+        tensors = (torch.tensor(x, device=self.device) for x in (slots, padded, sums))
+        self._block_slots, self._table, self._sum_table = tensors
         self._block_rows = self._block_slots // most
         self._missing = (self._sum_table == self._num_blocks).view(-1, most, 1, 1)
         self._row_starts = torch.arange(len(tables), device=self.device) * most
@@ -152,7 +152,7 @@ class PagedAttention:
         return apart.permute(0, 2, 3, 1, 4).reshape(rows, heads, group, self.width)
 
     def weighted_values(self, layer: int, weights: Tensor) -> Tensor:
-        """The values of each row's own tokens, summed under `weights`."""
+        """The values of each row's own tokens, weighted and summed."""
         values = self._store.layers[layer][1, : self._num_blocks]
         if self._one_block_each:
             return weights @ values
@@ -160,27 +160,27 @@ class PagedAttention:
         apart = weights.view(rows, heads, group, self._max_blocks, BLOCK_SIZE).permute(0, 3, 1, 2, 4)
         apart = apart.reshape(rows * self._max_blocks, heads, group, BLOCK_SIZE).index_select(0, self._block_slots)
         products = torch.cat([apart @ values, values.new_zeros((1, heads, group, values.shape[-1]))])
-        # Summed in the order of the tokens, wherever their blocks lie: the same in any company.
+        # Summed in the order of the tokens, wherever their blocks are: the same whatever else is in the batch.
         return products.index_select(0, self._sum_table).view(rows, self._max_blocks, heads, group, -1).sum(1)
 
     def slot_indices(self, positions: Tensor) -> Tensor:
-        """Where each row's place `[rows]` lies, head by head, were all the store's vectors in one list."""
+        """Indices of each row's position `[rows]`, for every head, in the flattened store."""
         heads = self._store.layers[0].shape[2]
         blocks = self._table[self._row_starts + positions // BLOCK_SIZE]
         first = (blocks * heads)[:, None] + torch.arange(heads, device=self.device)
         return (first * BLOCK_SIZE + (positions % BLOCK_SIZE)[:, None]).flatten()
 
     def write(self, layer: int, key: Tensor, value: Tensor, slots: Tensor) -> None:
-        """Write `[rows, 1, kv_heads, head_dim]`, each where `at` says."""
+        """Write `[rows, 1, kv_heads, head_dim]` at `slots`, as of `slot_indices`."""
         for stored, new in zip(self._store.layers[layer], (key, value), strict=True):
             size = stored.shape[-1]
             stored.view(-1, size).index_copy_(0, slots, new.reshape(-1, size))
 
     def partial_attention(self, layer: int, query: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention to the blocks of each row, each for itself; see `flash.attention`.
+        """Attention to each block of a row separately; see `flash_attention`.
 
         Args:
-            mask: as `masked` makes it.
+            mask: of `partial_mask`.
 
         Returns:
             `[rows, blocks, kv_heads, group, head_dim]`, and without the last dimension.
@@ -195,14 +195,13 @@ class PagedAttention:
         return found, sums.index_select(0, self._table).view(shape).masked_fill(self._missing, -torch.inf)
 
     def partial_mask(self, mask: Tensor, group: int) -> Tensor:
-        """An additive mask `[rows, width]` as `piece` takes it."""
+        """An additive mask `[rows, width]` in the layout of `partial_attention`."""
         apart = mask.reshape(-1, BLOCK_SIZE).index_select(0, self._block_slots)[:, None, None]
         return apart.expand(-1, 1, group, BLOCK_SIZE).contiguous()
 
     def gather(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of each row's own tokens, copied: `[rows, kv_heads, width, head_dim]`."""
-        both = self._store.layers[layer][
-            :, self._table.view(-1, self._max_blocks)
-        ]  # [2, rows, blocks, heads, CHUNK, dim]
+        """Copies of keys and values of each row's own tokens: `[rows, kv_heads, width, head_dim]`."""
+        table = self._table.view(-1, self._max_blocks)
+        both = self._store.layers[layer][:, table]  # [2, rows, blocks, heads, BLOCK_SIZE, dim]
         keys, values = both.transpose(2, 3).flatten(3, 4)
         return keys, values

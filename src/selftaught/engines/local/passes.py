@@ -1,4 +1,4 @@
-"""The two ways in which a model is run over cache rows: reading whole sequences, and one step of many rows."""
+"""The two kinds of forward passes over a cache: prefill of whole sequences, and one decoding step of many rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from selftaught.engines.local.prefix_attention import PrefixLevel
 
 
 class ForwardPass(Protocol):
-    """One run of a model over cache rows; every layer's keys and values go through it.
+    """One forward pass over a cache, which stores every layer's keys and values.
 
     Attributes:
-        positions: `[rows, steps]`, where in its sequence each token stands.
+        positions: `[rows, steps]`, of each token in its sequence.
         mask: additive, `[rows, 1, steps, keys]`.
     """
 
@@ -27,14 +27,14 @@ class ForwardPass(Protocol):
     mask: Tensor
 
     def windowed_mask(self, window: int) -> Tensor:
-        """`mask`, and hidden too what lies further back than the last `window` tokens, a token's own included."""
+        """`mask` that also hides tokens further back than the last `window`, the token itself included."""
         ...
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values `[rows, steps, kv_heads, head_dim]`.
 
         Returns:
-            All that `mask` speaks of, `[rows, kv_heads, keys, head_dim]`.
+            All keys and values that `mask` covers, `[rows, kv_heads, keys, head_dim]`.
         """
         ...
 
@@ -52,12 +52,12 @@ class ForwardPass(Protocol):
 
 
 class PrefillPass:
-    """Sequences read from some position on, all in one pass; where one is shorter, it is padded on the right.
+    """A prefill of several sequences from given positions on; shorter ones are padded on the right.
 
     Args:
-        rows: one a sequence, holding what comes before.
+        cache: a row for each sequence, with the tokens before.
         starts: the position of each sequence's first token here.
-        steps: tokens read of each, padding included.
+        steps: tokens of each, including padding.
     """
 
     def __init__(self, cache: KVCache, starts: Sequence[int], steps: int) -> None:
@@ -69,17 +69,17 @@ class PrefillPass:
         self.mask = _additive_mask(beyond, first.dtype)[:, None]
 
     def windowed_mask(self, window: int) -> Tensor:
-        """See `Pass.windowed`."""
+        """See `ForwardPass.windowed_mask`."""
         where = torch.arange(self.mask.shape[-1], device=self.mask.device)
         return _hide_more(self.mask, (where <= self.positions[:, :, None] - window)[:, None])
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pass.update`."""
+        """See `ForwardPass.update`."""
         self._cache.write(layer, key, value, self._indices)
         return self._cache.keys_values(layer, len(key))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `Pass.attend`."""
+        """See `ForwardPass.attend`."""
         keys, values = self.update(layer, key, value)
         group = query.shape[2] // key.shape[2]
         keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
@@ -88,33 +88,32 @@ class PrefillPass:
 
 
 class DecodePass:
-    """One token for each of many rows, which own what they sampled and share what came before.
+    """One decoding step: a token for each of many rows, which share prefixes and have sampled tokens of their own.
 
     Args:
-        own: the tokens each row has to itself.
-        places: where among its own each row's token goes.
-        levels: the beginnings that rows share, in order.
-        positions: where in its whole sequence each row's token stands.
+        paged: the sampled tokens of each row.
+        offsets: index of each row's token among its sampled tokens.
+        levels: the shared prefixes, in order.
+        positions: position of each row's token in its whole sequence.
     """
 
     def __init__(
         self, paged: PagedAttention, offsets: Sequence[int], levels: Sequence[PrefixLevel], positions: Sequence[int]
     ) -> None:
         self._paged, self._levels = paged, levels
-        place = torch.tensor(offsets, device=paged.device)
+        offset = torch.tensor(offsets, device=paged.device)
         self.positions = torch.tensor(positions, device=paged.device)[:, None]
-        self._prefix_lengths = self.positions - place[:, None]
-        self._slots = paged.slot_indices(place)
-        beyond = torch.arange(paged.width, device=paged.device) > place[:, None]
+        self._prefix_lengths = self.positions - offset[:, None]
+        self._slots = paged.slot_indices(offset)
+        beyond = torch.arange(paged.width, device=paged.device) > offset[:, None]
         self._widths = [level.width for level in levels] + [paged.width]
-        self.mask = _additive_mask(torch.cat([level.hidden for level in levels] + [beyond], 1), paged.dtype)[
-            :, None, None
-        ]
+        hidden = torch.cat([level.hidden for level in levels] + [beyond], 1)
+        self.mask = _additive_mask(hidden, paged.dtype)[:, None, None]
         self._use_flash = is_faster(paged.dtype, paged.device) and len(offsets) <= MAX_ROWS
         self._masks: list[Any] = []
 
     def windowed_mask(self, window: int) -> Tensor:
-        """See `Pass.windowed`."""
+        """See `ForwardPass.windowed_mask`."""
         begin, where = torch.zeros_like(self._prefix_lengths), []
         for level in self._levels:
             where.append(begin + torch.arange(level.width, device=begin.device))
@@ -123,13 +122,13 @@ class DecodePass:
         return _hide_more(self.mask, (torch.cat(where, 1) <= self.positions - window)[:, None, None])
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pass.update`; all is copied for each row, for as long as one layer takes."""
+        """See `ForwardPass.update`; shared prefixes are copied for each row, one layer at a time."""
         self._paged.write(layer, key, value, self._slots)
         pairs = [level.gather(layer) for level in self._levels] + [self._paged.gather(layer)]
         return torch.cat([keys for keys, _ in pairs], 2), torch.cat([values for _, values in pairs], 2)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `Pass.attend`; one softmax over what is shared and what is not, each multiplied where it lies."""
+        """See `ForwardPass.attend`; one softmax over prefixes and sampled tokens, each read in place."""
         self._paged.write(layer, key, value, self._slots)
         rows, _, heads, head_dim = query.shape
         query = query.view(rows, key.shape[2], heads // key.shape[2], head_dim)
@@ -145,7 +144,7 @@ class DecodePass:
         return mixed.view(rows, 1, heads * head_dim)
 
     def _flash_attend(self, layer: int, query: Tensor) -> Tensor:
-        """Attention to each level and block for itself, joined by the sums of their weights."""
+        """Attention to each level and block separately, merged by the sums of their weights."""
         parts = (*self._levels, self._paged)
         if not self._masks:
             masks = self.mask[:, 0, 0].split(self._widths, -1)
@@ -156,10 +155,10 @@ class DecodePass:
 
 
 def _additive_mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where seen, the least number where hidden."""
+    """0 where visible, the lowest number where hidden."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
 def _hide_more(mask: Tensor, hidden: Tensor) -> Tensor:
-    """An additive mask that hides more."""
+    """The additive mask with further positions hidden."""
     return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)

@@ -1,4 +1,4 @@
-"""Attention of many rows to beginnings they share: one product for all rows of a slot (Hydragen, arXiv:2402.05099)."""
+"""Attention of many rows to shared prefixes: one product for all rows of a prefix (Hydragen, arXiv:2402.05099)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from selftaught.engines.local.kv_cache import KVCache
 
 @dataclass(frozen=True, slots=True)
 class _SlotGroup:
-    """Slots side by side, read by about as many rows each, so that padding them to the same number costs little.
+    """Contiguous prefixes with similar fan-out, padded to one batched matmul.
 
     Attributes:
-        first: of the `count` slots.
-        order: `[count * width]` rows, those of each slot together, padded; None for all rows as they lie.
+        first: the first of `num_slots` slots.
+        row_order: `[num_slots * rows_per_slot]` rows, grouped by slot and padded; None for all rows in order.
     """
 
     first: int
@@ -28,15 +28,14 @@ class _SlotGroup:
 
 
 class PrefixLevel:
-    """Slots of keys and values, and which row reads which of them.
+    """Prefixes of one level, each in a slot of a cache, and the slot that each row reads.
 
-    Scores and weights of rows are `[rows, kv_heads, group, tokens]`, `group` being the query heads that share a
-    key head.
+    Scores and weights are `[rows, kv_heads, group, tokens]`, where `group` is the query heads that share a key head.
 
     Args:
-        slots: the rows read here.
-        reads: for each row its slot.
-        lengths: for each row how many tokens of it are visible.
+        cache: its rows are the slots.
+        slot_of_row: the slot of each row.
+        lengths: how many tokens of it each row sees.
     """
 
     def __init__(self, cache: KVCache, slot_of_row: Sequence[int], lengths: Sequence[int]) -> None:
@@ -55,15 +54,15 @@ class PrefixLevel:
         )
 
     def weighted_values(self, layer: int, weights: Tensor) -> Tensor:
-        """The values of each row's slot, summed under `weights`."""
+        """The values of each row's slot, weighted and summed."""
         values = self._cache.layers[layer][1]
         return self._ungroup_rows([w @ self._slots_of(part, values) for part, w in self._group_rows(weights)], weights)
 
     def partial_attention(self, layer: int, query: Tensor, mask: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Attention to each row's slot alone; see `flash.attention`.
+        """Attention to each row's slot only; see `flash_attention`.
 
         Args:
-            mask: as `masked` makes it.
+            mask: of `partial_mask`.
 
         Returns:
             `[rows, 1, kv_heads, group, head_dim]`, and without the last dimension.
@@ -77,11 +76,11 @@ class PrefixLevel:
         return found[:, None], self._ungroup_rows([sums for _, sums in pairs], query)[:, None, ..., 0]
 
     def partial_mask(self, mask: Tensor, group: int) -> list[Tensor]:
-        """An additive mask `[rows, width]` as `piece` takes it."""
+        """An additive mask `[rows, width]` in the layout of `partial_attention`."""
         return [mask for _, mask in self._group_rows(mask[:, None, None].expand(-1, 1, group, -1))]
 
     def gather(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of each row's slot, copied: `[rows, kv_heads, tokens, head_dim]`."""
+        """Copies of keys and values of each row's slot: `[rows, kv_heads, tokens, head_dim]`."""
         keys, values = self._cache.layers[layer]
         return keys[self._slot_of_row], values[self._slot_of_row]
 
@@ -89,7 +88,7 @@ class PrefixLevel:
         return stored[part.first : part.first + part.num_slots]
 
     def _group_rows(self, x: Tensor) -> list[tuple[_SlotGroup, Tensor]]:
-        """Rows side by side with those that read the same slot: `[slots, kv_heads, width * group, n]` of each part."""
+        """Group rows by slot: `[slots, kv_heads, rows_per_slot * group, n]` for each group of slots."""
         _, heads, group, n = x.shape
         found = []
         for part in self._groups:
@@ -99,7 +98,7 @@ class PrefixLevel:
         return found
 
     def _ungroup_rows(self, pieces: list[Tensor], like: Tensor) -> Tensor:
-        """Back to one row after the other."""
+        """Undo `_group_rows`."""
         _, heads, group, _ = like.shape
         apart = []
         for part, piece in zip(self._groups, pieces, strict=True):
@@ -110,15 +109,13 @@ class PrefixLevel:
 
 
 def sort_slots(slot_of_row: Sequence[int], num_slots: int) -> list[int] | None:
-    """Which of `count` slots to put in each place, so that those read by about as many rows lie side by side.
-
-    Few move: a slot that may stay does.
+    """An order of the slots in which those with similar fan-out are contiguous, with as few moves as possible.
 
     Args:
-        reads: for each row its slot.
+        slot_of_row: the slot of each row.
 
     Returns:
-        None where they lie as well as they can.
+        The slot for each place; None if the current order is good.
     """
     readers = [0] * num_slots
     for slot in slot_of_row:
@@ -140,7 +137,7 @@ def sort_slots(slot_of_row: Sequence[int], num_slots: int) -> list[int] | None:
 
 
 def _group_slots(slot_of_row: Sequence[int], device: torch.device) -> tuple[list[_SlotGroup], list[int] | None]:
-    """The parts for rows that read these slots, and where each row ends up in them, one part after the other."""
+    """Groups of slots with similar fan-out, and the index of each row in the concatenated groups."""
     members: list[list[int]] = [[] for _ in range(max(slot_of_row) + 1)]
     for row, slot in enumerate(slot_of_row):
         members[slot].append(row)
@@ -161,12 +158,12 @@ def _group_slots(slot_of_row: Sequence[int], device: torch.device) -> tuple[list
 
 
 def _is_balanced(readers: Sequence[int]) -> bool:
-    """Whether all slots can be padded to the most readers of one at less than twice the work."""
+    """Whether padding all slots to the largest fan-out costs less than twice the work."""
     return len(readers) * max(readers) <= 2 * sum(readers)
 
 
 def _balanced_runs(readers: Sequence[int]) -> list[range]:
-    """Slots side by side of which none has less than half the readers of another; without those nobody reads."""
+    """Contiguous slots whose fan-out differs by at most a factor of two; slots without readers are left out."""
     runs: list[range] = []
     low = high = 0
     for slot, count in enumerate(readers):

@@ -1,6 +1,6 @@
-"""What has been computed already: keys and values by their tokens, in a radix tree.
+"""Cache of computed keys and values by their tokens, in a radix tree.
 
-Sequences that begin alike share that beginning (RadixAttention, arXiv:2312.07104): prompts under one header, the
+Sequences share their common prefixes (RadixAttention, arXiv:2312.07104): prompts with one system message, the
 answers to one prompt, the nodes of a search tree, the turns of a dialogue.
 """
 
@@ -12,11 +12,11 @@ from itertools import count
 import torch
 from torch import Tensor
 
-MIN_SHARED_TOKENS = 32  # fewest tokens worth holding, or reading, apart for the sequences that share them
+MIN_SHARED_TOKENS = 32  # shorter common prefixes are not computed or stored separately
 
 
 class _Node:
-    """A run of tokens and, of each, keys and values `[layers, 2, heads, tokens, head_dim]`."""
+    """A run of tokens with their keys and values `[layers, 2, heads, tokens, head_dim]`."""
 
     __slots__ = ("children", "ids", "kv", "last_used", "parent")
 
@@ -26,12 +26,12 @@ class _Node:
 
 
 class RadixCache:
-    """A radix tree of token ids with the keys and values of each token; the least recently used leaves go first.
+    """A radix tree of token ids with the keys and values of each token; evicts the least recently used leaves.
 
-    What is read is copied by the reader, so any node may go at any time.
+    Readers copy what they read, so any node may be evicted at any time.
 
     Args:
-        most: most tokens held.
+        max_tokens: capacity.
     """
 
     def __init__(self, max_tokens: int) -> None:
@@ -40,12 +40,12 @@ class RadixCache:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self._root = _Node(None, (), torch.empty(0), 0)
         self.tokens = 0
 
     def match(self, ids: Sequence[int]) -> tuple[int, list[Tensor]]:
-        """How many of the first tokens of `ids` are known, and their spans in order."""
+        """How many of the first tokens of `ids` are cached, and their keys and values in order."""
         length, spans, now = 0, [], next(self._clock)
         for node, shared in self._path(ids):
             node.last_used = now
@@ -54,7 +54,7 @@ class RadixCache:
         return length, spans
 
     def insert(self, ids: Sequence[int], start: int, kv: Tensor) -> None:
-        """Learn `ids` from their keys and values from position `start` on; those before must be known still."""
+        """Store `ids` with their keys and values from position `start` on; those before must still be cached."""
         if len(ids) > self._max_tokens:
             return
         length, node, now = 0, self._root, next(self._clock)
@@ -70,18 +70,18 @@ class RadixCache:
                 self._evict()
 
     def _path(self, ids: Sequence[int]) -> Iterator[tuple[_Node, int]]:
-        """The nodes that `ids` goes through, and how many tokens it shares with each."""
+        """The nodes on the path of `ids`, and how many tokens it shares with each."""
         at, node = 0, self._root
         while at < len(ids) and (child := node.children.get(ids[at])):
             shared = common_prefix_length(child.ids, ids[at : at + len(child.ids)])
-            ends_within = shared < len(child.ids)  # told now, as the reader may split the node
+            ends_within = shared < len(child.ids)  # before the yield, as the caller may split the node
             yield child, shared
             if ends_within:
                 return
             at, node = at + shared, child
 
     def _split(self, node: _Node, at: int) -> _Node:
-        """Cut a node in two; the upper half is returned."""
+        """Split a node in two, and return the upper half."""
         assert node.parent is not None
         upper = _Node(node.parent, node.ids[:at], node.kv[..., :at, :].clone(), node.last_used)
         node.parent.children[upper.ids[0]] = upper
@@ -90,7 +90,7 @@ class RadixCache:
         return upper
 
     def _evict(self) -> None:
-        """Drop the least recently used leaves, to some way under the limit so that it is not done at every turn."""
+        """Drop the least recently used leaves until 1/8 of the capacity is free, so that evictions are rare."""
         while self.tokens > self._max_tokens * 7 // 8:
             for leaf in sorted(self._leaves(), key=lambda node: node.last_used):
                 if self.tokens <= self._max_tokens * 7 // 8:
@@ -110,7 +110,7 @@ class RadixCache:
 
 
 def common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
+    """Length of the common prefix of two sequences."""
     if one == other:
         return len(one)
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

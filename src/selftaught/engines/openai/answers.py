@@ -1,7 +1,7 @@
-"""What an endpoint answered: taken apart, checked, and with thinking kept apart from the answer.
+"""Parse and check an endpoint's answers, and separate reasoning from the answer.
 
 Source: OpenAI's API reference (chat completions, responses), and what vLLM, SGLang, DeepSeek, OpenRouter, Mistral and
-Ollama send instead. All of it is untrusted.
+Ollama send instead. All data is untrusted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from selftaught.engines.base import Request, truncate_at_stop
 from selftaught.engines.openai.protocol import ApiKey, PermanentError, TransientError
 from selftaught.records import well_formed
 
-MALFORMED_TRIES = 3  # an answer in an unusual form may be billed, and mostly comes again in the same form
-MAX_TOKEN_COUNT = 2**31  # no answer has as many: the count is wrong
+MALFORMED_TRIES = 3  # a malformed answer may be billed, and is mostly repeated in the same form
+MAX_TOKEN_COUNT = 2**31  # larger counts are wrong
 STOP_REASONS = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed"})
 TEXT_PART_TYPES = frozenset({"text", "output_text", "input_text"})
 REASONING_PART_TYPES = frozenset({"thinking", "reasoning", "reasoning.text", "reasoning.summary", "summary_text"})
@@ -28,12 +28,12 @@ OPEN, CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint answered, checked.
+    """An endpoint's answer, checked.
 
     Attributes:
-        text: the answer; behind `<think>...</think>` where the endpoint hands thinking over as well.
-        finish_reason: "stop", or "length" for whatever else cut it short (a content filter, too).
-        logprobs: None where the endpoint gave none.
+        text: the answer, after `<think>...</think>` if the endpoint returns reasoning.
+        finish_reason: "stop", or "length" for any other reason (including a content filter).
+        logprobs: None if the endpoint returned none.
         model: the name of the model that answered.
         replaced: whether invalid characters became U+FFFD.
     """
@@ -49,18 +49,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class MessageText:
-    """A message's content and its thinking, apart."""
+    """A message's content and its reasoning."""
 
     content: str = ""
     reasoning: str = ""
 
 
 def read_answer(text: str, request: Request, *, key: ApiKey) -> Answer:
-    """Check and take apart the body of a successful answer.
+    """Parse and check the body of a successful response.
 
     Raises:
-        Passing: it is not what the protocol has, or the model's provider failed; the message says in what way.
-        Lasting: it lacks what cannot be done without (counts, a name, an answer behind the thinking).
+        TransientError: it violates the protocol, or the model's provider failed.
+        PermanentError: it lacks token counts, the model's name, or an answer after the reasoning.
     """
     try:
         data = json.loads(text)
@@ -86,11 +86,11 @@ def read_answer(text: str, request: Request, *, key: ApiKey) -> Answer:
 
 
 def _malformed(what: str) -> TransientError:
-    return TransientError(f"its answer is not what the protocol has: {what}", billed=True, max_tries=MALFORMED_TRIES)
+    return TransientError(f"its answer violates the protocol: {what}", billed=True, max_tries=MALFORMED_TRIES)
 
 
 def _choice(data: Mapping[str, Any], key: ApiKey) -> Mapping[str, Any]:
-    """The first choice, where the answer does not report an error instead."""
+    """The first choice, unless the response reports an error."""
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     found = choice if isinstance(choice, dict) else {}
@@ -105,7 +105,7 @@ def _choice(data: Mapping[str, Any], key: ApiKey) -> Mapping[str, Any]:
 
 
 def _message_text(choice: Mapping[str, Any]) -> MessageText:
-    """What a choice says: a message, or the text of an older protocol."""
+    """Content and reasoning of a choice: a message, or the text of an older protocol."""
     message = choice.get("message", choice if isinstance(choice.get("text"), str) else None)
     if not isinstance(message, dict):
         raise _malformed("no message" + (", but a piece of a stream" if "delta" in choice else ""))
@@ -117,7 +117,7 @@ def _message_text(choice: Mapping[str, Any]) -> MessageText:
 
 
 def _content_text(content: Any) -> MessageText:
-    """Content in any of its legal forms: a text, nothing, or a list of parts."""
+    """Content in any of its forms: text, null, or a list of parts."""
     if content is None or isinstance(content, str):
         return MessageText(content or "")
     if not isinstance(content, list | dict):
@@ -139,7 +139,7 @@ def _content_text(content: Any) -> MessageText:
 
 
 def _part_text(part: Any, depth: int = 8) -> str | None:
-    """The text of a part: it may stand under several names, and be made of parts itself."""
+    """The text of a part, which has several possible names and may consist of parts."""
     if isinstance(part, str):
         return part
     if isinstance(part, list) and depth:
@@ -151,17 +151,17 @@ def _part_text(part: Any, depth: int = 8) -> str | None:
 
 
 def _join_reasoning(said: MessageText, *, truncated: bool) -> str:
-    """Thinking and answer as one text, in the form that models write them in themselves."""
+    """Reasoning and answer as one text, as models write them."""
     thought, content = said.reasoning.strip(), said.content
     if not thought or OPEN in content or CLOSE in content:
         return content
-    if not content and truncated:  # it was still thinking
+    if not content and truncated:  # cut off during the reasoning
         return f"{OPEN}\n{thought}"
     return f"{OPEN}\n{thought}\n{CLOSE}\n\n{content}"
 
 
 def _check_not_empty(said: MessageText, ended: str, request: Request) -> None:
-    """Refuse an answer that says nothing, unless that may be what the model said."""
+    """Refuse an empty answer, unless the model may have sampled it."""
     if said.content or request.sampling.stop or request.prefix:
         return
     if ended == "content_filter":
@@ -171,7 +171,7 @@ def _check_not_empty(said: MessageText, ended: str, request: Request) -> None:
             raise TransientError(
                 "the model called a tool in place of an answer", billed=True, max_tries=MALFORMED_TRIES
             )
-        return  # cut off before it came to its answer
+        return  # cut off before the answer
     if said.reasoning:
         fix = "turn off the server's reasoning parser, or the model's thinking"
         raise PermanentError(

@@ -1,4 +1,4 @@
-"""Whether a failure at an endpoint is one request's own, or will meet every request."""
+"""Decide whether a failure at an endpoint affects one request or all of them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from selftaught.engines.base import Request, RequestFailed, RequestRefused
 from selftaught.engines.openai.protocol import PermanentError
 from selftaught.errors import BadInput
 
-SIMILARITY_PREFIX = 40  # characters by which two failures are told to be alike, numbers left out
+SIMILARITY_PREFIX = 40  # two failures are similar if this many characters are equal, digits ignored
 
 
 class FailureTracker:
-    """What has become of the requests so far. For one event loop.
+    """Tracks answers and failures of an endpoint. For one event loop.
 
-    A failure is taken for every request's once enough different requests in a row met it alike and none was
-    answered in between. Refusals come back sooner than answers, so that those under way are waited for before
-    that is certain: until then it is a doubt.
+    A failure affects all requests once enough different requests failed similarly without an answer in between.
+    Refusals arrive before answers, so requests in progress are awaited before this is certain: until then it is
+    suspected.
 
     Attributes:
-        before: whether requests were answered on earlier starts.
-        doubt: the failure that looks as if it met every request.
+        answered_before: whether requests were answered on earlier starts.
+        suspected: the failure that seems to affect all requests.
     """
 
     def __init__(self) -> None:
@@ -31,17 +31,17 @@ class FailureTracker:
         self._similar_failures: defaultdict[str, set[int]] = defaultdict(set)
 
     def record_answer(self) -> None:
-        """A request was answered."""
+        """Record that a request was answered."""
         self._answered = True
         self.reset()
 
     def reset(self) -> None:
-        """Nobody asks any more: the endpoint may be another by the next time."""
+        """Forget all failures; the endpoint may have changed by the next request."""
         self.suspected = None
         self._similar_failures.clear()
 
     def classify(self, failure: PermanentError, request: Request) -> Exception:
-        """What to raise to the one whose request failed: `BadInput` where all others would fail, too."""
+        """The exception for the failed request: `BadInput` if all others would fail, too."""
         if failure.affects_all and not self._answered:
             return stop_error(failure)
         if not (failure.until_first_answer and (self._answered or self.answered_before)):
@@ -53,5 +53,5 @@ class FailureTracker:
 
 
 def stop_error(failure: PermanentError) -> BadInput:
-    """A failure that meets every request, as the line that ends the run."""
+    """A failure that affects all requests, as the error that ends the run."""
     return BadInput(str(failure), where=failure.where, fix=failure.fix)

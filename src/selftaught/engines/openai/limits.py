@@ -1,4 +1,4 @@
-"""What an endpoint may be asked for: how much at a time, how much a minute, and for how much money."""
+"""Limits of concurrency, rate and cost at an endpoint."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from selftaught.engines.base import RequestRefused
 from selftaught.errors import BadInput
 
 MINUTE = 60.0
-POLL_SECONDS = 0.05  # seconds after which a waiting request looks again: an answer may have made room, a 429 taken it
+POLL_SECONDS = 0.05  # a waiting request checks again: an answer may have freed capacity, or a 429 paused all
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an endpoint may be asked for.
+    """Limits at an endpoint.
 
     Attributes:
-        concurrency: most requests under way at once.
-        requests_per_minute: most requests sent in any 60 s, retries included; None is no limit.
-        tokens_per_minute: most tokens in any 60 s, prompts and answers together; an answer counts as long as
-            allowed until it is there. None is no limit.
+        concurrency: maximum number of concurrent requests.
+        requests_per_minute: maximum number of requests in any 60 s, including retries; None for no limit.
+        tokens_per_minute: maximum number of tokens in any 60 s, of prompts and answers; an answer counts with its
+            maximum length until it arrives. None for no limit.
         prompt_price: dollars per million prompt tokens.
-        completion_price: dollars per million tokens of answers.
-        spend: most dollars to spend, earlier starts of the same run included; None is no limit.
+        completion_price: dollars per million sampled tokens.
+        max_cost: in dollars, including earlier starts of the same run; None for no limit.
 
     Raises:
-        BadInput: a number out of its range, or a cap without a price.
+        BadInput: a number out of range, or a cost limit without a price.
     """
 
     concurrency: int = 32
@@ -42,40 +42,40 @@ class Limits:
         for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise BadInput(f"{value} leaves no room for any request", where=name, fix="use 1 or more")
+                raise BadInput(f"{name} must be ≥ 1, got {value}", where=name, fix="leave it out for the default")
         for name in ("prompt_price", "completion_price", "max_cost"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
-                raise BadInput(f"{value} is no amount of dollars", where=name, fix="use 0 or more")
+                raise BadInput(f"{name} must be ≥ 0, got {value}", where=name, fix="give it in dollars")
         if self.max_cost is not None and not self.prompt_price + self.completion_price:
             raise BadInput(
-                "a cap needs to know what tokens cost",
+                "a cost limit needs the price of tokens",
                 where="max_cost",
                 fix="give prompt_price and completion_price, in dollars per million tokens",
             )
 
     def cost(self, prompt: int, completion: int) -> float:
-        """The price of so many tokens."""
+        """The cost of these tokens, in dollars."""
         return (prompt * self.prompt_price + completion * self.completion_price) / 1e6
 
 
 @dataclass(slots=True)
 class UsageEntry:
-    """Something that counts against a limit from a moment on (seconds, monotonic)."""
+    """Usage that counts against a limit from `at` on (seconds, monotonic)."""
 
     at: float
     amount: int
 
 
 class SlidingWindow:
-    """At most `limit` in any minute: a log of the last one, whose entries can be corrected later."""
+    """At most `limit` in any minute: a log of the last minute, whose entries can be corrected later."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._entries: deque[UsageEntry] = deque()
 
     def delay(self, amount: int, now: float) -> float:
-        """Seconds until there is room for `amount`, as things stand; 0 where there is."""
+        """Seconds until `amount` fits, given the current entries; 0 if it does."""
         if self.limit is None:
             return 0.0
         while self._entries and self._entries[0].at <= now - MINUTE:
@@ -90,7 +90,7 @@ class SlidingWindow:
         return 0.0
 
     def add(self, amount: int, now: float) -> UsageEntry:
-        """Count `amount` from now on."""
+        """Record `amount` at `now`."""
         entry = UsageEntry(now, amount)
         if self.limit is not None:
             self._entries.append(entry)
@@ -98,9 +98,9 @@ class SlidingWindow:
 
 
 class RateLimiter:
-    """Lets requests go, first come first served, no faster than the limits and the endpoint itself allow.
+    """Delays requests, in order of arrival, to stay within the limits and the endpoint's own pauses.
 
-    For one event loop; so is `Spending`.
+    For one event loop, as is `CostTracker`.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -112,10 +112,10 @@ class RateLimiter:
         self._paused_until = 0.0
 
     async def acquire(self, tokens: int) -> UsageEntry:
-        """Wait for the turn of a request that takes `tokens` at most; returns what to correct once it is known.
+        """Wait until a request with at most `tokens` may be sent. The entry returned is to be corrected afterwards.
 
         Raises:
-            RequestRefused: it takes more than a minute has.
+            RequestRefused: it exceeds the limit of a whole minute.
         """
         if self._tokens.limit is not None and tokens > self._tokens.limit:
             raise RequestRefused(f"it may take {tokens:,} tokens, of {self._tokens.limit:,} allowed a minute")
@@ -131,20 +131,20 @@ class RateLimiter:
         return max(self._paused_until - now, self._requests.delay(1, now), self._tokens.delay(tokens, now))
 
     def pause(self, seconds: float) -> None:
-        """Let nothing go for so long: the endpoint said so."""
+        """Send nothing for `seconds`, as the endpoint asked."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
 
 @dataclass(slots=True)
 class Reservation:
-    """Money set aside for a request: what it costs at most, and, once settled, what it cost."""
+    """Money reserved for a request: its maximum cost, and its actual cost once settled."""
 
     max_cost: float
     cost: float = 0.0
 
 
 class CostTracker:
-    """Keeps what is spent and what is set aside for requests under way below the cap, together."""
+    """Keeps the cost so far plus the reservations of current requests below the limit."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -153,29 +153,29 @@ class CostTracker:
         self._settled = asyncio.Event()
 
     async def reserve(self, prompt: int, completion: int) -> Reservation:
-        """Set aside what a request costs at most; where that is too much, wait for those under way to end.
+        """Reserve the maximum cost of a request; if it does not fit, wait for current requests to end.
 
-        They mostly cost less than was set aside, and their answers should be safe before the run stops.
+        They mostly cost less than reserved, and their answers should be stored before the run stops.
 
         Raises:
-            BadInput: nothing is under way, and the request may exceed the cap.
+            BadInput: nothing is in progress, and the request could exceed the limit.
         """
         booking, cap = Reservation(self._limits.cost(prompt, completion)), self._limits.max_cost
         while cap is not None and self.spent + sum(b.max_cost for b in self._reservations) + booking.max_cost > cap:
             if not self._reservations:
                 raise BadInput(
-                    f"the cap of ${cap:g} leaves no room for the next request:"
+                    f"the cost limit of ${cap:g} leaves no room for the next request:"
                     f" ${self.spent:.6g} are spent, and it may cost ${booking.max_cost:.6g}",
                     where="max_cost",
-                    fix="raise the cap and run the same command again: what is paid for is kept",
+                    fix="raise it and run the same command again: what is paid for is kept",
                 )
             await self._settled.wait()
         self._reservations.append(booking)
         return booking
 
     def settle(self, reservation: Reservation) -> None:
-        """Count what a request cost."""
+        """Add the actual cost of a request."""
         self._reservations = [other for other in self._reservations if other is not reservation]
         self.spent += reservation.cost
-        self._settled.set()  # wakes those that wait now; those that wait later, wait for the next one
+        self._settled.set()  # wakes the current waiters; later ones wait for the next event
         self._settled = asyncio.Event()

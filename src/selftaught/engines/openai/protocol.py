@@ -1,8 +1,7 @@
-"""OpenAI's protocol: a request as JSON, and what an answer or an error of an endpoint means.
+"""OpenAI's protocol: requests as JSON, and the meaning of an endpoint's errors.
 
 Source: the API reference of OpenAI (chat completions), and the protocols of vLLM, SGLang and llama.cpp,
-which extend it. All that comes from an endpoint is untrusted: it is checked before it is used, and made
-printable before it is shown.
+which extend it. Data of an endpoint is untrusted: it is checked before use, and made printable before it is shown.
 """
 
 from __future__ import annotations
@@ -19,45 +18,42 @@ from selftaught.engines.base import Request
 from selftaught.errors import BadInput
 from selftaught.models.remote import KEY_VARIABLE, URL_VARIABLE
 
-# What a server names itself in its list of models (`owned_by`), where that tells what it understands.
+# What servers call themselves in their list of models (`owned_by`), which shows what they support.
 PREFIX_SERVERS = frozenset({"vllm", "sglang"})
 EXTENDED_SERVERS = PREFIX_SERVERS | {"llamacpp"}
-# Their defaults come from the model's generation_config or from a taste of their own: this is none of it.
+# Disables their defaults, which come from the model's generation_config or from the server.
 NEUTRAL_FIELDS: dict[str, Any] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
-OPTIONAL_FIELDS = ("seed", "logprobs")  # left out from then on where an endpoint refuses them
-DROPPABLE_FIELDS = (
-    *OPTIONAL_FIELDS,
-    "stop",
-    "min_p",
-    "repetition_penalty",
-    "repeat_penalty",
-)  # so are these: stops are cut off here too
-# What decides how to sample is left out only where it says what is usual, and what else to ask for.
+OPTIONAL_FIELDS = ("seed", "logprobs")  # left out from then on if an endpoint refuses them
+# Left out, too, if refused: stop strings are also matched here.
+DROPPABLE_FIELDS = (*OPTIONAL_FIELDS, "stop", "min_p", "repetition_penalty", "repeat_penalty")
+# Sampling parameters are left out only if they have the usual value; else the error says what to use.
 SAMPLING_FIELDS: dict[str, tuple[float, str]] = {
-    "temperature": (1.0, "ask at temperature 1 (eval: --temperature 1, a method: --temperature 1)"),
+    "temperature": (1.0, "use temperature 1 (eval: --temperature 1, a method: --temperature 1)"),
     "top_p": (1.0, "leave top_p at 1"),
     "top_k": (-1, "ask without it (a method: --top-k 0)"),
 }
 UNSUPPORTED_PATTERN = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed", re.I
 )
-DEFAULT_FIX = "mend what it says and run the same command again: what was answered is kept"
+DEFAULT_FIX = "fix the cause and run the same command again: answers so far are kept"
 
-TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})  # beside 5xx: worth another try
-REFUSAL_STATUSES = frozenset({400, 413, 422})  # what is wrong is this one request
-TIMEOUT_STATUSES = frozenset({408, 504, 524})  # the endpoint may have worked all the while
-ROLE_TOKENS, CHAT_TOKENS = 16, 64  # most tokens that a chat template puts around a message, and around them all
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})  # and 5xx
+REFUSAL_STATUSES = frozenset({400, 413, 422})  # this request is at fault
+TIMEOUT_STATUSES = frozenset({408, 504, 524})  # the request may have been processed
+ROLE_TOKENS, CHAT_TOKENS = 16, 64  # maximum overhead of a chat template per message, and in all
 
 
 class ApiKey:
-    """An API key that shows in no message, log or record."""
+    """An API key that appears in no message, log or record."""
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
         self._text = text.strip()
         if not all("!" <= c <= "~" for c in self._text):
-            raise BadInput("it is no key: it holds blanks or other characters that no key has", where=KEY_VARIABLE)
+            raise BadInput(
+                "it contains blanks or other characters that no key has", where=KEY_VARIABLE, fix="copy it again"
+            )
 
     def __repr__(self) -> str:
         return "<key>"
@@ -66,26 +62,26 @@ class ApiKey:
         return bool(self._text)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a key is not to be pickled")
+        raise TypeError("a key must not be pickled")
 
     def headers(self) -> dict[str, str]:
-        """The header that carries it."""
+        """The authorization header; empty without a key."""
         return {"Authorization": f"Bearer {self._text}"} if self._text else {}
 
     def redact(self, text: str) -> str:
-        """Text of an endpoint, fit to be shown: without the key, printable, one line, not long."""
+        """Text of an endpoint for display: without the key, printable, one short line."""
         clean = text.replace(self._text, "<key>") if self._text else text
         shown = "".join(c if c.isprintable() else " " for c in clean[:2000])
         return " ".join(shown.split())[:300]
 
 
 class TransientError(Exception):
-    """A failure that another try may mend.
+    """A failure that a retry may fix.
 
     Attributes:
-        after: seconds to wait that the endpoint asks for, or None.
-        billed: whether the endpoint may have worked on the request, and bill it.
-        most: tries after which it is taken for lasting, where that is fewer than usual.
+        retry_after: seconds that the endpoint asks to wait, or None.
+        billed: whether the endpoint may have processed and billed the request.
+        max_tries: number of tries after which it counts as permanent, if fewer than usual.
     """
 
     def __init__(
@@ -96,23 +92,23 @@ class TransientError(Exception):
 
 
 class ConnectionFailed(TransientError):
-    """No connection could be made."""
+    """The endpoint cannot be reached."""
 
 
 class UnsupportedField(Exception):
-    """The endpoint does not take a field that it can be asked without; `args[0]` names it."""
+    """The endpoint rejects an optional field; `args[0]` is its name."""
 
 
 class PermanentError(Exception):
-    """A failure that another try of the same request will not mend: its own, or one that meets every request.
+    """A failure that a retry of the request will not fix: of this request, or of all.
 
     Attributes:
-        fix: what to do about it.
-        where: the setting to look at.
-        failed: whether the endpoint failed at it; else it refused it.
-        everyone: whether it meets every request, unless some have been answered.
-        most: so many different requests that it meets alike, with no answer among them, are taken for all of them.
-        early: whether this holds only until the first answer, since then it is the request that is at fault.
+        fix: what the user can do.
+        where: the setting to check.
+        server_failed: whether the endpoint failed at the request; else it refused it.
+        affects_all: whether it affects all requests, unless some have been answered.
+        stop_after: after this many different requests with similar failures and no answer, it affects all.
+        until_first_answer: whether that holds only before the first answer; afterwards, requests are at fault.
     """
 
     def __init__(
@@ -126,7 +122,7 @@ class PermanentError(Exception):
 
 
 def max_token_usage(request: Request) -> tuple[int, int]:
-    """Most tokens that a request takes: of its prompt (a token is at least a byte), and of its answer."""
+    """Maximum number of tokens of a request: of its prompt (a token is at least a byte), and of its answer."""
     texts = [message.role + message.content for message in request.prompt] + [request.prefix]
     prompt = sum(len(text.encode(errors="replace")) + ROLE_TOKENS for text in texts)
     return prompt + CHAT_TOKENS, request.sampling.max_tokens
@@ -136,9 +132,9 @@ def request_body(model: str, request: Request, *, server: str, omit: frozenset[s
     """The JSON of a request.
 
     Args:
-        model: the endpoint's name for it.
-        server: what it calls itself, see `EXTENDED`.
-        without: optional fields that it does not take; `max_tokens`: it wants `max_completion_tokens` instead.
+        model: its name at the endpoint.
+        server: the server's name, see `EXTENDED_SERVERS`.
+        omit: optional fields to leave out; `max_tokens` is replaced by `max_completion_tokens`.
     """
     how = request.sampling
     messages = [{"role": message.role, "content": message.content} for message in request.prompt]
@@ -159,7 +155,7 @@ def request_body(model: str, request: Request, *, server: str, omit: frozenset[s
 def error_from_status(
     status: int, headers: Mapping[str, str], text: str, *, key: ApiKey, body: Mapping[str, Any]
 ) -> Exception:
-    """What a status other than success means, as the exception to raise."""
+    """The exception for a status other than success."""
     code, message, param = _parse_error(text)
     said = key.redact(message)
     heard = f"it answered {status}" + (f" ({said})" if said else "")
@@ -189,7 +185,7 @@ def error_from_status(
 
 
 def _refused_field(message: str, param: str, body: Mapping[str, Any]) -> str | None:
-    """The field of the request that a refusal is about, where it is one that decides how to sample."""
+    """The field of the request that a refusal is about, if it is a sampling parameter or optional."""
     names = [name for name in (*DROPPABLE_FIELDS, *SAMPLING_FIELDS) if name in body]
     if param in names:
         return param
@@ -205,7 +201,7 @@ def _refused_field(message: str, param: str, body: Mapping[str, Any]) -> str | N
 
 
 def _unsupported(field: str, value: Any, heard: str) -> Exception:
-    """Ask without a field whose absence changes nothing; otherwise say what to ask for instead."""
+    """`UnsupportedField` if leaving the field out changes nothing; else an error that says what to use instead."""
     if field in DROPPABLE_FIELDS or value == SAMPLING_FIELDS[field][0]:
         return UnsupportedField(field)
     usual, fix = SAMPLING_FIELDS[field]
@@ -215,7 +211,7 @@ def _unsupported(field: str, value: Any, heard: str) -> Exception:
 
 
 def _parse_error(text: str) -> tuple[str, str, str]:
-    """Code and message of an error, and the field it is about, in the forms that endpoints give it."""
+    """Code, message and field of an error, in the forms that endpoints use."""
     try:
         data = json.loads(text)
         found = data.get("error", data)
@@ -247,7 +243,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def server_name(text: str) -> str:
-    """What a server calls itself in its list of models: one of `EXTENDED`, or nothing."""
+    """The server's name in its list of models: one of `EXTENDED_SERVERS`, or empty."""
     try:
         owners = {entry.get("owned_by") for entry in json.loads(text)["data"]}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -256,6 +252,6 @@ def server_name(text: str) -> str:
 
 
 def same_model(asked: str, answered: str) -> bool:
-    """Whether a name stands for the model asked for: itself, its last part, or a dated snapshot of it."""
+    """Whether a name means the requested model: itself, its last part, or a dated snapshot of it."""
     wanted, got = (name.casefold().rpartition("/")[2] for name in (asked, answered))
     return re.fullmatch(re.escape(wanted) + r"([-:@](latest|\d[\d-]*))?", got) is not None

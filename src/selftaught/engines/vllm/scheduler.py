@@ -1,4 +1,4 @@
-"""Who is served by vLLM when: requests wait until the weights that they need are held."""
+"""Schedule requests to vLLM: each waits until the weights that it needs are loaded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 
 from selftaught.engines.vllm.server import RequiredWeights, VllmServer
 
-MAX_WEIGHTS_WAIT = 30.0  # seconds whole weights are served while requests for others wait
+MAX_WEIGHTS_WAIT = 30.0  # seconds that one base is served while requests for another wait
 
 
 class PolicyScheduler:
-    """Lets requests in, and has loaded what they need. For one event loop.
+    """Admits requests, and loads the weights that they need. For one event loop.
 
-    Whole weights are replaced only while no answer is under way, an adapter only while none of its own is.
+    Full weights are replaced only while no request is in progress, an adapter only while none of its own is.
 
     Attributes:
         load_seconds: wall-clock seconds spent loading weights.
@@ -25,21 +25,21 @@ class PolicyScheduler:
     def __init__(self, server: VllmServer) -> None:
         self.load_seconds = 0.0
         self._server = server
-        self._active: Counter[str] = Counter()  # versions of policies with answers under way
-        self._waiting: dict[object, tuple[str, float]] = {}  # whole weights waited for, since when
+        self._active: Counter[str] = Counter()  # by version, requests in progress
+        self._waiting: dict[object, tuple[str, float]] = {}  # version of the base waited for, and since when
         self._failed: dict[str, tuple[float, Exception]] = {}  # version -> when it last failed to load, and why
-        self._changed = asyncio.Event()  # set, and replaced, when who waits should look again
+        self._changed = asyncio.Event()  # set, and replaced, when waiters should check again
         self._loading, self._unloading = False, 0
-        self._weights_since = 0.0  # when the whole weights that are held were loaded
+        self._weights_since = 0.0  # when the current base was loaded
 
     @property
     def num_active(self) -> int:
-        """Number of answers under way."""
+        """Number of requests in progress."""
         return self._active.total()
 
     @asynccontextmanager
     async def using(self, need: RequiredWeights) -> AsyncIterator[None]:
-        """Inside, the weights that are needed are held and stay as they are.
+        """Wait until `need` is loaded; inside the context it stays loaded.
 
         Raises:
             BadInput: they cannot be loaded.
@@ -67,13 +67,13 @@ class PolicyScheduler:
                 else:
                     await self._changed.wait()
         except BaseException:
-            self._notify()  # someone may have given way to this one
+            self._notify()  # others may have waited for this one
             raise
         finally:
             del self._waiting[ticket]
 
     async def unload(self) -> None:
-        """Stop the server once no answer is under way; who comes meanwhile waits."""
+        """Stop the server once no request is in progress; new requests wait until then."""
         self._unloading += 1
         try:
             while self._active or self._loading:
@@ -102,12 +102,12 @@ class PolicyScheduler:
         return self._server.has_base(need) and self._server.has_lora_slot(self._active)
 
     async def _load(self, need: RequiredWeights) -> None:
-        """Load what is needed; where it cannot be, all that wait for it fail."""
+        """Load what is needed; if that fails, all requests that wait for it fail."""
         whole, started = not self._server.has_base(need), time.perf_counter()
         self._loading = True
         try:
             await self._server.load(need, self._active)
-        except Exception as error:  # of many kinds; each means that these weights are not to be had
+        except Exception as error:  # of many kinds; each means that these weights cannot be loaded
             self._failed[need.policy.version] = time.monotonic(), error
             raise
         finally:

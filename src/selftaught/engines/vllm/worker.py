@@ -1,4 +1,4 @@
-"""What runs inside vLLM, in its own processes: choosing tokens as the local engine does, replacing weights."""
+"""Code that runs inside vLLM's processes: sample tokens as the local engine does, and replace weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from selftaught.engines.base import Sampling
 from selftaught.engines.local.request_state import uniforms
 from selftaught.engines.sampler import TokenSampler
 
-EXTRA_ARGS_KEY = "selftaught"  # in `SamplingParams.extra_args`: temperature, top_p, top_k, seed, tokens given
+EXTRA_ARGS_KEY = (
+    "selftaught"  # in `SamplingParams.extra_args`: temperature, top_p, top_k, seed, number of prefix tokens
+)
 
 
 @dataclass(slots=True)
 class _Row:
-    """A request that is sampled: how, its random numbers so far, and what vLLM has sampled for it."""
+    """A request: its sampling parameters, its random numbers so far, and the tokens that vLLM has sampled."""
 
     sampling: Sampling
     stream: Iterator[float]
@@ -34,32 +36,30 @@ class _Row:
 
     @property
     def uniform(self) -> float:
-        """The random number of the next token. A token may be computed twice, where a request was put back."""
+        """The random number of the next token. A token may be computed twice, after a preemption."""
         while len(self.drawn) <= len(self.sampled):
             self.drawn.append(next(self.stream))
         return self.drawn[len(self.sampled)]
 
 
 class SeededLogitsProcessor(LogitsProcessor):
-    """Leaves of each row's logits only the token that its request's seed and position decide on.
+    """Masks all logits of a row except the token that its request's seed and position determine.
 
-    vLLM then takes it greedily. Its own seeds would start anew where an answer goes on from given tokens.
-    Rows without `KEY` are left alone: greedy ones.
+    vLLM then takes it greedily. Its own seeds would restart if an answer continues given tokens.
+    Rows without `EXTRA_ARGS_KEY` are greedy, and unchanged.
     """
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         del vllm_config, device, is_pin_memory
         self._rows: dict[int, _Row] = {}
-        self._sampler: tuple[list[int], TokenSampler] | None = (
-            None  # for the rows as they are; None once they have changed
-        )
+        self._sampler: tuple[list[int], TokenSampler] | None = None  # None once the rows have changed
 
     def is_argmax_invariant(self) -> bool:
         """Whether a greedy choice would be the same without it."""
         return False
 
     def update_state(self, batch_update: Any) -> None:
-        """Follow what vLLM takes into its batch, moves and drops."""
+        """Track what vLLM adds to its batch, moves and removes."""
         if process_dict_updates(self._rows, batch_update, _row):
             self._sampler = None
 
@@ -92,14 +92,13 @@ def _row(params: Any, prompt: list[int] | None, sampled: list[int]) -> _Row | No
 
 
 class WeightReplacement:
-    """A method more for vLLM's workers, which take this class among their bases."""
+    """Extends vLLM's workers, which inherit from this class."""
 
     def replace_weights(self, folder: str) -> None:
-        """Put the weights of a folder in the place of those held, as vLLM does, and finish what it leaves undone.
+        """Replace the weights with those of a folder, as vLLM does, and complete what it leaves out.
 
-        On a CPU each layer multiplies with a copy of its weights in an order of its own. vLLM makes these anew for
-        layers that it reads weights for; an output layer tied to the embedding is none of them, and would go on with
-        the old ones.
+        On a CPU each layer uses a packed copy of its weights. vLLM repacks the layers that it reads weights for; an
+        output layer tied to the embedding is not among them, and would keep the old weights.
         """
         worker: Any = self
         worker.reload_weights(weights_path=folder)
