@@ -120,8 +120,8 @@ def samples_in(folder: Path) -> dict[str, str]:
         ("methods --jsn", "methods: unknown option '--jsn'; did you mean '--json'?"),
         ("run nowhere.py:mine --task x", "nowhere.py: cannot read the method's file"),
         ("solve self-refine", "solve: the following arguments are required: question"),
-        ("run rest-em --task x --learning-rate 0", "learning_rate: got 0.0; use more than 0"),
-        ("run rest-em --task x --learning-rate inf", "learning_rate: got inf; use a finite number"),
+        ("run rest-em --task x --learning-rate 0", "learning_rate: must be above 0, got 0.0"),
+        ("run rest-em --task x --learning-rate inf", "learning_rate: must be finite, got inf"),
     ],
 )
 def test_a_misspelt_word_is_one_line_with_the_nearest_names(
@@ -292,7 +292,7 @@ def test_a_run_prints_only_json_is_whole_and_resumes_for_nothing(
 
     line = refused(capsys, teach("--samples", "4"))
     assert line.startswith(
-        f"{tmp_path / 'out'}: it was made with another configuration: option.samples is 3 there, 4 here"
+        f"{tmp_path / 'out'}: the folder has another configuration: option.samples is 3 there, 4 here"
     )
     line = refused(capsys, teach("--epochs", "2", "--seed", "1"))
     assert "seed is 0 there, 1 here" in line
@@ -390,7 +390,7 @@ def test_a_verifier_that_raises_is_counted_and_above_the_limit_stops_the_run(
     failed = re.match(r"verifier: (\d+) of 18 verifications failed \(verifier raised: ZeroDivisionError", line)
     assert failed
     assert int(failed[1]) >= 10  # more where several are judged in the same moment
-    assert line.endswith("; mend it and run the same command again: samples are kept")
+    assert line.endswith("; repair it and run the same command again: samples are kept")
     paid = samples_in(out)
     assert len(paid) >= 10
     again = refused(capsys, words)  # an unmended one is no better, and samples nothing anew
@@ -440,7 +440,7 @@ def test_help_tells_every_option_of_a_method_with_its_default(capsys: pytest.Cap
     assert main(["run", "star", "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "--rounds INT outer iterations (default 3)" in out
-    assert "--rationalization, --no-rationalization whether failed problems" in out
+    assert "--rationalization, --no-rationalization ask failed problems again" in out
     assert "Keep rationales that reach the right answer" in out
     for words in (["--help"], [], ["run", "--help"], ["eval", "-h"], ["solve", "--help"], ["methods", "-h"]):
         assert main(words) == 0
@@ -478,7 +478,7 @@ def test_a_dry_run_tells_the_configuration_and_the_cost_and_makes_nothing(
     assert plan["expected"]["trainings"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sums.jsonl"]
     assert main(words) == 0
-    assert "questions solve 78" in " ".join(capsys.readouterr().out.split())
+    assert "requests solve 78" in " ".join(capsys.readouterr().out.split())
 
 
 def test_solve_and_eval_answer_with_a_solver(
@@ -573,8 +573,8 @@ def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenie
     with load_task("tiny:family=add,level=2", **sizes, verifier=lambda problem, text: True) as own:
         assert own.verify(own.train[0], "nonsense").verdict == "right"
     for spec, how, said in (
-        ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world judges its own answers"),
-        ("tiny", {"instruction": "Think."}, "instruction: the tiny world asks in a language of its own"),
+        ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world only accepts its own verifier or a function"),
+        ("tiny", {"instruction": "Think."}, "instruction: the tiny world has its own language"),
         (f"{script}:made", {"instruction": "Think."}, "a task that is made already takes no instruction"),
         (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
         ("chain_sum", {"verifier": lambda completions, tests: [1.0]}, "takes 'tests', which the data has not"),
@@ -624,7 +624,7 @@ def test_options_come_from_the_signature_and_give_way_to_the_command_s_own(
     own = write(tmp_path / "my_file.py", OWN)
     given = teach(method=f"{own}:mine")
     words = given[: given.index("--rounds")]
-    words += ["--seed", "2", "--method-seed", "5", "--method-tokens", "9", "--hard", "--kind", "b", "--quiet"]
+    words += ["--seed", "2", "--method-seed", "5", "--tokens", "9", "--hard", "--kind", "b", "--quiet"]
     words += ["--heats", "0.5,1", "--bare", "4", "--who", "none", "--where", "y", "--no-method-json", "--epochs", "1"]
     with pytest.raises(KeyError) as told:
         main(words)
@@ -634,7 +634,7 @@ def test_options_come_from_the_signature_and_give_way_to_the_command_s_own(
     said = " ".join(capsys.readouterr().out.split())
     assert "--method-seed INT a seed of its own, on two lines: 100 % of it (default 7)" in said
     assert "--kind A|B" in said
-    assert "--method-tokens INT|NONE" in said
+    assert "--tokens INT|NONE" in said
     assert "--hook" not in said
     assert "argument --kind: invalid a|b value: 'c'" in refused(capsys, [*words, "--kind", "c"])
 

@@ -147,7 +147,7 @@ def test_a_solver_reads_no_undeclared_reference_outside_of_methods_either(tmp_pa
 def test_verdicts_are_seen_on_train_problems_by_who_declares_it(tmp_path: Path) -> None:
     deed: Deed = lambda run, task: run.task.verify(task.train[0], answer(task.train[0])).verdict  # noqa: E731
     assert inside(tmp_path / "declared", deed) is Verdict.RIGHT
-    with pytest.raises(BadInput, match=r'without declaring it; declare needs=\("verifier",\)'):
+    with pytest.raises(BadInput, match=r'without declaring that need; declare needs=\("verifier",\)'):
         inside(tmp_path / "not", deed, ())
 
 

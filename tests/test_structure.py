@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import selftaught
@@ -77,6 +79,43 @@ def test_every_name_of_the_top_loads_and_none_is_a_module() -> None:
     assert not modules & set(selftaught.__all__)
     assert all(getattr(selftaught, name) is not None for name in selftaught.__all__)
     assert set(selftaught.__all__) == set(dir(selftaught))
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef, *, docstring: bool = True) -> int:
+    """Lines of a function, its signature included."""
+    doc = node.body[0] if ast.get_docstring(node) is not None and not docstring else None
+    return node.end_lineno - node.lineno + 1 - (doc.end_lineno - doc.lineno + 1 if doc else 0)
+
+
+def p90(values: list[int]) -> int:
+    return sorted(values)[int(0.9 * len(values))]
+
+
+def test_functions_and_files_are_short() -> None:
+    texts = {name: path.read_text("utf-8") for name, path in MODULES.items()}
+    assert p90([length(one) for text in texts.values() for one in functions(ast.parse(text))]) <= 20
+    assert p90([len(text.splitlines()) for text in texts.values()]) <= 260
+
+
+def test_the_run_is_a_facade_of_short_verbs_over_short_files() -> None:
+    files = {name: path for name, path in MODULES.items() if name.startswith("selftaught.run.")}
+    assert [name for name, path in files.items() if len(path.read_text("utf-8").splitlines()) > 300] == []
+    tree = ast.parse(files["selftaught.run.run"].read_text("utf-8"))
+    (run,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Run")
+    assert {one.name: n for one in functions(run) if (n := length(one, docstring=False)) > 12} == {}
+
+
+def test_every_command_has_a_file_of_one_convention() -> None:
+    from selftaught.cli.main import COMMANDS
+
+    for command in COMMANDS:
+        module = import_module(f"selftaught.cli.{command}")
+        assert list(inspect.signature(module.add_arguments).parameters) == ["parser"]
+        assert list(inspect.signature(module.execute).parameters) == ["call"]
 
 
 def test_importing_the_top_loads_nothing_else() -> None:

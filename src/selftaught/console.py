@@ -1,4 +1,4 @@
-"""What a run says while it works: progress with speed and time left, on stderr."""
+"""Progress of a run on stderr, with speed and time left."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from selftaught.terminal import make_visible, print_text
 
 
 class Meter(Protocol):
-    """One piece of work under way."""
+    """The progress of one task."""
 
     def advance(self, by: int = 1, note: str = "") -> None:
-        """Note `by` more steps done."""
+        """Count `by` more steps as done."""
         ...
 
 
 class Console:
-    """Progress bars on a terminal; elsewhere, or if `lines` are wanted, a line now and then; nothing when `quiet`."""
+    """Shows progress: bars on a terminal, otherwise (or with `lines`) a line now and then; nothing with `quiet`."""
 
     def __init__(self, *, quiet: bool = False, every: float = 15.0, lines: bool = False) -> None:
         self.quiet, self._every = quiet, every
@@ -47,7 +47,7 @@ class Console:
 def training_progress(
     console: Console, what: str, steps: int, tick: Callable[[float], None]
 ) -> Iterator[Callable[[int, int, float], None]]:
-    """A meter as trainers report to one: called with steps done, steps in all, and the loss.
+    """A progress bar as a trainer's callback: called with steps done, steps in all, and the loss.
 
     Args:
         tick: called with the seconds since the start, at each step and at the end.
@@ -70,21 +70,21 @@ def training_progress(
 
 class _Silent:
     def advance(self, by: int = 1, note: str = "") -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 class _Lines:
     def __init__(self, console: Console, what: str, total: int, every: float) -> None:
         self._console, self._what, self._total, self._every = console, what, total, every
         self._done, self._started = 0, time.monotonic()
-        self._spoke = self._started
+        self._printed = self._started
 
     def advance(self, by: int = 1, note: str = "") -> None:
-        """Count, and speak when it is time."""
+        """Count, and print a line when it is time."""
         self._done += by
         now = time.monotonic()
-        if now - self._spoke >= self._every:
-            self._spoke = now
+        if now - self._printed >= self._every:
+            self._printed = now
             left = (now - self._started) / max(1, self._done) * (self._total - self._done)
             tail = f", {note}" if note else ""
             self._console.print(f"  {self._what}: {self._done}/{self._total}, {left:.0f} s left{tail}")

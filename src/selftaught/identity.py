@@ -1,4 +1,4 @@
-"""Who a solver is: the name that people read, and what tells it apart from every other one."""
+"""The identity of a solver: a readable name, and a hash that distinguishes it from other solvers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.records import HIDDEN, content_hash
 
-SHOWN = 40  # characters of an option's value in a name
+SHOWN = 40  # characters of an option's value shown in a name
 FIX = "give it an id, or use method.with_options"
 _ATOMS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Of a solver, or of another function that decides what a run does.
+    """Identity of a solver, or of another function that affects results.
 
     Attributes:
-        name: for people: `self-refine(turns=2)`, `two(hint=" Hint")`.
-        label: for the keys of attempts: the name, with a hash of the options where there are any.
-        key: content hash of name, options, and (of what no module holds under a name) code and captured values.
-        doubt: why it cannot be distinguished from others; empty where it can.
+        name: readable: `self-refine(turns=2)`, `two(hint=" Hint")`.
+        label: part of attempts' keys: the name, with a hash of the options if there are any.
+        key: content hash of name and options; for functions that no module holds by name, also of code and captured
+            values.
+        ambiguity: why it cannot be distinguished from others; empty if it can.
     """
 
     name: str
@@ -50,7 +51,7 @@ class _Parts:
 
 
 def identify(solver: Any) -> Identity:
-    """The identity of a solver; "policy" for none."""
+    """The identity of a solver; "policy" for None."""
     if solver is None:
         return Identity("policy", "policy", "policy")
     try:
@@ -66,17 +67,17 @@ def identify(solver: Any) -> Identity:
 
 
 def unwrap(solver: Any) -> Any:
-    """The solver inside of however many `functools.partial`."""
+    """The solver inside any `functools.partial`."""
     while isinstance(solver, partial):
         solver = solver.func
     return solver
 
 
 def require_identity(solver: Any, what: str) -> Identity:
-    """The identity of a solver, where something hangs on it.
+    """The identity of a solver, where results depend on it.
 
     Args:
-        what: what hangs on it, for the message.
+        what: what depends on it, for the message.
 
     Raises:
         BadInput: it cannot be distinguished from others.
@@ -88,7 +89,7 @@ def require_identity(solver: Any, what: str) -> Identity:
 
 
 def solver_name(solver: Any) -> str:
-    """What a solver is called in labels and messages; "policy" for none."""
+    """The name of a solver in labels and messages; "policy" for None."""
     return identify(solver).name
 
 
@@ -116,7 +117,7 @@ def _parts(solver: Any) -> _Parts:
 
 
 def _function(function: Callable[..., Any]) -> _Parts:
-    """A function: by its place in a module where that holds it, else by its code and whatever that sees."""
+    """A function: by its module and name if the module holds it, otherwise by its code and captured values."""
     name = getattr(function, "__qualname__", type(function).__name__)
     parts = _Parts(getattr(function, "__name__", name).replace("<lambda>", "lambda"))
     parts.facts += [getattr(function, "__module__", ""), name]
@@ -164,7 +165,7 @@ def _names(code: types.CodeType) -> list[str]:
 
 
 def _object(solver: Any) -> _Parts:
-    """An object without an id: by its class and what its attributes hold."""
+    """An object without an id: by its class and attributes."""
     kind = type(solver)
     parts = _Parts(kind.__name__, {}, [kind.__module__, kind.__qualname__])
     names = solver.__dataclass_fields__ if is_dataclass(solver) else getattr(solver, "__dict__", {})
@@ -194,22 +195,22 @@ def _plain(value: Any, what: str, doubts: list[str]) -> Any:
         inner = _parts(value)
         doubts += [f"{what}: {doubt}" for doubt in inner.doubts]
         return [inner.base, _plain(inner.options, what, doubts), inner.facts]
-    doubts.append(f"{what} is a {type(value).__name__}, which is no plain data")
+    doubts.append(f"{what} is a {type(value).__name__}, which is not plain data")
     return type(value).__name__
 
 
 def _short(value: Any) -> str:
-    said = json.dumps(value, ensure_ascii=False, default=str)
-    return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 # --- the code of a method ---
 
 
 def code_hash(function: Callable[..., Any]) -> str:
-    """Hash of a function's source and of what it uses of its own module; comments and docstrings have no part in it.
+    """Hash of a function's source and of what it uses from its module, without comments and docstrings.
 
-    Where there is no source, of the function's code.
+    If there is no source, hash of the function's bytecode.
     """
     try:
         source = inspect.getsource(function)
@@ -231,7 +232,7 @@ def code_hash(function: Callable[..., Any]) -> str:
 
 
 def _binds(node: ast.stmt) -> list[str]:
-    """The names that a statement of a module gives something to, imports aside."""
+    """The names that a module-level statement binds, except imports."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -239,7 +240,7 @@ def _binds(node: ast.stmt) -> list[str]:
 
 
 def _tree(node: ast.AST) -> str:
-    """A piece of source as what it says, without docstrings and the claims and papers that decorators tell."""
+    """The syntax tree of a statement, without docstrings and decorators (claims and papers)."""
     node = deepcopy(node)
     for inner in ast.walk(node):
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -249,11 +250,11 @@ def _tree(node: ast.AST) -> str:
     return ast.dump(node)
 
 
-# --- solvers that change while they solve ---
+# --- solvers that change while they run ---
 
 
 def public_state(solver: Any) -> dict[str, tuple[Any, Any]]:
-    """What the public attributes of a solver hold, to be compared after it has solved; a function has none."""
+    """The public attributes of a solver, to compare after it has run; a function has none."""
     from selftaught.method import Method
 
     solver = unwrap(solver)
@@ -267,19 +268,19 @@ def public_state(solver: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def check_unchanged(solver: Any, before: Mapping[str, tuple[Any, Any]]) -> None:
-    """Refuse a solver that keeps what it finds in itself: solvings share it, and most of it would be lost.
+    """Refuse a solver that stores results in itself: concurrent calls share it, and most would be lost.
 
     Raises:
-        BadInput: an attribute is another one than before, or has grown.
+        BadInput: an attribute was replaced, or has grown.
     """
     for name, (value, size) in public_state(solver).items():
         old, length = before.get(name, (None, None))
         if (value is old or (isinstance(value, _ATOMS) and value == old)) and size == length:
             continue
         raise BadInput(
-            f"it changes its own {name!r} while it solves, which solvings share and a rerun does not restore",
+            f"it changes its attribute {name!r} while it runs, which calls share and a rerun does not restore",
             where=identify(solver).name,
-            fix="return Solution(attempt, data), and read the data from run.search",
+            fix="return Solution(attempt, data), and get the data from run.search",
         )
 
 

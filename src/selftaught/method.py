@@ -1,11 +1,11 @@
-"""Methods: plain functions, marked by one of three decorators, found by looking, never registered.
+"""Methods: plain functions with one of three decorators, found by their file, never registered.
 
 - `solver`: `async (ask, problem, *, ...) -> Attempt`, one problem at test time;
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
 - `study`: `(run, policy, task, *, ...) -> StudyReport`, a published finding reproduced.
 
-The keyword-only parameters are the method's configuration, their defaults the paper's. Beside its function a method
-declares what its paper claims (`claim=Claim(...)`), for `selftaught check` to test.
+The keyword-only parameters are the method's options, with the paper's values as defaults. A method also declares what
+its paper claims (`claim=Claim(...)`), which `selftaught check` tests.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Shape = Literal["solver", "recipe", "study"]
 Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
 PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
-"""What names a paper: an arXiv number or an address."""
+"""An arXiv number or an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Option:
 
     Attributes:
         name: as in the signature.
-        kind: its annotation, resolved; the type of its default where it has none.
-        default: `REQUIRED` where it has none.
-        help: what the docstring says of it.
+        kind: its type, resolved; the type of its default if it has no annotation.
+        default: `REQUIRED` if it has none.
+        help: its description in the docstring.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Option:
 
 
 class Method:
-    """A decorated function: callable as it was, and carrying what others ask of it.
+    """A decorated function: callable as before, with its id, options, needs and claim.
 
     Attributes:
         id: the function's name with dashes.
@@ -60,8 +60,8 @@ class Method:
         paper: arXiv number or URL of the source.
         needs: "verifier" (its choices use verdicts), "reference" (it reads the reference answers of train problems),
             "dev" (a study that reads verdicts on dev problems).
-        claim: what its paper claims, as `selftaught check` tests it; None where it declares nothing.
-        changed: the options that `with_options` gave it, as far as they are not the defaults.
+        claim: what its paper claims, as `selftaught check` tests it, or None.
+        overrides: the options set by `with_options` that differ from the defaults.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Method:
         self.overrides: dict[str, Any] = {}
         update_wrapper(self, function)
         if "dev" in needs and shape != "study":
-            raise BadInput("verdicts on dev are for studies alone", where=self.id, fix='leave "dev" out of needs')
+            raise BadInput("only studies may need verdicts on dev", where=self.id, fix='remove "dev" from needs')
 
     @property
     def summary(self) -> str:
@@ -93,13 +93,13 @@ class Method:
     @cached_property
     def options(self) -> tuple[Option, ...]:
         """The keyword-only parameters, in order."""
-        said = _option_docs(inspect.getdoc(self.function) or "")
+        docs = _option_docs(inspect.getdoc(self.function) or "")
         found = inspect.signature(self.function).parameters.values()
         mine = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        return tuple(Option(p.name, _kind(p, self.function), p.default, said.get(p.name, "")) for p in mine)
+        return tuple(Option(p.name, _kind(p, self.function), p.default, docs.get(p.name, "")) for p in mine)
 
     def bind(self, options: dict[str, Any]) -> dict[str, Any]:
-        """All options, with those of `with_options` and the defaults filled in.
+        """All options: `options` over those of `with_options` over the defaults.
 
         Raises:
             BadInput: the method has no such option, a required one is missing, or a value is not one of the choices.
@@ -118,7 +118,7 @@ class Method:
         return bound
 
     def with_options(self, **options: Any) -> Method:
-        """The same method with other defaults, and with a name that says so: `self-refine(turns=2)`.
+        """A copy with other defaults and a name that shows them: `self-refine(turns=2)`.
 
         Raises:
             BadInput: the method has no such option.
@@ -133,8 +133,8 @@ class Method:
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run the method.
 
-        A recipe or study called on a run tells the run which method it is, and is handed the run and the task with
-        everything closed that it does not need; a recipe that the budget ends returns the champion.
+        A recipe or study gets guarded views of the run and the task, without what it did not declare to need. A recipe
+        stopped by the budget returns the champion.
         """
         args, options = self._in_place(args, options)
         bound = self.bind(options)
@@ -146,19 +146,19 @@ class Method:
         return run.champion
 
     def _in_place(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional arguments, with those that were given by name among them; and the options that are left."""
+        """Move parameters given by name to their positions; returns those and the remaining options."""
         missing = self._places[len(args) :]
         if not missing:
             return args, options
         if lacking := [name for name in missing if name not in options]:
-            said = f"{self.id} is not given {', '.join(lacking)}"
-            raise BadInput(said, where=self.id, fix=f"give {', '.join(self._places)} by position or by name")
+            what = f"{self.id} needs {', '.join(lacking)}"
+            raise BadInput(what, where=self.id, fix=f"pass {', '.join(self._places)} by position or by name")
         rest = {name: value for name, value in options.items() if name not in missing}
         return (*args, *(options[name] for name in missing)), rest
 
     @cached_property
     def _places(self) -> tuple[str, ...]:
-        """The names of the parameters that are given by position, such as run, base and task."""
+        """Names of the required positional parameters, such as run, base and task."""
         found = inspect.signature(self.function).parameters.values()
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return tuple(p.name for p in found if p.kind in kinds and p.default is REQUIRED)
@@ -168,7 +168,7 @@ class Method:
 
 
 def _check_choice(option: Option, value: Any) -> None:
-    """Refuse a value that is not among the choices of a `Literal`, or of `Literal[...] | None`."""
+    """Raise BadInput for a value that is not among the choices of a `Literal`, or of `Literal[...] | None`."""
     alternatives = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else (option.kind,)
     if not any(get_origin(kind) is Literal for kind in alternatives):
         return
@@ -180,7 +180,7 @@ def _check_choice(option: Option, value: Any) -> None:
 
 
 def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
-    """The type of an option. Other parameters' annotations are left alone: they may name what is never imported."""
+    """The type of an option. Others' annotations are not resolved: they may use names that are not imported."""
     stated = parameter.annotation
     if stated is inspect.Parameter.empty:
         return str if parameter.default in (None, REQUIRED) else type(parameter.default)
@@ -190,12 +190,12 @@ def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
     except (NameError, TypeError) as error:
         where = f"{inspect.getsourcefile(function)}:{function.__code__.co_firstlineno}"
         raise BadInput(
-            f"option {parameter.name!r}: its type {stated!r} cannot be read ({error})", where=where
+            f"cannot resolve the type {stated!r} of option {parameter.name!r} ({error})", where=where
         ) from None
 
 
 def _option_docs(doc: str) -> dict[str, str]:
-    """What the `Args:` section of a docstring says of each parameter."""
+    """Descriptions of the parameters in the `Args:` section of a docstring."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     found = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {8}.*\n?)*)", section.group(1) if section else "", re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in found}
@@ -221,7 +221,7 @@ study = _decorator("study")
 
 @cache
 def methods() -> dict[str, Method]:
-    """Every method of the package by id, found by importing the modules under `selftaught.methods`."""
+    """All methods of the package by id, found by importing the modules under `selftaught.methods`."""
     package = importlib.import_module("selftaught.methods")
     found: dict[str, Method] = {}
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
@@ -236,7 +236,7 @@ def _of(module: Any) -> dict[str, Method]:
 
 
 def _of_its_file(wanted: str) -> Method | None:
-    """The method called `wanted` where its file has its name, as all of the package have; no other file is imported."""
+    """The method whose file has its name, as all in the package do; imports only that file."""
     package = importlib.import_module("selftaught.methods")
     if not re.fullmatch(r"[a-z0-9-]+", wanted):
         return None
@@ -249,10 +249,10 @@ def _of_its_file(wanted: str) -> Method | None:
 
 
 def find(name: str) -> Method:
-    """The method called `name`: an id, or `file.py:function` for one of the user's own.
+    """Find a method by its id, or by `file.py:function`.
 
     Raises:
-        BadInput: there is none, with the nearest names.
+        BadInput: there is none; the message suggests the nearest names.
     """
     if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
         return _from_file(name)

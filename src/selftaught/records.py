@@ -1,8 +1,8 @@
-"""The records that flow through the loop: plain frozen data, with few methods.
+"""The records of the loop: plain frozen data.
 
-`Problem` is asked, `Attempt` answers it, `Feedback` judges the answer; the curated records below them
-(`Record`: `Demo`, `Pair`, `Ranking`, ...) are what learning consumes, and each names the attempts it came from, so that
-any training row can be traced back to the samples and the policy behind it.
+A `Problem` gets `Attempt`s, which `Feedback` judges. Training consumes the records curated from them (`Record`: `Demo`,
+`Pair`, `Ranking`, ...); each names the attempts it came from, so that every training row can be traced back to the
+samples and the policy behind it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """A judgement of one attempt.
+    """A judgment of one attempt.
 
     Attributes:
         verdict: RIGHT, WRONG or UNKNOWN.
-        score: a number in 0..1 where the judge gives one.
+        score: a number in 0..1, if the judge gives one.
         text: the critique, or why the verdict is UNKNOWN.
-        by: the verifier (or judging policy) and its version.
+        source: the verifier (or judging policy) and its version.
     """
 
     verdict: Verdict
@@ -56,11 +56,11 @@ class Problem:
     """One problem of a task.
 
     Attributes:
-        id: hash of the normalised prompt; problems with the same content have the same id.
+        id: hash of the normalized prompt; problems with the same content have the same id.
         prompt: the chat messages to ask.
         reference: the known answer, or None; only verifiers, and methods that declare
             `needs=("reference",)`, may read it (see `HIDDEN`).
-        meta: where it came from (`source`, `where`) and whatever the dataset says of it.
+        meta: where it came from (`source`, `where`) and other fields of the dataset.
     """
 
     id: str
@@ -134,12 +134,12 @@ class Attempt:
 
     @property
     def truncated(self) -> bool:
-        """Whether its text has no end of its own: it was cut off at `max_tokens`, or a search left it unfinished."""
+        """Whether its text is incomplete: cut off at `max_tokens`, or left unfinished by a search."""
         return self.finish_reason in ("length", "unfinished")
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer: the engine refused the request or failed at it. Its text is none to learn."""
+        """Whether there is no answer: the engine refused the request, or failed at it."""
         return self.finish_reason == "error"
 
 
@@ -150,9 +150,9 @@ def _usually(value: bool) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What a solver returns that finds more than an answer: the attempt, and `data` beside it.
+    """What a solver returns if it finds more than an answer: the attempt, and `data` of plain JSON or records.
 
-    The data is plain JSON (or records, which become it). It is journalled with the attempt; `run.search` hands it back.
+    The data is journaled with the attempt; `run.search` returns it.
     """
 
     attempt: Attempt
@@ -290,7 +290,7 @@ class ReferenceHidden(RuntimeError):
 
 
 class _Hidden:
-    """Stands where a reference is withheld: any use of it raises `ReferenceHidden`."""
+    """Stands in for a hidden reference: any use of it raises `ReferenceHidden`."""
 
     __slots__ = ()
 
@@ -329,7 +329,7 @@ def as_json(record: Any) -> Any:
     """
     if type(record) in _PLAIN:  # by far the most
         return record
-    if record is HIDDEN:  # withheld here too
+    if record is HIDDEN:
         return None
     if isinstance(record, Message):
         return {"role": record.role, "content": record.content}
@@ -356,12 +356,12 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",
 
 
 def content_hash(*parts: Any) -> str:
-    """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content, equal hash, whatever a text holds."""
+    """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content has an equal hash."""
     return hashlib.sha256(_CANONICAL.encode(as_json(parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def well_formed(text: str) -> str:
-    """`text` with U+FFFD for each half of a surrogate pair: what no encoding can hold."""
+    """`text` with U+FFFD for each lone surrogate, which no encoding can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -370,7 +370,7 @@ def well_formed(text: str) -> str:
 
 
 def judged_text_hash(problem: str, text: str) -> str:
-    """What a verdict is on: all attempts at a problem (its id) that say the same share it."""
+    """Hash of what a verdict judges: attempts at a problem (its id) with the same text share it."""
     return content_hash(problem, text)
 
 

@@ -1,4 +1,4 @@
-"""Remarks of parts that know no run, such as an engine that takes a slower path, for the runs that are open."""
+"""One-line remarks to all open runs, from parts that know no run, such as an engine on a slower path."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _open: list[Listener] = []
 
 
 def remark(line: str) -> None:
-    """Tell every open run; from any thread."""
+    """Send a line to every open run; from any thread."""
     for hear in list(_open):
         hear(line)
 
 
 def listen(hear: Listener) -> Callable[[], None]:
-    """Have `hear` called with each remark; returns what ends that."""
+    """Call `hear` with each remark; returns a function that ends that."""
     _open.append(hear)
     return lambda: _open.remove(hear) if hear in _open else None

@@ -20,7 +20,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "checkpointing": ("gradient_checkpointing",),
     "warmup": ("warmup_ratio",),
     "cooldown": ("decay_ratio",),
-    "plateau": ("min_lr_ratio",),
+    "plateau": ("constant_lr_ratio",),
     "clip": ("max_grad_norm",),
     "carry": ("keep_optimizer_state",),
     # methods
@@ -40,7 +40,6 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "pinned": ("stage1_rounds",),
     "strong": ("stage1_kl_coef",),
     "offline": ("offline_fraction",),
-    "tune": ("tuned",),
     "process": ("step_reward",),
     "learns": ("data",),
     "pick": ("aggregation",),
@@ -49,7 +48,6 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "refined": ("self_refine",),
     "filtered": ("self_filter",),
     "self_evaluation": ("self_eval",),
-    "softness": ("label_smoothing",),
     # other tools
     "lr": ("learning_rate",),
     "n": ("attempts", "samples"),
@@ -62,7 +60,6 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "per_device_train_batch_size": ("batch_size",),
     "num_train_epochs": ("epochs",),
     "beta": ("kl_coef",),
-    "label_smoothing_factor": ("label_smoothing",),
     "max_new_tokens": ("max_tokens",),
     "max_completion_tokens": ("max_tokens",),
     "num_threads": ("threads",),

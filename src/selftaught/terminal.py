@@ -1,8 +1,8 @@
-"""The one door to the terminal: whatever is printed is made visible first, and can always be printed.
+"""Printing untrusted text: control characters are shown, not sent, and any text can be encoded.
 
-Answers, questions, file and field names and the words of servers and verifiers come from others. None of them may act
-on a terminal (move its cursor, set its title, write to its clipboard), and none may end a command because the terminal
-has another encoding.
+Answers, questions, file and field names and messages of servers and verifiers come from others. They must not control
+the terminal (move its cursor, set its title, write to its clipboard), nor end a command by a character that the
+terminal's encoding lacks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ JOINERS = {0x200C, 0x200D}  # Persian and emoji need them
 
 
 class _Shown(dict[int, str]):
-    """Code point -> what to show instead, worked out when first met."""
+    """Code point -> what to show instead, computed on first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = shown = _show(code)
@@ -36,17 +36,17 @@ _SHOWN = _Shown()
 
 
 def make_visible(text: str) -> str:
-    """`text` with every character that acts instead of being seen replaced by its code point.
+    """`text` with every invisible or control character replaced by its code point.
 
     Control characters (ANSI escapes, NUL), direction overrides, zero-width characters and lone
-    surrogates are written like ⟨U+001B⟩: the result shows what is there, cannot reorder its
-    surroundings, and can always be encoded. New lines and tabs stay.
+    surrogates are written like ⟨U+001B⟩: the result cannot reorder its surroundings, and can
+    always be encoded. New lines and tabs stay.
     """
     return text.replace("\r\n", "\n").translate(_SHOWN)
 
 
 def print_text(text: str, *, to: TextIO | None = None) -> None:
-    """Print a line, or several: visible, and with `\\u` escapes for what the stream's encoding has no bytes for.
+    """Print text made visible, with `\\u` escapes for characters that the stream's encoding lacks.
 
     Args:
         to: standard output by default.
@@ -56,12 +56,12 @@ def print_text(text: str, *, to: TextIO | None = None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON in ASCII: it is for programs, which get the very characters back."""
+    """Print JSON in ASCII, from which programs read back the exact characters."""
     print(json.dumps(value, indent=1), flush=True)
 
 
 def print_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -> None:
-    """Print rows in columns on standard output, in the width that there is; `columns` is the heading."""
+    """Print rows as a table on standard output, fitted to its width; `columns` is the heading."""
     from rich.console import Console
     from rich.table import Table
 
@@ -75,14 +75,14 @@ def print_table(rows: Iterable[Sequence[str]], *, columns: Sequence[str] = ()) -
 
 
 def print_wrapped(text: str) -> None:
-    """Print text on standard output, wrapped between words at the width that there is."""
+    """Print text on standard output, wrapped between words to its width."""
     from rich.console import Console
 
     Console(markup=False, highlight=False, emoji=False).print(_encodable(make_visible(text), sys.stdout))
 
 
 def make_printable(stream: TextIO) -> None:
-    """Have a stream escape what its encoding lacks, whoever writes to it (argparse, Rich, a warning)."""
+    """Make a stream escape characters its encoding lacks, for all writers (argparse, Rich, warnings)."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
@@ -92,5 +92,5 @@ def _encodable(text: str, stream: TextIO) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         return text.encode(encoding, "backslashreplace").decode(encoding)
-    except LookupError:  # a stream of somebody's own, which names an encoding that there is not
+    except LookupError:  # a custom stream with an unknown encoding
         return text

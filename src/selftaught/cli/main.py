@@ -100,7 +100,7 @@ def _dispatch(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         raise BadInput(f"unknown command {name!r}", fix=suggest(name, COMMANDS))
-    parser = Parser(prog=f"selftaught {name}", description=COMMANDS[name], allow_abbrev=False)
+    parser = Parser(prog=f"selftaught {name}", description=COMMANDS[name])
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return _execute(import_module(f"selftaught.cli.{name}"), parser, rest, f"selftaught {shlex.join(words)}")
 

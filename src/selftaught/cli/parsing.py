@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
-from typing import NoReturn
+import textwrap
+from typing import Any, NoReturn
 
 from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import is_userfile
@@ -16,8 +17,21 @@ SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}  # commands that
 MAX_NAMED = 20  # methods named in a message
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """argparse's, but words with a hyphen stay on one line."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.indent("\n".join(self._split_lines(text, width - len(indent))), indent)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors as one line that says what to do."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **how})
 
     @property
     def command(self) -> str:

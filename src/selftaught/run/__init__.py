@@ -1,1 +1,1 @@
-"""The run: its verbs, and the parts each of them stands on."""
+"""The run: its verbs, and what they are made of."""

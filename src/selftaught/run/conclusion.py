@@ -1,4 +1,4 @@
-"""The end of a run: the test split is opened once, and the outcome is written down."""
+"""The end of a run: open the test split once, and write summary and report."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from selftaught.run.solver import SolverResult
 if TYPE_CHECKING:
     from selftaught.report import Round
 
-CURVE_SAMPLES = 4  # samples a problem for the champion's pass@k
-VOTE_SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of the vote: self-consistency's own (2203.11171)
+CURVE_SAMPLES = 4  # samples per problem for the champion's pass@k
+VOTE_SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # of self-consistency (2203.11171)
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class Conclusion:
     Attributes:
         before: the starting model, greedy.
         after: the champion, greedy: same problems, prompt, extraction and verifier.
-        majority: the starting model's vote among `votes` samples a problem, given at least the tokens that
-            the method spent (generated, judge and trained, spread over the test problems) and those that
-            the champion then answers with; None where there is nothing to vote on (`no_vote` says why).
-        votes: samples a problem in the vote.
-        spent: what the method cost, up to the opening of the test split.
+        majority: the starting model's majority vote over `votes` samples per problem, with at least the tokens that
+            the method spent (generated, judge and trained) plus those of the champion's test answers; None if there
+            is nothing to vote on (see `no_vote`).
+        votes: samples per problem in the vote.
+        spent: tokens the method spent before the test split was opened.
         sampled_before: pass@k of the starting model, from the vote's samples.
         sampled_after: pass@k of the champion at the same temperature.
         paired: before against after.
         answers_before: the greedy attempts behind `before`, in test order.
         answers_after: those behind `after`.
-        no_vote: why there is no vote; empty where there is one.
+        no_vote: why there is no vote; empty if there is one.
     """
 
     before: Measurement
@@ -61,14 +61,14 @@ class Conclusion:
 
 
 def conclude(run: Run) -> Conclusion:
-    """Open the test split for the starting model, its vote at equal tokens, and the champion.
+    """Measure the starting model, its majority vote at equal tokens, and the champion on the test split.
 
     Raises:
-        BadInput: the task has no test problems, or the split was opened before for another champion.
+        BadInput: the task has no test problems, or the split was opened for another champion before.
     """
     test, base, champion = run.task.test, run.base, run.champion
     if not test:
-        raise BadInput("it has no test problems", where=run.task.name, fix="ask for some (--test 300)")
+        raise BadInput("the task has no test problems", where=run.task.name, fix="ask for some (--test 300)")
     spent = _open(run, champion)
     before_answers = run.solve(base, test, "test", temperature=0.0)
     before = run.measurement_of(base, "test", "greedy", before_answers)
@@ -95,7 +95,7 @@ def conclude(run: Run) -> Conclusion:
 
 
 def _open(run: Run, champion: Policy) -> Usage:
-    """Journal that the test split is opened, and for whom: it is opened once. Returns what was spent until then."""
+    """Journal that the test split is opened for `champion`, once; returns the tokens spent before."""
     key = content_hash("test")
     if (found := run.journal.get(key)) is None:
         left = run.journal.usage().spent - run.ledger.usage.spent
@@ -104,9 +104,9 @@ def _open(run: Run, champion: Policy) -> Usage:
     opened = found[0]
     if opened["champion"] != champion.version:
         raise BadInput(
-            f"its test split was opened for policy {opened['champion']}, not {champion.version}",
+            f"the test split was opened for policy {opened['champion']} before, not {champion.version}",
             where=str(run.folder),
-            fix="start a new run folder: a test split looked at twice proves nothing",
+            fix="use a new run folder: the test split is opened once, for one champion",
         )
     if opened["left"] > 0:
         run.add_note(f"{opened['left']:,} tokens were spent here by earlier code of the method; no figure counts them")
@@ -114,7 +114,7 @@ def _open(run: Run, champion: Policy) -> Usage:
 
 
 def _votes(run: Run, tokens: int) -> tuple[int, list[SolverResult]]:
-    """As many samples of the starting model per test problem as use up at least `tokens`, and their number."""
+    """Sample the starting model on test until `tokens` are used; returns the samples per problem and the results."""
     test, drawn, count, used = run.task.test, [], 0, 0
     while not count or used < tokens:
         more = math.ceil((tokens - used) * count / used) if count else 1
@@ -122,16 +122,16 @@ def _votes(run: Run, tokens: int) -> tuple[int, list[SolverResult]]:
         drawn += wave
         count += more
         used += (paid := sum(one.tokens for one in wave))
-        if not paid:  # every request is refused: more of them would buy nothing
+        if not paid:  # every request is refused
             break
     return count, drawn
 
 
 def _no_vote(samples: Sequence[Attempt]) -> str:
-    """Why a vote among samples would mean nothing; empty where it means something.
+    """Why a majority vote over these samples would mean nothing; empty if it means something.
 
-    Votes go by the final answer that is read from a text. Where a verifier judges texts that hold none, a vote is
-    always lost, whatever the model can do.
+    A vote needs the final answer extracted from each text. Where a verifier accepts texts without one, a vote is lost
+    however good the model is.
     """
     right = [one for one in samples if one.right]
     if not any(one.answer is not None for one in samples):
@@ -142,7 +142,7 @@ def _no_vote(samples: Sequence[Attempt]) -> str:
 
 
 def summary(run: Run, found: Conclusion) -> dict[str, Any]:
-    """The outcome as plain data: accuracies 0..1 with 95 % intervals, tokens, seconds, MB."""
+    """The outcome as plain data: accuracies in 0..1 with 95 % intervals, tokens, seconds, MB."""
     from selftaught.report.collect import rounds_of
 
     def figure(m: Measurement | Round) -> dict[str, Any]:
@@ -195,10 +195,10 @@ def _rounded(curve: Any) -> dict[str, float]:
 def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     """Write `summary.json`, `report.html` and the `champion` link into the run's folder; returns the summary.
 
-    A summary already there keeps its cost figures: looking at a finished run again is not part of its cost.
+    The cost figures of an existing summary are kept: opening a finished run again is not part of its cost.
 
     Raises:
-        BadInput: the disk is full, or one of them cannot be written.
+        BadInput: the disk is full, or a file cannot be written.
     """
     from selftaught.report import render_page
     from selftaught.report.collect import report_data
@@ -212,14 +212,14 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
 
 
 def _cost_before(run: Run, path: Path) -> dict[str, Any]:
-    """The cost figures of a summary of the same champion; a damaged one, which is rewritten, has none."""
+    """The cost figures of an existing summary of the same champion; a damaged summary is rewritten."""
     if not path.is_file():
         return {}
     try:
         old = json.loads(path.read_text("utf-8"))
         same = old["champion"] == run.champion.version
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        run.console.print(f"  warning: {path} cannot be read, and is rewritten")
+        run.console.print(f"  warning: {path} cannot be read and is rewritten")
         return {}
     return {k: old[k] for k in ("seconds", "overhead", "peak_rss_mb") if same and k in old}
 
@@ -229,11 +229,11 @@ def _bytes(text: str) -> bytes:
 
 
 def _link(link: Path, target: Path) -> None:
-    """Point a link at a folder, in one rename."""
+    """Point a link at a folder, atomically."""
     draft = link.with_name(link.name + ".draft")
     try:
         if link.is_dir() and not link.is_symlink():
-            raise BadInput("a folder stands where the link to the champion goes", where=str(link), fix="move it away")
+            raise BadInput("a folder is in the place of the link to the champion", where=str(link), fix="move it away")
         draft.unlink(missing_ok=True)
         draft.symlink_to(os.path.relpath(target, link.parent))
         os.replace(draft, link)

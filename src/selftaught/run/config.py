@@ -1,4 +1,4 @@
-"""The configuration of a run, kept in its journal: a folder made with another one is refused."""
+"""The configuration of a run, kept in its journal; a run folder with another configuration is refused."""
 
 from __future__ import annotations
 
@@ -19,21 +19,19 @@ from selftaught.records import as_json, content_hash
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
 
-RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # change no result
-QUESTIONS_KEY = "questions"  # where the journal keeps them: problem id -> question
-
-
-VERSION_KEY = "selftaught"  # who made the folder
+RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # do not change results
+QUESTIONS_KEY = "questions"  # of the journal: problem id -> question
+VERSION_KEY = "selftaught"  # version that made the folder
 HASH_MESSAGES = {
-    "model": "the starting model is another one (or has other weights)",
-    "problems": "the problems are others, in content or order",
-    "verifier": "the verifier is another one, or another version",
+    "model": "the starting model has changed, or its weights",
+    "problems": "the problems have changed, in content or order",
+    "verifier": "the verifier has changed, or its version",
 }
-"""Of settings whose values are hashes: what has changed, in words."""
+"""Messages for settings whose values are hashes."""
 
 
 def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) -> dict[str, Any]:
-    """Everything that decides what a run does, beside its method, under short names."""
+    """Everything that decides what a run does, besides its method, under short names."""
     problems = [[(p.id, as_json(p.reference)) for p in split] for split in (task.train, task.dev, task.test)]
     parts = {k: part for k, part in as_json(settings).items() if isinstance(part, dict)}
     flat = {f"{k}.{name}": value for k, part in parts.items() for name, value in part.items()}
@@ -66,7 +64,7 @@ def method_config(known: Mapping[str, Any], method: Method, options: Mapping[str
 
     Args:
         known: the configuration so far.
-        inside: where another method calls it, the label of that call (`outer/inner`); else empty.
+        inside: label of the call (`outer/inner`) if another method calls it; otherwise empty.
     """
     mark = f"{inside}." if inside else ""
     chosen = {f"{mark}option.{name}": value for name, value in options.items()}
@@ -81,14 +79,14 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
     """Write `wanted` into the journal's configuration.
 
     Raises:
-        BadInput: the folder was made with another one, or by another version; naming what differs.
+        BadInput: the folder has another configuration, or was made by another version; the message names what differs.
     """
     known = journal.meta_object("config")
     wanted = json.loads(json.dumps(wanted, default=str))
     folder = journal.path.parent
     if known and VERSION_KEY not in known:
         raise BadInput(
-            "it was made by an older selftaught, whose results do not go on in this one", where=str(folder),
+            "the folder was made by an older selftaught, and this version cannot resume it", where=str(folder),
             fix=f"use another run folder ({_next_folder(folder)}), or the version that made it",
         )  # fmt: skip
     differ = [name for name, value in wanted.items() if name in known and known[name] != value]
@@ -97,7 +95,7 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
     if differ:
         said = "; ".join(_difference(name, known[name], wanted[name]) for name in differ)
         raise BadInput(
-            f"it was made with another configuration: {said}",
+            f"the folder has another configuration: {said}",
             where=str(folder),
             fix=f"use another run folder (--out {_next_folder(folder)}), or the same options",
         )
@@ -113,30 +111,30 @@ def _difference(name: str, there: Any, here: Any) -> str:
 
 
 def drop_config(journal: Journal, *names: str) -> None:
-    """Drop settings from the configuration, so that a mended one may take their place."""
+    """Drop settings from the configuration, so that a corrected one can replace them."""
     known = journal.meta_object("config")
     journal.set_meta("config", json.dumps({k: v for k, v in known.items() if k not in names}, sort_keys=True))
 
 
 def _next_folder(folder: Path) -> Path:
-    """A folder beside this one that is not there yet."""
+    """A name for a new folder next to this one."""
     return next(new for i in count(2) if not (new := folder.with_name(f"{folder.name}-{i}")).exists())
 
 
 def store_questions(journal: Journal, task: Task) -> None:
-    """Keep what each problem asks beside the effects, which name problems by id."""
+    """Store the text of each problem; effects name problems by id."""
     if journal.meta(QUESTIONS_KEY) is None:
         asked = {problem.id: problem.question for split in (task.train, task.dev, task.test) for problem in split}
         journal.set_meta(QUESTIONS_KEY, json.dumps(asked))
 
 
 def check_references(task: Task, method: Method | None, outer: Method | None = None) -> None:
-    """Refuse a task without references where they are read: by the verifier, or by the method itself.
+    """Refuse a task without the references that the verifier or the method reads.
 
-    Dev and test are always judged; train only for a method that uses verdicts or references.
+    Dev and test are always verified; train only for a method that uses verdicts or references.
 
     Raises:
-        BadInput: naming the first problem without one; or the method needs what `outer`, which calls it, does not.
+        BadInput: a problem has no reference; or the method needs what `outer`, which calls it, does not declare.
     """
     if method and outer and (more := [need for need in method.needs if need not in outer.needs]):
         needs = ", ".join(f'"{need}"' for need in (*outer.needs, *more))

@@ -1,4 +1,4 @@
-"""What the verbs of a run share: its journal, engine and task, what is counted, and the methods under way."""
+"""What the verbs of a run share: journal, engine and task, counts, and the running methods."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class RunContext:
 
     @property
     def method(self) -> Method | None:
-        """The innermost method under way."""
+        """The innermost running method."""
         return self.methods[-1][0] if self.methods else None
 
     @property
     def uses_verdicts(self) -> bool:
-        """Whether verdicts may be used: outside of methods, and by those that declare it."""
+        """Whether verdicts may be used: outside methods, and by methods that declare it."""
         return self.method is None or "verifier" in self.method.needs
 
     def measure_sampling(self, sampling: Mapping[str, Any]) -> Sampling:
@@ -108,15 +108,15 @@ class RunContext:
 
     @property
     def policies(self) -> Path:
-        """Where policies are kept."""
+        """The folder of the policies."""
         return self.folder / "policies"
 
     def progress_label(self, what: str) -> str:
-        """What the console calls it in the round under way."""
+        """A progress label, with the number of the current round."""
         return f"round {self.round}: {what}" if self.round else what
 
     def enter_round(self, number: int) -> None:
-        """Make it the round that everything is journalled under."""
+        """Make it the current round, under which everything is journaled."""
         self.round = self.journal.round = number
 
     def log_metrics(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
@@ -126,7 +126,7 @@ class RunContext:
     # --- cost ---
 
     def record_time(self) -> None:
-        """Note the time that was spent, and the memory."""
+        """Journal the time spent and the peak memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.journal.record_time(self.engine.busy_seconds, self.learn_seconds, peak)
 
@@ -144,12 +144,12 @@ class RunContext:
         )
 
     def check_budget(self) -> None:
-        """Raise RunStopped where no tokens are left."""
+        """Raise RunStopped if the token budget is spent."""
         if self.settings.budget.is_exhausted(self.ledger.usage):
-            raise self.stop(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run ends here")
+            raise self.stop(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run stops here")
 
     def stop(self, line: str) -> RunStopped:
-        """Note, once, why the run goes no further."""
+        """Note why the run stops, once; returns the exception to raise."""
         if self.add_note(line):
             self.console.print(line)
         return RunStopped(line)
@@ -160,7 +160,7 @@ class RunContext:
     def notes(self) -> list[str]:
         """See `Run.notes`."""
         spent = self.engine.spent if isinstance(self.engine, PaidEngine) else 0.0
-        money = [f"${spent:,.4f} spent at the endpoint, as its prices were given"] if spent else []
+        money = [f"${spent:,.4f} spent at the endpoint, at the prices given"] if spent else []
         cut = [truncation_line(self.truncation_counts)] if self.truncation_counts["truncated"] else []
         ends = [wrong_ends_line(self.end_counts)] if self.end_counts["wrong"] else []
         return [*self._notes, *ends, *self.sampler.notes(), *cut, *money]
@@ -172,7 +172,7 @@ class RunContext:
         return new
 
     def _on_remark(self, line: str) -> None:
-        """Note and print a remark, once."""
+        """Note and print a remark of some other part, once."""
         if self.add_note(line):
             self.printed_notes.add(line)
             self.console.print(f"  note: {line}")

@@ -1,4 +1,4 @@
-"""What a run is going to cost: the method, played through with scripted answers in place of a model."""
+"""Estimate what a run will cost: run the method with scripted answers in place of a model."""
 
 from __future__ import annotations
 
@@ -21,34 +21,33 @@ from selftaught.run.settings import Settings
 from selftaught.run.solver import JUDGE_ROLES
 from selftaught.tasks import Task
 
-MAX_PROBLEMS = 64  # problems of a split that are played through; figures are scaled up from them
+MAX_PROBLEMS = 64  # problems per split; counts are scaled up from them
 
 
 def dry_run(method: Method, options: dict[str, Any], task: Task, settings: Settings) -> dict[str, Any]:
-    """Play a recipe through without a model, and count what it asks for.
+    """Run a recipe without a model, and count its requests.
 
-    About half of the answers are right, whatever the problem. No model, network, trainer or verifier is
-    touched, and no budget kept. Of more than 64 problems a split, 64 are played and the figures scaled up.
+    About half of the answers are right, whatever the problem. No model, network, trainer or verifier is used, and no
+    budget applies. Of a split with more than 64 problems 64 are used, and the counts are scaled up.
 
     Returns:
-        What the method costs up to the opening of the test split: `requests` by role,
-        `max_generated_tokens` and `max_judge_tokens` (every answer as long as allowed), `trainings`,
-        and `records` trained from in all.
+        What the method costs before the test split is opened: `requests` by role, `max_generated_tokens` and
+        `max_judge_tokens` (if every answer is as long as allowed), `trainings`, and `records` trained on in all.
 
     Raises:
-        BadInput: what the method itself would raise, such as a wrong option.
+        BadInput: what the method raises, such as for a wrong option.
     """
-    cast = _small_task(task)
+    small = _small_task(task)
     with tempfile.TemporaryDirectory(prefix="selftaught-") as scratch, Run(
-        Path(scratch) / "run", model=Policy("rehearsal", Path(scratch)), task=cast, engine=HalfRightEngine(cast),
+        Path(scratch) / "run", model=Policy("dry-run", Path(scratch)), task=small, engine=HalfRightEngine(small),
         settings=replace(settings, budget=Budget()), learner=scripted_learner, console=Console(quiet=True),
     ) as run:  # fmt: skip
-        method(run, run.base, cast, **options)
+        method(run, run.base, small, **options)
         return _cost_estimate(run, {"train": len(task.train), "dev": len(task.dev)})
 
 
 def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
-    """What the journal of the rehearsal amounts to, scaled up to the sizes of the real splits."""
+    """The cost of a dry run by its journal, scaled up to the sizes of the real splits."""
     dev = {problem.id for problem in run.task.dev}
     scale = {split: size / max(1, len(run.task.split(split))) for split, size in sizes.items()}
     requests: dict[str, float] = defaultdict(float)
@@ -68,7 +67,7 @@ def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
 
 
 class HalfRightEngine(ScriptedEngine):
-    """Gives the right answer or another one, as the request's seed has it."""
+    """Answers right or wrong, depending on the request's seed."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(self._line)
@@ -76,7 +75,7 @@ class HalfRightEngine(ScriptedEngine):
         self._right: dict[Prompt, str] = {}
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
-        """An answer at its full length: its bytes are not the tokens that the limit counts."""
+        """An uncut answer: its bytes are not tokens that `max_tokens` counts."""
         long = replace(request.sampling, max_tokens=1_000_000)
         return await super().sample(policy, replace(request, sampling=long))
 
@@ -91,11 +90,11 @@ class HalfRightEngine(ScriptedEngine):
         return self._right[request.prompt]
 
 
-class StubVerifier:
-    """Knows which answer the stage means to be right; runs no verifier of the task's."""
+class DryRunVerifier:
+    """Accepts the right answers of `HalfRightEngine`, in place of the task's verifier."""
 
     needs_reference = False
-    version = "rehearsal"
+    version = "dry-run"
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Compare with the right answer."""
@@ -107,12 +106,12 @@ class StubVerifier:
 
 
 def right_answer(problem: Problem) -> str:
-    """The reply that counts as right in a rehearsal."""
+    """The reply that counts as right in a dry run."""
     return f"Answer: {'yes' if problem.reference is None else problem.reference}"
 
 
 def _small_task(task: Task) -> Task:
     return Task(
         task.name, task.train[:MAX_PROBLEMS], task.dev[:MAX_PROBLEMS], [],
-        verifier=StubVerifier(), kind=task.kind, instruction=task.instruction,
+        verifier=DryRunVerifier(), kind=task.kind, instruction=task.instruction,
     )  # fmt: skip

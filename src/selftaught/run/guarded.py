@@ -1,7 +1,7 @@
-"""What a method is handed: its run and its task, with everything closed that it must not see or did not declare.
+"""The run and the task as a method sees them, without what it must not see or did not declare.
 
-A method chooses what is learnt; if it saw references, or verdicts on the problems that it is measured on, its result
-would prove nothing. This guards against mistakes, not against Python.
+A method chooses what is learned: with references, or verdicts on the problems it is measured on, its result would prove
+nothing. This guards against mistakes, not against malice.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ALLOWED = frozenset({
     "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "nll", "notes", "round", "rounds",
     "search", "seconds", "settings",
 })  # fmt: skip
-"""What of a run a method may use, beside its guarded task."""
+"""Members of a run that a method may use, besides its guarded task."""
 
 
 class GuardedRun:
-    """A run as a method sees it: `Run` without the journal, the engine, the test split and verdicts on dev problems."""
+    """A `Run` without the journal, the engine, the test split, and verdicts on dev problems."""
 
     __slots__ = ("_method", "_run", "task")
 
@@ -41,21 +41,21 @@ class GuardedRun:
     def __getattr__(self, name: str) -> Any:
         if name not in ALLOWED and hasattr(self._run, name):
             raise BadInput(
-                f"run.{name} is closed to methods", where=self._method.id, fix=f"open are {', '.join(sorted(ALLOWED))}"
+                f"run.{name} is closed to methods",
+                where=self._method.id,
+                fix=f"use {', '.join(sorted(ALLOWED))}",
             )
         return getattr(self._run, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise BadInput(
-            f"a method cannot set run.{name}", where=self._method.id, fix="keep it in a variable of the method"
-        )
+        raise BadInput(f"a method cannot set run.{name}", where=self._method.id, fix="use a variable of the method")
 
     def __repr__(self) -> str:
         return f"<{self._run!r} as {self._method.id} sees it>"
 
 
 class ClosedVerifier:
-    """Stands where a task's verifier is withheld."""
+    """Stands in for a verifier that a method may not use."""
 
     def __init__(self, version: str, needs_reference: bool, refuse: Callable[..., Any]) -> None:
         self.version, self.needs_reference = version, needs_reference
@@ -68,12 +68,12 @@ class ClosedVerifier:
 class GuardedTask(Task):
     """A task as a method sees it.
 
-    Reference answers are withheld, but those of train problems where the method needs them. Verdicts are given on
-    train problems, to methods that need a verifier, and on nothing else.
+    References are hidden, except those of train problems for methods that need "reference". Verdicts are given only on
+    train problems, to methods that need "verifier".
 
     Args:
-        task: the whole one.
-        method: who sees it.
+        task: the unguarded task.
+        method: the method that sees it.
         held_out: ids and prompts of dev and test problems.
     """
 
@@ -87,7 +87,7 @@ class GuardedTask(Task):
 
     @property
     def verifier(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What may be known of it: its version."""
+        """The verifier, of which only the version is visible."""
         real = self._task.verifier
         return ClosedVerifier(real.version, real.needs_reference, self._refuse)
 
@@ -95,7 +95,7 @@ class GuardedTask(Task):
         """See `Task.verify`.
 
         Raises:
-            BadInput: the problem is held out, or the method declares no need of a verifier.
+            BadInput: the problem is held out, or the method does not declare that it needs a verifier.
         """
         self._check(problem)
         return self._task.verify(problem, text)
@@ -111,7 +111,7 @@ class GuardedTask(Task):
         return self._task.step_verdicts(problem, text)
 
     def hidden(self) -> Task:
-        """The same, with the references of train problems withheld too."""
+        """A copy with the references of train problems hidden too."""
         other: Any = object.__new__(GuardedTask)
         other.__dict__.update(self.__dict__, train=tuple(map(hide, self.train)))
         return other
@@ -128,19 +128,19 @@ class GuardedTask(Task):
             self._refuse()
         if problem.id in self._held_out or problem.prompt in self._held_out:
             raise BadInput(
-                "it asks for a verdict on a dev or test problem", where=self._method.id, fix="use task.train"
+                "verdicts on dev and test problems are closed to methods", where=self._method.id, fix="use task.train"
             )
 
     def _refuse(self, *_: Any) -> Any:
-        fix = 'declare needs=("verifier",), and ask task.verify on train problems'
-        raise BadInput("it asks for a verdict without declaring it", where=self._method.id, fix=fix)
+        fix = 'declare needs=("verifier",), and call task.verify on train problems'
+        raise BadInput("it asks for a verdict without declaring that need", where=self._method.id, fix=fix)
 
 
 class AccessRules:
-    """What is closed to whom, of a run's task.
+    """What methods and solvers may see of a run's task.
 
     Attributes:
-        held_out: ids and prompts of dev and test problems; a problem under another id is known by what it asks.
+        held_out: ids and prompts of dev and test problems; the prompt identifies a problem under another id.
     """
 
     def __init__(self, task: Task) -> None:
@@ -148,39 +148,39 @@ class AccessRules:
         self.held_out = frozenset(self._test | {what for p in task.dev for what in (p.id, p.prompt)})
 
     def is_held_out(self, subject: Subject) -> bool:
-        """Whether a problem is of dev or test."""
+        """Whether a problem is of the dev or test split."""
         problem = problem_of(subject)
         return problem.id in self.held_out or problem.prompt in self.held_out
 
     def check_not_test(self, method: Method | None, subjects: Iterable[Subject]) -> None:
-        """Refuse a method that asks test problems.
+        """Refuse a method that attempts test problems.
 
         Raises:
             BadInput: it does.
         """
         if method and any(p.id in self._test or p.prompt in self._test for p in map(problem_of, subjects)):
-            raise BadInput("it attempts test problems, which stay closed until the end", where=method.id)
+            raise BadInput("it attempts test problems, which are closed until the end of the run", where=method.id)
 
     def verdicts_allowed(self, method: Method | None, subjects: Iterable[Subject]) -> bool:
-        """Whether verdicts on problems may be shown: to a method on train problems, to a study that says so on dev.
+        """Whether verdicts may be shown: to methods on train problems, on dev only to studies that need "dev".
 
         Raises:
-            BadInput: on some of them, and not on others.
+            BadInput: the problems are partly of train, partly of dev.
         """
         if method is None or "dev" in method.needs:
             return True
         closed = set(map(self.is_held_out, subjects))
         if len(closed) > 1:
-            fix = "attempt them apart: dev problems come without verdicts"
+            fix = "attempt them separately: dev problems have no verdicts"
             raise BadInput("it attempts train and dev problems together", where=method.id, fix=fix)
         return True not in closed
 
     def visible_to(self, method: Method | None, subject: Subject, solver: Any) -> Subject:
-        """A problem as a solver gets it: without the reference, where nobody declares to read it.
+        """A problem as a solver gets it: without the reference, unless the method declares that it needs it.
 
         Args:
-            method: the one under way; outside of methods a solver that is one speaks for itself, and a function that
-                is none is the caller's own.
+            method: the running method; outside of methods the needs of a solver that is a `Method` count, and any
+                other function is trusted as the caller's own.
         """
         needs = method.needs if method else getattr(unwrap(solver), "needs", None)
         if solver is None or needs is None:
@@ -190,7 +190,7 @@ class AccessRules:
 
 
 def guard(run: Run, method: Method, walls: AccessRules) -> Callable[[Any], Any]:
-    """From what a method is called with to what it is handed: the run and tasks with walls around them."""
+    """A function that replaces a method's run and tasks by guarded ones."""
     view = GuardedRun(run, method, GuardedTask(run.task, method, walls.held_out))
 
     def guarded(arg: Any) -> Any:
@@ -204,12 +204,12 @@ def guard(run: Run, method: Method, walls: AccessRules) -> Callable[[Any], Any]:
 
 
 def unguarded(task: Task) -> Task:
-    """The task behind a guarded one."""
+    """The task inside a guarded one."""
     return task._task if isinstance(task, GuardedTask) else task  # pyright: ignore[reportPrivateUsage]
 
 
 def without_reference(subject: Subject) -> Subject:
-    """A problem, or an attempt at one, without the reference."""
+    """A problem, or an attempt at one, with the reference hidden."""
     if isinstance(subject, Problem):
         return subject if subject.reference is HIDDEN else hide(subject)
     return subject if subject.problem.reference is HIDDEN else replace(subject, problem=hide(subject.problem))

@@ -1,4 +1,4 @@
-"""Learning from records: what may be learned from, and one training, journalled."""
+"""Learning from records: which records may be used, and one training, journaled."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def release_memory(context: RunContext) -> None:
 
 
 def _check_records(context: RunContext, records: Sequence[Record]) -> None:
-    """Refuse records of held-out problems, and say how many teach an end behind an answer that was cut off.
+    """Refuse records of held-out problems; warn of those that teach an end of sequence after a cut-off answer.
 
-    A record is held out where it asks a dev or test problem, or comes from an attempt at one, however reworded.
+    A record is held out if its prompt is a dev or test problem, or if it comes from an attempt at one.
     """
     wrong_ends = 0
     for record in records:
@@ -82,9 +82,9 @@ def _check_records(context: RunContext, records: Sequence[Record]) -> None:
 
 
 def _check_cause(context: RunContext) -> None:
-    """Without records: a method's later round ends the run; answers that were all cut off are named as the cause."""
+    """Without records, stop the run in a method's later round; if answers were cut off, name that as the cause."""
     if context.method and context.loop_round > 1:
-        raise context.stop(f"round {context.round} left nothing to learn from; the run ends here")
+        raise context.stop(f"round {context.round} produced no training records; the run stops here")
     if context.truncation_counts["truncated"]:
         cause = f"nothing to learn from: {truncation_line(context.truncation_counts)} and are not learned from"
         raise BadInput(cause, where="learn", fix="raise max_tokens")
@@ -93,7 +93,7 @@ def _check_cause(context: RunContext) -> None:
 def _learned(
     context: RunContext, base: Policy, objective: Objective, records: Sequence[Record], settings: TrainConfig
 ) -> Policy:
-    """The policy as it was trained before, or trained now."""
+    """The policy, trained now or found from an earlier start."""
     version = policy_version(base, objective, records, settings, context.settings.seed)
     key = content_hash("learn", version)
     found = context.journal.get(key)

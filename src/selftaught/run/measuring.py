@@ -1,10 +1,9 @@
-"""Measuring on the dev split, and the gate that a policy must pass to become the champion."""
+"""Measuring on the dev split, and the gate that decides on a new champion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from selftaught.control import GateDecision
 from selftaught.curate import by_problem
@@ -17,46 +16,47 @@ from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
 from selftaught.run.context import RunContext
 from selftaught.run.settings import override
-from selftaught.run.solver import SolverResult
+from selftaught.run.solver import Solver, SolverResult
 
 MetricsFn = Callable[[Sequence[TurnVerdicts]], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureConfig:
-    """How a policy is measured: two measurements can be compared where all of it is the same.
+    """How a policy is measured; only measurements with the same settings are compared.
 
     Attributes:
-        solver: None asks each problem's own prompt once.
-        samples: of each problem.
+        solver: None samples each problem's own prompt.
+        samples: per problem.
+        temperature: of sampling.
     """
 
-    solver: Any
+    solver: Solver | None
     samples: int
     temperature: float
 
     @property
     def greedy(self) -> bool:
-        """Whether it is the policy's own one best answer that counts."""
+        """Whether it is the policy's own greedy answer that counts."""
         return self.solver is None and self.samples == 1 and self.temperature == 0.0
 
     @property
     def key(self) -> str:
-        """Hash of what two measurements must share to be compared."""
+        """Hash of the settings that two comparable measurements share."""
         return content_hash(identify(self.solver).key, self.samples, float(self.temperature))
 
 
 def measure(
-    context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, figures: MetricsFn | None
+    context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, metrics: MetricsFn | None
 ) -> Measurement:
     """See `Run.measure`."""
     context.check_budget()
     gated = gated or how.greedy
     if gated:
         require_identity(how.solver, "the gate")
-    found, solved = _measure(context, policy, how, gated, turns=figures is not None)
-    if figures is not None:
-        context.log_metrics(solver_name(how.solver), figures(sorted(map(turn_verdicts, solved))))
+    found, solved = _measure(context, policy, how, gated, turns=metrics is not None)
+    if metrics is not None:
+        context.log_metrics(solver_name(how.solver), metrics(sorted(map(turn_verdicts, solved))))
     if gated:
         context.round_facts |= {"policy": policy.version, "measurement": found, "under": how.key}
         _gate(context, policy, found, how)
@@ -64,7 +64,7 @@ def measure(
 
 
 def measurement_of(policy: Policy, split: str, solver: str, solved: Sequence[SolverResult]) -> Measurement:
-    """The measurement made from a list of solvings."""
+    """The measurement made of solver results."""
     groups = by_problem(one.attempt for one in solved)
     return measure_attempts(policy.version, split, solver, groups, sum(one.tokens for one in solved))
 
@@ -74,7 +74,7 @@ def _measure(
 ) -> tuple[Measurement, Sequence[SolverResult]]:
     task = context.task
     if not task.dev:
-        raise BadInput("it has no dev problems to measure on", where=task.name, fix="ask for some (--dev 128)")
+        raise BadInput("the task has no dev problems to measure on", where=task.name, fix="ask for some (--dev 128)")
     sampling = override(context.settings.sampling, {"temperature": how.temperature})
     solved = sample_fixed(
         context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, keep_turns=turns
@@ -85,7 +85,7 @@ def _measure(
 
 
 def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureConfig) -> None:
-    """Decide between `policy` and the champion, which is measured now where it was not in the same way."""
+    """Decide between `policy` and the champion, which is measured first if it was not yet under these settings."""
     champion = context.champion
     if policy.version == champion.version:
         return

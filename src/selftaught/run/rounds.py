@@ -1,4 +1,4 @@
-"""Rounds: counted as they begin; what each came to as data for the journal, and as a line for the user."""
+"""Rounds: counted as they begin; their outcome as data for the journal and as lines for the user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
 
 
 def end_round(context: RunContext) -> None:
-    """Journal what the round came to, and print its line."""
+    """Journal the outcome of the round, and print it."""
     facts, context.round_facts = context.round_facts, {}
     if "measurement" not in facts:
         context.monitor.reset_round()
@@ -56,9 +56,9 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
 
     Args:
         number: of the round.
-        facts: `policy` (version) and `measurement` (on dev); where there was one, `decision` (of the gate),
-            `records` (learnt from), `pass_at` (of the sampling on train), `told` (what the method watches) and
-            `cut` (see `cut_line`).
+        facts: `policy` (version) and `measurement` (on dev); if present `decision` (of the gate), `records` (number
+            trained on), `pass_at` (of the sampling on train), `metrics` (see `Run.log_metrics`) and `truncation`
+            (see `truncation_line`).
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
@@ -86,33 +86,29 @@ def round_key(payload: Mapping[str, Any]) -> str:
 
 
 def round_lines(payload: Mapping[str, Any]) -> list[str]:
-    """The round as a line: accuracy on dev with its interval, and whether the policy was promoted.
-
-    Lines with what the method told follow, and the alarms.
-    """
+    """The round as lines: accuracy on dev with its interval and the gate's decision, logged metrics, alarms."""
     low, high = payload["ci95"]
     line = (
         f"round {payload['round']}: dev accuracy {payload['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
-    told = [f"{name}: {metrics_line(figures)}" for name, figures in payload.get("metrics", {}).items()]
-    told += [truncation_line(payload["truncation"])] if "truncation" in payload else []
-    return [line, *told, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
+    more = [f"{name}: {metrics_line(metrics)}" for name, metrics in payload.get("metrics", {}).items()]
+    more += [truncation_line(payload["truncation"])] if "truncation" in payload else []
+    return [line, *more, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
 
 
-def truncation_line(cut: Mapping[str, int]) -> str:
+def truncation_line(counts: Mapping[str, int]) -> str:
     """How many of `answers` were `truncated`, as a line."""
-    some, all_ = cut["truncated"], cut["answers"]
-    return f"{some:,} of {all_:,} answers were cut off at max_tokens"
+    return f"{counts['truncated']:,} of {counts['answers']:,} answers were cut off at max_tokens"
 
 
 def wrong_ends_line(counts: Mapping[str, int]) -> str:
-    """How many `records` teach a `wrong` end, as a line."""
-    line = f"{counts['wrong']} of {counts['records']} records teach an end behind an answer that was cut off"
+    """How many of `records` teach a `wrong` end of sequence, as a line."""
+    line = f"{counts['wrong']} of {counts['records']} records teach an end of sequence after an answer that was cut off"
     return f"{line}; drop attempts that are `truncated`, or give the record ends=False"
 
 
-def metrics_line(figures: Mapping[str, Any]) -> str:
-    """Figures that a method told (see `Run.tell`), on a line."""
-    shown = ((name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in figures.items())
+def metrics_line(metrics: Mapping[str, Any]) -> str:
+    """Metrics logged by a method, on a line."""
+    shown = ((name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in metrics.items())
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown)

@@ -19,7 +19,7 @@ from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
-from selftaught.records import Attempt, Problem, Solution
+from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.context import Learner, RunContext
 from selftaught.run.learning import learn
@@ -100,11 +100,8 @@ class Run:
 
     @property
     def request_counts(self) -> dict[str, int]:
-        """Counts of requests to the engine by outcome.
-
-        `answered`; of the returned answers `thinking_only` (never left their thinking); `replaced` (had invalid
-        characters); `refused` and `failed`, which are not journaled; and `retried` since this start.
-        """
+        """Counts of requests by outcome: `answered`, of the returned answers `thinking_only`, `replaced` (invalid
+        characters), `refused` and `failed` (neither is journaled), and `retried` since this start."""
         return self._context.sampler.request_counts()
 
     @property
@@ -112,14 +109,11 @@ class Run:
         """Why no request at all got an answer; empty where one did."""
         return self._context.sampler.no_answer_reason()
 
-    def method_scope(
-        self, method: Method, options: dict[str, Any]
-    ) -> AbstractContextManager[Callable[[Any], Any]]:  # fmt: skip
+    def method_scope(self, method: Method, options: dict[str, Any]) -> AbstractContextManager[Callable[[Any], Any]]:
         """A `with` block in which `method` runs: its options join the configuration, and its needs are enforced.
 
-        Yields a function that turns the run and its task into what the method may see of them (`run.guarded`).
-        `RunStopped` ends the block of a recipe early and goes no further. Within another method the options are kept
-        under the names of both (`outer/inner.option.x`), and rounds go on counting.
+        Yields a function that turns the run and its task into guarded ones. `RunStopped` ends a recipe's block early.
+        Within another method the options are kept under both names (`outer/inner.option.x`), and rounds count on.
 
         Raises:
             BadInput: the task lacks references that are needed, or the outer method does not declare what this needs.
@@ -142,7 +136,7 @@ class Run:
             sampling: fields of `Sampling` to change.
 
         Returns:
-            The attempts, grouped by problem, in the order of `problems`.
+            The attempts, grouped by problem in the given order.
 
         Raises:
             BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
@@ -184,7 +178,7 @@ class Run:
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
 
-        Costs prompt tokens only, which no budget counts. NaN for a text that the engine refuses to read.
+        Costs prompt tokens, which no budget counts. NaN for a text that the engine refuses.
 
         Raises:
             BadInput: a method passes attempts at test problems.
@@ -193,7 +187,7 @@ class Run:
         return nll(self._context, policy, attempts)
 
     def learn(
-        self, base: Policy, objective: Objective, records: Sequence[Any], *, lr_scale: float = 1.0, **training: Any
+        self, base: Policy, objective: Objective, records: Sequence[Record], *, lr_scale: float = 1.0, **training: Any
     ) -> Policy:
         """Train a new policy from `base` on `records`.
 
@@ -216,15 +210,14 @@ class Run:
         """Train a new policy by online RL: each step samples rollouts with the current weights and updates them.
 
         The metrics of each step (reward, entropy, length, KL by turn, clipped fraction, gradient norm) are journaled.
-        A rerun resumes from the checkpoint with the same result.
+        A rerun resumes from the checkpoint.
 
         Args:
             policy: where to start.
             problems: what to sample rollouts of, `batch` of them a step.
             solver: makes a rollout, of one turn or several; by default the problem's own prompt is sampled once.
             objective: `learn.objectives.grpo()` by default.
-            credit: the reward of a rollout, how it is spread over turns and tokens, and which problems are skipped;
-                by default 1 for a right answer, on every token.
+            credit: rewards, their spread over turns and tokens, and skipped problems; by default 1 if right.
             steps: number of steps, with `epochs` (1) optimizer updates each.
             samples: rollouts per problem.
             max_importance_weight: largest importance weight of a token, which corrects for the temperature and for
@@ -248,9 +241,7 @@ class Run:
         self, policy: Policy, *, solver: Solver | None = None, samples: int = 1, temperature: float = 0.0,
         gated: bool = False, metrics: MetricsFn | None = None,
     ) -> Measurement:  # fmt: skip
-        """Measure accuracy on the dev split; a greedy measurement also goes through the gate.
-
-        A policy that passes becomes the champion.
+        """Measure accuracy on dev; a greedy measurement goes through the gate: a policy that passes becomes champion.
 
         Args:
             gated: compare policy and champion under `solver`, for methods whose policies are meant for that solver.
@@ -273,11 +264,9 @@ class Run:
         return measurement_of(policy, split, solver, results)
 
     def log_metrics(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
-        """Log named metrics for the current round: journaled, and printed on a line of their own.
+        """Log a group of metrics (name -> value) for the current round; they are journaled and printed.
 
-        Args:
-            name: of the group; logging it again in the same round replaces it.
-            metrics: name -> value.
+        Logging the same group again in a round replaces it.
         """
         self._context.log_metrics(name, metrics)
 
