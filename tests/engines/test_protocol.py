@@ -104,7 +104,7 @@ def test_a_date_is_the_seconds_until_then() -> None:
         ("plain words", "plain words"),
         ("a key sk-secret\n\x1b[2J in it", "a key <key> [2J in it"),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_shown_in_the_servers_words_on_one_line_without_the_key(text: str, said: str) -> None:
     assert str(failure(400, text)) == f"it answered 400 ({said})"
 

@@ -81,7 +81,7 @@ def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
     that it is made of. An answer that the verifier cannot judge is not right.
 
     Args:
-        courses: of solvings whose turns were judged (`run.measure(..., figures=corrections)`).
+        turns: the verdicts of each solution, see `turn_verdicts`.
 
     Returns:
         "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
