@@ -114,12 +114,12 @@ def _first(name: str, drafts: list[SourceProblem], size: int, seed: int, notes: 
 def _carve(
     drafts: list[SourceProblem], asked: dict[str, int], seed: int, what: str, notes: list[str]
 ) -> dict[str, list[SourceProblem]]:
-    """Deal one pool out to several splits; where it is too small, train comes last but keeps two fifths."""
+    """Deal one pool out to several splits; where it is too small, train comes last but keeps up to two fifths."""
     have, sizes = len(drafts), dict(asked)
     if have < sum(asked.values()):
         held_out = [name for name in sizes if name != "train"]
         wanted = sum(asked[name] for name in held_out)
-        room = have * 3 // 5 if asked["train"] else have
+        room = have - min(asked["train"], have - have * 3 // 5)
         if wanted > room:
             sizes |= {name: asked[name] * room // wanted for name in held_out}
         sizes["train"] = min(asked["train"], have - sum(sizes[name] for name in held_out))
