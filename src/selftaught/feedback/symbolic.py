@@ -113,7 +113,7 @@ def close_in_ratio(gold: Any, answer: Any) -> bool:
 
 
 def identical_on_reals(gold: Any, answer: Any) -> bool:
-    """Whether two expressions agree wherever both are real, as `\\sqrt{1/n}` and `1/\\sqrt{n}` do.
+    """Whether two expressions agree wherever either is real, as `\\sqrt{1/n}` and `1/\\sqrt{n}` do.
 
     Tried at random rational points with 30 digits: an identity by chance is out of the question.
     """
