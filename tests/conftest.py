@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,14 +36,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     import torch
 
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
-    gc.collect()
-    gc.freeze()  # what is imported by now stays; each training collects garbage, and need not walk all of that
     os.environ["SELFTAUGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     if USERS_CACHE is None:
         del os.environ["SELFTAUGHT_CACHE"]
     else:
         os.environ["SELFTAUGHT_CACHE"] = USERS_CACHE
+
+
+FROZEN = [0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imports_are_frozen() -> None:
+    """Exempt what is imported from garbage collection: each training collects, and need not walk all of that."""
+    if len(sys.modules) > FROZEN[0] + 100:
+        gc.collect()
+        gc.freeze()
+        FROZEN[0] = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)

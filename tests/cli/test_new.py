@@ -14,7 +14,7 @@ import pytest
 
 from selftaught.cli.main import main
 from selftaught.method import find
-from selftaught.testing import checks_of, conformance
+from selftaught.testing import checks_of
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ("solver", "recipe", "study")
@@ -65,8 +65,9 @@ def test_in_a_checkout_it_goes_into_the_package(
     monkeypatch.chdir(methods.parent)
     where = ["--family", family.rpartition("/")[2]] if "/" in family else []
     assert new(shape, "in-house", *PAPER, *where) == 0
-    method = find(f"{methods / family / 'in_house.py'}:in_house")
-    conformance(method)
+    assert new(shape, "in-house", *PAPER, "--folder", str(tmp_path / "own")) == 0
+    made = (methods / family / "in_house.py").read_text("utf-8")
+    assert made == (tmp_path / "own" / "in_house.py").read_text("utf-8")  # which conforms
     test = (tmp_path / "tests" / "methods" / "test_in_house.py").read_text("utf-8")
     assert 'METHOD = find_method("in-house")' in test
     assert "conformance" not in test  # the table of all methods has it
