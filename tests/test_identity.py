@@ -151,7 +151,7 @@ def test_the_gate_and_online_training_refuse_what_cannot_be_told_apart(tmp_path:
             lambda: run.measure(run.base, solver=make(), gated=True),
             lambda: run.learn_online(run.base, run.task.train, solver=make(), steps=1),
         ):
-            with pytest.raises(BadInput, match=r"is no plain data; give it an id, or use method\.with_options"):
+            with pytest.raises(BadInput, match=r"is not plain data; give it an id, or use method\.with_options"):
                 work()
         assert run.journal.count("sample") == 0
         assert len(run.attempt(run.base, run.task.train, solver=make())) == len(run.task.train)
@@ -230,7 +230,7 @@ class Caching(Count):
 def test_a_solver_that_keeps_its_findings_in_itself_is_refused(tmp_path: Path, solver: Any) -> None:
     with make_run(tmp_path) as run:
         with pytest.raises(
-            BadInput, match=r"count: it changes its own '(seen|last)' .*return Solution\(attempt, data\)"
+            BadInput, match=r"count: it changes its attribute '(seen|last)' .*return Solution\(attempt, data\)"
         ):
             run.attempt(run.base, run.task.train, solver=solver(), samples=3, temperature=1.0)
         assert run.journal.count("sample") == 36  # and nothing that was paid is lost
