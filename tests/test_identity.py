@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -343,7 +343,7 @@ def test_the_solver_inside_partials_is_found() -> None:
     ("solver", "reason"),
     [
         (hinting(object()), "hint is a object, which is not plain data"),
-        (partial(two, hint=iter(())), "hint is a tuple_iterator, which is not plain data"),
+        (partial(two, hint=cast(Any, iter(()))), "hint is a tuple_iterator, which is not plain data"),
         (Hinting([1, {"a": object()}]), "hint is a object, which is not plain data"),
         (hinting(hinting(object())), "hint: hint is a object, which is not plain data"),
     ],
