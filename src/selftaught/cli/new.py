@@ -26,8 +26,9 @@ LONGEST_PAPER = 80
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `new`."""
-    parser.add_argument("shape", help=f"{', '.join(SHAPES)}: one problem at test time, new weights, or a finding")
-    parser.add_argument("name", help="of the method, in words with dashes: best-of-n")
+    shape = "solver: answers one problem; recipe: trains weights; study: reproduces a finding"
+    parser.add_argument("shape", help=shape)
+    parser.add_argument("name", help="method name, lowercase with dashes: best-of-n")
     parser.add_argument("--paper", required=True, metavar="ID", help="arXiv number (2312.06585) or https address")
     family = "folder for it in the package (in a checkout; for example voting, self_training)"
     parser.add_argument("--family", default="", help=family)

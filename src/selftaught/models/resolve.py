@@ -121,7 +121,7 @@ def _from_hub(name: str, say: Notify) -> Path:
         except FileNotFoundError:
             say(f"fetching {name} from the Hugging Face hub")
             return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # the hub client raises a dozen types; each means "not to be had"
+    except Exception as error:  # the hub client raises a dozen types; each means that the model is not available
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
             f"there is no folder {name!r}, and it cannot be fetched from the Hugging Face hub ({reason})",

@@ -168,7 +168,7 @@ class Task:
         )  # fmt: skip
 
     def hidden(self) -> Task:
-        """The same task with every reference withheld (`records.HIDDEN`), and whatever else may tell it."""
+        """The same task with every reference withheld (`records.HIDDEN`), and everything that reveals it."""
         other = object.__new__(Task)
         other.__dict__.update(self.__dict__)
         for split in SPLITS:
@@ -211,6 +211,6 @@ class Task:
 
 
 def hide(problem: Problem) -> Problem:
-    """A problem with its reference withheld, and whatever else may tell it."""
+    """A problem with its reference withheld, and everything that reveals it."""
     meta: dict[str, Any] = {k: v for k, v in problem.meta.items() if k in _SHOWN_WHEN_HIDDEN}
     return dataclasses.replace(problem, reference=HIDDEN, meta=meta)

@@ -200,7 +200,7 @@ def easier_example(case: Case, rng: random.Random) -> Prompt:
 
 
 def hint_example(case: Case, rng: random.Random) -> Prompt:
-    """A solution by somebody who is told the answer, and so slips less."""
+    """A solution written with the answer as a hint, with fewer errors."""
     drafts = (case.family.write(case.problem, case.reference, imperfect_writer(rng), rng) for _ in range(4))
     good = [d for d in drafts if case.family.check(case.problem, case.reference, d.steps, d.answer).answer == "right"]
     text = PHRASES["rationalize"].format(answer=case.reference)
