@@ -577,7 +577,11 @@ def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenie
         ("tiny", {"instruction": "Think."}, "instruction: the tiny world has its own language"),
         (f"{script}:made", {"instruction": "Think."}, "a task that is made already takes no instruction"),
         (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
-        ("chain_sum", {"verifier": lambda completions, tests: [1.0]}, "takes 'tests', which the data has not"),
+        (
+            "chain_sum",
+            {"verifier": lambda completions, tests: [1.0]},
+            "takes 'tests', which is not a column of the data",
+        ),
     ):
         with pytest.raises(BadInput, match=re.escape(said)):
             load_task(spec, **sizes, **how)

@@ -197,7 +197,7 @@ def test_hidden_references_stay_hidden_and_verify_still_works(task: Task, loaded
         assert hidden.verify(problem, "Answer: 12345678").verdict is Verdict.WRONG
     hidden.require(reference=True)
     stranger = loaded("gcd").hidden().test[0]
-    assert task.verify(stranger, "Answer: 1").text == "this problem is not of this task"
+    assert task.verify(stranger, "Answer: 1").text == "the problem does not belong to this task"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ class Task:
         by = self.verifier.version
         try:
             if true.reference is HIDDEN:
-                return unknown_verdict("this problem is not of this task", by)
+                return unknown_verdict("the problem does not belong to this task", by)
             found = self.find(text, problem)
             answer = ExtractedAnswer(text, *found) if found else ExtractedAnswer(text, None, None)
             return judge(true, answer, self._canonical_reference(true))
