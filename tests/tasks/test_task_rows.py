@@ -247,7 +247,7 @@ def test_answers_that_disagree_are_told(tmp_path: Path) -> None:
     rows[5]["solution"] = "$\\boxed{6.0}$"
     with load(tmp_path, rows) as task:
         assert task.notes[-1] == (
-            "2 rows: 'answer' and 'solution' give different answers, and 'answer' is taken"
+            "2 rows: 'answer' and 'solution' give different answers; 'answer' is used"
             f" (first '5' and '50' at {tmp_path}/a.jsonl:5)"
         )
         assert {p.reference for s in ("train", "dev", "test") for p in task.split(s)} <= set(range(1, 9))

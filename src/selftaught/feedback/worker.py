@@ -46,7 +46,7 @@ def _receive(pipe: BinaryIO, inbox: queue.SimpleQueue[Any]) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Limit the process's data segment, so that a memory-hungry verifier gets a MemoryError and nothing else is affected."""
+    """Limit the process's data segment, so that a greedy verifier gets a MemoryError and nothing else is affected."""
     import contextlib
     import resource
 

@@ -81,7 +81,7 @@ def load(spec: str, request: TaskRequest) -> Task:
     problems = list(islice(_stream(families, levels, request.seed), total))
     name = f"tiny:family={'|'.join(families)},level={'|'.join(map(str, levels))}"
     if len(problems) < total:
-        raise BadInput(f"it has {len(problems)} problems, {total} were asked for", where=name, fix="ask for fewer")
+        raise BadInput(f"it has {len(problems)} problems, {total} were requested", where=name, fix="request fewer")
     dev = request.test + request.dev
     return Task(
         name,
