@@ -354,7 +354,7 @@ def test_links_out_of_a_model_folder_are_not_followed(folder: Path, tmp_path: Pa
     assert resolve(folder).path == folder
     (folder / "tokenizer.json").rename(tmp_path / "tokenizer.json")
     (folder / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
-    with pytest.raises(BadInput, match=r"tokenizer\.json is a link that leads out of the folder"):
+    with pytest.raises(BadInput, match=r"tokenizer\.json is a link to outside the folder"):
         resolve(folder)
 
 
