@@ -59,7 +59,7 @@ def guard_expressions() -> None:
     """Replace SymPy's public `parse_expr` by one that refuses anything but plain expressions.
 
     Call it before importing a library that takes `parse_expr` from SymPy. SymPy's own use of it, on its own
-    texts, stays as it is.
+    texts, is unchanged.
     """
     import sympy
     import sympy.parsing

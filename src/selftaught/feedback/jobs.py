@@ -61,7 +61,7 @@ def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> WorkerJob
 def items_job() -> WorkerJob:
     """Generate items of reasoning-gym datasets.
 
-    `("catalogue",) -> {name: {key: default}}`: all datasets and their configuration.
+    `("catalog",) -> {name: {key: default}}`: all datasets and their configuration.
     `("rows", name, config, size, seed, start, stop) -> {"rows", "base_scorer"}`: items, each (question, answer,
     difficulty, entry), the entry pickled for `rg_job`, and whether answers are scored by the base class.
 
@@ -74,12 +74,12 @@ def items_job() -> WorkerJob:
 
     def answer(payload: tuple[Any, ...]) -> dict[str, Any]:
         what, *args = payload
-        return _rg_catalogue() if what == "catalogue" else _rg_rows(made, *args)
+        return _rg_catalog() if what == "catalog" else _rg_rows(made, *args)
 
     return answer
 
 
-def _rg_catalogue() -> dict[str, dict[str, Any]]:
+def _rg_catalog() -> dict[str, dict[str, Any]]:
     import dataclasses
 
     from reasoning_gym.factory import DATASETS

@@ -86,7 +86,7 @@ def choices_of(fields: Fields, question: str) -> Choices | None:
     """The choices of a row; None if it has none.
 
     Accepts a list of texts or of `{"label", "text"}`, `{"text": [...], "label": [...]}` (ARC), `{"A": ...}`, and
-    `{"choices": [...], "labels": [0, 1, ...]}` (TruthfulQA). A right answer beside wrong ones (`Correct Answer`,
+    `{"choices": [...], "labels": [0, 1, ...]}` (TruthfulQA). A right answer with wrong ones (`Correct Answer`,
     `Incorrect Answer 1` of GPQA; `distractor1`) is placed among them by the hash of the question.
 
     Raises:

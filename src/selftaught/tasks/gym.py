@@ -22,7 +22,7 @@ from selftaught.tasks.rows import with_instruction
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.task import Task
 
-_catalogue: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, listed once
+_catalog: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, listed once
 
 GYM_CHUNK = 4096
 """Size of each dataset drawn; fixed, because a few datasets depend on it."""
@@ -129,14 +129,14 @@ class _Source:
 
 def _fields(name: str, workers: Workers) -> dict[str, Any]:
     """The configuration keys of a dataset and their defaults."""
-    if not _catalogue:
-        reply = workers.call(("catalogue",))
+    if not _catalog:
+        reply = workers.call(("catalog",))
         if reply.status != "ok":
             raise BadInput(f"reasoning-gym does not work here: {reply.value}", fix="pip install -U reasoning-gym")
-        _catalogue.update(reply.value)
-    if name not in _catalogue:
-        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=suggest(name, _catalogue))
-    return _catalogue[name]
+        _catalog.update(reply.value)
+    if name not in _catalog:
+        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=suggest(name, _catalog))
+    return _catalog[name]
 
 
 def _config(name: str, options: str, fields: dict[str, Any]) -> dict[str, Any]:

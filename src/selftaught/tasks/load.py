@@ -37,7 +37,7 @@ def load_task(
             `hf:ORG/NAME` or `hf:FOLDER`, with `:config=,split=,dev_split=,test_split=`, through `datasets`;
             `tiny` or `tiny:family=NAME|NAME,level=1|2`, the tiny world's problems;
             `my_task.py:function`, a function returning rows, problems or a task;
-            or a `Task`, which is returned as it is.
+            or a `Task`, which is returned as is.
         train: number of problems to train on; for files and data sets, at most what they have.
         dev: number of problems for choosing the champion.
         test: number of held-out problems.

@@ -46,14 +46,14 @@ class Curriculum:
     Attributes:
         roles: kinds of examples and their weights.
         again: probability of redrawing a right draft that is to be criticized.
-        spoilt: probability of replacing a character in a draft that is to be criticized.
+        corruption: probability of replacing a character in a draft that is to be criticized.
         drafts: whether to also train on the drafts, not only on the replies about them.
         own: whether drafts for `OWN_DRAFT_ROLES` are sampled from the model.
     """
 
     roles: Mapping[Callable[[Case, random.Random], Prompt], int]
     again: float = 0.0
-    spoilt: float = 0.0
+    corruption: float = 0.0
     drafts: bool = True
     own: bool = False
 
@@ -88,7 +88,7 @@ CRITICIZING = Curriculum(
         hint_example: 1,
     },
     again=0.7,
-    spoilt=0.25,
+    corruption=0.25,
     drafts=False,
 )
 
@@ -140,7 +140,7 @@ def _worse(case: Case, level: int | None, lesson: Curriculum, rng: random.Random
     """A case that is more likely to have errors."""
     while case.right and rng.random() < lesson.again:
         case = draw_case(rng, level)
-    return corrupt(case, rng) if rng.random() < lesson.spoilt else case
+    return corrupt(case, rng) if rng.random() < lesson.corruption else case
 
 
 def corrupt(case: Case, rng: random.Random) -> Case:
