@@ -39,7 +39,7 @@ def adapted(base: Policy, folder: Path, **settings: Any) -> tuple[Policy, Any]:
 
 @pytest.fixture
 def saved(tiny: Any, tmp_path: Path) -> Path:
-    """A folder with an adapter, to be spoilt."""
+    """A folder with an adapter, to be spoiled."""
     return adapted(tiny("llama"), tmp_path / "a")[0].path
 
 

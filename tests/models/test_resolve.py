@@ -22,7 +22,7 @@ from tiny_models import edit_json, reference, save_tokenizer
 
 @pytest.fixture
 def folder(tiny: Any, tmp_path: Path) -> Path:
-    """A copy of a tiny model, to be spoilt."""
+    """A copy of a tiny model, to be spoiled."""
     return Path(shutil.copytree(tiny("llama").path, tmp_path / "model"))
 
 
