@@ -1,6 +1,6 @@
 """Verifiers: compare an answer with the reference and return RIGHT, WRONG or UNKNOWN, with the verifier's version.
 
-A verifier never raises, whatever an answer contains. Undecided cases (timeout, an unparseable answer, a verifier that
+A verifier never raises because of an answer. Undecided cases (timeout, an unparseable answer, a verifier that
 raised) are UNKNOWN, and the feedback's text gives the reason.
 """
 

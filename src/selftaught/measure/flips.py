@@ -81,7 +81,7 @@ def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
     components. An answer that the verifier cannot judge is not right.
 
     Args:
-        courses: verdicts of solutions whose turns were judged (`run.measure(..., figures=corrections)`).
+        turns: verdicts of solutions whose turns were judged (`correction_metrics` passed to `run.measure`).
 
     Returns:
         "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
