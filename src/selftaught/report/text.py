@@ -1,4 +1,4 @@
-"""Text for a page: what a reader cannot see is made visible, and numbers read well."""
+"""Format text for a page: make invisible characters visible, and numbers readable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
 def escaped(text: object) -> str:
-    """`text` made visible and safe in HTML and SVG, in elements and in quoted attributes."""
+    """`text` made visible and escaped for HTML and SVG elements and quoted attributes."""
     return html.escape(make_visible(str(text)))
 
 
