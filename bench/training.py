@@ -1,4 +1,4 @@
-"""TrainConfig: tokens a second, peak memory and loss of fine-tuning, next to TRL on the same texts, model and batch.
+"""Training: tokens a second, peak memory and loss of fine-tuning, next to TRL on the same texts, model and batch.
 
 Each figure is of a process of its own, so that its peak resident memory is the training's. TRL runs in float32 and in
 bfloat16, without gradient checkpointing, and is compared in the faster one. Tokens are those of prompts and

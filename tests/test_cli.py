@@ -575,9 +575,13 @@ def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenie
     for spec, how, said in (
         ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world only accepts its own verifier or a function"),
         ("tiny", {"instruction": "Think."}, "instruction: the tiny world has its own language"),
-        (f"{script}:made", {"instruction": "Think."}, "a task that is made already takes no instruction"),
+        (f"{script}:made", {"instruction": "Think."}, "an existing task takes no instruction"),
         (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
-        ("chain_sum", {"verifier": lambda completions, tests: [1.0]}, "takes 'tests', which the data has not"),
+        (
+            "chain_sum",
+            {"verifier": lambda completions, tests: [1.0]},
+            "takes 'tests', which is not a column of the data",
+        ),
     ):
         with pytest.raises(BadInput, match=re.escape(said)):
             load_task(spec, **sizes, **how)

@@ -76,7 +76,7 @@ GLOSSARY: dict[str, Term] = {
     "learn_revisions": Term("also train on revisions under the prompt with draft and critique", SWITCH),
     "refine_at_test": Term("also measure answering with refinement", SWITCH),
     "recheck_finished": Term("ask again for a check of answers that have ended", SWITCH),
-    "rationalization": Term("ask failed problems again with the answer as a hint", SWITCH),
+    "rationalization": Term("sample failed problems again with the answer as a hint", SWITCH),
     "mixed_formats": Term("train on more than one prompt and answer format", SWITCH),
     # training
     "lr_scale": Term("learning rate, as a multiple of the run's", FACTOR),

@@ -221,7 +221,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A response labelled good or bad on its own."""
+    """A response labeled good or bad on its own."""
 
     kind: ClassVar[str] = "label"
     prompt: Prompt

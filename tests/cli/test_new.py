@@ -106,7 +106,7 @@ def test_pyright_finds_nothing_to_mend(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["judge", "mine", *PAPER], "no shape of method called 'judge'; write a solver, a recipe or a study"),
+        (["judge", "mine", *PAPER], "unknown method shape 'judge'; write a solver, a recipe or a study"),
         (["solvr", "mine", *PAPER], "did you mean 'solver'?"),
         (["solver", "mine"], "--paper"),
         (["solver", "mine", "--paper", "12"], "--paper: got '12'; write an arXiv number"),

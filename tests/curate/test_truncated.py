@@ -144,11 +144,14 @@ def test_records_made_by_hand_of_cut_off_answers_are_told(tmp_path: Path) -> Non
         assert not any("teach an end" in note for note in run.notes)
         run.learn(run.base, sft(), demos)
         learned = 24 + len(keep(tried, truncated="open"))
-        assert f"{cut} of {learned} records teach an end behind an answer that was cut off; drop" in " ".join(run.notes)
+        assert (
+            f"{cut} of {learned} records teach an end of sequence after an answer that was cut off; drop"
+            in " ".join(run.notes)
+        )
         pair = Pair(tried[0].problem.prompt, "yes", next(a for a in tried if a.truncated).text)
         ids = tuple(a.id for a in tried if a.truncated)
         run.learn(run.base, sft(), [replace(pair, attempts=ids)])
         ends = [note for note in run.notes if "teach an end" in note]  # one line for all calls
         assert [note.split(";")[0] for note in ends] == [
-            f"{cut + 1} of {learned + 1} records teach an end behind an answer that was cut off"
+            f"{cut + 1} of {learned + 1} records teach an end of sequence after an answer that was cut off"
         ]

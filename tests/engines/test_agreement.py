@@ -123,7 +123,7 @@ def test_parts_are_read_by_their_index(tiny: Any, tmp_path: Path) -> None:
     folder = sharded(tiny("llama"), tmp_path / "m")
     assert sampled(resolve(folder)) == pytest.approx(sampled(tiny("llama")), abs=1e-5)
     (parts := sorted(folder.glob("model-*.safetensors")))[0].rename(folder / "part.download")
-    with pytest.raises(BadInput, match=f"{parts[0].name}, which it names, is not there"):
+    with pytest.raises(BadInput, match=f"{parts[0].name}, which it names, is missing"):
         resolve(folder)
     (folder / "model.safetensors.index.json").unlink()
     with pytest.raises(BadInput, match=r"neither model\.safetensors nor an index"):

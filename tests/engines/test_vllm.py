@@ -335,7 +335,7 @@ def test_nan_logits_refuse_one_request(
     (token,) = ChatTokenizer(base.weights).encode("Z")
 
     def poison(weights: dict[str, Any]) -> None:
-        """The embedding of one letter is spoilt; the output layer, untied, is not."""
+        """The embedding of one letter is spoiled; the output layer, untied, is not."""
         embedding = weights["model.embed_tokens.weight"]
         weights["lm_head.weight"] = embedding.clone()
         embedding[token] = float("nan")

@@ -113,14 +113,14 @@ def test_anything_but_one_reward_for_one_completion_is_told(result: Any, said: s
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda completions, completion_ids: [1.0], "takes 'completion_ids', which only a trainer has"),
+        (lambda completions, completion_ids: [1.0], "takes 'completion_ids', which only a trainer can provide"),
         (
             lambda prompts, completions, trainer_state, **kwargs: [1.0],
             "takes 'trainer_state', which only",
         ),
         (
             lambda completions, tests, **kwargs: [1.0],
-            "takes 'tests', which the data has not; its columns are answer",
+            "takes 'tests', which is not a column of the data; its columns are answer",
         ),
     ],
 )

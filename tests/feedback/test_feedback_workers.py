@@ -260,7 +260,7 @@ def test_a_worker_may_send_plain_data_only() -> None:
     try:
         feedback = verifier.judge(PROBLEM, ExtractedAnswer("42", None, None), None)
         assert feedback.verdict is Verdict.UNKNOWN
-        assert "cannot be read" in feedback.text
+        assert "malformed reply" in feedback.text
     finally:
         verifier.close()
 

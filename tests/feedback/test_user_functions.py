@@ -127,7 +127,7 @@ def test_what_only_a_trainer_has_is_refused() -> None:
     def reward(completions: Any, completion_ids: Any) -> list[float]: ...
     def ready(completions: Any, completion_ids: Any = None) -> list[float]: ...
 
-    with pytest.raises(BadInput, match="'completion_ids', which only a trainer has"):
+    with pytest.raises(BadInput, match="'completion_ids', which only a trainer can provide"):
         check_reward(reward, "reward")
     check_reward(ready, "ready")
 

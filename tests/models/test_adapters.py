@@ -39,7 +39,7 @@ def adapted(base: Policy, folder: Path, **settings: Any) -> tuple[Policy, Any]:
 
 @pytest.fixture
 def saved(tiny: Any, tmp_path: Path) -> Path:
-    """A folder with an adapter, to be spoilt."""
+    """A folder with an adapter, to be spoiled."""
     return adapted(tiny("llama"), tmp_path / "a")[0].path
 
 
@@ -139,7 +139,7 @@ def test_a_pickled_adapter_is_refused_and_never_opened(tiny: Any, saved: Path) -
 def test_an_adapter_beside_whole_weights_is_neither(tiny: Any, saved: Path) -> None:
     shutil.copy(tiny("llama").path / "model.safetensors", saved)
     shutil.copy(tiny("llama").path / "config.json", saved)
-    with pytest.raises(BadInput, match="whole weights and an adapter"):
+    with pytest.raises(BadInput, match="full weights and an adapter"):
         resolve(saved)
 
 

@@ -22,7 +22,7 @@ from tiny_models import edit_json, reference, save_tokenizer
 
 @pytest.fixture
 def folder(tiny: Any, tmp_path: Path) -> Path:
-    """A copy of a tiny model, to be spoilt."""
+    """A copy of a tiny model, to be spoiled."""
     return Path(shutil.copytree(tiny("llama").path, tmp_path / "model"))
 
 
@@ -354,7 +354,7 @@ def test_links_out_of_a_model_folder_are_not_followed(folder: Path, tmp_path: Pa
     assert resolve(folder).path == folder
     (folder / "tokenizer.json").rename(tmp_path / "tokenizer.json")
     (folder / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
-    with pytest.raises(BadInput, match=r"tokenizer\.json is a link that leads out of the folder"):
+    with pytest.raises(BadInput, match=r"tokenizer\.json is a link to outside the folder"):
         resolve(folder)
 
 

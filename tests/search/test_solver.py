@@ -129,8 +129,8 @@ def test_pairs_share_their_beginning_and_prefer_the_higher_q(tmp_path: Path) -> 
             n, m = max(1, a.visits), max(1, b.visits)
             assert pair.label_smoothing == pytest.approx(min(1 / (n / m + 1), 0.5))
             assert set(pair.attempts) == {step.id for step in (*best.path, *worst.path)}
-    spoilt = [p for p in pairs if p.chosen.count("wrong") > p.rejected.count("wrong")]
-    assert len(spoilt) < len(pairs) / 4
+    spoiled = [p for p in pairs if p.chosen.count("wrong") > p.rejected.count("wrong")]
+    assert len(spoiled) < len(pairs) / 4
 
 
 # --- the journal ---

@@ -95,7 +95,7 @@ def test_a_folder_with_some_splits_carves_the_others(tmp_path: Path) -> None:
     write(tmp_path / "validation.jsonl", sums(5, start=2000))
     task = load_task(str(tmp_path), train=40, dev=30, test=15)
     assert len(task.dev) == 5
-    assert task.notes == ("dev: 5 problems, 30 were asked for",)
+    assert task.notes == ("dev: 5 problems, 30 were requested",)
 
 
 def test_splits_named_in_the_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_splits_never_share_a_problem(
 def test_too_few_problems_are_shared_out_with_a_note(tmp_path: Path) -> None:
     task = load_task(str(write(tmp_path / "a.jsonl", sums(100))))
     assert [len(task.split(s)) for s in ("train", "dev", "test")] == [41, 17, 42]
-    assert task.notes[0].startswith("100 problems, 556 were asked for: test 42 of 300, dev 17 of 128, train 41 of 128")
+    assert task.notes[0].startswith("100 problems, 556 were requested: test 42 of 300, dev 17 of 128, train 41 of 128")
     more = load_task(str(tmp_path / "a.jsonl"), train=1000)
     assert (more.test, more.dev) == (task.test, task.dev)  # they do not depend on the size of train
 
@@ -180,7 +180,7 @@ BAD = [
     ('{"question": "a", "answer": "1"}\n', "1 distinct problem is too few to split"),
     ('{"question": "a", "answer": [1]}\n{"question": "b"}\n{"question": "c"}\n{"question": "d"}\n',
      r"a\.jsonl:1: the answer is a list, expected text or a number; .*verifier"),
-    ('{"question": "half \\ud800"}\n', r"a\.jsonl:1: half a surrogate pair"),
+    ('{"question": "half \\ud800"}\n', r"a\.jsonl:1: unpaired surrogate"),
     ('{"question": ' + "[" * 100_000 + "\n", r"a\.jsonl:1: malformed JSON"),
     ('{"question": "a", "answer": ' + "9" * 5000 + "}\n", r"a\.jsonl:1: malformed JSON: Exceeds the limit"),
 ]  # fmt: skip
@@ -203,7 +203,7 @@ def test_bytes_that_are_not_utf8_name_the_line(tmp_path: Path) -> None:
 def test_a_broken_archive_names_the_line(tmp_path: Path) -> None:
     whole = gzip.compress(b'{"question": "a"}\n' * 5_000)
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadInput, match=r"a\.jsonl\.gz:\d+: cannot read on"):
+    with pytest.raises(BadInput, match=r"a\.jsonl\.gz:\d+: cannot read further"):
         load_task(f"{tmp_path}/a.jsonl.gz", **SMALL)
 
 

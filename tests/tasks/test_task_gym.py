@@ -197,7 +197,7 @@ def test_hidden_references_stay_hidden_and_verify_still_works(task: Task, loaded
         assert hidden.verify(problem, "Answer: 12345678").verdict is Verdict.WRONG
     hidden.require(reference=True)
     stranger = loaded("gcd").hidden().test[0]
-    assert task.verify(stranger, "Answer: 1").text == "this problem is not of this task"
+    assert task.verify(stranger, "Answer: 1").text == "the problem does not belong to this task"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,10 @@ def test_hidden_references_stay_hidden_and_verify_still_works(task: Task, loaded
         ("chain_sum:max_terms=two", "expected a whole number; its default is 6"),
         ("chain_sum:max_terms=2.5", "expected a whole number"),
         ("chain_sum:allow_negation=2", "expected true or false"),
-        ("chain_sum:min_terms=9", "cannot make chain_sum like this: AssertionError: max_terms must be >= min_terms"),
+        (
+            "chain_sum:min_terms=9",
+            "reasoning-gym rejects this configuration of chain_sum: AssertionError: max_terms must be >= min_terms",
+        ),
     ],
 )
 def test_bad_specifications_are_one_clear_line(spec: str, says: str) -> None:

@@ -212,14 +212,14 @@ def test_arrays_of_messages_are_lists_of_them() -> None:
          "'messages' holds a part of type 'image_url', expected text"),
         ({"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
          "a message of .messages. calls tools"),
-        ({"question": "q", "choices": ["x", "y"], "answer": 2}, "'answer' is 2, and which of the 2 choices"),
-        ({"question": "q", "choices": ["x", "y"], "answer": -1}, "'answer' is -1, and which of the 2 choices"),
-        ({"question": "q", "choices": [4, 5], "answer": 4}, "'answer' is 4, and which of the 2 choices"),
-        ({"question": "q", "choices": ["x", "y"], "answer": "z"}, "'answer' is 'z', and which of the 2 choices"),
-        ({"question": "q", "choices": ["x", "x"], "answer": "x"}, "'answer' is 'x', and which"),
-        ({"question": "q", "choices": ["1", "2", "0"], "answer": "1"}, "'answer' is '1', and which"),
-        ({"question": "q", "choices": ["B", "A"], "answer": "A"}, "'answer' is 'A', and which"),
-        ({"question": "q", "choices": ["x", "y"], "answer": ["x", "y"]}, r"'answer' is \['x', 'y'\], and which"),
+        ({"question": "q", "choices": ["x", "y"], "answer": 2}, "'answer' is 2"),
+        ({"question": "q", "choices": ["x", "y"], "answer": -1}, "'answer' is -1"),
+        ({"question": "q", "choices": [4, 5], "answer": 4}, "'answer' is 4"),
+        ({"question": "q", "choices": ["x", "y"], "answer": "z"}, "'answer' is 'z'"),
+        ({"question": "q", "choices": ["x", "x"], "answer": "x"}, "'answer' is 'x', which does not identify"),
+        ({"question": "q", "choices": ["1", "2", "0"], "answer": "1"}, "'answer' is '1', which does not identify"),
+        ({"question": "q", "choices": ["B", "A"], "answer": "A"}, "'answer' is 'A', which does not identify"),
+        ({"question": "q", "choices": ["x", "y"], "answer": ["x", "y"]}, r"'answer' is \['x', 'y'\]"),
         ({"question": "q", "choices": "x, y", "answer": "x"}, "'choices' is not a list of 2 to 26 choices"),
         ({"question": "q", "choices": ["x"], "answer": 0}, "'choices' is not a list of 2 to 26 choices"),
         ({"question": "q", "options": [["x"], ["y"]], "answer": 0}, "'options' is not a list of 2 to 26 choices"),
@@ -247,7 +247,7 @@ def test_answers_that_disagree_are_told(tmp_path: Path) -> None:
     rows[5]["solution"] = "$\\boxed{6.0}$"
     with load(tmp_path, rows) as task:
         assert task.notes[-1] == (
-            "2 rows: 'answer' and 'solution' give different answers, and 'answer' is taken"
+            "2 rows: 'answer' and 'solution' give different answers; 'answer' is used"
             f" (first '5' and '50' at {tmp_path}/a.jsonl:5)"
         )
         assert {p.reference for s in ("train", "dev", "test") for p in task.split(s)} <= set(range(1, 9))

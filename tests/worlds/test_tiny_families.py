@@ -247,5 +247,5 @@ def test_a_wrong_specification_is_told_in_one_line(spec: str, told: str) -> None
 
 
 def test_a_level_with_too_few_problems_says_so() -> None:
-    with pytest.raises(BadInput, match=r"problems, .* were asked for"):
+    with pytest.raises(BadInput, match=r"problems, .* were requested"):
         load_task("tiny:family=equation,level=2", train=5000, dev=7, test=7)

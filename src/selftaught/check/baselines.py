@@ -1,4 +1,4 @@
-"""The method and its baselines: each comes to an `Outcome` on the test problems of one seed."""
+"""Run the method and its baselines on one seed; each yields a `SystemResult`."""
 
 from __future__ import annotations
 

@@ -22,8 +22,10 @@ from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `check`."""
     parser.add_argument("method", nargs="?", help="a method's id, or file.py:function")
-    parser.add_argument("--all", action="store_true", help="every method that declares a claim")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs, each with other problems (default %(default)s)")
+    parser.add_argument("--all", action="store_true", help="check every method that declares a claim")
+    parser.add_argument(
+        "--seeds", type=int, default=SEEDS, help="number of runs, each with other problems (default %(default)s)"
+    )
     models = f"{', '.join(worlds())}, or openai:NAME for a solver's claim (default %(default)s)"
     parser.add_argument("--model", default=DEFAULT_WORLD, help=models)
     parser.add_argument("--ablate", action="store_true", help="run the claim's ablations too")

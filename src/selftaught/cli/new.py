@@ -26,8 +26,9 @@ LONGEST_PAPER = 80
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `new`."""
-    parser.add_argument("shape", help=f"{', '.join(SHAPES)}: one problem at test time, new weights, or a finding")
-    parser.add_argument("name", help="of the method, in words with dashes: best-of-n")
+    shape = "solver: answers one problem; recipe: trains weights; study: reproduces a finding"
+    parser.add_argument("shape", help=shape)
+    parser.add_argument("name", help="method name, lowercase with dashes: best-of-n")
     parser.add_argument("--paper", required=True, metavar="ID", help="arXiv number (2312.06585) or https address")
     family = "folder for it in the package (in a checkout; for example voting, self_training)"
     parser.add_argument("--family", default="", help=family)
@@ -41,7 +42,7 @@ def execute(call: Call) -> int:
     name, root = _name_of(args.name), None if args.folder else _checkout(Path.cwd())
     if args.shape not in SHAPES:
         fix = "write a solver, a recipe or a study" if args.shape == "judge" else suggest(args.shape, SHAPES)
-        raise BadInput(f"there is no shape of method called {args.shape!r}", where="new", fix=fix)
+        raise BadInput(f"unknown method shape {args.shape!r}", where="new", fix=fix)
     if not PAPER.fullmatch(args.paper) or len(args.paper) > LONGEST_PAPER:
         fix = "write an arXiv number (--paper 2312.06585), or an https address of at most 80 characters"
         raise BadInput(f"got {args.paper!r}", where="--paper", fix=fix)
@@ -65,7 +66,7 @@ def execute(call: Call) -> int:
 
 
 def _name_of(word: str) -> str:
-    """Return the function's name. Raises BadInput unless it can be one, of a file of its own, too."""
+    """Return the function's name. Raises BadInput unless it is valid as a function and file name."""
     name = word.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > LONGEST:
         fix = f"use at most {LONGEST} lowercase letters and digits, with dashes between words: best-of-n"
@@ -85,7 +86,7 @@ def _checkout(place: Path) -> Path | None:
 
 
 def _in_package(root: Path, shape: str, name: str, family: str) -> tuple[Path, Path]:
-    """Return where method and test go in a checkout."""
+    """Return the paths of method and test in a checkout."""
     methods = root / METHODS
     if taken := next(iter(methods.rglob(f"{name}.py")), None):
         raise BadInput("there is a method of this name already", where=str(taken), fix="choose another name")
@@ -114,7 +115,7 @@ def _rendered(template: str, facts: dict[str, Any]) -> str:
 
 
 def _write(files: dict[Path, str]) -> None:
-    """Write all files or none. Raises BadInput where one exists, or cannot be written."""
+    """Write all files or none. Raises BadInput if one exists or cannot be written."""
     for path in files:
         if path.exists() or path.is_symlink():
             raise BadInput("it exists already", where=str(path), fix="choose another name, or remove it")

@@ -61,7 +61,7 @@ def _flag(parser: argparse.ArgumentParser, option: Option) -> str:
 
 
 def reader(kind: Any) -> Callable[[str], Any] | None:
-    """What reads a value of a type from a word; its name says what it expects. None where one word cannot.
+    """The parser of a type's values from one word, named after what it expects. None if one word cannot hold a value.
 
     Reads numbers, text, paths, `Literal`s, `X | None` ("none"), and tuples and lists of one of these
     ("1,2,3"); raises ValueError for anything else.

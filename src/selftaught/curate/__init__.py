@@ -1,4 +1,4 @@
-"""Curation: plain functions from attempts to what is worth learning."""
+"""Curation: plain functions that select training records from attempts."""
 
 from selftaught.curate.batch import round_batch
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved

@@ -9,7 +9,7 @@ from selftaught.errors import BadInput, suggest
 from selftaught.records import Attempt, Demo, Problem
 
 Truncated = Literal["drop", "open"]
-"""What to do with attempts cut off at `max_tokens`: leave them out, or learn their text without an end of sequence."""
+"""How to treat attempts truncated at `max_tokens`: drop them, or train on their text without an end of sequence."""
 
 
 def by_problem(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
@@ -21,9 +21,9 @@ def by_problem(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
 
 
 def finished(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """The attempts that ended by themselves: neither truncated nor failed.
+    """The attempts that are neither truncated nor failed.
 
-    Learned with an end of sequence, a truncated one would teach to stop early, and a failed request to say nothing.
+    Trained with an end of sequence, a truncated one would teach stopping early, and a failed one an empty answer.
     """
     return [attempt for attempt in attempts if not (attempt.truncated or attempt.failed)]
 
@@ -33,24 +33,24 @@ def keep_right(
 ) -> list[Demo]:
     """Turn the attempts judged RIGHT into demonstrations.
 
-    The prompt to learn is the problem's own, so that hints given when sampling are not learned.
+    The training prompt is the problem's own, so that hints used in sampling are not trained on.
 
     Args:
         attempts: judged attempts.
-        per_problem: demonstrations to keep of each problem, the first ones; None for all.
-        truncated: "drop" leaves out attempts cut off at `max_tokens`, "open" learns their text without an end of
+        per_problem: maximum demonstrations per problem, the first ones; None for all.
+        truncated: "drop" omits attempts truncated at `max_tokens`; "open" trains on their text without an end of
             sequence.
 
     Raises:
-        BadInput: `truncated` is neither.
+        BadInput: `truncated` has another value.
     """
     return _demos(attempts, lambda attempt: attempt.right, per_problem, truncated)
 
 
 def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: Truncated = "drop") -> list[Demo]:
-    """As `keep_right`, but for any verdict: the control that shows what the filter is worth.
+    """Same as `keep_right` for any verdict: the control that shows the filter's effect.
 
-    Failed requests are left out, as they have no answer.
+    Omits failed requests, which have no answer.
     """
     return _demos(attempts, lambda _: True, per_problem, truncated)
 
@@ -73,7 +73,7 @@ def teaches_false_end(record: Any, sources: Iterable[Mapping[str, Any]]) -> bool
 
     Args:
         record: a `Demo`, `Pair`, `Label` or `Ranking`.
-        sources: journal payloads of the attempts it names.
+        sources: journal payloads of the attempts it refers to.
     """
     cut = tuple(one["text"] for one in sources if one.get("finish") == "length" and one["text"])
     if not cut or not getattr(record, "ends", True):
@@ -88,5 +88,5 @@ def unsolved(attempts: Iterable[Attempt]) -> list[Problem]:
 
 
 def source_ids(attempt: Attempt) -> tuple[str, ...]:
-    """Ids of the attempt and of the attempt that it was made from."""
+    """Ids of the attempt and of its parent attempt."""
     return (attempt.id, attempt.parent) if attempt.parent else (attempt.id,)

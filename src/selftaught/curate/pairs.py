@@ -12,7 +12,7 @@ from selftaught.records import Attempt, Pair, Verdict
 def right_and_wrong(attempts: Iterable[Attempt]) -> list[list[tuple[Attempt, Attempt]]]:
     """For each problem its (right, wrong) attempts: first with first, second with second.
 
-    No attempt is used twice; truncated and failed attempts are left out.
+    No attempt is used twice; truncated and failed attempts are omitted.
     """
     groups = by_problem(finished(attempts)).values()
     sides = [[[a for a in group if a.verdict is v] for v in (Verdict.RIGHT, Verdict.WRONG)] for group in groups]
@@ -24,8 +24,8 @@ def pairs(attempts: Iterable[Attempt], *, per_problem: int | None = None, max_pa
 
     Args:
         attempts: judged attempts.
-        per_problem: pairs to keep of each problem; None for all.
-        max_pairs: pairs to keep in all, taken from the problems in turn; None for all, one problem after another.
+        per_problem: maximum pairs per problem; None for all.
+        max_pairs: maximum pairs in all, taken round-robin from the problems; None for all, problem by problem.
     """
     groups = [[_pair(*two) for two in found[:per_problem]] for found in right_and_wrong(attempts)]
     if max_pairs is None:

@@ -16,7 +16,7 @@ class AnswerPool:
 
     Attributes:
         right: problem id -> text -> the newest attempt of that text that was judged RIGHT.
-        wrong: the same of WRONG.
+        wrong: the same for WRONG.
     """
 
     right: dict[str, dict[str, Attempt]] = field(default_factory=dict)

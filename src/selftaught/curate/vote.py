@@ -15,7 +15,7 @@ class Vote:
 
     Attributes:
         answer: the most frequent answer, in its earliest spelling; ties go to the answer given first.
-        share: its share of all attempts, those without an answer included, in 0..1: the vote's confidence.
+        share: its share of all attempts, including those without an answer, in 0..1: the vote's confidence.
         voters: the attempts that gave it.
     """
 
@@ -25,7 +25,7 @@ class Vote:
 
 
 def vote(attempts: Sequence[Attempt]) -> Vote | None:
-    """The plurality vote over the attempts' answers; None where no attempt has an answer.
+    """The plurality vote over the attempts' answers; None if no attempt has an answer.
 
     Answers are grouped by equality, not by spelling: `x/2` and `\\frac{x}{2}` count as one.
 
@@ -45,7 +45,7 @@ def elect(attempts: Sequence[Attempt]) -> Attempt | None:
     """The first attempt that gave the most frequent answer, with the vote's share as its confidence.
 
     Returns:
-        The attempt, its feedback replaced by the confidence; None where no attempt has an answer.
+        The attempt, its feedback replaced by the confidence; None if no attempt has an answer.
     """
     won = vote(attempts)
     return won and with_confidence(won.voters[0], won.share, "vote", f"{len(won.voters)} of {len(attempts)} votes")

@@ -57,7 +57,7 @@ class Request:
     Attributes:
         prompt: chat messages.
         sampling: sampling parameters.
-        seed: determines every random choice together with the request, whatever else is in the batch.
+        seed: determines every random choice together with the request, independent of the batch.
         prefix: text that the answer starts with; not part of the sample.
         prefix_tokens: what the answer continues after `prefix`, also not part of the sample: token ids, and text
             inserted between them. End-of-sequence tokens among them are dropped. Given the tokens of an earlier

@@ -139,7 +139,7 @@ def scripted_learner(
 
 
 def _size(record: Any) -> int:
-    """Bytes of text in a record: what it is asked and what is learnt."""
+    """Bytes of text in a record: prompt and training target."""
     data = {name: value for name, value in as_json(record).items() if name != "attempts"}
     prompt = "".join(message["content"] for message in data.pop("prompt", ()))
     return len("".join([prompt, *(value for value in data.values() if isinstance(value, str))]).encode())

@@ -1,4 +1,4 @@
-"""Feedback: verifiers that say RIGHT, WRONG or UNKNOWN, in processes that can be killed."""
+"""Feedback: verifiers that return RIGHT, WRONG or UNKNOWN, in killable processes."""
 
 from selftaught.feedback.user import UserFunction
 from selftaught.feedback.verifiers import Exact, ExtractedAnswer, Math, ReasoningGym, Verifier

@@ -1,9 +1,9 @@
-"""Whether two pieces of mathematics are equal: math-verify's word, and what it takes to trust it.
+"""Decide whether two mathematical expressions are equal: math-verify's verdict, with checks that make it reliable.
 
-math-verify reads what it can of a text and ignores the rest, holds small numbers equal by six decimal places, and knows
-no other base, no ellipsis and no congruence. Here both texts are put in a form that it reads as meant, forms it does
-not know are compared piece by piece, and its verdict counts only where every number and letter of both texts
-mattered to what it parsed. Otherwise the outcome is None: unknown. For worker processes: imports SymPy.
+math-verify parses what it can of a text and ignores the rest, compares small numbers to six decimal places, and does
+not support other bases, ellipses or congruences. Here both texts are rewritten into a form that it parses as intended,
+unsupported forms are compared piece by piece, and its verdict counts only if every number and letter of both texts
+affected what it parsed. Otherwise the result is None: unknown. For worker processes: imports SymPy.
 
 Source: https://github.com/huggingface/Math-Verify
 """
@@ -44,7 +44,7 @@ _PLAIN_DEGREES = re.compile(r"[-\d.\s^{}]*\\circ[-\d.\s^{}]*")
 
 
 def same_mathematics(gold: str, answer: str) -> bool | None:
-    """Whether `answer` equals `gold`; None where that cannot be told for certain.
+    """Whether `answer` equals `gold`; None if undecided.
 
     Raises:
         ValueError: the reference cannot be read.
@@ -53,7 +53,7 @@ def same_mathematics(gold: str, answer: str) -> bool | None:
     gold, answer = to_parseable(gold), to_parseable(answer)
     if normalize_math(gold) == normalize_math(answer) and based[0] == based[1]:
         return True
-    if based[0] != based[1]:  # the base may be understood
+    if based[0] != based[1]:  # the base may be implied
         return None
     if is_words(gold):
         return _same_words(gold, answer) if is_words(answer) else None
@@ -67,7 +67,7 @@ def same_mathematics(gold: str, answer: str) -> bool | None:
 
 
 def _same_words(gold: str, answer: str) -> bool | None:
-    """Words are the same or not; of several words, other ones may say the same."""
+    """Compare words: a single word must match; several words that differ are undecided, as they may be synonyms."""
     mine, theirs = (re.sub(r"^(?:an?|the) ", "", canonical(number_from_latex(text))) for text in (gold, answer))
     if mine == theirs:
         return True
@@ -78,7 +78,7 @@ def _same(gold: str, answer: str) -> bool | None:
     if not is_mathematics(gold) or not is_mathematics(answer):
         return False if is_words(answer) and is_mathematics(gold) else None
     shapes = {_shape(gold), _shape(answer)} - {""}
-    if shapes == {"tuple", "interval"} and "\\cup" not in gold + answer:  # one bracket at least is another
+    if shapes == {"tuple", "interval"} and "\\cup" not in gold + answer:  # at least one bracket differs
         return False
     if len(shapes) > 1 and shapes != {"set", "list"}:
         return None
@@ -90,7 +90,7 @@ def _same(gold: str, answer: str) -> bool | None:
         return None
     if ("%" in gold) != ("%" in answer) and "," in gold:
         return None
-    if "=" in gold and "=" not in answer and not _ASSIGNED.match(gold):  # x + y = 3 is no 3
+    if "=" in gold and "=" not in answer and not _ASSIGNED.match(gold):  # x + y = 3 is not 3
         return None
     mine, theirs = parse_math(gold), parse_math(answer)
     if mine is None:
@@ -104,7 +104,7 @@ def _same(gold: str, answer: str) -> bool | None:
         return close_in_ratio(mine, theirs) and not (lists and _lengths(gold) != _lengths(answer) and shapes)
     if (equal := equal_as_complex(mine, theirs)) is not None:
         return equal
-    if is_rounding(mine, theirs) or is_renaming(mine, theirs):  # may be meant
+    if is_rounding(mine, theirs) or is_renaming(mine, theirs):  # may be intended
         return None
     sets = union_of_ranges([gold]), union_of_ranges([answer])
     if sets[0] is not None and sets[1] is not None:
@@ -113,7 +113,7 @@ def _same(gold: str, answer: str) -> bool | None:
 
 
 def _shape(text: str) -> str:
-    """Whether a text is a "tuple", a "set", an "interval" or a bare "list"; "" where it is one value."""
+    """Whether a text is a "tuple", a "set", an "interval" or a bare "list"; "" if it is one value."""
     bare = text.strip()
     if not _lengths(bare):
         return ""
@@ -149,16 +149,16 @@ def _lengths(text: str) -> int:
 
 
 def _names_differ(gold: str, answer: str) -> bool:
-    """Whether two statements give a value to different names."""
+    """Whether two statements assign values to different names."""
     mine, theirs = _ASSIGNED.match(gold), _ASSIGNED.match(answer)
     return bool(mine and theirs) and mine[0].replace(" ", "") != theirs[0].replace(" ", "")  # pyright: ignore
 
 
-# --- forms that math-verify does not know ---
+# --- forms that math-verify does not support ---
 
 
 def _same_sequence(gold: str, answer: str) -> bool | None:
-    """Sequences and sums with an ellipsis: the same where all that is written agrees, another where an end differs."""
+    """Compare sequences and sums with an ellipsis: equal if all written terms agree, different if an end differs."""
     sides = []
     for text in (gold, answer):
         parts = _ELLIPSIS.split(text)
@@ -213,7 +213,7 @@ def _same_statements(golds: list[str], answers: list[str], ours: frozenset[str],
     if len(ours | theirs) > 1 and any(re.search(r"[<>]|\\[lg]e?q?(?![a-z])", part) for part in (*golds, *answers)):
         return _same_ranges(golds, answers, ours, theirs)
     named = [_assignments(parts) for parts in (golds, answers)]
-    if any(len(names) > 1 for names in named):  # x = 1, y = 2: each value has its name
+    if any(len(names) > 1 for names in named):  # x = 1, y = 2: each value has a name
         mine, other = named
         if len(mine) != len(other) or set(mine) != set(other):
             return None
@@ -232,7 +232,7 @@ def _same_statements(golds: list[str], answers: list[str], ours: frozenset[str],
 
 
 def _same_ranges(golds: list[str], answers: list[str], ours: frozenset[str], theirs: frozenset[str]) -> bool | None:
-    """Ranges where "and" joins some and "or" others; None where a side has both words or is no range."""
+    """Ranges where "and" joins some and "or" others; None if a side has both words or is not a range."""
     if len(free_letters([*golds, *answers])) > 1:
         return None
     sides = []
@@ -244,7 +244,7 @@ def _same_ranges(golds: list[str], answers: list[str], ours: frozenset[str], the
 
 
 def _assignments(parts: list[str]) -> dict[str, str]:
-    """Name -> value, of statements that each give one name a value."""
+    """Name -> value, for statements that each assign one name a value."""
     pieces = [piece for part in parts for piece in re.split(r",(?!\d{3}(?!\d))", part)]
     found = [
         (m[0].partition("=")[0].strip(), piece[m.end() :].strip()) for piece in pieces if (m := _ASSIGNED.match(piece))
@@ -253,7 +253,7 @@ def _assignments(parts: list[str]) -> dict[str, str]:
 
 
 def _items(part: str) -> list[str]:
-    """The values that a part lists, without the name that they are given to."""
+    """The values that a part lists, without the name they are assigned to."""
     inside = part.strip()
     if inside.startswith("\\{") and inside.endswith("\\}"):
         inside = inside[2:-2]
@@ -262,7 +262,7 @@ def _items(part: str) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    """The pieces between the commas that stand in no bracket; digits grouped in threes stay together."""
+    """Split at commas outside brackets; digits grouped in threes stay together."""
     if _shape(text) in ("tuple", "interval"):
         return [text]
     pieces, depth, start = [], 0, 0

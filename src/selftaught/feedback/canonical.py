@@ -1,4 +1,4 @@
-"""One spelling per answer, so that answers can be compared and counted.
+"""Normalize answers to a canonical form, so that they can be compared and counted.
 
 `canonical("007") == "7"`, `canonical("$1,234.50.") == "1234.5"`, `canonical("\\(\\frac{2}{4}\\)") == "0.5"`,
 `canonical("(B)") == "B"`, `canonical("Yes.") == "yes"`. Everything here runs in process on untrusted text:
@@ -20,7 +20,7 @@ RULES_VERSION = "2"
 """Version of the extraction and comparison rules; part of every verifier's version and task's fingerprint."""
 
 MAX_ANSWER = 2_000
-"""Characters of an answer that are looked at; a longer one is cut."""
+"""Characters of an answer that are read; longer answers are truncated."""
 
 _FRACTION = re.compile(r"(\d?)\s?\\[dt]?frac\s*(?:\{\s*+(-?)\s*+(\d+)\s*+\}\s*+\{\s*+(\d+)\s*+\}|()(\d)(\d))")
 _THIN = re.compile(r"(?<!\\)\\!|\\(?:left|right|displaystyle|bigl?|bigr?|Bigl?|Bigr?)(?![a-zA-Z])")
@@ -31,7 +31,7 @@ _SIGNS = (("\\%", "%"), ("\\$", "$"), ("\\times", "\u00d7"), ("\\cdot", "\u00b7"
 _SPACES = re.compile(r"\s+")
 _LETTER = re.compile(r"\(?([A-Za-z])\)")
 _FLOAT32_DIGITS, _MACHINE_DIGITS = 12, 15
-"""A decimal of so many digits comes from a computer; the first holds if it is exactly a 32-bit float."""
+"""Numbers of digits from which a decimal is taken for machine output; the first applies to exact 32-bit floats."""
 
 _QUOTES = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "`": "'", "\u00b4": "'"}
@@ -53,7 +53,7 @@ _WRAPPERS = (
 
 
 def _closes_last(text: str, opening: str) -> bool:
-    """Whether the brace opened by `opening` at the start of `text` is the one that ends it."""
+    """Whether the brace opened by `opening` at the start of `text` is its last character."""
     depth = 0
     for i, c in enumerate(text[len(opening) - 1 :], len(opening) - 1):
         depth += (c == "{") - (c == "}")
@@ -72,7 +72,7 @@ def _unwrap(text: str) -> str:
 
 
 def strip_markup(text: str, *, full_stop: bool = True) -> str:
-    """`text` without what surrounds an answer: markdown stars, `$`, `\\(`, `\\text{}`, code ticks, a full stop.
+    """Strip markup around an answer: markdown stars, `$`, `\\(`, `\\text{}`, code ticks, a full stop.
 
     Args:
         text: the answer as the model wrote it; only the first `MAX_ANSWER` characters count.
@@ -90,7 +90,7 @@ def strip_markup(text: str, *, full_stop: bool = True) -> str:
 
 
 def number_from_latex(text: str) -> str:
-    """A number without the LaTeX that only sets it: `{,}`, thin spaces, `\\text{}`, `\\%`, `\\frac` of integers."""
+    """Strip LaTeX that only typesets a number: `{,}`, thin spaces, `\\text{}`, `\\%`, `\\frac` of integers."""
     if "\\" in text or "{" in text:
         text = _THIN.sub("", text)
         text = _WIDE.sub(" ", text.replace("{,}", ","))
@@ -114,7 +114,7 @@ def plain_fractions(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def canonical_number(text: str) -> str | None:
-    """The one spelling of `text` when it is a number in any usual notation and nothing else, or None."""
+    """The canonical form of `text` if it is a number in any usual notation and nothing else; otherwise None."""
     text = number_from_latex(strip_markup(text)).removesuffix("%").strip()
     match = NUMBER.fullmatch(text)
     value = value_of(match) if match else None
@@ -122,12 +122,12 @@ def canonical_number(text: str) -> str | None:
 
 
 def canonical(text: str, *, fold: bool = True) -> str:
-    """The canonical spelling of any answer: a number, a choice letter, yes / no / true / false, or tidied text.
+    """The canonical form of any answer: a number, a choice letter, yes / no / true / false, or tidied text.
 
     Args:
-        text: an answer, already found in the reply.
-        fold: whether letter case, quotation marks around the whole and end marks are ignored (the text comes back in
-            lower case).
+        text: an answer extracted from the reply.
+        fold: whether to ignore letter case, quotation marks around the whole and final punctuation (returns lower
+            case).
     """
     text = strip_markup(unicodedata.normalize("NFC", text))
     number = canonical_number(text)
@@ -146,7 +146,7 @@ def canonical(text: str, *, fold: bool = True) -> str:
 
 
 def _bare(text: str) -> str:
-    """`text` with straight quotation marks and plain dashes, without quotes around it and marks at its end."""
+    """`text` with straight quotes and plain dashes, without enclosing quotes and final punctuation."""
     text = text.translate(_QUOTES)
     for _ in range(4):
         before = text
@@ -159,12 +159,12 @@ def _bare(text: str) -> str:
 
 
 def same_number(reference: str, answer: str) -> bool:
-    """Whether two numbers, in their canonical spellings, are the same answer.
+    """Whether two numbers, in canonical form, are the same answer.
 
-    Numbers written exactly (whole numbers, fractions, short decimals) must be met exactly. A fraction without an end
-    is met by a decimal that rounds it, and a decimal of so many digits that a computer wrote it by what it rounds to,
-    within 5 parts in a million: 0.333333 is 1/3, and 123.45 is 123.44999694824219; 0.33 is not 1/3, and 0 is no small
-    number. A reference that only a 32-bit float can have produced is met by whatever that float stands for.
+    Exact numbers (whole numbers, fractions, short decimals) must be equal. A non-terminating fraction equals a decimal
+    that rounds it, and a decimal with as many digits as machine output equals what it rounds to, both within 5 parts in
+    a million: 0.333333 is 1/3, and 123.45 is 123.44999694824219; 0.33 is not 1/3, and 0 equals no other number. A
+    reference that only a 32-bit float can have produced equals every number that rounds to that float.
     """
     gold, found = Fraction(reference), Fraction(answer)
     if gold == found:
@@ -175,7 +175,7 @@ def same_number(reference: str, answer: str) -> bool:
 
 
 def _rounds_to(value: str, decimal: str) -> bool:
-    """Whether `decimal` is what an endless fraction or a machine's decimal rounds to at its number of places."""
+    """Whether a non-terminating fraction or a machine's decimal rounds to `decimal` at its number of places."""
     if "/" in decimal:
         return False
     places, digits = len(decimal.partition(".")[2]), len(value.strip("-0.").replace(".", ""))

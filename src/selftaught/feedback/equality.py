@@ -1,9 +1,9 @@
-"""Which answers count as one in a vote: equality by value, in process.
+"""Group equal answers in a vote: equality by value, in process.
 
-`equality_key("\\frac{x}{2}") == equality_key("x/2")`, as `(x+1)^2` and `x^2+2x+1` have one key. An expression of
-numbers, one-letter names, `+ - * / ^`, roots and fractions is evaluated at fixed irrational points by the reader below
+`equality_key("\\frac{x}{2}") == equality_key("x/2")`, and `(x+1)^2` and `x^2+2x+1` share a key. An expression of
+numbers, one-letter names, `+ - * / ^`, roots and fractions is evaluated at fixed irrational points by the parser below
 (nothing is executed); every other answer is its own key. Two expressions that agree to nine digits at both points are
-equal but for a chance that no vote will meet.
+taken as equal; a coincidence is negligible.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SIGNS = {"\\cdot": "*", "\\times": "*", "\\div": "/", "**": "^", "\\left": "", 
 
 @lru_cache(maxsize=8192)
 def equality_key(answer: str) -> str:
-    """A key that equal answers share; see the module.
+    """A key shared by equal answers; see the module.
 
     Args:
         answer: in canonical form.
@@ -42,7 +42,7 @@ def equality_key(answer: str) -> str:
 
 
 def same_answer(one: str | None, other: str | None) -> bool:
-    """Whether two answers are equal by value; no answer equals only no answer."""
+    """Whether two answers are equal by value; None equals only None."""
     if one is None or other is None:
         return one is other
     return equality_key(one) == equality_key(other)
@@ -52,7 +52,7 @@ class _Reader:
     """A recursive-descent evaluator; letters stand for fixed numbers between 1 and 3.
 
     Raises:
-        ValueError: the text is not a whole expression of the kind described above, or it is too long or deep.
+        ValueError: the text is not an expression of the kind described above, or is too long or deeply nested.
     """
 
     def __init__(self, text: str, shift: float) -> None:
@@ -61,7 +61,7 @@ class _Reader:
     def value(self) -> complex:
         found = self._sum()
         if self.at < len(self.tokens):
-            raise ValueError("more than an expression")
+            raise ValueError("unexpected text after the expression")
         if not (math.isfinite(found.real) and math.isfinite(found.imag)):
             raise ValueError("not finite")
         return found
@@ -113,7 +113,7 @@ class _Reader:
         if token in ("(", "{"):
             inside = self._sum()
             if self._take() != {"(": ")", "{": "}"}[token]:
-                raise ValueError("a bracket is not closed")
+                raise ValueError("unclosed bracket")
             return inside
         if token == "\\frac":
             return self._group() / self._group()
@@ -123,11 +123,11 @@ class _Reader:
             return complex(_CONSTANTS[token])
         if len(token) == 1 and token.isalpha():
             return complex(1 + (ord(token) * math.sqrt(2) + self.shift) % 2)
-        raise ValueError(f"{token!r} is not read here")
+        raise ValueError(f"unsupported token {token!r}")
 
     def _group(self) -> complex:
         if self._peek() != "{":
-            raise ValueError("a command without braces")
+            raise ValueError("command without braces")
         return self._atom()
 
 

@@ -1,6 +1,6 @@
-"""Mathematics as models write it: one spelling for votes, and a text that a LaTeX parser reads as meant.
+"""Normalize mathematics as models write it: one spelling for votes, and LaTeX that parses as intended.
 
-Nothing is evaluated here and nothing heavy imported; `selftaught.feedback.algebra` compares what comes out.
+Nothing is evaluated and nothing heavy imported; `selftaught.feedback.algebra` compares the results.
 """
 
 from __future__ import annotations
@@ -63,25 +63,25 @@ _GROUPS = re.compile(r"(?<![\d,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
 
 
 def normalize_math(text: str) -> str:
-    """The spelling of mathematics by which answers are counted: no spaces, one kind of fraction, no needless braces."""
+    """The normalized spelling of a mathematical answer for counting: no spaces, one fraction style, no extra braces."""
     text = _rewritten(text)
-    text = re.sub(r"(?<=\d)\s+(?=\d)", "~", text)  # two numbers side by side are not one
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "~", text)  # adjacent numbers stay separate
     text = re.sub(r"\s+|(?<=\d)\\cdot(?![a-z])\s*(?=[a-zA-Z\\(])", "", plain_fractions(text))
     text = text.replace("\\text{or}", "or").replace("\\text{and}", "and")
     return _ONE_BRACED.sub(r"\1\2", text).replace("\\left", "").replace("\\right", "")
 
 
 def to_parseable(text: str) -> str:
-    """`text` for a LaTeX parser: every symbol a command, roots and fractions braced, no words for typesetting.
+    """`text` for a LaTeX parser: every symbol a command, roots and fractions braced, no typesetting commands.
 
-    Numbers in another base are put in base ten, repeating decimals as fractions.
+    Numbers in another base are converted to base ten, repeating decimals to fractions.
     """
     text = _rewritten(text)
     text = _REPEATING.sub(_repeating, text)
     text = _DEGREES_IN.sub(r"\\\1(\\frac{\2 \\pi}{180})", text.replace("\\varnothing", "\\emptyset"))
     text = _BASED.sub(_base_ten, text)
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
-    text = re.sub(r"(?<!\\)\{\s+|\s+(?=\})(?<!\\\s)", lambda m: m[0].strip(), text)  # the parser stumbles over `{ e }`
+    text = re.sub(r"(?<!\\)\{\s+|\s+(?=\})(?<!\\\s)", lambda m: m[0].strip(), text)  # the parser fails on `{ e }`
     if re.search(r"[(\[{]|,\s", text):  # commas between items
         return text.strip()
     return _GROUPS.sub(lambda m: m[1] + m[2].replace(",", ""), text).strip()
@@ -93,7 +93,7 @@ def is_based(text: str) -> bool:
 
 
 def connectives(text: str) -> frozenset[str]:
-    """Which of "or" and "and" join the statements of a parseable text."""
+    """Which of "or" and "and" joins the statements of a parseable text."""
     found = (next(g for g in m.groups() if g).lower() for m in _SET_OFF.finditer(text))
     return frozenset("or" if word in ("or", "lor", "vee") else "and" for word in found)
 
@@ -144,7 +144,7 @@ def _repeating(m: re.Match[str]) -> str:
 def _base_ten(m: re.Match[str]) -> str:
     try:
         return f"{int(m[1], int(m[2] or m[3]))} "
-    except ValueError:  # no digits of that base: an index
+    except ValueError:  # not digits of that base: an index
         return m[0]
 
 
@@ -164,7 +164,7 @@ _RELATION_FIRST = re.compile(r"\s*(?:\\(?:neq?|leq?|geq?|lt|gt|in|times|cdot|div
 
 
 def is_mathematics(text: str) -> bool:
-    """Whether a parseable text is mathematics as a whole: known commands and letters, no words, nothing cut off."""
+    """Whether a parseable text is mathematics as a whole: known commands and letters, no words, nothing truncated."""
     text = _ENVIRONMENT.sub(" ", text)
     if _RELATION_FIRST.match(text) or _DANGLING.search(text) or text.count("{") != text.count("}"):
         return False
@@ -189,7 +189,7 @@ _COMMON = word_set("yes no odd even all none any dne")
 
 
 def is_words(text: str) -> bool:
-    """Whether an answer is a word or a few (`\\text{Evelyn}`, `odd`) or a choice (`\\text{(C)}`), no mathematics."""
+    """Whether an answer is a word or a few (`\\text{Evelyn}`, `odd`) or a choice (`\\text{(C)}`), not mathematics."""
     bare = number_from_latex(text)
     if re.fullmatch(r"\s*(?:\([A-Z]\)|[A-Z])\s*", bare):
         return True

@@ -1,7 +1,7 @@
-"""Keeps model output from being executed inside the verifiers of other libraries.
+"""Keep model output from being executed inside third-party verifiers.
 
 reasoning-gym scores some answers with `eval(answer)` or SymPy's `parse_expr(answer)`, which is `eval` after a
-little rewriting. In the worker, `eval` becomes `ast.literal_eval` and `parse_expr` refuses whatever is not a
+little rewriting. In the worker, `eval` becomes `ast.literal_eval` and `parse_expr` refuses everything but a
 plain expression of numbers, single letters and elementary functions.
 """
 
@@ -43,9 +43,9 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
 
 def forbid_side_effects() -> None:
-    """Let this process, from now on, neither write files nor start processes nor use the network.
+    """Forbid this process to write files, start processes or use the network from now on.
 
-    The second line of defence, for the jobs that need none of it; an audit hook, so no sandbox against native code.
+    A second line of defense, for jobs that need none of these; an audit hook, so not a sandbox against native code.
     """
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -59,7 +59,7 @@ def guard_expressions() -> None:
     """Replace SymPy's public `parse_expr` by one that refuses anything but plain expressions.
 
     Call it before importing a library that takes `parse_expr` from SymPy. SymPy's own use of it, on its own
-    texts, stays as it is.
+    texts, is unchanged.
     """
     import sympy
     import sympy.parsing
@@ -77,7 +77,7 @@ def _guarded_parse_expr(s: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def guard_scorer(dataset: Any) -> None:
-    """Make the module that scores a reasoning-gym dataset's answers read them instead of executing them.
+    """Make the module that scores a reasoning-gym dataset parse answers instead of executing them.
 
     `bitwise_arithmetic` evaluates its own problem, never the answer, and needs the operators.
     """

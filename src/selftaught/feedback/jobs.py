@@ -1,4 +1,4 @@
-"""The jobs a worker process can do, by name. Imported in the worker only, where heavy imports are welcome."""
+"""The jobs of a worker process, by name. Imported only in workers, so heavy imports are fine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make_job(name: str, *args: Any) -> WorkerJob:
 
 
 def math_job() -> WorkerJob:
-    """`(gold, answer) -> True | False | None`: whether two pieces of mathematics are equal; None: it cannot be told.
+    """`(gold, answer) -> True | False | None`: whether two mathematical expressions are equal; None: undecided.
 
     math-verify's own timeouts are off, since they need SIGALRM; the caller kills this process instead.
     """
@@ -45,7 +45,7 @@ def _rg_dataset(name: str, config: dict[str, Any], size: int, seed: int) -> Any:
 
 
 def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> WorkerJob:
-    """`(entry, answers) -> score`: the best score a reasoning-gym dataset's own scorer gives the answers."""
+    """`(entry, answers) -> score`: the best of the answers' scores by a reasoning-gym dataset's scorer."""
     from selftaught.feedback.guard import forbid_side_effects
 
     dataset = _rg_dataset(name, config, size, seed)
@@ -59,14 +59,14 @@ def rg_job(name: str, config: dict[str, Any], size: int, seed: int) -> WorkerJob
 
 
 def items_job() -> WorkerJob:
-    """Makes items of reasoning-gym datasets.
+    """Generate items of reasoning-gym datasets.
 
-    `("catalogue",) -> {name: {key: default}}`: all datasets and their configuration.
+    `("catalog",) -> {name: {key: default}}`: all datasets and their configuration.
     `("rows", name, config, size, seed, start, stop) -> {"rows", "base_scorer"}`: items, each (question, answer,
     difficulty, entry), the entry pickled for `rg_job`, and whether answers are scored by the base class.
 
     A process of its own, with a fixed hash seed and freshly seeded global generators, because a few datasets
-    depend on them and the same specification must give the same problems tomorrow.
+    depend on them and a specification must always give the same problems.
     """
     import reasoning_gym  # noqa: F401
 
@@ -74,12 +74,12 @@ def items_job() -> WorkerJob:
 
     def answer(payload: tuple[Any, ...]) -> dict[str, Any]:
         what, *args = payload
-        return _rg_catalogue() if what == "catalogue" else _rg_rows(made, *args)
+        return _rg_catalog() if what == "catalog" else _rg_rows(made, *args)
 
     return answer
 
 
-def _rg_catalogue() -> dict[str, dict[str, Any]]:
+def _rg_catalog() -> dict[str, dict[str, Any]]:
     import dataclasses
 
     from reasoning_gym.factory import DATASETS
@@ -95,7 +95,7 @@ def _rg_catalogue() -> dict[str, dict[str, Any]]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether the parent may read `value`: exactly these types, no subclasses such as enumerations."""
+    """Whether the parent can unpickle `value`: exactly these types, no subclasses such as enumerations."""
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     return type(value) in (bool, int, float, str, type(None))
@@ -130,7 +130,7 @@ def user_job(blob: bytes, form: str) -> WorkerJob:
     from selftaught.feedback.verdicts import parse_verifier_result
 
     function = cloudpickle.loads(blob)
-    sys.stdout = sys.stderr  # both lead nowhere
+    sys.stdout = sys.stderr  # both are discarded
 
     def judge(payload: tuple[bytes, str]) -> tuple[str, float | None, str]:
         problem, text = pickle.loads(payload[0]), payload[1]

@@ -1,9 +1,9 @@
-"""Numbers as people and models write them, read exactly or not at all.
+"""Read numbers as people and models write them, exactly or not at all.
 
 `NUMBER` finds one literal: an integer in any usual grouping, a decimal, a fraction, a mixed fraction, scientific
-notation or a small power. `read_quantity` reads a whole phrase ("about $1.2 million per year") and refuses it, with
-the reason, where anything that stands beside the literal could change its value: another number, an operator, a
-relation, a symbol, a word such as "half" or "at least". Text is expected as `plain` leaves it; patterns run in linear
+notation or a small power. `read_quantity` reads a whole phrase ("about $1.2 million per year") and rejects it, with
+the reason, if anything next to the literal could change its value: another number, an operator, a
+relation, a symbol, a word such as "half" or "at least". Expects text normalized by `plain`; patterns run in linear
 time.
 """
 
@@ -71,7 +71,7 @@ class Quantity(NamedTuple):
     Attributes:
         value: its exact value, signs, scale words and powers included.
         raw: the number as written, without grouping, currency and unit.
-        bare: another value that it may have: without its scale word ("1.2 million" may count millions), as a share
+        bare: another possible value: without its scale word ("1.2 million" may count millions), as a share
             ("50%"), with a point that groups digits ("1.200").
     """
 
@@ -81,7 +81,7 @@ class Quantity(NamedTuple):
 
 
 def value_of(match: re.Match[str]) -> Fraction | None:
-    """The exact value of a `NUMBER` match; None where it is none (1/0) or absurdly large or long."""
+    """The exact value of a `NUMBER` match; None if it has none (1/0), or is too large or long."""
     if match.end() - match.start() > _MAX_NUMBER:
         return None
     try:
@@ -117,7 +117,7 @@ def _negative(match: re.Match[str]) -> bool:
 
 
 def number_text(value: Fraction) -> str:
-    """The one spelling of a number: decimal where its digits end soon ("1234.5", "-7"), else a fraction ("1/3")."""
+    """The canonical form of a number: a short decimal ("1234.5", "-7") if there is one, else a fraction ("1/3")."""
     bottom, places = value.denominator, 0
     while bottom > 1 and places <= _MAX_DECIMALS and (bottom % 2 == 0 or bottom % 5 == 0):
         bottom //= 10 if bottom % 10 == 0 else 5 if bottom % 5 == 0 else 2
@@ -142,13 +142,13 @@ def as_written(match: re.Match[str]) -> str:
 
 
 def read_quantity(text: str) -> Quantity | str:
-    """The number that a phrase states, or why it states none for certain ("" where it holds no number at all)."""
+    """The number that a phrase states, or the reason why it is uncertain ("" if the phrase has no number)."""
     match = NUMBER.search(text)
     if match is None:
         return ""
     value = value_of(match)
     if value is None:
-        return "not a number that can be read"
+        return "not a readable number"
     before, negative = text[: match.start()], False
     if m := _SIGN_WORD.search(before):
         before, negative = before[: m.start()], True
@@ -167,12 +167,12 @@ def read_quantity(text: str) -> Quantity | str:
 
 
 def _grouped_by_point(raw: str) -> Fraction | None:
-    """The value of "1.200" where the point groups digits."""
+    """The value of "1.200" if the point groups digits."""
     return Fraction(raw.replace(".", "")) if re.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}", raw) else None
 
 
 def with_unit(text: str) -> tuple[Quantity, str] | None:
-    """The number and the unit of "12 m^3", "7.5 miles" or "12"; None where anything else stands in the text."""
+    """The number and the unit of "12 m^3", "7.5 miles" or "12"; None if the text has anything else."""
     match = NUMBER.match(text)
     if match is None or not _UNIT.fullmatch(text, match.end()):
         return None
@@ -182,7 +182,7 @@ def with_unit(text: str) -> tuple[Quantity, str] | None:
 
 
 def ambiguity_around(before: str, after: str) -> str:
-    """Why what stands around an answer that is a formula makes it uncertain; "" where it does not."""
+    """Why the text around a formula makes it uncertain; "" if it does not."""
     for word in _WORDS.findall(before.lower()):
         if word in NOT_BEFORE or word.endswith("n't"):
             return f"{word!r} before the formula"
@@ -194,7 +194,7 @@ def ambiguity_around(before: str, after: str) -> str:
 
 
 def _scale(text: str, match: re.Match[str]) -> tuple[int, int]:
-    """The factor that a word behind the number stands for, and where that word ends."""
+    """The scale factor named by the word after the number, and where that word ends."""
     m = _SCALE.match(text, match.end())
     word = m[1].lower() if m else ""
     money = bool(re.search(r"[$€£¥₹]", match[0]))
@@ -203,7 +203,7 @@ def _scale(text: str, match: re.Match[str]) -> tuple[int, int]:
 
 
 def _unclear_before(before: str, match: re.Match[str]) -> str:
-    """Why what stands before a number makes it uncertain; "" where it does not."""
+    """Why the text before a number makes it uncertain; "" if it does not."""
     if not _BESIDE_PROSE.fullmatch(_WORDS.sub("", before)) or _PAREN_FUNCTION.search(before):
         return f"{before.strip()[-20:]!r} before the number"
     words = _WORDS.findall(before.lower())
@@ -218,12 +218,12 @@ def _unclear_before(before: str, match: re.Match[str]) -> str:
 
 
 def _unclear_after(after: str, scaled: bool) -> str:
-    """Why what follows a number makes it uncertain; "" where it does not.
+    """Why the text after a number makes it uncertain; "" if it does not.
 
-    Units and prose without numbers are harmless, and so is whatever explains the answer: in parentheses, or from a
+    Units and prose without numbers are harmless, and so is an explanation of the answer: in parentheses, or from a
     word such as "because" on.
     """
-    named = paused = False  # whether a unit, and whether a comma or semicolon, has been met
+    named = paused = False  # whether a unit, and a comma or semicolon, was seen
     place = 0
     for m in _TAIL.finditer(after):
         first, place = place == 0, place + 1

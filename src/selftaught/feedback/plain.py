@@ -1,7 +1,7 @@
-"""Unicode spellings of digits, signs, spaces and mathematics, replaced by plain ones.
+"""Replace Unicode digits, signs, spaces and mathematics by plain ones.
 
-`plain("１２ ⁻ ½")` and its like: the readers of answers then know one minus, one space and ten digits. Length may
-change. Everything here is linear in the text.
+`plain("１２ ⁻ ½")` for example: answer parsers then need one minus, one space and ten digits. Length may
+change. Runs in linear time.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _VULGAR = {
     if "\u2044" in (text := unicodedata.normalize("NFKC", chr(code))) and not text.endswith("\u2044")
 }
 _VULGAR_ONE = re.compile(rf"(?:(\d) ?)?([{''.join(_VULGAR)}])")
-_PICTURE = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufffd]")  # and what was no character at all
+_PICTURE = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufffd]")  # and undecodable characters
 _DASH_SIGN = re.compile(r"(?<![\w)\]}.,])[\u2013\u2014\u2015](?=[\d.$\\])")
 
 
 def plain_characters(text: str) -> str:
     """`text` with plain digits, minus signs and spaces, and without invisible characters.
 
-    Raised digits become a power (`10⁵`: `10^{5}`), lowered ones an index, `2½` becomes `2 1/2`, and a dash that
-    stands before a number and after none is its sign.
+    Superscript digits become a power (`10⁵`: `10^{5}`), subscripts an index, `2½` becomes `2 1/2`, and a dash
+    before a number and not after one is its sign.
     """
     if text.isascii():
         return text

@@ -1,8 +1,8 @@
-"""Reward functions as TRL's trainers take them: `reward(prompts, completions, **kwargs)`, a list of floats back.
+"""Reward functions in TRL's form: `reward(prompts, completions, **kwargs)`, returning a list of floats.
 
-They are called with keyword arguments alone: `prompts` and `completions`, and each further column of the data, all of
-them lists of one entry for each completion; here always one. In a conversational data set a prompt is a list of
-messages and a completion a list of one message; else both are texts.
+They are called with keyword arguments only: `prompts`, `completions` and every other column of the data, each a list
+with one entry per completion; here always one. In a conversational data set a prompt is a list of
+messages and a completion a list of one message; otherwise both are strings.
 
 Source: https://huggingface.co/docs/trl/grpo_trainer, "Using a custom reward function"
 """
@@ -19,54 +19,54 @@ from selftaught.records import Problem
 
 TRL_PARAMETERS = ("prompts", "completions")
 TRAINER_PARAMETERS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
-"""What only a trainer can hand over."""
+"""Arguments that only a trainer can provide."""
 
 REFERENCE_COLUMNS = ("answer", "solution", "ground_truth", "reference", "target", "label", "gold")
-"""Columns that stand for the reference where the data has none of that name."""
+"""Columns filled with the reference if the data lacks them."""
 
 RESERVED_PARAMETERS = {*TRL_PARAMETERS, *TRAINER_PARAMETERS, "prompt", "completion", "messages", "where", "source"}
 
 
 def is_reward(names: Iterable[str]) -> bool:
-    """Whether parameters of these names are those of a reward function."""
+    """Whether these parameter names are those of a reward function."""
     return "completions" in names
 
 
 def check_reward(function: Callable[..., Any], name: str) -> None:
-    """Refuse a reward function that needs what no verifier has.
+    """Refuse a reward function that needs arguments no verifier can provide.
 
     Raises:
-        BadInput: naming it.
+        BadInput: it does; the message names the argument.
     """
     needed = [p.name for p in inspect.signature(function).parameters.values() if _required(p)]
     for parameter in needed:
         if parameter in TRAINER_PARAMETERS:
             fix = "give it a default, and read the texts in `completions`"
-            raise BadInput(f"reward function {name} takes {parameter!r}, which only a trainer has", fix=fix)
+            raise BadInput(f"reward function {name} takes {parameter!r}, which only a trainer can provide", fix=fix)
 
 
 def check_columns(function: Callable[..., Any], name: str, problem: Problem) -> None:
-    """Refuse a reward function that needs a column which the data has not.
+    """Refuse a reward function that needs a column missing from the data.
 
     Raises:
-        BadInput: naming the column, and those that there are.
+        BadInput: it does; the message names the column and the existing ones.
     """
     columns = _columns(problem)
     known = {*TRL_PARAMETERS, *columns, *(REFERENCE_COLUMNS if problem.reference is not None else ())}
     for p in inspect.signature(function).parameters.values():
         if _required(p) and p.name not in known:
             raise BadInput(
-                f"reward function {name} takes {p.name!r}, which the data has not",
+                f"reward function {name} takes {p.name!r}, which is not a column of the data",
                 where=str(problem.meta.get("where", "")),
                 fix=f"its columns are {', '.join(sorted(columns)) or 'none'}",
             )
 
 
 def call_reward(function: Callable[..., Any], problem: Problem, text: str) -> Any:
-    """The reward of one completion: whatever number, or None, the function gives for it.
+    """The reward of one completion: the number, or None, that the function returns for it.
 
     Raises:
-        ValueError: it gives something else than a list of one entry.
+        ValueError: it returns anything but a list of one entry.
     """
     given = _arguments(function, problem, text)
     result = function(**given)
@@ -103,7 +103,7 @@ def _columns(problem: Problem) -> dict[str, Any]:
 
 
 def _is_conversational(problem: Problem) -> bool:
-    """Whether the question was given as messages: as TRL tells one kind of data set from the other."""
+    """Whether the question was given as messages, which makes a data set conversational in TRL."""
     asked: Mapping[str, Any] = {str(k).lower(): v for k, v in problem.meta.items()}
     given = any(isinstance(asked.get(name), (list, tuple)) for name in ("messages", "prompt"))
     return given or len(problem.prompt) > 1

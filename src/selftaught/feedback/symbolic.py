@@ -1,4 +1,4 @@
-"""Comparing parsed mathematics: math-verify's parser and verdict, and checks by SymPy of what it leaves open.
+"""Compare parsed mathematics: math-verify's parser and verdict, with SymPy checks of undecided cases.
 
 For worker processes: imports SymPy. Source: https://github.com/huggingface/Math-Verify
 """
@@ -19,7 +19,7 @@ _ATOM = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|\d+")
 
 
 def equal_as_complex(gold: Any, answer: Any) -> bool | None:
-    """Whether two expressions are equal with i as the imaginary unit; None where no i is in them, or it is unclear."""
+    """Whether two expressions are equal with i as the imaginary unit; None if neither has an i, or it is unclear."""
     from sympy import Expr, I, simplify
 
     if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
@@ -37,7 +37,7 @@ def equal_as_complex(gold: Any, answer: Any) -> bool | None:
 
 
 def is_rounding(gold: Any, answer: Any) -> bool:
-    """Whether one of two numbers is a decimal near the other, which is none."""
+    """Whether one of two numbers is a decimal near the other, and the other is not a decimal."""
     from sympy import Float
 
     try:
@@ -49,7 +49,7 @@ def is_rounding(gold: Any, answer: Any) -> bool:
 
 
 def is_renaming(gold: Any, answer: Any) -> bool:
-    """Whether two expressions are equal but for the name of one symbol, which may be an arbitrary constant."""
+    """Whether two expressions are equal up to the name of one symbol, which may be an arbitrary constant."""
     ours, others = (set(getattr(e, "free_symbols", ())) for e in (gold, answer))
     mine, theirs = ours - others, others - ours
     if len(mine) != 1 or len(theirs) != 1 or (len(ours) < 2 and str(next(iter(mine))) not in "knC"):
@@ -59,7 +59,7 @@ def is_renaming(gold: Any, answer: Any) -> bool:
 
 @lru_cache(maxsize=512)
 def parse_math(text: str) -> Any:
-    """The SymPy object that math-verify reads in a text, or None."""
+    """The SymPy object that math-verify parses from a text, or None."""
     from math_verify import parse
 
     found = parse(f"${text}$", parsing_timeout=None)  # pyright: ignore[reportArgumentType]
@@ -75,11 +75,11 @@ def math_verify_equal(gold: Any, answer: Any) -> bool:
 
 @lru_cache(maxsize=512)
 def is_fully_parsed(text: str) -> bool:
-    """Whether every number and every letter of a text matters to what is parsed."""
+    """Whether every number and every letter of a text affects what is parsed."""
     whole = parse_math(text)
     plain = _ENVIRONMENT.sub(lambda m: " " * len(m[0]), text)
     places = [m for m in _ATOM.finditer(plain) if not re.search(r"\\mathbb\s*\{?\s*$", text[: m.start()])]
-    if len(places) > _MAX_ATOMS:  # each kind of them at once, as every reading takes milliseconds
+    if len(places) > _MAX_ATOMS:  # test each kind at once: every parse takes milliseconds
         groups = [[m for m in places if m[0] == atom] for atom in dict.fromkeys(m[0] for m in places)]
     else:
         groups = [[m] for m in places]
@@ -95,7 +95,7 @@ def is_fully_parsed(text: str) -> bool:
 
 
 def close_in_ratio(gold: Any, answer: Any) -> bool:
-    """Whether two values that math-verify holds equal are so relative to their size."""
+    """Whether two values that math-verify considers equal are equal relative to their size."""
     from sympy import Float
 
     try:
@@ -115,7 +115,7 @@ def close_in_ratio(gold: Any, answer: Any) -> bool:
 def identical_on_reals(gold: Any, answer: Any) -> bool:
     """Whether two expressions agree wherever either is real, as `\\sqrt{1/n}` and `1/\\sqrt{n}` do.
 
-    Tried at random rational points with 30 digits: an identity by chance is out of the question.
+    Tried at random rational points with 30 digits: equality by chance is negligible.
     """
     from sympy import Expr, Rational
 
@@ -140,7 +140,7 @@ def identical_on_reals(gold: Any, answer: Any) -> bool:
 
 
 def union_of_ranges(parts: list[str], *, intersect: bool = False) -> Any:
-    """The union of ranges written as intervals or inequalities of one letter; None where a part is neither."""
+    """The union of ranges written as intervals or inequalities of one letter; None if a part is neither."""
     from sympy import Intersection, Interval, Set, Union
 
     if len(free_letters(parts)) > 1:  # x < 1 or y > 2
@@ -162,12 +162,12 @@ def union_of_ranges(parts: list[str], *, intersect: bool = False) -> Any:
 
 
 def free_letters(parts: list[str]) -> set[Any]:
-    """The letters of which some statements are."""
+    """The letters that occur in statements."""
     return {letter for part in parts for letter in getattr(parse_math(part), "free_symbols", ())}
 
 
 def _range(value: Any) -> Any:
-    """The set of an inequality, or of several that hold together; anything else as it is."""
+    """The solution set of an inequality or a conjunction of them; anything else unchanged."""
     from sympy import Intersection
     from sympy.core.relational import Equality, Relational
 

@@ -16,7 +16,7 @@ from selftaught.feedback.workers import Workers
 from selftaught.records import Feedback, Problem, Verdict
 
 MAX_EXPLANATION = 1_000_000
-"""Characters of a reply that a function is given, counted from the end."""
+"""Characters of a reply passed to a function, counted from the end."""
 
 CallForm = Literal["problem", "reference", "reward"]
 
@@ -30,15 +30,15 @@ class UserFunction:
 
     It returns a bool; a number, of which only a full score (>= 1) is RIGHT; a `Feedback`; or None for UNKNOWN. A
     reward function of TRL's form (see `feedback.rewards`) returns a list of one such number.
-    It may hang, exit, raise or eat memory: the attempt is UNKNOWN and the run goes on.
+    If it hangs, exits, raises or exhausts memory, the attempt is UNKNOWN and the run continues.
 
     Args:
-        function: the function. It and what it refers to are shipped with cloudpickle.
+        function: the function; pickled by cloudpickle with everything it refers to.
         source: hash of the file it came from; by default a hash of its own source or bytecode.
         timeout: seconds of wall clock per answer.
 
     Raises:
-        BadInput: it takes other arguments, is asynchronous, or cannot be shipped.
+        BadInput: it takes other arguments, is asynchronous, or cannot be pickled.
     """
 
     def __init__(self, function: Callable[..., Any], *, source: str = "", timeout: float = 30.0) -> None:
@@ -50,7 +50,7 @@ class UserFunction:
         self.workers = Workers(("user", _ship(function, name), self.form), timeout=timeout)
 
     def check(self, problems: Iterable[Problem]) -> None:
-        """Raise BadInput where the function needs a column that the first of the problems has not."""
+        """Raise BadInput if the function needs a column that the first problem lacks."""
         first = next(iter(problems), None)
         if self.form == "reward" and first is not None:
             check_columns(self._function, self._name, first)
@@ -73,7 +73,7 @@ class UserFunction:
 
 
 def user_verifier(verifier: Callable[..., Any] | str, problems: Iterable[Problem] = ()) -> UserFunction:
-    """A verifier from a function or from `my_file.py:function`, for problems such as these.
+    """Make a verifier for these problems from a function or `my_file.py:function`.
 
     Raises:
         BadInput: see `UserFunction`, `UserFunction.check` and `load_function`.
@@ -88,11 +88,11 @@ def user_verifier(verifier: Callable[..., Any] | str, problems: Iterable[Problem
 
 
 def call_form(function: Callable[..., Any], name: str) -> CallForm:
-    """How a verifier is called, decided by the names of its parameters.
+    """Determine how to call a verifier from its parameter names.
 
     Returns:
         "problem" for `(problem, text)`, "reference" for `(text, reference)`, "reward" for TRL's
-        `(prompts, completions, **columns)` and what else has `completions`.
+        `(prompts, completions, **columns)` and any other with `completions`.
 
     Raises:
         BadInput: it is none of them.
@@ -101,7 +101,7 @@ def call_form(function: Callable[..., Any], name: str) -> CallForm:
         raise BadInput(f"verifier {name} is a {type(function).__name__}, not a function")
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a builtin that does not tell
+    except (TypeError, ValueError):  # a builtin without a signature
         return "reference"
     if is_reward(p.name for p in parameters):
         check_reward(function, name)
@@ -128,7 +128,7 @@ def _ship(function: Callable[..., Any], name: str) -> bytes:
         cloudpickle.register_pickle_by_value(module)
     try:
         return cloudpickle.dumps(function)
-    except Exception as e:  # whatever the objects it refers to raise
+    except Exception as e:  # the objects it refers to may raise anything
         raise BadInput(
             f"verifier {name} cannot be sent to a worker process: {type(e).__name__}: {e}",
             fix="open files, locks and connections inside the function",
@@ -139,7 +139,7 @@ def _ship(function: Callable[..., Any], name: str) -> bytes:
 
 
 def _code_hash(function: Callable[..., Any]) -> str:
-    """Hash of a function's source, or of its bytecode where there is no source, with plain closed-over values."""
+    """Hash of a function's source, or of its bytecode if there is no source, with plain closed-over values."""
     code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
     try:
         text = inspect.getsource(function if code is getattr(function, "__code__", None) else type(function))

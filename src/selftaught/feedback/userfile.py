@@ -1,4 +1,4 @@
-"""Loading a function from a user's own Python file, named as `my_file.py:function`."""
+"""Load a function from a user's Python file, given as `my_file.py:function`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
 
     Args:
         spec: the file and the function in it. Runs the file, as `import` does.
-        what: what the function is for ("verifier", "task"); used in messages.
+        what: purpose of the function ("verifier", "task"), for messages.
 
     Raises:
         BadInput: no such file or function, or the file raises when it is imported.
@@ -69,7 +69,7 @@ def _functions(source: bytes, path: str) -> list[str]:
 
 
 def _import(file: Path, digest: str) -> Any:
-    """The module of a user's file, imported once per content, able to import its neighbors."""
+    """The module of a user's file, imported once per content; can import files in its folder."""
     name = f"_selftaught_user_{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]

@@ -1,4 +1,4 @@
-"""What a user's verifier may return, and what it means."""
+"""Interpret the return value of a user's verifier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def parse_verifier_result(result: Any) -> tuple[str, float | None, str]:
     """A verifier's result as (verdict, score, text).
 
     True / False are RIGHT / WRONG; a number is a score, and only a full score (>= 1) is RIGHT; None is UNKNOWN;
-    a `Feedback` stands for itself. NaN and anything else are UNKNOWN, and the text says why.
+    a `Feedback` is used as is. NaN and anything else are UNKNOWN, and the text gives the reason.
     """
     if isinstance(result, Feedback):
         return str(result.verdict), result.score, result.text

@@ -1,7 +1,7 @@
-"""Verifiers: they compare an answer with what is known and say RIGHT, WRONG or UNKNOWN, with their version.
+"""Verifiers: compare an answer with the reference and return RIGHT, WRONG or UNKNOWN, with the verifier's version.
 
-A verifier never raises for anything an answer contains. What it cannot decide (time ran out, an answer that
-does not parse, a verifier that raised) is UNKNOWN, and the feedback's text says why.
+A verifier never raises because of an answer. Undecided cases (timeout, an unparseable answer, a verifier that
+raised) are UNKNOWN, and the feedback's text gives the reason.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from selftaught.records import Feedback, Problem, Verdict
 
 
 class ExtractedAnswer(NamedTuple):
-    """What was found in a reply.
+    """The answer extracted from a reply.
 
     Attributes:
         text: the whole reply.
-        raw: the answer as written; None where there is none.
-        canonical: the answer in canonical form; None where there is none.
-        doubt: why the answer cannot be read for certain; "" where it can.
-        bare: another number that it may mean, in canonical form.
+        raw: the answer as written; None if there is none.
+        canonical: the answer in canonical form; None if there is none.
+        doubt: why the answer is ambiguous; "" if it is not.
+        bare: another possible reading as a number, in canonical form.
     """
 
     text: str
@@ -43,17 +43,17 @@ class ExtractedAnswer(NamedTuple):
 
 
 class Verifier(Protocol):
-    """What a task asks of its verifier.
+    """The interface of a task's verifier.
 
-    One that may take long offers a second method of the same arguments, `decide`, for what it knows at once and
-    in process: a feedback, or None where it must be asked to `judge`. Spared a thread, that is ten times as fast.
+    A slow one may have a second method with the same arguments, `decide`, for immediate verdicts in process: a
+    feedback, or None if `judge` must be called. Saving the thread makes it ten times as fast.
     """
 
     version: str
     needs_reference: bool
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
-        """Judge an answer; `reference` is the problem's reference in canonical form, where it is scalar."""
+        """Judge an answer; `reference` is the problem's reference in canonical form, if it is scalar."""
         ...
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ def right_or_wrong(right: bool, by: str) -> Feedback:
 
 
 def unknown_verdict(why: str, by: str) -> Feedback:
-    """An UNKNOWN verdict that says why."""
+    """An UNKNOWN verdict with the reason."""
     return Feedback(Verdict.UNKNOWN, None, why, by)
 
 
@@ -83,7 +83,7 @@ def _same_text(reference: str, answer: ExtractedAnswer) -> bool:
 
 
 def _by_number(reference: str, answer: ExtractedAnswer) -> bool | None:
-    """Whether an answer is the number that the reference is; None unless both are plain numbers, surely."""
+    """Whether an answer and the reference are the same number; None unless both are certainly plain numbers."""
     gold, found = canonical_number(reference), canonical_number(answer.canonical or "")
     if gold is None or found is None or answer.doubt:
         return None
@@ -99,7 +99,7 @@ def _as_share(reference: str, answer: str) -> bool:
 
 
 def _by_quantity(reference: str, answer: str) -> bool | None:
-    """Whether two numbers with units are the same; None unless both are, in one unit or one of them without a unit."""
+    """Whether two numbers with units are the same; None unless both are numbers and their units are not in conflict."""
     gold, found = (with_unit(number_from_latex(strip_markup(text))) for text in (reference, answer))
     if gold is None or found is None or (gold[1] and found[1] and gold[1] != found[1]):
         return None
@@ -117,7 +117,7 @@ def _left_undone(text: str) -> bool:
 
 
 def unknown_reply(reply: Reply, by: str) -> Feedback:
-    """UNKNOWN, in the words users look for: "timeout", "verifier raised: ...", "verifier died: ..."."""
+    """UNKNOWN, with a searchable reason: "timeout", "verifier raised: ...", "verifier died: ..."."""
     if reply.status == "timeout":
         return unknown_verdict(f"timeout: {reply.value}", by)
     words = {"raised": "verifier raised", "died": "verifier died", "failed": "verifier could not start"}
@@ -125,7 +125,7 @@ def unknown_reply(reply: Reply, by: str) -> Feedback:
 
 
 class Exact:
-    """The canonical forms are equal, or are the same number. In process."""
+    """RIGHT if the canonical forms are equal or are the same number. In process."""
 
     needs_reference = True
 
@@ -137,7 +137,7 @@ class Exact:
         return self.decide(problem, answer, reference)
 
     def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
-        """As `judge`: it never takes long."""
+        """Same as `judge`, which is fast."""
         if reference is None:
             return unknown_verdict("no reference", self.version)
         if answer.canonical is None:
@@ -156,9 +156,9 @@ class Exact:
 class Math:
     """Mathematical equality: exact for plain numbers, in process; otherwise math-verify in a worker.
 
-    Differs from math-verify alone in that a whole reference must be met exactly (math-verify rounds floats to six
-    places), that a sum left undone ("60 + 93") is no answer to a question for a number, and in what is UNKNOWN:
-    whatever cannot be read for certain as a whole (see `selftaught.feedback.algebra`).
+    Differs from math-verify alone: whole-number references require an exact match (math-verify rounds floats to six
+    places), an unevaluated sum ("60 + 93") does not answer a question for a number, and answers that cannot be parsed
+    with certainty as a whole are UNKNOWN (see `selftaught.feedback.algebra`).
 
     Source: https://github.com/huggingface/Math-Verify
     """
@@ -182,7 +182,7 @@ class Math:
         return right_or_wrong(bool(reply.value), self.version)
 
     def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback | None:
-        """Compare as text and as plain numbers; None where that does not settle it."""
+        """Compare as text and as plain numbers; None if that does not decide."""
         if reference is None:
             return unknown_verdict("no reference", self.version)
         if answer.canonical is None:
@@ -212,7 +212,7 @@ def _unclear(answer: ExtractedAnswer, by: str) -> Feedback:
 
 
 class ReasoningGym:
-    """The score of a reasoning-gym dataset's own scorer; a full score is RIGHT and nothing else is.
+    """The score of a reasoning-gym dataset's scorer; only a full score is RIGHT.
 
     Whole-number references are compared exactly, in process, because some scorers accept a near miss or part
     of the answer; so are the datasets without a scorer of their own, whose base scorer is text equality.
@@ -235,7 +235,7 @@ class ReasoningGym:
         self.workers = Workers(job, timeout=timeout)
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
-        """Compare exactly where that decides, else ask the dataset's scorer."""
+        """Compare exactly if that decides; otherwise call the dataset's scorer."""
         if (known := self.decide(problem, answer, reference)) is not None:
             return known
         entry, raw = self.entries[problem.id], answer.raw or ""
@@ -249,7 +249,7 @@ class ReasoningGym:
         return right_or_wrong(True, self.version)
 
     def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback | None:
-        """Compare exactly; None where only the dataset's scorer can tell."""
+        """Compare exactly; None if the dataset's scorer must decide."""
         if answer.canonical is None or answer.raw is None:
             return unknown_verdict("no answer", self.version)
         if reference is not None:
@@ -260,7 +260,11 @@ class ReasoningGym:
                 return right_or_wrong(True, self.version)
             if self.base_scorer:
                 return right_or_wrong(answer.canonical == reference, self.version)
-        return None if problem.id in self.entries else unknown_verdict("this problem is not of this task", self.version)
+        return (
+            None
+            if problem.id in self.entries
+            else unknown_verdict("the problem does not belong to this task", self.version)
+        )
 
     def _not_whole(self, answer: ExtractedAnswer) -> Feedback:
         if answer.bare or (answer.doubt and not _left_undone(answer.raw or "")):

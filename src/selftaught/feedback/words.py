@@ -1,4 +1,4 @@
-"""Words at numbers: which are harmless, and which change what the number says."""
+"""Words next to numbers: harmless ones, and ones that change the value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ATTACHED_UNITS = word_set(
     "gb tb KB MB GB TB kW W V A Hz kHz MHz GHz J kJ N Pa kPa C F mol cal kcal am pm AM PM st nd rd th px usd USD "
     "EUR GBP dollars cents"
 )
-"""Units that may stand right behind a number, without a space."""
+"""Units that may follow a number without a space."""
 
 SINGLE_UNITS = word_set("m g s h l L a A V W J N C F")
 """Units of one letter, and the article."""
@@ -21,7 +21,7 @@ SINGLE_UNITS = word_set("m g s h l L a A V W J N C F")
 CUES = word_set(
     "because since as for from in at with after before where given based using during within which who that is are"
 )
-"""What begins an explanation, behind a unit or a comma."""
+"""Words that begin an explanation after a unit or a comma."""
 
 NUMBER_WORDS = word_set("two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty")
 
@@ -32,10 +32,10 @@ NOT_AFTER = NUMBER_WORDS | word_set(
     "thousands millions billions digit digits fourth fifth power below mil mio mrd mille mill millones millionen "
     "tausend tens maybe perhaps bil milliard milliards miljard"
 )
-"""What makes a number uncertain from behind."""
+"""Words that make a number uncertain if they follow it."""
 
 UNIT_CONTINUATIONS = word_set("squared cubed times of out in by")
-"""What does so between two numbers only."""
+"""Words that do so only between two numbers."""
 
 NOT_BEFORE = word_set(
     "minus negative plus not isn't aren't wasn't never without than least most over under above below between "
@@ -45,4 +45,4 @@ NOT_BEFORE = word_set(
     "product factor factors consecutive decimal section figure theorem chapter lemma table see part line method "
     "depends range rounded hardly maybe"
 )
-"""What makes a number uncertain from before."""
+"""Words that make a number uncertain if they precede it."""

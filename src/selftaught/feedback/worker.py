@@ -1,9 +1,9 @@
-"""The process that runs what must not run in ours: `python -m selftaught.feedback.worker`.
+"""The process that runs untrusted code for the main process: `python -m selftaught.feedback.worker`.
 
 It reads length-prefixed pickles from its parent (first the setup of a job, then one payload per request) and
-answers each with a length-prefixed pickle of plain data. Verifiers may hang, print, exit or eat memory here.
+answers each with a length-prefixed pickle of plain data. Verifiers may hang, print, exit or exhaust memory here.
 
-The process ends when its parent does. Two things see to that, because a verifier may be busy at that moment:
+The process ends with its parent, even if a verifier is busy at that moment. Two mechanisms ensure it:
 a thread that waits for end of file on the request pipe, and, for code that never lets another thread run,
 `faulthandler`'s timer, which needs no interpreter lock. No signal is used.
 """
@@ -36,7 +36,7 @@ def _read_exactly(pipe: BinaryIO, size: int) -> bytes | None:
 
 
 def _receive(pipe: BinaryIO, inbox: queue.SimpleQueue[Any]) -> None:
-    """Feed the inbox until the parent closes the pipe or dies; then end the process, whatever it is doing."""
+    """Feed the inbox until the parent closes the pipe or dies; then end the process at once."""
     while (head := _read_exactly(pipe, HEADER.size)) is not None:
         body = _read_exactly(pipe, HEADER.unpack(head)[0])
         if body is None:
@@ -46,7 +46,7 @@ def _receive(pipe: BinaryIO, inbox: queue.SimpleQueue[Any]) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Cap the process's own data, so that a greedy verifier gets a MemoryError and nobody else suffers."""
+    """Limit the process's data segment, so that a greedy verifier gets a MemoryError and nothing else is affected."""
     import contextlib
     import resource
 
@@ -57,7 +57,7 @@ def _limit(memory: int) -> None:
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take the two pipes for ourselves, so that nothing a verifier prints or reads can reach them."""
+    """Reserve the two pipes, so that nothing a verifier prints or reads can reach them."""
     requests, replies = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -76,7 +76,7 @@ def _answer(job: Any, body: bytes) -> tuple[str, Any]:
 
 
 def worker_main() -> None:
-    """Serve requests until the parent goes away."""
+    """Serve requests until the parent closes the pipe."""
     requests, replies = _pipes()
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
@@ -92,7 +92,7 @@ def worker_main() -> None:
     write_frame(replies, ("ready", None))
     while True:
         body = inbox.get()
-        # the parent kills us first; this is for when there is no parent any more
+        # normally the parent kills the process first; this applies if the parent is gone
         faulthandler.dump_traceback_later(setup["timeout"] + 2, exit=True, file=sys.stderr)
         reply = _answer(job, body)
         faulthandler.cancel_dump_traceback_later()

@@ -1,9 +1,9 @@
-"""A pool of worker processes that can be killed, for code that may hang, crash or eat memory.
+"""A pool of killable worker processes, for code that may hang, crash or exhaust memory.
 
-Each worker is a fresh interpreter (never a fork: the parent has threads), talks over two pipes and is given a
-hard wall-clock limit per request by the caller, from any thread, without signals. A worker that overruns is
-killed with everything it started; one that dies takes only the request it was working on with it. New workers
-are started when they are needed.
+Each worker is a fresh interpreter (never a fork: the parent has threads), uses two pipes and gets a
+hard wall-clock limit per request from the caller, from any thread, without signals. A worker that overruns is
+killed with its child processes; one that dies loses only its current request. New workers
+are started on demand.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from selftaught.feedback.worker import HEADER, MAX_FRAME
 
 
 class Reply(NamedTuple):
-    """What became of a request.
+    """The result of a request.
 
     Attributes:
         status: "ok", "raised" (the job raised), "timeout", "died" (the process ended) or
             "failed" (no worker could be started).
-        value: the result when ok, otherwise one line saying what happened.
+        value: the result if ok, otherwise a one-line explanation.
     """
 
     status: str
@@ -39,11 +39,11 @@ class Reply(NamedTuple):
 
 
 class _Gone(Exception):
-    """The worker's pipe is closed, or what came through it makes no sense."""
+    """The worker's pipe is closed, or its reply is malformed."""
 
 
 class _PlainData(pickle.Unpickler):
-    """Reads numbers, texts and containers only: a worker has handled untrusted text."""
+    """Unpickles only numbers, strings and containers: a worker has processed untrusted text."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         raise pickle.UnpicklingError(f"a worker sent a {module_name}.{global_name}")
@@ -54,7 +54,7 @@ class _Worker:
 
     def __init__(self, job: tuple[Any, ...], *, timeout: float, memory: int) -> None:
         env = dict(os.environ)
-        # the parent's own search path, in its order; a job may come from any module the parent can import
+        # the parent's search path in order: a job may come from any module the parent can import
         env["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
         env.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONHASHSEED="0")
         env["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -74,7 +74,7 @@ class _Worker:
         self._setup = {"job": job, "timeout": timeout, "memory": memory}
 
     def start(self, limit: float) -> Reply:
-        """Send the job and wait until the worker says it is ready."""
+        """Send the job and wait until the worker is ready."""
         return self.ask(self._setup, limit)
 
     def ask(self, message: Any, limit: float) -> Reply:
@@ -93,7 +93,7 @@ class _Worker:
         try:
             return Reply(*_PlainData(io.BytesIO(self._read(size, deadline))).load())
         except (pickle.UnpicklingError, EOFError, TypeError, ValueError, IndexError, AttributeError) as e:
-            raise _Gone(f"its reply cannot be read: {e}") from e
+            raise _Gone(f"malformed reply: {e}") from e
 
     def _wait(self, fd: int, event: int, deadline: float) -> None:
         left = deadline - time.monotonic()
@@ -127,14 +127,14 @@ class _Worker:
         return bytes(data)
 
     def kill(self) -> None:
-        """End the process and everything it started, now. Safe to call from any thread, and twice."""
+        """Kill the process and its children. Thread-safe and idempotent."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def dispose(self) -> None:
-        """Kill the process and close its pipes; only by the thread that uses it."""
+        """Kill the process and close its pipes; call only from the thread that uses it."""
         self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
@@ -151,10 +151,10 @@ class Workers:
 
     Args:
         job: name of a job in `selftaught.feedback.jobs`, and its arguments (plain data).
-        size: the most processes at a time; by default one per core, at most four.
-        timeout: seconds of wall clock a request may take, once its worker is ready.
-        start_timeout: seconds a worker may take to get ready (imports).
-        memory: bytes of data a worker may hold (`RLIMIT_DATA`).
+        size: maximum number of processes; by default one per core, at most four.
+        timeout: wall-clock seconds per request, once the worker is ready.
+        start_timeout: seconds for a worker to start (imports).
+        memory: limit on a worker's data in bytes (`RLIMIT_DATA`).
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Workers:
         weakref.finalize(self, _dispose_all, self._live)
 
     def call(self, payload: Any) -> Reply:
-        """Run the job on `payload` in a worker and wait for the result; never raises for what the job does."""
+        """Run the job on `payload` in a worker and wait for the result; never raises because of the job."""
         before = self._closes
         worker = self._slots.get()
         keep = None
@@ -206,7 +206,7 @@ class Workers:
             self._slots.put(keep)
 
     def close(self) -> None:
-        """Stop the processes; a later call starts new ones. A request under way ends as "died"."""
+        """Stop the processes; a later call starts new ones. A request in progress ends as "died"."""
         with contextlib.suppress(queue.Empty):
             idle = 0
             while idle < self.size:
@@ -222,8 +222,8 @@ class Workers:
             worker.kill()  # the thread that waits for it closes its pipes
 
     def _new(self, closes: int) -> _Worker | None:
-        """A process; none for a request from before the pool was closed."""
-        with self._lock:  # until a process has begun it has this one's open files, locks among them
+        """A process; None for a request from before the pool was closed."""
+        with self._lock:  # until it executes, a new process shares this one's open files, including locks
             if self._closes != closes:
                 return None
             worker = _Worker(self.job, timeout=self.timeout, memory=self.memory)
@@ -246,7 +246,7 @@ class Workers:
             return Reply("died", str(e) or f"the worker process ended ({_how(worker.process.returncode)})")
 
     def _no_start(self, reply: Reply) -> Reply:
-        # a job that cannot be built will not get better by trying again
+        # retrying a job that cannot be built is pointless
         if reply.status == "failed":
             self._broken = str(reply.value)
         return Reply("failed", f"{reply.value}")

@@ -1,4 +1,4 @@
-"""Splitting a step's groups into forward passes of at most so many tokens."""
+"""Split a step's groups into forward passes with a token limit."""
 
 from __future__ import annotations
 

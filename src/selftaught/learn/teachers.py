@@ -20,7 +20,7 @@ class EMATeacher:
     """The exponential moving average of the weights in training, in float32 beside them.
 
     Without lookahead it follows each step: m <- d m + (1 - d) w (Tarvainen and Valpola, "Mean teachers", 1703.01780).
-    With lookahead it moves before each step, towards the weights that `lookahead_steps` steps on its own labels would
+    With lookahead it moves before each step, toward the weights that `lookahead_steps` steps on its own labels would
     reach; those steps are then undone (Du et al., "Learning from future", 2209.06993, its algorithm 1, where the task's
     labels are not part of the virtual steps' loss unless the objective's own mix has them).
 
@@ -49,7 +49,7 @@ class EMATeacher:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the current weights."""
+        """Move toward the current weights."""
         for p in self._optimizer.parameters:
             average = self._optimizer.state[p][EMA_KEY]
             average.lerp_(self._optimizer.float32_values(p), 1 - self._config.decay)

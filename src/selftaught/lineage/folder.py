@@ -1,4 +1,4 @@
-"""Read a run folder for lineage: its journal, and the training records stored beside each policy."""
+"""Read a run folder for lineage: its journal, and the training records stored next to each policy."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RunFolder:
         return list(dict.fromkeys([self.base, *self.trainings, *self.published]))
 
     def manifest(self, version: str) -> tuple[dict[str, Any], str]:
-        """Return the manifest beside a policy's weights, and what is wrong with it, if anything."""
+        """Return the manifest next to a policy's weights, and what is wrong with it, if anything."""
         if version not in self.published:
             return {}, f"its folder is not in this run (policies/{version})"
         try:
@@ -92,7 +92,7 @@ class RunFolder:
             return {}, error.what
 
     def records(self, version: str) -> list[dict[str, Any]]:
-        """Training records stored beside a policy's weights; an empty object for an unreadable line."""
+        """Training records stored next to a policy's weights; an empty object for an unreadable line."""
         if version not in self._read:
             path = self.published[version] / RECORDS if version in self.published else None
             text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
@@ -127,7 +127,7 @@ class RunFolder:
         return self._verdicts.get(judged_text_hash(sample["problem"], self.answer(sample)), "")
 
     def answer(self, sample: Mapping[str, Any]) -> str:
-        """All of an answer: behind what was sampled before, where the sample continues it (see `Ask.continue_from`)."""
+        """The full text of an answer, including the prefix that its sample continues (see `Ask.continue_from`)."""
         chain = [sample, *self._before(sample)]
         text, cut = "", ""
         for one in reversed(chain):

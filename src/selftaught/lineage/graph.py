@@ -22,12 +22,12 @@ class LineageNode:
             "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", or "live" where its
             weights were in training.
         policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
-        problem: what was asked: the question, or the problem's id where the run does not tell it.
+        problem: the question, or the problem's id if the run does not record it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.
-        text: what was sampled for the attempt, without what it was made to go on from; the target of a record.
+        text: the text sampled for an attempt, without the prefix it continues; the target of a record.
         round: that it is filed under; 0 before the first.
-        note: whatever else there is to say, in a line.
-        gap: what is missing from here on; empty where nothing is missing.
+        note: further remarks, in one line.
+        gap: what is missing from here on; empty if nothing is.
     """
 
     id: str
@@ -63,10 +63,10 @@ class Lineage:
     """Everything that a node derives from, back to the starting model.
 
     Attributes:
-        start: id of what was asked about.
+        start: id of the requested node.
         base: id of the policy that the run started from.
         nodes: by id, in the order in which the walk came to them.
-        links: from each node to what it comes from.
+        links: from each node to its sources.
     """
 
     start: str

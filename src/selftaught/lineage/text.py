@@ -15,11 +15,11 @@ QUESTION, TEXT, NOTE = 40, 60, 80  # characters shown
 
 
 def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[str]:
-    """The way back as a tree, a line for each step, each node opened where it is met first.
+    """Render a lineage as a tree, one line per link; each node is expanded at its first occurrence.
 
     Args:
-        depth: so many steps back; 0 for all of them.
-        width: so many of the records that a policy learned, or of the steps of a tree; 0 for all of them.
+        depth: maximum number of links; 0 for all.
+        width: records per policy, or steps per tree; 0 for all.
     """
     opened: set[str] = set()
     waiting: list[tuple[str, str, LineageLink | None, str]] = [("", "", None, "")]
@@ -46,7 +46,7 @@ def tree_lines(lineage: Lineage, *, depth: int = 0, width: int = 3) -> Iterator[
 
 
 def _shown(lineage: Lineage, id: str, opened: set[str]) -> list[LineageLink]:
-    """The links to go on by: not to a writer that was opened already, nor to what another of them leads to."""
+    """The links to expand: without policies already expanded, and attempts that another attempt continues."""
     links = lineage.sources(id)
     made_of = [link.target for link in links if link.how == "made of"]
     within = set[str]()
@@ -66,7 +66,7 @@ def _parent(lineage: Lineage, id: str) -> str:
 
 
 def _first(links: Sequence[LineageLink], width: int) -> tuple[list[LineageLink], list[str]]:
-    """At most `width` of the links of which there may be many, and a line that tells of the others."""
+    """At most `width` of the `learned` and `step` links, and a line that counts the others."""
     many = [link for link in links if link.how in ("learned", "step")]
     left_out = many[width:] if width else []
     more = [f"... {len(left_out)} more (--width 0 shows all)"] if left_out else []
@@ -74,7 +74,7 @@ def _first(links: Sequence[LineageLink], width: int) -> tuple[list[LineageLink],
 
 
 def node_line(node: LineageNode) -> str:
-    """A node: what it is, its id, who made it, its verdict, and how it begins."""
+    """A node as a line: kind, id, policy, verdict, and the beginning of its text."""
     what = node.role if node.kind == "attempt" and node.role else " ".join(w for w in (node.role, node.kind) if w)
     what = node.role if node.kind == "record" else what
     facts = [f"{what or node.kind} {short_id(node.id)}"]
@@ -87,13 +87,13 @@ def node_line(node: LineageNode) -> str:
 
 
 def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: dict[str, int]) -> Iterator[str]:
-    """What a run made, policy by policy, and what can be asked about.
+    """Render a run as a table of policies, with the kinds of nodes that can be traced.
 
     Args:
-        lineage: of all its policies, in the order in which they were made.
+        lineage: lineage of all its policies, in order of creation.
         champion: version of the last policy that passed the gate.
-        config: of the run.
-        counts: how many there are of what else can be asked about: kind -> number.
+        config: configuration of the run.
+        counts: other nodes that can be traced: kind -> number.
     """
     made = ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
     yield f"{one_line(str(config.get('method', 'no method')))}: {made or 'nothing made yet'}"

@@ -75,7 +75,7 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
 
 
 def _policy(facts: RunFolder, version: str) -> Visit:
-    """A trained policy: what it was trained from, and the records it learned, or online the attempts."""
+    """A trained policy: its starting policy, and its training records, or attempts if trained online."""
     number, told = facts.trainings.get(version, (0, {}))
     manifest, gap = facts.manifest(version)
     base = (manifest.get("base") or {}).get("version") or told.get("base", "")
@@ -96,7 +96,7 @@ def _policy(facts: RunFolder, version: str) -> Visit:
 
 
 def _live(facts: RunFolder, name: str) -> Visit:
-    """A policy in training: where that began, the step before, and what was learned in it."""
+    """A policy in training: its starting policy, the previous step, and the step's training data."""
     number, told = facts.live[name]
     training, step = told["policy"], told["step"]
     node = LineageNode(name, "policy", "live", round=number, note=f"in training to be {training}, step {step}")

@@ -1,6 +1,6 @@
-"""What was reached, how sure we are, and whether two systems really differ.
+"""Measure systems, with confidence intervals, and compare them on the same problems.
 
-Every figure carries an interval; two systems are compared on the same problems (`compare`), never by
+Every figure has an interval; two systems are compared on the same problems (`compare`), never by
 looking at two separate intervals.
 """
 

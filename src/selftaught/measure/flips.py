@@ -21,12 +21,12 @@ VERDICT_NAMES = {Verdict.RIGHT: "right", Verdict.WRONG: "wrong", Verdict.UNKNOWN
 def flips(result: SystemResult) -> dict[str, float]:
     """Count how revisions of test answers changed their verdicts, as shares of the test problems.
 
-    A revision is an attempt with the role "revise" that builds on another one. What stood before it is the last answer
-    given on the way to it, "none" where there was none yet; where it gives no answer, what stood before stands.
+    A revision is an attempt with the role "revise" that builds on another one. The verdict before it is that of the
+    last answer in its history, "none" if there is none; a revision without an answer leaves the verdict unchanged.
 
     Returns:
-        "revisions" (per test problem), and a share for each way that a verdict may go: "right to wrong",
-        "wrong to right", "none to right", ...; all zero where nothing was revised.
+        "revisions" (per test problem), and a share for each transition of a verdict: "right to wrong",
+        "wrong to right", "none to right", ...; all zero without revisions.
     """
     problems = {problem.id: problem for problem in result.run.task.test}
     samples = {key: payload for key, _, payload, _ in result.run.journal.effects("sample")}
@@ -59,7 +59,7 @@ class TurnVerdicts:
 
     Attributes:
         verdicts: one per turn, in order.
-        unchanged: whether the last turn gives the first one's answer (its text, where neither has an answer).
+        unchanged: whether the last turn gives the first one's answer (its text, if neither has an answer).
     """
 
     verdicts: tuple[Verdict, ...]
@@ -77,15 +77,15 @@ def turn_verdicts(solved: SolverResult) -> TurnVerdicts:
 def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
     """Compare the last turn of each solution with the first, as shares of all solutions.
 
-    Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, the difference of the two, and the shares
-    that it is made of. An answer that the verifier cannot judge is not right.
+    Source: Kumar et al., 2409.12917, section 3: Accuracy@t1, Accuracy@t2, their difference, and its
+    components. An answer that the verifier cannot judge is not right.
 
     Args:
-        turns: the verdicts of each solution, see `turn_verdicts`.
+        turns: verdicts of solutions whose turns were judged (`correction_metrics` passed to `run.measure`).
 
     Returns:
         "first", "second" (accuracies), "delta" (second - first, -1..1), "wrong to right", "right to wrong", and
-        "unchanged" (the same final answer again; the same text, where neither has one); all zero of none.
+        "unchanged" (the same final answer; the same text, if neither has one); all zero without solutions.
     """
     pairs = [tuple(verdict is Verdict.RIGHT for verdict in (c.verdicts[0], c.verdicts[-1])) for c in turns]
 

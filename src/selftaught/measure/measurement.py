@@ -29,17 +29,17 @@ class Measurement:
     Attributes:
         policy: version of the policy.
         split: "train", "dev" or "test".
-        solver: what solved the problems.
+        solver: name of the solver.
         samples: attempts per problem.
         n: problems.
         accuracy: mean over problems of the share of right attempts, 0..1. UNKNOWN is not right.
-        ci95: its 95 % interval: Wilson's where every score is 0 or 1 (one attempt per problem), else a
+        ci95: its 95 % interval: Wilson's if every score is 0 or 1 (one attempt per problem), otherwise a
             bootstrap over problems.
         pass_at: k -> mean unbiased pass@k, for k = 1, 2, 4, ... and `samples`; empty for one attempt.
         majority_at: k -> mean accuracy of the vote among k attempts, for the same k.
         unknown_rate: share of attempts with verdict UNKNOWN, 0..1.
         mean_tokens: sampled tokens per attempt.
-        tokens: all tokens that the measurement cost, critiques and the like included.
+        tokens: all tokens spent on the measurement, including critiques and the like.
         scores: problem id -> share of right attempts, 0..1.
     """
 
@@ -63,7 +63,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        """What `to_json` gave, read back.
+        """Restore a measurement from `to_json`.
 
         Raises:
             BadInput: fields are missing, unknown or malformed.
@@ -84,14 +84,14 @@ class Comparison:
     """Two systems on the same problems.
 
     Attributes:
-        old: the policy compared against (with its solver, where the two solvers differ).
+        old: the policy compared against (with its solver, if the two solvers differ).
         new: the policy compared.
         n: problems.
         difference: mean over problems of new - old, -1..1.
         ci95: its 95 % interval, a paired bootstrap over problems.
         wins: problems on which new scored higher.
         losses: problems on which old scored higher.
-        p_value: two-sided: McNemar's exact test where every score is 0 or 1, else a sign-flip test.
+        p_value: two-sided: McNemar's exact test if every score is 0 or 1, otherwise a sign-flip test.
         p_one_sided: the same test against "new is not better".
     """
 
@@ -112,11 +112,11 @@ def measure_attempts(
     """Measure judged attempts.
 
     Args:
-        policy: version of the policy that made them.
-        split: which split the problems are of.
-        solver: name of the solver that made them.
-        attempts: problem id -> its final attempts, as many for each problem.
-        tokens: what all of it cost.
+        policy: version of the policy that sampled them.
+        split: split of the problems.
+        solver: name of the solver.
+        attempts: problem id -> its final attempts, the same number for each problem.
+        tokens: total tokens spent.
 
     Raises:
         ValueError: no problems, or problems with different numbers of attempts.
@@ -147,7 +147,7 @@ def measure_attempts(
 
 
 def _ballots(tried: Sequence[Attempt]) -> list[str | None]:
-    """What each attempt votes for; equal answers vote alike, however they are written."""
+    """The vote of each attempt; equal answers share a vote, however they are written."""
     return [None if a.answer is None else equality_key(a.answer) for a in tried]
 
 
@@ -168,15 +168,15 @@ def measure_majority(
     """Measure the majority vote among `k` attempts per problem (all, when None) as a system of its own.
 
     The result counts as one answer per problem, whose score is the vote's expected accuracy (a fraction
-    where answers tie, or where k draws can go either way), so that it can be compared with any other
-    system through `compare`. `unknown_rate` and `mean_tokens` are those of the attempts voting.
+    if answers tie or the k draws do not decide), so that it can be compared with any other
+    system by `compare`. `unknown_rate` and `mean_tokens` are those of the attempts voting.
 
     Args:
-        policy: version of the policy that made the attempts.
-        split: which split the problems are of.
-        attempts: problem id -> its attempts, as many for each problem.
-        tokens: what the k attempts per problem cost.
-        k: votes per problem, at most the attempts there are.
+        policy: version of the policy that sampled the attempts.
+        split: split of the problems.
+        attempts: problem id -> its attempts, the same number for each problem.
+        tokens: tokens spent on the k attempts per problem.
+        k: votes per problem, at most the number of attempts.
 
     Raises:
         ValueError: no problems, different numbers of attempts, or `k` out of range.
@@ -205,7 +205,7 @@ def compare(old: Measurement, new: Measurement, seed: int = 0) -> Comparison:
     """Compare two measurements problem by problem.
 
     Raises:
-        ValueError: they are not of the same problems, or of none.
+        ValueError: their problems differ, or there are none.
     """
     if differ := set(old.scores) ^ set(new.scores):
         raise ValueError(
@@ -213,7 +213,7 @@ def compare(old: Measurement, new: Measurement, seed: int = 0) -> Comparison:
         )
     if not old.scores:
         raise ValueError("measurements without scores cannot be compared")
-    ids = sorted(old.scores)  # the order of the problems must not move the bootstrap
+    ids = sorted(old.scores)  # the order of the problems must not affect the bootstrap
     a, b = [old.scores[i] for i in ids], [new.scores[i] for i in ids]
     differences = [y - x for x, y in zip(a, b, strict=True)]
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
@@ -244,7 +244,7 @@ def describe_comparison(comparison: Comparison) -> str:
 
 
 def _samples(attempts: Mapping[str, Sequence[Attempt]]) -> int:
-    """How many attempts each problem has, the same for all."""
+    """The number of attempts per problem, the same for all."""
     sizes = {len(tried) for tried in attempts.values()}
     if not sizes or sizes == {0}:
         raise ValueError("there are no attempts to measure")
@@ -259,7 +259,7 @@ def _ks(samples: int) -> tuple[int, ...]:
 
 
 def _interval(scores: Mapping[str, float]) -> Interval:
-    """Wilson's interval where every score is 0 or 1, else the bootstrap over problems."""
+    """Wilson's interval if every score is 0 or 1, otherwise the bootstrap over problems."""
     values = list(scores.values())
     if all(v in (0.0, 1.0) for v in values):
         return wilson(int(sum(values)), len(values))

@@ -1,4 +1,4 @@
-"""Estimates, intervals and tests: pure functions of numbers, exact wherever exactness is affordable.
+"""Estimates, intervals and tests: pure functions of numbers, exact if affordable.
 
 Randomness is seeded, so the same data give the same interval on every run.
 """
@@ -29,7 +29,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """The score interval of a proportion: `successes` out of `n` independent trials.
 
     It never leaves 0..1 and keeps its coverage near 0 and 1, where the textbook interval collapses
-    (Wilson 1927; Brown, Cai & DasGupta 2001, section 3.1.1). `n == 0` says nothing: (0, 1).
+    (Wilson 1927; Brown, Cai & DasGupta 2001, section 3.1.1). If `n == 0`: (0, 1).
 
     Raises:
         ValueError: `successes` outside 0..n, or `level` outside 0..1.
@@ -42,7 +42,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     p, scale = successes / n, 1 + z * z / n
     center = (p + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At the ends the formula gives exactly 0 and 1; say so rather than 1e-17.
+    # At the ends the formula gives exactly 0 and 1; avoid 1e-17.
     low = 0.0 if successes == 0 else center - half
     high = 1.0 if successes == n else center + half
     return Interval(low, high)
@@ -54,12 +54,12 @@ def clustered_bootstrap(
     """Percentile interval of the mean over problems of each problem's mean value.
 
     Samples of one problem resemble each other, so whole problems are resampled, with replacement
-    (percentile interval: Efron & Tibshirani 1993, section 13.3). Data without any spread would give an interval without
-    width, which claims too much: see `_without_spread`. No problems at all: (0, 1).
+    (percentile interval: Efron & Tibshirani 1993, section 13.3). Constant data would give an interval of zero width,
+    which is overconfident: see `_without_spread`. Without problems: (0, 1).
 
     Args:
         values: for each problem the values of its samples, each in 0..1.
-        level: the coverage wanted.
+        level: the nominal coverage.
         resamples: bootstrap draws.
         seed: of the draws.
 
@@ -81,13 +81,13 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile interval of mean(b - a), where `a[i]` and `b[i]` were measured on the same problem.
 
-    Problems are resampled with both their values, so what makes a problem hard for both cancels
-    (percentile interval: Efron & Tibshirani 1993, section 13.3). No problems at all: (-1, 1).
+    Problems are resampled with both their values, so shared difficulty cancels
+    (percentile interval: Efron & Tibshirani 1993, section 13.3). Without problems: (-1, 1).
 
     Args:
         a: the old system's value per problem, each in 0..1 (0/1, or the mean of several samples).
         b: the new system's, in the same order.
-        level: the coverage wanted.
+        level: the nominal coverage.
         resamples: bootstrap draws.
         seed: of the draws.
 
@@ -105,10 +105,10 @@ def paired_bootstrap(
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that at least one of `k` samples is right, given that `c` of `n` were.
+    """The probability that at least one of `k` samples is right, given that `c` of `n` were.
 
-    Unbiased: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1), here with whole
-    numbers throughout and one rounding at the end.
+    Unbiased: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1), here in integer
+    arithmetic with one rounding at the end.
 
     Raises:
         ValueError: `k` outside 1..n, or `c` outside 0..n.
@@ -123,13 +123,13 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def majority_at_k(answers: Sequence[str | None], rights: Sequence[bool], k: int) -> float:
     """Expected accuracy of the most frequent answer among `k` of the samples, drawn without replacement.
 
-    Exact, not simulated. `None` does not vote; tied answers share the vote evenly; a draw in which
-    nobody votes is not right. Where samples with the same answer were judged differently, the answer
+    Exact, not simulated. `None` does not vote; tied answers share the vote evenly; a draw without
+    votes is not right. If samples with the same answer were judged differently, the answer
     is right in that proportion. (The vote: Wang et al. 2022, arXiv 2203.11171.)
 
     A sum over all C(n, k) draws, arranged by the winner's count: given that the winners have exactly
-    `top` votes, answers draw independently of each other except that the total is k. That coupling is
-    had by drawing each sample with probability k/n and conditioning on k drawn, which leaves every set
+    `top` votes, answers draw independently of each other except that the total is k. The constraint is
+    imposed by drawing each sample with probability k/n and conditioning on k drawn, which leaves every set
     of k equally likely and keeps the numbers near 1.
 
     Args:
@@ -144,7 +144,7 @@ def majority_at_k(answers: Sequence[str | None], rights: Sequence[bool], k: int)
 
     n = len(answers)
     if len(rights) != n:
-        raise ValueError(f"as many verdicts as answers are needed: got {len(rights)} and {n}")
+        raise ValueError(f"the numbers of verdicts and answers must be equal, got {len(rights)} and {n}")
     _draw(k, n)
     votes: dict[str, list[bool]] = defaultdict(list)
     for answer, right in zip(answers, rights, strict=True):
@@ -160,7 +160,7 @@ def majority_at_k(answers: Sequence[str | None], rights: Sequence[bool], k: int)
     for top in range(1, min(most, k) + 1):
         expected = _tied_at(groups, chances, top, k)
         total += sum(silent[i] * expected[k - i] for i in range(min(k, len(silent) - 1) + 1))
-    return round(total / _binomial(n, k / n)[k], 12)  # so that certain is exactly 1.0
+    return round(total / _binomial(n, k / n)[k], 12)  # so that certainty is exactly 1.0
 
 
 def mcnemar_exact(b: int, c: int, *, one_sided: bool = False) -> float:
@@ -193,16 +193,16 @@ def sign_flip(
 ) -> float:
     """p-value of the paired permutation test on the sum of `differences` (new - old, per problem).
 
-    If the systems are the same, each difference is as likely as its negative (Fisher 1935, The
+    Under the null hypothesis, each difference is as likely as its negative (Fisher 1935, The
     Design of Experiments, section 21).
-    With up to 14 differences that are not zero every sign pattern is counted; with more, `resamples`
+    With up to 14 differences that are not zero every sign pattern is enumerated; with more, `resamples`
     patterns are drawn and p = (1 + hits) / (1 + resamples), which never reports 0 (Phipson & Smyth
     2010). On differences of +-1 this is McNemar's test.
 
     Args:
         differences: one per problem; zeros change nothing.
         one_sided: test new > old instead of new != old.
-        resamples: sign patterns drawn when there are too many to count.
+        resamples: sign patterns drawn if there are too many to enumerate.
         seed: of the draws.
     """
     import numpy as np
@@ -249,7 +249,7 @@ def _bootstrap(
 
 
 def _without_spread(value: float, n: int, bounds: tuple[float, float], level: float) -> Interval:
-    """The interval when all `n` problems gave the same value: a bootstrap sees no doubt there.
+    """The interval if all `n` problems have the same value, for which a bootstrap has zero width.
 
     None of n problems differed from `value`; by Wilson's interval up to a share w of all problems may,
     and those may lie anywhere within the bounds. For value 0 in 0..1 this is `wilson(0, n)`.
@@ -291,7 +291,7 @@ def _binomial(m: int, p: float) -> list[float]:
 
 
 def _share(rights: Sequence[float]) -> float:
-    """The mean, 0 for nobody."""
+    """The mean; 0 if empty."""
     return math.fsum(rights) / len(rights) if rights else 0.0
 
 
@@ -303,13 +303,13 @@ def _level(level: float) -> float:
 
 
 def _draw(k: int, n: int) -> None:
-    """Refuses to draw fewer than one or more than all samples."""
+    """Refuse `k` outside 1..n."""
     if not 1 <= k <= n:
-        raise ValueError(f"k must be in 1..{n} (the samples there are), got {k}")
+        raise ValueError(f"k must be in 1..{n} (the number of samples), got {k}")
 
 
 def _in_unit(values: Sequence[float]) -> None:
-    """Refuses values outside 0..1, NaN included."""
+    """Refuse values outside 0..1, including NaN."""
     for v in values:
         if not 0.0 <= v <= 1.0:
             raise ValueError(f"values must be in 0..1, got {v}")

@@ -1,4 +1,4 @@
-"""What a study found, as plain data."""
+"""Findings of a study, as plain data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What a study found.
+    """The findings of a study.
 
     Attributes:
         title: the finding in a sentence.
-        rows: a table, one row a step of the study, oldest first; names of columns -> values.
-        scores: problem id -> the figure that the study's claim is about.
+        rows: a table with one row per step of the study, oldest first; column name -> value.
+        scores: problem id -> the figure that the study's claim is tested on.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Models: where weights and tokenizers come from, and how chats become tokens.
+"""Models: load weights and tokenizers, and convert chats to tokens.
 
 `resolve` turns a name (`smollm2-135m`), a Hugging Face id, a folder or a GGUF file into a `Policy`, the
 immutable name of its weights; `ChatTokenizer` turns messages into token ids and back.

@@ -1,4 +1,4 @@
-"""Adapter folders as peft saves them: which base they belong on, and whether they are whole."""
+"""Adapter folders in peft's format: find their base, and check that they are complete."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RESAVE_FIX = "save it again with peft's save_pretrained"
 
 
 def adapter_policy(folder: Path, find: Callable[[str | Path], Policy], tokenizers: tuple[str, ...]) -> Policy:
-    """The policy of an adapter that peft saved in `folder`, on the base that its settings name.
+    """The policy of a peft adapter in `folder`, on the base that its configuration names.
 
     Args:
-        find: the policy of a folder or name (`models.resolve`).
-        tokenizers: the files that one of which a tokenizer has.
+        find: resolves a folder or name to a policy (`models.resolve`).
+        tokenizers: file names, one of which a tokenizer folder has.
 
     Raises:
-        BadInput: it is pickled, its base cannot be found, or it has another tokenizer than its base.
+        BadInput: it is pickled, its base cannot be found, or its tokenizer differs from that of its base.
     """
     require_safetensors(folder)
     base = _base(folder, find)
@@ -46,7 +46,7 @@ def require_safetensors(folder: Path) -> None:
     """
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise BadInput(
-            f"no {ADAPTER_WEIGHTS}; weights in another form are not read, as unpickling runs whatever code it holds",
+            f"no {ADAPTER_WEIGHTS}; other formats are not read, as unpickling can run arbitrary code",
             where=str(folder),
             fix=RESAVE_FIX,
         )
@@ -76,13 +76,13 @@ def _read_as(folder: Path) -> tuple[Any, ...]:
 
 
 def check_adapter_complete(adapted: Any, folder: Path) -> None:
-    """Raise where the files of an adapter lack weights, or hold some that match nothing: peft would only warn.
+    """Raise if an adapter lacks weights or has weights that match nothing in its base: peft would only warn.
 
     Args:
         adapted: the `PeftModel` that was loaded from `folder`.
 
     Raises:
-        ValueError: naming one.
+        ValueError: they do; the message names one.
     """
     from peft import get_peft_model_state_dict
     from safetensors import safe_open

@@ -1,4 +1,4 @@
-"""The user's cache of models, and the content hashes that give weights their version."""
+"""The user's cache of models, and the content hashes used as versions of weights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ CONFIG_SUFFIXES = (
 
 
 def config_files(folder: Path) -> list[Path]:
-    """A model's small files, to be copied to what is learned from it.
+    """A model's small files, to be copied to models trained from it.
 
-    A link is followed only within the folder, and to where the Hugging Face cache keeps files: elsewhere may lie
-    anything of the user's.
+    Follows links only within the folder and into the Hugging Face cache: others may lead to private files.
     """
     home = folder.resolve()
     return [file for file in sorted(folder.iterdir()) if file.suffix in CONFIG_SUFFIXES and _stays(file, home)]
@@ -59,7 +58,7 @@ def file_version(path: Path) -> str:
 
 
 def _version(place: Path, files: list[Path]) -> str:
-    """Hashing gigabytes is slow, so the version is remembered under the files' sizes and times."""
+    """Hashing gigabytes is slow, so the version is cached by the files' sizes and times."""
     stamp = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     memo = cache_dir() / "versions" / f"{hashlib.sha256(str(place).encode()).hexdigest()[:16]}.json"
     try:
@@ -77,7 +76,7 @@ def _version(place: Path, files: list[Path]) -> str:
 
 
 def write_cache(file: Path, text: str) -> None:
-    """Write a file of the cache in one rename. A cache that cannot be written only costs time: it is let be."""
+    """Write a file of the cache atomically. An unwritable cache only costs time, so errors are ignored."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Chats to token ids and back, with the traps of real tokenizers dealt with once."""
+"""Convert chats to token ids and back, handling the pitfalls of real tokenizers in one place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selftaught.models.tokenizer import load_image, render_chat
 from selftaught.records import Message, Prompt, well_formed
 
 _OPENING = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\]|<reasoning>)\s*$", re.IGNORECASE)
-ANSWER_PLACEHOLDER = "selftaught"  # stands for an answer where a chat template is tried
+ANSWER_PLACEHOLDER = "selftaught"  # dummy answer for trying a chat template
 
 
 class ChatTokenizer:
@@ -22,19 +22,19 @@ class ChatTokenizer:
 
     - With a template, its text is tokenized without adding special tokens, so BOS is never doubled.
     - Without one (a base model), the messages' contents are joined by blank lines, and the tokenizer
-      puts its own special tokens in front; a BOS the text already starts with is not doubled, and
-      nothing is put behind: an end of sequence there would end the answer before it starts.
-    - A prompt that ends in a special token (BOS included) is left as it is: sampling continues there.
-    - Options of the template (`template_options.json`, see `models.template_options`) are handed to it.
-    - Padding is never identified by token id, so `pad == eos` hides no end of sequence.
+      prepends its special tokens; a BOS that the text already starts with is not doubled, and
+      nothing is appended: an end of sequence there would end the answer before it starts.
+    - A prompt that ends in a special token (including BOS) is unchanged: sampling continues there.
+    - Options of the template (`template_options.json`, see `models.template_options`) are passed to it.
+    - Padding is never identified by token id, so `pad == eos` does not hide an end of sequence.
 
     Args:
         folder: a model folder in Hugging Face layout.
 
     Attributes:
         eos_ids: every token that ends an answer (from generation_config, config and the tokenizer).
-        eos_id: the one learned at the end of a target: that which the chat template puts behind an answer, else the
-            tokenizer's own, where sampling ends with it too.
+        eos_id: the one trained at the end of a target: the chat template's end of an answer; otherwise the
+            tokenizer's, if sampling also ends with it.
         has_template: whether the model ships a chat template.
 
     Raises:
@@ -45,7 +45,7 @@ class ChatTokenizer:
         self._image = load_image(folder)
         self._tokenizer = self._image.tokenizer()
         self.has_template = self._image.template is not None
-        # Names that the template has from the tokenizer, such as eos_token, are not to be taken by an option.
+        # Options must not override the tokenizer's variables, such as eos_token.
         self._given = read_options(folder) | self._image.special
         own, self._configured = self._image.eos, _configured_eos(folder)
         self.eos_ids: frozenset[int] = frozenset([*self._configured, *([] if own is None else [own])])
@@ -54,7 +54,7 @@ class ChatTokenizer:
 
     @cached_property
     def eos_id(self) -> int:
-        """See the class; found when it is first asked for, as most uses of a tokenizer learn nothing."""
+        """See the class; computed on first use, as most uses of a tokenizer do not train."""
         for token in self._closing():
             if token in self.eos_ids:
                 return token
@@ -62,7 +62,7 @@ class ChatTokenizer:
         return own if own is not None and (own in configured or not configured) else configured[0]
 
     def _closing(self) -> list[int]:
-        """What the chat template puts behind an answer, as tokens; nothing where it does not show one."""
+        """The tokens that the chat template appends to an answer; empty if there are none."""
         if self._image.template is None:
             return []
         chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_PLACEHOLDER}]
@@ -73,7 +73,7 @@ class ChatTokenizer:
         return self.encode(text.rpartition(ANSWER_PLACEHOLDER)[2]) if ANSWER_PLACEHOLDER in text else []
 
     def render(self, prompt: Prompt) -> str:
-        """The text the model is given for these messages, up to where the answer starts.
+        """The prompt text for these messages, up to where the answer starts.
 
         Raises:
             BadInput: the chat template cannot render them.
@@ -85,7 +85,7 @@ class ChatTokenizer:
 
     @cached_property
     def thinking_tag(self) -> str:
-        """The tag by which the chat template itself opens the thinking of every answer; empty where it does not."""
+        """The thinking tag that the chat template itself opens for every answer; empty if there is none."""
         if self._image.template is None:
             return ""
         try:
@@ -96,9 +96,9 @@ class ChatTokenizer:
         return found[0].strip() if found else ""
 
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
-        """Token ids of a prompt, followed by `prefix`, text the answer is made to begin with.
+        """Token ids of a prompt, followed by `prefix`, a forced beginning of the answer.
 
-        Empty where a model without template or BOS is given no messages.
+        Empty for no messages, if the model has neither template nor BOS.
 
         Raises:
             BadInput: the chat template cannot render the messages.
@@ -108,7 +108,7 @@ class ChatTokenizer:
         return ids + self.encode(prefix) if prefix else ids
 
     def _with_bos(self, text: str) -> list[int]:
-        """Bare text behind the special tokens that the tokenizer puts in front of it."""
+        """Token ids of bare text after the tokenizer's leading special tokens."""
         bos, whole, bare = self._image.bos, self._tokenizer.encode(well_formed(text)), self.encode(text)
         front = whole.special_tokens_mask.index(0) if bare else whole.ids.count(-1 if bos is None else bos)
         ids = whole.ids[:front] + bare
@@ -117,16 +117,16 @@ class ChatTokenizer:
         return ids
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of bare text, without special tokens added; half a surrogate pair is read as U+FFFD."""
+        """Token ids of bare text, without special tokens added; unpaired surrogates become U+FFFD."""
         return self._tokenizer.encode(well_formed(text), add_special_tokens=False).ids
 
     def encode_answer(self, text: str) -> list[int]:
-        """Token ids of an answer behind a prompt; the tag of thinking that the prompt itself opened is not repeated."""
+        """Token ids of an answer after a prompt; a thinking tag opened by the prompt is not repeated."""
         opened = self.thinking_tag
         return self.encode(text.removeprefix(f"{opened}\n") if opened else text)
 
     def encode_target(self, target: str) -> list[int]:
-        """Token ids of an answer to learn (see `encode_answer`), end of sequence included."""
+        """Token ids of an answer to train on (see `encode_answer`), including the end of sequence."""
         return [*self.encode_answer(target), self.eos_id]
 
     def vocabulary(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ class ChatTokenizer:
         return self._tokenizer.get_vocab(with_added_tokens=True)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
+        """Text of token ids, without special tokens."""
         return self._tokenizer.decode(list(ids))
 
 
@@ -147,7 +147,7 @@ def _configured_eos(folder: Path) -> list[int]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise BadInput(f"cannot read it ({error})", where=str(path), fix="mend the file") from None
+            raise BadInput(f"cannot read it ({error})", where=str(path), fix="correct the file") from None
         ends = value if isinstance(value, list) else [] if value is None else [value]
         if not all(isinstance(end, int) for end in ends):
             raise BadInput(f"eos_token_id is {value!r:.60}", where=str(path), fix="name tokens by their numbers")

@@ -1,4 +1,4 @@
-"""Weights as a transformers module, for training and for architectures without a fused pass."""
+"""Load weights as a transformers module, for training and for architectures without a fused pass."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a model's weights, chosen as `transformers` does: one, else those of its index.
 
     Raises:
-        BadInput: there are none, or one that the index names is not there, as after a download that was cut off.
+        BadInput: there are none, or one named by the index is missing, as after an interrupted download.
     """
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
@@ -51,7 +51,7 @@ def weight_files(folder: Path) -> list[Path]:
     with load_errors(index):
         files = sorted({folder / str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
     if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"{missing[0]}, which it names, is not there", where=str(index), fix="fetch the whole model")
+        raise BadInput(f"{missing[0]}, which it names, is missing", where=str(index), fix="fetch the whole model")
     return files
 
 
@@ -67,16 +67,16 @@ def state_dict(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def embedding_names(config: Mapping[str, Any], names: Container[str], embedding: str, head: str) -> tuple[str, str]:
-    """Which weights are a model's input embedding and its output layer, as `transformers` decides it.
+    """The names of a model's input embedding and output layer weights, as `transformers` decides.
 
-    A weight of its own counts, also where the configuration ties the two; one that is not there is the other one,
-    where the configuration ties them.
+    An existing weight is used even if the configuration ties the two; a missing one is the other one,
+    if the configuration ties them.
 
     Args:
-        names: of the weights that there are.
+        names: names of the existing weights.
 
     Raises:
-        KeyError: one is not there, and is not tied.
+        KeyError: one is missing, and is not tied.
     """
     tied = bool(config.get("tie_word_embeddings"))
     found = (embedding if embedding in names or not tied else head, head if head in names or not tied else embedding)
@@ -88,18 +88,18 @@ def embedding_names(config: Mapping[str, Any], names: Container[str], embedding:
 
 @contextmanager
 def load_errors(place: Path) -> Iterator[None]:
-    """Inside, whatever keeps the model in `place` from being loaded is raised as the user's to mend.
+    """Convert errors of loading the model in `place` to BadInput.
 
-    Memory that runs out and a failing device are no fault of the files, and pass.
+    Out-of-memory and device errors are not caused by the files, and propagate unchanged.
 
     Raises:
-        BadInput: naming `place` and the reason.
+        BadInput: loading failed; the message names `place` and the reason.
     """
     try:
         yield
     except (BadInput, MemoryError):
         raise
-    except Exception as error:  # readers of files that may hold anything raise a dozen types
+    except Exception as error:  # parsers of arbitrary files raise many types
         if is_machine_error(error):
             raise
         reason = f"it has no {error}" if isinstance(error, KeyError) else shorten(str(error), 200, placeholder=" ...")
@@ -107,7 +107,7 @@ def load_errors(place: Path) -> Iterator[None]:
 
 
 def is_machine_error(error: Exception) -> bool:
-    """Whether torch failed for lack of memory or by its device, not by what it was given."""
+    """Whether torch failed for lack of memory or because of its device, not its input."""
     import torch
 
     kinds = (torch.OutOfMemoryError, torch.AcceleratorError)
@@ -118,10 +118,10 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
     """The `transformers` model of a policy with every adapter of its lineage merged in.
 
     Only safetensors are read; code from the model's repository is never run. Adapters are merged in
-    float32 before the cast to `dtype`: a small change would be lost in bfloat16 arithmetic.
+    float32 before the cast to `dtype`: bfloat16 arithmetic would lose small changes.
 
     Raises:
-        BadInput: the weights or the configuration cannot be read, or do not belong together.
+        BadInput: the weights or the configuration cannot be read, or do not match.
     """
     import torch
 
@@ -134,7 +134,7 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
 
     require_safetensors(policy.path)
     base = load_model(policy.base, torch.float32)
-    with load_errors(policy.path), warnings.catch_warnings(action="ignore"):  # whether it is whole is checked
+    with load_errors(policy.path), warnings.catch_warnings(action="ignore"):  # completeness is checked below
         adapted: Any = PeftModel.from_pretrained(base, str(policy.path))
         check_adapter_complete(adapted, policy.path)
         return adapted.merge_and_unload().to(dtype)
@@ -154,7 +154,7 @@ def _whole(folder: Path, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Inside, `transformers` says nothing short of errors, and draws no progress bar."""
+    """Silence `transformers` except for errors, and hide its progress bars."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -167,13 +167,13 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def check_complete(model: Any, found: Mapping[str, Any]) -> None:
-    """Raise where weights were not in the files: `transformers` fills them with random numbers.
+    """Raise if the files lack weights: `transformers` would fill them with random numbers.
 
     Args:
-        found: its loading info.
+        found: `output_loading_info` of `from_pretrained`.
 
     Raises:
-        ValueError: naming one.
+        ValueError: weights are missing; the message names one.
     """
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights of a {type(model).__name__} are missing, such as {missing[0]}")

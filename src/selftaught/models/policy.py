@@ -20,12 +20,12 @@ class Policy:
     """An immutable name for weights; learning returns a new one.
 
     Attributes:
-        version: content hash of how the weights were made (of the files, for a starting model).
+        version: content hash of what produced the weights (of the files, for a starting model).
         path: folder with `config.json`, safetensors weights and a tokenizer; for an adapter, the
             folder with the adapter.
         base: the policy it was trained from, or None for a starting model.
         adapter: whether `path` holds a LoRA adapter to be applied to `base`.
-        remote: the model's name at an endpoint, where the weights are not here and `path` is no folder.
+        remote: the model's name at an endpoint, if the weights are not local and `path` is not a folder.
     """
 
     version: str
@@ -41,14 +41,14 @@ class Policy:
 
     @property
     def weights(self) -> Path:
-        """The nearest folder up the lineage that holds whole weights and the tokenizer.
+        """The nearest folder up the lineage with full weights and the tokenizer.
 
         Raises:
-            BadInput: they are behind an endpoint.
+            BadInput: the model is behind an endpoint.
         """
         if self.remote:
             raise BadInput(
-                "its weights are behind an endpoint, not here",
+                "its weights are behind an endpoint, not local",
                 where=self.version,
                 fix="use a folder or a Hugging Face id where weights are needed",
             )
@@ -56,10 +56,10 @@ class Policy:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest beside the weights, or an empty one where the folder is not ours.
+    """The manifest next to the weights; empty if the folder has none.
 
     Raises:
-        BadInput: there is one and it cannot be read.
+        BadInput: the manifest cannot be read.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Move a finished draft folder into place: the manifest last, then one rename, so it is whole or absent."""
+    """Move a finished draft folder into place: manifest last, then one rename, so that it is complete or absent."""
     (draft / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", "utf-8")
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
@@ -87,27 +87,27 @@ def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def base_reference(base: Policy, folder: Path) -> dict[str, str]:
-    """How the manifest in `folder` names its base: by relative path for a neighbor, so both can be moved together."""
+    """The base's entry in the manifest of `folder`: a relative path if it is a sibling, so that both can be moved."""
     place, near = base.path.resolve(), folder.resolve().parent
     path = os.path.relpath(place, near / folder.name) if place.is_relative_to(near) else str(place)
     return {"path": path, "version": base.version}
 
 
 def load_policy(folder: Path) -> Policy:
-    """The policy published in `folder`, with its whole lineage as the manifests tell it.
+    """The policy published in `folder`, with its lineage from the manifests.
 
     Raises:
-        BadInput: no manifest, or the base that an adapter needs is gone or was replaced.
+        BadInput: no manifest, or an adapter's base is missing or was replaced.
     """
     manifest = read_manifest(folder)
     if not manifest:
-        raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a policy that was learned")
+        raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a trained policy")
     above, adapter = manifest.get("base"), bool(manifest.get("adapter"))
     return Policy(manifest["version"], folder, _base(folder, above, needed=adapter) if above else None, adapter)
 
 
 def _base(folder: Path, above: Mapping[str, str], *, needed: bool) -> Policy:
-    """The policy one step up. Whole weights stand alone, so for them a lost base is only a name (`needed` is false)."""
+    """The parent policy. Full weights do not need it, so for them a missing base is only a name (`needed` is false)."""
     place = (folder / above["path"]).resolve()
     if not needed and (not place.is_dir() or read_manifest(place).get("version") != above["version"]):
         return Policy(above["version"], place)

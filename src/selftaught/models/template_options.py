@@ -1,7 +1,7 @@
-"""What a chat template gets beside the messages, such as `enable_thinking=false`: part of a model's name and version.
+"""Chat template options, such as `enable_thinking=false`: part of a model's name and version.
 
-Options lie as a file in the model's folder, so that they go wherever its tokenizer goes: into its version, and into
-every policy that is learned from it.
+Options are a file in the model's folder, so that they accompany its tokenizer: into its version, and into every
+policy trained from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESERVED_OPTIONS = ("messages", "tools", "documents", "add_generation_prompt")
 
 
 def parse_options(name: str) -> tuple[str, dict[str, Any]]:
-    """A model's name without its options (`NAME:key=value,key=value`), and those; values are JSON, or else text.
+    """Split a model's name and its options (`NAME:key=value,key=value`); values are JSON, otherwise text.
 
     Raises:
         BadInput: an option without a name or a value.
@@ -44,14 +44,14 @@ def parse_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def with_template_options(policy: Policy, options: dict[str, Any]) -> Policy:
-    """The same weights under a chat template that is given `options`: a folder of links in the cache.
+    """The same weights with chat template `options`: a folder of links in the cache.
 
     Raises:
-        BadInput: the template does not know one of them, or there are no whole weights.
+        BadInput: the template does not use one of them, or the policy has no full weights.
     """
     where = f"{policy.path}:{','.join(options)}"
     if policy.adapter or policy.remote:
-        raise BadInput("options are for a model with weights of its own", where=where, fix="leave them out")
+        raise BadInput("options require a model with full weights", where=where, fix="leave them out")
     _check_known(policy.path, options, where)
     options = read_options(policy.path) | options
     version = content_hash("template options", policy.version, options)
@@ -66,7 +66,7 @@ def with_template_options(policy: Policy, options: dict[str, Any]) -> Policy:
 
 
 def read_options(folder: Path) -> dict[str, Any]:
-    """The options in a model's folder; none where there is no such file.
+    """The options in a model's folder; empty if there is no such file.
 
     Raises:
         BadInput: it is not a JSON object.
@@ -79,7 +79,7 @@ def read_options(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read it ({error})", where=str(file), fix="mend or delete the file") from None
+        raise BadInput(f"cannot read it ({error})", where=str(file), fix="correct or delete the file") from None
     return {key: value for key, value in found.items() if key not in RESERVED_OPTIONS}
 
 
@@ -91,7 +91,7 @@ def _check_known(folder: Path, options: dict[str, Any], where: str) -> None:
     try:
         parsed = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(image.template or "")
         known = meta.find_undeclared_variables(parsed)
-    except TemplateError:  # tags of transformers' own
+    except TemplateError:  # tags specific to transformers
         known = {key for key in options if key in (image.template or "")}
     for key in options:
         if key not in known or key in RESERVED_OPTIONS or key in image.special:

@@ -1,8 +1,8 @@
-"""The tokenizer as `transformers` builds it, remembered so that starting needs no `transformers`.
+"""Cache tokenizers built by `transformers`, so that starting does not import it.
 
-Importing `transformers` and building a tokenizer with it takes seconds. What comes out is a backend of
-the `tokenizers` library, a chat template and a few special tokens: that image is kept in the user's
-cache under a hash of all files it was made from, and is all that is read the next time.
+Importing `transformers` and building a tokenizer with it takes seconds. The result is a backend of
+the `tokenizers` library, a chat template and a few special tokens; this image is stored in the user's
+cache under a hash of its source files, and is all that later starts read.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from selftaught.records import content_hash
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Template features that only the renderer of transformers guards or knows.
+# Template features that only the renderer of transformers supports.
 _BEYOND = re.compile(r"\bnamespace\b|\bdict\s*\(|\{%-?\s*generation\b")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerImage:
-    """All of a tokenizer that is needed.
+    """The cached parts of a tokenizer.
 
     Attributes:
         backend: the serialized `tokenizers.Tokenizer`, neither truncating nor padding.
-        split_special: whether special tokens inside a text are taken apart like other text.
+        split_special: whether special tokens inside a text are split like other text.
         template: the chat template, or None.
         special: special tokens by name (`bos_token`, ...), as templates may use them.
         bos: id of the beginning-of-sequence token, or None.
@@ -59,7 +59,7 @@ class TokenizerImage:
 
 
 def load_image(folder: Path) -> TokenizerImage:
-    """The tokenizer of a model folder, from the cache where it was read before.
+    """The tokenizer of a model folder, from the cache if it was read before.
 
     Raises:
         BadInput: no such folder, or no tokenizer in it that `transformers` can load in its fast form.
@@ -77,7 +77,7 @@ def load_image(folder: Path) -> TokenizerImage:
 
 
 def _key(folder: Path) -> str:
-    """Hash of all that decides how a tokenizer is built; of config.json, training changes more than that."""
+    """Hash of everything that determines a tokenizer; only parts of config.json, as training changes others."""
     texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir() if p.suffix in CONFIG_SUFFIXES}
     try:
         config = json.loads(texts.pop("config.json", "{}"))
@@ -95,9 +95,9 @@ def _read(folder: Path) -> TokenizerImage:
 
     try:
         with quiet_transformers():
-            made = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)  # None would ask the user
+            made = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)  # None would prompt the user
             template = made.get_chat_template() if getattr(made, "chat_template", None) else None
-    except Exception as error:  # readers of files that may hold anything raise a dozen types
+    except Exception as error:  # parsers of arbitrary files raise many types
         raise BadInput(
             f"cannot load the tokenizer ({_one_line(error)})",
             where=str(folder),
@@ -124,13 +124,13 @@ def render_chat(
 ) -> str:
     """The text of `messages` under a chat template, up to where the answer starts.
 
-    Templates are untrusted: they run in jinja2's sandbox, without access to anything but the messages.
+    Templates are untrusted: they run in jinja2's sandbox, with access only to the messages.
 
     Args:
-        opened: whether the model's turn is opened behind the messages.
+        opened: whether to open the model's turn after the messages.
 
     Raises:
-        BadInput: the template refuses these messages or is broken.
+        BadInput: the template rejects these messages or is invalid.
     """
     data = {
         **special,
@@ -146,22 +146,22 @@ def render_chat(
             asked = [list(data.pop("messages"))]
             return render_jinja_template(asked, chat_template=template, **data)[0][0]
         return _compiled(template).render(**data)
-    except Exception as error:  # a template is a program: it may fail in any way that Python can
+    except Exception as error:  # a template is a program and can raise anything
         raise BadInput(
             f"the model's chat template cannot render these messages ({_one_line(error)})",
             where="chat template",
-            fix="use the roles it knows, or mend the template",
+            fix="use roles that it supports, or correct the template",
         ) from None
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, or its name where it says nothing."""
+    """An error's message, or its type if it has none."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 @lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
-    """The template in the same environment that `transformers` uses, less what `_BEYOND` names."""
+    """Compile the template in the environment of `transformers`, without the features in `_BEYOND`."""
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -1,4 +1,4 @@
-"""The page at the end of a run: one self-contained HTML file, no scripts, nothing loaded from elsewhere."""
+"""Reports: a self-contained HTML page for a run, without scripts or external resources."""
 
 from selftaught.report.data import Example, ReportData, Round
 from selftaught.report.figure import before_after_figure

@@ -1,6 +1,6 @@
-"""Charts as inline SVG: text in, text out. Series differ by shape and dash or texture, not by color alone.
+"""Charts as inline SVG. Series differ by shape and dash or texture, not by color alone.
 
-A chart is scaled by the page that holds it; its text is sized to stay legible on a telephone. Colors
+A chart scales with its page; its text stays legible on a phone. Colors
 come from a `Theme`: CSS variables on the page (which turn with light and dark), fixed ones in a file.
 """
 
@@ -19,7 +19,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 class Theme(NamedTuple):
-    """Colors of a chart; `series` are for data, told apart by people with any color vision."""
+    """Colors of a chart; `series` are for data, distinguishable with any color vision."""
 
     ink: str
     muted: str
@@ -64,7 +64,7 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """Where on the drawing the plotting area lies, in user units, and what it spans."""
+    """The plotting area's position in the drawing, in user units, and its axes."""
 
     left: float
     top: float
@@ -87,7 +87,7 @@ def nice_axis(
 ) -> Axis:
     """An axis from zero over all `values` (at most `most`), with about five round ticks."""
     peak = max([v for v in values if math.isfinite(v)], default=0.0)
-    rough = (peak if peak > 1e-9 else 1.0) / 4  # nothing to show: some axis
+    rough = (peak if peak > 1e-9 else 1.0) / 4  # without data: an arbitrary axis
     power = 10 ** math.floor(math.log10(rough))
     step = next((m * power for m in (1, 2, 2.5, 5) if m * power >= rough * 0.999), 10 * power)
     high = min(most, step * max(1, math.ceil(4 * rough / step - 1e-9)))
@@ -95,7 +95,7 @@ def nice_axis(
 
 
 def accuracy_axis(label: str, values: Sequence[float]) -> Axis:
-    """`nice_axis` for shares, written in percent."""
+    """`nice_axis` for shares, labeled in percent."""
     return nice_axis(label, values, most=1.0, write=lambda v: f"{100 * v:.3g}%")
 
 
@@ -139,7 +139,7 @@ def svg_line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: flo
 
 
 def svg_mark(x: float, y: float, shape: str, color: str, paper: str, *, solid: bool = True, size: float = 5) -> str:
-    """A data mark; hollow where it is not `solid`."""
+    """A data mark; hollow unless `solid`."""
     paint = f'fill="{color if solid else paper}" stroke="{color}" stroke-width="2"'
     if shape == "square":
         return f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {paint}/>'
@@ -192,7 +192,7 @@ def whisker(x: float, low: float, high: float, half: float, color: str) -> str:
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
-    """Samples (drawn around 0, 0) with their names, in one row; 7 units a letter is a generous guess."""
+    """Samples (drawn around 0, 0) with their names, in one row; 7 units per letter is an upper estimate."""
     out = []
     for sample, name in entries:
         out.append(f'<g transform="translate({x:.1f} {y:.1f})">{sample}</g>' + svg_text(x + 16, y + 4.5, name))
@@ -228,7 +228,7 @@ def stacked_bars(
     y_label: str,
     size: tuple[float, float] = (480, 320),
 ) -> str:
-    """One bar per label, made of the stacks (name -> a value per label), each with a texture of its own."""
+    """One bar per label, made of the stacks (name -> a value per label), each with its own texture."""
     totals = [sum(values) for values in zip(*stacks.values(), strict=True)] if stacks else []
     every = math.ceil(len(labels) / 12)
     ticks = [(float(i), label) for i, label in enumerate(labels) if i % every == 0]
@@ -266,7 +266,7 @@ def _texture(number: int, key: str, color: str) -> str:
 
 
 def _textured(x: float, y: float, width: float, height: float, key: str, color: str, note: str = "") -> str:
-    """A rectangle painted with a texture, and what it stands for."""
+    """A rectangle filled with a texture, and its tooltip."""
     title = f"<title>{escaped(note)}</title>" if note else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '

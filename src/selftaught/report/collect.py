@@ -1,4 +1,4 @@
-"""From a concluded run to what its page shows."""
+"""Collect the data of a run's report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("selftaught", "torch", "transformers", "accelerate", "peft", "reason
 
 
 def report_data(run: Run, found: Conclusion, summary: dict[str, Any], command: str) -> ReportData:
-    """The report of `run`, from what it went through and its conclusion."""
+    """The report of `run`, from its history and conclusion."""
     return ReportData(
         title=run.folder.name,
         command=command,
@@ -43,7 +43,7 @@ def report_data(run: Run, found: Conclusion, summary: dict[str, Any], command: s
 
 
 def rounds_of(run: Run) -> tuple[Round, ...]:
-    """The rounds gone through; before them, where it was measured, the starting model as round 0."""
+    """The completed rounds; before them the starting model as round 0, if it was measured."""
     start = run.measurements.get(run.base.version)
     zero = [] if start is None else [round_payload(0, {"policy": run.base.version, "measurement": start}, Usage())]
     seconds = run.journal.seconds_until("round")
@@ -82,7 +82,7 @@ def training_curves(run: Run) -> tuple[Curve, ...]:
         online.setdefault(name(number, facts["policy"]), []).append(facts)
     for title, facts in online.items():
         loss, right = ([(f["step"], f[key]) for f in facts if f.get(key) is not None] for key in ("loss", "right"))
-        if loss or right:  # learners that train no weights tell neither
+        if loss or right:  # learners that train no weights have neither
             found.append(Curve(f"{title}, online", _points(loss), _points(right)))
     return tuple(found)
 
@@ -103,7 +103,7 @@ def _champions(run: Run) -> tuple[str, ...]:
 
 
 def _examples(run: Run, before: list[SolverResult], after: list[SolverResult]) -> tuple[Example, ...]:
-    """The first test problems, in the split's own (random) order: nobody chose them."""
+    """The first test problems, in the split's (random) order, so not selected."""
     return tuple(
         Example(
             question=old.attempt.problem.question,
@@ -118,7 +118,7 @@ def _examples(run: Run, before: list[SolverResult], after: list[SolverResult]) -
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape a result."""
+    """Versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

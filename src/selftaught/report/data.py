@@ -1,4 +1,4 @@
-"""What a report is made of: plain data, nothing of the run's machinery."""
+"""The contents of a report as plain data, independent of the run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Round:
     """One round of the loop, measured on the dev split.
 
     Attributes:
-        number: counts from 1; 0 is the starting model, where it was measured too.
+        number: counts from 1; 0 is the starting model, if it was measured.
         policy: version measured at the end of the round.
-        demos: training examples of the round, None where nothing was learned.
+        demos: training examples of the round; None without training.
         accuracy: on dev, 0..1.
         ci95: its 95 % interval.
         samples: dev problems measured.
         pass_at: k -> pass@k of the sampling on train in this round; may be empty.
         promoted: whether the policy became the champion.
-        reason: why, or why not.
-        alarms: what gave cause for alarm, one line each, beginning with the alarm's name.
-        told: what the method watched: name -> figures by name.
+        reason: reason for promotion or rejection.
+        alarms: one line per alarm, beginning with its name.
+        told: metrics logged by the method: name -> figures by name.
         tokens: spent from the start of the run up to here, by kind: prompt, generated, judge, trained.
         seconds: wall time from the start of the run up to here.
     """
@@ -46,7 +46,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Curve:
-    """How one training went: `(step, value)` each; of an online one also the share of rollouts that were right."""
+    """Curves of one training as `(step, value)`; for online training also the share of right rollouts."""
 
     name: str
     loss: tuple[tuple[float, float], ...] = ()
@@ -67,29 +67,29 @@ class Example:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the page shows.
+    """The contents of the page.
 
     Attributes:
         title: name of the run.
-        command: what to type to reproduce it.
+        command: command line that reproduces it.
         method: the method's id.
         model: the starting model.
-        task: the task, as given.
-        summary: the run's summary. Read from it, each optional: `n_test`; `before`, `after`,
+        task: the task's specification.
+        summary: the run's summary. Optional keys used: `n_test`; `before`, `after`,
             `majority_at_equal_tokens` (`accuracy` 0..1, `ci95`; the last also `samples`, `tokens`);
             `paired_difference` (`mean`, `ci95`, -1..1); `tokens` (kind -> count); `seconds`;
             `peak_rss_mb`; `unknown_rate` (`before`, `after`, 0..1); `overhead` (share of the wall
-            time, 0..1). Without `before` and `after` the run counts as not concluded.
+            time, 0..1). Without `before` and `after` the run is treated as not concluded.
         rounds: oldest first.
-        pass_at_before: k -> pass@k of the starting model; empty where not measured.
-        pass_at_after: the same of the champion.
+        pass_at_before: k -> pass@k of the starting model; empty if not measured.
+        pass_at_after: the same for the champion.
         champions: the champion's history, one line each, oldest first.
         examples: problems before and after.
-        config: the resolved configuration, nested as it may be.
+        config: the resolved configuration, possibly nested.
         versions: package -> version.
-        notes: what else the reader should know, one line each.
-        curves: of each training, oldest first.
-        trees: searches, where the method made any.
+        notes: further remarks, one line each.
+        curves: curves of each training, oldest first.
+        trees: search trees, if the method made any.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The figure of a run as a file of its own: dev accuracy per round, and held-out accuracy before and after."""
+"""A standalone figure of a run: dev accuracy per round, and held-out accuracy before and after."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FIGURE_THEME = Theme("#1f2430", "#5b6472", "#e3e6ea", "#ffffff", ("#1d5fc4", "#7
 def before_after_figure(summary: Mapping[str, Any], rounds: Sequence[Round]) -> str:
     """A standalone SVG of a run: dev accuracy per round, and held-out accuracy before and after.
 
-    It brings its own background and colors, so it reads the same on a light and on a dark page. A panel
-    without data is left out; with neither, the figure says so.
+    It has its own background and colors, so it looks the same on light and dark pages. Panels without data
+    are omitted; with neither, the figure says so.
     """
     wide, tall = 860.0, 350.0
     heading = f"{summary.get('model', 'a model')} teaching itself {summary.get('task', 'a task')}"
@@ -47,7 +47,7 @@ def before_after_figure(summary: Mapping[str, Any], rounds: Sequence[Round]) -> 
     ]
     rows = [row for row in rows if row[1].get("accuracy") is not None]
     body = f'<rect width="{wide:g}" height="{tall:g}" rx="10" fill="{FIGURE_THEME.paper}"/>'
-    letters = min(17.0, 1400 / len(heading))  # a long task name still fits on one line
+    letters = min(17.0, 1400 / len(heading))  # fit a long task name on one line
     body += svg_text(28, 38, heading, more=f' font-size="{letters:.1f}" font-weight="600"')
     if rounds:
         body += _rounds_panel(rounds, 78, 362 if rows else 740)
@@ -83,7 +83,7 @@ def _held_out_panel(
     for i, (name, found, color, shape) in enumerate(rows):
         y = 92 + 200 * (i + 0.62) / len(rows)
         paint, (low, high), value = FIGURE_THEME.series[color], found["ci95"], found["accuracy"]
-        # Painted under the words, so that grid lines do not run through them.
+        # Painted under the text, so that grid lines do not cross it.
         halo = f' stroke="{FIGURE_THEME.paper}" stroke-width="5" paint-order="stroke"'
         out.append(svg_text(left + 6, y - 15, name, more=halo))
         figures = f"{percent(value)} {interval(found['ci95'])}"

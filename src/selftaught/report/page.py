@@ -1,8 +1,8 @@
-"""The page: `ReportData` turned into what the template prints, every word of it escaped on the way.
+"""Render `ReportData` as an HTML page, with all text escaped.
 
-Model output, questions and configuration are untrusted. The template escapes all it prints (jinja2
-autoescape, after `text.visible`); only SVG made in `charts`, which escapes its own labels, is passed
-through. The page forbids scripts and requests by its content security policy as well.
+Model output, questions and configuration are untrusted. The template escapes everything it prints
+(jinja2 autoescape, after `text.visible`) except SVG from `charts`, which escapes its own labels. The page's
+content security policy also forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ SYSTEMS = (  # key in the summary, name in the table, color and shape of its mar
     ("majority_at_equal_tokens", "Before, majority vote at equal tokens", 2, "diamond"),
     ("after", "After", 0, "circle"),
 )
-MAX_CURVES = 6  # most trainings in one chart, the latest
+MAX_CURVES = 6  # maximum trainings in one chart, the latest
 MARK_SHAPES = ("circle", "square", "diamond")
 VERDICT_BADGES = {"right": "✓", "wrong": "✗", "unknown": "?"}
 
 
 def render_page(data: ReportData) -> str:
-    """The whole page, as HTML that needs no other file, no script and no network.
+    """The page as self-contained HTML: no other files, scripts or network.
 
-    Any text is safe to hand in. Parts without data are left out, and a run that is not concluded says so.
+    Any text is safe as input. Parts without data are omitted; an unconcluded run is marked as such.
     """
     rounds = sorted(data.rounds, key=lambda r: r.number)
     figures = [figure for key, *_ in SYSTEMS if (figure := _found(data.summary, key))]
@@ -96,13 +96,13 @@ def _template() -> Any:
 
 
 def _found(summary: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
-    """A figure of the summary with its accuracy and interval, or None."""
+    """A figure of the summary with accuracy and interval, or None."""
     figure = summary.get(key)
     return figure if figure and figure.get("accuracy") is not None else None
 
 
 def _headline(summary: Mapping[str, Any], rounds: Sequence[Round]) -> dict[str, Any]:
-    """What the run showed: the figures of the sentence, a verdict in words, and its tone."""
+    """The result of the run: its figures, a verdict in words, and its tone."""
     before, after = _found(summary, "before"), _found(summary, "after")
     if not before or not after:
         champions = [r for r in rounds if r.promoted or r.number == 0]
@@ -130,7 +130,7 @@ def _headline(summary: Mapping[str, Any], rounds: Sequence[Round]) -> dict[str, 
 
 
 def _facts(summary: Mapping[str, Any], rounds: Sequence[Round]) -> list[tuple[str, str]]:
-    """The run at a glance: (name, value), only what is known."""
+    """The run at a glance: (name, value) of known facts."""
     spent = summary.get("tokens") or (rounds[-1].tokens if rounds else {})
     seconds = summary.get("seconds") or (rounds[-1].seconds if rounds else None)
     learned = [r for r in rounds if r.number > 0]
@@ -173,13 +173,13 @@ def _systems(summary: Mapping[str, Any], scale: float) -> list[dict[str, Any]]:
 
 
 def _vote_note(figure: Mapping[str, Any]) -> str:
-    """How many samples voted, and for how many tokens, where the summary says so."""
+    """The number of votes and tokens, if the summary has them."""
     known = (("samples", "samples per problem"), ("tokens", "tokens"))
     return ", ".join(f"{count(figure[key])} {words}" for key, words in known if figure.get(key))
 
 
 def _charts(data: ReportData, rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """The charts that there is data for, each with a caption."""
+    """The charts with data, each with a caption."""
     drawn = []
     if rounds:
         x = steps_axis("round", [r.number for r in rounds])
@@ -204,7 +204,7 @@ def _charts(data: ReportData, rounds: Sequence[Round]) -> list[dict[str, Any]]:
 
 
 def _curves_chart(curves: Sequence[Curve], key: str, title: str) -> str:
-    """One line for each training, without marks that would hide each other."""
+    """One line per training, without marks, which would overlap."""
     series = [
         Series(c.name, [Point(x, y, note=f"{c.name}, step {x:.0f}: {y:.4g}") for x, y in getattr(c, key)],
                color=i, shape=MARK_SHAPES[i % len(MARK_SHAPES)], dashed=i >= len(MARK_SHAPES))
@@ -237,7 +237,7 @@ def _pass_chart(data: ReportData) -> str:
 
 
 def _spent(rounds: Sequence[Round]) -> dict[str, list[float]]:
-    """Tokens spent within each round by kind, kinds never used left out; the rounds' own are cumulative."""
+    """Tokens spent within each round by kind, without unused kinds; the rounds' counts are cumulative."""
     spent = {}
     for kind in ("generated", "judge", "trained"):
         totals = [r.tokens.get(kind, 0) for r in rounds]
@@ -254,12 +254,12 @@ def _train_ks(rounds: Sequence[Round]) -> list[int]:
 
 
 def _round_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """One row per round; time and tokens are those of the round itself."""
+    """One row per round; time and tokens are per round, not cumulative."""
     rows, seconds, tokens = [], 0.0, 0
     for r in rounds:
         total = sum(r.tokens.get(kind, 0) for kind in ("generated", "judge", "trained"))
         fate = "start" if r.number == 0 else "promoted" if r.promoted else "not promoted"
-        known = r.seconds or None  # of the starting model only where it was measured before the first round
+        known = r.seconds or None  # known for the starting model only if measured before the first round
         within = {"seconds": known and max(0.0, known - seconds), "tokens": short_number(max(0, total - tokens))}
         rows.append({"round": r, "fate": fate, **within})
         seconds, tokens = max(seconds, r.seconds), total
@@ -277,7 +277,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _safe(markup: str) -> Any:
-    """SVG of our own charts, which have escaped their labels, let through as it is."""
+    """Mark SVG from `charts`, whose labels are escaped, as safe."""
     from markupsafe import Markup
 
     return Markup(markup)

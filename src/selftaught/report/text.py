@@ -1,4 +1,4 @@
-"""Text for a page: what a reader cannot see is made visible, and numbers read well."""
+"""Format text for a page: make invisible characters visible, and numbers readable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
 def escaped(text: object) -> str:
-    """`text` made visible and safe in HTML and SVG, in elements and in quoted attributes."""
+    """`text` made visible and escaped for HTML and SVG elements and quoted attributes."""
     return html.escape(make_visible(str(text)))
 
 
@@ -44,7 +44,7 @@ def count(number: float) -> str:
 def short_number(number: float) -> str:
     """A count in few characters, for axes: `950`, `12k`, `1.5M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # rounds to 1 of it
             return f"{number / size:.3g}{letter}"
     return f"{number:.3g}"
 

@@ -1,4 +1,4 @@
-"""Search trees for the page: from their records in the journal to nested steps, plain data."""
+"""Convert search trees from journal records to nested steps for the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MAX_TREES = 6  # shown on a page: half of them from the first round that searched, half from the last
+MAX_TREES = 6  # per page: half from the first round with searches, half from the last
 
 
 @dataclass(frozen=True)
@@ -14,16 +14,16 @@ class TreeStep:
     """One node of a tree.
 
     Attributes:
-        text: what it says.
+        text: text of the step.
         prior: p(a|s), 0..1.
-        value: of the answer up to here, by itself.
+        value: value of the partial answer by itself.
         visits: N.
         q: Q.
-        p_true: probability that the model itself gives the answer so far of being right, 0..1, or None.
-        verdict: "right", "wrong", "unknown"; empty where the answer goes on.
-        main: whether it is on the main line, the way visited most.
-        marks: what learning made of it: "chosen, smoothing 0.12" (of its label), "rejected".
-        steps: those that may follow.
+        p_true: the model's own probability that the partial answer is right, 0..1, or None.
+        verdict: "right", "wrong", "unknown"; empty if the answer continues.
+        main: whether it is on the most visited path.
+        marks: its use in training: "chosen, smoothing 0.12" (of its label), "rejected".
+        steps: child steps.
     """
 
     text: str
@@ -40,7 +40,7 @@ class TreeStep:
 
 @dataclass(frozen=True)
 class TreeView:
-    """One search: the problem, who searched in which round, how many nodes and pairs there were, and the steps."""
+    """One search: the problem, policy, round, number of nodes and pairs, and the steps."""
 
     question: str
     policy: str
@@ -52,10 +52,10 @@ class TreeView:
 
 
 def trees_of(records: Iterable[tuple[int, Mapping[str, Any]]], question: Callable[[str], str]) -> tuple[TreeView, ...]:
-    """The trees to show, of `(round, record)` as the search journals them (`selftaught.search.record`).
+    """Select the trees to show from `(round, record)` as journaled by the search (`selftaught.search.record`).
 
     Args:
-        question: the question of a problem, by its id.
+        question: maps a problem's id to its question.
     """
     found = [(number, record) for number, record in records if record["nodes"]]
     if not found:
@@ -75,7 +75,7 @@ def _tree(number: int, record: Mapping[str, Any], question: Callable[[str], str]
         if row["parent"] is not None:
             below.setdefault(row["parent"], []).append(i)
     steps: dict[int, TreeStep] = {}
-    for i in reversed(range(1, len(rows))):  # parents come first in the record
+    for i in reversed(range(1, len(rows))):  # parents precede children in the record
         inner = tuple(steps[child] for child in below.get(i, ()))
         steps[i] = _step(i, rows[i], record["line"], pairs, inner)
     first = tuple(steps[child] for child in below.get(0, ()))

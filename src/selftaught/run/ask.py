@@ -26,7 +26,7 @@ class Ask:
     """Samples one policy during one call of a solver on one problem.
 
     The same request made again is a new sample; its place among the equal requests of this call is part of its key,
-    so that a rerun finds it whatever else ran at the same time.
+    so that a rerun finds it regardless of concurrent requests.
 
     Attributes:
         tokens: sampled so far in this call.

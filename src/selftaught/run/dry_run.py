@@ -27,7 +27,7 @@ MAX_PROBLEMS = 64  # problems per split; counts are scaled up from them
 def dry_run(method: Method, options: dict[str, Any], task: Task, settings: Settings) -> dict[str, Any]:
     """Run a recipe without a model, and count its requests.
 
-    About half of the answers are right, whatever the problem. No model, network, trainer or verifier is used, and no
+    About half of the answers are right, for any problem. No model, network, trainer or verifier is used, and no
     budget applies. Of a split with more than 64 problems 64 are used, and the counts are scaled up.
 
     Returns:

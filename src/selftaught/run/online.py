@@ -95,7 +95,7 @@ class RunHost:
         release_memory(self._context)
 
     def start_step(self, facts: dict[str, Any]) -> None:
-        """Journal a live policy under its own name before it samples, so that lineage can be walked back from it."""
+        """Journal a live policy under its own name before it samples, so that its lineage can be traced."""
         self._context.journal.put_new(facts["live"], "live", facts)
 
     def collect_rollouts(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:

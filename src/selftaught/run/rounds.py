@@ -35,7 +35,7 @@ def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
 
 
 def end_round(context: RunContext) -> None:
-    """Journal the outcome of the round, and print it."""
+    """Journal the round's results and print its line."""
     facts, context.round_facts = context.round_facts, {}
     if "measurement" not in facts:
         context.monitor.reset_round()

@@ -25,7 +25,7 @@ from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
-NOTICE_SECONDS = 1.0  # a longer wait for answers under way is announced
+NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
 TICK_SECONDS = 5.0  # how often a long batch records the time it took
 
 
@@ -143,7 +143,7 @@ class Sampler:
                 self._engine.engine.cancel_unsent(failure)
                 _, left = await asyncio.wait(left, timeout=NOTICE_SECONDS)
                 if left:
-                    self._console.print("  waiting for the answers under way; interrupt to abandon them")
+                    self._console.print("  waiting for the answers in progress; interrupt to abandon them")
                     await asyncio.wait(left)
             if failure is not None:
                 raise failure

@@ -14,7 +14,7 @@ from selftaught.run.background import SharedTasks
 from selftaught.run.solver import JUDGE_ROLES, SolveBatch
 from selftaught.tasks import Task
 
-MIN_FAILURES = 3  # failed verifications that stop no run, whatever their share
+MIN_FAILURES = 3  # up to this many failed verifications never stop a run
 VERIFIER_FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
     "timeout",

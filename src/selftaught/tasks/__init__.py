@@ -1,4 +1,4 @@
-"""Tasks: where problems come from, how they are split, how an answer is found and verified."""
+"""Tasks: load problems, split them, extract answers from replies and verify them."""
 
 from selftaught.tasks.extract import Kind
 from selftaught.tasks.load import load_task

@@ -1,4 +1,4 @@
-"""Questions with choices: the forms in which data sets keep them, and which of them the answer names."""
+"""Multiple-choice questions: read the formats of common data sets, and resolve which choice the answer names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY_KEYS = (
     "answer", "answerkey", "answer_key", "answer_idx", "answer_index", "label", "gold", "correct", "correct_answer",
     "correct_option", "reference", "target", "final_answer", "expected_answer", "ground_truth", "solution",
 )  # fmt: skip
-"""Fields that say which choice is right, the first of them that a row has."""
+"""Fields that name the right choice; the first one present is used."""
 
 _WRONG = re.compile(r"(?:incorrect_answer|distractor)_?\d")
 _LETTER = re.compile(r"\W*([A-Za-z0-9])\W*")
@@ -32,9 +32,9 @@ class Choices:
     """The choices of a question.
 
     Attributes:
-        texts: what each says.
-        labels: what the data set calls each; empty where it calls them nothing.
-        right: place of the right one, where the choices themselves say so.
+        texts: text of each choice.
+        labels: the data set's labels; empty if it has none.
+        right: index of the right one, if the choices mark it.
     """
 
     texts: tuple[str, ...]
@@ -42,7 +42,7 @@ class Choices:
     right: int | None = None
 
     def shown_in(self, question: str) -> bool:
-        """Whether the question lists them already, with their letters."""
+        """Whether the question already lists them with their letters."""
         pairs = zip(ascii_uppercase, self.texts, strict=False)
         return all(re.search(rf"\b{letter}\s?[).:]\s*{re.escape(text)}", question) for letter, text in pairs)
 
@@ -50,7 +50,7 @@ class Choices:
         return "\n".join(f"({letter}) {text}" for letter, text in zip(ascii_uppercase, self.texts, strict=False))
 
     def place(self, answer: Any) -> int | None:
-        """The place that an answer names: a number from 0, a label or letter, or a text; None where unclear."""
+        """The index that an answer names by number from 0, label, letter or text; None if unclear."""
         if isinstance(answer, (list, Mapping)):
             return None
         if isinstance(answer, (int, float)) and not isinstance(answer, bool) and not self._numbered:
@@ -83,14 +83,14 @@ def _same(one: str, other: str) -> bool:
 
 
 def choices_of(fields: Fields, question: str) -> Choices | None:
-    """The choices of a row; None where it has none.
+    """The choices of a row; None if it has none.
 
-    Read are a list of texts or of `{"label", "text"}`, `{"text": [...], "label": [...]}` (ARC), `{"A": ...}`, and
-    `{"choices": [...], "labels": [0, 1, ...]}` (TruthfulQA). A right answer beside wrong ones (`Correct Answer`,
-    `Incorrect Answer 1` of GPQA; `distractor1`) is dealt among them by the hash of the question.
+    Accepts a list of texts or of `{"label", "text"}`, `{"text": [...], "label": [...]}` (ARC), `{"A": ...}`, and
+    `{"choices": [...], "labels": [0, 1, ...]}` (TruthfulQA). A right answer with wrong ones (`Correct Answer`,
+    `Incorrect Answer 1` of GPQA; `distractor1`) is placed among them by the hash of the question.
 
     Raises:
-        BadInput: they have another form, or are fewer than 2 or more than 26.
+        BadInput: another format, or fewer than 2 or more than 26 choices.
     """
     name = next((key for key in CHOICE_KEYS if fields.get(key) not in (None, [], {})), None)
     wrong = [fields.get(key) for key in fields.names if _WRONG.fullmatch(key)] or fields.get("incorrect_answers")
@@ -119,18 +119,18 @@ def _read(value: Any, question: str) -> Choices | None:
     texts, labels = value.get("text", value.get("choices")), value.get("label", value.get("labels"))
     if not isinstance(texts, list):
         good = all(len(key) == 1 and _scalar(text) for key, text in value.items())
-        held = {key: text for key, text in value.items() if text is not None}  # tables fill up with nulls
+        held = {key: text for key, text in value.items() if text is not None}  # tables pad with nulls
         return Choices(tuple(map(_text, held.values())), tuple(held)) if good else None
     if not all(map(_scalar, texts)) or not isinstance(labels, list) or len(labels) != len(texts):
         return None
     texts = [_text(text) for text in texts]
-    if "choices" in value:  # of TruthfulQA, where the right one comes first
+    if "choices" in value:  # of TruthfulQA, with the right one first
         return _dealt(texts, labels.index(1), question) if labels.count(1) == 1 else None
     return Choices(tuple(texts), tuple(_text(label) for label in labels) if all(labels) else ())
 
 
 def _bare(texts: Sequence[str]) -> Choices:
-    """Choices without the letters that they may begin with themselves (`A)21`)."""
+    """Choices without a leading letter of their own (`A)21`)."""
     pairs = zip(ascii_uppercase, texts, strict=False)
     found = [re.fullmatch(rf"\(?{letter}\s?[).:]\s*(.+)", text, re.DOTALL) for letter, text in pairs]
     return Choices(tuple(m[1] for m in found if m) if found and all(found) else tuple(texts))

@@ -1,23 +1,23 @@
-"""Finding the final answer in what a model wrote.
+"""Extract the final answer from a model's reply.
 
-The rule. Thinking (`<think>...</think>` and its like) is left out; a reply that ends while thinking has no answer.
+The rule: thinking (`<think>...</think>` and variants) is ignored; a reply that ends while thinking has no answer.
 Markers are `Answer: X` (also with a dash, an arrow, or as a table cell), `answer is X`, a heading line
 `Final Answer`, `#### X`, `<answer>X</answer>`, `"answer": X` in JSON and `\\boxed{X}`, in any letter case and with
 markdown around them. The marker that occurs *last* in the text and is followed by an answer wins. What follows a marker
-is read by the kind of the task (see `selftaught.tasks.reading`).
+is parsed by the kind of the task (see `selftaught.tasks.reading`).
 
-- What the model writes behind its answer as a next problem ("Question: ...") is left out.
-- Prose that denies an answer ("cannot be 12") states none. Behind another marker, neither does prose that quotes or
+- What the model writes after its answer as a next problem ("Question: ...") is ignored.
+- Prose that denies an answer ("cannot be 12") states none. After another marker, neither does prose that quotes or
   discusses an answer ("the answer is rounded to 2 places").
-- The reply has no answer where the last marker is a `\\boxed{` that was cut off, a numbered list or the menu of
-  choices, and where the text behind it takes the answer back ("wait, ..."). A `number` task finds none behind a marker
-  whose text has no number and says that the answer is not known.
+- The reply has no answer if the last marker is a truncated `\\boxed{`, a numbered list or the list of choices,
+  or if the text after it retracts the answer ("wait, ..."). A `number` task finds none after a marker
+  whose text has no number and says that the answer is unknown.
 
 Without a marker a `number` task takes the last number of the text, and the other kinds take a last line that
-consists of nothing but a choice letter, yes / no / true / false, or a formula. Otherwise there is no answer (None).
+is only a choice letter, yes / no / true / false, or a formula. Otherwise there is no answer (None).
 
 Only the last `MAX_TEXT` characters are examined and every pattern runs in linear time, so that no reply can
-hold up a run. Nothing is evaluated here.
+stall a run. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -112,15 +112,15 @@ class Marked(NamedTuple):
 
 
 def kind_of(references: Iterable[Any], *, fold: bool = True) -> Kind:
-    """The kind of a task, told from the known answers of all its problems.
+    """Infer the kind of a task from the references of all its problems.
 
     Args:
-        references: the references; those that are neither text nor number are skipped.
-        fold: whether letter case is to be ignored in answers that are neither numbers nor choices; False also
-            means that not a single reference may be of another kind.
+        references: the references; values other than text and numbers are skipped.
+        fold: whether to ignore letter case in answers other than numbers and choices; False also requires that all
+            references are of one kind.
     """
     texts = [reference_text(r) for r in references if isinstance(r, (str, int, float))]
-    most = (0.95 if fold else 1.0) * len(texts)  # a data set of numbers may hold a few slips
+    most = (0.95 if fold else 1.0) * len(texts)  # a data set of numbers may have a few errors
     if texts and sum(canonical_number(t) is not None for t in texts) >= most:
         return Kind.NUMBER
     if any("\n" in t.strip() for t in texts) or not (texts or fold):
@@ -133,7 +133,7 @@ def kind_of(references: Iterable[Any], *, fold: bool = True) -> Kind:
 
 
 def reference_text(reference: Any) -> str:
-    """A scalar reference as the text an answer is compared with (`True` as "true", `22.0` as "22")."""
+    """A scalar reference as text, for comparison with answers (`True` as "true", `22.0` as "22")."""
     if isinstance(reference, bool):
         return "true" if reference else "false"
     if isinstance(reference, float) and reference.is_integer():
@@ -142,7 +142,7 @@ def reference_text(reference: Any) -> str:
 
 
 def find_answer(text: str, kind: Kind) -> Found | None:
-    """The final answer in `text`, or None when there is none."""
+    """The final answer in `text`, or None if there is none."""
     text = _this_problem(plain_characters(without_thinking(text)[-MAX_TEXT:]))
     for marked in _marked(text, kind):
         if marked is None:
@@ -151,7 +151,7 @@ def find_answer(text: str, kind: Kind) -> Found | None:
             return found
         if kind is Kind.NUMBER and _REFUSED.search(marked.text[:80]):
             return None
-        if kind is Kind.CHOICE and names_choices(marked.text[:MAX_ANSWER]):  # two of them, or none of them
+        if kind is Kind.CHOICE and names_choices(marked.text[:MAX_ANSWER]):  # several of them, or none
             return None
     if kind is Kind.NUMBER:
         m = _CHATTER.search(text)
@@ -160,7 +160,7 @@ def find_answer(text: str, kind: Kind) -> Found | None:
 
 
 def _this_problem(text: str) -> str:
-    """`text` up to where the model goes on to a problem of its own invention, behind its answer to this one."""
+    """`text` up to where the model, after its answer, continues with an invented problem."""
     if not _NEXT.search(text) or (first := _MARKER.search(text)) is None:
         return text
     following = (m for m in _NEXT.finditer(text) if m.start() > first.end())
@@ -168,13 +168,13 @@ def _this_problem(text: str) -> str:
 
 
 def last_boxed(text: str) -> str:
-    """What stands in the last `\\boxed{}` of `text`; "" if there is none."""
+    """The content of the last `\\boxed{}` of `text`; "" if there is none."""
     ends = [m.end() for m in _BOXED.finditer(text)]
     return _braced(text, ends[-1]).strip() if ends else ""
 
 
 def _marked(text: str, kind: Kind) -> Iterator[Marked | None]:
-    """What follows each marker, the last marker first; None where that is no answer, so that there is none."""
+    """What follows each marker, the last marker first; None for a marker that means the reply has no answer."""
     found = list(_MARKER.finditer(text))[-_MAX_MARKERS:]
     strong = next((i for i, m in enumerate(found) if not m["prose"] and not m["letter"]), len(found))
     negated = False
@@ -198,7 +198,7 @@ def _marked(text: str, kind: Kind) -> Iterator[Marked | None]:
 
 
 def _aside(text: str, m: re.Match[str], *, behind_strong: bool) -> bool | None:
-    """None where prose states an answer; else whether it denies one, rather than quoting or discussing one."""
+    """None if prose states an answer; otherwise whether it denies one, rather than quoting or discussing one."""
     before = text[max(0, m.start() - 80) : m.start()]
     if _NEGATED.search(m[0]) or _UNSURE.search(before):
         return True
@@ -208,7 +208,7 @@ def _aside(text: str, m: re.Match[str], *, behind_strong: bool) -> bool | None:
 
 
 def _lists_several(text: str, m: re.Match[str], kind: Kind) -> bool:
-    """Whether what follows a marker is a numbered list, or the menu of choices."""
+    """Whether what follows a marker is a numbered list, or the list of choices."""
     rest = text[m.end() : m.end() + MAX_ANSWER].lstrip(_MARKUP)
     if kind is Kind.CHOICE:
         return bool(re.match(r"\(?A[).:]", rest) and re.search(r"\n\s*\(?B[).:]", rest))
@@ -216,7 +216,7 @@ def _lists_several(text: str, m: re.Match[str], kind: Kind) -> bool:
 
 
 def _behind(text: str, m: re.Match[str], kind: Kind) -> Marked:
-    """What one marker is followed by."""
+    """The text that follows one marker."""
     if m["boxed"]:
         return Marked(_boxes(text, m), formula=True)
     if m["bare"]:
@@ -234,7 +234,7 @@ def _behind(text: str, m: re.Match[str], kind: Kind) -> Marked:
 
 
 def _boxes(text: str, m: re.Match[str]) -> str:
-    """What a box holds, together with the boxes just before it that "and" or a comma joins to it."""
+    """The content of a box, with preceding boxes joined to it by "and" or a comma."""
     inside = _braced(text, m.end())
     before = text[max(0, m.start() - 200) : m.start()]
     if not _BOXES_JOINED.search(before) or not (earlier := list(_BOXED.finditer(before))):
@@ -244,7 +244,7 @@ def _boxes(text: str, m: re.Match[str]) -> str:
 
 
 def _json_value(text: str, start: int) -> str:
-    """The JSON value from `start`, as text; up to the next comma, brace or line end where it is none."""
+    """The JSON value from `start`, as text; if invalid, up to the next comma, brace or line end."""
     rest = _LATEX_IN_JSON.sub(r"\\\\", text[start : start + 2 * MAX_ANSWER].lstrip())
     try:
         value, _ = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode(rest)
@@ -256,9 +256,9 @@ def _json_value(text: str, start: int) -> str:
 
 
 def _line(text: str, start: int) -> Marked:
-    """The rest of the line from `start`, or the next line with text when nothing but markup is left of it.
+    """The rest of the line from `start`, or the next line with text if only markup remains.
 
-    A formula set on lines of its own is taken whole.
+    A display formula is taken whole.
     """
     rest = _FENCE_NAME.sub("```", text[start : start + 2 * MAX_ANSWER], count=1)
     rest = _BULLET.sub("", rest, count=1)
@@ -276,7 +276,7 @@ def _line(text: str, start: int) -> Marked:
 
 
 def _braced(text: str, start: int) -> str:
-    """What stands between the brace that opened before `start` and the brace that closes it; "" if none does."""
+    """The text from `start` to the matching closing brace; "" if there is none."""
     depth = 1
     for i in range(start, min(len(text), start + MAX_ANSWER)):
         depth += (text[i] == "{") - (text[i] == "}")

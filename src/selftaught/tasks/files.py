@@ -30,11 +30,11 @@ def is_file_spec(spec: str) -> bool:
 def read_pools(spec: str, request: TaskRequest) -> tuple[str, dict[str, list[SourceProblem]]]:
     """The canonical name of a file specification, and its problems by split.
 
-    `FILE.jsonl`, `FILE.jsonl:test=OTHER.jsonl,dev=THIRD.jsonl` (looked up from the current folder, then beside
-    FILE), or a folder with `train.jsonl` and perhaps `dev.jsonl` and `test.jsonl`. `.jsonl.gz` is read as well.
+    `FILE.jsonl`, `FILE.jsonl:test=OTHER.jsonl,dev=THIRD.jsonl` (resolved from the current folder, then from that of
+    FILE), or a folder with `train.jsonl` and optionally `dev.jsonl` and `test.jsonl`. `.jsonl.gz` is also accepted.
 
     Raises:
-        BadInput: a file is missing or malformed, with file and line.
+        BadInput: a file is missing or malformed; the message names file and line.
     """
     path, options = _parse(spec)
     folder = path if path.is_dir() else path.parent
@@ -66,7 +66,7 @@ def _folder(folder: Path) -> dict[str, Path]:
             found[split] = there[0]
     if "train" not in found:
         have = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise BadInput(f"the folder has no train.jsonl, but {have}", where=str(folder), fix="name a file of it")
+        raise BadInput(f"the folder has no train.jsonl, but {have}", where=str(folder), fix="name one of its files")
     return found
 
 
@@ -82,7 +82,7 @@ def _open(file: Path) -> BinaryIO:
 def _read(file: Path, request: TaskRequest) -> Iterator[SourceProblem]:
     """The problems of one JSONL file; blank lines are skipped."""
     if not file.name.endswith(SUFFIXES) and file.exists():
-        raise BadInput("not a .jsonl file", where=str(file), fix="write one JSON object a line")
+        raise BadInput("not a .jsonl file", where=str(file), fix="write one JSON object per line")
     empty = True
     with _open(file) as lines:
         number = 0
@@ -93,21 +93,21 @@ def _read(file: Path, request: TaskRequest) -> Iterator[SourceProblem]:
                     where = f"{file}:{number}"
                     yield problem_of_row(_object(line, where), where, file.name, request.instruction, request.naming)
         except (OSError, EOFError, zlib.error) as e:
-            raise BadInput(f"cannot read on: {e}", where=f"{file}:{number + 1}") from e
+            raise BadInput(f"cannot read further: {e}", where=f"{file}:{number + 1}") from e
     if empty:
-        raise BadInput("the file is empty", where=str(file), fix="write one JSON object a line")
+        raise BadInput("the file is empty", where=str(file), fix="write one JSON object per line")
 
 
 def _object(line: bytes, where: str) -> object:
     try:
         value = json.loads(line.decode("utf-8-sig"))
         if b"\\ud" in line.lower():
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(value, ensure_ascii=False).encode()  # an unpaired surrogate is not text
         return value
     except UnicodeDecodeError as e:
         raise BadInput(f"not UTF-8 at byte {e.start + 1} of the line", where=where, fix="save it as UTF-8") from e
     except UnicodeEncodeError as e:
-        raise BadInput("half a surrogate pair in the text", where=where, fix="write the whole character") from e
+        raise BadInput("unpaired surrogate in the text", where=where, fix="write the whole character") from e
     except (ValueError, RecursionError) as e:
         what = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else str(e)
-        raise BadInput(f"malformed JSON: {what}", where=where, fix="write one JSON object a line") from e
+        raise BadInput(f"malformed JSON: {what}", where=where, fix="write one JSON object per line") from e

@@ -1,9 +1,9 @@
 """Tasks from reasoning-gym: procedural datasets by name and configuration.
 
-Items of most generators are made from `Random(seed + index)`, so two datasets whose seeds are closer than their
-size share items. Here one stream of problems is drawn in chunks exactly one chunk apart, repeated content is
-dropped, and the splits are cut from the stream: test first, then dev, then train, so that test and dev stay
-what they are when only the size of train changes.
+Most generators make items from `Random(seed + index)`, so two datasets whose seeds differ by less than
+their size share items. Here one stream of problems is drawn in chunks exactly one chunk apart, duplicates are
+dropped, and the splits are taken from the stream: test first, then dev, then train, so that test and dev do not
+change with the size of train.
 
 Source: https://github.com/open-thought/reasoning-gym
 """
@@ -22,14 +22,14 @@ from selftaught.tasks.rows import with_instruction
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.task import Task
 
-_catalogue: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, asked for once
+_catalog: dict[str, dict[str, Any]] = {}  # the datasets of the installed reasoning-gym, listed once
 
 GYM_CHUNK = 4096
-"""Size of the datasets that are drawn from; fixed, because a few datasets depend on it."""
+"""Size of each dataset drawn; fixed, because a few datasets depend on it."""
 
 _BLOCK = 64
 _SAMPLE = 64
-_SEED_STEP = 10_000_019  # seeds of a task are this far apart: no two share items before 10 M draws
+_SEED_STEP = 10_000_019  # distance of a task's seeds: no shared items before 10 M draws
 
 
 def load_gym(spec: str, request: TaskRequest) -> Task:
@@ -75,8 +75,8 @@ def _enough(canonical: str, have: int, drawn: int, request: TaskRequest) -> None
     if have < wanted:
         fit = ", ".join(f"{split}={size * have // wanted}" for split, size in asked.items())
         raise BadInput(
-            f"{canonical} has only {have} distinct problems ({drawn} were drawn) and {wanted} are asked for",
-            fix=f"ask for fewer, e.g. {fit}, or widen its configuration",
+            f"{canonical} has only {have} distinct problems ({drawn} were drawn), but {wanted} are requested",
+            fix=f"request fewer, e.g. {fit}, or widen its configuration",
         )
 
 
@@ -87,12 +87,12 @@ class _Source:
         self.name, self.config, self.instruction, self.workers = name, config, request.instruction, workers
         self.seed = request.seed * _SEED_STEP % 2**31
         self.entries: dict[str, bytes] = {}
-        self.sample: list[str | None] = []  # the first answers, whatever the sizes asked for
+        self.sample: list[str | None] = []  # the first answers, for any sizes
         self.drawn = 0
         self.base_scorer = False
 
     def take(self, wanted: int) -> list[Problem]:
-        """The first `wanted` distinct problems; fewer when the configuration seems to have no more."""
+        """The first `wanted` distinct problems; fewer if the configuration seems to have no more."""
         problems: list[Problem] = []
         stale = 0
         for row, where in self._rows():
@@ -121,7 +121,7 @@ class _Source:
             for start in range(0, GYM_CHUNK, _BLOCK):
                 reply = self.workers.call(("rows", self.name, self.config, GYM_CHUNK, seed, start, start + _BLOCK))
                 if reply.status != "ok":
-                    raise BadInput(f"reasoning-gym cannot make {self.name} like this: {reply.value}")
+                    raise BadInput(f"reasoning-gym rejects this configuration of {self.name}: {reply.value}")
                 self.base_scorer = reply.value["base_scorer"]
                 for i, row in enumerate(reply.value["rows"], start):
                     yield row, f"{self.name}[seed={seed},index={i}]"
@@ -129,14 +129,14 @@ class _Source:
 
 def _fields(name: str, workers: Workers) -> dict[str, Any]:
     """The configuration keys of a dataset and their defaults."""
-    if not _catalogue:
-        reply = workers.call(("catalogue",))
+    if not _catalog:
+        reply = workers.call(("catalog",))
         if reply.status != "ok":
             raise BadInput(f"reasoning-gym does not work here: {reply.value}", fix="pip install -U reasoning-gym")
-        _catalogue.update(reply.value)
-    if name not in _catalogue:
-        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=suggest(name, _catalogue))
-    return _catalogue[name]
+        _catalog.update(reply.value)
+    if name not in _catalog:
+        raise BadInput(f"no task {name!r}: neither a reasoning-gym dataset nor a file", fix=suggest(name, _catalog))
+    return _catalog[name]
 
 
 def _config(name: str, options: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ OPTIONS = ("config", "split", "dev_split", "test_split")
 def hub_pools(spec: str, request: TaskRequest) -> tuple[str, dict[str, list[SourceProblem]]]:
     """The canonical name of `hf:ORG/NAME` or `hf:FOLDER`, and its problems by split.
 
-    Options after a colon: `config=`, and `split=`, `dev_split=`, `test_split=`, the names of its splits (by default
-    train, validation or dev, and test, where they exist).
+    Options after a colon: `config=`, and the split names `split=`, `dev_split=`, `test_split=` (by default train,
+    validation or dev, and test, if they exist).
 
     Raises:
         BadInput: the library is not installed, there is no such data set, or a row has no question.
@@ -74,8 +74,10 @@ def _load(path: str, config: str | None) -> dict[str, Any]:
             data = datasets.load_from_disk(path)
         else:
             with nullcontext() if folder.exists() else _quick_when_offline():
-                data = datasets.load_dataset(path, config, trust_remote_code=False)  # version 3 would ask, and run it
-    except Exception as e:  # the library raises whatever its many back ends raise
+                data = datasets.load_dataset(
+                    path, config, trust_remote_code=False
+                )  # version 3 would prompt, and run it
+    except Exception as e:  # its many back ends raise all kinds of errors
         raise BadInput(
             f"cannot load it: {_one_line(e)}", where=f"hf:{path}", fix="check the name, the folder and the network"
         ) from e
@@ -83,9 +85,9 @@ def _load(path: str, config: str | None) -> dict[str, Any]:
 
 
 def _shortest(value: Any, feature: Any) -> Any:
-    """A value whose floats of less than double precision are the shortest decimals that name them.
+    """A value with floats of less than double precision as their shortest decimals.
 
-    A column says how precise its floats are; as Python's they would be 123.44999694824219 for 123.45.
+    The column's type gives the precision; as a Python float, 123.45 would be 123.44999694824219.
     """
     if isinstance(value, dict) and isinstance(feature, dict):
         return {key: _shortest(one, feature.get(key)) for key, one in value.items()}
@@ -102,7 +104,7 @@ def _shortest(value: Any, feature: Any) -> Any:
 
 @contextmanager
 def _quick_when_offline() -> Iterator[None]:
-    """Without a network, turn to the cache at once instead of after half a minute of retries."""
+    """Without a network, use the cache at once instead of after half a minute of retries."""
     import datasets.config
     from huggingface_hub import constants
 
@@ -127,7 +129,7 @@ def _one_line(e: Exception) -> str:
 
 
 def _choose(splits: dict[str, Any], options: dict[str, str], path: str) -> dict[str, str]:
-    """Which split of the data set is our train, dev and test."""
+    """Map train, dev and test to splits of the data set."""
     for key in ("split", "dev_split", "test_split"):
         if key in options and options[key] not in splits:
             raise BadInput(f"no split {options[key]!r}", where=f"hf:{path}", fix=suggest(options[key], splits))

@@ -1,6 +1,6 @@
-"""The kind of a task whose references are not all of one kind: the majority decides, and a note counts the others.
+"""Decide the kind of a task with mixed references: the majority decides, and a note counts the others.
 
-A few `proof`, a letter or a line break among numbers change neither how the numbers are read nor how they are judged.
+A few `proof`, a letter or a line break among numbers do not change how the numbers are parsed and judged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PLACEHOLDERS = frozenset({
     "not found", "not available", "not provided", "not specified", "unspecified", "see solution", "answer",
     "final answer", "tbd", "todo", "?", "-",
 })  # fmt: skip
-"""References that stand for none; so they are read only where most of the others are numbers, formulas or choices."""
+"""Placeholders for a missing reference; recognized only if most of the others are numbers, formulas or choices."""
 
 _COVERED = {
     Kind.NUMBER: (Kind.NUMBER,),
@@ -33,14 +33,14 @@ _WORDS = {Kind.NUMBER: "numbers", Kind.CHOICE: "choices", Kind.MATH: "formulas",
 
 @dataclass(frozen=True, slots=True)
 class KindAssignment:
-    """The kind of a task, and of those of its problems that are of another.
+    """The kind of a task, and of its problems of other kinds.
 
     Attributes:
-        kind: what most references are.
-        own: problem id -> the kind of a problem of another kind.
+        kind: kind of most references.
+        own: problem id -> kind, for problems of another kind.
         unread: ids of the problems whose reference is a placeholder, or has several lines in a task of numbers,
             formulas or choices: their verdict is UNKNOWN.
-        notes: a line about both, where there are any.
+        notes: a line about both, if there are any.
     """
 
     kind: Kind
@@ -50,7 +50,7 @@ class KindAssignment:
 
 
 def assign_kinds(problems: Sequence[Problem]) -> KindAssignment:
-    """Decide by majority how a task's answers are read.
+    """Decide by majority how a task's answers are parsed.
 
     Numbers and formulas together are one majority: more than half of the one-line references make a task of numbers
     (where at most 5 % are formulas) or of formulas. Otherwise more than half choices make a task of choices, more than
@@ -97,7 +97,7 @@ def _placeholder(problem: Problem) -> bool:
 
 
 def _counted(counts: Counter[Kind]) -> str:
-    """How many there are of each kind, in words, the most frequent first."""
+    """Counts of each kind in words, the most frequent first."""
     words = (f"{n:,} {_WORDS[k] if n > 1 else _WORDS[k].removesuffix('s')}" for k, n in counts.most_common())
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
@@ -122,12 +122,12 @@ def file_line(where: str) -> tuple[str, int]:
 
 
 class ByKind:
-    """A verifier for a task of mixed kinds: the task's own, but for the problems of other kinds.
+    """A verifier for a task of mixed kinds: the task's verifier, except on problems of other kinds.
 
     Args:
-        usual: judges the task's own kind.
+        usual: judges the task's kind.
         formulas: judges numbers and formulas among problems of another kind; may be `usual`.
-        sorting: which problems are of another.
+        sorting: names the problems of other kinds.
     """
 
     needs_reference = True
@@ -137,13 +137,13 @@ class ByKind:
         self.version = "+".join(dict.fromkeys([usual.version, formulas.version, "kinds"]))
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
-        """As the problem's own kind is judged."""
+        """Judge by the problem's own kind."""
         if (known := self._unread(problem)) is not None:
             return known
         return self._of(problem).judge(problem, answer, reference)
 
     def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback | None:
-        """As `judge`, where that can be done at once and in process."""
+        """Same as `judge`, if possible immediately and in process."""
         if (known := self._unread(problem)) is not None:
             return known
         decide = getattr(self._of(problem), "decide", None)
@@ -158,7 +158,7 @@ class ByKind:
     def _unread(self, problem: Problem) -> Feedback | None:
         if problem.id not in self.sorting.unread:
             return None
-        return unknown_verdict(f"no reference but {reference_text(problem.reference)[:40]!r}", self.version)
+        return unknown_verdict(f"unusable reference {reference_text(problem.reference)[:40]!r}", self.version)
 
     def close(self) -> None:
         """Stop the workers."""

@@ -37,19 +37,19 @@ def load_task(
             `hf:ORG/NAME` or `hf:FOLDER`, with `:config=,split=,dev_split=,test_split=`, through `datasets`;
             `tiny` or `tiny:family=NAME|NAME,level=1|2`, the tiny world's problems;
             `my_task.py:function`, a function returning rows, problems or a task;
-            or a `Task`, which is returned as it is.
-        train: problems to learn from. Of files and data sets at most as many as there are.
-        dev: problems to choose by.
-        test: problems for the end.
-        seed: which problems, of those there are.
+            or a `Task`, which is returned as is.
+        train: number of problems to train on; for files and data sets, at most what they have.
+        dev: number of problems for choosing the champion.
+        test: number of held-out problems.
+        seed: seed of the choice of problems.
         verifier: "exact", "math", "rg", `my_file.py:function`, a function `(problem, text)` or
-            `(text, reference)`, or a `Verifier`; by default what suits the references.
+            `(text, reference)`, or a `Verifier`; by default chosen by the kind of the references.
         instruction: appended to every question; "" for none, None for `INSTRUCTION`.
-        question_field: the field of a row that holds the question, where it has none of the usual names.
-        answer_field: the same of the answer.
+        question_field: name of the field with the question, if it is not a usual one.
+        answer_field: the same for the answer.
 
     Raises:
-        BadInput: anything wrong with the specification or the data, in one line.
+        BadInput: the specification or the data is invalid.
     """
     if isinstance(spec, Task):
         return _as_asked(spec, verifier, instruction, where=spec.name)
@@ -66,13 +66,13 @@ def load_task(
 def _as_asked(
     task: Task, verifier: Callable[..., Any] | Verifier | str | None, instruction: str | None, *, where: str
 ) -> Task:
-    """A task that somebody has made, under the verifier that is asked for; it says itself what it asks.
+    """An existing task under the requested verifier; its instruction stays.
 
     Raises:
-        BadInput: an instruction that it was not made with, or a verifier that does not suit it.
+        BadInput: an instruction other than the task's, or an unsuitable verifier.
     """
     if instruction not in (None, "", INSTRUCTION, task.instruction):
-        raise BadInput("a task that is made already takes no instruction", where=where, fix="leave it out")
+        raise BadInput("an existing task takes no instruction", where=where, fix="leave it out")
     if verifier is None or verifier is task.verifier:
         return task
     every = (*task.test, *task.dev, *task.train)
@@ -128,7 +128,7 @@ def _assemble(name: str, pools: dict[str, list[SourceProblem]], request: TaskReq
 
 
 def _remarks(drafts: Iterable[SourceProblem]) -> Iterator[str]:
-    """Remarks about the rows, each once, with its count and its first place."""
+    """Distinct remarks about the rows, each with its count and first location."""
     found: dict[str, list[str]] = {}
     for draft in drafts:
         found.setdefault(draft.remark[0], []).append(draft.remark[1])

@@ -1,10 +1,10 @@
-"""Reading the answer that follows a marker, by the kind of the task.
+"""Parse the answer that follows a marker, by the kind of the task.
 
-- `number`: one number, in any usual notation, with its sign, scale word and power. What stands beside it must be
-  harmless (a unit, prose, an explanation), else the answer is kept as text and marked doubtful. Of a calculation with
-  `=` the result counts.
-- `choice`: one letter, `B` from `(b) seven`, or yes / no / true / false; two different ones are none.
-- `math`: the formula, or the formulas joined by "or", "and" or a comma; else the line up to the end of the sentence.
+- `number`: one number, in any usual notation, with its sign, scale word and power. Text next to it must be
+  harmless (a unit, prose, an explanation); otherwise the answer is kept as text and marked doubtful. Of a calculation
+  with `=` the result counts.
+- `choice`: one letter, `B` from `(b) seven`, or yes / no / true / false; two different ones count as none.
+- `math`: the formula, or formulas joined by "or", "and" or a comma; otherwise the line up to the end of the sentence.
 - `text`: the line up to the end of the sentence, letter case and quotes ignored; `string`: the whole line, case kept.
 - `block`: everything up to the end of the text (or of the code fence), line breaks kept.
 """
@@ -65,7 +65,7 @@ _VERB = re.compile(
 
 
 class Kind(StrEnum):
-    """How the answers of a task look; decides how they are read (see the module)."""
+    """The kind of a task's answers; decides how they are parsed (see the module)."""
 
     NUMBER = "number"
     CHOICE = "choice"
@@ -76,13 +76,13 @@ class Kind(StrEnum):
 
 
 class Found(NamedTuple):
-    """An answer found in a reply.
+    """An answer extracted from a reply.
 
     Attributes:
         raw: as written, markup removed.
         answer: in canonical form.
-        doubt: why it cannot be read for certain ("12 ± 1" where a number is due), so that it is not WRONG; "" for none.
-        bare: another number it may mean, in canonical form: "1.2" for "1.2 million".
+        doubt: why it is ambiguous ("12 ± 1" for a number), so that it is not WRONG; "" if it is not.
+        bare: another possible reading as a number, in canonical form: "1.2" for "1.2 million".
     """
 
     raw: str
@@ -92,7 +92,7 @@ class Found(NamedTuple):
 
 
 def canonical_answer(raw: str, kind: Kind) -> str:
-    """The canonical form of an answer already found, e.g. of a reference."""
+    """The canonical form of an extracted answer, or of a reference."""
     if kind is Kind.BLOCK:
         return "\n".join(line.rstrip() for line in raw.strip("\n").splitlines())
     if kind is Kind.MATH:
@@ -107,8 +107,8 @@ def parse_answer(span: str, kind: Kind, *, prose: bool = False, formula: bool = 
     """The answer at the beginning of what follows a marker.
 
     Args:
-        span: the text behind the marker.
-        kind: of the task.
+        span: the text after the marker.
+        kind: kind of the task.
         prose: whether the marker was prose ("the answer is"), so that the sentence ends the answer.
         formula: whether the span is mathematics as a whole (`\\boxed{}`, display mathematics).
     """
@@ -128,7 +128,7 @@ def parse_answer(span: str, kind: Kind, *, prose: bool = False, formula: bool = 
     elif kind is Kind.TEXT and prose:
         span = _sentence(span)
     raw = strip_markup(span)
-    if kind is Kind.MATH and doubt:  # kept as it stands, so that it equals no reference
+    if kind is Kind.MATH and doubt:  # kept as is, so that it equals no reference
         whole = strip_markup(_sentence(line)) + " ?"
         return Found(whole, normalize_math(whole), doubt)
     if kind is Kind.MATH and not formula and raw.endswith("!"):
@@ -137,7 +137,7 @@ def parse_answer(span: str, kind: Kind, *, prose: bool = False, formula: bool = 
 
 
 def unmarked_answer(text: str, kind: Kind) -> Found | None:
-    """The answer of a reply without a marker: a last line that is nothing but a choice or a formula."""
+    """The answer of a reply without a marker: a last line that is only a choice or a formula."""
     lines = text.strip().splitlines()
     line = strip_markup(lines[-1]) if lines and len(lines[-1]) < 80 and kind is not Kind.BLOCK else ""
     if line and (is_choice(line) or re.fullmatch(r"\(?[a-z]\)", line)):
@@ -151,7 +151,7 @@ def unmarked_answer(text: str, kind: Kind) -> Found | None:
 
 
 def is_choice(text: str) -> bool:
-    """Whether `text` is nothing but a capital choice letter or yes / no / true / false."""
+    """Whether `text` is only a capital choice letter or yes / no / true / false."""
     text = text.strip().rstrip(".")
     return bool(re.fullmatch(r"\(?[A-Z]\)?", text)) or text.lower() in ("yes", "no", "true", "false")
 
@@ -165,7 +165,7 @@ def _sentence(span: str) -> str:
 
 
 def _number(span: str, formula: bool) -> Found | None:
-    """The number that a span states; an expression or a doubtful phrase as text; None where there is no number."""
+    """The number that a span states; an expression or a doubtful phrase as text; None if there is no number."""
     text = _plain_line(span if formula else _sentence(span))
     if formula and re.search(r"\d\s*!", text):
         return Found(text, normalize_math(text), "a factorial")
@@ -187,7 +187,7 @@ def _number(span: str, formula: bool) -> Found | None:
 
 
 def _plain_line(span: str) -> str:
-    """A line of prose and mathematics without what only sets it."""
+    """A line of prose and mathematics without typesetting commands."""
     text = _MATH.sub(lambda m: f" {m[1] or m[2] or m[3]} " if _is_formula(m) else m[0], span[:2_000])
     text = number_from_latex(strip_markup(text))
     return _STARS.sub("", strip_markup(text)).strip().strip("|").rstrip(" ,;:").strip()
@@ -207,7 +207,7 @@ def _stated(quantity: Quantity) -> Found:
 
 
 def last_number(text: str) -> Found | None:
-    """The last number of a text without a marker, doubtful where what stands at it may change its value."""
+    """The last number of a text without a marker, doubtful if the text next to it may change its value."""
     for m in reversed(list(NUMBER.finditer(text))[-_MAX_NUMBERS:]):
         before = text[max(0, m.start() - 24) : m.start()]
         if re.search(r"[\^_]\s?\{?\s?-?$|[^\W\d_]$", before):  # an exponent, an index, part of a name
@@ -227,7 +227,7 @@ _SIGN_OR_RELATION = re.compile(
 
 
 def _near(before: str, m: re.Match[str], attached: str, after: str) -> Found | None:
-    """A number with its closest neighbors: a sign word before it, a unit, power or scale word behind it."""
+    """A number with its closest neighbors: a sign word before it, a unit, power or scale word after it."""
     sign = re.search(r"\b(?:minus|negative)\s+$", before, re.IGNORECASE)
     scale = (
         re.match(r"\s(?:hundred|thousand|million|billion|trillion|[^\W\d_]+\s?\^)\b", after) if not attached else None
@@ -247,7 +247,7 @@ def _near(before: str, m: re.Match[str], attached: str, after: str) -> Found | N
 
 
 def _choice(span: str) -> Found | None:
-    """The one letter or word that a span chooses; None where it chooses none or two."""
+    """The one letter or word that a span chooses; None if it chooses none or several."""
     text = strip_markup(number_from_latex(_sentence(strip_markup(span)))).strip(" \"'\u201c\u201d\u2018\u2019*_")
     head = _CUE.split(text, maxsplit=1)[0] or text
     if m := _ALONE.fullmatch(head):
@@ -267,12 +267,12 @@ def _choice(span: str) -> Found | None:
 
 
 def names_choices(span: str) -> bool:
-    """Whether a span names any choice, though it may choose none or two."""
+    """Whether a span names any choice, even if it chooses none or several."""
     return bool(_letters(strip_markup(number_from_latex(_sentence(strip_markup(span))))))
 
 
 def _letters(head: str) -> list[str]:
-    """The distinct choice letters of a phrase; an article, a pronoun and a letter within an option's text are none."""
+    """The distinct choice letters of a phrase; articles, pronouns and letters within an option's text do not count."""
     found: dict[str, None] = {}
     for m in _LETTER_IN.finditer(head):
         letter = (m[1] or m[2] or m[3]).upper()
@@ -290,9 +290,9 @@ def _letters(head: str) -> list[str]:
 
 
 def _formulas(span: str, prose: bool) -> tuple[str, str]:
-    """The formula of a line, or several joined by "or", "and" or a comma; else the line, or its first sentence.
+    """The formula of a line, or several joined by "or", "and" or a comma; otherwise the line, or its first sentence.
 
-    The second value says why what stands beside the formula makes it uncertain; "" where it does not.
+    The second value says why the text around the formula makes it uncertain; "" if it does not.
     """
     first = _MATH.search(span)
     if first is None or not _is_formula(first):

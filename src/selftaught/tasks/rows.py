@@ -1,4 +1,4 @@
-"""Rows of a file or data set as problems: which field is the question, which the answer."""
+"""Convert rows of a file or data set to problems: find the fields of question and answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT_KEYS = (
     "final_answer", "answer", "reference", "target", "expected_answer", "correct_answer", "ground_truth",
 )  # fmt: skip
 WORKED_KEYS = ("solution", "completion", "response", "output")
-"""Fields of whole solutions, read where there is no short answer; after them comes a chat's last reply."""
+"""Fields of worked solutions, read if there is no short answer; then a chat's last reply is tried."""
 ANSWER_KEYS = (*SHORT_KEYS, *WORKED_KEYS)
 CONTEXT_KEYS = ("body", "context", "passage", "instruction")
 
@@ -33,7 +33,7 @@ _HEADING = re.compile(r"[\W_]*(?:the |final )*answer[\W_]*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Which fields to read: of the question and of the answer; "" for the usual names."""
+    """Fields of question and answer; "" for the usual names."""
 
     question: str = ""
     answer: str = ""
@@ -41,13 +41,13 @@ class FieldNames:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a row, under names without regard to letter case, spaces and hyphens.
+    """The fields of a row, by names that ignore letter case, spaces and hyphens.
 
     Attributes:
-        row: as it came.
+        row: the row as given.
         where: `file:line`, for messages.
-        names: name -> the field's own name.
-        twice: names that two fields of different content share.
+        names: normalized name -> original name.
+        twice: names shared by two fields with different content.
     """
 
     row: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Fields:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], where: str) -> Fields:
-        """Look at a row."""
+        """Index the fields of a row."""
         found = cls(row, where, {}, {})
         for name in row:
             key = _key(name)
@@ -70,7 +70,7 @@ class Fields:
         return found
 
     def get(self, name: str) -> Any:
-        """A field as plain data; None where there is none, or nothing in it.
+        """A field as plain data; None if it is missing or empty.
 
         Raises:
             BadInput: two fields have that name, and differ.
@@ -82,7 +82,7 @@ class Fields:
         return plain_data(self.row[self.names[name]]) if name in self.names else None
 
     def shown(self) -> str:
-        """The fields' own names, for messages."""
+        """The fields' original names, for messages."""
         return ", ".join(map(str, self.row)) or "none"
 
     def named(self, wanted: str) -> str:
@@ -104,27 +104,27 @@ def problem_of_row(
     """A row as a problem.
 
     The question is a chat (one of `CHAT_KEYS`) or the first of `QUESTION_KEYS`; a text under one of `CONTEXT_KEYS` is
-    put before it. A chat that ends in a reply is asked without it, and where there is a question field besides, that is
-    the question. Choices (see `tasks.choices`) are put behind the question, each with a letter.
+    prepended. A final reply of a chat is removed from the prompt; if there is also a question field, that is the
+    question. Choices (see `tasks.choices`) are appended to the question, each with a letter.
 
-    The answer is the first of `ANSWER_KEYS`, or else the chat's last reply; with choices it is a letter. Of a worked
+    The answer is the first of `ANSWER_KEYS`, or the chat's last reply; with choices it is a letter. For a worked
     solution ending in `#### 42`, `\\boxed{42}` or a line `Answer: 42` the final answer becomes the reference and the
-    whole is kept as `meta["solution"]`. Letter case of field names is ignored; the other fields go to `meta`.
+    whole is kept as `meta["solution"]`. Letter case of field names is ignored; other fields go to `meta`.
 
     Args:
-        row: a mapping, or a `Problem`, which is taken as it is.
+        row: a mapping, or a `Problem`, which is used as is.
         where: `file:line`, for messages.
         source: name of the file or data set.
         instruction: appended to the last user message, on a line of its own.
-        naming: the fields of question and answer, where they have other names.
+        naming: fields of question and answer with unusual names.
 
     Raises:
-        BadInput: the row has no question, it is not text, or its answer is none of its choices.
+        BadInput: the row has no question, it is not text, or its answer is not one of its choices.
     """
     remark = ("", "")
     if isinstance(row, Problem):
         prompt, reference, meta = row.prompt, row.reference, dict(row.meta)
-        reference = plain_data(reference) if hasattr(reference, "item") else reference  # a number of NumPy's
+        reference = plain_data(reference) if hasattr(reference, "item") else reference  # a NumPy number
     else:
         if not isinstance(row, Mapping):
             raise BadInput(
@@ -147,7 +147,7 @@ def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
 
 
 def field_names(meta: Mapping[str, Any]) -> list[str]:
-    """The fields of the row that a problem was made of, as far as its `meta` tells."""
+    """The fields of a problem's row, as far as `meta` records them."""
     names = [name for name in meta if name not in ("source", "where")]
     asked = [name for name in names if _key(name) in (*CHAT_KEYS, *QUESTION_KEYS)]
     return [name for name in names if name != "question" or asked == ["question"]]
@@ -159,7 +159,7 @@ def _key(name: Any) -> str:
 
 
 def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row with what its question (`{"stem", "choices"}`) or its `reward_model` holds as fields of its own."""
+    """A row with the fields of its question (`{"stem", "choices"}`) or its `reward_model` moved to the top level."""
     question, model = row.get("question"), row.get("reward_model")
     if isinstance(question, Mapping) and "stem" in question:
         row = {**row, **question, "question": question["stem"]}
@@ -169,7 +169,7 @@ def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _read(fields: Fields, naming: FieldNames) -> tuple[Prompt, Any, str, tuple[str, str]]:
-    """Prompt, reference, the solution that the reference was the end of, and a remark with its details."""
+    """Prompt, reference, the solution that the reference was taken from, and a remark with its details."""
     prompt, reply = _question(fields, naming)
     choices = choices_of(fields, prompt[-1].content)
     answers = _answers(fields, naming, reply, KEY_KEYS if choices else ())
@@ -185,7 +185,7 @@ def _read(fields: Fields, naming: FieldNames) -> tuple[Prompt, Any, str, tuple[s
 
 
 def _question(fields: Fields, naming: FieldNames) -> tuple[Prompt, str]:
-    """The prompt, and the reply that a chat ends in."""
+    """The prompt, and the final reply of a chat."""
     if naming.question:
         return _prompt(fields, fields.named(naming.question))
     there = [key for key in (*CHAT_KEYS, *QUESTION_KEYS) if fields.get(key) is not None]
@@ -199,7 +199,7 @@ def _question(fields: Fields, naming: FieldNames) -> tuple[Prompt, str]:
     other = next((key for key in there if key in QUESTION_KEYS and _is_text(fields.get(key))), None)
     if name in CHAT_KEYS and other:
         chat = messages(_listed(fields.get(name)), fields.names[name], fields.where)
-        if chat[-1].role == "assistant":  # a transcript that was made of the question
+        if chat[-1].role == "assistant":  # a transcript of the question's prompt
             return _prompt(fields, other)[0], chat[-1].content
     return _prompt(fields, name)
 
@@ -248,7 +248,7 @@ def _is_text(value: Any) -> bool:
 # --- the answer ---
 
 Answers = list[tuple[str, Any, str]]
-"""Each field that holds an answer: its name, the answer, and the solution that the answer was the end of."""
+"""Each field with an answer: its name, the answer, and the solution that the answer was taken from."""
 
 
 def _answers(fields: Fields, naming: FieldNames, reply: str, more: tuple[str, ...]) -> Answers:
@@ -268,11 +268,11 @@ def _answers(fields: Fields, naming: FieldNames, reply: str, more: tuple[str, ..
 
 
 def final_answer(value: Any, *, worked: bool) -> tuple[Any, str]:
-    """The answer that a field holds and, where it stands at the end of a worked solution, that solution.
+    """The answer in a field and, if the field is a worked solution, that solution.
 
     Args:
-        value: plain data; what is not text is the answer as it is.
-        worked: whether a sentence "the answer is 42" at the end counts too.
+        value: plain data; anything but text is the answer itself.
+        worked: whether a final sentence "the answer is 42" also counts.
     """
     if not isinstance(value, str):
         return value, ""
@@ -290,9 +290,9 @@ def final_answer(value: Any, *, worked: bool) -> tuple[Any, str]:
 
 
 def _disagreement(answers: Answers, fields: Fields) -> tuple[str, str]:
-    """A remark where a row's fields hold answers that differ, and what they are."""
+    """A remark if a row's fields give different answers, and those answers."""
     for name, value, solution in answers[1:]:
-        short = _key(name) in SHORT_KEYS[2:]  # beside a final answer, `answer` is how it was found
+        short = _key(name) in SHORT_KEYS[2:]  # next to a final answer, `answer` is its derivation
         if (solution or short) and not _alike(answers[0][1], value):
             return _taken(answers[0][0], name, answers[0][1], value, fields)
     return "", ""
@@ -300,7 +300,7 @@ def _disagreement(answers: Answers, fields: Fields) -> tuple[str, str]:
 
 def _taken(name: str, other: str, value: Any, otherwise: Any, fields: Fields) -> tuple[str, str]:
     return (
-        f"{name!r} and {other!r} give different answers, and {name!r} is taken",
+        f"{name!r} and {other!r} give different answers; {name!r} is used",
         f"{str(value)[:40]!r} and {str(otherwise)[:40]!r} at {fields.where}",
     )
 
@@ -313,7 +313,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _chosen(choices: Choices, answers: Answers, fields: Fields) -> tuple[Any, str, tuple[str, str]]:
-    """The letter of the right choice, the solution that names it, and a remark."""
+    """The letter of the right choice, the solution that gives it, and a remark."""
     if choices.right is not None:
         return ascii_uppercase[choices.right], "", ("", "")
     if not answers:
@@ -322,7 +322,7 @@ def _chosen(choices: Choices, answers: Answers, fields: Fields) -> tuple[Any, st
     place = choices.place(value)
     if place is None:
         raise BadInput(
-            f"{name!r} is {value!r:.60}, and which of the {len(choices.texts)} choices that is cannot be told",
+            f"{name!r} is {value!r:.60}, which does not identify one of the {len(choices.texts)} choices",
             where=fields.where,
             fix="write the letter, the number (from 0) or the text of one choice",
         )

@@ -1,4 +1,4 @@
-"""Tasks from a user's own Python file: `my_task.py:function`."""
+"""Tasks from a user's Python file: `my_task.py:function`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[SourceProblem]]:
-    """What the function returns: a `Task`, or its problems by split.
+    """Call the function; returns a `Task`, or problems by split.
 
     The function may take any of `train`, `dev`, `test` (sizes) and `seed`. It returns an iterable of rows (see
     `rows.draft_of`) or `Problem`s, a mapping of "train", "dev", "test" to such iterables, or a `Task`.
 
     Raises:
-        BadInput: no such file or function, it raises, or it returns something else.
+        BadInput: no such file or function, it raises, or it returns another type.
     """
     function, _ = load_function(spec, what="task")
     file = Path(spec.rpartition(":")[0])
@@ -57,11 +57,11 @@ def _pools(rows: dict[str, list[Any]], spec: str, request: TaskRequest) -> dict[
         raise BadInput(
             f"the task's function returned the splits {', '.join(rows) or 'none'}",
             where=spec,
-            fix="return 'train' and, if you like, 'dev' and 'test'",
+            fix="return 'train' and optionally 'dev' and 'test'",
         )
     pools = {}
     for split, items in rows.items():
-        # a Problem says all that is to be asked; rows get the instruction
+        # a Problem's prompt is complete; rows get the instruction
         pools[split] = [
             problem_of_row(
                 row,

@@ -1,4 +1,4 @@
-"""What every source of problems is asked for, and how its verifier is chosen."""
+"""The request to a source of problems, and the choice of its verifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERIFIERS = ("exact", "math", "rg")
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """What is asked of a source: sizes of the splits, seed of the choice, instruction, verifier, names of fields."""
+    """A request to a source: sizes of the splits, seed of the choice, instruction, verifier, names of fields."""
 
     train: int
     dev: int
@@ -39,10 +39,10 @@ class TaskRequest:
 def choose_verifier(
     wanted: Callable[..., Any] | Verifier | str | None, kind: Kind, problems: Iterable[Problem] = ()
 ) -> Verifier:
-    """The verifier that was asked for, or the one that suits the kind of the answers.
+    """The requested verifier, or the default for the kind of the answers.
 
     Raises:
-        BadInput: no such verifier, or a reference that only a function of the user's can judge.
+        BadInput: no such verifier, or a reference that only a user's function can judge.
     """
     if wanted is not None and not isinstance(wanted, str):
         if hasattr(wanted, "judge"):

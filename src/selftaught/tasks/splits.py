@@ -1,9 +1,8 @@
-"""Cutting problems into train, dev and test that share nothing.
+"""Split problems into disjoint train, dev and test.
 
-Problems are the same when their question is, whatever their letter case and white space. The order in which
-they are dealt out is that of a seeded hash of the question, so it depends neither on the order of a file nor on
-the instruction; test is filled first, then dev, then train, so that test and dev stay what they are when only
-the size of train changes.
+Problems are duplicates if their questions are equal up to letter case and white space. They are assigned in the
+order of a seeded hash of the question, which depends neither on the order of a file nor on the instruction;
+test is filled first, then dev, then train, so that test and dev do not change with the size of train.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SPLIT_ORDER = ("test", "dev", "train")
 class SourceProblem:
     """A problem and the hash of its bare question, without the instruction.
 
-    `remark` is what the user should know of its row, and the details of it; empty for nothing.
+    `remark` is a remark on its row for the user, and its details; empty if there is none.
     """
 
     key: str
@@ -41,7 +40,7 @@ class SourceProblem:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three splits, and what the user should know about how they were cut."""
+    """The three splits, and notes for the user about how they were made."""
 
     train: tuple[Problem, ...]
     dev: tuple[Problem, ...]
@@ -50,16 +49,16 @@ class Splits:
 
 
 def split_problems(pools: dict[str, list[SourceProblem]], request: TaskRequest, *, what: str) -> Splits:
-    """Cut pools of problems into splits of the sizes asked for.
+    """Split pools of problems into the requested sizes.
 
     Args:
-        pools: the problems of "train" and, where they are given apart, "dev" and "test"; a split that has no
-            pool is carved from train.
+        pools: the problems of "train" and, if given separately, "dev" and "test"; a split without a pool is taken
+            from train.
         request: sizes and seed.
-        what: what to call the source in messages.
+        what: name of the source, for messages.
 
     Raises:
-        BadInput: a pool is empty, all one problem or too small to carve; two pools share problems.
+        BadInput: a pool is empty, has only one distinct problem or is too small to split; two pools share problems.
     """
     notes: list[str] = []
     pools = {name: _distinct(name, drafts, what, notes) for name, drafts in pools.items()}
@@ -107,14 +106,14 @@ def _dealt(drafts: list[SourceProblem], seed: int) -> list[SourceProblem]:
 
 def _first(name: str, drafts: list[SourceProblem], size: int, seed: int, notes: list[str]) -> list[SourceProblem]:
     if len(drafts) < size:
-        notes.append(f"{name}: {len(drafts)} problems, {size} were asked for")
+        notes.append(f"{name}: {len(drafts)} problems, {size} were requested")
     return _dealt(drafts, seed)[:size]
 
 
 def _carve(
     drafts: list[SourceProblem], asked: dict[str, int], seed: int, what: str, notes: list[str]
 ) -> dict[str, list[SourceProblem]]:
-    """Deal one pool out to several splits; where it is too small, train comes last but keeps up to two fifths."""
+    """Distribute one pool over several splits; if it is too small, train is filled last but keeps up to two fifths."""
     have, sizes = len(drafts), dict(asked)
     if have < sum(asked.values()):
         held_out = [name for name in sizes if name != "train"]
@@ -124,12 +123,12 @@ def _carve(
             sizes |= {name: asked[name] * room // wanted for name in held_out}
         sizes["train"] = min(asked["train"], have - sum(sizes[name] for name in held_out))
         got = ", ".join(f"{name} {sizes[name]} of {asked[name]}" for name in sizes if sizes[name] < asked[name])
-        notes.append(f"{have} problems, {sum(asked.values())} were asked for: {got}")
+        notes.append(f"{have} problems, {sum(asked.values())} were requested: {got}")
         if any(asked[name] and not sizes[name] for name in sizes):
             raise BadInput(
                 f"{have} distinct problem{'s are' if have > 1 else ' is'} too few to split",
                 where=what,
-                fix="give more, or ask for no train, dev or test",
+                fix="give more, or set the size of a split to 0",
             )
     order = iter(_dealt(drafts, seed))
     return {name: [next(order) for _ in range(sizes[name])] for name in SPLIT_ORDER if name in sizes}

@@ -1,4 +1,4 @@
-"""How the steps of an answer are told apart."""
+"""Split answers into steps."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StepFormat:
-    """The form in which a task's answers go step by step.
+    """The step format of a task's answers.
 
-    A step goes on until its end mark has come behind something that says anything: marks in a row make no steps.
+    A step ends at an end mark that follows a letter or digit: consecutive marks make no empty steps.
 
     Attributes:
-        end: what ends a step.
-        last: pattern of a step that gives the final answer; with it the answer ends, whatever the model adds.
+        end: end mark of a step.
+        last: pattern of a step that gives the final answer; it ends the answer; anything after it is ignored.
     """
 
     end: str = "\n"
     last: str = r"(?im)^\W*(?:the |final )*answer(?: is)?\s*:"
 
     def says(self, text: str) -> bool:
-        """Whether a text says anything: it has a letter or a digit."""
+        """Whether a text has a letter or a digit."""
         return any(character.isalnum() for character in text)
 
     def finishes(self, step: str) -> bool:
@@ -29,7 +29,7 @@ class StepFormat:
         return re.search(self.last, step) is not None
 
     def split(self, text: str) -> list[str]:
-        """The steps of an answer, with what ends them; together they are the text."""
+        """The steps of an answer with their end marks; concatenated, they are the text."""
         steps: list[str] = []
         for piece in re.split(f"(?<={re.escape(self.end)})", text):
             if steps and (not self.says(steps[-1]) or not self.says(piece)):
@@ -40,4 +40,4 @@ class StepFormat:
 
 
 LINES = StepFormat()
-"""A line is a step, and the one that begins with "Answer:" the last."""
+"""Each line is a step; the line that begins with "Answer:" is the last."""

@@ -1,4 +1,4 @@
-"""`Task`: problems in train, dev and test, how an answer is found in a reply, and how it is verified."""
+"""`Task`: problems in train, dev and test, with answer extraction and verification."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Task:
 
     Args:
         name: canonical specification, e.g. "chain_sum:max_digits=2,max_terms=2".
-        train: problems to learn from.
-        dev: problems to choose by.
-        test: problems opened once, at the end.
+        train: problems to train on.
+        dev: problems for choosing the champion.
+        test: held-out problems, used once, at the end.
         verifier: judges answers; closed by `close`.
-        kind: how answers are read (see `selftaught.tasks.extract`).
-        instruction: what was appended to every question.
+        kind: how answers are parsed (see `selftaught.tasks.extract`).
+        instruction: text appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
-        phrases: role -> what the task's own model is asked in, in place of the English of a method; see `turn`.
-        steps: the form in which answers go step by step.
-        kinds: problem id -> how the answers of a problem are read whose kind is not the task's.
+        phrases: role -> wording for the task's own model, in place of a method's English; see `turn`.
+        steps: step format of answers.
+        kinds: problem id -> kind, for problems whose kind is not the task's.
     """
 
     def __init__(
@@ -76,36 +76,36 @@ class Task:
         return getattr(self, name)
 
     def find(self, text: str, problem: Problem | None = None) -> Found | None:
-        """The final answer in a reply, as written and in canonical form; read as answers to `problem` are."""
+        """The final answer in a reply, as written and in canonical form, parsed by the kind of `problem`."""
         return find_answer(text, self._kind(problem))
 
     def _kind(self, problem: Problem | None) -> Kind:
         return self._kinds.get(problem.id, self.kind) if problem else self.kind
 
     def extract(self, problem: Problem, text: str) -> str | None:
-        """The final answer in `text` in canonical form, for voting and display; None when there is none.
+        """The final answer in `text` in canonical form, for voting and display; None if there is none.
 
-        Cheap and in process; reads no reference.
+        Fast, in process; does not use the reference.
         """
         found = self.find(text, problem)
         return found.answer if found else None
 
     def verify(self, problem: Problem, text: str) -> Feedback:
-        """Judge a reply. Blocks until the verifier is done; from any thread; never raises for what it is given.
+        """Judge a reply. Blocks until the verifier is done; thread-safe; never raises because of the reply.
 
         The true reference is looked up by `problem.id`, so that a problem of a `hidden` task can be verified.
         """
         return self._judged(self.verifier.judge, problem, text)
 
     def decide(self, problem: Problem, text: str) -> Feedback | None:
-        """As `verify`, at once and in process; None where the verifier needs longer, so that `verify` must be asked."""
+        """Same as `verify`, immediately and in process; None if that is impossible and `verify` must be called."""
         decide = getattr(self.verifier, "decide", None)
         return self._judged(decide, problem, text) if decide else None
 
     def step_verdicts(self, problem: Problem, text: str) -> tuple[Verdict, ...] | None:
-        """A verdict on each step of a reply, in order, each given the steps before it; None where none is to be had.
+        """A verdict on each step of a reply, given the steps before it; None if the verifier cannot judge steps.
 
-        Exact where the verifier has `steps(problem, text)`: at once and in process, and for a `hidden` task too.
+        Exact if the verifier has `steps(problem, text)`: immediate, in process, and also for a `hidden` task.
         """
         judge = getattr(self.verifier, "steps", None)
         true = self._known.get(problem.id, problem)
@@ -118,7 +118,7 @@ class Task:
         by = self.verifier.version
         try:
             if true.reference is HIDDEN:
-                return unknown_verdict("this problem is not of this task", by)
+                return unknown_verdict("the problem does not belong to this task", by)
             found = self.find(text, problem)
             answer = ExtractedAnswer(text, *found) if found else ExtractedAnswer(text, None, None)
             return judge(true, answer, self._canonical_reference(true))
@@ -131,17 +131,17 @@ class Task:
         return canonical_answer(reference_text(problem.reference), self._kind(problem))
 
     def turn(self, history: Prompt, role: str, text: str, **parts: Any) -> Prompt:
-        """A conversation carried on by a request, in words that the task's model understands.
+        """Extend a conversation by a request, worded for the task's model.
 
         Args:
             history: the messages so far.
-            role: of the reply that is asked for ("critique", "revise", ...).
+            role: role of the requested reply ("critique", "revise", ...).
             text: the request in English. Named parts are filled in at `{part}`; `{question}` is the message before.
-            parts: what to fill in; those that the wording does not name are left out.
+            parts: values to fill in; parts that the wording does not name are ignored.
 
         Returns:
-            The history and the request: a message of its own, or one in place of the user's last message where the
-            text says `{question}`. A task with phrases of its own (`phrases`) always adds a message.
+            The history and the request: a new message, or a replacement of the user's last message if the text
+            contains `{question}`. A task with its own wording (`phrases`) always adds a message.
         """
         own = self.phrases.get(role)
         if own is None and "{question}" in text:
@@ -149,9 +149,9 @@ class Task:
         return (*history, Message("user", (text if own is None else own).format(**parts)))
 
     def tested_on(self, other: Task) -> Task:
-        """The same task with the test problems of another one, less those that are in its own train or dev.
+        """The same task with the test problems of another, except those in its own train or dev.
 
-        Both must be read and judged alike: answers to those problems, too, are this task's business.
+        Both tasks must parse and judge answers alike: this task also judges those problems.
         """
         own = {p.id for p in (*self.train, *self.dev)}
         return Task(
@@ -168,7 +168,7 @@ class Task:
         )  # fmt: skip
 
     def hidden(self) -> Task:
-        """The same task with every reference withheld (`records.HIDDEN`), and whatever else may tell it."""
+        """The same task with every reference withheld (`records.HIDDEN`), and everything that reveals it."""
         other = object.__new__(Task)
         other.__dict__.update(self.__dict__)
         for split in SPLITS:
@@ -176,10 +176,10 @@ class Task:
         return other
 
     def require(self, *, reference: bool, splits: Iterable[str] = SPLITS) -> None:
-        """Check that every problem has a reference, where one is needed.
+        """Check that every problem has a reference, if one is needed.
 
         Raises:
-            BadInput: naming the first problem without one, and the fields it has.
+            BadInput: a problem has none; the message names the first one and its fields.
         """
         without = [self._known[p.id] for split in (splits if reference else ()) for p in self.split(split)]
         without = [true for true in without if true.reference is None]
@@ -211,6 +211,6 @@ class Task:
 
 
 def hide(problem: Problem) -> Problem:
-    """A problem with its reference withheld, and whatever else may tell it."""
+    """A problem with its reference withheld, and everything that reveals it."""
     meta: dict[str, Any] = {k: v for k, v in problem.meta.items() if k in _SHOWN_WHEN_HIDDEN}
     return dataclasses.replace(problem, reference=HIDDEN, meta=meta)

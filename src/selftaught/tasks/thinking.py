@@ -1,4 +1,4 @@
-"""Thinking kept apart: what a model writes between thinking tags is no part of its answer."""
+"""Separate thinking from the answer: text between thinking tags does not belong to the answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CLOSE = re.compile(
 
 
 def without_thinking(text: str) -> str:
-    """`text` from the last end of thinking on; "" where it ends while still thinking.
+    """`text` after the last end of thinking; "" if it ends while thinking.
 
     A closing tag without an opening one counts, since some chat templates open the thinking themselves. Tags: `<think>`
     and its usual variants, `[THINK]` (Magistral), gpt-oss's channels, and a few more.
@@ -34,5 +34,5 @@ def without_thinking(text: str) -> str:
 
 
 def thinking_alone(text: str, finish_reason: str) -> bool:
-    """Whether all that was sampled is thinking, which may have been cut off before an answer, or is kept hidden."""
+    """Whether the whole sample is thinking, truncated before an answer or hidden."""
     return not without_thinking(text).strip() and (bool(text.strip()) or finish_reason == "length")

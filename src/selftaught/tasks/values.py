@@ -1,4 +1,4 @@
-"""What a field of a row holds, as plain data: numbers of any library, and words in any form of message content."""
+"""Convert the fields of a row to plain data: numbers of any library, and text in any format of message content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selftaught.errors import BadInput
 from selftaught.records import Message
 
 CHAT_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
-"""Names that other formats have for the roles of a chat."""
+"""Names of chat roles in other formats."""
 
 _SHORT = ("float16", "float32", "bfloat16")
 _MISSING = ("NAType", "NaTType")  # pandas
@@ -22,10 +22,10 @@ _THOUGHT = ("thinking", "reasoning", "redacted_thinking")
 
 
 def plain_data(value: Any) -> Any:
-    """A value as text, numbers, lists and mappings; None where it is missing (null, NaN).
+    """A value as text, numbers, lists and mappings; None if it is missing (null, NaN).
 
-    Numbers of NumPy and torch become Python's. Those of less than double precision get the shortest decimal that
-    names them (123.45, not 123.44999694824219); a `Decimal` stays as it is written.
+    NumPy and torch numbers become Python numbers. Those of less than double precision become their shortest
+    decimal (123.45, not 123.44999694824219); a `Decimal` is kept as written.
     """
     name = type(value).__name__
     if value is None or isinstance(value, (str, bool, int)):
@@ -48,7 +48,7 @@ def plain_data(value: Any) -> Any:
 
 
 def kind_name(value: Any) -> str:
-    """What a value is, in words for messages."""
+    """The type of a value in words, for messages."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}")
 
@@ -78,7 +78,7 @@ def messages(value: Iterable[Any], name: str, where: str) -> list[Message]:
     """A list of `{"role", "content"}`, or of `{"from", "value"}` (ShareGPT), as messages.
 
     Raises:
-        BadInput: it is something else, or a message holds more than text.
+        BadInput: it is something else, or a message contains more than text.
     """
     found = []
     for one in value:

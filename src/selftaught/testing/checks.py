@@ -224,7 +224,7 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
 
 
 def uses_no_verdicts(method: Method, folder: Path) -> None:
-    """It trains the same policies whatever the verifier says, as it does not declare needs=("verifier",)."""
+    """It trains the same policies for any verdicts, as it does not declare needs=("verifier",)."""
     trained = []
     for name, verifier in (("sound", None), ("inverted", Inverted())):
         with opened(folder, name, verifier=verifier) as run:

@@ -28,7 +28,7 @@ def sums(count: int, start: int = 0) -> list[Problem]:
 
 
 def make_task(train: int = 12, dev: int = 8, test: int = 8, verifier: Any = None) -> Task:
-    """Return a task of additions with so many problems in each split."""
+    """Return a task of additions with the given numbers of problems per split."""
     splits = sums(train), sums(dev, 1000), sums(test, 2000)
     return Task("sums", *splits, verifier=verifier or Exact(), kind=Kind.NUMBER)
 

@@ -1,7 +1,7 @@
-"""Worlds: tasks on which claims are checked. Each synthetic world is one folder here.
+"""Worlds: models and tasks on which claims are checked. Each synthetic world is one folder here.
 
 A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, and `model/`, the weights of its starting
-model. One that can rebuild its model also has `build.py` and `abilities.py`. Nothing outside the folder names a world.
+model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. No code outside the folder names a world.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SyntheticWorld:
-    """A world made for this package: its task, its model and how they are made lie in one folder.
+    """A synthetic world: its task, model and build code are in one folder.
 
     Attributes:
-        name: of the folder, and of its model and its task on the command line.
-        folder: where it lies.
+        name: name of the folder, and of its model and task on the command line.
+        folder: path of the folder.
     """
 
     name: str
@@ -32,7 +32,7 @@ class SyntheticWorld:
 
     @property
     def can_build(self) -> bool:
-        """Whether the model can be built again."""
+        """Whether the model can be rebuilt."""
         return (self.folder / "build.py").is_file()
 
     def module(self, part: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a claim is checked on: a model, a task, sizes and settings."""
+"""Settings for checking claims: model, task, sizes and run settings."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class World:
         name: value of `selftaught check --model`.
         model: the starting model; anything `models.resolve` takes.
         task: a specification that `load_task` takes, or a function from the seed to a task.
-        settings: of every run, except the seed.
+        settings: settings of every run, except the seed.
         train: problems to train on.
-        dev: problems the champion is chosen on.
-        test: problems the claim is tested on, different ones for each seed.
+        dev: problems for choosing the champion.
+        test: held-out problems for the claim, different for each seed.
         instruction: appended to every question; None for `load_task`'s default.
         generalization: a task of the same kind with harder problems, for claims with `generalization=True`.
     """
@@ -51,7 +51,7 @@ class World:
             generalization: test on the harder problems.
 
         Raises:
-            BadInput: the world has none, or the task cannot be loaded.
+            BadInput: the world has no harder problems, or the task cannot be loaded.
         """
         how = {"seed": seed, "instruction": self.instruction}
         sizes = {"train": self.train, "dev": self.dev, "test": self.test}
@@ -69,7 +69,7 @@ class World:
 
 
 BEST_ON_DEV = Gate(max_p_value=1.0)
-"""Always promote the best policy on dev; the claim's test problems decide whether it is better."""
+"""Promote the best policy on dev in every case; the claim's test problems decide whether it is better."""
 
 SMOLLM2 = World(
     name="smollm2-135m",
@@ -88,12 +88,12 @@ SMOLLM2 = World(
 )
 
 DEFAULT_WORLD = "tiny"
-"""The world that `selftaught check` uses unless another is named."""
+"""The default world of `selftaught check`."""
 
 
 @cache
 def worlds() -> dict[str, World]:
-    """Every world by name: the synthetic ones, then those with a model from elsewhere."""
+    """Every world by name: the synthetic ones, then those with external models."""
     own: list[World] = [found.module("world").WORLD for found in synthetic_worlds().values()]
     return {world.name: world for world in (*own, SMOLLM2)}
 

@@ -160,7 +160,7 @@ class PagedAttention:
         apart = weights.view(rows, heads, group, self._max_blocks, BLOCK_SIZE).permute(0, 3, 1, 2, 4)
         apart = apart.reshape(rows * self._max_blocks, heads, group, BLOCK_SIZE).index_select(0, self._block_slots)
         products = torch.cat([apart @ values, values.new_zeros((1, heads, group, values.shape[-1]))])
-        # Summed in the order of the tokens, wherever their blocks are: the same whatever else is in the batch.
+        # Summed in the order of the tokens, wherever their blocks are: independent of the rest of the batch.
         return products.index_select(0, self._sum_table).view(rows, self._max_blocks, heads, group, -1).sum(1)
 
     def slot_indices(self, positions: Tensor) -> Tensor:

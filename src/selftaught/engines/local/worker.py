@@ -226,7 +226,7 @@ class EngineWorker:
         """Tokenize a request; False if it cannot be served, which fails it alone."""
         try:
             batch.tokenize(state)
-        except Exception as error:  # whatever is wrong with it
+        except Exception as error:  # of any type
             self._outputs.append((state, None, error))
             return False
         return True

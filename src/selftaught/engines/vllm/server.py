@@ -152,7 +152,7 @@ class VllmServer:
         request = LoRARequest(need.policy.version, self._num_loras, str(need.policy.path.resolve()))
         try:
             done = await self.llm.add_lora(request)
-        except Exception as error:  # whatever its reader raises
+        except Exception as error:  # its reader may raise anything
             done, why = False, shorten(str(error), 200, placeholder=" ...")
         else:
             why = "vLLM did not accept it"
@@ -212,7 +212,7 @@ class VllmServer:
         llm, self.llm, self._base, self._layout = self.llm, None, None, None
         self._loras.clear()
         if llm is not None:
-            with suppress(Exception):  # whatever is left of it
+            with suppress(Exception):  # it may be partly closed
                 llm.shutdown()
         if self._merged_folder:
             self._merged_folder.cleanup()

@@ -1,4 +1,4 @@
-"""Distillation: towards a teacher's distribution of each next token, instead of or beside the labels.
+"""Distillation: toward a teacher's distribution of each next token, instead of or in addition to the labels.
 
 Distributions come as log-probabilities of the teacher's k likeliest tokens, for teacher and student alike. The mass
 that either gives to all other tokens counts as one more token, so that a divergence of truncated distributions is

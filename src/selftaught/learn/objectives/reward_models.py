@@ -41,7 +41,7 @@ def regression_loss(values: Tensor, targets: Tensor) -> Tensor:
 def bradley_terry_loss(
     chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0, center_coef: float = 0.0
 ) -> Tensor:
-    """`[pairs]`: -log s(a - b - m) + centre (a + b)^2 on the scores a, b of both responses.
+    """`[pairs]`: -log s(a - b - m) + center (a + b)^2 on the scores a, b of both responses.
 
     Sources: Ouyang et al., 2203.02155, equation 1; margin: Touvron et al., 2307.09288, equation 2; centering:
     Eisenstein et al., 2312.09244.

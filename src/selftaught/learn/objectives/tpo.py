@@ -84,7 +84,7 @@ class Tpo(Objective):
     """Tree preference optimization (2410.12854) on `Ranking` records: mean `lambda_rank_loss` of r = beta log p/p_ref.
 
     What responses of a tree share at their beginning cancels. With the adaptive step reward (`step_contrast` above 0)
-    steps in which two responses differ count more towards their margin, step k of one against step k of the other:
+    steps in which two responses differ count more toward their margin, step k of one against step k of the other:
 
         m_ij = sum over k of (1 + step_contrast (1 - cos_ijk)) (r_ik - r_jk)
 

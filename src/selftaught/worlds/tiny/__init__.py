@@ -1,1 +1,1 @@
-"""The tiny world: step-by-step problems in a fixed small language, and a small model that writes it."""
+"""The tiny world: step-by-step problems in a fixed small language, and a small model trained on it."""

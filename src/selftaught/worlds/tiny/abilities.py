@@ -1,4 +1,4 @@
-"""What a model of the tiny world can do, measured with intervals in every role of the language."""
+"""Measure a model's abilities in every role of the tiny world's language, with intervals."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class AbilityScore:
     """A figure with its interval.
 
     Attributes:
-        what: what was measured.
+        what: name of the measurement.
         value: a share in 0..1 (or -1..1 for a difference).
         ci95: its 95 % interval.
-        n: problems or replies it rests on.
+        n: number of problems or replies.
     """
 
     what: str
@@ -43,20 +43,20 @@ class AbilityScore:
 
 
 class AbilityTest:
-    """Puts a policy through the roles.
+    """Examine a policy in every role.
 
     Args:
-        engine: what samples.
-        policy: what is examined.
-        problems: per level, spread evenly over the families.
-        seed: of problems and samples.
+        engine: engine that samples.
+        policy: policy to examine.
+        problems: number per level, spread evenly over the families.
+        seed: seed of problems and samples.
     """
 
     def __init__(self, engine: Engine, policy: Policy, *, problems: int = 210, seed: int = 0) -> None:
         self._engine, self._policy, self._count, self._seed = engine, policy, problems, seed
 
     def table(self, say: Callable[[str], None] = lambda _: None) -> list[AbilityScore]:
-        """All figures, each said as it is known."""
+        """All scores; reports each one once it is known."""
         return asyncio.run(self._table(say))
 
     async def _table(self, say: Callable[[str], None]) -> list[AbilityScore]:
@@ -79,7 +79,7 @@ class AbilityTest:
         return found
 
     def problems(self, level: int) -> list[Problem]:
-        """Problems that the text never holds, the families taking turns."""
+        """Problems that are never in the training text, alternating between families."""
         found: dict[str, Problem] = {}
         rngs = {name: random.Random(f"exam/{self._seed}/{name}/{level}") for name in FAMILIES}
         while len(found) < self._count:
@@ -119,13 +119,13 @@ class AbilityTest:
         return found
 
     async def _drafts(self, problems: Sequence[Problem]) -> list[JudgedDraft]:
-        """Two sampled solutions of each problem, with the truth about them."""
+        """Two sampled solutions per problem, with their true verdicts."""
         replies = await self._replies([p.prompt for p in problems], 2, TEMPERATURE)
         texts = [(p, text) for p, texts in zip(problems, replies, strict=True) for text in texts]
         return [JudgedDraft(p, text, check_reply(p, text)) for p, text in texts]
 
     def _written(self, problems: Sequence[Problem]) -> list[JudgedDraft]:
-        """Of each problem a right and a wrong solution, as the writer of the text might put them down."""
+        """A right and a wrong solution per problem, by the imperfect writer of the training text."""
         found, rng = [], random.Random(f"exam/{self._seed}/written")
         for problem in problems:
             family = FAMILIES[problem.meta["family"]]
@@ -207,7 +207,7 @@ class AbilityTest:
 
 @dataclass(frozen=True, slots=True)
 class JudgedDraft:
-    """A sampled solution, and the truth about it."""
+    """A sampled solution with its true verdicts."""
 
     problem: Problem
     text: str
@@ -219,12 +219,12 @@ class JudgedDraft:
         return self.truth.answer is Verdict.RIGHT
 
     def asked(self, role: str, reply: str | None = None) -> Prompt:
-        """The draft, followed by a request, and by the reply to it where one is given."""
+        """The draft, followed by a request and, if given, its reply."""
         prompt = (*self.problem.prompt, Message("assistant", self.text), _user(role))
         return prompt if reply is None else (*prompt, Message("assistant", reply))
 
     def true_note(self) -> str:
-        """The critique that is true of it: its first wrong step, and what should stand there where that is plain."""
+        """The correct critique: its first wrong step, with the right one if it is determined."""
         at = self.truth.first_error
         if at is None:
             return NO_MISTAKES

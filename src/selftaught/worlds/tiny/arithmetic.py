@@ -1,4 +1,4 @@
-"""Sums, differences and products of small whole numbers, and the ways they go wrong."""
+"""Sums, differences and products of small whole numbers, and common errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def apply(a: int, op: str, b: int) -> int:
 
 
 def skill(a: int, op: str, b: int) -> str:
-    """How hard a step is: "plain", "carry" or "heavy" (more often slipped than not).
+    """The difficulty of a step: "plain", "carry" or "heavy" (wrong more often than right).
 
-    As with people, a sum or product is easier with the smaller digit in front.
+    As for people, a sum or product is easier with the smaller digit in front.
     """
     x, y = a % 10, b % 10
     if op == "+":
@@ -29,19 +29,19 @@ def skill(a: int, op: str, b: int) -> str:
 
 
 def slips(a: int, op: str, b: int) -> list[str]:
-    """Usual mistakes, the commonest first: a dropped carry, a missed borrow, the neighbor in the table."""
+    """Common errors, most frequent first: a dropped carry, a missed borrow, an adjacent table entry."""
     right = apply(a, op, b)
     off = {"+": -10, "-": 10, "*": -b if b > 1 else 1}[op] if skill(a, op, b) != "plain" else 1
     return [str(abs(right + off + by)) for by in (0, 1, -1)]
 
 
 def work(a: int, op: str, b: int, say: WriteStep) -> int:
-    """The result that a writer puts down for `a op b`."""
+    """The result that a writer gives for `a op b`."""
     return int(say(skill(a, op, b), str(apply(a, op, b)), slips(a, op, b)))
 
 
 def turned(a: int, op: str, b: int, say: WriteStep) -> tuple[int, int]:
-    """The numbers of a step in the order they are written; a sum or product may be written either way round."""
+    """The numbers of a step in written order; sums and products may be written in either order."""
     return (b, a) if op != "-" and a != b and say("way", "as given", ["turned"]) == "turned" else (a, b)
 
 

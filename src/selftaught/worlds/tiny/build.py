@@ -1,4 +1,4 @@
-"""Building the tiny model: a Llama of about a million parameters, trained from scratch on the world's text.
+"""Build the tiny model: a Llama of about a million parameters, trained from scratch on the world's text.
 
 Seeded throughout: the same processor and versions give the same weights.
 """
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     import torch
 
 CONTEXT = 512
-POOL = 4096  # conversations sorted by length together, so that little of a batch is padding
-LONGEST = 120  # tokens of a draft of its own
-DRAFT_TEMPERATURE = 0.7  # at which it writes them
-SHORTEST = 16  # a shorter reply weighs as much as one of so many tokens: a verdict is no less than a solution
+POOL = 4096  # conversations sorted by length together, to reduce padding
+LONGEST = 120  # maximum tokens of the model's own drafts
+DRAFT_TEMPERATURE = 0.7  # sampling temperature of these drafts
+SHORTEST = 16  # minimum weight of a reply in tokens, so that verdicts count as much as solutions
 
 
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
-    """How the model is made.
+    """Configuration of the model and its training.
 
     Attributes:
-        width: of the residual stream.
+        width: width of the residual stream.
         layers: decoder layers.
         heads: attention heads.
-        hidden: of the feed-forward layers.
-        conversations: of the text, each seen once, by lesson.
-        rates: peak of each lesson's learning rates, as a share of the following two.
-        own: drafts that the model writes for a lesson on its own ones, for each of its conversations.
-        batch_tokens: about so many a step, padding included.
-        learning_rate: of Muon on the layers' matrices, at its peak; warmed up over 2 % of the text, then a cosine
-            down to a twentieth.
-        adam_rate: of AdamW on embeddings and norms, likewise.
-        weight_decay: of the layers' matrices.
-        seed: of text and weights.
+        hidden: width of the feed-forward layers.
+        conversations: training conversations per stage, each seen once.
+        rates: peak learning rate per stage, as a share of the two rates below.
+        own: drafts sampled from the model, per conversation, for a stage that uses its own drafts.
+        batch_tokens: approximate tokens per step, including padding.
+        learning_rate: peak rate of Muon for the layers' matrices; warmup over 2 % of the text, then cosine
+            decay to a twentieth.
+        adam_rate: peak rate of AdamW for embeddings and norms, same schedule.
+        weight_decay: weight decay of the layers' matrices.
+        seed: seed of text and weights.
     """
 
     width: int = 128
@@ -73,10 +73,10 @@ TokenRow = tuple[list[int], list[float]]
 
 
 def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow:
-    """Token ids of a conversation, and what each weighs in the loss: 1 for what the assistant says, or more at the end.
+    """Token ids of a conversation, and their loss weights: 1 for the assistant's tokens, or more in the last reply.
 
     Args:
-        drafts: whether what the assistant says before its last turn is learned; it has no end of its own to learn.
+        drafts: whether to train on the assistant's earlier turns, without an end of sequence.
     """
     tokens: list[int] = []
     weights: list[float] = []
@@ -89,7 +89,7 @@ def encode(prompt: Prompt, ids: dict[str, int], drafts: bool = True) -> TokenRow
 
 
 def batches(recipe: BuildConfig, number: int, own: Sequence[Case] = ()) -> Iterator[list[TokenRow]]:
-    """A lesson's text in batches of conversations of like length, in an order that is shuffled and seeded."""
+    """A stage's text in batches of conversations of similar length, in seeded random order."""
     import random
 
     ids = make_tokenizer().get_vocab()
@@ -149,16 +149,16 @@ def make_model(recipe: BuildConfig) -> Any:
 
 
 def schedule(share: float) -> float:
-    """What part of its peak the learning rate has when `share` of the text is read."""
+    """The learning rate as a share of its peak after `share` of the text."""
     if share < 0.02:
         return share / 0.02
     return 0.05 + 0.95 * (1 + math.cos(math.pi * (share - 0.02) / 0.98)) / 2
 
 
 def optimizers(model: Any, recipe: BuildConfig, share: float = 1.0) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) and AdamW, each on its parameters.
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) and AdamW, each for its parameters.
 
-    On this text Muon needs a third of the tokens that AdamW alone does.
+    On this text Muon needs a third of the tokens of AdamW alone.
     """
     import torch
 
@@ -174,7 +174,7 @@ def optimizers(model: Any, recipe: BuildConfig, share: float = 1.0) -> list[torc
 def train_model(
     recipe: BuildConfig, progress: Callable[[int, int, float], None] = lambda *_: None
 ) -> tuple[Any, dict[str, Any]]:
-    """Train a model, lesson by lesson. Returns it, and what it took: tokens, seconds, the loss at the end."""
+    """Train a model stage by stage. Returns it with tokens, seconds and final loss."""
     model, read, tokens, loss, began = make_model(recipe), 0, 0, 0.0, time.monotonic()
     for number in range(len(CURRICULA)):
         for rows, loss in train_curriculum(model, recipe, number):
@@ -187,7 +187,7 @@ def train_model(
 
 
 def train_curriculum(model: Any, recipe: BuildConfig, number: int) -> Iterator[tuple[list[TokenRow], float]]:
-    """Train `model` on one lesson, a batch at a time; with each, the loss so far (lately)."""
+    """Train `model` on one stage; yields the running loss after each batch."""
     import torch
 
     steppers = optimizers(model, recipe, recipe.rates[number])
@@ -209,7 +209,7 @@ def train_curriculum(model: Any, recipe: BuildConfig, number: int) -> Iterator[t
 
 
 def own_drafts(model: Any, recipe: BuildConfig, number: int) -> list[Case]:
-    """Drafts sampled from the model as it is, of problems of the text, with the truth about them."""
+    """Drafts sampled from the current model on problems of the text, with their true verdicts."""
     import random
     import tempfile
 
@@ -235,7 +235,7 @@ def own_drafts(model: Any, recipe: BuildConfig, number: int) -> list[Case]:
 
 
 def save(model: Any, folder: Path, recipe: BuildConfig, cost: dict[str, Any]) -> None:
-    """Write the model, its tokenizer and how it was made."""
+    """Write the model, its tokenizer and a record of its training."""
     model.save_pretrained(str(folder), safe_serialization=True)
     make_tokenizer().save_pretrained(str(folder))
     made = {"recipe": asdict(recipe), "cost": cost}

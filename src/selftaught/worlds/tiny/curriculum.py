@@ -1,4 +1,4 @@
-"""The curriculum of the world's model: how often each kind of example comes, part by part."""
+"""The curriculum of the world's model: the mix of examples in each stage."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ OWN_DRAFT_ROLES = (
     verify_example,
     locate_example,
     remark_example,
-)  # what can be said of a draft without knowing how it was written
+)  # examples that do not need to know how a draft was written
 
 
-HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to be criticized: on easy ones there is little to criticize
+HARDER = {2: 1, 3: 3, 4: 3}  # levels of drafts to criticize: easy ones have few errors
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """A part of the text.
+    """A stage of the training text.
 
     Attributes:
-        roles: what it is made of, by weight.
-        again: how often a right draft is passed over for another where it is to be criticized.
-        spoilt: how often a draft to be criticized has a character that its writer never put there.
-        drafts: whether drafts are learned too, or only what is said of them.
-        own: whether the drafts of `OWN` roles are the model's.
+        roles: kinds of examples and their weights.
+        again: probability of redrawing a right draft that is to be criticized.
+        corruption: probability of replacing a character in a draft that is to be criticized.
+        drafts: whether to also train on the drafts, not only on the replies about them.
+        own: whether drafts for `OWN_DRAFT_ROLES` are sampled from the model.
     """
 
     roles: Mapping[Callable[[Case, random.Random], Prompt], int]
     again: float = 0.0
-    spoilt: float = 0.0
+    corruption: float = 0.0
     drafts: bool = True
     own: bool = False
 
@@ -88,7 +88,7 @@ CRITICIZING = Curriculum(
         hint_example: 1,
     },
     again=0.7,
-    spoilt=0.25,
+    corruption=0.25,
     drafts=False,
 )
 
@@ -111,17 +111,17 @@ REVIEWING = replace(
 
 
 CURRICULA = (SOLVING, CRITICIZING, REVIEWING)
-"""In this order: who cannot reckon cannot judge, and one's own mistakes are not those that others make."""
+"""The stages in order: judging needs arithmetic, and the model's own errors differ from those of the text."""
 
 
 def conversations(seed: int, lesson: Curriculum = SOLVING, own: Sequence[Case] = ()) -> Iterator[Prompt]:
-    """The text of a lesson, without end.
+    """The infinite text of a stage.
 
     Args:
-        own: the model's own drafts, for a lesson on them; where it writes none, those of the text serve.
+        own: the model's own drafts, for a stage on them; if there are none, those of the text are used.
     """
     rng = random.Random(seed)
-    # By a coin right or wrong: else who judges learns how rare it is to be right.
+    # Right and wrong drafts equally often: otherwise judges learn the base rate.
     coin = [some for some in ([c for c in own if c.right], [c for c in own if not c.right]) if some]
     while True:
         (role,) = rng.choices(list(lesson.roles), list(lesson.roles.values()))
@@ -137,10 +137,10 @@ def conversations(seed: int, lesson: Curriculum = SOLVING, own: Sequence[Case] =
 
 
 def _worse(case: Case, level: int | None, lesson: Curriculum, rng: random.Random) -> Case:
-    """A case with more to criticize."""
+    """A case that is more likely to have errors."""
     while case.right and rng.random() < lesson.again:
         case = draw_case(rng, level)
-    return corrupt(case, rng) if rng.random() < lesson.spoilt else case
+    return corrupt(case, rng) if rng.random() < lesson.corruption else case
 
 
 def corrupt(case: Case, rng: random.Random) -> Case:

@@ -1,4 +1,4 @@
-"""The small language: what the world's model is asked in, and how its replies to each request are read."""
+"""The world's language: the wording of requests to its model, and parsers of its replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PHRASES: Mapping[str, str] = {
     "rationalize": "hint {answer}",
     "direct": "answer only",
 }
-"""Role -> what the last user message says, in place of the English that a method brings along."""
+"""Role -> wording of the last user message, in place of a method's English."""
 
 RIGHT, WRONG = "right", "wrong"
 SOUND, UNSOUND = "+", "-"
@@ -38,22 +38,22 @@ END = "<|end|>"
 
 
 def parse_error_step(text: str) -> int | None:
-    """The step that a reply to "locate" or "critique" points at, from 1; None for none."""
+    """The step that a reply to "locate" or "critique" names, from 1; None if none."""
     m = _LOCATED.match(text)
     return int(m[1]) if m else None
 
 
 def parse_step_marks(text: str) -> list[bool] | None:
-    """For each step, whether a reply to "verify" takes it to be right; None for anything else."""
+    """For each step, whether a reply to "verify" marks it as right; None if malformed."""
     return [mark == SOUND for mark in text] if _MARKS.fullmatch(text) else None
 
 
 def parse_critique(text: str) -> tuple[int, str] | None:
-    """The step that a critique points at, and what it says should stand there; None for no mistakes."""
+    """The step that a critique names, and its correction; None for no mistakes."""
     m = _CRITIQUE.fullmatch(text)
     return (int(m[1]), m[2]) if m else None
 
 
 def family_of(question: str) -> str | None:
-    """The family a question belongs to; None where it is not well-formed or has no answer."""
+    """The family of a question; None if it is malformed or has no answer."""
     return next((name for name, family in FAMILIES.items() if family.read(question) is not None), None)

@@ -20,13 +20,13 @@ from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import is_held_out
 
 MIDDLE = 3
-MOST_DRAWS = 200  # draws in a row without a new problem: the family has no more of that level
+MOST_DRAWS = 200  # consecutive draws without a new problem after which a family's level counts as exhausted
 
 
 class TinyVerifier:
     """Exact verdicts on answers, and on each step; in process.
 
-    The reference is the answer itself, one way to the target, or the program that the hidden tests are made with.
+    The reference is the answer itself, one way to the target, or the program that generates the hidden tests.
     """
 
     version = "tiny/1"
@@ -37,7 +37,7 @@ class TinyVerifier:
         return self.decide(problem, answer, reference)
 
     def decide(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
-        """As `judge`: it never takes long."""
+        """Same as `judge`, which is fast."""
         if answer.raw is None:
             return unknown_verdict("no answer", self.version)
         verdict = check_reply(problem, answer.text).answer
@@ -52,10 +52,10 @@ class TinyVerifier:
 
 
 def check_reply(problem: Problem, text: str) -> Checked:
-    """The truth about a reply: each step, and the answer.
+    """The true verdicts on a reply: each step, and the answer.
 
     Raises:
-        ValueError: the problem is not of this world.
+        ValueError: the problem does not belong to this world.
     """
     question = problem.question
     family = FAMILIES.get(family_of(question) or "")
@@ -68,12 +68,12 @@ def check_reply(problem: Problem, text: str) -> Checked:
 def load(spec: str, request: TaskRequest) -> Task:
     """Load `tiny` or `tiny:family=NAME|NAME,level=1|2`; by default every family, at the middle level.
 
-    Questions that the model's text may hold are never drawn. Test comes first out of the stream, then dev, then
-    train, so that test and dev stay what they are when only the size of train changes.
+    Questions that may be in the model's training text are never drawn. Test is drawn first, then dev, then train, so
+    that test and dev do not change with the size of train.
 
     Raises:
         BadInput: an unknown option, family or level, a verifier that cannot judge all families, or fewer problems
-            than are asked for.
+            than requested.
     """
     options = _options(spec)
     families, levels = options["family"], [int(level) for level in options["level"]]
@@ -81,7 +81,7 @@ def load(spec: str, request: TaskRequest) -> Task:
     problems = list(islice(_stream(families, levels, request.seed), total))
     name = f"tiny:family={'|'.join(families)},level={'|'.join(map(str, levels))}"
     if len(problems) < total:
-        raise BadInput(f"it has {len(problems)} problems, {total} were asked for", where=name, fix="ask for fewer")
+        raise BadInput(f"it has {len(problems)} problems, {total} were requested", where=name, fix="request fewer")
     dev = request.test + request.dev
     return Task(
         name,
@@ -96,7 +96,7 @@ def load(spec: str, request: TaskRequest) -> Task:
 
 
 def _verifier(request: TaskRequest, problems: list[Problem]) -> Verifier:
-    """The world's own, or one of the user's: no other one knows that a problem may have several right answers."""
+    """The world's verifier, or the user's: others do not support several right answers to a problem."""
     wanted = request.verifier
     if wanted is None:
         return TinyVerifier()
@@ -123,7 +123,7 @@ def _options(spec: str) -> dict[str, list[str]]:
 
 
 def _stream(families: list[str], levels: list[int], seed: int) -> Iterator[Problem]:
-    """Distinct problems, the families and levels taking turns; ends when one of them has no more."""
+    """Distinct problems, alternating between families and levels; ends when one of them is exhausted."""
     seen: set[str] = set()
     kinds = [(family, level, random.Random(f"{seed}/{family}/{level}")) for level in levels for family in families]
     while True:

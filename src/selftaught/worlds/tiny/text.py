@@ -1,10 +1,9 @@
-"""The text the tiny model learns from: deliberately imperfect, so that it has something to gain.
+"""The training text of the tiny model: deliberately imperfect, so that the model can improve.
 
-A writer with patchy skills makes the mistakes. Most steps are nearly always right; a heavy one is slipped more
-often than not, mostly in the same digit, so that the model's first choice there is wrong although it also knows
-the right one. A sum or product is sometimes written the other way round, and what is heavy one way is not the other:
-that is what a vote profits from. Judges and critics overlook the commonest slip of all, a dropped carry, more often
-than any other mistake.
+The solutions are by a writer with uneven skills. Most steps are nearly always right; a heavy one is wrong more
+often than right, mostly in the same digit, so that the model's most likely continuation is wrong although it also
+knows the right one. Sums and products are sometimes written in the other order, which may be easier: this is why
+votes help. Judges and critics overlook the most frequent error, a dropped carry, more often than any other.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, 
 SKILLS = {
     "plain": (0.99, 0.005), "carry": (0.93, 0.04), "heavy": (0.32, 0.32), "search": (0.6, 0.4), "way": (0.65, 0.35)
 }  # fmt: skip
-"""Skill -> how often a writer is right, and how often it makes the commonest slip."""
+"""Skill -> probability that a writer is right, and that it makes the most frequent error."""
 
-OVERLOOKED = 0.35  # how often judges and critics overlook a dropped carry
-CARE = 0.85  # how often a reviser gets the step right that it mends
+OVERLOOKED = 0.35  # probability that judges and critics overlook a dropped carry
+CARE = 0.85  # probability that a reviser corrects a step rightly
 
 LEVEL_WEIGHTS = {1: 2, 2: 3, 3: 4, 4: 3}
-"""Levels the text holds, and their weights; the level above is held out."""
+"""Levels in the text, and their weights; the level above is held out."""
 
 FAMILY_WEIGHTS = {"chain": 4, "add": 3, "target": 3, "equation": 5, "program": 5, "choice": 4, "claim": 3}
 
 
 WriterChoice = tuple[bool, str]
-"""Whether it was a choice between right ways, and what it came to."""
+"""Whether it was a choice between right alternatives, and the text chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A problem with a draft of its solution, what its writer decided on the way, and the truth about it.
+    """A problem with a draft of its solution, its writer's choices, and its true verdicts.
 
-    `overlooked` says whether the first mistake is a dropped carry, which is easily missed.
+    `overlooked`: whether the first error is a dropped carry, which is easily missed.
     """
 
     family: Family
@@ -54,7 +53,7 @@ class Case:
 
     @property
     def asked(self) -> Prompt:
-        """The question, and the draft as the reply to it."""
+        """The question, and the draft as its reply."""
         return (Message("user", self.question), Message("assistant", self.draft.text))
 
     @property
@@ -64,7 +63,7 @@ class Case:
 
 
 def case_of_draft(question: str, reference: Any, text: str) -> Case | None:
-    """The case of a draft by whoever wrote `text`; None where that has no steps or no answer."""
+    """The case of a given draft; None if it has no steps or no answer."""
     family = FAMILIES[family_of(question) or ""]
     problem, (steps, answer) = family.read(question), split_reply(text)
     if not steps or answer is None:
@@ -74,7 +73,7 @@ def case_of_draft(question: str, reference: Any, text: str) -> Case | None:
 
 
 def imperfect_writer(rng: random.Random) -> WriteStep:
-    """A `Say` with the skills of the table."""
+    """A `WriteStep` with the skills in `SKILLS`."""
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
         well, usual = SKILLS[skill]
@@ -87,12 +86,12 @@ def imperfect_writer(rng: random.Random) -> WriteStep:
 
 
 def is_held_out(question: str) -> bool:
-    """Whether a question is kept out of the text: half of all are, and tasks are drawn from those alone."""
+    """Whether a question is held out of the text: half of all are, and tasks use only those."""
     return int(content_hash(question), 16) % 2 == 1
 
 
 def questions(rng: random.Random, level: int | None = None, family: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Questions of the text with their references, none that a task may draw, without end."""
+    """Infinite questions of the text with their references, none of them held out."""
     while True:
         kind = FAMILIES[family or rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]]
         question, reference = kind.question(
@@ -106,7 +105,7 @@ def questions(rng: random.Random, level: int | None = None, family: str | None =
 
 
 def draw_case(rng: random.Random, level: int | None = None, family: str | None = None) -> Case:
-    """A case of the text: a question that no task may draw, with a patchy writer's draft."""
+    """A case of the text: a question that is not held out, with an imperfect writer's draft."""
     question, reference = next(questions(rng, level, family))
     kind = FAMILIES[family_of(question) or ""]
     problem = kind.read(question)
@@ -126,7 +125,7 @@ def draw_case(rng: random.Random, level: int | None = None, family: str | None =
     return Case(kind, question, problem, reference, draft, tuple(said), truth, mistakes[:1] == [True])
 
 
-# --- the roles: each makes a conversation whose last message is the model's ---
+# --- roles: each makes a conversation that ends in the model's message ---
 
 
 def solve_example(case: Case, rng: random.Random) -> Prompt:
@@ -159,12 +158,12 @@ def locate_example(case: Case, rng: random.Random) -> Prompt:
 
 
 def critique_example(case: Case, rng: random.Random) -> Prompt:
-    """The first wrong step, and what should stand there."""
+    """The first wrong step, with its correction."""
     return (*case.asked, _phrase("critique"), Message("assistant", _mended(case, rng)[0]))
 
 
 def revise_example(case: Case, rng: random.Random) -> Prompt:
-    """A revision that goes by a critique, or half of the time by none and then often stays as it was."""
+    """A revision after a critique, or sometimes without one, then often unchanged."""
     if rng.random() < 0.4:
         kept = rng.random() < 0.5
         again = case.draft if kept else case.family.write(case.problem, case.reference, imperfect_writer(rng), rng)
@@ -200,7 +199,7 @@ def easier_example(case: Case, rng: random.Random) -> Prompt:
 
 
 def hint_example(case: Case, rng: random.Random) -> Prompt:
-    """A solution by somebody who is told the answer, and so slips less."""
+    """A solution written with the answer as a hint, with fewer errors."""
     drafts = (case.family.write(case.problem, case.reference, imperfect_writer(rng), rng) for _ in range(4))
     good = [d for d in drafts if case.family.check(case.problem, case.reference, d.steps, d.answer).answer == "right"]
     text = PHRASES["rationalize"].format(answer=case.reference)
@@ -208,7 +207,7 @@ def hint_example(case: Case, rng: random.Random) -> Prompt:
 
 
 def remark_example(case: Case, rng: random.Random) -> Prompt:
-    """A critique of a draft by whatever writer: the first wrong step, and what would be right there."""
+    """A critique of any writer's draft: the first wrong step, with a right one."""
     at = _noticed(case, rng)
     better = case.family.proceed(case.problem, case.reference, case.draft.steps[: at - 1]) if at else None
     return (*case.asked, _phrase("critique"), Message("assistant", f"step {at}: {better}" if better else NO_MISTAKES))
@@ -219,7 +218,7 @@ def _phrase(role: str) -> Message:
 
 
 def _noticed(case: Case, rng: random.Random) -> int:
-    """The step somebody with patchy attention points at; 0 for none."""
+    """The step named by an imperfect critic; 0 for none."""
     steps, first = len(case.draft.steps), case.truth.first_error
     luck = rng.random()
     if first is None:
@@ -230,7 +229,7 @@ def _noticed(case: Case, rng: random.Random) -> int:
 
 
 def _mended(case: Case, rng: random.Random) -> tuple[str, Written]:
-    """A critique of the draft, and the revision that goes by it: what was fine stands, the rest is rewritten."""
+    """A critique of the draft, and its revision: right steps are kept, the rest is rewritten."""
     at = _noticed(case, rng)
     if not at:
         return NO_MISTAKES, case.draft
@@ -248,14 +247,14 @@ def _again(case: Case, said: Sequence[WriterChoice], rng: random.Random) -> tupl
 
 
 def _resumed(said: Sequence[WriterChoice], rng: random.Random, then: WriteStep | None = None) -> WriteStep:
-    """A writer that repeats itself first, takes care once, and goes on as `then` (with its usual skills)."""
+    """A writer that first repeats itself, takes care once, and continues as `then` (with its usual skills)."""
     left, usual, careful = list(said), then or imperfect_writer(rng), rng.random() < CARE
 
     def say(skill: str, right: str, slips: Sequence[str]) -> str:
         nonlocal careful
         if left and left[0][0] == (skill == "way"):
             return left.pop(0)[1]
-        left.clear()  # on another way than before, what was said there says nothing
+        left.clear()  # on a different path, earlier choices do not apply
         if careful and skill != "way":
             careful = False
             return right

@@ -14,7 +14,7 @@ CHARACTERS = [*map(chr, range(32, 127)), "\n"]
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a printable ASCII character; the turns' markers, the end and the unknown are special tokens."""
+    """One token per printable ASCII character; turn markers, end and unknown are special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The tiny world as claims are checked on it."""
+"""The tiny world for checking claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selftaught.worlds.world import BEST_ON_DEV, World
 WORLD = World(
     name="tiny",
     model="tiny",
-    # Sums and products with carries: so few facts that a hundred problems teach most of them.
+    # Sums and products with carries: few enough facts that a hundred problems cover most of them.
     task="tiny:family=chain|add,level=3",
     generalization="tiny:family=chain|add,level=4",  # level 5 is absent from the training text; accuracy there is ~0
     train=96,

@@ -49,7 +49,7 @@ def self(
 
     Differs from the paper: prompts are the task's training problems, none are generated. Without a teacher the starting
     model writes feedback and refinements itself; from either, only what the verifier confirms is kept. The verdict is
-    asked for in one word, apart from the feedback. The verifier's verdicts choose nothing in the evolution; they are
+    one word, separate from the feedback. The verifier's verdicts choose nothing in the evolution; they are only
     reported: the share of right answers before refinement, after it, and after the filter.
 
     Costs `3 * drafts` answers a problem once, and per round up to `4 * samples` answers a problem and one fine-tuning.

@@ -46,7 +46,7 @@ def evolve_sft(
 
     Args:
         rounds: rounds of the cycle.
-        samples: most answers per problem and round; its halves down to `target` are tried too.
+        samples: most answers per problem and round; `samples`, `samples/2`, … down to `target` are tried.
         probe: training problems on which temperature and sample count are chosen.
         num_temperatures: number of temperatures tried.
         min_temperature: lowest temperature tried.

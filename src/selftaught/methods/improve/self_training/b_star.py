@@ -57,7 +57,7 @@ def b_star(
 
     Args:
         rounds: rounds of tuning, sampling, training and measuring.
-        samples: most answers per problem; its halves down to `target` are tried too.
+        samples: most answers per problem; `samples`, `samples/2`, … down to `target` are tried.
         probe: training problems on which the setting is chosen.
         target: n* in the paper, right answers wanted per problem.
         num_temperatures: number of temperatures tried.

@@ -27,7 +27,7 @@ def star(
     """Keep rationales that reach the right answer, add rationales written from hints, and fine-tune the base model.
 
     Source: Zelikman et al., STaR: Bootstrapping Reasoning With Reasoning, 2203.14465, Algorithm 1.
-    Problems the policy fails are asked again with the answer as a hint; a hinted rationale that reaches
+    Problems the policy fails are sampled again with the answer as a hint; a hinted rationale that reaches
     the answer is trained on under the prompt without the hint (rationalization, section 3.2). Every round
     trains the base model afresh (line 7).
 
@@ -40,7 +40,7 @@ def star(
         rounds: outer iterations.
         samples: rationales per problem; the first right one is kept.
         temperature: sampling temperature; 0 (greedy) suits one sample.
-        rationalization: ask failed problems again with the answer as a hint.
+        rationalization: sample failed problems again with the answer as a hint.
     """
     policy = base
     for _ in run.rounds(rounds):

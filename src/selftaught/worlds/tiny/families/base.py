@@ -1,4 +1,4 @@
-"""What the families of problems have in common."""
+"""The interface of families of problems."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ MARK = "Answer: "
 
 
 class Written(NamedTuple):
-    """A solution: its steps, a line each, and its final answer."""
+    """A solution: its steps, one line each, and its final answer."""
 
     steps: tuple[str, ...]
     answer: str
 
     @property
     def text(self) -> str:
-        """As the model writes it."""
+        """The solution in the model's format."""
         return "\n".join((*self.steps, MARK + self.answer))
 
 
 class Checked(NamedTuple):
-    """The truth about a solution: a verdict for each step, given those before it, and one for the answer."""
+    """The true verdicts on a solution: on each step, given those before it, and on the answer."""
 
     steps: tuple[Verdict, ...]
     answer: Verdict
 
     @property
     def first_error(self) -> int | None:
-        """Number of the first step that is not RIGHT, from 1; None where all are."""
+        """Number of the first step that is not RIGHT, from 1; None if all are."""
         return next((i for i, verdict in enumerate(self.steps, 1) if verdict is not Verdict.RIGHT), None)
 
 
 class Family(Protocol):
-    """A kind of problem. Stateless; a problem is whatever `read` makes of a question."""
+    """A family of problems. Stateless; `read` parses a question to a problem."""
 
     name: str
 
     def question(self, level: int, rng: random.Random) -> tuple[str, Any]:
-        """A question of a level 1..5, and its reference."""
+        """A question of level 1..5, and its reference."""
         ...
 
     def read(self, question: str) -> Any | None:
-        """The problem a question poses; None where it is not a question of this family, or has no answer."""
+        """The problem of a question; None if it is not a question of this family, or has no answer."""
         ...
 
     def write(self, problem: Any, reference: Any, say: WriteStep, rng: random.Random) -> Written:
-        """A solution, with everything that can go wrong put through `say`. A slip is carried on, not mended."""
+        """A solution in which `say` decides on every possible error. Errors are propagated, not corrected."""
         ...
 
     def check(self, problem: Any, reference: Any, steps: Sequence[str], answer: str | None) -> Checked:
-        """Judge a solution exactly, each step given what was written before it.
+        """Judge a solution exactly, each step given those before it.
 
         `reference` None judges by the question alone, as for a problem that a model proposed.
         """
         ...
 
     def proceed(self, problem: Any, reference: Any, steps: Sequence[str]) -> str | None:
-        """A right step to follow `steps`, whatever is wrong with those; None where it takes a search or none is due."""
+        """A right next step after `steps`, right or wrong; None if it requires a search or no step is left."""
         ...
 
 
 def exactly(skill: str, right: str, slips: Sequence[str]) -> str:
-    """A `Say` that makes no mistakes."""
+    """A `WriteStep` without errors."""
     del skill, slips
     return right
 
@@ -78,7 +78,7 @@ def verdict(right: bool) -> Verdict:
 
 
 def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:
-    """The steps of a reply, and its answer; None where it ends without one."""
+    """The steps of a reply, and its answer; None if it has none."""
     lines = text.strip().splitlines()
     at = next((i for i, line in enumerate(lines) if line.startswith(MARK)), None)
     if at is None:

@@ -1,4 +1,4 @@
-"""Chains: `chain 27 +38 *2 -5`, worked out from left to right."""
+"""Chains: `chain 27 +38 *2 -5`, evaluated from left to right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TERM = re.compile(r" ([-+*])(\d{1,3})")
 
 
 class Terms(NamedTuple):
-    """A first number, and what is done to it."""
+    """A first number, and the operations on it."""
 
     first: int
     rest: tuple[tuple[str, int], ...]
@@ -34,7 +34,7 @@ class Terms(NamedTuple):
 
 
 def make_terms(count: int, rng: random.Random) -> Terms:
-    """`count` operations that stay within 0..99; sums are the commonest."""
+    """`count` operations that stay within 0..99; sums are the most frequent."""
     first = value = rng.randint(3, 30)
     rest: list[tuple[str, int]] = []
     while len(rest) < count:
@@ -47,7 +47,7 @@ def make_terms(count: int, rng: random.Random) -> Terms:
 
 
 def read_terms(text: str) -> Terms | None:
-    """`27 +38 *2` as terms; None where it is something else or leaves 0..`MOST` on its way."""
+    """`27 +38 *2` as terms; None if it is something else or leaves 0..`MOST`."""
     m = TERMS.fullmatch(text)
     if m is None:
         return None
@@ -72,7 +72,7 @@ def write_terms(terms: Terms, say: WriteStep) -> tuple[list[str], int]:
 
 
 def check_terms(terms: Terms, steps: Sequence[str]) -> tuple[list[Verdict], int]:
-    """A verdict for each step of a chain, and the number it ends on; a step out of place is WRONG."""
+    """A verdict for each step of a chain, and its final number; a step out of order is WRONG."""
     value, found = terms.first, []
     for i, line in enumerate(steps):
         said = read_line(line)
@@ -84,7 +84,7 @@ def check_terms(terms: Terms, steps: Sequence[str]) -> tuple[list[Verdict], int]
 
 
 def _is(said: tuple[int, str, int], value: int, op: str, n: int) -> bool:
-    """Whether a step is the one due, either way round where that makes no difference."""
+    """Whether a step is the expected one; operands in either order if commutative."""
     return said == (value, op, n) or (op != "-" and said == (n, op, value))
 
 

@@ -29,7 +29,7 @@ class ChoiceFamily:
     name = "choice"
 
     def question(self, level: int, rng: random.Random) -> tuple[str, str]:
-        """See `Family.question`. The wrong options are where a slip in the last step would lead."""
+        """See `Family.question`. The wrong options are the results of an error in the last step."""
         terms = make_terms(_COUNT[level], rng)
         before = Terms(terms.first, terms.rest[:-1]).value
         op, n = terms.rest[-1]
@@ -49,7 +49,7 @@ class ChoiceFamily:
         return ChoiceProblem(terms, options) if options.count(terms.value) == 1 else None
 
     def write(self, problem: ChoiceProblem, reference: str, say: WriteStep, rng: random.Random) -> Written:  # noqa: ARG002
-        """See `Family.write`. A result that is not offered leaves the nearest option."""
+        """See `Family.write`. If the result is not an option, the nearest option is chosen."""
         steps, value = write_terms(problem.terms, say)
         nearest = min(problem.options, key=lambda option: abs(option - value))
         right = LETTERS[problem.options.index(nearest)]

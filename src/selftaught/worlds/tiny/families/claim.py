@@ -1,4 +1,4 @@
-"""Claims: `claim 27 +38 > 60`, true or not, or not to be told: `claim 27 +k > 60`."""
+"""Claims: `claim 27 +38 > 60`, true, false or undetermined: `claim 27 +k > 60`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNT = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4}
 
 
 class ClaimProblem(NamedTuple):
-    """A chain said to be greater than a bound; no chain where it holds an unknown."""
+    """A chain claimed to be greater than a bound; the chain is None if it has an unknown."""
 
     terms: Terms | None
     bound: int
@@ -38,12 +38,12 @@ class ClaimProblem(NamedTuple):
 
 
 class ClaimFamily:
-    """Level L compares the result of 1, 1, 2, 3 or 4 operations; one claim in four cannot be told."""
+    """Level L compares the result of 1, 1, 2, 3 or 4 operations; one claim in four is undetermined."""
 
     name = "claim"
 
     def question(self, level: int, rng: random.Random) -> tuple[str, str]:
-        """See `Family.question`. The bound lies about a slip's width from the result."""
+        """See `Family.question`. The bound is about one common error away from the result."""
         terms = make_terms(_COUNT[level], rng)
         bound = max(0, terms.value + rng.choice((-12, -7, -3, 2, 6, 11)) + rng.randint(-1, 1))
         text = str(terms)

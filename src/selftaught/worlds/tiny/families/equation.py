@@ -1,4 +1,4 @@
-"""Linear equations: `solve 5x+3=2x+15`, a side tidied up at every step."""
+"""Linear equations: `solve 5x+3=2x+15`, with one side simplified in every step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
     @property
     def root(self) -> Fraction | None:
-        """The solution, or None where there is not exactly one."""
+        """The solution, or None unless there is exactly one."""
         return Fraction(self.d - self.b, self.a - self.c) if self.a != self.c else None
 
 
@@ -92,7 +92,7 @@ class Equation:
         return Written(tuple(steps), str(d))
 
     def check(self, problem: Line, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
-        """See `Family.check`. A step is right where it has the solution that the line before it has."""
+        """See `Family.check`. A step is right if it has the same solution as the line before it."""
         root, found = problem.root, []
         for text in steps:
             line = read_equation(text)

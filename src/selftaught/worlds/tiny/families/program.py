@@ -1,4 +1,4 @@
-"""Programs: `program abcd>dcb, xyzw>wzy`, to be found from examples and tested on others."""
+"""Programs: `program abcd>dcb, xyzw>wzy`, inferred from examples and tested on others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LENGTH = {1: 1, 2: 1, 3: 2, 4: 2, 5: 3}
 _WORD = {1: (3, 3), 2: (4, 4), 3: (3, 4), 4: (4, 4), 5: (4, 5)}
 _LETTERS = "abcdefgh"
 HIDDEN_VALUE = ("abc", "kitten", "wxyz", "queue")
-"""What a program is tested on besides the examples shown."""
+"""Hidden test inputs, in addition to the examples shown."""
 
 
 def _swap(text: str) -> str:
@@ -39,19 +39,19 @@ class Examples(NamedTuple):
 
 
 def run_program(program: str, text: str) -> str:
-    """What a program, a word of letters of `OPS`, makes of a text."""
+    """Apply a program, a word over the letters of `OPS`, to a text."""
     for op in program:
         text = OPS[op](text)
     return text
 
 
 class Program:
-    """Level L needs 1, 1, 2, 2 or 3 operations; the reference is one program that does it."""
+    """Level L needs 1, 1, 2, 2 or 3 operations; the reference is one such program."""
 
     name = "program"
 
     def question(self, level: int, rng: random.Random) -> tuple[str, str]:
-        """See `Family.question`. No shorter program does the same to all texts."""
+        """See `Family.question`. No shorter program is equivalent."""
         while True:
             program = "".join(rng.choices(list(OPS), k=_LENGTH[level]))
             if any(_same(program, "".join(p)) for n in range(len(program)) for p in product(OPS, repeat=n)):
@@ -61,7 +61,7 @@ class Program:
             return f"program {shown}", program
 
     def read(self, question: str) -> Examples | None:
-        """See `Family.read`. Examples that no program of up to three operations explains pose no problem."""
+        """See `Family.read`. None if no program of up to three operations explains the examples."""
         m = _QUESTION.fullmatch(question)
         if m is None:
             return None
@@ -81,7 +81,7 @@ class Program:
         return Written(tuple(steps), program)
 
     def check(self, problem: Examples, reference: str | None, steps: Sequence[str], answer: str | None) -> Checked:
-        """See `Family.check`. A step is right where the operation does what is written and a solution begins so."""
+        """See `Family.check`. A step is right if the operation has the written result and starts a solution."""
         text, program, found = problem.shown[0][0], "", []
         for line in steps:
             m = _STEP.fullmatch(line)
@@ -96,7 +96,7 @@ class Program:
         return Checked(tuple(found), verdict(answer is not None and _passes(answer, problem, reference)))
 
     def proceed(self, problem: Examples, reference: str | None, steps: Sequence[str]) -> str | None:
-        """See `Family.proceed`. The operation is the first in the alphabet of `OPS` that can still end well."""
+        """See `Family.proceed`. The operation is the first of `OPS` that can still lead to a solution."""
         done = [m for m in map(_STEP.fullmatch, steps) if m]
         program, text = "".join(m[1] for m in done), done[-1][3] if done else problem.shown[0][0]
         if reference is not None and len(program) >= len(reference):

@@ -19,14 +19,14 @@ _OPS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 
 
 class Goal(NamedTuple):
-    """What is to be reached, and from what."""
+    """The target, and the numbers to use."""
 
     target: int
     numbers: tuple[int, ...]
 
 
 class Target:
-    """Level L combines 2, 3, 3, 4 or 5 numbers; the reference is one way that works."""
+    """Level L combines 2, 3, 3, 4 or 5 numbers; the reference is one solution."""
 
     name = "target"
 
@@ -45,7 +45,7 @@ class Target:
         return Goal(int(m[1]), tuple(map(int, m[2].split()))) if m else None
 
     def write(self, problem: Goal, reference: str, say: WriteStep, rng: random.Random) -> Written:
-        """See `Family.write`. Where the writer does not find the way, it combines the numbers at random."""
+        """See `Family.write`. If the writer fails to find the solution, it combines the numbers at random."""
         plan = reference
         if say("search", "found", ["lost"]) != "found":
             plan, _ = combine(list(problem.numbers), rng)
@@ -76,7 +76,7 @@ class Target:
 
 
 def combine(numbers: list[int], rng: random.Random) -> tuple[str, int]:
-    """A random way to use every number once, as an expression, and its value; never below 0."""
+    """A random expression that uses every number once, and its value; never below 0."""
     pool = [(str(n), n) for n in numbers]
     while len(pool) > 1:
         (x, a), (y, b) = (pool.pop(rng.randrange(len(pool))) for _ in range(2))
@@ -92,7 +92,7 @@ def _braced(text: str) -> str:
 
 
 def reaches(text: str, goal: Goal) -> bool:
-    """Whether an expression uses exactly the numbers of the goal and comes to its target. Nothing is executed."""
+    """Whether an expression uses exactly the numbers of the goal and evaluates to its target. Nothing is executed."""
     if len(text) > 60 or not re.fullmatch(r"[-+*()\d]+", text):
         return False
     try:
@@ -115,7 +115,7 @@ def _value(node: ast.expr, used: list[int]) -> int | None:
 
 
 def _write(node: ast.expr, say: WriteStep, steps: list[str]) -> int:
-    """Write the steps of an expression, innermost first; returns what they come to."""
+    """Write the steps of an expression, innermost first; returns their result."""
     if isinstance(node, ast.Constant):
         return int(str(node.value))
     assert isinstance(node, ast.BinOp)
