@@ -81,7 +81,7 @@ def test_the_test_split_is_opened_for_one_champion_only(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         concluded(run)
         run.champion = run.base
-        with pytest.raises(BadInput, match="its test split was opened for policy"):
+        with pytest.raises(BadInput, match="the test split was opened for policy"):
             conclude(run)
 
 
@@ -92,7 +92,7 @@ def test_a_method_that_never_promotes_ends_where_it_began(tmp_path: Path) -> Non
     with make_run(tmp_path, script=worse) as run:
         found = concluded(run)
         outcome = write(run, found)
-        assert run.notes == ["round 2 left nothing to learn from; the run ends here"]
+        assert run.notes == ["round 2 produced no training records; the run stops here"]
     assert (outcome["promoted"], outcome["champion"]) == (False, "base-model")
     assert found.before.scores == found.after.scores
     assert [s.attempt for s in found.answers_before] == [s.attempt for s in found.answers_after]
@@ -256,14 +256,14 @@ def test_a_broken_summary_is_written_anew(tmp_path: Path, capsys: pytest.Capture
         run.console.quiet = False
         outcome = write(run, found)
     assert json.loads((run.folder / "summary.json").read_text()) == outcome
-    assert capsys.readouterr().err == f"  warning: {run.folder / 'summary.json'} cannot be read, and is rewritten\n"
+    assert capsys.readouterr().err == f"  warning: {run.folder / 'summary.json'} cannot be read and is rewritten\n"
 
 
 def test_a_folder_in_the_place_of_the_champion_is_one_line(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         found = conclude(run)
         (run.folder / "champion").mkdir()
-        with pytest.raises(BadInput, match="champion: a folder stands where the link"):
+        with pytest.raises(BadInput, match="champion: a folder is in the place of the link"):
             write(run, found)
         assert (run.folder / "report.html").is_file()
         (run.folder / "champion").rmdir()
@@ -295,7 +295,7 @@ def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:
 def test_without_test_problems_there_is_nothing_to_conclude(tmp_path: Path) -> None:
     whole = make_task()
     task = Task("no test", whole.train, whole.dev, [], verifier=whole.verifier, kind=whole.kind)
-    with make_run(tmp_path, task=task) as run, pytest.raises(BadInput, match="it has no test problems"):
+    with make_run(tmp_path, task=task) as run, pytest.raises(BadInput, match="the task has no test problems"):
         conclude(run)
 
 

@@ -104,7 +104,7 @@ def test_an_interrupted_method_is_not_another_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"task": make_task(verifier=Inverted())}, "the verifier is another one, or another version"),
+        ({"task": make_task(verifier=Inverted())}, "the verifier has changed, or its version"),
         ({"task": make_task(train=5, dev=4)}, "train is 12 there, 5 here; dev is 8 there, 4 here"),
         ({"task": make_task(train=11, test=8)}, "train is 12 there, 11 here"),
     ],
@@ -122,7 +122,7 @@ def test_other_problems_in_the_same_number_are_said(tmp_path: Path) -> None:
     make_run(tmp_path).close()
     task = make_task()
     task.train = task.train[::-1]
-    with pytest.raises(BadInput, match="the problems are others, in content or order"):
+    with pytest.raises(BadInput, match="the problems have changed, in content or order"):
         make_run(tmp_path, task=task)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selftaught.cli.engine_options import add_engine_options
 from selftaught.cli.options import add_options
@@ -20,6 +22,36 @@ from selftaught.renamed import RENAMED
 def test_a_message_is_one_line_however_it_is_made() -> None:
     assert str(BadInput("it is\nwrong", where="a.jsonl:3", fix="drop\n it")) == "a.jsonl:3: it is wrong; drop it"
     assert str(BadInput("it is wrong")) == "it is wrong"
+
+
+WORDS = st.text("ab:; \n\r\t\x1c\x85\u2028\u3000é")
+
+
+@settings(max_examples=50)
+@given(WORDS, WORDS, WORDS)
+def test_a_message_stays_one_line_and_loses_no_letter(what: str, where: str, fix: str) -> None:
+    error = BadInput(what, where=where, fix=fix)
+    assert (error.what, error.where, error.fix) == (what, where, fix)
+    assert len(str(error).splitlines()) <= 1
+    assert "  " not in str(error)
+    letters = "".join((where, what, fix)).translate({ord(mark): " " for mark in ":;"})
+    assert "".join(str(error).translate({ord(mark): " " for mark in ":;"}).split()) == "".join(letters.split())
+
+
+NAMES = st.text("abcdefgh", min_size=4, max_size=12).filter(lambda name: name not in RENAMED)
+
+
+@settings(max_examples=50)
+@given(NAMES, st.sets(NAMES, min_size=1, max_size=20), st.integers(1, 3))
+def test_only_known_names_are_suggested_and_at_most_as_many_as_asked_for(
+    name: str, known: set[str], limit: int
+) -> None:
+    close = re.findall("'([a-h]+)'", suggest(name, known, limit=limit))
+    assert set(close) <= known
+    assert len(set(close)) == len(close) <= limit
+    assert suggest(name, {*known, name}, limit=1) == f"did you mean {name!r}?"
+    typo = name[1:] + name[0] if len(set(name)) > 1 else name + "x"
+    assert suggest(typo, [name]) == f"did you mean {name!r}?"
 
 
 @pytest.mark.parametrize(

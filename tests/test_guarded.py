@@ -167,7 +167,7 @@ def test_a_study_may_declare_that_it_reads_verdicts_on_dev_and_a_recipe_may_not(
     with make_run(tmp_path) as run:
         study(needs=("verifier", "dev"))(looking)(run, run.base, run.task)
     assert {one.verdict for one in seen} <= {Verdict.RIGHT, Verdict.WRONG}
-    with pytest.raises(BadInput, match="for studies alone"):
+    with pytest.raises(BadInput, match="only studies may need verdicts on dev"):
         recipe(needs=("verifier", "dev"))(looking)
 
 
@@ -244,5 +244,5 @@ def test_run_base_and_task_may_be_given_by_name(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         assert method(task=run.task, run=run, base=run.base, least=1) == run.base
         assert method(run, base=run.base, task=run.task, least=1) == run.base
-        with pytest.raises(BadInput, match=r"mine is not given base, task.*run, base, task by position or by name"):
+        with pytest.raises(BadInput, match=r"mine needs base, task.*run, base, task by position or by name"):
             method(run=run)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from selftaught import Solution
 from selftaught.curate import keep_right
 from selftaught.errors import BadInput
-from selftaught.identity import code_hash, identify
+from selftaught.identity import check_unchanged, code_hash, identify, public_state, require_identity, unwrap
 from selftaught.learn import sft
 from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.method import find
-from selftaught.records import Attempt, Problem
+from selftaught.records import Attempt, Problem, Verdict
 from selftaught.run.ask import Ask
 from selftaught.testing import make_run
 
@@ -151,7 +151,7 @@ def test_the_gate_and_online_training_refuse_what_cannot_be_told_apart(tmp_path:
             lambda: run.measure(run.base, solver=make(), gated=True),
             lambda: run.learn_online(run.base, run.task.train, solver=make(), steps=1),
         ):
-            with pytest.raises(BadInput, match=r"is no plain data; give it an id, or use method\.with_options"):
+            with pytest.raises(BadInput, match=r"is not plain data; give it an id, or use method\.with_options"):
                 work()
         assert run.journal.count("sample") == 0
         assert len(run.attempt(run.base, run.task.train, solver=make())) == len(run.task.train)
@@ -230,7 +230,7 @@ class Caching(Count):
 def test_a_solver_that_keeps_its_findings_in_itself_is_refused(tmp_path: Path, solver: Any) -> None:
     with make_run(tmp_path) as run:
         with pytest.raises(
-            BadInput, match=r"count: it changes its own '(seen|last)' .*return Solution\(attempt, data\)"
+            BadInput, match=r"count: it changes its attribute '(seen|last)' .*return Solution\(attempt, data\)"
         ):
             run.attempt(run.base, run.task.train, solver=solver(), samples=3, temperature=1.0)
         assert run.journal.count("sample") == 36  # and nothing that was paid is lost
@@ -278,3 +278,108 @@ def test_what_a_method_uses_of_its_file_is_its_code(tmp_path: Path, old: str, ne
         (tmp_path / f"{name}.py").write_text(text)
         hashes.append(code_hash(load_function(f"{tmp_path}/{name}.py:mine", what="method")[0]))
     assert (hashes[0] != hashes[1]) is differs
+
+
+# --- solvers that change ---
+
+
+class Changing:
+    """Has attributes of every kind, of which one can be changed."""
+
+    def __init__(self) -> None:
+        self.hint, self.number, self.found, self.seen = "a", 1, list[int](), {"a": 1}
+        self._private = 0
+
+    @cached_property
+    def derived(self) -> str:
+        return self.hint * 2
+
+    async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
+        return await ask(problem.prompt)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "change"),
+    [
+        ("hint", lambda solver: setattr(solver, "hint", "b")),
+        ("number", lambda solver: setattr(solver, "number", 2)),
+        ("found", lambda solver: solver.found.append(1)),
+        ("seen", lambda solver: solver.seen.update(b=2)),
+        ("found", lambda solver: setattr(solver, "found", [])),
+        ("new", lambda solver: setattr(solver, "new", 0)),
+    ],
+)
+def test_a_public_attribute_that_changed_is_named(attribute: str, change: Callable[[Any], None]) -> None:
+    solver = Changing()
+    before = public_state(solver)
+    change(solver)
+    for one in (solver, partial(solver)):
+        with pytest.raises(BadInput, match=f"^Changing: it changes its attribute '{attribute}' while it runs"):
+            check_unchanged(one, before)
+
+
+def test_what_is_private_derived_or_equal_may_change() -> None:
+    solver = Changing()
+    before = public_state(solver)
+    assert before.keys() == {"hint", "number", "found", "seen"}
+    solver._private, solver.number = 5, int("1")
+    assert solver.derived == "aa"
+    check_unchanged(solver, before)
+
+
+@pytest.mark.parametrize("solver", [None, two, REFINE, Changing().__call__, partial(two, hint="a")])
+def test_functions_and_methods_have_no_state(solver: Any) -> None:
+    assert public_state(solver) == {}
+    check_unchanged(solver, {})
+
+
+def test_the_solver_inside_partials_is_found() -> None:
+    assert unwrap(partial(partial(two, hint="a"), hint="b")) is two
+    assert unwrap(two) is two
+    assert unwrap(None) is None
+
+
+@pytest.mark.parametrize(
+    ("solver", "reason"),
+    [
+        (hinting(object()), "hint is a object, which is not plain data"),
+        (partial(two, hint=cast(Any, iter(()))), "hint is a tuple_iterator, which is not plain data"),
+        (Hinting([1, {"a": object()}]), "hint is a object, which is not plain data"),
+        (hinting(hinting(object())), "hint: hint is a object, which is not plain data"),
+    ],
+)
+def test_what_cannot_be_distinguished_says_which_value_it_is(solver: Any, reason: str) -> None:
+    assert reason in identify(solver).ambiguity
+    with pytest.raises(BadInput, match=f"the gate must tell it from other solvers, but {reason}; give it an id"):
+        require_identity(solver, "the gate")
+
+
+def test_a_solver_that_captures_itself_is_ambiguous_and_not_endless() -> None:
+    def make() -> Callable[..., Any]:
+        async def again(ask: Ask, problem: Problem) -> Attempt:
+            return await again(ask, problem)
+
+        return again
+
+    assert identify(make()).ambiguity == "what it captures refers to itself"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({1, 2, 3}, {3, 2, 1}, True),
+        ((1, 2), [1, 2], True),
+        ([1, 2], [2, 1], False),
+        (1, 1.5, False),
+        ("1", 1, False),
+        (None, "", False),
+        (Verdict.RIGHT, Verdict.WRONG, False),
+        (Path("a"), Path("b"), False),
+        (int, float, False),
+        (Frozen("a"), Frozen("a"), True),
+        (Frozen("a"), Frozen("b"), False),
+    ],
+)
+def test_captured_values_decide_by_their_content(one: Any, other: Any, same: bool) -> None:
+    assert (identify(hinting(one)).key == identify(hinting(other)).key) is same
+    assert (identify(partial(two, hint=one)).label == identify(partial(two, hint=other)).label) is same

@@ -100,7 +100,7 @@ def test_the_end_of_an_inner_run_is_not_the_outers(tmp_path: Path) -> None:
 
     with make_run(tmp_path) as run:
         outer(run, run.base, run.task)
-        assert any("left nothing to learn from" in note for note in run.notes)
+        assert any("produced no training records" in note for note in run.notes)
     assert went_on
 
 

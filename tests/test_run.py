@@ -252,8 +252,8 @@ def test_a_folder_made_with_another_configuration_names_what_differs(tmp_path: P
         (lambda run: run.attempt(run.base, run.task.train, samples=0), "samples must be at least 1, got 0"),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch_size=0), "batch_size"),
         (
-            lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], bach_size=1),
-            "did you mean 'batch_size'",
+            lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], batch=1),
+            "use 'batch_size'",
         ),
         (lambda run: run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")], lr_scale=0.0), "got 0.0"),
         (lambda run: run.learn(run.base, sft(), []), "nothing to learn from"),

@@ -53,6 +53,8 @@ def _config(kind: str, context: int) -> Any:
         return Qwen3Config(**own, **size, head_dim=16, tie_word_embeddings=True)
     if kind == "qwen2":
         return Qwen2Config(**own, **size, tie_word_embeddings=False)
+    if kind == "llama-wide":  # vLLM's attention on CPUs takes heads of 32 and more
+        return LlamaConfig(**own, **size, head_dim=64)
     return LlamaConfig(**own, **size, tie_word_embeddings=kind == "llama-tied")
 
 

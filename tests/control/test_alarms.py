@@ -273,7 +273,7 @@ def history(
     folder: Path, verifier: Any = None, say: Callable[[str], str] = lambda _: "Answer: 7"
 ) -> list[dict[str, Any]]:
     task = make_task(train=16, dev=40, verifier=verifier)
-    rows = []
+    rows, journalled = [], list[dict[str, Any]]()
     for _ in range(2):
         with make_run(folder, task=task, script=partial(ill, say=say)) as run:
             find("rest-em")(run, run.base, run.task, rounds=2, samples=4)

@@ -112,7 +112,8 @@ def subject(request: pytest.FixtureRequest, tiny: Any, tmp_path: Path) -> Iterat
     name = request.param
     if name == "vllm" and not find_spec("vllm"):
         pytest.skip("vllm is not installed here; make test-vllm")
-    weights = tiny("llama", 1), tiny("llama", 0), Policy("d" * 16, tmp_path / "gone")
+    kind = "llama-wide" if name == "vllm" else "llama"
+    weights = tiny(kind, 1), tiny(kind, 0), Policy("d" * 16, tmp_path / "gone")
     if name == "vllm":
         yield Subject(request.getfixturevalue("vllm_engine"), make_vllm, *weights)
         return

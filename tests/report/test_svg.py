@@ -6,6 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selftaught.report.charts import (
     PAGE_THEME,
@@ -124,6 +126,9 @@ def test_the_figure_needs_no_style_of_a_page() -> None:
         (short_number(12_000), "12k"),
         (short_number(1_500_000), "1.5M"),
         (short_number(2e9), "2G"),
+        (short_number(999.4), "999"),
+        (short_number(999.5), "1k"),  # not 1e+03
+        (short_number(999_700), "1M"),
         (short_number(0.25), "0.25"),
         (duration(3.14), "3.1 s"),
         (duration(59.96), "1 min 0 s"),
@@ -133,3 +138,24 @@ def test_the_figure_needs_no_style_of_a_page() -> None:
 )
 def test_numbers_are_short_and_exact(shown: str, text: str) -> None:
     assert re.sub("\N{NARROW NO-BREAK SPACE}", " ", shown) == text
+
+
+@settings(max_examples=50)
+@given(st.floats(0.01, 9.99e11))
+def test_a_short_number_is_within_half_a_percent_and_without_an_exponent(number: float) -> None:
+    text = short_number(number)
+    assert len(text) <= 6
+    assert "e" not in text
+    sizes = {"k": 1e3, "M": 1e6, "G": 1e9}
+    value = float(text[:-1]) * sizes[text[-1]] if text[-1] in sizes else float(text)
+    assert value == pytest.approx(number, rel=0.005)
+
+
+@settings(max_examples=50)
+@given(st.integers(60, 10**7))
+def test_a_duration_is_exact_to_its_last_unit(seconds: int) -> None:
+    found = re.findall("([0-9]+)\N{NARROW NO-BREAK SPACE}(h|min|s)", duration(seconds))
+    assert [unit for _, unit in found] == (["h", "min"] if seconds >= 3600 else ["min", "s"])
+    assert all(int(number) < 60 for number, unit in found if unit != "h")
+    shown = sum(int(number) * {"h": 3600, "min": 60, "s": 1}[unit] for number, unit in found)
+    assert 0 <= seconds - shown < (60 if seconds >= 3600 else 1)

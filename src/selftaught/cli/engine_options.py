@@ -19,15 +19,17 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Options of the engine, with a group of those for models behind an endpoint."""
     engine = "what samples: torch in this process, or vLLM, which must be installed (default %(default)s)"
     parser.add_argument("--engine", default=CONFIG.engine, choices=get_args(EngineName), help=engine)
-    parser.add_argument("--dtype", default=CONFIG.dtype, choices=DTYPES, help="of sampling (default %(default)s)")
-    device = "of sampling (default auto: CUDA if there is a GPU)"
+    parser.add_argument(
+        "--dtype", default=CONFIG.dtype, choices=DTYPES, help="number format of sampling (default %(default)s)"
+    )
+    device = "device of sampling (default auto: CUDA if there is a GPU)"
     parser.add_argument("--device", default=CONFIG.device, help=device)
     size = f"maximum number of answers sampled together (default {MAX_BATCH_SIZE}; more for a very small local model)"
     parser.add_argument("--max-batch-size", type=at_least(1), metavar="N", help=size)
     remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
-    requests = "limit (default none)"
+    requests = "maximum (default none)"
     remote.add_argument("--requests-per-minute", type=at_least(1), metavar="N", help=requests)
-    remote.add_argument("--tokens-per-minute", type=at_least(1), metavar="N", help="limit (default none)")
+    remote.add_argument("--tokens-per-minute", type=at_least(1), metavar="N", help="maximum (default none)")
     price = "dollars per million %s (default 0)"
     remote.add_argument("--prompt-price", type=float, default=0.0, metavar="DOLLARS", help=price % "prompt tokens")
     remote.add_argument("--completion-price", type=float, default=0.0, metavar="DOLLARS", help=price % "sampled tokens")

@@ -16,17 +16,17 @@ from selftaught.terminal import print_json, print_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lineage`."""
-    parser.add_argument("run", type=Path, help="a run's folder; the run may be in progress")
-    what = "an attempt, a tree, a policy or one of its records (POLICY:NUMBER), or the beginning of an id"
-    parser.add_argument("id", nargs="?", help=f"{what}; by default all policies, and with --json the champion")
-    depth = "maximum number of links to follow (0: all; default %(default)s)"
-    parser.add_argument("--depth", type=int, default=0, help=depth)
-    width = "records per policy and steps per tree to show (0: all; default %(default)s)"
-    parser.add_argument("--width", type=int, default=3, help=width)
+    parser.add_argument("run", type=Path, help="folder of a run, which may still be running")
+    what = "id of an attempt, a tree, a policy or one of its records (POLICY:NUMBER), or the start of an id"
+    parser.add_argument("id", nargs="?", help=f"{what} (default: all policies; with --json the champion)")
+    parser.add_argument("--depth", type=int, default=0, help="steps to trace back (default 0: all)")
+    parser.add_argument(
+        "--width", type=int, default=3, help="records shown per policy, and steps per tree; 0 for all (default 3)"
+    )
 
 
 def execute(call: Call) -> int:
-    """Print a lineage. Raises BadInput for an unknown id, or a negative depth or width."""
+    """Print a lineage. Raises BadInput for an unknown id, or a folder that is no run."""
     args = call.args
     for name in ("depth", "width"):
         if getattr(args, name) < 0:
@@ -49,7 +49,7 @@ def execute(call: Call) -> int:
 
 
 def _examples(facts: RunFolder) -> list[str]:
-    """An example command for each kind of node that the run has."""
+    """An example command for each kind of id in the run."""
     records = [f"{version}:0" for version in facts.policies if facts.records(version)]
     kinds = (facts.reader.keys("sample", limit=1), facts.reader.keys("tree", limit=1), records[-1:])
     return [f"  selftaught lineage {facts.folder} {short_id(id)}" for ids in kinds for id in ids]

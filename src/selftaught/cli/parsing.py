@@ -6,6 +6,7 @@ import argparse
 import difflib
 import itertools
 import textwrap
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from selftaught.errors import BadInput, suggest
@@ -62,7 +63,8 @@ def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
             raise BadInput(f"must be ≥ 1, got {threads}", where="--threads", fix="use the number of cores")
         set_num_threads(threads)
     if left:
-        raise BadInput(f"unexpected argument {left[0]!r}", where=parser.command, fix=f"see {parser.prog} --help")
+        word = next((word for word in left if word != "--"), left[0])
+        raise BadInput(f"unexpected argument {word!r}", where=parser.command, fix=f"see {parser.prog} --help")
     return args
 
 
@@ -102,10 +104,13 @@ def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
     known = parser._option_string_actions  # pyright: ignore[reportPrivateUsage]
     values: dict[str, str] = {}
     positionals, flag = list[str](), ""
-    for word in words:
+    for place, word in enumerate(words):
         if flag:
             values[flag], flag = word, ""
-        elif word.startswith("-") and word != "-":
+        elif word == "--":
+            positionals += words[place + 1 :]
+            break
+        elif _is_option(word, known):
             name, equals, value = word.partition("=")
             if equals:
                 values[name] = value
@@ -114,6 +119,14 @@ def _scan(parser: Parser, words: list[str]) -> tuple[list[str], dict[str, str]]:
         else:
             positionals.append(word)
     return positionals, values
+
+
+def _is_option(word: str, known: Collection[str]) -> bool:
+    """Whether a word is an option, not a question such as "-2 + 5 = ?"; as argparse decides it."""
+    name = word.partition("=")[0]
+    if word.startswith("--"):
+        return " " not in name
+    return len(word) > 1 and word.startswith("-") and (name in known or " " not in word)
 
 
 def _choices(shape: str) -> str:

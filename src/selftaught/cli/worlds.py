@@ -28,18 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
     parser.add_argument("world", help=" or ".join(_buildable()))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
-    out = "folder to write the model to (default %(default)s)"
-    parser.add_argument("--out", type=Path, default=Path("tiny-model"), help=out)
+    parser.add_argument(
+        "--out", type=Path, default=Path("tiny-model"), help="folder of the built model (default %(default)s)"
+    )
     sizes = BuildConfig().conversations
-    conversations = "training conversations per stage (default %(default)s)"
-    parser.add_argument("--conversations", type=int, nargs=len(sizes), default=sizes, help=conversations)
+    parser.add_argument(
+        "--conversations",
+        type=int,
+        nargs=len(sizes),
+        default=sizes,
+        help="conversations per lesson (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of text, weights and problems (default %(default)s)")
-    parser.add_argument("--problems", type=int, default=420, help="problems per level (default %(default)s)")
+    parser.add_argument(
+        "--problems", type=int, default=420, help="problems per level of the examination (default %(default)s)"
+    )
     add_quiet(parser)
 
 
 def execute(call: Call) -> int:
-    """Build or examine a world's model. Raises BadInput for an unknown action or world, or a size out of range."""
+    """Build or examine a model. Raises BadInput for an unknown action or world."""
     args = call.args
     if args.action not in ("build", "examine"):
         raise BadInput(

@@ -44,7 +44,7 @@ def count(number: float) -> str:
 def short_number(number: float) -> str:
     """A count in few characters, for axes: `950`, `12k`, `1.5M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # rounds to 1 of it
             return f"{number / size:.3g}{letter}"
     return f"{number:.3g}"
 
