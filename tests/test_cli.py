@@ -440,7 +440,7 @@ def test_help_tells_every_option_of_a_method_with_its_default(capsys: pytest.Cap
     assert main(["run", "star", "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "--rounds INT outer iterations (default 3)" in out
-    assert "--rationalization, --no-rationalization ask failed problems again" in out
+    assert "--rationalization, --no-rationalization sample failed problems again" in out
     assert "Keep rationales that reach the right answer" in out
     for words in (["--help"], [], ["run", "--help"], ["eval", "-h"], ["solve", "--help"], ["methods", "-h"]):
         assert main(words) == 0

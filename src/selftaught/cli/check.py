@@ -24,18 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", nargs="?", help="a method's id, or file.py:function")
     parser.add_argument("--all", action="store_true", help="check every method that declares a claim")
     parser.add_argument(
-        "--seeds", type=int, default=SEEDS, help="number of runs, each with other problems (default %(default)s)"
+        "--seeds", type=int, default=SEEDS, help="number of seeds, each with its own problems (default %(default)s)"
     )
     models = f"{', '.join(worlds())}, or openai:NAME for a solver's claim (default %(default)s)"
     parser.add_argument("--model", default=DEFAULT_WORLD, help=models)
-    parser.add_argument("--ablate", action="store_true", help="run the claim's ablations too")
+    parser.add_argument("--ablate", action="store_true", help="also run the claim's ablations")
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N",
         help="seeds run in parallel processes (default 0: as many as fit for a small model, else 1)",
     )  # fmt: skip
     add_engine_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results (default %(default)s)")
-    threads = "CPU threads to compute with, of all processes together (default: one per core)"
+    threads = "CPU threads for all processes together (default: one per core)"
     parser.add_argument("--threads", type=int, metavar="N", help=threads)
     add_quiet(parser)
 

@@ -16,13 +16,13 @@ from selftaught.terminal import print_json, print_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lineage`."""
-    parser.add_argument("run", type=Path, help="folder of a run, which may still be running")
+    parser.add_argument("run", type=Path, help="folder of a run, which may be in progress")
     what = "id of an attempt, a tree, a policy or one of its records (POLICY:NUMBER), or the start of an id"
     parser.add_argument("id", nargs="?", help=f"{what} (default: all policies; with --json the champion)")
-    parser.add_argument("--depth", type=int, default=0, help="steps to trace back (default 0: all)")
-    parser.add_argument(
-        "--width", type=int, default=3, help="records shown per policy, and steps per tree; 0 for all (default 3)"
-    )
+    depth = "maximum number of links to follow (0: all; default %(default)s)"
+    parser.add_argument("--depth", type=int, default=0, help=depth)
+    width = "records per policy and steps per tree to show (0: all; default %(default)s)"
+    parser.add_argument("--width", type=int, default=3, help=width)
 
 
 def execute(call: Call) -> int:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", help=" or ".join(_buildable()))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
     parser.add_argument(
-        "--out", type=Path, default=Path("tiny-model"), help="folder of the built model (default %(default)s)"
+        "--out", type=Path, default=Path("tiny-model"), help="folder to write the model to (default %(default)s)"
     )
     sizes = BuildConfig().conversations
     parser.add_argument(
@@ -37,12 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=len(sizes),
         default=sizes,
-        help="conversations per lesson (default %(default)s)",
+        help="training conversations per stage (default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of text, weights and problems (default %(default)s)")
-    parser.add_argument(
-        "--problems", type=int, default=420, help="problems per level of the examination (default %(default)s)"
-    )
+    parser.add_argument("--problems", type=int, default=420, help="problems per level (default %(default)s)")
     add_quiet(parser)
 
 

@@ -322,7 +322,7 @@ def _chosen(choices: Choices, answers: Answers, fields: Fields) -> tuple[Any, st
     place = choices.place(value)
     if place is None:
         raise BadInput(
-            f"{name!r} is {value!r:.60}, which does not identify one of the {len(choices.texts)} choices",
+            f"{name!r} is {value!r:.60}, not exactly one of the {len(choices.texts)} choices",
             where=fields.where,
             fix="write the letter, the number (from 0) or the text of one choice",
         )
