@@ -25,7 +25,7 @@ class CachedEngine:
     """
 
     def __init__(self, engine: Engine, cache: SampleCache) -> None:
-        self._engine, self._said, self._before = engine, cache, engine.busy_seconds
+        self._engine, self._cache, self._before = engine, cache, engine.busy_seconds
         self.name, self.dtype, self.capabilities = engine.name, engine.dtype, engine.capabilities
 
     @property
@@ -42,9 +42,9 @@ class CachedEngine:
         """See `Engine.sample`."""
         same = replace(request, seed=0) if request.sampling.greedy else request
         key = (policy.version, same)
-        if key not in self._said:
-            self._said[key] = await self._engine.sample(policy, request)
-        return self._said[key]
+        if key not in self._cache:
+            self._cache[key] = await self._engine.sample(policy, request)
+        return self._cache[key]
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """See `Engine.logprobs`."""

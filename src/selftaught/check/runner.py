@@ -103,8 +103,8 @@ def check(
         folder: holds a folder for each seed and system; a check that was cut off continues there.
         engine: an engine, which stays open; or the options to create one, by default those of the local engine.
         learner: function that trains policies.
-        said: what the starting model said in checks before this one, on the same engine; what it says now is added.
-        jobs: how many seeds were played at a time beforehand (see `check.ahead`), for the account of the time.
+        cache: the starting model's samples in earlier checks on the same engine; new ones are added.
+        jobs: seeds run in parallel beforehand (see `check.parallel`); used to report time.
 
     Raises:
         BadInput: the method declares no claim, there are fewer than two seeds, or a run raises it.

@@ -155,11 +155,10 @@ class Run:
         self, policy: Policy, problems: Sequence[Problem], split: str, *, solver: Solver | None = None,
         samples: int = 1, first: int = 0, verify: bool = True, keep_turns: bool = False, **sampling: Any,
     ) -> list[SolverResult]:  # fmt: skip
-        """Sample for a measurement: called again it returns the same samples. Closed to methods.
+        """Sample as `attempt` does, for a measurement: a second call returns the same samples. Closed to methods.
 
         Args:
             split: name of the split, for the progress display.
-            solver, samples, sampling: see `attempt`.
             first: number of the first sample, so that a measurement can be extended.
             verify: whether the verifier judges the results.
             keep_turns: whether to return all attempts sampled on the way too, verified alike.
