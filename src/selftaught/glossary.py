@@ -32,7 +32,7 @@ GLOSSARY: dict[str, Term] = {
     "steps": Term("optimizer or rollout steps per round", COUNT, quick=1),
     "epochs": Term("passes over a round's training records", COUNT),
     "turns": Term("critiques and revisions of one answer, at most", COUNT, quick=2),
-    "iterations": Term("iterations of a search from each root", COUNT, quick=16),
+    "iterations": Term("iterations of a search from each root", COUNT, quick=12),
     # sampling
     "samples": Term("answers sampled per problem (and round or step)", COUNT, quick=3),
     "problems": Term("train problems used per round", COUNT),
