@@ -56,7 +56,8 @@ def test_a_method_of_one_s_own_conforms_unedited_and_its_test_passes(
 
 
 @pytest.mark.parametrize(
-    ("shape", "family"), [("solver", "solve/voting"), ("recipe", "improve/rl"), ("study", "study")]
+    ("shape", "family"),
+    [("solver", "solve/voting"), ("judge", "solve/voting"), ("recipe", "improve/rl"), ("study", "study")],
 )
 def test_in_a_checkout_it_goes_into_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str, family: str
@@ -106,7 +107,7 @@ def test_pyright_finds_nothing_to_mend(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["judge", "mine", *PAPER], "unknown method shape 'judge'; write a solver, a recipe or a study"),
+        (["juge", "mine", *PAPER], "unknown method shape 'juge'; did you mean 'judge'?"),
         (["solvr", "mine", *PAPER], "did you mean 'solver'?"),
         (["solver", "mine"], "--paper"),
         (["solver", "mine", "--paper", "12"], "--paper: got '12'; write an arXiv number"),

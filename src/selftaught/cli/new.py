@@ -17,7 +17,7 @@ from selftaught.machine.disk import write_error
 from selftaught.method import PAPER
 from selftaught.terminal import print_json, print_text
 
-SHAPES = {"solver": "solve", "recipe": "improve", "study": "study"}
+SHAPES = {"solver": "solve", "recipe": "improve", "judge": "solve", "study": "study"}
 """Shape -> the folder of its methods in the package."""
 METHODS = Path("src", "selftaught", "methods")
 LONGEST = 40
@@ -26,7 +26,7 @@ LONGEST_PAPER = 80
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `new`."""
-    shape = "solver: answers one problem; recipe: trains weights; study: reproduces a finding"
+    shape = "solver: answers one problem; recipe: trains weights; judge: scores answers; study: reproduces a finding"
     parser.add_argument("shape", help=shape)
     parser.add_argument("name", help="method name, lowercase with dashes: best-of-n")
     parser.add_argument("--paper", required=True, metavar="ID", help="arXiv number (2312.06585) or https address")
@@ -41,8 +41,7 @@ def execute(call: Call) -> int:
     args = call.args
     name, root = _name_of(args.name), None if args.folder else _checkout(Path.cwd())
     if args.shape not in SHAPES:
-        fix = "write a solver, a recipe or a study" if args.shape == "judge" else suggest(args.shape, SHAPES)
-        raise BadInput(f"unknown method shape {args.shape!r}", where="new", fix=fix)
+        raise BadInput(f"unknown method shape {args.shape!r}", where="new", fix=suggest(args.shape, SHAPES))
     if not PAPER.fullmatch(args.paper) or len(args.paper) > LONGEST_PAPER:
         fix = "write an arXiv number (--paper 2312.06585), or an https address of at most 80 characters"
         raise BadInput(f"got {args.paper!r}", where="--paper", fix=fix)
