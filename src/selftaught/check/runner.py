@@ -239,6 +239,8 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
             outcome = run_system(run, method, options)
         trial.systems[rival.name] = _scores_of(what.claim.metric, outcome)
         _add_cost(trial, run, ablation=budget is None)
+        if budget and outcome.tokens < (budget.tokens or 0):
+            trial.notes.append(f"{rival.name} spent {outcome.tokens:,} tokens, the method {budget.tokens:,}")
 
 
 @contextmanager
