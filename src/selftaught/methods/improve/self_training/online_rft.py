@@ -6,8 +6,8 @@ from selftaught import Baseline, Claim, Policy, Run, Task, recipe, routines, sft
 from selftaught.control import balance
 
 CLAIM = Claim(
-    "Rejection-sampling fine-tuning on fresh samples of the current policy each round beats fine-tuning once on samples of"
-    " the base model at equal tokens, and the model it began with.",
+    "Rejection-sampling fine-tuning on fresh samples of the current policy each round beats fine-tuning once on samples"
+    " of the base model at equal tokens, and the model it began with.",
     baselines=(
         "greedy",
         Baseline(
