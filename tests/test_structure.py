@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,3 +123,44 @@ def test_importing_the_top_loads_nothing_else() -> None:
     code = "import sys, selftaught; print([m for m in sys.modules if m.startswith('selftaught.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def members_of(tree: ast.ClassDef, classes: dict[str, list[ast.ClassDef]]) -> set[str]:
+    """What a class defines, itself or in a base of the package: methods, fields, and attributes of `self`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+    for base in (classes.get(ast.unparse(base)) for base in tree.bases):
+        found |= set().union(*(members_of(one, classes) for one in base or [] if one is not tree))
+    return found
+
+
+def test_source_text_names_members_that_exist() -> None:
+    """Each `Class.member` and `module.name` in a docstring or comment of the package exists there."""
+    texts = {name: path.read_text("utf-8") for name, path in MODULES.items()}
+    classes: dict[str, list[ast.ClassDef]] = {}
+    known: dict[str, set[str]] = {}
+    for name, text in texts.items():
+        for node in (tree := ast.parse(text)).body:
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(node)
+        bound = {getattr(node, "name", None) or getattr(node, "id", "") for node in ast.walk(tree)}
+        bound |= {getattr(node, "asname", None) or "" for node in ast.walk(tree)}
+        known.setdefault(name.rpartition(".")[2], set()).update(bound)
+    for name, trees in classes.items():
+        known.setdefault(name, set()).update(*(members_of(tree, classes) for tree in trees))
+    known |= {stem: known[stem] | {n.rpartition(".")[2] for n in MODULES if f".{stem}." in n} for stem in known}
+    found = 0
+    for module, text in texts.items():
+        for owner, member in re.findall(r"`(?:[\w.]*\.)?(\w+)\.(\w+)`", text):
+            if member in ("sqlite", "html", "json", "jsonl", "py"):  # a file's name
+                continue
+            if owner in known and (owner[0].isupper() or f"selftaught.{owner}" in MODULES):
+                assert member in known[owner], f"{module}: {owner}.{member}"
+                found += 1
+    assert found > 60

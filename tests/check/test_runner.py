@@ -14,6 +14,7 @@ from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.check.results import Result, result_cells, write_result
 from selftaught.check.runner import check
 from selftaught.cli.check import print_result, print_results
+from selftaught.console import Console
 from selftaught.curate import keep
 from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
@@ -199,6 +200,17 @@ def test_a_rival_with_other_options_starts_afresh_where_the_method_goes_on(tmp_p
         run_check(claiming(find("rest-em"), claim), tmp_path, seeds=2)
     assert len(list((tmp_path / "check").glob("*/seed-0/method"))) == 1
     assert len(list((tmp_path / "check").glob("*/seed-0/itself-*"))) == 2
+
+
+@pytest.mark.parametrize(("rounds", "said"), [(1, True), (4, False)])
+def test_a_rival_that_ends_below_equal_tokens_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rounds: int, said: bool
+) -> None:
+    """One that may train on gets all of them; one whose claim sets its rounds may end before."""
+    claim = replace(CLAIMED, baselines=(Baseline("itself", options={"rounds": rounds}),), vote_baseline=False)
+    result = run_check(claiming(find("rest-em"), claim), tmp_path, seeds=2, console=Console())
+    assert (rows(result)["itself"].tokens < result.method_tokens) == said
+    assert ("itself spent " in capsys.readouterr().err) == said
 
 
 def test_a_study_is_held_against_itself_by_its_own_figure(tmp_path: Path) -> None:

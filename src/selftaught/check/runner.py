@@ -79,7 +79,7 @@ class Check:
 
     @property
     def baseline_names(self) -> list[str]:
-        """The baselines, the claim's first, and the vote at equal tokens where it can be compared (`Claim.voted`)."""
+        """The baselines, the claim's first, and the vote at equal tokens where it can be compared (`Claim.vote_baseline`)."""
         named, claim = _names(self.claim), self.claim
         votes = self.method.shape != "study" and (
             claim.metric is accuracy if claim.vote_baseline is None else claim.vote_baseline
@@ -239,6 +239,8 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
             outcome = run_system(run, method, options)
         trial.systems[rival.name] = _scores_of(what.claim.metric, outcome)
         _add_cost(trial, run, ablation=budget is None)
+        if budget and outcome.tokens < (budget.tokens or 0):
+            trial.notes.append(f"{rival.name} spent {outcome.tokens:,} tokens, the method {budget.tokens:,}")
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def scripted_learner(
 ) -> Policy:  # fmt: skip
     """The learner that goes with `ScriptedEngine`: a real policy folder with records and manifest, but no weights.
 
-    Versions are those of `learn.learner.learn`: same base, records, objective, settings and seed, same version.
+    Versions are those of `learn.learner.train_policy`: same base, records, objective, settings and seed, same version.
 
     Args:
         delay: seconds it takes, spread over the epochs.

@@ -2,7 +2,7 @@
 
 An objective is a pure function from log-probabilities to a loss (see `selftaught.learn.objectives`); `TrainConfig`
 holds the optimizer's settings. The trainer knows no method: records carry their weights. `Run.learn` trains on existing
-records, `Run.reinforce` on rollouts of the weights in training.
+records, `Run.learn_online` on rollouts of the weights in training.
 """
 
 from selftaught.curate.replay import mix_replay

@@ -1,7 +1,7 @@
 """Render `ReportData` as an HTML page, with all text escaped.
 
 Model output, questions and configuration are untrusted. The template escapes everything it prints
-(jinja2 autoescape, after `text.visible`) except SVG from `charts`, which escapes its own labels. The page's
+(jinja2 autoescape, after `text.make_visible`) except SVG from `charts`, which escapes its own labels. The page's
 content security policy also forbids scripts and requests.
 """
 

@@ -52,7 +52,7 @@ class TreeView:
 
 
 def trees_of(records: Iterable[tuple[int, Mapping[str, Any]]], question: Callable[[str], str]) -> tuple[TreeView, ...]:
-    """Select the trees to show from `(round, record)` as journaled by the search (`selftaught.search.record`).
+    """Select the trees to show from `(round, record)` as journaled by the search (`selftaught.search.to_record`).
 
     Args:
         question: maps a problem's id to its question.

@@ -120,7 +120,7 @@ class RunContext:
         self.round = self.journal.round = number
 
     def log_metrics(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
-        """See `Run.tell`."""
+        """See `Run.log_metrics`."""
         self.round_facts.setdefault("metrics", {})[name] = dict(metrics)
 
     # --- cost ---
@@ -136,7 +136,7 @@ class RunContext:
         return self.journal.seconds()
 
     def cost_line(self) -> str:
-        """See `Run.spending`."""
+        """See `Run.cost_line`."""
         usage, seconds = self.ledger.usage, self.seconds()
         return (
             f"tokens: {usage.generated:,} generated, {usage.judge:,} judge, {usage.trained:,} trained;"
@@ -166,7 +166,7 @@ class RunContext:
         return [*self._notes, *ends, *self.sampler.notes(), *cut, *money]
 
     def add_note(self, line: str) -> bool:
-        """See `Run.remark`."""
+        """See `Run.add_note`."""
         new = line not in self._notes
         self._notes += [line] if new else []
         return new

@@ -44,7 +44,7 @@ class Run:
         engine: what samples; by default a `LocalEngine`, or an `OpenAIEngine` for a model behind an endpoint; closed
             with the run.
         settings: see `Settings`.
-        learner: trains a policy; `learn.learner.learn` by default.
+        learner: trains a policy; `learn.learner.train_policy` by default.
         console: where progress is shown.
 
     Attributes:

@@ -78,7 +78,7 @@ class Sampler:
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
-        return self._counts.to_json() | {"retried": getattr(self._engine.engine, "num_retries", 0)}
+        return self._counts.to_json() | {"retried": self._engine.engine.num_retries}
 
     def no_answer_reason(self) -> str:
         """Why no request at all got an answer; empty where one did."""

@@ -22,7 +22,7 @@ def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[Sourc
     """Call the function; returns a `Task`, or problems by split.
 
     The function may take any of `train`, `dev`, `test` (sizes) and `seed`. It returns an iterable of rows (see
-    `rows.draft_of`) or `Problem`s, a mapping of "train", "dev", "test" to such iterables, or a `Task`.
+    `rows.problem_of_row`) or `Problem`s, a mapping of "train", "dev", "test" to such iterables, or a `Task`.
 
     Raises:
         BadInput: no such file or function, it raises, or it returns another type.

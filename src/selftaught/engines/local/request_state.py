@@ -69,7 +69,7 @@ def tokenize(
     """Fill in the tokens of a request, and how many it may sample.
 
     Args:
-        encode_prompt: `tokenizer.encode_prompt`, memoized.
+        encode_prompt: `ChatTokenizer.encode_prompt`, memoized.
         max_context: maximum number of tokens of a sequence.
 
     Raises:
