@@ -79,7 +79,7 @@ class Check:
 
     @property
     def baseline_names(self) -> list[str]:
-        """The baselines, the claim's first, and the vote at equal tokens where it can be compared (`Claim.vote_baseline`)."""
+        """The claim's baselines, then the vote at equal tokens where it can be compared (`Claim.vote_baseline`)."""
         named, claim = _names(self.claim), self.claim
         votes = self.method.shape != "study" and (
             claim.metric is accuracy if claim.vote_baseline is None else claim.vote_baseline
