@@ -208,7 +208,7 @@ def _distinct_ngrams(tokens: Sequence[int]) -> float:
 
 
 def _inconsistency(judged: Sequence[Attempt]) -> float | None:
-    """See `Vitals.verdict_inconsistency`. Pairs of like answers with verdicts of rate p differ by chance in 2 p (1 - p)."""
+    """See `Vitals.verdict_inconsistency`. Pairs of like answers, right at a rate p, differ by chance in 2 p (1 - p)."""
     counts: dict[tuple[str, str], Counter[Verdict]] = defaultdict(Counter)
     texts = {(a.problem.id, a.text): a for a in judged}  # the same text has the same verdict: it proves nothing
     for attempt in texts.values():

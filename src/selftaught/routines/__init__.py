@@ -1,6 +1,6 @@
 """Procedures over a run that several methods share."""
 
-from selftaught.routines.acquire import Acquired, acquire, train_critic
+from selftaught.routines.acquire import Acquired, AcquiredRound, acquire, acquire_rounds, train_critic
 from selftaught.routines.critiques import (
     CritiqueExample,
     collect_critiques,
@@ -15,9 +15,11 @@ from selftaught.routines.scoring import StepReward, score_attempts, selected_dem
 
 __all__ = [
     "Acquired",
+    "AcquiredRound",
     "CritiqueExample",
     "StepReward",
     "acquire",
+    "acquire_rounds",
     "collect_critic_data",
     "collect_critiques",
     "critique_demos",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selftaught.control.balance import ScoredAttempt, group_by_problem
 from selftaught.control.tuning import BalanceTuner, SamplingConfig
-from selftaught.curate import by_problem
+from selftaught.curate import AnswerPool, by_problem
 from selftaught.learn import sft
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
@@ -97,3 +97,40 @@ def acquire(
     sampled = [one.attempt for group in {**choice.groups, **rest}.values() for one in group]
     repaired = repair_failures(run, critic, policy, sampled, repairs, config.temperature) if critic else []
     return Acquired(sampled, repaired, config)
+
+
+@dataclass(frozen=True, slots=True)
+class AcquiredRound:
+    """What one round of `acquire_rounds` leaves to learn from.
+
+    Attributes:
+        actor: the champion, which made the attempts.
+        new: the attempts of this round.
+        seen: those of all rounds so far.
+    """
+
+    actor: Policy
+    new: AnswerPool
+    seen: AnswerPool
+
+
+def acquire_rounds(
+    run: Run, base: Policy, task: Task, rounds: int, tuner: BalanceTuner, *, probe: int, repairs: int, drafts: int
+) -> Iterator[AcquiredRound]:
+    """Acquire with the champion in each round, near the last round's choice, and log what was acquired.
+
+    Args:
+        probe: train problems on which temperature and number of samples are chosen.
+        repairs: most repairs of failures at one problem; 0 trains without a critic.
+        drafts: solutions per problem that the critic's training set is made of.
+    """
+    critic = train_critic(run, base, task, drafts=drafts) if repairs else None
+    seen, near = AnswerPool(), None
+    for _ in run.rounds(rounds):
+        actor, new = run.champion, AnswerPool()
+        found = acquire(run, actor, task, tuner, probe=probe, near=near, critic=critic, repairs=repairs)
+        near = found.config
+        new.add(found.attempts)
+        seen.add(found.attempts)
+        run.log_metrics("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
+        yield AcquiredRound(actor, new, seen)

@@ -2,7 +2,6 @@
 
 from selftaught import Baseline, Claim, Policy, Run, Task, dpo, recipe, routines
 from selftaught.control import tuning
-from selftaught.curate import AnswerPool
 
 CLAIM = Claim(
     "Joined in one loop, balanced sampling, a critic's repairs and preferences for right answers teach what carries"
@@ -68,16 +67,9 @@ def evolve(
     """
     temperatures = tuning.linspace(min_temperature, max_temperature, num_temperatures)
     tuner = tuning.BalanceTuner(temperatures, tuning.halving_grid(samples, target), (0.5,), target)
-    critic = routines.train_critic(run, base, task, drafts=drafts) if repairs else None
-    seen, near = AnswerPool(), None
-    for _ in run.rounds(rounds):
-        actor, pool = run.champion, AnswerPool()
-        found = routines.acquire(run, actor, task, tuner, probe=probe, near=near, critic=critic, repairs=repairs)
-        near = found.config
-        pool.add(found.attempts)
-        seen.add(found.attempts)
-        run.log_metrics("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
-        pairs = pool.pairs(target)
+    acquired = routines.acquire_rounds(run, base, task, rounds, tuner, probe=probe, repairs=repairs, drafts=drafts)
+    for found in acquired:
+        actor, pairs = found.actor, found.new.pairs(target)
         policy = run.learn(actor, dpo(reference=actor), pairs, lr_scale=lr_scale, epochs=1) if pairs else actor
         run.measure(policy)
     return run.champion

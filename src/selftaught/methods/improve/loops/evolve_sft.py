@@ -2,7 +2,6 @@
 
 from selftaught import Baseline, Claim, Policy, Run, Task, dpo, keep, recipe, routines, sft
 from selftaught.control import tuning
-from selftaught.curate import AnswerPool
 
 CLAIM = Claim(
     "In a loop of balanced sampling and a critic's repairs, imitating the right answers of all rounds beats the model"
@@ -58,17 +57,10 @@ def evolve_sft(
     """
     temperatures = tuning.linspace(min_temperature, max_temperature, num_temperatures)
     tuner = tuning.BalanceTuner(temperatures, tuning.halving_grid(samples, target), (0.5,), target)
-    critic = routines.train_critic(run, base, task, drafts=drafts) if repairs else None
-    seen, near = AnswerPool(), None
-    for _ in run.rounds(rounds):
-        actor, pool = run.champion, AnswerPool()
-        found = routines.acquire(run, actor, task, tuner, probe=probe, near=near, critic=critic, repairs=repairs)
-        near = found.config
-        pool.add(found.attempts)
-        seen.add(found.attempts)
-        run.log_metrics("acquired", found.metrics | {"solved so far": len(seen.right), "of": len(task.train)})
-        policy = run.learn(base, sft(), keep(seen.newest(target)))
-        if then_dpo and (pairs := pool.pairs(target)):
+    acquired = routines.acquire_rounds(run, base, task, rounds, tuner, probe=probe, repairs=repairs, drafts=drafts)
+    for found in acquired:
+        policy = run.learn(base, sft(), keep(found.seen.newest(target)))
+        if then_dpo and (pairs := found.new.pairs(target)):
             policy = run.learn(policy, dpo(reference=policy), pairs, lr_scale=LR_SCALE, epochs=1)
         run.measure(policy)
     return run.champion
