@@ -19,7 +19,7 @@ from selftaught.tasks.task import SPLITS, hide
 
 if TYPE_CHECKING:
     from selftaught.method import Method
-    from selftaught.run.run import Run
+    from selftaught.run.session import RunSession
 
 ALLOWED = frozenset({
     "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
@@ -34,7 +34,7 @@ class GuardedRun:
 
     __slots__ = ("_method", "_run", "task")
 
-    def __init__(self, run: Run, method: Method, task: Task) -> None:
+    def __init__(self, run: RunSession, method: Method, task: Task) -> None:
         for name, value in (("_run", run), ("_method", method), ("task", task)):
             object.__setattr__(self, name, value)
 
@@ -189,7 +189,7 @@ class AccessRules:
         return subject if open_ else without_reference(subject)
 
 
-def guard(run: Run, method: Method, walls: AccessRules) -> Callable[[Any], Any]:
+def guard(run: RunSession, method: Method, walls: AccessRules) -> Callable[[Any], Any]:
     """A function that replaces a method's run and tasks by guarded ones."""
     view = GuardedRun(run, method, GuardedTask(run.task, method, walls.held_out))
 

@@ -14,12 +14,12 @@ from selftaught.run.guarded import guard
 from selftaught.run.rounds import end_round
 
 if TYPE_CHECKING:
-    from selftaught.run.run import Run
+    from selftaught.run.session import RunSession
 
 
 @contextmanager
 def method_scope(
-    run: Run, context: RunContext, method: Method, options: dict[str, Any]
+    run: RunSession, context: RunContext, method: Method, options: dict[str, Any]
 ) -> Iterator[Callable[[Any], Any]]:
     """See `Run.method_scope`."""
     outer = context.method
