@@ -28,7 +28,7 @@ from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name
 
 Shape = Literal["solver", "recipe", "study"]
-Need = Literal["verifier", "reference", "dev"]
+Need = Literal["verifier", "reference", "dev", "env"]
 REQUIRED = inspect.Parameter.empty
 PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
 """An arXiv number or an address."""
@@ -59,7 +59,7 @@ class Method:
         shape: "solver", "recipe" or "study".
         paper: arXiv number or URL of the source.
         needs: "verifier" (its choices use verdicts), "reference" (it reads the reference answers of train problems),
-            "dev" (a study that reads verdicts on dev problems).
+            "dev" (a study that reads verdicts on dev problems), "env" (it plays the task's environment).
         claim: what its paper claims, as `selftaught check` tests it, or None.
         overrides: the options set by `with_options` that differ from the defaults.
     """
