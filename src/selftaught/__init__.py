@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, recipe, solver, study
+    from selftaught.method import Method, Preset, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
     from selftaught.records import (
@@ -81,6 +81,7 @@ __all__ = [
     "Pair",
     "Piece",
     "Policy",
+    "Preset",
     "Problem",
     "Ranking",
     "Record",
@@ -140,7 +141,7 @@ _HOMES = {
     "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method find:find_method recipe solver study",
+    "method": "Method Preset find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from playing_world import WAY, next_on_the_way, rooms_task
-from scripted_world import judged
+from scripted_world import judged, with_facts
 from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
 from selftaught.learn.objectives import grpo, reinforce
@@ -32,7 +32,7 @@ R, W, U = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
 def rollout(name: str, rewards: tuple[float | None, ...], verdict: Verdict = R, speakers: str = "") -> Rollout:
     """A rollout of a turn per reward; `speakers` names who wrote each, "m" is the policy in training."""
     who = speakers or "m" * len(rewards)
-    turns = [replace(judged(HOUSE, str(i), name=f"{name}{i}"), policy=who[i]) for i in range(len(rewards))]
+    turns = [with_facts(judged(HOUSE, str(i), name=f"{name}{i}"), policy=who[i]) for i in range(len(rewards))]
     turns[-1] = replace(turns[-1], feedback=judged(HOUSE, "", verdict).feedback)
     return Rollout(turns[-1], tuple(turns), "m", rewards)
 
@@ -130,7 +130,8 @@ def test_an_answer_of_another_policy_alone_is_not_learned() -> None:
 def test_a_partner_without_token_ids_does_not_spoil_the_rollout() -> None:
     one, two = rollout("a", (None, 1.0), R, "xm"), rollout("b", (None, 0.0), W, "xm")
     group = [
-        replace(each, turns=(replace(each.turns[0], token_ids=(), logprobs=()), each.turns[1])) for each in (one, two)
+        replace(each, turns=(with_facts(each.turns[0], token_ids=(), logprobs=(), num_tokens=3), each.turns[1]))
+        for each in (one, two)
     ]
     assert mixed_outcomes([group], plan(CreditAssignment())) == [group]
 
