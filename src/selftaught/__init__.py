@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, recipe, solver, study
     from selftaught.method import find as find_method
-    from selftaught.models import Policy, resolve
+    from selftaught.models import Demonstration, Notes, Policy, resolve
     from selftaught.records import (
         Attempt,
         Demo,
@@ -65,12 +65,14 @@ __all__ = [
     "Baseline",
     "Claim",
     "Demo",
+    "Demonstration",
     "Feedback",
     "Judge",
     "Label",
     "Measurement",
     "Message",
     "Method",
+    "Notes",
     "Pair",
     "Policy",
     "Problem",
@@ -123,7 +125,7 @@ _HOMES = {
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
     "method": "Method find:find_method recipe solver study",
-    "models": "Policy resolve",
+    "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",
