@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, Preset, recipe, solver, study
     from selftaught.method import find as find_method
-    from selftaught.models import Policy, resolve
+    from selftaught.models import Demonstration, Notes, Policy, resolve
     from selftaught.records import (
         Attempt,
         Demo,
@@ -70,6 +70,7 @@ __all__ = [
     "Baseline",
     "Claim",
     "Demo",
+    "Demonstration",
     "Environment",
     "Feedback",
     "Judge",
@@ -77,6 +78,7 @@ __all__ = [
     "Measurement",
     "Message",
     "Method",
+    "Notes",
     "Observation",
     "Pair",
     "Piece",
@@ -141,8 +143,8 @@ _HOMES = {
     "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method Preset find:find_method recipe solver study",
-    "models": "Policy resolve",
+    "method": "find:find_method Method Preset recipe solver study",
+    "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",

@@ -95,15 +95,15 @@ def test_rounds_go_on_from_the_policy_before_and_are_measured_by_playing(tmp_pat
 
 def test_the_tiny_model_plays_and_learns_from_its_turns(tmp_path: Path) -> None:
     """It speaks digits: an environment says only that an answer is not right, in the model's own word for it."""
-    task = with_retries(load_task("tiny:family=chain|add,level=2", train=6, dev=4, test=2, seed=3), 3)
+    task = with_retries(load_task("tiny:family=chain|add,level=2", train=4, dev=2, test=2, seed=3), 3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
-        training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=6, max_tokens_per_pass=2048, precision="float32"),
+        training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=4, max_tokens_per_pass=2048, precision="float32"),
     )
     outcomes = []
     for _ in range(2):
         with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
-            METHOD(run, run.base, run.task, rounds=1, steps=1, samples=6, lr_scale=1.0)
+            METHOD(run, run.base, run.task, rounds=1, steps=1, samples=4, lr_scale=1.0)
             (facts,) = (payload for _, _, payload, _ in run.journal.effects("online"))
             steps = [payload for _, _, payload, _ in run.journal.effects("env") if "turn" in payload]
             outcomes.append((run.journal.digest(), run.ledger.usage, run.ledger.environment_steps))
