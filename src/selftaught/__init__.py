@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo, reinforce
+    from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, Preset, recipe, solver, study
@@ -55,10 +56,11 @@ if TYPE_CHECKING:
     )
     from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
+    from selftaught.run.environment import Observation
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
     from selftaught.run.solver import Judge, Solver
-    from selftaught.tasks import Task, load_task
+    from selftaught.tasks import Environment, Task, Turn, load_task, with_retries
 
 __all__ = [
     "AnswerPool",
@@ -69,6 +71,7 @@ __all__ = [
     "Claim",
     "Demo",
     "Demonstration",
+    "Environment",
     "Feedback",
     "Judge",
     "Label",
@@ -76,6 +79,7 @@ __all__ = [
     "Message",
     "Method",
     "Notes",
+    "Observation",
     "Pair",
     "Piece",
     "Policy",
@@ -92,11 +96,14 @@ __all__ = [
     "SystemResult",
     "Task",
     "TrainConfig",
+    "Turn",
     "Verdict",
     "Vote",
     "by_problem",
     "compare",
     "conclude",
+    "credit_by_episode",
+    "credit_by_turn",
     "demo_of_pieces",
     "dpo",
     "elect",
@@ -119,6 +126,7 @@ __all__ = [
     "turn_demos",
     "unsolved",
     "vote",
+    "with_retries",
 ]
 
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
@@ -132,6 +140,7 @@ _HOMES = {
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo reinforce",
+    "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
     "method": "find:find_method Method Preset recipe solver study",
@@ -139,10 +148,11 @@ _HOMES = {
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",
+    "run.environment": "Observation",
     "run.run": "Run",
     "run.settings": "Settings",
     "run.solver": "Judge Solver",
-    "tasks": "Task load_task",
+    "tasks": "Environment Task Turn load_task with_retries",
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]
 _WHERE = {spec.rpartition(":")[2]: (home, spec.partition(":")[0]) for home, spec in _SPECS}

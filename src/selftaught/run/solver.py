@@ -48,6 +48,7 @@ class SolverResult:
         attempt: what the solver returned.
         tokens: all tokens sampled during the call.
         turns: all attempts sampled during the call, where they were asked for.
+        rewards: of the environment, for each turn that acted in it, else None; empty where verdicts are closed.
         data: the data of its `Solution`, as journaled.
     """
 
@@ -55,6 +56,7 @@ class SolverResult:
     tokens: int
     turns: tuple[Attempt, ...] = ()
     data: Any = None
+    rewards: tuple[float | None, ...] = ()
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class SolveBatch:
         verdicts_visible: whether solvers may see verdicts during the call (`Ask.verify`).
         failed_verifications: one for each attempt whose verification failed.
         pending_verdicts: failed verifications to be journaled when the batch ends, by key.
+        pending_steps: failures of the environment, likewise.
     """
 
     label: str
@@ -82,6 +85,7 @@ class SolveBatch:
     verdicts_visible: bool = False
     failed_verifications: list[Feedback] = field(default_factory=list)
     pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
+    pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def problem_of(subject: Subject) -> Problem:

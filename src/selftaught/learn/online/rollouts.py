@@ -17,10 +17,23 @@ class Rollout:
     Attributes:
         attempt: the answer, with its verdict.
         turns: everything sampled for it, in order, with verdicts; `attempt` is among them, usually the last.
+        learner: version of the policy in training; empty if all turns are its own.
+        rewards: of the task's environment, one for each turn: None for one that did not act in it. Empty without one.
     """
 
     attempt: Attempt
     turns: tuple[Attempt, ...]
+    learner: str = ""
+    rewards: tuple[float | None, ...] = ()
+
+    def is_own(self, turn: Attempt) -> bool:
+        """Whether the policy in training wrote a turn; what another said is credited to nobody."""
+        return turn.policy == self.learner or not self.learner
+
+    @property
+    def own_turns(self) -> tuple[Attempt, ...]:
+        """The turns that the policy in training wrote."""
+        return tuple(turn for turn in self.turns if self.is_own(turn))
 
     @property
     def failed(self) -> bool:
@@ -51,6 +64,7 @@ class CreditAssignment:
         reward: of one rollout; None leaves it out.
         advantages: makes `TokenAdvantages` records of one problem's rollouts, for rewards and KL coefficients by turn;
             by default, `reward` becomes an advantage on every token of every turn, by the objective's estimator.
+            Of a dialogue, only turns of the policy in training are credited, whatever it makes.
         outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, even if their
             rewards differ: reward shaping among failures teaches how to fail.
     """
@@ -66,7 +80,7 @@ class CreditAssignment:
 
 
 def broadcast_advantage(estimator: str, reward: RewardFn = outcome_reward) -> AdvantageFn:
-    """Give every token of every turn its rollout's advantage in the group.
+    """Give every token of every turn that the policy in training wrote its rollout's advantage in the group.
 
     Args:
         estimator: name of an advantage estimator, see `objectives.advantages`.
@@ -77,6 +91,6 @@ def broadcast_advantage(estimator: str, reward: RewardFn = outcome_reward) -> Ad
         rewards = [(one, value) for one in rollouts if (value := reward(one)) is not None]
         advantages = ADVANTAGE_ESTIMATORS[estimator]([value for _, value in rewards])
         pairs = zip((one for one, _ in rewards), advantages, strict=True)
-        return [TokenAdvantages(turn, (a,) * len(turn.token_ids)) for one, a in pairs for turn in one.turns]
+        return [TokenAdvantages(turn, (a,) * len(turn.token_ids)) for one, a in pairs for turn in one.own_turns]
 
     return assign
