@@ -22,9 +22,10 @@ SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was t
 
 
 def sums(count: int, start: int = 0) -> list[Problem]:
-    """Return `count` different additions; splits differ in `start`."""
-    numbers = range(start, start + count)
-    return [make_problem(f"What is {i + 11} + {i * 7 % 50 + 10}?", str(i + 11 + i * 7 % 50 + 10)) for i in numbers]
+    """Return `count` different additions with written solutions; splits differ in `start`."""
+    terms = [(i + 11, i * 7 % 50 + 10) for i in range(start, start + count)]
+    written = [{"solution": f"{a} plus {b} is {a + b}.\nAnswer: {a + b}"} for a, b in terms]
+    return [make_problem(f"What is {a} + {b}?", str(a + b), meta) for (a, b), meta in zip(terms, written, strict=True)]
 
 
 def make_task(train: int = 12, dev: int = 8, test: int = 8, verifier: Any = None) -> Task:
