@@ -16,7 +16,7 @@ from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
-from selftaught.records import Attempt, Solution, as_json, content_hash
+from selftaught.records import Attempt, Prompt, Solution, as_json, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
@@ -45,15 +45,16 @@ class Sampler:
         seed: of sampling.
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
+        model_input: see `JournaledEngine`.
     """
 
     def __init__(
         self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
-        failure_limit: float, tick: Callable[[], None],
+        failure_limit: float, tick: Callable[[], None], model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]],
     ) -> None:  # fmt: skip
         self._task, self._journal, self._ledger, self._console, self._tick = task, journal, ledger, console, tick
         self._counts = RequestCounts()
-        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed)
+        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
         self._loop = BackgroundLoop()
 
