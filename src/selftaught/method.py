@@ -106,7 +106,7 @@ class Method(Generic[P, R]):
         there = {o.name: o.default for o in options_of(self.function)}
         sets = ", ".join(f"`{name}={value!r}` ({there[name]!r} there)" for name, value in self.preset.options.items())
         differs = " ".join(self.preset.differs.split()).removeprefix(self.summary).strip()
-        parts = (self.summary, differs, f"Preset of `{self.preset_of}`: {sets}.", own)
+        parts = (self.summary, differs, f"Preset of `{self.preset_of}`: {sets}. The host:", own)
         return "\n\n".join(part for part in parts if part)
 
     @property
