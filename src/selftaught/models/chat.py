@@ -11,7 +11,8 @@ from pathlib import Path
 from selftaught.errors import BadInput
 from selftaught.models.template_options import read_options
 from selftaught.models.tokenizer import load_image, render_chat
-from selftaught.records import Message, Prompt, well_formed
+from selftaught.records import Message, Prompt
+from selftaught.samples import well_formed
 
 _OPENING = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\]|<reasoning>)\s*$", re.IGNORECASE)
 ANSWER_PLACEHOLDER = "selftaught"  # dummy answer for trying a chat template
