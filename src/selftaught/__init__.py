@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
-    from selftaught.learn.objectives import dpo, grpo, reinforce
+    from selftaught.learn.objectives import dpo, grpo, orm, p_ik, prm, reinforce, reward_model
     from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
@@ -115,9 +115,13 @@ __all__ = [
     "load_task",
     "make_problem",
     "mix_replay",
+    "orm",
+    "p_ik",
+    "prm",
     "recipe",
     "reinforce",
     "resolve",
+    "reward_model",
     "right_and_wrong",
     "sft",
     "solver",
@@ -139,7 +143,7 @@ _HOMES = {
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
-    "learn.objectives": "dpo grpo reinforce",
+    "learn.objectives": "dpo grpo orm p_ik prm reinforce reward_model",
     "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",

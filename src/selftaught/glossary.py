@@ -59,6 +59,8 @@ GLOSSARY: dict[str, Term] = {
     "threshold": Term("reward above which an answer is trained on", "reward"),
     "min_confidence": Term("share of the votes that the winning answer must have", SHARE),
     "min_success_rate": Term("share of a critique's revisions that must be right", SHARE),
+    "candidates": Term("answers among which one is chosen (N of best-of-N)", COUNT, quick=3),
+    "reward_model": Term("policy whose value head scores answers", "a policy, or its folder; empty for none other"),
     "hard_threshold": Term("a problem is hard if at most this share of first samples is right", SHARE),
     "aggregation": Term("how several answers are combined into one", "a choice"),
     "mode": Term("how a solver arranges its calls", "a choice"),
@@ -82,6 +84,7 @@ GLOSSARY: dict[str, Term] = {
     "mixed_formats": Term("train on more than one prompt and answer format", SWITCH),
     # training
     "lr_scale": Term("learning rate, as a multiple of the run's", FACTOR),
+    "lm_coef": Term("weight of the language modeling loss beside a reward model's", FACTOR),
     "beta": Term("strength of the KL constraint of DPO and its kin (β)", "1 / nats"),
     "alpha": Term("weight of a bonus in the reward", FACTOR),
     "nll_coef": Term("weight of the chosen answer's negative log-likelihood per token in a preference loss", FACTOR),

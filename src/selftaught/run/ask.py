@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 
 from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
-from selftaught.models.heads import ScoreAt
+from selftaught.models.heads import ScoreAt, has_head
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
 from selftaught.run.environment import Observation
@@ -150,6 +150,11 @@ class Ask:
                 fix='declare needs=("verifier",), and attempt training problems only',
             )
         return await self._verify(attempt)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the policy that solves has a value head of its own, which `score` reads by default."""
+        return has_head(self._policy)
 
     @overload
     async def score(
