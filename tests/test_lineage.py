@@ -33,6 +33,7 @@ from selftaught.records import Attempt, Demo, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.testing import make_run, make_task, solve_sum
+from selftaught.testing.checks import task_for
 from talking_world import talk
 
 ALL = list(methods().values())
@@ -100,7 +101,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
 ) -> None:
     script = SCRIPTS.get(method.preset_of or method.id, partial(solve_sum, least=0.6))  # so that some are right
     engine = ScriptedEngine(script)
-    with make_run(tmp_path, engine=engine, task=make_task(train=4, dev=6)) as run:
+    with make_run(tmp_path, engine=engine, task=task_for(method, train=4, dev=6)) as run:
         play(method, run, options)
         samples, others, policies = everything(run)
         made = {name: load_policy(run.folder / "policies" / name) for name in policies}

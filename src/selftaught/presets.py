@@ -40,9 +40,10 @@ NEEDS: dict[Need, str] = {
 - "judge": it uses scores of a judge in place of, or beside, verdicts.
 - "documents": it reads texts besides the problems.
 - "sandbox": it runs code that a model has written.
-- "env": its task answers back, turn by turn.
+- "env": it plays the task's environment; refused on a task without one, and any other method on a task with one.
 
-The last six are declared only. Every need of a method that another one calls must be declared by the caller too.
+"teacher" to "sandbox" are declared only. Every need of a method that another one calls must be declared by the caller
+too.
 """
 
 
