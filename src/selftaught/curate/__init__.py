@@ -1,6 +1,7 @@
 """Curation: plain functions that select training records from attempts."""
 
 from selftaught.curate.batch import round_batch
+from selftaught.curate.cluster import cluster
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import pairs, right_and_wrong
 from selftaught.curate.pool import AnswerPool
@@ -10,6 +11,7 @@ __all__ = [
     "AnswerPool",
     "Vote",
     "by_problem",
+    "cluster",
     "elect",
     "finished",
     "keep",
