@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
-from selftaught.records import Attempt, Message, Prompt, as_json, as_prompt, content_hash, well_formed
+from selftaught.records import Attempt, Message, Prompt, as_json, as_prompt, content_hash
+from selftaught.samples import well_formed
 
 HEADING = "Notes:"
 PARTS = ("system", "demonstrations", "insights")
@@ -88,6 +89,13 @@ class Notes:
         """The system text and the list of insights; empty if there are none."""
         lines = "\n".join([HEADING, *(f"- {line}" for line in self.insights)]) if self.insights else ""
         return "\n\n".join(filter(None, (self.system, lines)))
+
+    @property
+    def summary(self) -> str:
+        """What they hold, in a few words: "8 demonstrations, 1 insight, instructions"."""
+        counts = {"demonstration": len(self.demonstrations), "insight": len(self.insights)}
+        parts = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count]
+        return ", ".join([*parts, *(["instructions"] if self.system else [])])
 
     def apply(self, prompt: Prompt, *, system_role: bool = True) -> Prompt:
         """The messages that the model reads in place of `prompt`.
