@@ -134,7 +134,7 @@ _HOMES = {
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method Preset find:find_method recipe solver study",
+    "method": "find:find_method Method Preset recipe solver study",
     "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
