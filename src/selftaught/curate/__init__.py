@@ -1,6 +1,7 @@
 """Curation: plain functions that select training records from attempts."""
 
 from selftaught.curate.batch import round_batch
+from selftaught.curate.cluster import cluster
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import (
     best_and_worst,
@@ -25,6 +26,7 @@ __all__ = [
     "ballots",
     "best_and_worst",
     "by_problem",
+    "cluster",
     "demo_of_pieces",
     "elect",
     "finished",

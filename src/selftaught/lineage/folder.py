@@ -30,6 +30,7 @@ class RunFolder:
     Attributes:
         config: the run's configuration.
         base: version of the starting model.
+        weights: version of its weights, which is another one if it has notes.
         questions: problem id -> question.
     """
 
@@ -37,6 +38,7 @@ class RunFolder:
         self.folder, self.reader = folder, reader
         self.config = reader.meta_object("config")
         self.base = str(self.config.get("model", ""))
+        self.weights = str(self.config.get("weights", self.base))
         self._read: dict[str, list[dict[str, Any]]] = {}
         self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY)
 
@@ -52,6 +54,11 @@ class RunFolder:
     def trainings(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Version of each trained policy -> its round and journal entry."""
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("learn") if f["policy"] != self.base}
+
+    @cached_property
+    def noted(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Version of each policy with notes -> its round and journal entry."""
+        return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("notes") if f["policy"] != self.base}
 
     @cached_property
     def live(self) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -80,7 +87,7 @@ class RunFolder:
     @property
     def policies(self) -> list[str]:
         """Versions of all policies in order of creation, the base first."""
-        return list(dict.fromkeys([self.base, *self.trainings, *self.published]))
+        return list(dict.fromkeys([self.base, *self.trainings, *self.noted, *self.published]))
 
     def manifest(self, version: str) -> tuple[dict[str, Any], str]:
         """Return the manifest next to a policy's weights, and what is wrong with it, if anything."""

@@ -179,6 +179,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         ],
         "champion": run.champion.version,
         "promoted": run.champion.version != run.base.version,
+        **({"champion_notes": run.champion.notes.summary} if run.champion.notes else {}),
         "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,
         "requests": run.request_counts,
