@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from selftaught.engines import Engine, Request, Sample
+from selftaught.engines import Engine, Likelihood, Request, Sample
 from selftaught.models import Policy
 from selftaught.records import Prompt
 
@@ -46,9 +46,9 @@ class CachedEngine:
             self._cache[key] = await self._engine.sample(policy, request)
         return self._cache[key]
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """See `Engine.logprobs`."""
-        return await self._engine.logprobs(policy, prompt, text)
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """See `Engine.loglikelihood`."""
+        return await self._engine.loglikelihood(policy, prompt, text)
 
     def attach_model(self, policy: Policy, model: Any) -> None:
         """See `Engine.attach_model`."""

@@ -5,6 +5,7 @@ from selftaught.engines.base import (
     Capabilities,
     Engine,
     EngineError,
+    Likelihood,
     PaidEngine,
     Request,
     RequestFailed,
@@ -16,6 +17,6 @@ from selftaught.engines.create import EngineConfig, create_engine
 from selftaught.engines.scripted import ScriptedEngine
 
 __all__ = [
-    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "PaidEngine", "Request", "RequestFailed",
-    "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
+    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "Likelihood", "PaidEngine", "Request",
+    "RequestFailed", "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
 ]  # fmt: skip

@@ -155,7 +155,7 @@ class Sampler:
         verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new,
+            log=self._journal.put_new, likelihood=self._engine.loglikelihood, top_logprobs=batch.top_logprobs,
         )  # fmt: skip
         made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)

@@ -20,9 +20,10 @@ from selftaught.engines.local.prefix_attention import PrefixLevel
 from selftaught.engines.local.radix_cache import RadixCache
 from selftaught.engines.local.request_state import NAN_MESSAGE, RequestOutput, RequestState, finish, tokenize
 from selftaught.engines.local.shared_prefixes import PrefixPool, choose_shared
-from selftaught.engines.sampler import TokenSampler, top_logprobs_and_entropy
+from selftaught.engines.sampler import TokenSampler, summarize_distributions
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
+from selftaught.samples import Likelihood
 
 RADIX_CACHE_SHARE = 4  # one part in this many of the memory is for computed sequences that no request uses
 
@@ -196,7 +197,7 @@ class ContinuousBatch:
     def _append_tokens(self, logits: Tensor, states: list[RequestState], sampler: TokenSampler) -> None:
         """Sample a token for each of `states`, and output those that are done."""
         tokens, logprobs = sampler(logits, [next(state.uniforms) for state in states])
-        self._record_top_logprobs(logits, states)
+        self._record_distributions(logits, states)
         done: list[RequestState] = []
         finished: list[RequestState] = []
         for state, token, logprob in zip(states, tokens.tolist(), logprobs.tolist(), strict=True):
@@ -213,14 +214,14 @@ class ContinuousBatch:
         self._cache_finished([state for state in finished if state.last_index])
         self._remove(done)
 
-    def _record_top_logprobs(self, logits: Tensor, states: list[RequestState]) -> None:
-        """Record the most probable tokens and the entropy for the requests that want them."""
+    def _record_distributions(self, logits: Tensor, states: list[RequestState]) -> None:
+        """Record the most probable tokens, entropy and self-certainty for the requests that want them."""
         counts = {i: state.request.top_logprobs for i, state in enumerate(states)}
         wanted = {i: count for i, count in counts.items() if count is not None}
         if wanted:
-            found = top_logprobs_and_entropy(logits[list(wanted)], list(wanted.values()))
+            found = summarize_distributions(logits[list(wanted)], list(wanted.values()))
             for i, one in zip(wanted, found, strict=True):
-                states[i].top_logprobs.append(one)
+                states[i].distributions.append(one)
 
     def _cache_finished(self, states: Sequence[RequestState]) -> None:
         """Keep keys and values of finished answers, for requests that continue them."""
@@ -248,8 +249,8 @@ class ContinuousBatch:
     # --- scoring ---
 
     def score(self, states: Sequence[RequestState]) -> None:
-        """Output the log-probabilities of requests for them, all tokenized; each prompt is prefilled once."""
-        self._outputs += [(state, (), None) for state in states if not state.output_ids]
+        """Output the likelihoods of requests for them, all tokenized; each prompt is prefilled once."""
+        self._outputs += [(s, Likelihood((), len(s.prompt_ids)), None) for s in states if not s.output_ids]
         by_request: dict[int, RequestState] = {}
         requests: list[PrefillRequest] = []
         for state in (state for state in states if state.output_ids):
@@ -264,4 +265,5 @@ class ContinuousBatch:
         for result in self._prefiller.run(requests):
             values: list[Any] = result.output.tolist()
             error = RequestRefused(NAN_MESSAGE) if any(value != value for value in values) else None
-            self._outputs.append((by_request[id(result.request)], tuple(values), error))
+            state = by_request[id(result.request)]
+            self._outputs.append((state, Likelihood(tuple(values), len(state.prompt_ids)), error))
