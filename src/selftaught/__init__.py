@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from selftaught.check.claim import Baseline, Claim, SystemResult
     from selftaught.curate import (
         AnswerPool,
+        Piece,
         Vote,
         by_problem,
+        demo_of_pieces,
         elect,
         finished,
         keep,
         keep_right,
         right_and_wrong,
+        turn_demos,
         unsolved,
         vote,
     )
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from selftaught.learn.objectives import dpo, grpo, reinforce
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, recipe, solver, study
+    from selftaught.method import Method, Preset, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
     from selftaught.records import (
@@ -72,7 +75,9 @@ __all__ = [
     "Message",
     "Method",
     "Pair",
+    "Piece",
     "Policy",
+    "Preset",
     "Problem",
     "Ranking",
     "Record",
@@ -90,6 +95,7 @@ __all__ = [
     "by_problem",
     "compare",
     "conclude",
+    "demo_of_pieces",
     "dpo",
     "elect",
     "find_method",
@@ -108,6 +114,7 @@ __all__ = [
     "solver",
     "study",
     "trace",
+    "turn_demos",
     "unsolved",
     "vote",
 ]
@@ -115,14 +122,17 @@ __all__ = [
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
-    "curate": "AnswerPool Vote by_problem elect finished keep keep_right right_and_wrong unsolved vote",
+    "curate": (
+        "AnswerPool Piece Vote by_problem demo_of_pieces elect finished keep keep_right right_and_wrong turn_demos"
+        " unsolved vote"
+    ),
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method find:find_method recipe solver study",
+    "method": "Method Preset find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",

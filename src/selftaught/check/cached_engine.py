@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from selftaught.engines import Engine, Likelihood, Request, Sample
+from selftaught.engines import Engine, HeadValues, Likelihood, Request, Sample
 from selftaught.models import Policy
 from selftaught.records import Prompt
 
@@ -49,6 +50,10 @@ class CachedEngine:
     async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
         """See `Engine.loglikelihood`."""
         return await self._engine.loglikelihood(policy, prompt, text)
+
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """See `Engine.scores`."""
+        return await self._engine.scores(policy, prompt, text, ends)
 
     def attach_model(self, policy: Policy, model: Any) -> None:
         """See `Engine.attach_model`."""

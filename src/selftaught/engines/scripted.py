@@ -17,6 +17,7 @@ from selftaught.engines.base import (
     BaseEngine,
     Capabilities,
     EngineError,
+    HeadValues,
     Likelihood,
     Request,
     Sample,
@@ -26,24 +27,27 @@ from selftaught.engines.base import (
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
-from selftaught.records import Prompt, as_json
+from selftaught.records import Prompt, as_json, content_hash
 
 if TYPE_CHECKING:
     from selftaught.learn import Objective, TrainConfig
 
 Script = Callable[[Policy, Request], str]
 LikelihoodScript = Callable[[Policy, Prompt, str], Sequence[float]]
+Scorer = Callable[[Policy, Prompt, str], float]
 
 
 class ScriptedEngine(BusyTimer, BaseEngine):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
-    Log-probabilities are a fixed function of the bytes, so that downstream code has numbers to work with: a byte b has
-    -(b + 1) / 256 nats, the other 255 share the rest of the probability equally.
+    Log-probabilities are a fixed function of the bytes, and value heads one of policy, prompt and text, so that
+    downstream code has numbers to work with. A byte b has -(b + 1) / 256 nats; the other 255 share the rest of the
+    probability equally.
 
     Args:
         script: returns the answer; must depend on nothing but its arguments.
-        likelihood: returns the log-probabilities of the bytes of a given text instead, as `(policy, prompt, text)`.
+        likelihood: returns the log-probabilities of a given text's bytes after a prompt; likewise.
+        scorer: returns the number of a policy's value head after a prompt and a text; likewise.
         delay: seconds each answer takes.
 
     Attributes:
@@ -52,11 +56,15 @@ class ScriptedEngine(BusyTimer, BaseEngine):
 
     name = "scripted"
     capabilities = Capabilities(
-        seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, trained_policies=True
-    )
+        seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, scores=True,
+        trained_policies=True,
+    )  # fmt: skip
 
-    def __init__(self, script: Script, *, likelihood: LikelihoodScript | None = None, delay: float = 0.0) -> None:
-        self._script, self._likelihood, self._delay = script, likelihood, delay
+    def __init__(
+        self, script: Script, *, delay: float = 0.0, likelihood: LikelihoodScript | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:  # fmt: skip
+        self._script, self._delay, self._likelihood, self._scorer = script, delay, likelihood, scorer or _head_value
         self.calls = 0
         self._closed = False
 
@@ -85,6 +93,12 @@ class ScriptedEngine(BusyTimer, BaseEngine):
         given = self._likelihood
         logprobs = tuple(given(policy, prompt, text)) if given else _logprobs(text.encode())
         return Likelihood(logprobs, _prompt_length(prompt))
+
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """What `scorer` returns at each place. See `Engine.scores`."""
+        self._check_open()
+        size = _prompt_length(prompt) + len(text.encode())
+        return HeadValues(tuple(self._scorer(policy, prompt, text[:end]) for end in ends), size)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -122,6 +136,11 @@ def _with_distributions(sample: Sample, count: int) -> Sample:
     return replace(sample, top_logprobs=tuple(top), entropies=tuple(entropies), self_certainties=tuple(certainties))
 
 
+def _head_value(policy: Policy, prompt: Prompt, text: str) -> float:
+    """A number from -4 to 4, by the hash of the arguments."""
+    return int(content_hash(policy.version, prompt, text), 16) / 2**61 - 4
+
+
 def scripted_learner(
     base: Policy, objective: Objective, records: Sequence[Any], settings: TrainConfig, *, seed: int, folder: Path,
     progress: Callable[[int, int, float], None] = lambda *_: None, delay: float = 0.0,
@@ -136,7 +155,7 @@ def scripted_learner(
     Raises:
         BadInput: no records.
     """
-    from selftaught.learn.learner import policy_version
+    from selftaught.learn.learner import head_entry, policy_version
 
     version = policy_version(base, objective, records, settings, seed)
     target, work = folder / version, folder / f"{version}.work"
@@ -153,7 +172,7 @@ def scripted_learner(
     with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
     made: dict[str, Any] = {"version": version, "base": base_reference(base, target), "adapter": False}
-    made |= {"objective": objective.name, "records": len(records)}
+    made |= {"objective": objective.name, "records": len(records)} | head_entry(objective)
     publish(draft, target, made | {"tokens": settings.epochs * sum(map(_size, records))})
     shutil.rmtree(work, ignore_errors=True)
     return load_policy(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -21,6 +21,7 @@ from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
 from selftaught.tasks.thinking import thinking_alone
 
+Pay = Callable[[], Coroutine[Any, Any, tuple[dict[str, Any], Usage]]]
 NO_ANSWER: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish": "error"}
 
 
@@ -108,12 +109,26 @@ class JournaledEngine:
         """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it."""
         key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
         try:
-            payload, usage = self.journal.get(key) or await self._share(key, lambda: self._read(key, policy, attempt))
+            return (await self.effect(key, lambda: self._read(key, policy, attempt)))["nats"]
+        except RequestRefused:
+            return math.nan
+
+    async def effect(self, key: str, pay: Pay) -> dict[str, Any]:
+        """The payload of an effect that reads text: from the journal, or paid for once.
+
+        Args:
+            pay: has the engine read, and journals the result under `key`.
+
+        Raises:
+            RequestRefused: the engine refuses to read it; counted among the refusals.
+        """
+        try:
+            payload, usage = self.journal.get(key) or await self._share(key, pay)
         except RequestRefused as error:
             self._note_refusal(key, error)
-            return math.nan
+            raise
         self.ledger.count(key, usage)
-        return payload["nats"]
+        return payload
 
     async def loglikelihood(self, policy: Policy, problem: Problem, prompt: Prompt, text: str) -> Likelihood:
         """The likelihood of `text` as the beginning of the answer to `prompt`; NaN where the engine refuses to read it.
