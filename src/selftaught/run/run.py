@@ -32,7 +32,7 @@ class Run(RunSession):
 
     def attempt(
         self, policy: Policy, problems: Sequence[Subject], *, solver: Solver | None = None, samples: int = 1,
-        **sampling: Any,
+        top_logprobs: int | None = None, **sampling: Any,
     ) -> list[Attempt]:  # fmt: skip
         """Sample attempts at every problem; verify them if the method declares that it needs a verifier.
 
@@ -43,16 +43,19 @@ class Run(RunSession):
             problems: what to attempt; or attempts that the solver continues, criticizes or revises.
             solver: by default each problem's own prompt is sampled once.
             samples: per problem.
+            top_logprobs: how many of the most probable tokens to return at each step; see `Ask.__call__`.
             sampling: fields of `Sampling` to change.
 
         Returns:
             The attempts, grouped by problem in the given order.
 
         Raises:
-            BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
+            BadInput: too many verifications fail, a sampling option is wrong, the engine has no `top_logprobs`, or a
+                method attempts the test split.
             RunStopped: the budget is spent.
         """
-        return [one.attempt for one in sample_new(self._context, policy, problems, solver, samples, sampling)]
+        results = sample_new(self._context, policy, problems, solver, samples, sampling, top_logprobs)
+        return [one.attempt for one in results]
 
     def search(
         self, policy: Policy, problems: Sequence[Subject], *, solver: Solver, samples: int = 1, **sampling: Any

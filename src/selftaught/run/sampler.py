@@ -175,7 +175,9 @@ class Sampler:
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new, score=partial(score_one, self._engine, self._task.steps), act=episodes.act,
+            log=self._journal.put_new, likelihood=self._engine.loglikelihood,
+            score=partial(score_one, self._engine, self._task.steps), act=episodes.act,
+            top_logprobs=batch.top_logprobs,
         )  # fmt: skip
         made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
