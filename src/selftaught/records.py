@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Protocol
+from statistics import fmean
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from selftaught.samples import Sample, rare_facts
 
@@ -36,6 +37,11 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+def _usually(value: Any) -> Any:
+    """A field that a record's JSON, and so its hash, leaves out while it has its usual value."""
+    return field(default=value, metadata={"usually": value})
+
+
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """A judgment of one attempt.
@@ -45,12 +51,14 @@ class Feedback:
         score: a number in 0..1, if the judge gives one.
         text: the critique, or why the verdict is UNKNOWN.
         source: the verifier (or judging policy) and its version.
+        kind: "task" for the task's verifier, whose verdict counts; "judge" for a judge, a vote or another opinion.
     """
 
     verdict: Verdict
     score: float | None = None
     text: str = ""
     source: str = ""
+    kind: Literal["task", "judge"] = _usually("task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Attempt:
             sampled part alone.
         role: "solve", "critique", "revise", "judge", ...
         parent: id of the attempt this one builds on, or None.
-        feedback: judgments, oldest first.
+        feedback: of the task's verifier and of judges, oldest first.
         prefix_tokens: what the answer was made to continue: token ids, and strings inserted between them (see
             `Request.prefix_tokens`).
         prefix_chars: length of the prefix in `text`; what follows was sampled.
@@ -150,14 +158,32 @@ class Attempt:
         return self.sample.top_logprobs
 
     @property
+    def task_feedback(self) -> Feedback | None:
+        """The latest feedback of the task's verifier; None if it gave none."""
+        return next((one for one in reversed(self.feedback) if one.kind == "task"), None)
+
+    @property
     def verdict(self) -> Verdict:
-        """The latest verdict; UNKNOWN when nobody judged it."""
-        return self.feedback[-1].verdict if self.feedback else Verdict.UNKNOWN
+        """The latest verdict of the task's verifier, whatever judges say; UNKNOWN if it gave none."""
+        found = self.task_feedback
+        return found.verdict if found else Verdict.UNKNOWN
 
     @property
     def right(self) -> bool:
-        """Whether the latest verdict is RIGHT."""
+        """Whether `verdict` is RIGHT."""
         return self.verdict is Verdict.RIGHT
+
+    @property
+    def judgments(self) -> tuple[Feedback, ...]:
+        """The feedback of judges, oldest first."""
+        return tuple(one for one in self.feedback if one.kind == "judge")
+
+    @property
+    def score(self) -> float | None:
+        """The mean score, in 0..1, of all judgments by the judge that judged last; None if it gave no score."""
+        given = self.judgments
+        scores = [one.score for one in given if one.source == given[-1].source and one.score is not None]
+        return fmean(scores) if scores else None
 
     @property
     def truncated(self) -> bool:
@@ -168,11 +194,6 @@ class Attempt:
     def failed(self) -> bool:
         """Whether there is no answer: the engine refused the request, or failed at it."""
         return self.finish_reason == "error"
-
-
-def _usually(value: bool) -> Any:
-    """A field that a record's JSON, and so its hash, leaves out while it has its usual value."""
-    return field(default=value, metadata={"usually": value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +228,10 @@ class Demo:
     """A target to imitate: `weight` scales its loss; a negative weight pushes away.
 
     `ends` says whether the end of sequence is learned behind the target; False for one that was cut off.
+
+    `masked` are the spans `[start, end)` of characters of the target that bear no loss, such as a tool's output or a
+    planted mistake: ascending, not overlapping. A token that holds any of their characters is masked. The model
+    still reads them. See `curate.demo_of_pieces`.
     """
 
     kind: ClassVar[str] = "demo"
@@ -215,6 +240,7 @@ class Demo:
     weight: float = 1.0
     attempts: tuple[str, ...] = ()
     ends: bool = _usually(True)
+    masked: tuple[tuple[int, int], ...] = _usually(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +363,8 @@ HIDDEN = _Hidden()
 
 
 _RARE: dict[type, dict[str, Any]] = {
-    kind: {f.name: f.metadata["usually"] for f in fields(kind) if "usually" in f.metadata} for kind in (Demo, Pair)
+    kind: {f.name: f.metadata["usually"] for f in fields(kind) if "usually" in f.metadata}
+    for kind in (Feedback, Demo, Pair)
 }
 _SAMPLE_FACTS = ("token_ids", "logprobs", "finish_reason", "policy", "num_tokens", "stop_text")
 _PLAIN = frozenset({str, int, float, bool, type(None)})

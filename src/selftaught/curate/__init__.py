@@ -14,20 +14,24 @@ from selftaught.curate.pairs import (
     solution_pairs,
     vote_gap,
 )
+from selftaught.curate.pieces import Piece, demo_of_pieces, masked_spans, turn_demos
 from selftaught.curate.pool import AnswerPool
 from selftaught.curate.vote import Vote, ballots, elect, vote, with_confidence
 
 __all__ = [
     "AnswerPool",
+    "Piece",
     "Vote",
     "ballots",
     "best_and_worst",
     "by_problem",
+    "demo_of_pieces",
     "elect",
     "finished",
     "keep",
     "keep_right",
     "latest_score",
+    "masked_spans",
     "most_and_least_voted",
     "pairs",
     "right_and_wrong",
@@ -37,6 +41,7 @@ __all__ = [
     "similar_length",
     "solution_pairs",
     "source_ids",
+    "turn_demos",
     "unsolved",
     "vote",
     "vote_gap",

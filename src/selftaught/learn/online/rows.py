@@ -17,9 +17,10 @@ Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, without rollouts in which a request was refused."""
+    """The groups whose outcomes differ, at most a batch, without rollouts in which a request was refused."""
     complete = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]
-    return [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    mixed = [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    return list(mixed[: config.training.batch_size])
 
 
 def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
