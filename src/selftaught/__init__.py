@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from selftaught.learn.objectives import dpo, grpo, reinforce
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, recipe, solver, study
+    from selftaught.method import Method, Preset, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
     from selftaught.records import (
@@ -77,6 +77,7 @@ __all__ = [
     "Pair",
     "Piece",
     "Policy",
+    "Preset",
     "Problem",
     "Ranking",
     "Record",
@@ -131,7 +132,7 @@ _HOMES = {
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method find:find_method recipe solver study",
+    "method": "Method Preset find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
