@@ -278,7 +278,7 @@ def _rollouts(batch: Any, sampler: Any, reference: Any, name: str) -> list[Group
         facts["advantage"] = (batch["advantages"][i].item(),) * len(answer)
         rows.append(Row(prompt, answer, row_features={"kl_coef": 0.05, "reward": earned[i]}, token_features=facts))
     assert name != "rloo" or torch.allclose(
-        batch["old_logps"], torch.tensor([sum(row.tokens["old_logprobs"]) for row in rows]), atol=1e-4
+        batch["old_logps"], torch.tensor([sum(row.token_features["old_logprobs"]) for row in rows]), atol=1e-4
     )
     return [tuple(rows[:4]), tuple(rows[4:])]
 

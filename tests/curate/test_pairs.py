@@ -20,6 +20,7 @@ from selftaught.curate import (
     similar_length,
     solution_pairs,
     vote_gap,
+    written_solutions,
 )
 from selftaught.errors import BadInput
 from selftaught.records import Attempt, Feedback, Problem, Verdict, make_problem
@@ -120,7 +121,7 @@ def test_no_selection_takes_an_answer_that_is_cut_off() -> None:
 def test_written_solutions_are_preferred_to_samples_that_differ() -> None:
     written = str(ONE.meta["solution"])
     same = replace(judged(ONE, "1", name="same"), text=f" {written}\n")
-    found = solution_pairs([same, *tried("wr")], [ONE, TWO], per_problem=1)
+    found = solution_pairs([same, *tried("wr")], written_solutions([ONE, TWO]), per_problem=1)
     assert [(p.prompt, p.chosen, p.rejected, p.attempts) for p in found] == [
         (ONE.prompt, written, "Answer: w0", ("w0",))
     ]
@@ -130,4 +131,4 @@ def test_written_solutions_are_preferred_to_samples_that_differ() -> None:
 def test_a_problem_without_a_written_solution_is_one_line(meta: dict[str, object]) -> None:
     bare = make_problem("What is 1 + 1?", "2", {"where": "data.jsonl:7", **meta})
     with pytest.raises(BadInput, match=r"^data.jsonl:7: no written solution of 'What is 1 \+ 1\?'; use data with"):
-        solution_pairs([], [ONE, bare])
+        written_solutions([ONE, bare])

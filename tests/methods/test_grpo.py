@@ -74,13 +74,11 @@ def test_its_variants_are_options(tmp_path: Path) -> None:
 
 def test_more_batches_are_drawn_where_results_agree(tmp_path: Path) -> None:
     counts = []
-    for most in (1, 3):
+    for most in (1, 9):
         _, steps, _ = played(tmp_path / str(most), samples=2, max_gen_batches=most, rounds=1, steps=4)
-        counts.append([(facts["rollouts"], len(facts["attempts"])) for facts in steps])
-    plain, drawn = counts
-    assert {rolled for rolled, _ in plain} == {4}
-    assert any(rolled > 4 for rolled, _ in drawn)
-    assert sum(used for _, used in drawn) > sum(used for _, used in plain)
+        counts.append([len(facts["attempts"]) for facts in steps])
+    plain, drawn = counts  # of answers learned from, of two problems with two answers each
+    assert sum(plain) < sum(drawn) == 4 * 4
 
 
 @pytest.mark.parametrize("reference", ["start", "average"])
