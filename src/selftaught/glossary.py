@@ -101,6 +101,8 @@ GLOSSARY: dict[str, Term] = {
     "past_rounds": Term("earlier rounds whose pairs are trained on again", COUNT),
     "start": Term("policy that each round trains", "a choice"),
     "reference": Term("the policy that training is kept close to", "a choice"),
+    "reference_decay": Term("share of itself that a moving average of the policy keeps after each step", SHARE),
+    "max_gen_batches": Term("batches of problems sampled per step until one has mixed results, at most", COUNT),
     "kl_coef": Term("weight of the KL penalty to the reference policy (β)", FACTOR),
     "stage1_rounds": Term("rounds of the first training stage", COUNT),
     "stage1_kl_coef": Term("additional KL weight in the first training stage", FACTOR),

@@ -14,6 +14,7 @@ from selftaught.curate.pairs import (
     similar_length,
     solution_pairs,
     vote_gap,
+    written_solutions,
 )
 from selftaught.curate.pieces import Piece, demo_of_pieces, masked_spans, turn_demos
 from selftaught.curate.pool import AnswerPool
@@ -48,4 +49,5 @@ __all__ = [
     "vote",
     "vote_gap",
     "with_confidence",
+    "written_solutions",
 ]

@@ -6,7 +6,7 @@ and failed attempts. `pairs` makes records of what a selection chose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from math import lcm
 
@@ -132,8 +132,17 @@ def pairs(
     return [pair for pair in in_turn if pair is not None][:max_pairs]
 
 
+def written_solutions(problems: Iterable[Problem]) -> dict[str, str]:
+    """The text of each problem's written solution (`meta["solution"]`), by problem id.
+
+    Raises:
+        BadInput: a problem has none.
+    """
+    return {problem.id: _solution(problem) for problem in problems}
+
+
 def solution_pairs(
-    attempts: Iterable[Attempt], problems: Iterable[Problem], *, per_problem: int | None = None
+    attempts: Iterable[Attempt], solutions: Mapping[str, str], *, per_problem: int | None = None
 ) -> list[Pair]:
     """Preference records for each problem's written solution over attempts at it, as in SPIN (2401.01335).
 
@@ -141,13 +150,9 @@ def solution_pairs(
 
     Args:
         attempts: sampled answers; their verdicts are not read.
-        problems: with their written solutions in `meta["solution"]`.
+        solutions: problem id -> text, see `written_solutions`.
         per_problem: maximum pairs per problem; None for all.
-
-    Raises:
-        BadInput: a problem has no written solution.
     """
-    solutions = {problem.id: _solution(problem) for problem in problems}
     groups = by_problem(a for a in finished(attempts) if a.text.strip() != solutions[a.problem.id].strip())
     return [
         Pair(one.problem.prompt, solutions[one.problem.id], one.text, attempts=(one.id,))

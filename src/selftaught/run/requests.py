@@ -235,7 +235,8 @@ class JournaledEngine:
     ) -> tuple[dict[str, Any], Usage]:
         if self.failure is not None:
             raise self.failure
-        found = await self.engine.loglikelihood(policy, prompt, text)
+        weights, messages = self.model_input(policy, prompt)
+        found = await self.engine.loglikelihood(weights, messages, text)
         payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}
         payload |= {"logprobs": [round(value, 6) for value in found.logprobs], "prompt_tokens": found.prompt_tokens}
         usage = Usage(prompt=found.prompt_tokens + found.num_tokens)

@@ -167,7 +167,8 @@ class Run(RunSession):
     def learn_online(
         self, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None = None,
         objective: Objective | None = None, credit: CreditAssignment = OUTCOME, steps: int = 50, samples: int = 8,
-        max_importance_weight: float = 2.0, lr_scale: float = 1.0, **options: Any,
+        max_importance_weight: float = 2.0, max_gen_batches: int = 1, reference_decay: float = 1.0,
+        lr_scale: float = 1.0, **options: Any,
     ) -> Policy:  # fmt: skip
         """Train a new policy by online RL: each step samples rollouts with the current weights and updates them.
 
@@ -184,9 +185,13 @@ class Run(RunSession):
             samples: rollouts per problem.
             max_importance_weight: largest importance weight of a token, which corrects for the temperature and for
                 top-p or top-k truncation.
+            max_gen_batches: batches of problems sampled per step, at most, until a whole batch has mixed outcomes
+                (DAPO's dynamic sampling, 2503.14476); 1 skips the others and learns from fewer.
+            reference_decay: after each step the reference of the KL penalty becomes this share of itself and the rest
+                of the weights in training (an exponential moving average); 1 leaves it as it is.
             lr_scale: multiplies the learning rate.
             options: fields of `Sampling` and `Training` to change. Temperature and `epochs` are 1 and the learning
-                rate is constant unless changed. `carry` keeps the optimizer state from one call to the next.
+                rate is constant unless changed. `keep_optimizer_state` keeps it from one call to the next.
 
         Raises:
             BadInput: there are no problems, one is of dev or test, an option is wrong, or the engine cannot sample
@@ -196,7 +201,8 @@ class Run(RunSession):
         """
         return learn_online(
             self._context, policy, problems, solver=solver, objective=objective, credit=credit, steps=steps,
-            samples=samples, max_importance_weight=max_importance_weight, lr_scale=lr_scale, options=options,
+            samples=samples, max_importance_weight=max_importance_weight, max_gen_batches=max_gen_batches,
+            reference_decay=reference_decay, lr_scale=lr_scale, options=options,
         )  # fmt: skip
 
     def measure(

@@ -44,13 +44,14 @@ def draw(*what: Any) -> float:
     return int(content_hash(*what), 16) / 2**64
 
 
-def solve_sum(policy: Policy, request: Request, *, least: float = 0.0) -> str:
+def solve_sum(policy: Policy, request: Request, *, least: float = 0.0, most: float = 1.0) -> str:
     """Add the numbers of the question, rightly as often as the policy's training allows; hints always help.
 
     Args:
         policy: who answers.
         request: what is asked.
         least: share of right answers, at least, when sampling at a temperature above 0.
+        most: share of right answers, at most, when sampling at a temperature above 0.
     """
     text = request.prompt[-1].content
     asked = next((found for m in request.prompt if (found := re.search(r"(\d+) \+ (\d+)", m.content))), None)
@@ -59,7 +60,8 @@ def solve_sum(policy: Policy, request: Request, *, least: float = 0.0) -> str:
     a, b = int(asked[1]), int(asked[2])
     hot = request.sampling.temperature > 0
     luck = draw(text, request.seed if hot else 0)
-    if luck < max(SKILL[min(depth(policy), 2)], least if hot else 0) or "Hint" in text:
+    skill = SKILL[min(depth(policy), 2)]
+    if luck < (min(max(skill, least), most) if hot else skill) or "Hint" in text:
         return f"{a} and {b} make {a + b} (luck {luck:.4f}).\nAnswer: {a + b}"
     return f"I guess (luck {luck:.4f}).\nAnswer: {a + b + 1 + int(luck * 5)}"
 

@@ -2,19 +2,38 @@
 
 from typing import Literal
 
-from selftaught import Claim, Pair, Policy, Run, Task, curate, recipe, routines
+from selftaught import Claim, Pair, Policy, Preset, Run, Task, curate, recipe, routines
 from selftaught.learn.objectives import rpo
 
 CLAIM = Claim(
     "Training on preferences for the model's right over its wrong answers, round after round, beats the model it began"
     " with.",
     baselines=("greedy",),
-    options={"rounds": 2, "samples": 8, "per_problem": 4, "lr_scale": 1 / 3},
+    options={"rounds": 2, "samples": 8, "per_problem": 4, "lr_scale": 0.2},
     ablations={"without the likelihood term": {"nll_coef": 0.0}, "one round": {"rounds": 1}},
 )
 
+SPIN = Preset(
+    paper="2401.01335",
+    options={
+        "samples": 1, "temperature": 1.0, "source": "reference", "per_problem": 1, "past_rounds": 1, "nll_coef": 0.0,
+        "epochs": 3, "lr_scale": 0.025,
+    },
+    differs="Prefer each written solution to the policy's own answer, train by DPO against itself, and repeat."
+    " No verdict is read. Differs from the paper (Chen et al., Self-Play Fine-Tuning): beta and learning rate are the"
+    " same in every round, where the authors' scripts change them in later ones; the starting model need not have been"
+    " fine-tuned on the solutions. Temperature and number of epochs are our choice.",
+    claim=Claim(
+        "Preferring written solutions to the model's own answers, round after round, beats the model it began with.",
+        baselines=("greedy",),
+        options={"rounds": 2, "lr_scale": 1 / 3},
+        ablations={"one round": {"rounds": 1}},
+    ),
+    needs=("reference",),
+)  # fmt: skip
 
-@recipe(paper="2404.19733", needs=("verifier",), claim=CLAIM)
+
+@recipe(paper="2404.19733", needs=("verifier",), claim=CLAIM, presets={"spin": SPIN})
 def preferences(
     run: Run,
     base: Policy,
@@ -63,11 +82,12 @@ def preferences(
     """
     objective, policy = rpo(beta, loss_type=loss_type, nll_coef=nll_coef), base  # the reference: where a round starts
     made: list[list[Pair]] = []
+    solutions = curate.written_solutions(task.train) if source == "reference" else {}
     for _ in run.rounds(rounds):
         sampler = run.champion if start == "champion" else policy
         tried = run.attempt(sampler, task.train, samples=samples, temperature=temperature)
         if source == "reference":
-            made.append(curate.solution_pairs(tried, task.train, per_problem=per_problem))
+            made.append(curate.solution_pairs(tried, solutions, per_problem=per_problem))
         elif source == "vote":
             how = {"select": curate.most_and_least_voted, "weight": curate.vote_gap(tried)}
             made.append(curate.pairs(tried, per_problem=per_problem, **how))

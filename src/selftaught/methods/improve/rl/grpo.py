@@ -9,10 +9,10 @@ CLAIM = Claim(
     "Online reinforcement learning with the verifier as reward beats the model it began with, and self-training on"
     " verified samples (ReST-EM) at equal tokens.",
     baselines=("greedy", Baseline("ReST-EM", method="rest-em", options={"samples": 4, "per_problem": 4})),
-    options={"rounds": 2, "steps": 12, "batch_size": 8, "samples": 8, "lr_scale": 0.5},
+    options={"rounds": 3, "steps": 12, "batch_size": 16, "samples": 8, "kl_coef": 0.0, "lr_scale": 0.2},
     ablations={
-        "without the KL penalty": {"kl_coef": 0.0},
-        "Dr. GRPO": {"advantage": "group_mean", "loss_aggregation": "seq-mean-token-sum-norm", "kl_coef": 0.0},
+        "with the KL penalty": {"kl_coef": 0.04},
+        "Dr. GRPO": {"advantage": "group_mean", "loss_aggregation": "seq-mean-token-sum-norm"},
     },
 )
 
@@ -33,7 +33,9 @@ def grpo(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     kl_coef: float = 0.04,
-    reference: Literal["start", "round"] = "start",
+    reference: Literal["start", "round", "average"] = "start",
+    reference_decay: float = 0.99,
+    max_gen_batches: int = 1,
     epochs: int = 1,
     lr_scale: float = 0.05,
 ) -> Policy:
@@ -43,7 +45,7 @@ def grpo(
     verifier calls it right, else 0; its advantage is standardized within its group; clipped probability ratios, and a
     KL penalty to a reference in the loss (equation 3). Other settings give published variants: Dr. GRPO (2503.20783)
     is `advantage="group_mean"`, `loss_aggregation="seq-mean-token-sum-norm"`, `kl_coef=0`; of DAPO (2503.14476),
-    `loss_aggregation="token-mean"`, `clip_high=0.28`, `kl_coef=0`.
+    `loss_aggregation="token-mean"`, `clip_high=0.28`, `kl_coef=0`, `max_gen_batches=10`.
 
     Differs from the paper: the verifier is the reward, where the paper trains a reward model; 16 samples per problem
     instead of 64, and far fewer steps. Problems whose samples are all right or all wrong are skipped, as their
@@ -65,14 +67,18 @@ def grpo(
         clip_low: the probability ratio is clipped below 1 - clip_low.
         clip_high: the probability ratio is clipped above 1 + clip_high.
         kl_coef: weight of the KL penalty to the reference.
-        reference: the starting model, or the policy at the start of each round (the paper's iterative variant).
+        reference: the starting model, the policy at the start of each round (the paper's iterative variant), or a
+            moving average of the policy since then.
+        reference_decay: share of itself that the moving average keeps after each step.
+        max_gen_batches: batches of problems sampled per step, at most, until a whole batch has mixed results; 1 skips
+            the others (above 1: DAPO's dynamic sampling).
         epochs: updates on each step's answers.
         lr_scale: multiplies the run's learning rate; 0.05 of the default 2e-5 is the paper's 1e-6.
     """
     objective = objectives.grpo(
         kl_coef, advantage=advantage, loss_aggregation=loss_aggregation, clip_low=clip_low, clip_high=clip_high,
-        kl_importance_weighted=False, max_tokens=run.settings.sampling.max_tokens,
-        reference=base if reference == "start" else None,  # None: where each training starts
+        kl_importance_weighted=False, reference=base if reference == "start" else None,  # None: where a round starts
+        max_tokens=run.settings.sampling.max_tokens if loss_aggregation == "seq-mean-token-sum-norm" else 0,
     )  # fmt: skip
     policy, keep = base, not run.settings.training.lora_rank
     for number in run.rounds(rounds):
@@ -80,6 +86,7 @@ def grpo(
         policy = run.learn_online(
             policy, some, objective=objective, steps=steps, samples=samples, temperature=temperature,
             batch_size=batch_size, epochs=epochs, lr_scale=lr_scale, keep_optimizer_state=keep,
+            max_gen_batches=max_gen_batches, reference_decay=reference_decay if reference == "average" else 1.0,
         )  # fmt: skip
         run.measure(policy)
     return run.champion
