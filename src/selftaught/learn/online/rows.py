@@ -17,7 +17,7 @@ Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no turn of the learner."""
+    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn."""
     complete = [
         [one for one in group if one.own_turns and all(turn.token_ids for turn in one.own_turns)] for group in rolled
     ]
