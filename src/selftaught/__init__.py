@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from selftaught.check.claim import Baseline, Claim, SystemResult
     from selftaught.curate import (
         AnswerPool,
+        Decontaminator,
         Vote,
         by_problem,
+        decontaminate,
         elect,
         finished,
         keep,
@@ -64,6 +66,7 @@ __all__ = [
     "BadInput",
     "Baseline",
     "Claim",
+    "Decontaminator",
     "Demo",
     "Feedback",
     "Judge",
@@ -90,6 +93,7 @@ __all__ = [
     "by_problem",
     "compare",
     "conclude",
+    "decontaminate",
     "dpo",
     "elect",
     "find_method",
@@ -115,7 +119,10 @@ __all__ = [
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
-    "curate": "AnswerPool Vote by_problem elect finished keep keep_right right_and_wrong unsolved vote",
+    "curate": (
+        "AnswerPool Decontaminator Vote by_problem decontaminate elect finished keep keep_right right_and_wrong"
+        " unsolved vote"
+    ),
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",

@@ -31,6 +31,7 @@ class RunFolder:
         config: the run's configuration.
         base: version of the starting model.
         questions: problem id -> question.
+        posed: id of each new problem of the run -> the attempts that it was taken from.
     """
 
     def __init__(self, folder: Path, reader: JournalReader) -> None:
@@ -38,7 +39,9 @@ class RunFolder:
         self.config = reader.meta_object("config")
         self.base = str(self.config.get("model", ""))
         self._read: dict[str, list[dict[str, Any]]] = {}
-        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY)
+        new = [row for _, _, found, _ in reader.effects("problems") for row in found["kept"]]
+        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY) | {p["problem"]: p["question"] for p in new}
+        self.posed: dict[str, list[str]] = {row["problem"]: row["attempts"] for row in new}
 
     # --- policies ---
 

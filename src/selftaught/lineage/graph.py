@@ -50,7 +50,8 @@ class LineageLink:
         source: id of the node that it leads from.
         target: id of the node that it leads to.
         how: "trained from", "learned" and, while in training, "updated from" (a policy's); "made of" (a record's);
-            "by" and "continues" (an attempt's); "by" and "step" (a tree's).
+            "by", "continues", and "answers a problem from" where the run posed it (an attempt's); "by" and "step"
+            (a tree's).
     """
 
     source: str

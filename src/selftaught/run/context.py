@@ -19,6 +19,7 @@ from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
+from selftaught.records import Problem
 from selftaught.remarks import listen
 from selftaught.run.config import configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
@@ -49,6 +50,7 @@ class RunContext:
         truncation_counts: number of `answers`, and of those `truncated` at `max_tokens`.
         end_counts: number of `records` learned, and of those with a `wrong` end of sequence.
         printed_notes: notes that were already printed.
+        posed: new problems kept so far, by id.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class RunContext:
         self.calls, self.attempt_counts = Counter[str](), Counter[str]()
         self.truncation_counts, self.end_counts = Counter[str](), Counter[str]()
         self.printed_notes: set[str] = set()
+        self.posed: dict[str, Problem] = {}
         self._notes = list(task.notes)
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,

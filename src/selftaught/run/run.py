@@ -18,6 +18,7 @@ from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
 from selftaught.run.online import learn_online
+from selftaught.run.problems import new_problems
 from selftaught.run.session import RunSession
 from selftaught.run.solver import Solver, SolverResult, Subject
 
@@ -142,6 +143,24 @@ class Run(RunSession):
             self._context, policy, problems, solver=solver, objective=objective, credit=credit, steps=steps,
             samples=samples, max_importance_weight=max_importance_weight, lr_scale=lr_scale, options=options,
         )  # fmt: skip
+
+    def new_problems(self, candidates: Sequence[Problem]) -> list[Problem]:
+        """Keep the candidates that are new problems of the task, to attempt and to learn from.
+
+        Dropped are those that repeat a dev or test problem, exactly or in other words (see `curate.decontaminate`),
+        that repeat a train problem or one before them, and that the task cannot read. The reasons are journaled.
+
+        Args:
+            candidates: made by `Task.pose`.
+
+        Returns:
+            The problems kept, in order. Where the verifier needs no reference, or they have one, attempts at them get
+            verdicts.
+
+        Raises:
+            BadInput: a candidate is no problem.
+        """
+        return new_problems(self._context, candidates)
 
     def measure(
         self, policy: Policy, *, solver: Solver | None = None, samples: int = 1, temperature: float = 0.0,

@@ -15,7 +15,7 @@ from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
-from selftaught.records import Attempt, Solution, as_json, content_hash
+from selftaught.records import Attempt, Problem, Solution, as_json, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
@@ -75,6 +75,10 @@ class Sampler:
             return [task.result() for task in tasks]
 
         return self._loop.run(read_all())
+
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Let the verifier know of new problems."""
+        self._verifier.add_problems(problems)
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""

@@ -210,7 +210,8 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
     learner = Learner()
     with opened(folder, learner=learner) as run:
         champion = play(method, run)
-        train = {p.question for p in run.task.train}
+        new = (row["question"] for _, _, found, _ in run.journal.effects("problems") for row in found["kept"])
+        train = {*(p.question for p in run.task.train), *new}
         sampled = {key for key, *_ in run.journal.effects("sample")}
         promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"]]
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
