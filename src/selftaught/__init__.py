@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from selftaught.curate import (
         AnswerPool,
         Decontaminator,
+        Piece,
         Vote,
         by_problem,
         decontaminate,
+        demo_of_pieces,
         elect,
         finished,
         keep,
         keep_right,
         right_and_wrong,
+        turn_demos,
         unsolved,
         vote,
     )
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from selftaught.learn.objectives import dpo, grpo, reinforce
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, recipe, solver, study
+    from selftaught.method import Method, Preset, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
     from selftaught.records import (
@@ -75,7 +78,9 @@ __all__ = [
     "Message",
     "Method",
     "Pair",
+    "Piece",
     "Policy",
+    "Preset",
     "Problem",
     "Ranking",
     "Record",
@@ -94,6 +99,7 @@ __all__ = [
     "compare",
     "conclude",
     "decontaminate",
+    "demo_of_pieces",
     "dpo",
     "elect",
     "find_method",
@@ -112,6 +118,7 @@ __all__ = [
     "solver",
     "study",
     "trace",
+    "turn_demos",
     "unsolved",
     "vote",
 ]
@@ -120,8 +127,8 @@ __all__ = [
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
     "curate": (
-        "AnswerPool Decontaminator Vote by_problem decontaminate elect finished keep keep_right right_and_wrong"
-        " unsolved vote"
+        "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep keep_right"
+        " right_and_wrong turn_demos unsolved vote"
     ),
     "engines": "Sampling",
     "errors": "BadInput",
@@ -129,7 +136,7 @@ _HOMES = {
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method find:find_method recipe solver study",
+    "method": "Method Preset find:find_method recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",

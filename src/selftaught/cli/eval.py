@@ -82,8 +82,8 @@ def _mean_score(results: Sequence[SolverResult]) -> dict[str, Any]:
     """The mean score with its interval, where the verifier gives more than right and wrong."""
     scores: dict[str, list[float]] = {}
     for one in results:
-        if one.attempt.feedback and (score := one.attempt.feedback[-1].score) is not None:
-            scores.setdefault(one.attempt.problem.id, []).append(score)
+        if (found := one.attempt.task_feedback) and found.score is not None:
+            scores.setdefault(one.attempt.problem.id, []).append(found.score)
     if not any(0 < score < 1 for given in scores.values() for score in given):
         return {}
     interval = clustered_bootstrap(list(scores.values()))

@@ -12,10 +12,11 @@ from selftaught.console import Console
 from selftaught.engines import Sampling
 from selftaught.engines.create import is_remote
 from selftaught.errors import BadInput
-from selftaught.records import Attempt, Problem, as_prompt, make_problem, well_formed
+from selftaught.records import Attempt, Problem, as_prompt, make_problem
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import SolverResult
+from selftaught.samples import well_formed
 from selftaught.tasks import Task
 from selftaught.tasks.rows import with_instruction
 from selftaught.tasks.source import INSTRUCTION
@@ -72,14 +73,13 @@ def problem_of(args: argparse.Namespace) -> Problem:
 
 def _outcome(call: Call, result: SolverResult, note: str) -> dict[str, object]:
     attempt = result.attempt
-    confidence = attempt.feedback[-1].score if attempt.feedback else None
     outcome = {"method": call.chosen.id, "model": call.args.model, "text": attempt.text, "answer": attempt.answer}
-    return outcome | {"confidence": confidence, "note": note, "tokens": result.tokens}
+    return outcome | {"confidence": attempt.score, "note": note, "tokens": result.tokens}
 
 
 def _note(attempt: Attempt) -> str:
     """What the method reports of its answer, such as votes; otherwise why there is no final answer."""
-    reported = attempt.feedback[-1].text if attempt.feedback else ""
+    reported = attempt.judgments[-1].text if attempt.judgments else ""
     if reported or attempt.answer is not None:
         return reported
     why = ": it was cut off, see --max-tokens" if attempt.finish_reason == "length" else ""

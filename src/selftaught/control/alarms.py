@@ -95,7 +95,7 @@ def compute_vitals(groups: Mapping[str, Sequence[Attempt]]) -> Vitals | None:
     if not tried:
         return None
     several = [group for group in groups.values() if len(group) > 1]
-    judged = [attempt for attempt in tried if attempt.feedback]
+    judged = [attempt for attempt in tried if attempt.task_feedback]
     tokens = sum(len(attempt.logprobs) for attempt in tried)
     return Vitals(
         attempts=len(tried),

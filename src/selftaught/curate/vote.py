@@ -52,10 +52,10 @@ def elect(attempts: Sequence[Attempt]) -> Attempt | None:
 
 
 def with_confidence(attempt: Attempt, confidence: float | None, source: str, text: str = "") -> Attempt:
-    """The attempt with a confidence in 0..1 as its only feedback, and no verdict.
+    """The attempt with a confidence in 0..1 as its only feedback, a judgment without a verdict.
 
     Args:
         source: what computed it, such as "vote".
         text: an explanation for the reader.
     """
-    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, confidence, text, source),))
+    return replace(attempt, feedback=(Feedback(Verdict.UNKNOWN, confidence, text, source, "judge"),))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ALLOWED = frozenset({
     "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
     "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "new_problems", "nll", "notes",
-    "round", "rounds", "search", "seconds", "settings",
+    "round", "rounds", "score", "search", "seconds", "settings",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 

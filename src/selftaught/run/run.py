@@ -7,18 +7,20 @@ moment, run the same program again, and nothing is paid for twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from selftaught.learn import Objective
 from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
 from selftaught.models import Policy
+from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
 from selftaught.run.online import learn_online
 from selftaught.run.problems import new_problems
+from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
 from selftaught.run.solver import Solver, SolverResult, Subject
 
@@ -92,6 +94,36 @@ class Run(RunSession):
             RunStopped: the budget is spent.
         """
         return nll(self._context, policy, attempts)
+
+    @overload
+    def score(
+        self, policy: Policy, attempts: Sequence[Subject], at: Literal["end", "question"] = "end"
+    ) -> list[float]: ...
+    @overload
+    def score(self, policy: Policy, attempts: Sequence[Attempt], at: Literal["steps"]) -> list[tuple[float, ...]]: ...
+    def score(self, policy: Policy, attempts: Sequence[Subject], at: ScoreAt = "end") -> list[Any]:
+        """Score attempts with the value head of a policy that a reward objective trained.
+
+        Costs prompt tokens, those of prompt and answer, which no budget counts; what was read before is not read again.
+        The head reads what training read: the prompt of the attempt and its text.
+
+        Args:
+            policy: trained by `orm`, `prm`, `reward_model`, `p_ik`, or another objective with a `head`.
+            attempts: whoever wrote them; for "question" also problems.
+            at: "end": after the whole answer; "steps": at the end of each of its steps, as the task splits them;
+                "question": after the problem's own prompt, before any answer.
+
+        Returns:
+            A number for each attempt, for "steps" a tuple of one for each step. A head trained as a classifier returns
+            probabilities, 0..1, others rewards in the unit of their training. NaN where the request for the answer
+            failed (no steps) or the engine refuses the text.
+
+        Raises:
+            BadInput: the policy has no head or one that is not read there, the engine cannot read heads, or a method
+                passes attempts at test problems.
+            RunStopped: the budget is spent.
+        """
+        return score(self._context, policy, attempts, at)
 
     def learn(
         self, base: Policy, objective: Objective, records: Sequence[Record], *, lr_scale: float = 1.0, **training: Any

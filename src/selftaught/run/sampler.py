@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from selftaught.console import Console, Meter
 from selftaught.engines import Engine, PaidEngine
@@ -15,14 +15,18 @@ from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
+from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Solution, as_json, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
 from selftaught.run.requests import JournaledEngine
+from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
+
+T = TypeVar("T")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
 NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
@@ -68,13 +72,22 @@ class Sampler:
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
+        return self._read_all([partial(self._engine.nll, policy, attempt) for attempt in attempts])
 
-        async def read_all() -> list[float]:
-            tasks = [asyncio.create_task(self._engine.nll(policy, attempt)) for attempt in attempts]
+    def score(self, policy: Policy, subjects: Sequence[Subject], at: ScoreAt) -> list[Any]:
+        """The score of each attempt or problem by the value head of `policy`; see `scoring.score_one`."""
+        steps = self._task.steps
+        return self._read_all([partial(score_one, self._engine, steps, policy, subject, at) for subject in subjects])
+
+    def _read_all(self, reads: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """Await all of `reads` at once on the loop."""
+
+        async def gather() -> list[T]:
+            tasks = [asyncio.create_task(read()) for read in reads]
             await self._await_all(tasks)
             return [task.result() for task in tasks]
 
-        return self._loop.run(read_all())
+        return self._loop.run(gather())
 
     def add_problems(self, problems: Sequence[Problem]) -> None:
         """Let the verifier know of new problems."""
@@ -159,7 +172,7 @@ class Sampler:
         verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new,
+            log=self._journal.put_new, score=partial(score_one, self._engine, self._task.steps),
         )  # fmt: skip
         made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
