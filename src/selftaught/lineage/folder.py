@@ -76,8 +76,9 @@ class RunFolder:
 
     @cached_property
     def champion(self) -> str:
-        """Version of the last promoted policy, or the base."""
-        passed = [gate["policy"] for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
+        """Version of the last promoted policy of the main learner, or the base."""
+        gates = [gate for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
+        passed = [gate["policy"] for gate in gates if "learner" not in gate]
         return passed[-1] if passed else self.base
 
     @property

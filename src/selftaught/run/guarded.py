@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from selftaught.run.session import RunSession
 
 ALLOWED = frozenset({
-    "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
-    "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "new_problems", "nll", "notes",
-    "round", "rounds", "score", "search", "seconds", "settings",
+    "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
+    "gate_decisions", "history", "learn", "learn_online", "ledger", "log_metrics", "measure", "measure_ensemble",
+    "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds", "score", "search", "seconds",
+    "settings",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 
