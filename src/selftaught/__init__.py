@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from selftaught.check.claim import Baseline, Claim, SystemResult
     from selftaught.curate import (
         AnswerPool,
+        Decontaminator,
         Piece,
         Vote,
         by_problem,
+        decontaminate,
         demo_of_pieces,
         elect,
         finished,
@@ -69,6 +71,7 @@ __all__ = [
     "BadInput",
     "Baseline",
     "Claim",
+    "Decontaminator",
     "Demo",
     "Demonstration",
     "Environment",
@@ -104,6 +107,7 @@ __all__ = [
     "conclude",
     "credit_by_episode",
     "credit_by_turn",
+    "decontaminate",
     "demo_of_pieces",
     "dpo",
     "elect",
@@ -137,8 +141,8 @@ __all__ = [
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
     "curate": (
-        "AnswerPool Piece Vote by_problem demo_of_pieces elect finished keep keep_right right_and_wrong turn_demos"
-        " unsolved vote"
+        "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep keep_right"
+        " right_and_wrong turn_demos unsolved vote"
     ),
     "engines": "Sampling",
     "errors": "BadInput",

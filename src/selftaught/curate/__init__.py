@@ -2,6 +2,7 @@
 
 from selftaught.curate.batch import round_batch
 from selftaught.curate.cluster import cluster
+from selftaught.curate.decontaminate import Decontaminator, decontaminate
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import (
     best_and_worst,
@@ -22,12 +23,14 @@ from selftaught.curate.vote import Vote, ballots, elect, vote, with_confidence
 
 __all__ = [
     "AnswerPool",
+    "Decontaminator",
     "Piece",
     "Vote",
     "ballots",
     "best_and_worst",
     "by_problem",
     "cluster",
+    "decontaminate",
     "demo_of_pieces",
     "elect",
     "finished",

@@ -32,6 +32,7 @@ class RunFolder:
         base: version of the starting model.
         weights: version of its weights, which is another one if it has notes.
         questions: problem id -> question.
+        posed: id of each new problem of the run -> the attempts that it was taken from.
     """
 
     def __init__(self, folder: Path, reader: JournalReader) -> None:
@@ -40,7 +41,9 @@ class RunFolder:
         self.base = str(self.config.get("model", ""))
         self.weights = str(self.config.get("weights", self.base))
         self._read: dict[str, list[dict[str, Any]]] = {}
-        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY)
+        new = [row for _, _, found, _ in reader.effects("problems") for row in found["kept"]]
+        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY) | {p["problem"]: p["question"] for p in new}
+        self.posed: dict[str, list[str]] = {row["problem"]: row["attempts"] for row in new}
 
     # --- policies ---
 
@@ -80,8 +83,9 @@ class RunFolder:
 
     @cached_property
     def champion(self) -> str:
-        """Version of the last promoted policy, or the base."""
-        passed = [gate["policy"] for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
+        """Version of the last promoted policy of the main learner, or the base."""
+        gates = [gate for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
+        passed = [gate["policy"] for gate in gates if "learner" not in gate]
         return passed[-1] if passed else self.base
 
     @property

@@ -157,7 +157,8 @@ def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) 
         "; ".join(note for note in notes if note),
     )  # fmt: skip
     parent = [("continues", sample["parent"])] if sample["parent"] else []
-    return node, [("by", sample["policy"]), *parent]
+    posed = [("answers a problem from", one) for one in facts.posed.get(sample["problem"], ()) if one != id]
+    return node, [("by", sample["policy"]), *parent, *posed]
 
 
 def _tree(facts: RunFolder, id: str, number: int, tree: Mapping[str, Any]) -> Visit:

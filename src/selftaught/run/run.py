@@ -16,12 +16,15 @@ from selftaught.models import Notes, Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
+from selftaught.run.champions import MAIN
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
 from selftaught.run.noting import write_notes
 from selftaught.run.online import learn_online
+from selftaught.run.problems import new_problems
 from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
+from selftaught.run.society import measure_ensemble
 from selftaught.run.solver import Solver, SolverResult, Subject
 
 OUTCOME = CreditAssignment()
@@ -205,9 +208,27 @@ class Run(RunSession):
             reference_decay=reference_decay, lr_scale=lr_scale, options=options,
         )  # fmt: skip
 
+    def new_problems(self, candidates: Sequence[Problem]) -> list[Problem]:
+        """Keep the candidates that are new problems of the task, to attempt and to learn from.
+
+        Dropped are those that repeat a dev or test problem, exactly or in other words (see `curate.decontaminate`),
+        that repeat a train problem or one before them, and that the task cannot read. The reasons are journaled.
+
+        Args:
+            candidates: made by `Task.pose`.
+
+        Returns:
+            The problems kept, in order. Where the verifier needs no reference, or they have one, attempts at them get
+            verdicts.
+
+        Raises:
+            BadInput: a candidate is no problem.
+        """
+        return new_problems(self._context, candidates)
+
     def measure(
         self, policy: Policy, *, solver: Solver | None = None, samples: int = 1, temperature: float = 0.0,
-        gated: bool = False, metrics: MetricsFn | None = None,
+        gated: bool = False, metrics: MetricsFn | None = None, champion: str = MAIN,
     ) -> Measurement:  # fmt: skip
         """Measure accuracy on dev; a greedy measurement goes through the gate: a policy that passes becomes champion.
 
@@ -215,6 +236,8 @@ class Run(RunSession):
             gated: compare policy and champion under `solver`, for methods whose policies are meant for that solver.
             metrics: computes named metrics from the turns of all solver calls, sorted so that their order does not
                 identify problems; the round reports them under the solver's name.
+            champion: the learner that the policy belongs to, in runs of several; the gate compares it with that
+                learner's champion (`champions`). The main one is what a recipe returns.
 
         Returns:
             The measurement; for a method without the score of each problem.
@@ -225,7 +248,30 @@ class Run(RunSession):
             RunStopped: the budget is spent.
         """
         config = MeasureConfig(solver, samples, temperature)
-        return measure(self._context, policy, config, gated, metrics)
+        return measure(self._context, policy, config, gated, metrics, champion)
+
+    def measure_ensemble(
+        self, policies: Sequence[Policy], *, samples: int = 1, temperature: float = 0.0, champion: str = "ensemble"
+    ) -> Measurement:
+        """Measure the majority vote of several policies on dev; the gate decides on the whole set.
+
+        It is compared with the vote of the reigning set of that name (see `ensembles`), at first as many copies of the
+        starting model. The champions of single learners are not affected.
+
+        Args:
+            policies: the members.
+            samples: per member and problem.
+            temperature: of sampling.
+            champion: name of the ensemble.
+
+        Returns:
+            The measurement; for a method without the score of each problem.
+
+        Raises:
+            BadInput: there is no member, the name is unsuitable, or the task has no dev problems.
+            RunStopped: the budget is spent.
+        """
+        return measure_ensemble(self._context, policies, samples, temperature, champion)
 
     def measurement_of(self, policy: Policy, split: str, solver: str, results: Sequence[SolverResult]) -> Measurement:
         """The measurement made of solver results."""

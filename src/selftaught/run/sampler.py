@@ -16,7 +16,7 @@ from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
-from selftaught.records import Attempt, Feedback, Prompt, Solution, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Problem, Prompt, Solution, as_json, content_hash
 from selftaught.refine.play import play
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
@@ -94,6 +94,10 @@ class Sampler:
             return [task.result() for task in tasks]
 
         return self._loop.run(gather())
+
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Let the verifier know of new problems."""
+        self._verifier.add_problems(problems)
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""

@@ -225,9 +225,10 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
     learner = Learner()
     with opened(folder, method=method, learner=learner) as run:
         champion = play(method, run)
-        train = {p.question for p in run.task.train}
+        new = (row["question"] for _, _, found, _ in run.journal.effects("problems") for row in found["kept"])
+        train = {*(p.question for p in run.task.train), *new}
         sampled = {key for key, *_ in run.journal.effects("sample")}
-        promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"]]
+        promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"] and "learner" not in gate]
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
         noted = [facts for _, _, facts, _ in run.journal.effects("notes")]
         expect(bool(learner.given or noted), "it never learns")
