@@ -496,6 +496,20 @@ def test_the_recipe_of_the_balance_page_draws_its_probe_once(in_folder: Callable
     assert len(made) >= 4 * 20
 
 
+def test_the_presets_of_the_method_tutorial_draw_as_many_samples_as_they_say(in_folder: Callable[[str], Path]) -> None:
+    folder = in_folder("docs/tutorials/own-method.md")
+    drawn = {}
+    for name in ("vote-of-five", "plurality", "voting"):
+        engine = ScriptedEngine(lambda policy, request: f"Answer: {total(request.prompt)}")
+        base, quiet = Policy("scripted", folder), Console(quiet=True)
+        with st.Run(folder / name, model=base, task=sums(), engine=engine, console=quiet) as run:
+            solver = st.find_method(f"voting.py:{name}")
+            (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
+        drawn[name] = engine.calls
+        assert attempt.answer == str(total(attempt.problem.prompt))
+    assert drawn == {"vote-of-five": 5, "plurality": 40, "voting": 40}
+
+
 @pytest.mark.parametrize(("answers", "asked", "wins"), [([5, 5, 9], 2, 5), ([5, 9, 9], 3, 9), ([5, 9, 7], 3, 5)])
 def test_the_solver_of_the_method_tutorial_breaks_ties(
     in_folder: Callable[[str], Path], answers: list[int], asked: int, wins: int

@@ -70,6 +70,7 @@ class SolveBatch:
         work: each subject, and the name of that call, which is part of its keys.
         keep_turns: whether all attempts sampled on the way are returned too, verified alike.
         verdicts_visible: whether solvers may see verdicts during the call (`Ask.verify`).
+        top_logprobs: of requests that do not say otherwise; see `Ask.__call__`.
         failed_verifications: one for each attempt whose verification failed.
         pending_verdicts: failed verifications to be journaled when the batch ends, by key.
         pending_steps: failures of the environment, likewise.
@@ -83,6 +84,7 @@ class SolveBatch:
     work: Sequence[tuple[Subject, str]]
     keep_turns: bool = False
     verdicts_visible: bool = False
+    top_logprobs: int | None = None
     failed_verifications: list[Feedback] = field(default_factory=list)
     pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
     pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -17,11 +17,12 @@ Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, without rollouts that failed or hold no turn of the policy in training."""
+    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn."""
     complete = [
         [one for one in group if one.own_turns and all(turn.token_ids for turn in one.own_turns)] for group in rolled
     ]
-    return [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    mixed = [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    return list(mixed[: config.training.batch_size])
 
 
 def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
