@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         elect,
         finished,
         keep,
+        keep_judged,
         keep_right,
         right_and_wrong,
         unsolved,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from selftaught.learn.objectives import dpo, grpo, reinforce
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, recipe, solver, study
+    from selftaught.method import Method, judge, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Policy, resolve
     from selftaught.records import (
@@ -52,9 +53,10 @@ if TYPE_CHECKING:
     )
     from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
+    from selftaught.run.judge_reward import judge_reward
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
-    from selftaught.run.solver import Judge, Solver
+    from selftaught.run.solver import GroupJudge, Judge, Solver
     from selftaught.tasks import Task, load_task
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "Claim",
     "Demo",
     "Feedback",
+    "GroupJudge",
     "Judge",
     "Label",
     "Measurement",
@@ -95,7 +98,10 @@ __all__ = [
     "find_method",
     "finished",
     "grpo",
+    "judge",
+    "judge_reward",
     "keep",
+    "keep_judged",
     "keep_right",
     "load_task",
     "make_problem",
@@ -115,21 +121,22 @@ __all__ = [
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
-    "curate": "AnswerPool Vote by_problem elect finished keep keep_right right_and_wrong unsolved vote",
+    "curate": ("AnswerPool Vote by_problem elect finished keep keep_judged keep_right right_and_wrong unsolved vote"),
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method find:find_method recipe solver study",
+    "method": "Method find:find_method judge recipe solver study",
     "models": "Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",
     "run.run": "Run",
     "run.settings": "Settings",
-    "run.solver": "Judge Solver",
+    "run.judge_reward": "judge_reward",
+    "run.solver": "GroupJudge Judge Solver",
     "tasks": "Task load_task",
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]

@@ -1,6 +1,7 @@
-"""Methods: plain functions with one of three decorators, found by their file, never registered.
+"""Methods: plain functions with one of four decorators, found by their file, never registered.
 
 - `solver`: `async (ask, problem, *, ...) -> Attempt`, one problem at test time;
+- `judge`: `async (ask, attempt, *, ...) -> Feedback`, or of several attempts at one problem, a tuple of feedback;
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
 - `study`: `(run, policy, task, *, ...) -> StudyReport`, a published finding reproduced.
 
@@ -27,7 +28,7 @@ from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name
 
-Shape = Literal["solver", "recipe", "study"]
+Shape = Literal["solver", "judge", "recipe", "study"]
 Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
 PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
@@ -56,7 +57,7 @@ class Method:
 
     Attributes:
         id: the function's name with dashes.
-        shape: "solver", "recipe" or "study".
+        shape: "solver", "judge", "recipe" or "study".
         paper: arXiv number or URL of the source.
         needs: "verifier" (its choices use verdicts), "reference" (it reads the reference answers of train problems),
             "dev" (a study that reads verdicts on dev problems).
@@ -138,7 +139,7 @@ class Method:
         """
         args, options = self._in_place(args, options)
         bound = self.bind(options)
-        if self.shape == "solver":
+        if self.shape in ("solver", "judge"):
             return self.function(*args, **bound)
         run = args[0]
         with run.method_scope(self, bound) as guarded:
@@ -215,6 +216,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 solver = _decorator("solver")
+judge = _decorator("judge")
 recipe = _decorator("recipe")
 study = _decorator("study")
 

@@ -1,6 +1,7 @@
 """Curation: plain functions that select training records from attempts."""
 
 from selftaught.curate.batch import round_batch
+from selftaught.curate.judged import all_pairs, keep_judged, win_rates
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import pairs, right_and_wrong
 from selftaught.curate.pool import AnswerPool
@@ -9,10 +10,12 @@ from selftaught.curate.vote import Vote, elect, vote, with_confidence
 __all__ = [
     "AnswerPool",
     "Vote",
+    "all_pairs",
     "by_problem",
     "elect",
     "finished",
     "keep",
+    "keep_judged",
     "keep_right",
     "pairs",
     "right_and_wrong",
@@ -20,5 +23,6 @@ __all__ = [
     "source_ids",
     "unsolved",
     "vote",
+    "win_rates",
     "with_confidence",
 ]

@@ -116,6 +116,16 @@ class RunFolder:
                 found[row["id"]] = f"step of tree {key[:10]}: {seen}"
         return found
 
+    @cached_property
+    def judgments(self) -> dict[str, list[tuple[str, list[str]]]]:
+        """Id of each judged attempt -> what each judgment says of it, and the samples that it was read from."""
+        found: dict[str, list[tuple[str, list[str]]]] = {}
+        for _, _, told, _ in self.reader.effects("judgment"):
+            for attempt, (verdict, score, _) in zip(told["attempts"], told["feedback"], strict=True):
+                said = verdict if score is None else f"score {score:.2f}"
+                found.setdefault(attempt, []).append((f"{said} by {told['source']}", told["replies"]))
+        return found
+
     def question(self, problem: str) -> str:
         """The question of a problem, or its id if unknown."""
         return self.questions.get(problem) or problem

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from selftaught.run.session import RunSession
 
 ALLOWED = frozenset({
-    "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
+    "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "judge",
+    "learn",
     "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "nll", "notes", "round", "rounds",
     "search", "seconds", "settings",
 })  # fmt: skip

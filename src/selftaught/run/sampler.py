@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from selftaught.console import Console, Meter
 from selftaught.engines import Engine, PaidEngine
@@ -15,14 +15,17 @@ from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
-from selftaught.records import Attempt, Solution, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Solution, as_json, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
+from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
+
+Work, Result = TypeVar("Work"), TypeVar("Result")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
 NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
@@ -41,6 +44,9 @@ class Sampler:
         seed: of sampling.
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
+
+    Attributes:
+        judgments: judges attempts, on the loop.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Sampler:
         self._counts = RequestCounts()
         self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
+        self.judgments = JournaledJudge(self._engine.sample, task, journal)
         self._loop = BackgroundLoop()
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
@@ -59,12 +66,16 @@ class Sampler:
         Raises:
             BadInput: too many verifications fail; what was sampled is kept.
         """
-        results = self._loop.run(self._run_batch(batch))
+        results = self._loop.run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
         self._verifier.settle(batch)
         failed = batch.failed_verifications
         self._counts.add("unverified", len(failed), failed[0].text if failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
         return results
+
+    def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
+        """Judge the attempts of a batch; the feedback is in the order of its work."""
+        return self._loop.run(self._run_all(batch.label, batch.work, lambda one: self.judgments.judge(batch, *one)))
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
@@ -98,22 +109,25 @@ class Sampler:
 
     # --- on the loop's thread ---
 
-    async def _run_batch(self, batch: SolveBatch) -> list[SolverResult]:
-        results: dict[int, SolverResult] = {}
-        left = iter(enumerate(batch.work))
-        with self._console.meter(batch.label, len(batch.work)) as meter:
+    async def _run_all(
+        self, label: str, work: Sequence[Work], make: Callable[[Work], Awaitable[Result]]
+    ) -> list[Result]:
+        """Await `make(one)` for all of `work`, many at a time; the results are in the same order."""
+        results: dict[int, Result] = {}
+        left = iter(enumerate(work))
+        with self._console.meter(label, len(work)) as meter:
             advance = self._progress(meter)
 
             async def worker() -> None:
-                for place, (subject, name) in left:
+                for place, one in left:
                     if self._engine.failure is not None:
                         return
-                    results[place] = await self._solve_one(batch, subject, name)
+                    results[place] = await make(one)
                     advance()
 
-            workers = min(MAX_CONCURRENT, len(batch.work))
+            workers = min(MAX_CONCURRENT, len(work))
             await self._await_all([asyncio.create_task(worker()) for _ in range(workers)])
-        return [results[place] for place in range(len(batch.work))]
+        return [results[place] for place in range(len(work))]
 
     def _progress(self, meter: Meter) -> Callable[[], None]:
         """A function to call after each result: it shows the speed so far."""
@@ -167,7 +181,8 @@ class Sampler:
         turns = ask.attempts if batch.keep_turns else []
         if batch.verify:
             attempt, *turns = [await self._verifier.judged(batch, one) for one in (attempt, *turns)]
-        return SolverResult(attempt, ask.tokens, tuple(turns), data)
+        result = SolverResult(attempt, ask.tokens, tuple(turns), data)
+        return await batch.finish(result) if batch.finish else result
 
     def _journal_data(self, batch: SolveBatch, attempt: Attempt, name: str, data: Any) -> Any:
         """Journal the data of a `Solution`; returned as it will be read back."""

@@ -17,9 +17,11 @@ Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, without rollouts in which a request was refused."""
+    """The groups whose outcomes differ, without rollouts in which a request was refused, or without a reward."""
     complete = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]
-    return [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    credit = config.credit
+    rewarded = [[one for one in group if not credit.deferred or one.reward is not None] for group in complete]
+    return [g for g in rewarded if len({content_hash(credit.outcome_of(one)) for one in g}) > 1]
 
 
 def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
@@ -29,8 +31,8 @@ def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
         return list(credit.advantages(group))
     estimator = config.objective.advantage_estimator
     if estimator and any(len(one.turns) > 1 for one in group):
-        return list(broadcast_advantage(estimator, credit.reward)(group))
-    rewards = [(one.attempt, float(value)) for one in group if (value := credit.reward(one)) is not None]
+        return list(broadcast_advantage(estimator, credit.reward_of)(group))
+    rewards = [(one.attempt, float(value)) for one in group if (value := credit.reward_of(one)) is not None]
     if not rewards:
         return []
     return [RolloutGroup(tuple(attempt for attempt, _ in rewards), tuple(value for _, value in rewards))]
