@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,13 @@ def judged(problem: Problem, answer: str | None, verdict: Verdict = Verdict.UNKN
     text = f"Answer: {answer}"
     ident = name or content_hash(problem.id, text)
     feedback = (Feedback(verdict, source="test"),)
-    return Attempt(
-        ident, problem, problem.prompt, text, answer, (1, 2), (-0.5, -0.5), "stop", "base", feedback=feedback
-    )
+    sample = Sample(text, (1, 2), (-0.5, -0.5), policy="base")
+    return Attempt(ident, problem, problem.prompt, text, answer, sample, feedback=feedback)
+
+
+def with_facts(attempt: Attempt, **facts: Any) -> Attempt:
+    """The attempt with other facts of its sample (`finish_reason`, `logprobs`, ...)."""
+    return replace(attempt, sample=replace(attempt.sample, **facts))
 
 
 class Objectives(Learner):

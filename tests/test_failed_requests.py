@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripted_world import judged
+from scripted_world import judged, with_facts
 from search_world import by_steps
 from selftaught import refine, routines
 from selftaught.control.balance import ScoredAttempt, select
@@ -59,7 +59,7 @@ def asks_for(words: str) -> Refuses:
 
 
 def test_nothing_is_learned_from_them() -> None:
-    failed = replace(judged(ONE, "x", Verdict.WRONG, name="f"), text="begun", finish_reason="error")
+    failed = replace(with_facts(judged(ONE, "x", Verdict.WRONG, name="f"), finish_reason="error"), text="begun")
     tried = [failed, judged(ONE, "1", Verdict.RIGHT, name="r"), judged(ONE, "2", Verdict.WRONG, name="w")]
     assert failed.failed
     assert not any(one.failed for one in tried[1:])
@@ -123,7 +123,7 @@ def test_no_verdict_is_passed_on_a_solving_with_a_failed_turn(tmp_path: Path, wo
 def test_a_lesson_has_no_failed_turns(tmp_path: Path) -> None:
     with make_run(tmp_path, engine=Refusing(asks_for("mending"))) as run:
         drafts = run.attempt(run.base, run.task.train[:3])
-        drafts.append(replace(drafts[0], id="f" * 16, finish_reason="error"))
+        drafts.append(replace(with_facts(drafts[0], finish_reason="error"), id="f" * 16))
         lessons = routines.collect_critiques(run, run.base, run.base, drafts)
     assert [lesson.revisions for lesson in lessons] == [()] * 3
 

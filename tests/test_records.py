@@ -25,9 +25,12 @@ from selftaught.records import (
     content_hash,
     make_problem,
 )
+from selftaught.samples import Sample
 
 PROMPT = as_prompt("what is one plus one")
-ATTEMPT = Attempt("a", make_problem("what is one plus one"), PROMPT, "two", "two", (5, 6), (-1.0, -2.0), "stop", "p")
+ATTEMPT = Attempt(
+    "a", make_problem("what is one plus one"), PROMPT, "two", "two", Sample("two", (5, 6), (-1.0, -2.0), policy="p")
+)
 RECORDS: dict[str, Record] = {
     "demo": Demo(PROMPT, "two", attempts=("a",)),
     "pair": Pair(PROMPT, "two", "three", attempts=("a",)),

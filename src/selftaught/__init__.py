@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from selftaught.check.claim import Baseline, Claim, SystemResult
     from selftaught.curate import (
         AnswerPool,
+        Piece,
         Vote,
         by_problem,
+        demo_of_pieces,
         elect,
         finished,
         keep,
         keep_judged,
         keep_right,
         right_and_wrong,
+        turn_demos,
         unsolved,
         vote,
     )
@@ -75,6 +78,7 @@ __all__ = [
     "Message",
     "Method",
     "Pair",
+    "Piece",
     "Policy",
     "Problem",
     "Ranking",
@@ -93,6 +97,7 @@ __all__ = [
     "by_problem",
     "compare",
     "conclude",
+    "demo_of_pieces",
     "dpo",
     "elect",
     "find_method",
@@ -114,6 +119,7 @@ __all__ = [
     "solver",
     "study",
     "trace",
+    "turn_demos",
     "unsolved",
     "vote",
 ]
@@ -121,7 +127,10 @@ __all__ = [
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
-    "curate": ("AnswerPool Vote by_problem elect finished keep keep_judged keep_right right_and_wrong unsolved vote"),
+    "curate": (
+        "AnswerPool Piece Vote by_problem demo_of_pieces elect finished keep keep_judged keep_right right_and_wrong"
+        " turn_demos unsolved vote"
+    ),
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",

@@ -16,6 +16,8 @@ from functools import cache
 from statistics import fmean
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+from selftaught.samples import Sample, rare_facts
+
 
 class Message(NamedTuple):
     """One chat message."""
@@ -92,21 +94,15 @@ class Attempt:
         prompt: the chat messages that the policy was asked.
         text: the whole answer, without special tokens; it starts with the prefix, if there is one.
         answer: the final answer in canonical form as the task extracts it, or None.
-        token_ids: the tokens sampled for this attempt, a sampled end of sequence included; empty where the engine
-            does not report them (an endpoint).
-        logprobs: natural-log probability of each sampled token at temperature 1; empty where the engine does not
-            report them.
-        finish_reason: "stop", "length", "error" (the request was refused or failed), or "unfinished" (a search ended
-            before the answer did).
-        policy: version of the policy that wrote it.
+        sample: what the engine sampled: tokens, log-probabilities, why it ended. Its facts are also read from the
+            attempt itself (`token_ids`, `logprobs`, `finish_reason`, `policy`, ...), but for the text, which is the
+            sampled part alone.
         role: "solve", "critique", "revise", "judge", ...
         parent: id of the attempt this one builds on, or None.
         feedback: of the task's verifier and of judges, oldest first.
-        num_tokens: number of sampled tokens; by default the length of `token_ids`.
         prefix_tokens: what the answer was made to continue: token ids, and strings inserted between them (see
             `Request.prefix_tokens`).
         prefix_chars: length of the prefix in `text`; what follows was sampled.
-        stop_text: the stop string that ended sampling, which `text` leaves out and `token_ids` include.
     """
 
     id: str
@@ -114,21 +110,52 @@ class Attempt:
     prompt: Prompt
     text: str
     answer: str | None
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: str
-    policy: str
+    sample: Sample
     role: str = "solve"
     parent: str | None = None
     feedback: tuple[Feedback, ...] = ()
-    num_tokens: int = -1
     prefix_tokens: tuple[int | str, ...] = ()
     prefix_chars: int = 0
-    stop_text: str = ""
 
-    def __post_init__(self) -> None:
-        if self.num_tokens < 0:
-            object.__setattr__(self, "num_tokens", len(self.token_ids))
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Sampled tokens, a sampled end of sequence included; empty where an endpoint does not report them."""
+        return self.sample.token_ids
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """Natural-log probability of each sampled token at temperature 1; empty where an endpoint reports none."""
+        return self.sample.logprobs
+
+    @property
+    def finish_reason(self) -> str:
+        """Why it ended: "stop", "length", "error" or "unfinished" (see `Sample.finish_reason`)."""
+        return self.sample.finish_reason
+
+    @property
+    def policy(self) -> str:
+        """Version of the policy that wrote it."""
+        return self.sample.policy
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of sampled tokens."""
+        return self.sample.tokens
+
+    @property
+    def stop_text(self) -> str:
+        """The stop string that ended sampling, which `text` leaves out and `token_ids` include."""
+        return self.sample.stop_text
+
+    @property
+    def entropies(self) -> tuple[float, ...]:
+        """Entropy in nats of each token's distribution at temperature 1, if `top_logprobs` were requested."""
+        return self.sample.entropies
+
+    @property
+    def top_logprobs(self) -> tuple[tuple[tuple[int, float], ...], ...]:
+        """The most probable tokens at each step with their log-probabilities, if requested."""
+        return self.sample.top_logprobs
 
     @property
     def task_feedback(self) -> Feedback | None:
@@ -201,6 +228,10 @@ class Demo:
     """A target to imitate: `weight` scales its loss; a negative weight pushes away.
 
     `ends` says whether the end of sequence is learned behind the target; False for one that was cut off.
+
+    `masked` are the spans `[start, end)` of characters of the target that bear no loss, such as a tool's output or a
+    planted mistake: ascending, not overlapping. A token that holds any of their characters is masked. The model
+    still reads them. See `curate.demo_of_pieces`.
     """
 
     kind: ClassVar[str] = "demo"
@@ -209,6 +240,7 @@ class Demo:
     weight: float = 1.0
     attempts: tuple[str, ...] = ()
     ends: bool = _usually(True)
+    masked: tuple[tuple[int, int], ...] = _usually(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +366,7 @@ _RARE: dict[type, dict[str, Any]] = {
     kind: {f.name: f.metadata["usually"] for f in fields(kind) if "usually" in f.metadata}
     for kind in (Feedback, Demo, Pair)
 }
+_SAMPLE_FACTS = ("token_ids", "logprobs", "finish_reason", "policy", "num_tokens", "stop_text")
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -355,6 +388,8 @@ def as_json(record: Any) -> Any:
         return None
     if isinstance(record, Message):
         return {"role": record.role, "content": record.content}
+    if isinstance(record, Attempt):
+        return _attempt_row(record)
     if is_dataclass(record) and not isinstance(record, type):
         rare = _RARE.get(type(record), {})
         values = ((name, getattr(record, name)) for name in record.__dataclass_fields__)
@@ -365,6 +400,13 @@ def as_json(record: Any) -> Any:
     if isinstance(record, (list, tuple)):
         return [as_json(v) for v in record]
     return record
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """An attempt with the facts of its sample beside its own; those that are rare only where they are not as usual."""
+    own = {name: as_json(getattr(attempt, name)) for name in Attempt.__dataclass_fields__ if name != "sample"}
+    sample = {name: as_json(getattr(attempt, name)) for name in _SAMPLE_FACTS}
+    return own | rare_facts(attempt.sample) | sample
 
 
 def as_prompt(messages: Any) -> Prompt:
@@ -380,15 +422,6 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",
 def content_hash(*parts: Any) -> str:
     """16 hex digits of SHA-256 over the canonical JSON of `parts`: equal content has an equal hash."""
     return hashlib.sha256(_CANONICAL.encode(as_json(parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def well_formed(text: str) -> str:
-    """`text` with U+FFFD for each lone surrogate, which no encoding can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def judged_text_hash(problem: str, text: str) -> str:

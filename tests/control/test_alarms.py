@@ -26,6 +26,7 @@ from selftaught.measure import Comparison, Interval, Measurement, compare
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Verdict, as_prompt
+from selftaught.samples import Sample
 from selftaught.testing import Inverted, make_run, make_task, sums
 
 SOUND = Vitals(
@@ -41,8 +42,8 @@ def attempt(
     feedback = (Feedback(verdict, source="test"),) if verdict else ()
     p = PROBLEMS[problem]
     return Attempt(
-        name or f"{problem}/{answer}", p, p.prompt, text, answer, tuple(tokens), tuple(logprobs), "stop", "base",
-        feedback=feedback,
+        name or f"{problem}/{answer}", p, p.prompt, text, answer,
+        Sample(text, tuple(tokens), tuple(logprobs), policy="base"), feedback=feedback,
     )  # fmt: skip
 
 

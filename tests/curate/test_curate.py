@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripted_world import judged
+from scripted_world import judged, with_facts
 from selftaught.curate import by_problem, elect, keep_right, pairs, round_batch, unsolved, vote
 from selftaught.records import Attempt, Problem, Verdict
 from selftaught.testing import sums
@@ -96,7 +96,7 @@ def tried(problem: Problem, verdicts: str) -> list[Attempt]:
 
 def test_pairs_use_no_answer_twice_and_take_turns_among_problems_where_they_are_limited() -> None:
     attempts = [*tried(ONE, "rrwwwu"), *tried(TWO, "wr"), judged(TWO, "cut", W, name="cut")]
-    attempts[-1] = replace(attempts[-1], finish_reason="length")
+    attempts[-1] = with_facts(attempts[-1], finish_reason="length")
     assert [pair.prompt for pair in pairs(attempts)] == [ONE.prompt, ONE.prompt, TWO.prompt]
     assert [pair.prompt for pair in pairs(attempts, per_problem=1)] == [ONE.prompt, TWO.prompt]
     limited = pairs(attempts, max_pairs=9)

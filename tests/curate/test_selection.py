@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripted_world import judged
+from scripted_world import judged, with_facts
 from selftaught.curate import AnswerPool, by_problem, finished, keep, keep_right, pairs, round_batch
 from selftaught.curate.keep import source_ids, teaches_false_end
 from selftaught.curate.pairs import right_and_wrong
@@ -27,7 +27,7 @@ CUT = {"text": "half a", "finish": "length"}
 
 def attempt(number: int, problem: int, verdict: Verdict, finish: str) -> Attempt:
     made = judged(PROBLEMS[problem], str(number), verdict, name=f"{number:x}")
-    return replace(made, finish_reason=finish)
+    return with_facts(made, finish_reason=finish)
 
 
 @st.composite

@@ -23,8 +23,9 @@ from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.journal import Journal, Usage
-from selftaught.records import Attempt, content_hash, make_problem, well_formed
+from selftaught.records import Attempt, content_hash, make_problem
 from selftaught.run.run import Run
+from selftaught.samples import well_formed
 from selftaught.tasks import Kind, Task
 
 HALF = "\ud83d Answer: 5"

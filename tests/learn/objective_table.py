@@ -27,6 +27,7 @@ from selftaught.records import (
     TokenAdvantages,
     make_problem,
 )
+from selftaught.samples import Sample
 
 QUESTIONS = ["what is one plus two", "how red is the cat", "what is two"]
 GOOD = ["the sum is three .", "green .", "two . two ."]
@@ -41,7 +42,8 @@ def attempt(tokenizer: Any, question: str, text: str, *, finish: str = "stop") -
     """An attempt whose tokens are those of `text`, each recorded with log-probability -3."""
     ids = tuple(tokenizer.encode_target(text))
     problem = make_problem(question)
-    return Attempt(f"{question}/{text}", problem, ask(question), text, None, ids, (-3.0,) * len(ids), finish, "p")
+    sample = Sample(text, ids, (-3.0,) * len(ids), finish, policy="p")
+    return Attempt(f"{question}/{text}", problem, ask(question), text, None, sample)
 
 
 ALL = list(zip(QUESTIONS, GOOD, BAD, strict=True))

@@ -12,6 +12,7 @@ import torch
 from learn_models import make_model, make_tokenizer
 from objective_table import BRANCHES, LABELS, PAIRS, RANKINGS, TABLE, TREES, ask, attempt, rollouts
 
+from scripted_world import with_facts
 from selftaught.errors import BadInput
 from selftaught.learn import objectives as o
 from selftaught.learn.forward import forward_batch
@@ -494,7 +495,7 @@ def test_lasers_optimum_is_the_constant_plus_the_reward_over_beta(tokenizer):
 
 def test_laser_balances_right_and_wrong_and_does_not_score_what_was_cut_off(tokenizer):
     (record, *_) = rollouts(tokenizer)
-    cut = replace(record.samples[1], finish_reason="length")
+    cut = with_facts(record.samples[1], finish_reason="length")
     record = RolloutGroup((record.samples[0], cut, *record.samples[2:]), (1.0, 0.0, 0.0, 0.0))
     (group,) = o.laser(score_token="dog").groups([record], tokenizer)
     assert [row.row_features["balance"] for row in group] == pytest.approx([2.0, 0.0, 2 / 3, 2 / 3])
@@ -638,8 +639,8 @@ def test_a_setting_that_means_nothing_is_bad_input(make, line):
 def test_a_record_that_teaches_nothing_is_named(tokenizer):
     q = ask("what is one")
     right, wrong = attempt(tokenizer, "what is one", "one"), attempt(tokenizer, "what is one", "two")
-    bare = replace(right, token_ids=(), logprobs=())
-    silent = replace(right, logprobs=())
+    bare = with_facts(right, token_ids=(), logprobs=())
+    silent = with_facts(right, logprobs=())
     for objective, record, line in [
         (o.dpo(), Pair(q, "one", "one"), "are the same"),
         (o.dpo(), Pair(q, "one", "two", label_smoothing=0.6), "label_smoothing must be in 0..0.5, got 0.6"),
@@ -672,7 +673,7 @@ def test_a_record_that_teaches_nothing_is_named(tokenizer):
 
 
 def test_rollouts_are_trained_on_the_tokens_that_were_sampled(tokenizer):
-    odd = replace(attempt(tokenizer, "what is one", "one two"), token_ids=(9, 9, 4), logprobs=(-1.0, -2.0, -3.0))
+    odd = with_facts(attempt(tokenizer, "what is one", "one two"), token_ids=(9, 9, 4), logprobs=(-1.0, -2.0, -3.0))
     even = attempt(tokenizer, "what is one", "one")
     (group,) = o.grpo().groups([RolloutGroup((odd, even), (1.0, 0.0))], tokenizer)
     assert (group[0].completion, group[0].token_features["old_logprobs"]) == ((9, 9, 4), (-1.0, -2.0, -3.0))

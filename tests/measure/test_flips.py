@@ -8,13 +8,14 @@ from selftaught.feedback.equality import same_answer
 from selftaught.measure.flips import turn_verdicts
 from selftaught.records import Attempt, make_problem
 from selftaught.run.solver import SolverResult
+from selftaught.samples import Sample
 
 CASES = [("1/2", "0.5", True), ("(x+1)^2", "x^2+2x+1", True), ("1", "2", False), (None, "None", False)]
 
 
 def turn(answer: str | None, text: str = "") -> Attempt:
     problem = make_problem("1/2?", "0.5")
-    return Attempt(text, problem, problem.prompt, text, answer, (), (), "stop", "p")
+    return Attempt(text, problem, problem.prompt, text, answer, Sample(text))
 
 
 @pytest.mark.parametrize(("one", "other", "same"), [*CASES, ("", None, False)])

@@ -8,6 +8,7 @@ from selftaught.measure import Comparison, Interval, StudyReport, describe_compa
 from selftaught.measure.flips import TurnVerdicts, correction_metrics, full_text, turn_verdicts
 from selftaught.records import Attempt, Feedback, Verdict, make_problem
 from selftaught.run.solver import SolverResult
+from selftaught.samples import Sample
 
 RIGHT, WRONG, UNKNOWN = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
 PROBLEM = make_problem("q", "4")
@@ -16,7 +17,7 @@ PROBLEM = make_problem("q", "4")
 def attempt(verdict: Verdict, answer: str | None, text: str = "t") -> Attempt:
     feedback = (Feedback(verdict),)
     id = f"{verdict}{answer}{text}"
-    return Attempt(id, PROBLEM, PROBLEM.prompt, text, answer, (1,), (-0.1,), "stop", "p", feedback=feedback)
+    return Attempt(id, PROBLEM, PROBLEM.prompt, text, answer, Sample(text, (1,), (-0.1,)), feedback=feedback)
 
 
 def turns(*verdicts: Verdict, unchanged: bool = False) -> TurnVerdicts:

@@ -19,6 +19,7 @@ from selftaught.measure import (
     wilson,
 )
 from selftaught.records import Attempt, Feedback, Verdict, as_prompt
+from selftaught.samples import Sample
 
 RIGHT, WRONG, UNKNOWN = Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN
 
@@ -30,10 +31,7 @@ def attempt(problem, number, answer, verdict, tokens=3):
         prompt=as_prompt("2 + 2?"),
         text=f"Answer: {answer}",
         answer=answer,
-        token_ids=tuple(range(tokens)),
-        logprobs=(-0.1,) * tokens,
-        finish_reason="stop",
-        policy="policy-0",
+        sample=Sample(f"Answer: {answer}", tuple(range(tokens)), (-0.1,) * tokens, policy="policy-0"),
         feedback=(Feedback(verdict, source="test"),),
     )
 

@@ -19,6 +19,7 @@ from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Feedback, Message, Pair, Problem, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.samples import Sample
 from selftaught.search import MCTSConfig, MCTSSolver
 from selftaught.tasks import Task
 from selftaught.testing import Learner, make_run, make_task
@@ -30,7 +31,7 @@ SMALL: dict[str, Any] = {"rounds": 2, "samples": 4, "probe": 4, "num_temperature
 def attempt(name: str, text: str, verdict: Verdict) -> Attempt:
     prompt = (Message("user", name),)
     judged = (Feedback(verdict, None, source="test"),)
-    return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, (), (), "stop", "p", feedback=judged)
+    return Attempt(f"{name}/{text}", Problem(name, prompt), prompt, text, text, Sample(text), feedback=judged)
 
 
 def played(

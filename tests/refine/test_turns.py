@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import judged
+from scripted_world import judged, with_facts
 from selftaught.engines import Request
 from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
@@ -30,7 +30,7 @@ from selftaught.worlds.tiny.language import parse_error_step as tiny_located
 
 
 def note(text: str, logprobs: tuple[float, ...] = ()) -> Attempt:
-    return replace(judged(PROBLEM, "1"), text=text, logprobs=logprobs)
+    return replace(with_facts(judged(PROBLEM, "1"), logprobs=logprobs), text=text)
 
 
 @pytest.mark.parametrize("text", ["step 2: 65-5=60", "step 3", "none", NO_MISTAKES, "Step 12 is off", ""])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import judged
+from scripted_world import judged, with_facts
 from selftaught.control.balance import ScoredAttempt
 from selftaught.control.tuning import SamplingConfig
 from selftaught.errors import BadInput
@@ -82,6 +82,6 @@ def test_marks_without_a_token_each_are_one_or_nothing(text: str, scores: tuple[
 
 
 def test_a_failed_or_empty_draft_is_not_criticized(tmp_path: Path) -> None:
-    drafts = [replace(wrong(1), finish_reason="error"), replace(wrong(2), text="")]
+    drafts = [with_facts(wrong(1), finish_reason="error"), replace(wrong(2), text="")]
     with make_run(tmp_path, script=talk) as run:
         assert repair_failures(run, run.base, run.base, drafts, 4, 0.7) == []

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.records import Attempt, Solution, Verdict
+from selftaught.samples import Sample
 from selftaught.search import Node, backup, most_visited_path, pairs_from
 from selftaught.search.preferences import collapse_chain, preferences, to_pair, to_record
 from selftaught.testing import sums
@@ -112,7 +113,7 @@ def test_preferences_are_between_siblings_of_the_main_line_and_point_up(root: No
 
 
 def test_pairs_come_back_from_a_journaled_solution() -> None:
-    attempt = Attempt("x", PROBLEM, PROBLEM.prompt, "", None, (), (), "stop", "p")
+    attempt = Attempt("x", PROBLEM, PROBLEM.prompt, "", None, Sample(""))
     solution = Solution(attempt, {"pairs": [["good", "bad", 0.25, ["a", "b"]]]})
     (pair,) = pairs_from(solution)
     assert (pair.prompt, pair.chosen, pair.rejected) == (PROBLEM.prompt, "good", "bad")

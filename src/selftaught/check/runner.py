@@ -203,7 +203,9 @@ def _run_seed(what: Check, seed: int) -> SeedResult:
         trial.task = run.task.name
         mine = run_system(run, what.method, what.claim.options)
         limit = mine.tokens
-        spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape not in ("solver", "judge") else limit
+        spent = (
+            limit - sum(one.tokens for one in mine.answers) if what.method.shape not in ("solver", "judge") else limit
+        )
         trial.systems[what.method.id] = _scores_of(what.claim.metric, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         for name in what.baseline_names:

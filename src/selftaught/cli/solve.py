@@ -12,10 +12,11 @@ from selftaught.console import Console
 from selftaught.engines import Sampling
 from selftaught.engines.create import is_remote
 from selftaught.errors import BadInput
-from selftaught.records import Attempt, Problem, as_prompt, make_problem, well_formed
+from selftaught.records import Attempt, Problem, as_prompt, make_problem
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import SolverResult
+from selftaught.samples import well_formed
 from selftaught.tasks import Task
 from selftaught.tasks.rows import with_instruction
 from selftaught.tasks.source import INSTRUCTION

@@ -17,6 +17,7 @@ from selftaught.control.alarms import (
 )
 from selftaught.measure import Comparison
 from selftaught.records import Attempt
+from selftaught.samples import Sample
 
 AttemptGroups = Mapping[str, Sequence[Attempt]]
 
@@ -99,7 +100,8 @@ class HealthMonitor:
 
 def _bare(attempt: Attempt) -> Attempt:
     """The attempt without texts and tokens, which the vote does not need, to save memory."""
-    return replace(attempt, prompt=(), text="", token_ids=(), logprobs=(), prefix_tokens=(), feedback=(), stop_text="")
+    sample = Sample("", finish_reason=attempt.finish_reason, policy=attempt.policy, num_tokens=attempt.num_tokens)
+    return replace(attempt, prompt=(), text="", sample=sample, prefix_tokens=(), feedback=())
 
 
 def _right(group: Sequence[Attempt]) -> float:

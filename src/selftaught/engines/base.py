@@ -1,4 +1,4 @@
-"""The engine protocol: request, sample, errors, and what every engine must do."""
+"""The engine protocol: request, errors, and what every engine must do."""
 
 from __future__ import annotations
 
@@ -9,45 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Sampling parameters.
-
-    Attributes:
-        temperature: 0 is greedy, as is anything below 1e-6.
-        top_p: sample from the smallest set of tokens whose probabilities sum to at least this (1 = all).
-        top_k: sample from this many most probable tokens (0 = all).
-        max_tokens: maximum number of tokens to sample.
-        stop: strings that end the answer; the one that matches is removed from the text.
-
-    Raises:
-        BadInput: a value is out of range.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 256
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            what = f"temperature must be ≥ 0, got {self.temperature}"
-            raise BadInput(what, where="temperature", fix="use 0 for greedy sampling")
-        if not 0 < self.top_p <= 1:
-            raise BadInput(f"top_p must be in (0, 1], got {self.top_p}", where="top_p", fix="use 1 for all tokens")
-        if self.top_k < 0:
-            raise BadInput(f"top_k must be ≥ 0, got {self.top_k}", where="top_k", fix="use 0 for all tokens")
-        if isinstance(self.stop, str) or not all(self.stop):
-            what = f"stop must be a tuple of non-empty strings, got {self.stop!r}"
-            raise BadInput(what, where="stop", fix="write stop=('END',)")
-
-    @property
-    def greedy(self) -> bool:
-        """Whether sampling always takes the most probable token."""
-        return self.temperature < 1e-6
+from selftaught.samples import Sample, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,47 +33,6 @@ class Request:
     prefix: str = ""
     prefix_tokens: tuple[int | str, ...] = ()
     top_logprobs: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One sampled answer.
-
-    Attributes:
-        text: the answer without special tokens. If the chat template opens the reasoning and the answer does not
-            close it, the text starts with the opening tag, so that it is not mistaken for a final answer.
-        token_ids: sampled tokens, including the end-of-sequence token if it was sampled; empty for endpoints that
-            do not return them.
-        logprobs: natural-log probability of each token under the model at temperature 1, without truncation; empty
-            for endpoints that do not return them.
-        finish_reason: "stop" (end of sequence or a stop string) or "length".
-        prompt_tokens: number of prompt tokens.
-        policy: version of the policy that was sampled.
-        top_logprobs: for each sampled token, the most probable tokens with their log-probabilities, if requested.
-        entropies: for each sampled token, the entropy in nats of the distribution at temperature 1, without
-            truncation, if requested.
-        num_tokens: number of sampled tokens, for endpoints that report it but not the tokens.
-        stop_text: what the tokens hold beyond the text: the stop string that matched, and the rest of its last
-            token. Empty if none matched, and for endpoints, which do not return it.
-        replaced: whether invalid characters (unpaired surrogates, bytes that are not UTF-8) became U+FFFD.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: str
-    prompt_tokens: int
-    policy: str
-    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
-    entropies: tuple[float, ...] = ()
-    num_tokens: int | None = None
-    stop_text: str = ""
-    replaced: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """Number of sampled tokens."""
-        return len(self.token_ids) if self.num_tokens is None else self.num_tokens
 
 
 class EngineError(RuntimeError):

@@ -13,10 +13,11 @@ from selftaught.errors import BadInput
 from selftaught.identity import require_identity, solver_name, unwrap
 from selftaught.journal import Journal
 from selftaught.models.policy import Policy
-from selftaught.records import HIDDEN, Attempt, Feedback, Verdict, content_hash, well_formed
+from selftaught.records import HIDDEN, Attempt, Feedback, Verdict, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.solver import JUDGE_ROLES, GroupJudge, Judge
+from selftaught.samples import well_formed
 from selftaught.tasks import Task
 from selftaught.tasks.task import hide
 

@@ -12,10 +12,11 @@ from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sam
 from selftaught.engines.base import RequestFailed
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, well_formed
+from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
+from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
 from selftaught.tasks.thinking import thinking_alone
 
@@ -92,9 +93,9 @@ class JournaledEngine:
             payload, usage = self._lookup(key, asked) or await self._share(key, lambda: self._pay(key, asked))
         except RequestRefused as error:
             self._note_refusal(key, error)
-            return self._attempt(key, asked, NO_ANSWER, _no_answer(error, self.engine.name))
+            return self._attempt(key, asked, NO_ANSWER, feedback=_no_answer(error, self.engine.name))
         self._count(key, asked.request.sampling, payload, usage)
-        return self._attempt(key, asked, payload)
+        return self._attempt(key, asked, payload, usage.prompt)
 
     async def nll(self, policy: Policy, attempt: Attempt) -> float:
         """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it."""
@@ -123,26 +124,23 @@ class JournaledEngine:
             self.counts.add("failed" if isinstance(error, RequestFailed) else "refused", reason=str(error))
 
     def _attempt(
-        self, key: str, asked: JournaledRequest, payload: Mapping[str, Any], feedback: tuple[Feedback, ...] = ()
-    ) -> Attempt:
-        text, request = asked.prefix_text + well_formed(payload["text"]), asked.request
+        self, key: str, asked: JournaledRequest, payload: Mapping[str, Any], prompt_tokens: int = 0,
+        feedback: tuple[Feedback, ...] = (),
+    ) -> Attempt:  # fmt: skip
+        sample, request = sample_from_json(payload, asked.policy.version, prompt_tokens), asked.request
+        text = asked.prefix_text + sample.text
         return Attempt(
             id=key,
             problem=asked.problem,
             prompt=request.prompt,
             text=text,
             answer=None if payload is NO_ANSWER else self.task.extract(asked.problem, text),
-            token_ids=tuple(payload["tokens"]),
-            logprobs=tuple(payload["logprobs"]),
-            finish_reason=payload["finish"],
-            policy=asked.policy.version,
+            sample=sample,
             role=asked.role,
             parent=asked.parent.id if asked.parent else None,
             feedback=feedback,
-            num_tokens=payload.get("num_tokens", -1),
             prefix_tokens=request.prefix_tokens or ((request.prefix,) if request.prefix else ()),
             prefix_chars=len(asked.prefix_text),
-            stop_text=payload.get("stop_text", ""),
         )
 
     def _lookup(self, key: str, asked: JournaledRequest) -> tuple[dict[str, Any], Usage] | None:
@@ -181,17 +179,10 @@ class JournaledEngine:
 
 
 def _sample_payload(sample: Sample, prefix: str) -> dict[str, Any]:
-    """What the journal keeps of a sample; facts that are rarely so only where they are."""
-    text = well_formed(sample.text)
-    found: dict[str, Any] = {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
-    found["logprobs"] = [round(value, 6) for value in sample.logprobs]
-    rare = {
-        "num_tokens": sample.num_tokens,
-        "stop_text": well_formed(sample.stop_text) or None,
-        "replaced": sample.replaced or text != sample.text or None,
-        "thinking_only": thinking_alone(prefix + text, sample.finish_reason) or None,
-    }
-    return found | {name: value for name, value in rare.items() if value is not None}
+    """What the journal keeps of a sample."""
+    found = sample_to_json(sample)
+    alone = thinking_alone(prefix + found["text"], sample.finish_reason)
+    return found | ({"thinking_only": True} if alone else {})
 
 
 def _no_answer(error: RequestRefused, engine: str) -> tuple[Feedback, ...]:

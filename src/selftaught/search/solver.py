@@ -8,6 +8,7 @@ from typing import Any
 
 from selftaught.records import Attempt, Problem, Solution, Verdict
 from selftaught.run.ask import Ask
+from selftaught.samples import Sample
 from selftaught.search.mcts import mcts
 from selftaught.search.p_true import p_true
 from selftaught.search.preferences import preferences, to_pair, to_record
@@ -151,7 +152,8 @@ def prefix_attempt(problem: Problem, ask: Ask, node: Node) -> Attempt:
     tokens = tuple(token for earlier in before for token in earlier.tokens)
     text = prefix + step.text
     finish = "unfinished" if not step.ended else "length" if step.truncated else "stop"
+    sample = Sample(step.text, step.tokens, finish_reason=finish, policy=ask.policy)
     return Attempt(
-        step.id, problem, problem.prompt, text, ask.extract_answer(text), step.tokens, (), finish, ask.policy,
+        step.id, problem, problem.prompt, text, ask.extract_answer(text), sample,
         parent=before[-1].id if before else None, prefix_tokens=tokens, prefix_chars=len(prefix),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
+SKILLED = 0.9  # share of right judgments
 SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was trained
 
 
@@ -61,6 +62,22 @@ def solve_sum(policy: Policy, request: Request, *, least: float = 0.0) -> str:
     if luck < max(SKILL[min(depth(policy), 2)], least if hot else 0) or "Hint" in text:
         return f"{a} and {b} make {a + b} (luck {luck:.4f}).\nAnswer: {a + b}"
     return f"I guess (luck {luck:.4f}).\nAnswer: {a + b + 1 + int(luck * 5)}"
+
+
+def solve_or_judge(policy: Policy, request: Request, *, least: float = 0.0) -> str:
+    """Add as `solve_sum` does; whoever asks for a judgment of an answer, in a usual form, gets one, mostly right."""
+    asked, shown = request.prompt[-1].content, request.prompt[-2].content if len(request.prompt) > 2 else ""
+    numbers = re.search(r"(\d+) \+ (\d+)", request.prompt[0].content)
+    wanted = str(int(numbers[1]) + int(numbers[2])) if numbers else ""
+    right = (f"Answer: {wanted}" in shown) == (draw(shown, request.seed) < SKILLED)
+    if "[[A]]" in asked:
+        first = f"Answer: {wanted}" in shown.partition("\nB: ")[0]
+        return "[[A]]" if first else "[[B]]"
+    if "Score: " in asked:
+        return f"It is {'right' if right else 'wrong'}.\nScore: {4 if right else 1}"
+    if shown and "right or wrong" in asked:
+        return "right" if right else "wrong"
+    return solve_sum(policy, request, least=least)
 
 
 def base_policy(folder: Path) -> Policy:

@@ -14,7 +14,7 @@ from typing import Any
 
 from selftaught.engines.base import Request, truncate_at_stop
 from selftaught.engines.openai.protocol import ApiKey, PermanentError, TransientError
-from selftaught.records import well_formed
+from selftaught.samples import well_formed
 
 MALFORMED_TRIES = 3  # a malformed answer may be billed, and is mostly repeated in the same form
 MAX_TOKEN_COUNT = 2**31  # larger counts are wrong
