@@ -33,6 +33,7 @@ BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 SHAPES = {
     "recipe": "trains new weights on many problems",
     "solver": "answers one problem at test time",
+    "judge": "scores answers",
     "study": "reproduces a published finding",
 }
 PICKS = (

@@ -2,6 +2,7 @@
 
 from selftaught.refine.perturbations import first_error_steps, perturb, self_talk
 from selftaught.refine.turns import (
+    answer_turn,
     criticize,
     critique_and_revise,
     error_step,
@@ -17,6 +18,7 @@ from selftaught.refine.turns import (
 )
 
 __all__ = [
+    "answer_turn",
     "criticize",
     "critique_and_revise",
     "error_step",
