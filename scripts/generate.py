@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import io
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
-from selftaught.method import Method, methods
+from selftaught.method import NEEDS, Method, methods
 from selftaught.worlds import synthetic_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +88,7 @@ def source(method: Method) -> str:
 def table(found: Sequence[Method], link: Callable[[Method], str]) -> str:
     """Format a table of methods with the results of their claims; `link(method)` is the link target of a name."""
     head = ("method", "family", "paper", "what it does", *COLUMNS)
-    rows = [(f"[{m.id}]({link(m)})", m.family, paper(m.paper), cell(m.summary), *checked(m)) for m in found]
+    rows = [(f"[{m.id}]({link(m)})", m.family, paper(m.paper), cell(m.described), *checked(m)) for m in found]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
@@ -186,9 +185,10 @@ def about_family(method: Method) -> str:
 
 def method_page(method: Method) -> str:
     """Page of one method: its docstring, options, usage and source."""
-    words = {"verifier": "a verifier", "reference": "reference answers", "dev": "verdicts on dev"}
-    needs = " and ".join(words[n] for n in method.needs)
+    needs = " and ".join(NEEDS[n] for n in method.needs)
     facts = f"*{method.shape}: {SHAPES[method.shape]}* · paper {paper(method.paper)} · needs {needs or 'no labels'}"
+    facts += f" · preset of [{method.preset_of}]({method.preset_of}.md)" if method.preset_of else ""
+    facts += f" · also found as `{'`, `'.join(method.also)}`" if method.also else ""
     code = method.path.read_text("utf-8").rstrip()
     return f"""# {method.id}
 
@@ -214,8 +214,7 @@ def method_page(method: Method) -> str:
 
 def about(method: Method) -> str:
     """Format a method's docstring as Markdown, without its `Args:` section, which becomes the table of options."""
-    text = inspect.getdoc(method.function) or ""
-    text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", method.doc, flags=re.MULTILINE)
     text = re.sub(r"^(Source|Differs from the paper|Costs)\b", r"**\1**", text, flags=re.MULTILINE)
     return re.sub(r"(?<![\w/.])\d{4}\.\d{5}(?!\d)", lambda found: paper(found[0]), text).strip()
 

@@ -141,7 +141,10 @@ def test_the_readme_lists_the_methods_as_they_are() -> None:
         assert f"[{method.id}]({generate.source(method)})" in readme
     counts = re.findall(r"\[(\w+)\]\((src/selftaught/methods/[\w/]+)\) (\d+)", readme)
     assert sum(int(count) for *_, count in counts) == len(methods())
-    assert all(len(set((ROOT / folder).glob("*.py"))) - 1 == int(count) for _, folder, count in counts)
+    for _, folder, count in counts:
+        mine = [m for m in methods().values() if (ROOT / folder) == m.path.parent]
+        assert {m.path for m in mine} == set((ROOT / folder).glob("[!_]*.py"))
+        assert len(mine) == int(count)
 
 
 def test_the_page_of_methods_lists_each_one_under_its_family() -> None:

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from selftaught.learn.objectives import dpo, grpo, reinforce
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, judge, recipe, solver, study
+    from selftaught.method import Method, Preset, judge, recipe, solver, study
     from selftaught.method import find as find_method
-    from selftaught.models import Policy, resolve
+    from selftaught.models import Demonstration, Notes, Policy, resolve
     from selftaught.records import (
         Attempt,
         Demo,
@@ -70,6 +70,7 @@ __all__ = [
     "Baseline",
     "Claim",
     "Demo",
+    "Demonstration",
     "Feedback",
     "GroupJudge",
     "Judge",
@@ -77,9 +78,11 @@ __all__ = [
     "Measurement",
     "Message",
     "Method",
+    "Notes",
     "Pair",
     "Piece",
     "Policy",
+    "Preset",
     "Problem",
     "Ranking",
     "Record",
@@ -137,8 +140,8 @@ _HOMES = {
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method find:find_method judge recipe solver study",
-    "models": "Policy resolve",
+    "method": "find:find_method judge Method Preset recipe solver study",
+    "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",

@@ -11,28 +11,44 @@ its paper claims (`claim=Claim(...)`), which `selftaught check` tests.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from copy import copy
-from dataclasses import dataclass
-from functools import cache, cached_property, update_wrapper
+from dataclasses import dataclass, replace
+from functools import cached_property, update_wrapper
 from pathlib import Path
 from types import SimpleNamespace, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from selftaught.check.claim import Claim
+from selftaught.discovery import find, location, methods, names
 from selftaught.errors import BadInput, suggest
-from selftaught.feedback.userfile import load_function
 from selftaught.identity import solver_name
+from selftaught.presets import NEEDS, PAPER, Need, Preset, check_needs, check_presets, keyword_only, same
+
+__all__ = [
+    "NEEDS",
+    "PAPER",
+    "REQUIRED",
+    "Method",
+    "Need",
+    "Option",
+    "Preset",
+    "Shape",
+    "find",
+    "judge",
+    "methods",
+    "names",
+    "recipe",
+    "solver",
+    "study",
+]
 
 Shape = Literal["solver", "judge", "recipe", "study"]
-Need = Literal["verifier", "reference", "dev"]
 REQUIRED = inspect.Parameter.empty
-PAPER = re.compile(r"\d{4}\.\d{4,5}|https://[^\s\"'\\<>{}|]+")
-"""An arXiv number or an address."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +68,78 @@ class Option:
     help: str
 
 
-class Method:
+class Method(Generic[P, R]):
     """A decorated function: callable as before, with its id, options, needs and claim.
 
     Attributes:
-        id: the function's name with dashes.
+        id: the function's name with dashes; of a preset, the id it is declared by.
         shape: "solver", "judge", "recipe" or "study".
         paper: arXiv number or URL of the source.
-        needs: "verifier" (its choices use verdicts), "reference" (it reads the reference answers of train problems),
-            "dev" (a study that reads verdicts on dev problems).
+        needs: what it needs, words of `selftaught.method.NEEDS`.
         claim: what its paper claims, as `selftaught check` tests it, or None.
+        presets: the declarations of its presets, by id.
+        also: other names that find it.
+        preset: of a preset, its declaration; otherwise None.
+        preset_of: of a preset, the id of its host; otherwise empty.
         overrides: the options set by `with_options` that differ from the defaults.
     """
 
     def __init__(
-        self, function: Callable[..., Any], shape: Shape, paper: str, needs: tuple[Need, ...], claim: Claim | None
+        self,
+        function: Callable[P, R],
+        shape: Shape,
+        paper: str,
+        needs: tuple[Need, ...],
+        claim: Claim | None,
+        *,
+        presets: Mapping[str, Preset] | None = None,
+        also: tuple[str, ...] = (),
     ) -> None:
         self.function, self.paper, self.needs, self.claim = function, paper, needs, claim
         self.shape: Shape = shape
         self.id = function.__name__.replace("_", "-")
+        self.presets, self.also = dict(presets or {}), also
+        self.preset: Preset | None = None
+        self.preset_of = ""
         self.overrides: dict[str, Any] = {}
         update_wrapper(self, function)
-        if "dev" in needs and shape != "study":
-            raise BadInput("only studies may need verdicts on dev", where=self.id, fix='remove "dev" from needs')
+        check_needs(needs, shape, self.id)
+        check_presets(self)
+
+    @cached_property
+    def presets_by_id(self) -> dict[str, Method[P, R]]:
+        """Its presets, each a method."""
+        return {name: self._as_preset(name, preset) for name, preset in self.presets.items()}
+
+    def _as_preset(self, name: str, preset: Preset) -> Method[P, R]:
+        needs = self.needs if preset.needs is None else preset.needs
+        other = Method(self.function, self.shape, preset.paper, needs, preset.claim)
+        other.id, other.preset, other.preset_of = name, preset, self.id
+        other.__doc__ = other.doc
+        return other
+
+    @property
+    def doc(self) -> str:
+        """The docstring; of a preset, what differs and what it sets, followed by that of its host."""
+        own = inspect.getdoc(self.function) or ""
+        if self.preset is None:
+            return own
+        there = {o.name: o.default for o in _options(self.function)}
+        sets = ", ".join(f"`{name}={value!r}` ({there[name]!r} there)" for name, value in self.preset.options.items())
+        differs = " ".join(self.preset.differs.split()).removeprefix(self.summary).strip()
+        parts = (self.summary, differs, f"Preset of `{self.preset_of}`: {sets}.", own)
+        return "\n\n".join(part for part in parts if part)
 
     @property
     def summary(self) -> str:
-        """The first line of the docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+        """The first line of the docstring; of a preset, the first sentence of what differs."""
+        return self.preset.summary if self.preset else (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def described(self) -> str:
+        """The summary as lists show it: with the host of a preset, and with aliases."""
+        host = f"Preset of {self.preset_of}: " if self.preset_of else ""
+        return f"{host}{self.summary}" + (f" Also {', '.join(self.also)}." if self.also else "")
 
     @property
     def family(self) -> str:
@@ -93,11 +153,9 @@ class Method:
 
     @cached_property
     def options(self) -> tuple[Option, ...]:
-        """The keyword-only parameters, in order."""
-        docs = _option_docs(inspect.getdoc(self.function) or "")
-        found = inspect.signature(self.function).parameters.values()
-        mine = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        return tuple(Option(p.name, _kind(p, self.function), p.default, docs.get(p.name, "")) for p in mine)
+        """The keyword-only parameters, in order; a preset's have its own defaults."""
+        own = self.preset.options if self.preset else {}
+        return tuple(replace(o, default=own.get(o.name, o.default)) for o in _options(self.function))
 
     def bind(self, options: dict[str, Any]) -> dict[str, Any]:
         """All options: `options` over those of `with_options` over the defaults.
@@ -118,7 +176,12 @@ class Method:
             _check_choice(option, bound[option.name])
         return bound
 
-    def with_options(self, **options: Any) -> Method:
+    def check_values(self, options: Mapping[str, Any]) -> None:
+        """Raise BadInput for a value that is not one of the choices of its option."""
+        for option in _options(self.function, set(options)):
+            _check_choice(option, options[option.name])
+
+    def with_options(self, **options: Any) -> Method[P, R]:
         """A copy with other defaults and a name that shows them: `self-refine(turns=2)`.
 
         Raises:
@@ -128,22 +191,23 @@ class Method:
         for name in (name for name in options if name not in default):
             raise BadInput(f"{self.id} has no option {name!r}", where=self.id, fix=suggest(name, default))
         other = copy(self)
-        other.overrides = {n: value for n, value in (self.overrides | options).items() if not _same(value, default[n])}
+        other.overrides = {n: value for n, value in (self.overrides | options).items() if not same(value, default[n])}
         return other
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Run the method.
 
         A recipe or study gets guarded views of the run and the task, without what it did not declare to need. A recipe
         stopped by the budget returns the champion.
         """
-        args, options = self._in_place(args, options)
-        bound = self.bind(options)
+        call: Callable[..., Any] = self.function
+        given, chosen = self._in_place(args, options)
+        bound = self.bind(chosen)
         if self.shape in ("solver", "judge"):
-            return self.function(*args, **bound)
-        run = args[0]
+            return call(*given, **bound)
+        run = given[0]
         with run.method_scope(self, bound) as guarded:
-            return self.function(*(guarded(arg) for arg in args), **bound)
+            return call(*(guarded(arg) for arg in given), **bound)
         return run.champion
 
     def _in_place(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -168,6 +232,13 @@ class Method:
         return f"<{self.shape} {solver_name(self)}>"
 
 
+def _options(function: Callable[..., Any], only: Set[str] | None = None) -> tuple[Option, ...]:
+    """The keyword-only parameters, or those of them whose names are in `only`; only their types are resolved."""
+    docs = _option_docs(inspect.getdoc(function) or "")
+    mine = [p for p in keyword_only(function) if only is None or p.name in only]
+    return tuple(Option(p.name, _kind(p, function), p.default, docs.get(p.name, "")) for p in mine)
+
+
 def _check_choice(option: Option, value: Any) -> None:
     """Raise BadInput for a value that is not among the choices of a `Literal`, or of `Literal[...] | None`."""
     alternatives = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else (option.kind,)
@@ -189,10 +260,8 @@ def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
     try:
         return get_type_hints(alone, getattr(function, "__globals__", {}))[parameter.name]
     except (NameError, TypeError) as error:
-        where = f"{inspect.getsourcefile(function)}:{function.__code__.co_firstlineno}"
-        raise BadInput(
-            f"cannot resolve the type {stated!r} of option {parameter.name!r} ({error})", where=where
-        ) from None
+        what = f"cannot resolve the type {stated!r} of option {parameter.name!r} ({error})"
+        raise BadInput(what, where=location(function)) from None
 
 
 def _option_docs(doc: str) -> dict[str, str]:
@@ -202,74 +271,33 @@ def _option_docs(doc: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
-def _decorator(shape: Shape) -> Callable[..., Callable[[Callable[..., Any]], Method]]:
+class _Decorator(Protocol):
+    """What `solver`, `recipe` and `study` are."""
+
+    def __call__(
+        self,
+        *,
+        paper: str = "",
+        needs: tuple[Need, ...] = (),
+        claim: Claim | None = None,
+        presets: Mapping[str, Preset] | None = None,
+        also: tuple[str, ...] = (),
+    ) -> Callable[[Callable[P, R]], Method[P, R]]:
+        """Declare a method; see `Method` for what is given."""
+        ...
+
+
+def _decorator(shape: Shape) -> _Decorator:
     def configured(
-        *, paper: str = "", needs: tuple[Need, ...] = (), claim: Claim | None = None
-    ) -> Callable[[Callable[..., Any]], Method]:
-        return lambda function: Method(function, shape, paper, needs, claim)
+        *, paper: str = "", needs: tuple[Need, ...] = (), claim: Claim | None = None,
+        presets: Mapping[str, Preset] | None = None, also: tuple[str, ...] = (),
+    ) -> Callable[[Callable[P, R]], Method[P, R]]:  # fmt: skip
+        return lambda function: Method(function, shape, paper, needs, claim, presets=presets, also=also)
 
     return configured
-
-
-def _same(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and value == default
 
 
 solver = _decorator("solver")
 judge = _decorator("judge")
 recipe = _decorator("recipe")
 study = _decorator("study")
-
-
-@cache
-def methods() -> dict[str, Method]:
-    """All methods of the package by id, found by importing the modules under `selftaught.methods`."""
-    package = importlib.import_module("selftaught.methods")
-    found: dict[str, Method] = {}
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.ispkg:
-            found |= _of(importlib.import_module(module.name))
-    return dict(sorted(found.items()))
-
-
-def _of(module: Any) -> dict[str, Method]:
-    mine = (v for v in vars(module).values() if isinstance(v, Method) and v.function.__module__ == module.__name__)
-    return {method.id: method for method in mine}
-
-
-def _of_its_file(wanted: str) -> Method | None:
-    """The method whose file has its name, as all in the package do; imports only that file."""
-    package = importlib.import_module("selftaught.methods")
-    if not re.fullmatch(r"[a-z0-9-]+", wanted):
-        return None
-    for root in map(Path, package.__path__):
-        for path in root.rglob(f"{wanted.replace('-', '_')}.py"):
-            parts = path.relative_to(root).with_suffix("").parts
-            if found := _of(importlib.import_module(".".join((package.__name__, *parts)))).get(wanted):
-                return found
-    return None
-
-
-def find(name: str) -> Method:
-    """Find a method by its id, or by `file.py:function`.
-
-    Raises:
-        BadInput: there is none; the message suggests the nearest names.
-    """
-    if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
-        return _from_file(name)
-    wanted = name.replace("_", "-")
-    if (found := _of_its_file(wanted)) is not None:
-        return found
-    known = methods()
-    if wanted not in known:
-        raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, known))
-    return known[wanted]
-
-
-def _from_file(name: str) -> Method:
-    path, colon, function = (name, "", "") if name.endswith(".py") else name.rpartition(":")
-    found, _ = load_function(path + colon + function.replace("-", "_"), what="method")
-    if not isinstance(found, Method):
-        raise BadInput(f"{function!r} is not a method", where=path, fix="decorate it with @recipe or @solver")
-    return found

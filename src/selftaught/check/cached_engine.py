@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from selftaught.engines import Engine, Request, Sample
+from selftaught.engines import Engine, HeadValues, Request, Sample
 from selftaught.models import Policy
 from selftaught.records import Prompt
 
@@ -49,6 +50,10 @@ class CachedEngine:
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """See `Engine.logprobs`."""
         return await self._engine.logprobs(policy, prompt, text)
+
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """See `Engine.scores`."""
+        return await self._engine.scores(policy, prompt, text, ends)
 
     def attach_model(self, policy: Policy, model: Any) -> None:
         """See `Engine.attach_model`."""

@@ -226,9 +226,10 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
     The run folder's name includes a hash of method, options, budget and code, so a changed claim starts a new run.
     """
     method = find(rival.method) if rival.method else what.method
-    options = dict(rival.options) if rival.method else {**what.claim.options, **rival.options}
+    own = dict(method.preset.options) if method.preset else {}
+    options = {**own, **({} if rival.method else what.claim.options), **rival.options}
     trains = method.shape == "recipe" and budget is not None
-    if trains and "rounds" not in rival.options and any(o.name == "rounds" for o in method.options):
+    if trains and "rounds" not in {**own, **rival.options} and any(o.name == "rounds" for o in method.options):
         options["rounds"] = MAX_ROUNDS
     limit = budget if trains else None
     mark = "-" + content_hash(method.id, options, limit, code_hash(method.function))[:8]

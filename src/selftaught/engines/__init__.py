@@ -5,6 +5,7 @@ from selftaught.engines.base import (
     Capabilities,
     Engine,
     EngineError,
+    HeadValues,
     PaidEngine,
     Request,
     RequestFailed,
@@ -16,6 +17,6 @@ from selftaught.engines.create import EngineConfig, create_engine
 from selftaught.engines.scripted import ScriptedEngine
 
 __all__ = [
-    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "PaidEngine", "Request", "RequestFailed",
-    "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
+    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "HeadValues", "PaidEngine", "Request",
+    "RequestFailed", "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
 ]  # fmt: skip

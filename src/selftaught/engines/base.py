@@ -35,6 +35,19 @@ class Request:
     top_logprobs: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class HeadValues:
+    """What a policy's value head says of one text.
+
+    Attributes:
+        values: the head's number at each place that was asked for: a logit or a reward, as the head was trained.
+        prompt_tokens: number of tokens read, those of the prompt and of the text.
+    """
+
+    values: tuple[float, ...]
+    prompt_tokens: int
+
+
 class EngineError(RuntimeError):
     """The engine cannot continue: it is closed, or the weights do not fit the machine."""
 
@@ -58,6 +71,7 @@ class Capabilities:
         prefix_tokens: answers continue given tokens (`Request.prefix_tokens`).
         top_logprobs: `Request.top_logprobs` is served.
         logprobs: given texts are scored (`Engine.logprobs`).
+        scores: value heads are read (`Engine.scores`).
         trained_policies: policies trained here can be sampled.
         live_models: models can be sampled while they are in training (`Engine.attach_model`).
     """
@@ -67,6 +81,7 @@ class Capabilities:
     prefix_tokens: bool = False
     top_logprobs: bool = False
     logprobs: bool = False
+    scores: bool = False
     trained_policies: bool = False
     live_models: bool = False
 
@@ -117,6 +132,18 @@ class Engine(Protocol):
         """Natural-log probability of each token of `text` after `prompt`, at temperature 1. Raises as `sample`."""
         ...
 
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """The number of the policy's value head at places of `text` after `prompt`.
+
+        Args:
+            ends: characters of `text` that the head has seen at each place; 0 is the prompt alone.
+
+        Raises:
+            BadInput: the engine reads no heads (`Capabilities.scores`), or the policy has none that fits its weights.
+            RequestRefused: the text does not fit the context, or the head returned NaN.
+        """
+        ...
+
     def attach_model(self, policy: Policy, model: Any) -> None:
         """Serve `policy` from a model in training, without copying its weights.
 
@@ -151,6 +178,16 @@ class BaseEngine:
         """
         del policy, prompt, text
         raise RequestRefused(f"engine {self.name} cannot score a given text; use an engine that holds the weights")
+
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """See `Engine.scores`.
+
+        Raises:
+            BadInput: always.
+        """
+        del policy, prompt, text, ends
+        what = "it cannot read a value head"
+        raise BadInput(what, where=f"engine {self.name}", fix="use the local engine (--engine local)")
 
     def attach_model(self, policy: Policy, model: Any) -> None:
         """See `Engine.attach_model`.

@@ -14,6 +14,7 @@ from selftaught.engines.base import (
     BaseEngine,
     Capabilities,
     EngineError,
+    HeadValues,
     Request,
     RequestRefused,
     Sample,
@@ -22,22 +23,25 @@ from selftaught.engines.base import (
 )
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
-from selftaught.records import Prompt, as_json
+from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest, require_weights
+from selftaught.records import Prompt, as_json, content_hash
 
 if TYPE_CHECKING:
     from selftaught.learn import Objective, TrainConfig
 
 Script = Callable[[Policy, Request], str]
+Scorer = Callable[[Policy, Prompt, str], float]
 
 
 class ScriptedEngine(BusyTimer, BaseEngine):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
-    Log-probabilities are a fixed function of the bytes, so that downstream code has numbers to work with.
+    Log-probabilities are a fixed function of the bytes, and value heads one of policy, prompt and text, so that
+    downstream code has numbers to work with.
 
     Args:
         script: returns the answer; must depend on nothing but its arguments.
+        scorer: returns the number of a policy's value head after a prompt and a text; likewise.
         delay: seconds each answer takes.
 
     Attributes:
@@ -45,10 +49,12 @@ class ScriptedEngine(BusyTimer, BaseEngine):
     """
 
     name = "scripted"
-    capabilities = Capabilities(seeds=True, prefix=True, prefix_tokens=True, logprobs=True, trained_policies=True)
+    capabilities = Capabilities(
+        seeds=True, prefix=True, prefix_tokens=True, logprobs=True, scores=True, trained_policies=True
+    )
 
-    def __init__(self, script: Script, *, delay: float = 0.0) -> None:
-        self._script, self._delay = script, delay
+    def __init__(self, script: Script, *, delay: float = 0.0, scorer: Scorer | None = None) -> None:
+        self._script, self._delay, self._scorer = script, delay, scorer or _head_value
         self.calls = 0
         self._closed = False
 
@@ -59,6 +65,7 @@ class ScriptedEngine(BusyTimer, BaseEngine):
             RequestRefused: top log-probabilities are requested.
         """
         self._check_open()
+        require_weights(policy)
         validate_request(request)
         if request.top_logprobs is not None:
             raise RequestRefused("engine scripted has no top log-probabilities; leave top_logprobs at None")
@@ -79,9 +86,16 @@ class ScriptedEngine(BusyTimer, BaseEngine):
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""
-        del policy, prompt
+        del prompt
         self._check_open()
+        require_weights(policy)
         return _logprobs(text.encode())
+
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """What `scorer` returns at each place. See `Engine.scores`."""
+        self._check_open()
+        size = sum(len(m.content.encode()) for m in prompt) + len(text.encode())
+        return HeadValues(tuple(self._scorer(policy, prompt, text[:end]) for end in ends), size)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -101,6 +115,11 @@ def _logprobs(data: bytes) -> tuple[float, ...]:
     return tuple(-(byte + 1) / 256 for byte in data)
 
 
+def _head_value(policy: Policy, prompt: Prompt, text: str) -> float:
+    """A number from -4 to 4, by the hash of the arguments."""
+    return int(content_hash(policy.version, prompt, text), 16) / 2**61 - 4
+
+
 def scripted_learner(
     base: Policy, objective: Objective, records: Sequence[Any], settings: TrainConfig, *, seed: int, folder: Path,
     progress: Callable[[int, int, float], None] = lambda *_: None, delay: float = 0.0,
@@ -115,7 +134,7 @@ def scripted_learner(
     Raises:
         BadInput: no records.
     """
-    from selftaught.learn.learner import policy_version
+    from selftaught.learn.learner import head_entry, policy_version
 
     version = policy_version(base, objective, records, settings, seed)
     target, work = folder / version, folder / f"{version}.work"
@@ -132,7 +151,7 @@ def scripted_learner(
     with (draft / "records.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
     made: dict[str, Any] = {"version": version, "base": base_reference(base, target), "adapter": False}
-    made |= {"objective": objective.name, "records": len(records)}
+    made |= {"objective": objective.name, "records": len(records)} | head_entry(objective)
     publish(draft, target, made | {"tokens": settings.epochs * sum(map(_size, records))})
     shutil.rmtree(work, ignore_errors=True)
     return load_policy(target)

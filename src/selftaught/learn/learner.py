@@ -232,7 +232,12 @@ def build_manifest(
     """The manifest beside a policy's weights: how they were trained."""
     made = {"version": version, "base": base, "adapter": bool(config.lora_rank), "objective": objective.name}
     made |= {"records": records, "seed": seed, "training": asdict(config)}
-    return made | asdict(result)
+    return made | head_entry(objective) | asdict(result)
+
+
+def head_entry(objective: Objective) -> dict[str, Any]:
+    """The entry of a manifest that says what the policy's value head means; none where it scores nothing."""
+    return {"head": objective.head.to_json()} if objective.head else {}
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

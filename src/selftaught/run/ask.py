@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, overload
 
 from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
+from selftaught.models.heads import ScoreAt
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
 from selftaught.run.requests import JournaledRequest
@@ -19,6 +20,7 @@ from selftaught.tasks import Task
 
 SampleFn = Callable[[JournaledRequest], Awaitable[Attempt]]
 VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
+ScoreFn = Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
 LogFn = Callable[[str, str, Any], None]
 
 
@@ -38,9 +40,10 @@ class Ask:
 
     def __init__(
         self, sample: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
-        verify: VerifyFn | None = None, log: LogFn | None = None,
+        verify: VerifyFn | None = None, log: LogFn | None = None, score: ScoreFn | None = None,
     ) -> None:  # fmt: skip
         self._sample, self._policy, self._problem, self._sampling = sample, policy, problem, sampling
+        self._score = score
         self._name, self._verify, self._log = name, verify, log
         self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
         self._phrases, self._extract = task.phrases, task.extract
@@ -145,6 +148,27 @@ class Ask:
                 fix='declare needs=("verifier",), and attempt training problems only',
             )
         return await self._verify(attempt)
+
+    @overload
+    async def score(
+        self, subject: Attempt | Problem, policy: Policy | None = None, *, at: Literal["end", "question"] = "end"
+    ) -> float: ...
+    @overload
+    async def score(
+        self, subject: Attempt, policy: Policy | None = None, *, at: Literal["steps"]
+    ) -> tuple[float, ...]: ...
+    async def score(self, subject: Attempt | Problem, policy: Policy | None = None, *, at: ScoreAt = "end") -> Any:
+        """The score of an attempt by the value head of a policy, as `Run.score` returns it.
+
+        Args:
+            policy: whose head is read; by default the policy that solves.
+            at: "end", "steps" or "question".
+
+        Raises:
+            BadInput: the policy has no head that is read there, or the engine reads none.
+        """
+        assert self._score is not None
+        return await self._score(policy or self._policy, subject, at)
 
     def log(self, kind: str, payload: Any) -> str:
         """Journal plain data as an effect that costs nothing, once, however often it is rerun.

@@ -22,6 +22,7 @@ from selftaught.models import Policy
 from selftaught.remarks import listen
 from selftaught.run.config import configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
+from selftaught.run.noting import NotesReader
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.sampler import Sampler
 from selftaught.run.settings import Settings, override
@@ -34,6 +35,7 @@ class RunContext:
     """What every verb of a run works on; the arguments are those of `Run`.
 
     Attributes:
+        notes_reader: writes out what the models of policies with notes read.
         sampler: samples and verifies, through the journal.
         access: what is closed to methods.
         monitor: raises alarms.
@@ -80,9 +82,11 @@ class RunContext:
         self.truncation_counts, self.end_counts = Counter[str](), Counter[str]()
         self.printed_notes: set[str] = set()
         self._notes = list(task.notes)
+        self.notes_reader = NotesReader(task, self.journal, self.base)
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,
             seed=settings.seed, failure_limit=settings.failure_limit, tick=self.record_time,
+            model_input=self.notes_reader,
         )  # fmt: skip
         self._stop_listening = listen(self._on_remark)
 

@@ -25,7 +25,7 @@ ALLOWED = frozenset({
     "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "judge",
     "learn",
     "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "nll", "notes", "round", "rounds",
-    "search", "seconds", "settings",
+    "score", "search", "seconds", "settings", "write_notes",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from selftaught.identity import require_identity, solver_name, unwrap
 from selftaught.journal import Journal
 from selftaught.models.policy import Policy
 from selftaught.records import HIDDEN, Attempt, Feedback, Verdict, content_hash
-from selftaught.run.ask import Ask
+from selftaught.run.ask import Ask, SampleFn, ScoreFn
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.solver import JUDGE_ROLES, GroupJudge, Judge
 from selftaught.samples import well_formed
@@ -52,11 +52,13 @@ class JournaledJudge:
 
     Attributes:
         sample: samples through the journal.
+        score: reads a value head through the journal.
         task: words requests for its model.
         journal: where judgments are kept, beside the samples that they are read from.
     """
 
-    sample: Callable[[JournaledRequest], Awaitable[Attempt]]
+    sample: SampleFn
+    score: ScoreFn
     task: Task
     journal: Journal
 
@@ -68,7 +70,7 @@ class JournaledJudge:
         """
         ask = Ask(
             self._sample_as_judge, batch.policy, group[0].problem, batch.sampling, name, self.task,
-            log=self.journal.put_new,
+            log=self.journal.put_new, score=self.score,
         )  # fmt: skip
         given = await call_judge(ask, group, batch.judge)
         self._keep(batch, group, name, ask, given)

@@ -31,6 +31,7 @@ def learn(
     training: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn`."""
+    base = base.weights_policy
     require_trainable(base)
     context.check_budget()
     _check_records(context, records)

@@ -15,6 +15,7 @@ from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
 from selftaught.run.context import RunContext
+from selftaught.run.noting import published
 from selftaught.run.settings import override
 from selftaught.run.solver import Solver, SolverResult
 
@@ -99,5 +100,5 @@ def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureC
     context.gate_decisions.append(payload)
     context.round_facts["decision"] = decision
     if decision.promoted:
-        context.champion = policy
+        context.champion = published(context, policy)
         context.measurements[policy.version], context.measured_with[policy.version] = found, how.key

@@ -39,6 +39,7 @@ def learn_online(
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
     require_trainable(policy)
+    _refuse_notes(policy)
     context.check_budget()
     require_positive("steps", steps)
     require_positive("samples", samples)
@@ -56,6 +57,17 @@ def learn_online(
     context.journal.put_new(content_hash("learn", made.version), "learn", facts)
     context.round_facts["records"] = count
     return made
+
+
+def _refuse_notes(policy: Policy) -> None:
+    """Online training samples the weights that it trains, which have no notes while they change.
+
+    Raises:
+        BadInput: the policy has notes.
+    """
+    if policy.notes:
+        what = f"policy {policy.version} has notes, and weights in training are sampled without any"
+        raise BadInput(what, where="learn_online", fix="train policy.weights_policy, and give the notes to the result")
 
 
 def _train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sam
 from selftaught.engines.base import RequestFailed
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_json, content_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
@@ -20,6 +20,7 @@ from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
 from selftaught.tasks.thinking import thinking_alone
 
+Pay = Callable[[], Coroutine[Any, Any, tuple[dict[str, Any], Usage]]]
 NO_ANSWER: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish": "error"}
 
 
@@ -70,6 +71,7 @@ class JournaledEngine:
         ledger: where their cost is counted.
         counts: what became of the requests.
         seed: of sampling.
+        model_input: `(policy, prompt)` -> the policy whose weights the engine samples, and the messages they read.
         failure: set while a batch is given up: nothing further is paid for.
         refusals: requests without an answer, by key; not journaled, so another start asks again.
     """
@@ -80,6 +82,7 @@ class JournaledEngine:
     ledger: Ledger
     counts: RequestCounts
     seed: int
+    model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]]
     failure: BaseException | None = None
     refusals: dict[str, RequestRefused] = field(default_factory=dict)
     _share: SharedTasks = field(default_factory=SharedTasks)
@@ -101,12 +104,26 @@ class JournaledEngine:
         """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it."""
         key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
         try:
-            payload, usage = self.journal.get(key) or await self._share(key, lambda: self._read(key, policy, attempt))
+            return (await self.effect(key, lambda: self._read(key, policy, attempt)))["nats"]
+        except RequestRefused:
+            return math.nan
+
+    async def effect(self, key: str, pay: Pay) -> dict[str, Any]:
+        """The payload of an effect that reads text: from the journal, or paid for once.
+
+        Args:
+            pay: has the engine read, and journals the result under `key`.
+
+        Raises:
+            RequestRefused: the engine refuses to read it; counted among the refusals.
+        """
+        try:
+            payload, usage = self.journal.get(key) or await self._share(key, pay)
         except RequestRefused as error:
             self._note_refusal(key, error)
-            return math.nan
+            raise
         self.ledger.count(key, usage)
-        return payload["nats"]
+        return payload
 
     def _count(self, key: str, sampling: Sampling, payload: Mapping[str, Any], usage: Usage) -> None:
         size = payload.get("num_tokens") or len(payload["tokens"])
@@ -156,9 +173,10 @@ class JournaledEngine:
         """
         if self.failure is not None:
             raise self.failure
-        sample = await self.engine.sample(asked.policy, replace(asked.request, seed=int(key, 16) >> 1))
-        if sample.policy != asked.policy.version:
-            what = f"sampled policy {sample.policy}, expected {asked.policy.version}"
+        weights, prompt = self.model_input(asked.policy, asked.request.prompt)
+        sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
+        if sample.policy != weights.version:
+            what = f"sampled policy {sample.policy}, expected {weights.version}"
             raise EngineError(f"engine {self.engine.name} {what}")
         payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
@@ -171,7 +189,7 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
-        logprobs = await self.engine.logprobs(policy, attempt.prompt, attempt.text)
+        logprobs = await self.engine.logprobs(*self.model_input(policy, attempt.prompt), attempt.text)
         nats = round(-sum(logprobs), 4)
         payload, usage = {"attempt": attempt.id, "policy": policy.version, "nats": nats}, Usage(prompt=len(logprobs))
         self.journal.put(key, "nll", payload, usage)

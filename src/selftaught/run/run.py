@@ -7,18 +7,21 @@ moment, run the same program again, and nothing is paid for twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from selftaught.learn import Objective
 from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
-from selftaught.models import Policy
+from selftaught.models import Notes, Policy
+from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.judging import judge_attempts
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
+from selftaught.run.noting import write_notes
 from selftaught.run.online import learn_online
+from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
 from selftaught.run.solver import GroupJudge, Judge, Solver, SolverResult, Subject
 
@@ -129,12 +132,43 @@ class Run(RunSession):
         """
         return nll(self._context, policy, attempts)
 
+    @overload
+    def score(
+        self, policy: Policy, attempts: Sequence[Subject], at: Literal["end", "question"] = "end"
+    ) -> list[float]: ...
+    @overload
+    def score(self, policy: Policy, attempts: Sequence[Attempt], at: Literal["steps"]) -> list[tuple[float, ...]]: ...
+    def score(self, policy: Policy, attempts: Sequence[Subject], at: ScoreAt = "end") -> list[Any]:
+        """Score attempts with the value head of a policy that a reward objective trained.
+
+        Costs prompt tokens, those of prompt and answer, which no budget counts; what was read before is not read again.
+        The head reads what training read: the prompt of the attempt and its text.
+
+        Args:
+            policy: trained by `orm`, `prm`, `reward_model`, `p_ik`, or another objective with a `head`.
+            attempts: whoever wrote them; for "question" also problems.
+            at: "end": after the whole answer; "steps": at the end of each of its steps, as the task splits them;
+                "question": after the problem's own prompt, before any answer.
+
+        Returns:
+            A number for each attempt, for "steps" a tuple of one for each step. A head trained as a classifier returns
+            probabilities, 0..1, others rewards in the unit of their training. NaN where the request for the answer
+            failed (no steps) or the engine refuses the text.
+
+        Raises:
+            BadInput: the policy has no head or one that is not read there, the engine cannot read heads, or a method
+                passes attempts at test problems.
+            RunStopped: the budget is spent.
+        """
+        return score(self._context, policy, attempts, at)
+
     def learn(
         self, base: Policy, objective: Objective, records: Sequence[Record], *, lr_scale: float = 1.0, **training: Any
     ) -> Policy:
         """Train a new policy from `base` on `records`.
 
         Args:
+            base: where to start; of a policy with notes, the weights. The new policy has no notes.
             lr_scale: multiplies the learning rate.
             training: fields of `Training` to change.
 
@@ -144,6 +178,25 @@ class Run(RunSession):
             RunStopped: the budget is spent, or a later round of a method has no records.
         """
         return learn(self._context, base, objective, records, lr_scale, training)
+
+    def write_notes(self, policy: Policy, notes: Notes, *, sources: Sequence[Subject] = ()) -> Policy:
+        """Give a policy notes, in place of those it has, and publish it in the run's folder.
+
+        The champion of a run may be a policy with notes: it is measured, promoted and loaded like any other.
+
+        Args:
+            policy: whose weights read the notes.
+            notes: demonstrations, insights and instructions.
+            sources: the attempts and problems that the notes were made from, for the lineage.
+
+        Returns:
+            The policy with the notes; its version is a hash of the weights' version and the notes.
+
+        Raises:
+            BadInput: the notes are empty, they or their sources hold a dev or test problem, or they leave no room for
+                a question in the model's context.
+        """
+        return write_notes(self._context, policy, notes, sources)
 
     def learn_online(
         self, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None = None,
@@ -156,7 +209,7 @@ class Run(RunSession):
         A rerun resumes from the checkpoint.
 
         Args:
-            policy: where to start.
+            policy: where to start, without notes.
             problems: what to sample rollouts of, `batch` of them a step.
             solver: makes a rollout, of one turn or several; by default the problem's own prompt is sampled once.
             objective: `learn.objectives.grpo()` by default.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,16 +15,19 @@ from selftaught.errors import BadInput
 from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Solution, as_json, content_hash
+from selftaught.models.heads import ScoreAt
+from selftaught.records import Attempt, Feedback, Prompt, Solution, as_json, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
 from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
+from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
+T = TypeVar("T")
 Work, Result = TypeVar("Work"), TypeVar("Result")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
@@ -44,6 +47,7 @@ class Sampler:
         seed: of sampling.
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
+        model_input: see `JournaledEngine`.
 
     Attributes:
         judgments: judges attempts, on the loop.
@@ -51,13 +55,14 @@ class Sampler:
 
     def __init__(
         self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
-        failure_limit: float, tick: Callable[[], None],
+        failure_limit: float, tick: Callable[[], None], model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]],
     ) -> None:  # fmt: skip
         self._task, self._journal, self._ledger, self._console, self._tick = task, journal, ledger, console, tick
         self._counts = RequestCounts()
-        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed)
+        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
-        self.judgments = JournaledJudge(self._engine.sample, task, journal)
+        self._score = partial(score_one, self._engine, task.steps)
+        self.judgments = JournaledJudge(self._engine.sample, self._score, task, journal)
         self._loop = BackgroundLoop()
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
@@ -79,13 +84,22 @@ class Sampler:
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
+        return self._read_all([partial(self._engine.nll, policy, attempt) for attempt in attempts])
 
-        async def read_all() -> list[float]:
-            tasks = [asyncio.create_task(self._engine.nll(policy, attempt)) for attempt in attempts]
+    def score(self, policy: Policy, subjects: Sequence[Subject], at: ScoreAt) -> list[Any]:
+        """The score of each attempt or problem by the value head of `policy`; see `scoring.score_one`."""
+        steps = self._task.steps
+        return self._read_all([partial(score_one, self._engine, steps, policy, subject, at) for subject in subjects])
+
+    def _read_all(self, reads: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """Await all of `reads` at once on the loop."""
+
+        async def gather() -> list[T]:
+            tasks = [asyncio.create_task(read()) for read in reads]
             await self._await_all(tasks)
             return [task.result() for task in tasks]
 
-        return self._loop.run(read_all())
+        return self._loop.run(gather())
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
@@ -169,7 +183,7 @@ class Sampler:
         verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new,
+            log=self._journal.put_new, score=self._score,
         )  # fmt: skip
         made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)

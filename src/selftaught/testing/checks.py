@@ -120,9 +120,11 @@ def documents_itself(method: Method, _: Path) -> None:
     for section in ("Source: ", "Differs from the paper: ", "Costs "):
         expect(bool(re.search(f"^{section}", doc, re.MULTILINE)), f"the docstring has no paragraph {section!r}")
     source = re.search(r"^Source: (.*?)(?:\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
-    expect(source is not None and method.paper in source[1], f"Source: does not name {method.paper}")
-    expect(method.summary.endswith("."), "the docstring's first line does not end with a period")
-    expect(len(method.summary) <= 120, "the docstring's first line is longer than 120 characters")
+    if method.preset is None:
+        expect(source is not None and method.paper in source[1], f"Source: does not name {method.paper}")
+    what = "the first sentence of differs" if method.preset else "the docstring's first line"
+    expect(method.summary.endswith("."), f"{what} does not end with a period")
+    expect(len(method.summary) <= 120, f"{what} is longer than 120 characters")
     expect(bool(method.options), "it has no options: write its parameters behind *")
     for option in method.options:
         expect(bool(option.help), f"the docstring's Args: say nothing of {option.name}")

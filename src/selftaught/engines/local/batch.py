@@ -19,8 +19,10 @@ from selftaught.engines.local.prefill import Prefiller, PrefillRequest, find_sha
 from selftaught.engines.local.prefix_attention import PrefixLevel
 from selftaught.engines.local.radix_cache import RadixCache
 from selftaught.engines.local.request_state import NAN_MESSAGE, RequestOutput, RequestState, finish, tokenize
+from selftaught.engines.local.scoring import ValueHead, read_heads, score_texts
 from selftaught.engines.local.shared_prefixes import PrefixPool, choose_shared
 from selftaught.engines.sampler import TokenSampler, top_logprobs_and_entropy
+from selftaught.errors import BadInput
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
 
@@ -67,6 +69,7 @@ class ContinuousBatch:
         self.max_batch_size, self._max_cached_tokens = max_batch_size, tokens - tokens // RADIX_CACHE_SHARE
         self._radix_cache = RadixCache(tokens // RADIX_CACHE_SHARE)
         self._prefiller = Prefiller(decoder, self._radix_cache)
+        self._head: ValueHead | None = None  # loaded for the first request that reads it
         self._plan: _DecodePlan | None = None  # None once the active requests have changed
         # Memoized, since many samples share a prompt.
         self._encode_prompt = lru_cache(1024)(lambda prompt, prefix: tuple(tokenizer.encode_prompt(prompt, prefix)))
@@ -248,20 +251,11 @@ class ContinuousBatch:
     # --- scoring ---
 
     def score(self, states: Sequence[RequestState]) -> None:
-        """Output the log-probabilities of requests for them, all tokenized; each prompt is prefilled once."""
-        self._outputs += [(state, (), None) for state in states if not state.output_ids]
-        by_request: dict[int, RequestState] = {}
-        requests: list[PrefillRequest] = []
-        for state in (state for state in states if state.output_ids):
-            ids, start = (*state.prompt_ids, *state.output_ids[:-1]), len(state.prompt_ids) - 1
-            requests.append(PrefillRequest(ids, scored_ids=tuple(state.output_ids), score_start=start))
-            by_request[id(requests[-1])] = state
-        prompts = {request.ids[: request.score_start] for request in requests if request.score_start}
-        for ids in find_shared_prefixes(list(prompts)):
-            list(self._prefiller.run([PrefillRequest(ids)]))
-        if len(prompts) < len(requests):
-            list(self._prefiller.run([PrefillRequest(ids) for ids in prompts]))
-        for result in self._prefiller.run(requests):
-            values: list[Any] = result.output.tolist()
-            error = RequestRefused(NAN_MESSAGE) if any(value != value for value in values) else None
-            self._outputs.append((by_request[id(result.request)], tuple(values), error))
+        """Output the log-probabilities, or what the value head says, of requests for them, all tokenized."""
+        self._outputs += score_texts(self._prefiller, [state for state in states if not state.read_ends])
+        if to_read := [state for state in states if state.read_ends]:
+            try:
+                self._head = self._head or ValueHead(self.policy, self._decoder.device)
+                self._outputs += read_heads(self._prefiller, self._head, to_read)
+            except BadInput as error:
+                self._outputs += [(state, None, error) for state in to_read]

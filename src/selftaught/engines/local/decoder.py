@@ -48,6 +48,10 @@ class Decoder(Protocol):
         """
         ...
 
+    def hidden_states(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """As `forward`, what the output layer would get of each token: `[wanted, width]`."""
+        ...
+
 
 class TransformersDecoder:
     """Any causal language model of `transformers`, unchanged, through its cache and attention interfaces.
@@ -107,6 +111,26 @@ class TransformersDecoder:
 
     def forward(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """See `Decoder.forward`."""
+        return self._run(ids, run, wanted)
+
+    def hidden_states(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """See `Decoder.hidden_states`; the output layer itself gets no tokens."""
+        seen: list[Tensor] = []
+
+        def take(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            seen.append(inputs[0])
+            return (inputs[0][:, :0], *inputs[1:])
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(take)
+        try:
+            return self._run(ids, run, wanted, seen)
+        finally:
+            handle.remove()
+
+    def _run(
+        self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None, seen: list[Tensor] | None = None
+    ) -> Tensor:
+        """The logits of the wanted tokens, or what was `seen` of them at the output layer."""
         wanted = [(row, 0) for row in range(len(ids))] if wanted is None else wanted
         rows, steps = [row for row, _ in wanted], torch.tensor([s for _, s in wanted], dtype=torch.long)
         kept = steps.unique() if self._has_logits_to_keep and wanted else torch.arange(ids.shape[1])
@@ -118,7 +142,8 @@ class TransformersDecoder:
             **{self._cache: _cache_adapter()(run)},
             **({"logits_to_keep": kept.to(ids.device)} if self._has_logits_to_keep else {}),
         ).logits
-        return logits[rows, torch.searchsorted(kept, steps).to(ids.device)]
+        found = logits if seen is None else seen[0]
+        return found[rows, torch.searchsorted(kept, steps).to(ids.device)]
 
     def _mask(self, run: ForwardPass) -> Any:
         if self._mask_kind == "plain" or self._window is None:

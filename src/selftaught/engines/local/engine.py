@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Request, Sample, validate_request
+from selftaught.engines.base import (
+    BaseEngine,
+    Capabilities,
+    EngineError,
+    HeadValues,
+    Request,
+    Sample,
+    validate_request,
+)
 from selftaught.engines.local.loaded_policies import LoadedPolicies
 from selftaught.engines.local.worker import EngineWorker
 from selftaught.errors import BadInput, suggest
@@ -40,8 +49,8 @@ class LocalEngine(BaseEngine):
 
     name = "local"
     capabilities = Capabilities(
-        seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, trained_policies=True,
-        live_models=True,
+        seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, scores=True,
+        trained_policies=True, live_models=True,
     )  # fmt: skip
 
     def __init__(
@@ -79,11 +88,19 @@ class LocalEngine(BaseEngine):
         """See `Engine.logprobs`."""
         return await self._submit(policy, Request(prompt), score_text=text)
 
-    async def _submit(self, policy: Policy, request: Request, score_text: str | None = None) -> Any:
+    async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
+        """See `Engine.scores`; texts are read in batches, without the product with the output layer."""
+        if not ends:
+            return HeadValues((), 0)
+        return await self._submit(policy, Request(prompt), score_text=text, read_ends=tuple(ends))
+
+    async def _submit(
+        self, policy: Policy, request: Request, score_text: str | None = None, read_ends: tuple[int, ...] = ()
+    ) -> Any:
         from selftaught.engines.local.request_state import RequestState
 
         future = asyncio.get_running_loop().create_future()
-        self._worker.submit(RequestState(policy, request, future, time.monotonic(), score_text))
+        self._worker.submit(RequestState(policy, request, future, time.monotonic(), score_text, read_ends))
         return await future
 
     def attach_model(self, policy: Policy, model: Any) -> None:

@@ -182,6 +182,11 @@ class LlamaDecoder:
 
     def forward(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """See `Decoder.forward`."""
+        last = self.hidden_states(ids, run, wanted)
+        return self.head(last) if len(last) else last
+
+    def hidden_states(self, ids: Tensor, run: ForwardPass, wanted: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """See `Decoder.hidden_states`."""
         longest = int(run.positions.max()) + 1
         if longest > self._cos.shape[0]:
             self._extend_rope_tables(max(longest, self._cos.shape[0] * 2))
@@ -193,7 +198,7 @@ class LlamaDecoder:
             within = self._norm(x, layer.mlp_norm)
             x = layer.down.add(layer.up.mul(within, layer.gate.silu(within)), x)
         last = x[:, 0] if wanted is None else x[[row for row, _ in wanted], [step for _, step in wanted]]
-        return self.head(self._norm(last, self.norm)) if len(last) else last
+        return self._norm(last, self.norm) if len(last) else last
 
     def _qkv_heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each `[rows, steps, heads, head_dim]`, the first two rotated by their positions."""

@@ -28,16 +28,20 @@ class PrefillRequest:
         last_logits: whether the logits after the last token are needed.
         scored_ids: tokens whose log-probabilities are needed instead: the first of them follows `ids[score_start]`.
         score_start: see `scored_ids`.
+        read_at: ascending positions of the tokens whose hidden states are needed instead.
     """
 
     ids: tuple[int, ...]
     last_logits: bool = False
     scored_ids: tuple[int, ...] = ()
     score_start: int = 0
+    read_at: tuple[int, ...] = ()
 
     @property
     def cacheable(self) -> int:
         """How many of the first tokens need no pass if they are cached."""
+        if self.read_at:
+            return self.read_at[0]
         return self.score_start if self.scored_ids else len(self.ids) - self.last_logits
 
 
@@ -47,7 +51,8 @@ class PrefillResult:
 
     Attributes:
         finite: whether all its keys and values are; if not, they must not be stored, as no mask hides a NaN.
-        output: logits after the last token `[vocab]`, or log-probabilities of `scored_ids`, or empty.
+        output: logits after the last token `[1, vocab]`, log-probabilities of `scored_ids`, hidden states at `read_at`
+            `[positions, width]`, or empty.
     """
 
     request: PrefillRequest
@@ -68,7 +73,7 @@ class Prefiller:
         self._decoder, self._radix_cache = decoder, radix_cache
 
     def run(self, requests: Sequence[PrefillRequest]) -> Iterator[PrefillResult]:
-        """Prefill `requests`, sorted by length so that little is padded."""
+        """Prefill `requests`, all of one kind, sorted by length so that little is padded."""
         new = {id(r): len(r.ids) - self._radix_cache.match(r.ids[: r.cacheable])[0] for r in requests}
         order = sorted(requests, key=lambda r: (new[id(r)], len(r.ids)))
         while order:
@@ -115,17 +120,20 @@ class Prefiller:
                 for p in _wanted_positions(r, at[row], at[row] + width)
             ]
             ids = torch.tensor(block, device=self._decoder.device)
-            logits = self._decoder.forward(ids, PrefillPass(cache, at, width), wanted)
+            run = self._decoder.hidden_states if requests[0].read_at else self._decoder.forward
+            found = run(ids, PrefillPass(cache, at, width), wanted)
             if wanted and requests[0].scored_ids:
                 scored = [requests[row].scored_ids[at[row] + s - requests[row].score_start] for row, s in wanted]
-                logits = token_logprobs(logits, scored)
-            for (row, _), one in zip(wanted, logits, strict=True):
+                found = token_logprobs(found, scored)
+            for (row, _), one in zip(wanted, found, strict=True):
                 outputs[row].append(one)
         return [torch.stack(parts) if parts else torch.empty(0) for parts in outputs]
 
 
-def _wanted_positions(request: PrefillRequest, start: int, stop: int) -> range:
-    """The positions from `start` to `stop` whose logits are needed."""
+def _wanted_positions(request: PrefillRequest, start: int, stop: int) -> Sequence[int]:
+    """The positions from `start` to `stop` whose output is needed."""
+    if request.read_at:
+        return [p for p in request.read_at if start <= p < stop]
     if request.scored_ids:
         return range(max(start, request.score_start), min(stop, request.score_start + len(request.scored_ids)))
     last = len(request.ids) - 1

@@ -24,9 +24,11 @@ class RequestState:
     Attributes:
         policy: what to sample or to score with.
         request: the request.
-        future: receives a `Sample`, or the log-probabilities of `score_text`; belongs to the caller's event loop.
+        future: receives a `Sample`, or for `score_text` its log-probabilities or `HeadValues`; belongs to the caller's
+            event loop.
         arrival_time: seconds of a monotonic clock.
         score_text: text to score instead of sampling, or None.
+        read_ends: characters of `score_text` after which the value head is read, instead of log-probabilities.
         prompt_ids: tokens that the answer continues: the prompt, then `prefix_ids`. Empty until tokenized.
         prefix_ids: tokens of `Request.prefix_tokens`.
         output_ids: tokens sampled so far, with their `logprobs`, and `top_logprobs` if requested; when scoring, the
@@ -34,6 +36,7 @@ class RequestState:
         max_new_tokens: maximum number of tokens to sample, within the context.
         shared_prefix: the cached prompt, while it decodes.
         block_table: cache blocks of the sampled tokens.
+        read_at: positions, in prompt and text, of the tokens after which the value head is read.
         stop_search_start: number of sampled tokens that need not be searched for stop strings again.
     """
 
@@ -42,6 +45,7 @@ class RequestState:
     future: asyncio.Future[Any]
     arrival_time: float
     score_text: str | None = None
+    read_ends: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
     prefix_ids: tuple[int, ...] = ()
     output_ids: list[int] = field(default_factory=list)
@@ -51,11 +55,12 @@ class RequestState:
     max_new_tokens: int = 0
     shared_prefix: SharedPrefix | None = None
     block_table: BlockTable = field(default_factory=BlockTable)
+    read_at: tuple[int, ...] = ()
     stop_search_start: int = 0
 
     def restarted(self) -> RequestState:
         """The same request as it arrived."""
-        return RequestState(self.policy, self.request, self.future, self.arrival_time, self.score_text)
+        return RequestState(self.policy, self.request, self.future, self.arrival_time, self.score_text, self.read_ends)
 
     @property
     def last_index(self) -> int:
@@ -85,11 +90,19 @@ def tokenize(
         state.output_ids = tokenizer.encode_answer(state.score_text) if state.score_text else []
         if (size := len(prompt_ids) + len(state.output_ids)) > max_context:
             raise RequestRefused(f"{size} tokens to score and the model's context holds {max_context}")
+        state.read_at = _read_positions(state, tokenizer, len(prompt_ids))
     state.max_new_tokens = min(request.sampling.max_tokens, max_context - len(prompt_ids))
     if state.max_new_tokens < 1 and state.score_text is None:
         raise RequestRefused(f"the prompt has {len(prompt_ids)} tokens and the model's context holds {max_context}")
     state.prompt_ids, state.prefix_ids = prompt_ids, prefix_ids
     state.uniforms = uniforms(request.seed, len(prefix_ids))
+
+
+def _read_positions(state: RequestState, tokenizer: ChatTokenizer, prompt_tokens: int) -> tuple[int, ...]:
+    """See `RequestState.read_at`: the last token of the text up to each end, as `prm` trains it."""
+    text, most = state.score_text or "", len(state.output_ids)
+    counts = [most if end >= len(text) else len(tokenizer.encode_answer(text[:end])) for end in state.read_ends]
+    return tuple(prompt_tokens - 1 + min(count, most) for count in counts)
 
 
 def uniforms(seed: int, skip: int = 0) -> Iterator[float]:

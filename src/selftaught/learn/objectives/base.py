@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from selftaught.models.chat import ChatTokenizer
+    from selftaught.models.heads import HeadConfig
     from selftaught.models.policy import Policy
     from selftaught.records import Record
 
@@ -167,6 +168,11 @@ class Objective:
     def value_outputs(self) -> int:
         """Numbers per token that the value head predicts, if "value" is required."""
         return 1
+
+    @property
+    def head(self) -> HeadConfig | None:
+        """What the value head's number means, for `run.score`; None if it is no score of answers."""
+        return None
 
     @property
     def ema_teacher(self) -> EMAConfig | None:

@@ -16,6 +16,7 @@ from selftaught.learn.checks import check_range
 from selftaught.learn.objectives.base import Batch, Group, Objective, Row
 from selftaught.learn.objectives.preference import encode_pair, split_pairs
 from selftaught.learn.objectives.sampled import check_rewards
+from selftaught.models.heads import HeadConfig
 from selftaught.records import Label, Pair, RolloutGroup, ScoredSteps
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def bradley_terry_loss(
 
 @dataclass(frozen=True, slots=True)
 class ValueHeadObjective(Objective):
-    """A head of one number per token."""
+    """A head of one number per token, by default the log-odds that an answer is good."""
+
+    @property
+    def head(self) -> HeadConfig:
+        """See `Objective.head`."""
+        return HeadConfig("sigmoid")
 
     def requires(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
         """The head."""
@@ -103,6 +109,11 @@ class Prm(ValueHeadObjective):
     loss_type: Literal["classification", "regression"] = "classification"
     name: str = "prm"
 
+    @property
+    def head(self) -> HeadConfig:
+        """See `Objective.head`."""
+        return HeadConfig("sigmoid" if self.loss_type == "classification" else "identity")
+
     def rows(self, record: ScoredSteps, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """The response, with its scores at the tokens where its steps end."""
         low, high = (0, 1) if self.loss_type == "classification" else (-math.inf, math.inf)
@@ -144,6 +155,11 @@ class RewardModel(ValueHeadObjective):
     center_coef: float = 0.0
     name: str = "reward-model"
 
+    @property
+    def head(self) -> HeadConfig:
+        """See `Objective.head`."""
+        return HeadConfig("identity")
+
     def validate(self) -> None:
         """See `Objective.validate`."""
         check_range(0, math.inf, center_coef=self.center_coef)
@@ -169,6 +185,11 @@ class PIk(ValueHeadObjective):
 
     takes = (RolloutGroup,)
     name: str = "p-ik"
+
+    @property
+    def head(self) -> HeadConfig:
+        """See `Objective.head`."""
+        return HeadConfig("sigmoid", ("question",))
 
     def rows(self, record: RolloutGroup, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """The question, with the end of sequence as its only completion token, which is not learned."""
