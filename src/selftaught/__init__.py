@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo, reinforce
+    from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, Preset, judge, recipe, solver, study
@@ -56,11 +57,19 @@ if TYPE_CHECKING:
     )
     from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
+<<<<<<< HEAD
     from selftaught.run.judge_reward import judge_reward
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
     from selftaught.run.solver import GroupJudge, Judge, Solver
     from selftaught.tasks import Task, load_task
+=======
+    from selftaught.run.environment import Observation
+    from selftaught.run.run import Run
+    from selftaught.run.settings import Settings
+    from selftaught.run.solver import Judge, Solver
+    from selftaught.tasks import Environment, Task, Turn, load_task, with_retries
+>>>>>>> main
 
 __all__ = [
     "AnswerPool",
@@ -71,6 +80,7 @@ __all__ = [
     "Claim",
     "Demo",
     "Demonstration",
+    "Environment",
     "Feedback",
     "GroupJudge",
     "Judge",
@@ -79,6 +89,7 @@ __all__ = [
     "Message",
     "Method",
     "Notes",
+    "Observation",
     "Pair",
     "Piece",
     "Policy",
@@ -95,11 +106,14 @@ __all__ = [
     "SystemResult",
     "Task",
     "TrainConfig",
+    "Turn",
     "Verdict",
     "Vote",
     "by_problem",
     "compare",
     "conclude",
+    "credit_by_episode",
+    "credit_by_turn",
     "demo_of_pieces",
     "dpo",
     "elect",
@@ -125,6 +139,7 @@ __all__ = [
     "turn_demos",
     "unsolved",
     "vote",
+    "with_retries",
 ]
 
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
@@ -138,6 +153,7 @@ _HOMES = {
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo reinforce",
+    "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
     "method": "find:find_method judge Method Preset recipe solver study",
@@ -145,11 +161,17 @@ _HOMES = {
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",
+    "run.environment": "Observation",
     "run.run": "Run",
     "run.settings": "Settings",
+<<<<<<< HEAD
     "run.judge_reward": "judge_reward",
     "run.solver": "GroupJudge Judge Solver",
     "tasks": "Task load_task",
+=======
+    "run.solver": "Judge Solver",
+    "tasks": "Environment Task Turn load_task with_retries",
+>>>>>>> main
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]
 _WHERE = {spec.rpartition(":")[2]: (home, spec.partition(":")[0]) for home, spec in _SPECS}

@@ -90,6 +90,8 @@ GLOSSARY: dict[str, Term] = {
     "kl_coef": Term("weight of the KL penalty to the reference policy (β)", FACTOR),
     "stage1_rounds": Term("rounds of the first training stage", COUNT),
     "stage1_kl_coef": Term("additional KL weight in the first training stage", FACTOR),
+    "credit": Term("what a turn's advantage in an episode is made of", "a choice"),
+    "discount": Term("discount of a reward that comes one turn later", SHARE),
     "offline_fraction": Term("share of problems that start from stored answers", SHARE),
     "visit_smoothing": Term("smooth the label of a pair by the visit counts of its steps", SWITCH),
     "restart": Term("train from the starting model each round, not from the last policy", SWITCH),

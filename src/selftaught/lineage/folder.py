@@ -130,11 +130,13 @@ class RunFolder:
         """The question of a problem, or its id if unknown."""
         return self.questions.get(problem) or problem
 
-    def verdict(self, sample: Mapping[str, Any]) -> str:
-        """The verifier's verdict on a sample; empty if there is none."""
+    def verdict(self, id: str, sample: Mapping[str, Any]) -> str:
+        """The verdict on a sample, or on the episode that it ended; empty if there is none."""
         if sample.get("refused"):
             return "unknown"
-        return self._verdicts.get(judged_text_hash(sample["problem"], self.answer(sample)), "")
+        return self._verdicts.get(id) or self._verdicts.get(
+            judged_text_hash(sample["problem"], self.answer(sample)), ""
+        )
 
     def answer(self, sample: Mapping[str, Any]) -> str:
         """The full text of an answer, including the prefix that its sample continues (see `Ask.continue_from`)."""

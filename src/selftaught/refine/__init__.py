@@ -1,6 +1,7 @@
-"""Refinement: prompts for critique, revision, judgment and step scores, and parsers of the replies."""
+"""Refinement: prompts for critique, revision, judgment and step scores, parsers of the replies, and episodes."""
 
 from selftaught.refine.perturbations import first_error_steps, perturb, self_talk
+from selftaught.refine.play import answered, play
 from selftaught.refine.turns import (
     answer_turn,
     criticize,
@@ -18,7 +19,11 @@ from selftaught.refine.turns import (
 )
 
 __all__ = [
+<<<<<<< HEAD
     "answer_turn",
+=======
+    "answered",
+>>>>>>> main
     "criticize",
     "critique_and_revise",
     "error_step",
@@ -27,6 +32,7 @@ __all__ = [
     "judge_answer",
     "parse_verdict",
     "perturb",
+    "play",
     "revise",
     "score_steps",
     "second_attempt",

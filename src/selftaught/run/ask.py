@@ -14,6 +14,7 @@ from selftaught.errors import BadInput
 from selftaught.models.heads import ScoreAt
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
+from selftaught.run.environment import Observation
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import override
 from selftaught.tasks import Task
@@ -22,6 +23,7 @@ SampleFn = Callable[[JournaledRequest], Awaitable[Attempt]]
 VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
 ScoreFn = Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
 LogFn = Callable[[str, str, Any], None]
+ActFn = Callable[[Attempt | str, Observation | None], Awaitable[Observation]]
 
 
 class Ask:
@@ -41,10 +43,10 @@ class Ask:
     def __init__(
         self, sample: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
         verify: VerifyFn | None = None, log: LogFn | None = None, score: ScoreFn | None = None,
+        act: ActFn | None = None,
     ) -> None:  # fmt: skip
         self._sample, self._policy, self._problem, self._sampling = sample, policy, problem, sampling
-        self._score = score
-        self._name, self._verify, self._log = name, verify, log
+        self._name, self._verify, self._log, self._score, self._act = name, verify, log, score, act
         self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
         self._phrases, self._extract = task.phrases, task.extract
         self._occurrences: Counter[str] = Counter()
@@ -169,6 +171,25 @@ class Ask:
         """
         assert self._score is not None
         return await self._score(policy or self._policy, subject, at)
+
+    async def act(self, action: Attempt | str, after: Observation | None) -> Observation:
+        """Let the task's environment answer an action; journaled under all actions so far, and asked for only once.
+
+        Acting again after an earlier observation undoes what came since.
+
+        Args:
+            action: an attempt, whose text is the action; or a text that no policy wrote.
+            after: the observation that it follows; None at the start of the episode.
+
+        Returns:
+            The answer; without its reward where verdicts are closed (see `verify`), as on held-out problems.
+
+        Raises:
+            BadInput: the task has no environment, the episode is over, or the environment's answer is malformed.
+        """
+        if self._act is None:
+            raise BadInput("there is no environment to act in", where=self._name, fix="use a task with an environment")
+        return await self._act(action, after)
 
     def log(self, kind: str, payload: Any) -> str:
         """Journal plain data as an effect that costs nothing, once, however often it is rerun.

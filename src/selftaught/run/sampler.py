@@ -17,10 +17,19 @@ from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Feedback, Prompt, Solution, as_json, content_hash
+<<<<<<< HEAD
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
 from selftaught.run.judgments import JournaledJudge, JudgeBatch
+=======
+from selftaught.refine.play import play
+from selftaught.run.ask import Ask
+from selftaught.run.background import BackgroundLoop, cancel
+from selftaught.run.counts import RequestCounts
+from selftaught.run.environment import JournaledEnvironment
+from selftaught.run.episodes import Episodes
+>>>>>>> main
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
@@ -61,8 +70,12 @@ class Sampler:
         self._counts = RequestCounts()
         self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
+<<<<<<< HEAD
         self._score = partial(score_one, self._engine, task.steps)
         self.judgments = JournaledJudge(self._engine.sample, self._score, task, journal)
+=======
+        self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
+>>>>>>> main
         self._loop = BackgroundLoop()
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
@@ -73,6 +86,7 @@ class Sampler:
         """
         results = self._loop.run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
         self._verifier.settle(batch)
+        self.environment.settle(batch)
         failed = batch.failed_verifications
         self._counts.add("unverified", len(failed), failed[0].text if failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
@@ -180,12 +194,17 @@ class Sampler:
             await cancel(tasks)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
-        verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
+        episodes = Episodes(self.environment, batch, problem_of(subject), name)
+        verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
+<<<<<<< HEAD
             log=self._journal.put_new, score=self._score,
+=======
+            log=self._journal.put_new, score=partial(score_one, self._engine, self._task.steps), act=episodes.act,
+>>>>>>> main
         )  # fmt: skip
-        made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
+        made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
@@ -193,10 +212,44 @@ class Sampler:
         if data is not None:
             data = self._journal_data(batch, attempt, name, data)
         turns = ask.attempts if batch.keep_turns else []
+        if self._task.environment is not None:
+            return await self._episode_result(batch, episodes, attempt, ask, data)
         if batch.verify:
             attempt, *turns = [await self._verifier.judged(batch, one) for one in (attempt, *turns)]
         result = SolverResult(attempt, ask.tokens, tuple(turns), data)
         return await batch.finish(result) if batch.finish else result
+
+    async def _default_solver(self, ask: Ask, subject: Any) -> Attempt:
+        """One sample of the problem's own prompt, or an episode where the task answers back."""
+        problem = problem_of(subject)
+        return await (ask(problem.prompt) if self._task.environment is None else play(ask, problem))
+
+    async def _verdict(self, batch: SolveBatch, episodes: Episodes, attempt: Attempt) -> Feedback:
+        """The verdict on an attempt, or on the episode that it ended."""
+        found = episodes.verdict(attempt) if self._task.environment is not None else None
+        return found or await self._verifier.verify(batch, attempt)
+
+    async def _episode_result(
+        self, batch: SolveBatch, episodes: Episodes, attempt: Attempt, ask: Ask, data: Any
+    ) -> SolverResult:
+        """The outcome of a call that acted in the environment; its verdict stands on what ended the episode."""
+        turns, rewards = ask.attempts if batch.keep_turns else [], ()
+        step = episodes.step(attempt)
+        self._counts.add_episode(attempt.id, unfinished=step is not None and step.truncated)
+        if batch.verify:
+            attempt, *turns = [
+                await self._judge_turn(batch, one, episodes, last=one.id == attempt.id) for one in (attempt, *turns)
+            ]
+            rewards = tuple(map(episodes.reward, turns))
+        return SolverResult(attempt, ask.tokens, tuple(turns), data, rewards)
+
+    async def _judge_turn(self, batch: SolveBatch, turn: Attempt, episodes: Episodes, *, last: bool) -> Attempt:
+        step, feedback = episodes.step(turn), episodes.verdict(turn)
+        if turn.failed or not (last or (step and step.over)):
+            return turn
+        if feedback is None:
+            return await self._verifier.judged(batch, turn)
+        return await self._verifier.judge_episode(batch, turn, feedback)
 
     def _journal_data(self, batch: SolveBatch, attempt: Attempt, name: str, data: Any) -> Any:
         """Journal the data of a `Solution`; returned as it will be read back."""

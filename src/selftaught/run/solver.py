@@ -61,6 +61,7 @@ class SolverResult:
         attempt: what the solver returned.
         tokens: all tokens sampled during the call.
         turns: all attempts sampled during the call, where they were asked for.
+        rewards: of the environment, for each turn that acted in it, else None; empty where verdicts are closed.
         data: the data of its `Solution`, as journaled.
         reward: of the outcome, where online training computes it as soon as the outcome is there.
     """
@@ -69,7 +70,11 @@ class SolverResult:
     tokens: int
     turns: tuple[Attempt, ...] = ()
     data: Any = None
+<<<<<<< HEAD
     reward: float | None = None
+=======
+    rewards: tuple[float | None, ...] = ()
+>>>>>>> main
 
 
 @dataclass(slots=True)
@@ -86,6 +91,7 @@ class SolveBatch:
         finish: completes each result while others are still sampled, such as by a reward.
         failed_verifications: one for each attempt whose verification failed.
         pending_verdicts: failed verifications to be journaled when the batch ends, by key.
+        pending_steps: failures of the environment, likewise.
     """
 
     label: str
@@ -99,6 +105,7 @@ class SolveBatch:
     finish: Callable[[SolverResult], Awaitable[SolverResult]] | None = None
     failed_verifications: list[Feedback] = field(default_factory=list)
     pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
+    pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def check_solver(solver: Any) -> None:

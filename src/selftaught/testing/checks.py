@@ -24,7 +24,12 @@ from selftaught.records import Attempt, Problem, ReferenceHidden, TokenAdvantage
 from selftaught.run.judgments import group_size, takes_groups
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+<<<<<<< HEAD
 from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_or_judge
+=======
+from selftaught.tasks import Task, with_retries
+from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
+>>>>>>> main
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
@@ -87,26 +92,39 @@ def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any
     return [run.attempt(run.base, [p], solver=method.with_options(**chosen))[0] for p in task.train]
 
 
+<<<<<<< HEAD
 def judge_two(method: Method, run: Run, problem: Problem) -> list[Any]:
     """Judge two answers to a problem, one by one or as the group that the judge takes."""
     tried = run.attempt(run.base, [problem], samples=group_size(method) or 2)
     return run.judge(run.base, [tuple(tried)] if takes_groups(method) else tried, method)
+=======
+def task_for(method: Method | None, **sizes: Any) -> Task:
+    """Return a task of additions that a method can take: one that lets the model try again if it needs that."""
+    task = make_task(**sizes)
+    return with_retries(task) if method and "env" in method.needs else task
+>>>>>>> main
 
 
 def opened(
     folder: Path,
     name: str = "run",
     *,
+    method: Method | None = None,
     tokens: int | None = None,
     verifier: Any = None,
     learner: Any = None,
     train: int = TRAIN,
     dev: int = DEV,
 ) -> Run:
-    """Open the run called `name` in `folder`."""
+    """Open the run called `name` in `folder`, on a task that `method` can take."""
     settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
+<<<<<<< HEAD
     task = make_task(train=train, dev=dev, test=2, verifier=verifier)
     script = partial(solve_or_judge, least=0.6)  # of twelve samples, some are right
+=======
+    task = task_for(method, train=train, dev=dev, test=2, verifier=verifier)
+    script = partial(solve_sum, least=0.6)  # of twelve samples, some are right
+>>>>>>> main
     return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
 
 
@@ -170,7 +188,7 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
     """It runs with its defaults, and again without a single sample."""
     outcomes, calls, result = [], [], None
     for _ in range(2):
-        with opened(folder, train=2, dev=4) as run:  # few problems, as the defaults may be large
+        with opened(folder, method=method, train=2, dev=4) as run:  # few problems, as the defaults may be large
             result = play(method, run, {})
             outcomes.append((value_of(result), run.journal.digest(), run.ledger.usage, run.history, run.gate_decisions))
             calls.append(getattr(run.engine, "calls", 0))
@@ -183,16 +201,16 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
 
 def survives_kills(method: Method, folder: Path, *, every: bool = False) -> None:
     """Killed before effects of all kinds and run again, it ends the same."""
-    assert_survives(partial(play, method), partial(opened, folder), every=every)
+    assert_survives(partial(play, method), partial(opened, folder, method=method), every=every)
 
 
 def keeps_its_budget(method: Method, folder: Path) -> None:
     """With a part of the tokens that it takes, it begins nothing once they are spent."""
-    with opened(folder, "free") as run:
+    with opened(folder, "free", method=method) as run:
         play(method, run)
         needed = run.ledger.usage.spent
     for share in (0.3, 0.6):
-        _spend(method, opened(folder, f"share {share}", tokens=int(share * needed)))
+        _spend(method, opened(folder, f"share {share}", method=method, tokens=int(share * needed)))
 
 
 def _spend(method: Method, opened: Run) -> None:
@@ -207,13 +225,15 @@ def _spend(method: Method, opened: Run) -> None:
             expect(result is run.champion, "at the end of its budget it returns another policy than the champion")
         expect(run.ledger.usage.spent >= tokens, "it ends before its budget is spent")
         expect(run.ledger.usage == run.journal.usage(), "ledger and journal differ")
+        steps = run.ledger.environment_steps
+        expect(steps == run.journal.count("env"), "ledger and journal differ in the environment's steps")
     expect(bool(began), "it begins nothing")
     expect(max(began) < tokens, "it begins something that it cannot afford")
 
 
 def reads_no_reference(method: Method, folder: Path) -> None:
     """It uses no reference answer, as it does not declare needs=("reference",)."""
-    with _references_read() as read, opened(folder) as run, suppress(ReferenceHidden):
+    with _references_read() as read, opened(folder, method=method) as run, suppress(ReferenceHidden):
         play(method, run)
     expect(not read, f'it uses {len(read)} reference answers, and does not declare needs=("reference",)')
 
@@ -221,7 +241,7 @@ def reads_no_reference(method: Method, folder: Path) -> None:
 def learns_from_train_problems(method: Method, folder: Path) -> None:
     """A recipe trains policies of its own on attempts at train problems; the champion is what passed the gate last."""
     learner = Learner()
-    with opened(folder, learner=learner) as run:
+    with opened(folder, method=method, learner=learner) as run:
         champion = play(method, run)
         train = {p.question for p in run.task.train}
         sampled = {key for key, *_ in run.journal.effects("sample")}
@@ -240,7 +260,7 @@ def uses_no_verdicts(method: Method, folder: Path) -> None:
     """It trains the same policies for any verdicts, as it does not declare needs=("verifier",)."""
     trained = []
     for name, verifier in (("sound", None), ("inverted", Inverted())):
-        with opened(folder, name, verifier=verifier) as run:
+        with opened(folder, name, method=method, verifier=verifier) as run:
             play(method, run)
             trained.append([row["policy"] for row in run.history])
     expect(trained[0] == trained[1], 'verdicts decide what it learns, and it does not declare needs=("verifier",)')
@@ -248,7 +268,7 @@ def uses_no_verdicts(method: Method, folder: Path) -> None:
 
 def solves_anywhere(method: Method, folder: Path) -> None:
     """A solver attempts several problems at once, several times each, and is measured by its name."""
-    with opened(folder) as run:
+    with opened(folder, method=method) as run:
         tried: list[Attempt] = run.attempt(run.base, run.task.train, solver=method, samples=2)
         wanted = [problem.id for problem in run.task.train for _ in range(2)]
         expect([a.problem.id for a in tried] == wanted, "it does not return an attempt at the problem that it is given")

@@ -18,12 +18,31 @@ class Rollout:
     Attributes:
         attempt: the answer, with its verdict.
         turns: everything sampled for it, in order, with verdicts; `attempt` is among them, usually the last.
+<<<<<<< HEAD
         reward: by a judge or an asynchronous reward function; None with others, and where it gives none.
+=======
+        learner: version of the policy in training; empty if all turns are its own.
+        rewards: of the task's environment, one for each turn: None for one that did not act in it. Empty without one.
+>>>>>>> main
     """
 
     attempt: Attempt
     turns: tuple[Attempt, ...]
+<<<<<<< HEAD
     reward: float | None = None
+=======
+    learner: str = ""
+    rewards: tuple[float | None, ...] = ()
+
+    def is_own(self, turn: Attempt) -> bool:
+        """Whether the policy in training wrote a turn; what another said is credited to nobody."""
+        return turn.policy == self.learner or not self.learner
+
+    @property
+    def own_turns(self) -> tuple[Attempt, ...]:
+        """The turns that the policy in training wrote."""
+        return tuple(turn for turn in self.turns if self.is_own(turn))
+>>>>>>> main
 
     @property
     def failed(self) -> bool:
@@ -56,6 +75,7 @@ class CreditAssignment:
             while other rollouts are sampled; their rewards are journaled.
         advantages: makes `TokenAdvantages` records of one problem's rollouts, for rewards and KL coefficients by turn;
             by default, `reward` becomes an advantage on every token of every turn, by the objective's estimator.
+            Of a dialogue, only turns of the policy in training are credited, whatever it makes.
         outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, even if their
             rewards differ: reward shaping among failures teaches how to fail. By default whether the answer is right;
             the reward itself where it is a judge's or an asynchronous function's.
@@ -93,7 +113,7 @@ def is_deferred(reward: Any) -> bool:
 
 
 def broadcast_advantage(estimator: str, reward: RewardFn = outcome_reward) -> AdvantageFn:
-    """Give every token of every turn its rollout's advantage in the group.
+    """Give every token of every turn that the policy in training wrote its rollout's advantage in the group.
 
     Args:
         estimator: name of an advantage estimator, see `objectives.advantages`.
@@ -104,6 +124,6 @@ def broadcast_advantage(estimator: str, reward: RewardFn = outcome_reward) -> Ad
         rewards = [(one, value) for one in rollouts if (value := reward(one)) is not None]
         advantages = ADVANTAGE_ESTIMATORS[estimator]([value for _, value in rewards])
         pairs = zip((one for one, _ in rewards), advantages, strict=True)
-        return [TokenAdvantages(turn, (a,) * len(turn.token_ids)) for one, a in pairs for turn in one.turns]
+        return [TokenAdvantages(turn, (a,) * len(turn.token_ids)) for one, a in pairs for turn in one.own_turns]
 
     return assign
