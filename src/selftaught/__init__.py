@@ -57,19 +57,12 @@ if TYPE_CHECKING:
     )
     from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
-<<<<<<< HEAD
+    from selftaught.run.environment import Observation
     from selftaught.run.judge_reward import judge_reward
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
     from selftaught.run.solver import GroupJudge, Judge, Solver
-    from selftaught.tasks import Task, load_task
-=======
-    from selftaught.run.environment import Observation
-    from selftaught.run.run import Run
-    from selftaught.run.settings import Settings
-    from selftaught.run.solver import Judge, Solver
     from selftaught.tasks import Environment, Task, Turn, load_task, with_retries
->>>>>>> main
 
 __all__ = [
     "AnswerPool",
@@ -164,14 +157,9 @@ _HOMES = {
     "run.environment": "Observation",
     "run.run": "Run",
     "run.settings": "Settings",
-<<<<<<< HEAD
     "run.judge_reward": "judge_reward",
     "run.solver": "GroupJudge Judge Solver",
-    "tasks": "Task load_task",
-=======
-    "run.solver": "Judge Solver",
     "tasks": "Environment Task Turn load_task with_retries",
->>>>>>> main
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]
 _WHERE = {spec.rpartition(":")[2]: (home, spec.partition(":")[0]) for home, spec in _SPECS}

@@ -19,11 +19,8 @@ from selftaught.refine.turns import (
 )
 
 __all__ = [
-<<<<<<< HEAD
     "answer_turn",
-=======
     "answered",
->>>>>>> main
     "criticize",
     "critique_and_revise",
     "error_step",

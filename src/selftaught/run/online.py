@@ -126,15 +126,11 @@ class RunHost:
             counts[problem.id] += n
         verify = context.uses_verdicts
         batch = SolveBatch("sampling rollouts", policy, self._solver, self._how, verify, work, keep_turns=True)
-<<<<<<< HEAD
         batch.finish = partial(self._rewards.finish, policy) if self._rewards else None
-        rolled = [Rollout(one.attempt, one.turns or (one.attempt,), one.reward) for one in solve(context, batch)]
-=======
         rolled = [
-            Rollout(one.attempt, one.turns or (one.attempt,), policy.version, one.rewards)
+            Rollout(one.attempt, one.turns or (one.attempt,), policy.version, one.rewards, one.reward)
             for one in solve(context, batch)
         ]
->>>>>>> main
         self._learning_since = time.monotonic()
         groups = [rolled[i : i + n] for i in range(0, len(rolled), n)]
         return [[one for one in group if not one.failed] for group in groups]

@@ -56,7 +56,7 @@ class RewardHost:
         Args:
             live: the policy in training, which made the rollout.
         """
-        rollout = Rollout(result.attempt, result.turns or (result.attempt,))
+        rollout = Rollout(result.attempt, result.turns or (result.attempt,), live.version, result.rewards)
         if rollout.failed:
             return result
         if isinstance(self.reward, JudgeReward):

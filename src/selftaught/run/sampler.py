@@ -17,19 +17,13 @@ from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Feedback, Prompt, Solution, as_json, content_hash
-<<<<<<< HEAD
-from selftaught.run.ask import Ask
-from selftaught.run.background import BackgroundLoop, cancel
-from selftaught.run.counts import RequestCounts
-from selftaught.run.judgments import JournaledJudge, JudgeBatch
-=======
 from selftaught.refine.play import play
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
 from selftaught.run.environment import JournaledEnvironment
 from selftaught.run.episodes import Episodes
->>>>>>> main
+from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
@@ -70,12 +64,9 @@ class Sampler:
         self._counts = RequestCounts()
         self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
-<<<<<<< HEAD
         self._score = partial(score_one, self._engine, task.steps)
         self.judgments = JournaledJudge(self._engine.sample, self._score, task, journal)
-=======
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
->>>>>>> main
         self._loop = BackgroundLoop()
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
@@ -194,15 +185,15 @@ class Sampler:
             await cancel(tasks)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
+        result = await self._solved(batch, subject, name)
+        return await batch.finish(result) if batch.finish else result
+
+    async def _solved(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
         episodes = Episodes(self.environment, batch, problem_of(subject), name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-<<<<<<< HEAD
-            log=self._journal.put_new, score=self._score,
-=======
-            log=self._journal.put_new, score=partial(score_one, self._engine, self._task.steps), act=episodes.act,
->>>>>>> main
+            log=self._journal.put_new, score=self._score, act=episodes.act,
         )  # fmt: skip
         made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
@@ -216,8 +207,7 @@ class Sampler:
             return await self._episode_result(batch, episodes, attempt, ask, data)
         if batch.verify:
             attempt, *turns = [await self._verifier.judged(batch, one) for one in (attempt, *turns)]
-        result = SolverResult(attempt, ask.tokens, tuple(turns), data)
-        return await batch.finish(result) if batch.finish else result
+        return SolverResult(attempt, ask.tokens, tuple(turns), data)
 
     async def _default_solver(self, ask: Ask, subject: Any) -> Attempt:
         """One sample of the problem's own prompt, or an episode where the task answers back."""

@@ -70,11 +70,8 @@ class SolverResult:
     tokens: int
     turns: tuple[Attempt, ...] = ()
     data: Any = None
-<<<<<<< HEAD
-    reward: float | None = None
-=======
     rewards: tuple[float | None, ...] = ()
->>>>>>> main
+    reward: float | None = None
 
 
 @dataclass(slots=True)

@@ -24,12 +24,8 @@ from selftaught.records import Attempt, Problem, ReferenceHidden, TokenAdvantage
 from selftaught.run.judgments import group_size, takes_groups
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-<<<<<<< HEAD
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_or_judge
-=======
 from selftaught.tasks import Task, with_retries
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
->>>>>>> main
+from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_or_judge
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
@@ -92,17 +88,16 @@ def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any
     return [run.attempt(run.base, [p], solver=method.with_options(**chosen))[0] for p in task.train]
 
 
-<<<<<<< HEAD
 def judge_two(method: Method, run: Run, problem: Problem) -> list[Any]:
     """Judge two answers to a problem, one by one or as the group that the judge takes."""
     tried = run.attempt(run.base, [problem], samples=group_size(method) or 2)
     return run.judge(run.base, [tuple(tried)] if takes_groups(method) else tried, method)
-=======
+
+
 def task_for(method: Method | None, **sizes: Any) -> Task:
     """Return a task of additions that a method can take: one that lets the model try again if it needs that."""
     task = make_task(**sizes)
     return with_retries(task) if method and "env" in method.needs else task
->>>>>>> main
 
 
 def opened(
@@ -118,13 +113,8 @@ def opened(
 ) -> Run:
     """Open the run called `name` in `folder`, on a task that `method` can take."""
     settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
-<<<<<<< HEAD
-    task = make_task(train=train, dev=dev, test=2, verifier=verifier)
-    script = partial(solve_or_judge, least=0.6)  # of twelve samples, some are right
-=======
     task = task_for(method, train=train, dev=dev, test=2, verifier=verifier)
-    script = partial(solve_sum, least=0.6)  # of twelve samples, some are right
->>>>>>> main
+    script = partial(solve_or_judge, least=0.6)  # of twelve samples, some are right
     return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
 
 

@@ -18,21 +18,16 @@ class Rollout:
     Attributes:
         attempt: the answer, with its verdict.
         turns: everything sampled for it, in order, with verdicts; `attempt` is among them, usually the last.
-<<<<<<< HEAD
-        reward: by a judge or an asynchronous reward function; None with others, and where it gives none.
-=======
         learner: version of the policy in training; empty if all turns are its own.
         rewards: of the task's environment, one for each turn: None for one that did not act in it. Empty without one.
->>>>>>> main
+        reward: of the whole, by a judge or an asynchronous function; None with others, and where it gives none.
     """
 
     attempt: Attempt
     turns: tuple[Attempt, ...]
-<<<<<<< HEAD
-    reward: float | None = None
-=======
     learner: str = ""
     rewards: tuple[float | None, ...] = ()
+    reward: float | None = None
 
     def is_own(self, turn: Attempt) -> bool:
         """Whether the policy in training wrote a turn; what another said is credited to nobody."""
@@ -42,7 +37,6 @@ class Rollout:
     def own_turns(self) -> tuple[Attempt, ...]:
         """The turns that the policy in training wrote."""
         return tuple(turn for turn in self.turns if self.is_own(turn))
->>>>>>> main
 
     @property
     def failed(self) -> bool:
