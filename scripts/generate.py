@@ -82,8 +82,9 @@ def cell(text: str) -> str:
 
 
 def source(method: Method) -> str:
-    """Path of a method's source file, relative to the repository root."""
-    return method.path.resolve().relative_to(ROOT).as_posix()
+    """Path of a method's source file, relative to the repository root if it is in it."""
+    path = method.path.resolve()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
 
 
 def table(found: Sequence[Method], link: Callable[[Method], str]) -> str:
@@ -169,8 +170,8 @@ def methods_page() -> str:
     listed = "\n\n".join(parts)
     return f"""# Methods
 
-Each method is one function in one file, in the folder of its family. `selftaught check` tests the claim of its paper;
-the last columns show the results.
+Each method is one function in one file, in the folder of its family; a preset is a published variant of a method, the
+same function with other options. `selftaught check` tests the claim of its paper; the last columns show the results.
 
 {listed}
 

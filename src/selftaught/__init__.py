@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from selftaught.check.claim import Baseline, Claim, SystemResult
     from selftaught.curate import (
         AnswerPool,
+        Decontaminator,
         Piece,
         Vote,
         by_problem,
+        decontaminate,
         demo_of_pieces,
         elect,
         finished,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
-    from selftaught.learn.objectives import dpo, grpo, reinforce
+    from selftaught.learn.objectives import dpo, grpo, orm, p_ik, prm, reinforce, reward_model
     from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
@@ -71,6 +73,7 @@ __all__ = [
     "BadInput",
     "Baseline",
     "Claim",
+    "Decontaminator",
     "Demo",
     "Demonstration",
     "Environment",
@@ -107,6 +110,7 @@ __all__ = [
     "conclude",
     "credit_by_episode",
     "credit_by_turn",
+    "decontaminate",
     "demo_of_pieces",
     "dpo",
     "elect",
@@ -121,9 +125,13 @@ __all__ = [
     "load_task",
     "make_problem",
     "mix_replay",
+    "orm",
+    "p_ik",
+    "prm",
     "recipe",
     "reinforce",
     "resolve",
+    "reward_model",
     "right_and_wrong",
     "sft",
     "solver",
@@ -139,13 +147,13 @@ __all__ = [
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
     "curate": (
-        "AnswerPool Piece Vote by_problem demo_of_pieces elect finished keep keep_judged keep_right right_and_wrong"
-        " turn_demos unsolved vote"
+        "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep"
+        " keep_judged keep_right right_and_wrong turn_demos unsolved vote"
     ),
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
-    "learn.objectives": "dpo grpo reinforce",
+    "learn.objectives": "dpo grpo orm p_ik prm reinforce reward_model",
     "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",

@@ -19,7 +19,7 @@ SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency
 
 
 def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemResult:
-    """Run a method; a recipe's champion then answers the test problems greedily, a judge chooses among samples."""
+    """Run a method; a recipe's champion then answers the test problems, a judge chooses among samples of the model."""
     options = method.bind(dict(options))
     if method.shape in ("solver", "judge"):
         solver: Any = method.with_options(**options)
@@ -30,7 +30,8 @@ def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemRe
     spent = run.ledger.usage.spent
     if method.shape == "study":
         return SystemResult(run, run.base, (), spent, returned)
-    solved = run.solve(run.champion, run.task.test, "test", temperature=0.0)
+    how = method.claim.solver if method.claim else None
+    solved = run.solve(run.champion, run.task.test, "test", solver=how, temperature=0.0)
     return SystemResult(run, run.champion, solved, spent + _tokens(solved), returned)
 
 

@@ -79,8 +79,13 @@ def teaches_false_end(record: Any, sources: Iterable[Mapping[str, Any]]) -> bool
     cut = tuple(one["text"] for one in sources if one.get("finish") == "length" and one["text"])
     if not cut or not getattr(record, "ends", True):
         return False
+    return any(text.endswith(cut) for text in record_texts(record))
+
+
+def record_texts(record: Any) -> list[str]:
+    """The texts that a record teaches or contrasts, without its prompt."""
     texts = (getattr(record, name, "") for name in ("target", "chosen", "rejected", "response"))
-    return any(text.endswith(cut) for text in (*texts, *getattr(record, "responses", ())))
+    return [text for text in (*texts, *getattr(record, "responses", ())) if text]
 
 
 def unsolved(attempts: Iterable[Attempt]) -> list[Problem]:

@@ -32,8 +32,13 @@ async def play(ask: Ask, problem: Problem, max_turns: int = 0, **sampling: Any) 
             return attempt
         seen, turns = await ask.act(attempt, seen), turns + 1
         if seen.done or turns == max_turns:
-            return attempt if seen.done and not seen.truncated else replace(attempt, finish_reason="unfinished")
+            return attempt if seen.done and not seen.truncated else unfinished(attempt)
         prompt = answered(attempt, seen.text)
+
+
+def unfinished(attempt: Attempt) -> Attempt:
+    """An attempt with which an episode was left before its end."""
+    return replace(attempt, sample=replace(attempt.sample, finish_reason="unfinished"))
 
 
 def answered(attempt: Attempt, observation: str) -> Prompt:

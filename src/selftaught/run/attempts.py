@@ -21,7 +21,7 @@ from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject, che
 
 def sample_new(
     context: RunContext, policy: Policy, subjects: Sequence[Subject], solver: Solver | None, samples: int,
-    sampling: Mapping[str, Any],
+    sampling: Mapping[str, Any], top_logprobs: int | None = None,
 ) -> list[SolverResult]:  # fmt: skip
     """New samples; see `Run.attempt`."""
     context.check_budget()
@@ -32,7 +32,8 @@ def sample_new(
     verify = context.uses_verdicts and access.verdicts_allowed(context.method, subjects)
     visible = verify and not any(map(access.is_held_out, subjects))
     label = context.progress_label("sampling")
-    results = solve(context, SolveBatch(label, policy, solver, how, verify, work, verdicts_visible=visible))
+    batch = SolveBatch(label, policy, solver, how, verify, work, verdicts_visible=visible, top_logprobs=top_logprobs)
+    results = solve(context, batch)
     attempts = [one.attempt for one in results]
     _count_truncated(context, attempts)
     if solver is None and attempts:

@@ -35,7 +35,7 @@ from selftaught.run.solver import SolveBatch, Solver, Subject
 def learn_online(
     context: RunContext, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None,
     objective: Objective | None, credit: CreditAssignment, steps: int, samples: int, max_importance_weight: float,
-    lr_scale: float, options: Mapping[str, Any],
+    max_gen_batches: int, reference_decay: float, lr_scale: float, options: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
     require_trainable(policy)
@@ -50,7 +50,10 @@ def learn_online(
     how = override(context.settings.sampling, {"temperature": 1.0, **sampling})
     parts = [require_identity(x, "online training").key for x in (solver, *credit.functions)]
     named, cap = content_hash(parts, how), max_importance_weight
-    plan = OnlineConfig(objective or grpo(), settings, steps, samples, credit, cap, named, context.settings.seed)
+    plan = OnlineConfig(
+        objective or grpo(), settings, steps, samples, credit, cap, named, context.settings.seed, max_gen_batches,
+        reference_decay,
+    )  # fmt: skip
     made = _train(context, policy, problems, plan, solver, how)
     count = read_manifest(made.path).get("records", 0)
     facts = {"policy": made.version, "base": policy.version, "records": count}
@@ -115,11 +118,13 @@ class RunHost:
         """Journal a live policy under its own name before it samples, so that its lineage can be traced."""
         self._context.journal.put_new(facts["live"], "live", facts)
 
-    def collect_rollouts(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
-        """`n` rollouts of each problem for one step; those without an answer are left out."""
+    def collect_rollouts(
+        self, policy: Policy, problems: Sequence[Problem], n: int, draw: int = 0
+    ) -> list[list[Rollout]]:
+        """`n` rollouts of each problem for a draw of one step; those without an answer are left out."""
         context = self._context
         context.check_budget()
-        name, counts = identify(self._solver).label, Counter[str]()
+        name, counts = identify(self._solver).label + (f"/draw {draw}" if draw else ""), Counter[str]()
         work: list[tuple[Subject, str]] = []
         for problem in problems:
             work += [(problem, f"online/{name}/{counts[problem.id] + i}") for i in range(n)]

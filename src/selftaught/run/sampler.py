@@ -16,7 +16,7 @@ from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
-from selftaught.records import Attempt, Feedback, Prompt, Solution, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Problem, Prompt, Solution, as_json, content_hash
 from selftaught.refine.play import play
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
@@ -106,6 +106,10 @@ class Sampler:
 
         return self._loop.run(gather())
 
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Let the verifier know of new problems."""
+        self._verifier.add_problems(problems)
+
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
         return self._counts.to_json() | {"retried": self._engine.engine.num_retries}
@@ -193,7 +197,8 @@ class Sampler:
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new, score=self._score, act=episodes.act,
+            log=self._journal.put_new, likelihood=self._engine.loglikelihood, score=self._score, act=episodes.act,
+            top_logprobs=batch.top_logprobs,
         )  # fmt: skip
         made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)

@@ -86,6 +86,7 @@ class SolveBatch:
         keep_turns: whether all attempts sampled on the way are returned too, verified alike.
         verdicts_visible: whether solvers may see verdicts during the call (`Ask.verify`).
         finish: completes each result while others are still sampled, such as by a reward.
+        top_logprobs: of requests that do not say otherwise; see `Ask.__call__`.
         failed_verifications: one for each attempt whose verification failed.
         pending_verdicts: failed verifications to be journaled when the batch ends, by key.
         pending_steps: failures of the environment, likewise.
@@ -100,6 +101,7 @@ class SolveBatch:
     keep_turns: bool = False
     verdicts_visible: bool = False
     finish: Callable[[SolverResult], Awaitable[SolverResult]] | None = None
+    top_logprobs: int | None = None
     failed_verifications: list[Feedback] = field(default_factory=list)
     pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
     pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
-from selftaught.records import Attempt, Feedback, Verdict, as_json, content_hash, judged_text_hash
+from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, judged_text_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.solver import JUDGE_ROLES, SolveBatch
 from selftaught.tasks import Task
@@ -38,11 +39,17 @@ class JournaledVerifier:
     console: Console
     failure_limit: float
     _references: dict[str, Any] = field(init=False)
+    _posed: dict[str, Problem] = field(default_factory=dict)
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     def __post_init__(self) -> None:
         task = self.task
         self._references = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Judge attempts at new problems by what they were posed with, whatever a solver sees of them."""
+        for problem in problems:
+            self._posed[problem.id], self._references[problem.id] = problem, as_json(problem.reference)
 
     async def judged(self, batch: SolveBatch, attempt: Attempt) -> Attempt:
         """The attempt with the task's feedback; failed ones, critiques and judgments are left alone."""
@@ -56,7 +63,8 @@ class JournaledVerifier:
         Raises:
             BadInput: too many verifications of the batch failed.
         """
-        problem, version = attempt.problem, self.task.verifier.version
+        version = self.task.verifier.version
+        problem = self._posed.get(attempt.problem.id, attempt.problem)
         key = content_hash("verify", version, problem.id, self._references.get(problem.id), attempt.text)
         if (found := self.journal.get(key)) is not None:
             verdict, score, text, *_ = found[0]

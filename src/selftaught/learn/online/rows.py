@@ -17,7 +17,7 @@ Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, without rollouts that failed or hold no turn of the policy in training.
+    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn.
 
     Those to which a judge or an asynchronous function gave no reward are left out, too.
     """
@@ -26,7 +26,8 @@ def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) ->
         [one for one in group if one.own_turns and all(turn.token_ids for turn in one.own_turns)] for group in rolled
     ]
     rewarded = [[one for one in group if not credit.deferred or one.reward is not None] for group in complete]
-    return [g for g in rewarded if len({content_hash(credit.outcome_of(one)) for one in g}) > 1]
+    mixed = [g for g in rewarded if len({content_hash(credit.outcome_of(one)) for one in g}) > 1]
+    return list(mixed[: config.training.batch_size])
 
 
 def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
