@@ -23,6 +23,7 @@ from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
 from selftaught.method import NEEDS, Method, methods
+from selftaught.run.judgments import takes_groups
 from selftaught.worlds import synthetic_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,7 @@ BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 SHAPES = {
     "recipe": "trains new weights on many problems",
     "solver": "answers one problem at test time",
+    "judge": "scores answers",
     "study": "reproduces a published finding",
 }
 PICKS = (
@@ -248,7 +250,13 @@ def usage(method: Method) -> str:
         "recipe": f"selftaught run {name} --task {TASK}",
         "solver": f'selftaught solve {name} "What is 17 + 25?"\nselftaught eval --solver {name} --task {TASK}',
     }
+    groups = method.shape == "judge" and takes_groups(method)
+    if method.shape == "judge" and not groups:
+        shell["judge"] = f"selftaught eval --judge {name} --task {TASK}"
+    what = "curate.all_pairs(tried)" if groups else "tried"
     python = {
+        "judge": "tried = run.attempt(run.base, task.train, samples=2, temperature=0.7)\n"
+        f"    print(run.judge(run.base, {what}, {called}))",
         "recipe": f"{called}(run, run.base, task)\n    print(st.conclude(run).paired)",
         "solver": f"print(run.measure(run.base, solver={called}).accuracy)",
         "study": f"print({called}(run, run.base, task))",
@@ -256,7 +264,7 @@ def usage(method: Method) -> str:
     command = f"```sh\n{shell[method.shape]}\n```\n\n" if method.shape in shell else ""
     return f"""{command}```python
 import selftaught as st
-
+{"from selftaught import curate" + chr(10) if groups else ""}
 task = st.load_task("{TASK}")
 with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
     {python[method.shape]}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         elect,
         finished,
         keep,
+        keep_judged,
         keep_right,
         right_and_wrong,
         turn_demos,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, Preset, recipe, solver, study
+    from selftaught.method import Method, Preset, judge, recipe, solver, study
     from selftaught.method import find as find_method
     from selftaught.models import Demonstration, Notes, Policy, resolve
     from selftaught.records import (
@@ -59,9 +60,10 @@ if TYPE_CHECKING:
     from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
     from selftaught.run.environment import Observation
+    from selftaught.run.judge_reward import judge_reward
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
-    from selftaught.run.solver import Judge, Solver
+    from selftaught.run.solver import GroupJudge, Judge, Solver
     from selftaught.tasks import Environment, Task, Turn, load_task, with_retries
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "Demonstration",
     "Environment",
     "Feedback",
+    "GroupJudge",
     "Judge",
     "Label",
     "Measurement",
@@ -114,7 +117,10 @@ __all__ = [
     "find_method",
     "finished",
     "grpo",
+    "judge",
+    "judge_reward",
     "keep",
+    "keep_judged",
     "keep_right",
     "load_task",
     "make_problem",
@@ -141,8 +147,8 @@ __all__ = [
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
     "curate": (
-        "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep keep_right"
-        " right_and_wrong turn_demos unsolved vote"
+        "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep"
+        " keep_judged keep_right right_and_wrong turn_demos unsolved vote"
     ),
     "engines": "Sampling",
     "errors": "BadInput",
@@ -151,7 +157,7 @@ _HOMES = {
     "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "find:find_method Method Preset recipe solver study",
+    "method": "find:find_method judge Method Preset recipe solver study",
     "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
@@ -159,7 +165,8 @@ _HOMES = {
     "run.environment": "Observation",
     "run.run": "Run",
     "run.settings": "Settings",
-    "run.solver": "Judge Solver",
+    "run.judge_reward": "judge_reward",
+    "run.solver": "GroupJudge Judge Solver",
     "tasks": "Environment Task Turn load_task with_retries",
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]

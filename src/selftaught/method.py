@@ -1,6 +1,7 @@
-"""Methods: plain functions with one of three decorators, found by their file, never registered.
+"""Methods: plain functions with one of four decorators, found by their file, never registered.
 
 - `solver`: `async (ask, problem, *, ...) -> Attempt`, one problem at test time;
+- `judge`: `async (ask, attempt, *, ...) -> Feedback`, or of several attempts at one problem, a tuple of feedback;
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
 - `study`: `(run, policy, task, *, ...) -> StudyReport`, a published finding reproduced.
 
@@ -35,6 +36,7 @@ __all__ = [
     "Preset",
     "Shape",
     "find",
+    "judge",
     "methods",
     "names",
     "recipe",
@@ -42,7 +44,7 @@ __all__ = [
     "study",
 ]
 
-Shape = Literal["solver", "recipe", "study"]
+Shape = Literal["solver", "judge", "recipe", "study"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -52,7 +54,7 @@ class Method(Generic[P, R]):
 
     Attributes:
         id: the function's name with dashes; of a preset, the id it is declared by.
-        shape: "solver", "recipe" or "study".
+        shape: "solver", "judge", "recipe" or "study".
         paper: arXiv number or URL of the source.
         needs: what it needs, words of `selftaught.method.NEEDS`.
         claim: what its paper claims, as `selftaught check` tests it, or None.
@@ -177,7 +179,7 @@ class Method(Generic[P, R]):
         call: Callable[..., Any] = self.function
         given, chosen = self._in_place(args, options)
         bound = self.bind(chosen)
-        if self.shape == "solver":
+        if self.shape in ("solver", "judge"):
             return call(*given, **bound)
         run = given[0]
         with run.method_scope(self, bound) as guarded:
@@ -233,5 +235,6 @@ def _decorator(shape: Shape) -> _Decorator:
 
 
 solver = _decorator("solver")
+judge = _decorator("judge")
 recipe = _decorator("recipe")
 study = _decorator("study")

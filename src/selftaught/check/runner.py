@@ -161,7 +161,7 @@ def check_can_train(method: Method, world: World, engine: Engine) -> None:
     if engine.capabilities.trained_policies or method.claim is None:
         return
     methods = [method, *(find(b.method) for b in method.claim.baselines if isinstance(b, Baseline) and b.method)]
-    if training := [one.id for one in methods if one.shape != "solver"]:
+    if training := [one.id for one in methods if one.shape in ("recipe", "study")]:
         raise BadInput(
             f"{training[0]} trains policies, and engine {engine.name} cannot sample them from {world.name}",
             where=method.id,
@@ -204,7 +204,9 @@ def _run_seed(what: Check, seed: int) -> SeedResult:
         trial.task = run.task.name
         mine = run_system(run, what.method, what.claim.options)
         limit = mine.tokens
-        spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
+        spent = (
+            limit - sum(one.tokens for one in mine.answers) if what.method.shape not in ("solver", "judge") else limit
+        )
         trial.systems[what.method.id] = _scores_of(what.claim.metric, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         for name in what.baseline_names:

@@ -3,6 +3,7 @@
 from selftaught.curate.batch import round_batch
 from selftaught.curate.cluster import cluster
 from selftaught.curate.decontaminate import Decontaminator, decontaminate
+from selftaught.curate.judged import all_pairs, keep_judged, win_rates
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import (
     best_and_worst,
@@ -26,6 +27,7 @@ __all__ = [
     "Decontaminator",
     "Piece",
     "Vote",
+    "all_pairs",
     "ballots",
     "best_and_worst",
     "by_problem",
@@ -35,6 +37,7 @@ __all__ = [
     "elect",
     "finished",
     "keep",
+    "keep_judged",
     "keep_right",
     "latest_score",
     "masked_spans",
@@ -51,6 +54,7 @@ __all__ = [
     "unsolved",
     "vote",
     "vote_gap",
+    "win_rates",
     "with_confidence",
     "written_solutions",
 ]

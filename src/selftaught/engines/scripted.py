@@ -37,6 +37,20 @@ LikelihoodScript = Callable[[Policy, Prompt, str], Sequence[float]]
 Scorer = Callable[[Policy, Prompt, str], float]
 
 
+def scripted_judgment(asked: str, good: bool) -> str | None:
+    """What a scripted model replies to a usual request for a judgment of an answer; None to any other request.
+
+    Args:
+        asked: the request: for a score in points, for the better of A and B, or for the word right or wrong.
+        good: whether the answer, or of two A, is the better one.
+    """
+    if "[[A]]" in asked:
+        return "[[A]]" if good else "[[B]]"
+    if "Score: " in asked:
+        return f"It is {'right' if good else 'wrong'}.\nScore: {4 if good else 1}"
+    return ("right" if good else "wrong") if "right or wrong" in asked else None
+
+
 class ScriptedEngine(BusyTimer, BaseEngine):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 

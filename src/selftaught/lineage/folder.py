@@ -127,6 +127,18 @@ class RunFolder:
                 found[row["id"]] = f"step of tree {key[:10]}: {seen}"
         return found
 
+    @cached_property
+    def judgments(self) -> dict[str, list[str]]:
+        """Id of each judged attempt -> what each judgment says of it, and in which samples."""
+        found: dict[str, list[str]] = {}
+        for _, _, told, _ in self.reader.effects("judgment"):
+            for attempt, (verdict, score, _) in zip(told["attempts"], told["feedback"], strict=True):
+                said = verdict if score is None else f"score {score:.2f}"
+                replies = ", ".join(reply[:10] for reply in told["replies"])
+                where = f" in {replies}" if replies else ""
+                found.setdefault(attempt, []).append(f"{said} by {told['source']}{where}")
+        return found
+
     def question(self, problem: str) -> str:
         """The question of a problem, or its id if unknown."""
         return self.questions.get(problem) or problem

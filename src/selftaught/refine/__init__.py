@@ -3,6 +3,7 @@
 from selftaught.refine.perturbations import first_error_steps, perturb, self_talk
 from selftaught.refine.play import answered, play
 from selftaught.refine.turns import (
+    answer_turn,
     criticize,
     critique_and_revise,
     error_step,
@@ -18,6 +19,7 @@ from selftaught.refine.turns import (
 )
 
 __all__ = [
+    "answer_turn",
     "answered",
     "criticize",
     "critique_and_revise",

@@ -236,22 +236,14 @@ class Ask:
         return await self._score(policy or self._policy, subject, at)
 
     async def act(self, action: Attempt | str, after: Observation | None) -> Observation:
-        """Let the task's environment answer an action; journaled under all actions so far, and asked for only once.
+        """The environment's answer to an action (an attempt, or a text that no policy wrote), journaled.
 
-        Acting again after an earlier observation undoes what came since.
-
-        Args:
-            action: an attempt, whose text is the action; or a text that no policy wrote.
-            after: the observation that it follows; None at the start of the episode.
-
-        Returns:
-            The answer; without its reward where verdicts are closed (see `verify`), as on held-out problems.
+        It follows `after`: None at the start, an earlier one to undo. Rewards are hidden where verdicts are closed.
 
         Raises:
             BadInput: the task has no environment, the episode is over, or the environment's answer is malformed.
         """
-        if self._act is None:
-            raise BadInput("there is no environment to act in", where=self._name, fix="use a task with an environment")
+        assert self._act is not None
         return await self._act(action, after)
 
     def log(self, kind: str, payload: Any) -> str:

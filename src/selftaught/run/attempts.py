@@ -16,7 +16,7 @@ from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
 from selftaught.run.settings import override, require_positive
-from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject
+from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject, check_solver
 
 
 def sample_new(
@@ -62,6 +62,7 @@ def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
     Raises:
         BadInput: too many verifications fail, or the solver changes itself.
     """
+    check_solver(batch.solver)
     before = public_state(batch.solver)
     batch.work = [(context.access.visible_to(context.method, one, batch.solver), name) for one, name in batch.work]
     try:

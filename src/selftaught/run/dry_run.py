@@ -11,7 +11,7 @@ from typing import Any
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Request, Sample, ScriptedEngine
-from selftaught.engines.scripted import scripted_learner
+from selftaught.engines.scripted import scripted_judgment, scripted_learner
 from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -82,7 +82,10 @@ class HalfRightEngine(ScriptedEngine):
 
     def _line(self, policy: Policy, request: Request) -> str:
         del policy
-        if request.seed & 1:
+        good = not request.seed & 1
+        if len(request.prompt) > 2 and (said := scripted_judgment(request.prompt[-1].content, good)):
+            return said
+        if not good:
             return f"Answer: {request.seed % 997}"
         if request.prompt not in self._right:
             self._right[request.prompt] = next(

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 ALLOWED = frozenset({
     "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
-    "gate_decisions", "history", "learn", "learn_online", "ledger", "log_metrics", "measure", "measure_ensemble",
-    "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds", "score", "search", "seconds",
-    "settings", "write_notes",
+    "gate_decisions", "history", "judge", "learn", "learn_online", "ledger", "log_metrics", "measure",
+    "measure_ensemble", "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds",
+    "score", "search", "seconds", "settings", "write_notes",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 

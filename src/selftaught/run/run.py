@@ -17,6 +17,7 @@ from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.champions import MAIN
+from selftaught.run.judging import judge_attempts
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
 from selftaught.run.noting import write_notes
@@ -25,7 +26,7 @@ from selftaught.run.problems import new_problems
 from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
 from selftaught.run.society import measure_ensemble
-from selftaught.run.solver import Solver, SolverResult, Subject
+from selftaught.run.solver import GroupJudge, Judge, Solver, SolverResult, Subject
 
 OUTCOME = CreditAssignment()
 
@@ -89,6 +90,42 @@ class Run(RunSession):
         return sample_fixed(
             self._context, policy, problems, split, how, numbers, solver=solver, verify=verify, keep_turns=keep_turns
         )
+
+    @overload
+    def judge(
+        self, policy: Policy, attempts: Sequence[Attempt], judge: Judge, *, samples: int = 1, **sampling: Any
+    ) -> list[Attempt]: ...
+
+    @overload
+    def judge(
+        self, policy: Policy, attempts: Sequence[tuple[Attempt, ...]], judge: GroupJudge, *, samples: int = 1,
+        **sampling: Any,
+    ) -> list[tuple[Attempt, ...]]: ...  # fmt: skip
+
+    def judge(
+        self, policy: Policy, attempts: Sequence[Any], judge: Judge | GroupJudge, *, samples: int = 1, **sampling: Any
+    ) -> list[Any]:
+        """Have a policy judge attempts; each gets the judge's feedback, and keeps its verdict (`Attempt.right`).
+
+        The judge sees no verdicts and no references, except a `Method` that declares to need them. Calling it again
+        with the same arguments draws new judgments; rerunning the program draws the same. Samples are judge tokens.
+
+        Args:
+            policy: what the judge samples.
+            attempts: what to judge; or tuples of attempts at one problem, for a judge of pairs or groups.
+            judge: see `Judge` and `GroupJudge`.
+            samples: judgments of each attempt, or group; `Attempt.score` is the mean.
+            sampling: fields of `Sampling` to change.
+
+        Returns:
+            The attempts with feedback of kind "judge", in the given order and form. Failed ones are left as they are.
+
+        Raises:
+            BadInput: the judge has another shape or returns something else, a group is of several problems, a sampling
+                option is wrong, or a method judges attempts at the test split.
+            RunStopped: the budget is spent.
+        """
+        return judge_attempts(self._context, policy, attempts, judge, samples, sampling)
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
 from selftaught.run.environment import JournaledEnvironment
 from selftaught.run.episodes import Episodes
+from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
@@ -30,6 +31,7 @@ from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
 T = TypeVar("T")
+Work, Result = TypeVar("Work"), TypeVar("Result")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
 NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
@@ -49,6 +51,9 @@ class Sampler:
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
         model_input: see `JournaledEngine`.
+
+    Attributes:
+        judgments: judges attempts, on the loop.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Sampler:
         self._counts = RequestCounts()
         self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
+        self._score = partial(score_one, self._engine, task.steps)
+        self.judgments = JournaledJudge(self._engine.sample, self._score, task, journal)
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
         self._loop = BackgroundLoop()
 
@@ -68,13 +75,17 @@ class Sampler:
         Raises:
             BadInput: too many verifications fail; what was sampled is kept.
         """
-        results = self._loop.run(self._run_batch(batch))
+        results = self._loop.run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
         self._verifier.settle(batch)
         self.environment.settle(batch)
         failed = batch.failed_verifications
         self._counts.add("unverified", len(failed), failed[0].text if failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
         return results
+
+    def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
+        """Judge the attempts of a batch; the feedback is in the order of its work."""
+        return self._loop.run(self._run_all(batch.label, batch.work, lambda one: self.judgments.judge(batch, *one)))
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
@@ -121,22 +132,25 @@ class Sampler:
 
     # --- on the loop's thread ---
 
-    async def _run_batch(self, batch: SolveBatch) -> list[SolverResult]:
-        results: dict[int, SolverResult] = {}
-        left = iter(enumerate(batch.work))
-        with self._console.meter(batch.label, len(batch.work)) as meter:
+    async def _run_all(
+        self, label: str, work: Sequence[Work], make: Callable[[Work], Awaitable[Result]]
+    ) -> list[Result]:
+        """Await `make(one)` for all of `work`, many at a time; the results are in the same order."""
+        results: dict[int, Result] = {}
+        left = iter(enumerate(work))
+        with self._console.meter(label, len(work)) as meter:
             advance = self._progress(meter)
 
             async def worker() -> None:
-                for place, (subject, name) in left:
+                for place, one in left:
                     if self._engine.failure is not None:
                         return
-                    results[place] = await self._solve_one(batch, subject, name)
+                    results[place] = await make(one)
                     advance()
 
-            workers = min(MAX_CONCURRENT, len(batch.work))
+            workers = min(MAX_CONCURRENT, len(work))
             await self._await_all([asyncio.create_task(worker()) for _ in range(workers)])
-        return [results[place] for place in range(len(batch.work))]
+        return [results[place] for place in range(len(work))]
 
     def _progress(self, meter: Meter) -> Callable[[], None]:
         """A function to call after each result: it shows the speed so far."""
@@ -175,12 +189,15 @@ class Sampler:
             await cancel(tasks)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
+        result = await self._solved(batch, subject, name)
+        return await batch.finish(result) if batch.finish else result
+
+    async def _solved(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
         episodes = Episodes(self.environment, batch, problem_of(subject), name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new, likelihood=self._engine.loglikelihood,
-            score=partial(score_one, self._engine, self._task.steps), act=episodes.act,
+            log=self._journal.put_new, likelihood=self._engine.loglikelihood, score=self._score, act=episodes.act,
             top_logprobs=batch.top_logprobs,
         )  # fmt: skip
         made = await (batch.solver or self._default_solver)(ask, subject)

@@ -20,11 +20,12 @@ from selftaught.learn import TrainConfig
 from selftaught.measure import StudyReport
 from selftaught.method import PAPER, REQUIRED, Method, find
 from selftaught.models import Policy
-from selftaught.records import Attempt, ReferenceHidden, TokenAdvantages
+from selftaught.records import Attempt, Problem, ReferenceHidden, TokenAdvantages
+from selftaught.run.judgments import group_size, takes_groups
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, with_retries
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
+from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_or_judge
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
@@ -63,6 +64,8 @@ def checks_of(method: Method) -> list[Check]:
         checks.append(uses_no_verdicts)
     if method.shape == "solver":
         checks.append(solves_anywhere)
+    if method.shape == "judge":
+        checks.append(judges_blindly)
     return checks
 
 
@@ -75,12 +78,20 @@ def short(method: Method) -> dict[str, Any]:
 
 
 def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any:
-    """Run a method from start to end, as users do: a solver on each train problem."""
+    """Run a method from start to end, as users do: a solver, or a judge of two answers, on each train problem."""
     chosen = short(method) if options is None else options
+    if method.shape == "judge":
+        return [judge_two(method.with_options(**chosen), run, problem) for problem in run.task.train]
     if method.shape != "solver":
         return method(run, run.base, run.task, **chosen)
     task = run.task if "reference" in method.needs else run.task.hidden()
     return [run.attempt(run.base, [p], solver=method.with_options(**chosen))[0] for p in task.train]
+
+
+def judge_two(method: Method, run: Run, problem: Problem, policy: Policy | None = None) -> list[Any]:
+    """Judge two answers to a problem, one by one or as the group that the judge takes; by the base model, usually."""
+    tried = run.attempt(run.base, [problem], samples=group_size(method) or 2)
+    return run.judge(policy or run.base, [tuple(tried)] if takes_groups(method) else tried, method)
 
 
 def task_for(method: Method | None, **sizes: Any) -> Task:
@@ -103,7 +114,7 @@ def opened(
     """Open the run called `name` in `folder`, on a task that `method` can take."""
     settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
     task = task_for(method, train=train, dev=dev, test=2, verifier=verifier)
-    script = partial(solve_sum, least=0.6, most=0.7)  # of twelve samples, some are right and some wrong
+    script = partial(solve_or_judge, least=0.6, most=0.7)  # of twelve samples, some are right and some wrong
     return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
 
 
@@ -171,7 +182,7 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
             result = play(method, run, {})
             outcomes.append((value_of(result), run.journal.digest(), run.ledger.usage, run.history, run.gate_decisions))
             calls.append(getattr(run.engine, "calls", 0))
-    kind = {"solver": list, "recipe": Policy, "study": StudyReport}[method.shape]
+    kind = {"solver": list, "judge": list, "recipe": Policy, "study": StudyReport}[method.shape]
     expect(isinstance(result, kind), f"it returns {type(result).__name__}, not {kind.__name__}")
     expect(outcomes[0] == outcomes[1], "run again, it ends otherwise")
     expect(calls[0] > 0, "it never asks the model")
@@ -272,6 +283,22 @@ def solves_anywhere(method: Method, folder: Path) -> None:
         expect(found.tokens >= found.mean_tokens * found.n, "its answers take more tokens than it does")
 
 
+def judges_blindly(method: Method, folder: Path) -> None:
+    """A judge says the same for any verdicts, unless it needs them; its samples are judge tokens."""
+    said = []
+    for name, verifier in (("sound", None), ("inverted", Inverted())):
+        with opened(folder, name, verifier=verifier) as run:
+            tried = [one for problem in play(method, run) for one in problem]
+            several = [one for group in tried for one in (group if isinstance(group, tuple) else (group,))]
+            said.append([one.judgments for one in several])
+            roles = {payload["role"] for _, _, payload, _ in run.journal.effects("sample")}
+            expect(all(one.judgments for one in several), "it does not judge every attempt")
+            expect(roles <= {"solve", "critique", "judge"}, f"what it samples has the roles {sorted(roles)}")
+            expect(run.ledger.usage.judge > 0 or roles == {"solve"}, "what it samples is not counted as judge tokens")
+    if "verifier" not in method.needs:
+        expect(said[0] == said[1], 'verdicts decide what it says, and it does not declare needs=("verifier",)')
+
+
 # --- watching ---
 
 
@@ -295,7 +322,7 @@ def _began(run: Run) -> list[int]:
 
         return through
 
-    for name in ("attempt", "search", "learn", "measure"):
+    for name in ("attempt", "search", "judge", "learn", "measure"):
         setattr(run, name, watched(getattr(run, name)))
     return began
 

@@ -17,11 +17,16 @@ Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn."""
+    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn.
+
+    Those to which a judge or an asynchronous function gave no reward are left out, too.
+    """
+    credit = config.credit
     complete = [
         [one for one in group if one.own_turns and all(turn.token_ids for turn in one.own_turns)] for group in rolled
     ]
-    mixed = [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    rewarded = [[one for one in group if not credit.deferred or one.reward is not None] for group in complete]
+    mixed = [g for g in rewarded if len({content_hash(credit.outcome_of(one)) for one in g}) > 1]
     return list(mixed[: config.training.batch_size])
 
 
@@ -32,9 +37,9 @@ def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
         return _of_learner(credit.advantages(group), group)
     estimator = config.objective.advantage_estimator
     if estimator and any(len(one.turns) > 1 for one in group):
-        return list(broadcast_advantage(estimator, credit.reward)(group))
+        return list(broadcast_advantage(estimator, credit.reward_of)(group))
     own = [one for one in group if one.is_own(one.attempt)]
-    rewards = [(one.attempt, float(value)) for one in own if (value := credit.reward(one)) is not None]
+    rewards = [(one.attempt, float(value)) for one in own if (value := credit.reward_of(one)) is not None]
     if not rewards:
         return []
     return [RolloutGroup(tuple(attempt for attempt, _ in rewards), tuple(value for _, value in rewards))]
