@@ -51,7 +51,8 @@ class LineageLink:
         target: id of the node that it leads to.
         how: "trained from", "learned" and, while in training, "updated from" (a policy's); "made of" (a record's);
             "notes for" and "made of" (of a policy with notes);
-            "by" and "continues" (an attempt's); "by" and "step" (a tree's).
+            "by", "continues", and "answers a problem from" where the run posed it (an attempt's); "by" and "step"
+            (a tree's).
     """
 
     source: str

@@ -151,13 +151,16 @@ def attempts_of(row: Mapping[str, Any]) -> list[str]:
 def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) -> Visit:
     """A sample: who wrote it, and the attempt it continues."""
     question = facts.question(sample["problem"])
+    judged = facts.judgments.get(id, [])
     notes = [f"refused: {sample['refused']}" if sample.get("refused") else "", facts.steps.get(id, "")]
+    notes += judged
     node = LineageNode(
-        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample), sample["text"], number,
+        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample, id), sample["text"], number,
         "; ".join(note for note in notes if note),
     )  # fmt: skip
     parent = [("continues", sample["parent"])] if sample["parent"] else []
-    return node, [("by", sample["policy"]), *parent]
+    posed = [("answers a problem from", one) for one in facts.posed.get(sample["problem"], ()) if one != id]
+    return node, [("by", sample["policy"]), *parent, *posed]
 
 
 def _tree(facts: RunFolder, id: str, number: int, tree: Mapping[str, Any]) -> Visit:

@@ -101,7 +101,11 @@ def _trees(run: Run) -> tuple[TreeView, ...]:
 
 def _champions(run: Run) -> tuple[str, ...]:
     lines = [f"{run.base.version}: the starting model, {run.model}"]
-    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gate_decisions))
+    for gate in run.gate_decisions:
+        learner = f"{gate['learner']}: " if "learner" in gate else ""
+        members = f" of {', '.join(gate['members'])}" if "members" in gate else ""
+        lines.append(f"{learner}{gate['policy']}{members} (round {gate['round']}): {gate['reason']}")
+    return tuple(lines)
 
 
 def _champion_notes(notes: Notes | None) -> tuple[tuple[str, str], ...]:
