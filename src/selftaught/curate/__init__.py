@@ -5,7 +5,7 @@ from selftaught.curate.keep import by_problem, finished, keep, keep_right, sourc
 from selftaught.curate.pairs import pairs, right_and_wrong
 from selftaught.curate.pieces import Piece, demo_of_pieces, masked_spans, turn_demos
 from selftaught.curate.pool import AnswerPool
-from selftaught.curate.vote import Vote, elect, vote, with_confidence
+from selftaught.curate.vote import Vote, elect, vote, vote_shares, with_confidence
 
 __all__ = [
     "AnswerPool",
@@ -25,5 +25,6 @@ __all__ = [
     "turn_demos",
     "unsolved",
     "vote",
+    "vote_shares",
     "with_confidence",
 ]
