@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import io
 import json
 import os
@@ -23,7 +22,8 @@ from typing import Any
 from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
-from selftaught.method import Method, methods
+from selftaught.method import NEEDS, Method, methods
+from selftaught.run.judgments import takes_groups
 from selftaught.worlds import synthetic_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +33,7 @@ BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 SHAPES = {
     "recipe": "trains new weights on many problems",
     "solver": "answers one problem at test time",
+    "judge": "scores answers",
     "study": "reproduces a published finding",
 }
 PICKS = (
@@ -81,14 +82,15 @@ def cell(text: str) -> str:
 
 
 def source(method: Method) -> str:
-    """Path of a method's source file, relative to the repository root."""
-    return method.path.resolve().relative_to(ROOT).as_posix()
+    """Path of a method's source file, relative to the repository root if it is in it."""
+    path = method.path.resolve()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
 
 
 def table(found: Sequence[Method], link: Callable[[Method], str]) -> str:
     """Format a table of methods with the results of their claims; `link(method)` is the link target of a name."""
     head = ("method", "family", "paper", "what it does", *COLUMNS)
-    rows = [(f"[{m.id}]({link(m)})", m.family, paper(m.paper), cell(m.summary), *checked(m)) for m in found]
+    rows = [(f"[{m.id}]({link(m)})", m.family, paper(m.paper), cell(m.described), *checked(m)) for m in found]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
@@ -168,8 +170,8 @@ def methods_page() -> str:
     listed = "\n\n".join(parts)
     return f"""# Methods
 
-Each method is one function in one file, in the folder of its family. `selftaught check` tests the claim of its paper;
-the last columns show the results.
+Each method is one function in one file, in the folder of its family; a preset is a published variant of a method, the
+same function with other options. `selftaught check` tests the claim of its paper; the last columns show the results.
 
 {listed}
 
@@ -185,9 +187,10 @@ def about_family(method: Method) -> str:
 
 def method_page(method: Method) -> str:
     """Page of one method: its docstring, options, usage and source."""
-    words = {"verifier": "a verifier", "reference": "reference answers", "dev": "verdicts on dev"}
-    needs = " and ".join(words[n] for n in method.needs)
+    needs = " and ".join(NEEDS[n] for n in method.needs)
     facts = f"*{method.shape}: {SHAPES[method.shape]}* · paper {paper(method.paper)} · needs {needs or 'no labels'}"
+    facts += f" · preset of [{method.preset_of}]({method.preset_of}.md)" if method.preset_of else ""
+    facts += f" · also found as `{'`, `'.join(method.also)}`" if method.also else ""
     code = method.path.read_text("utf-8").rstrip()
     return f"""# {method.id}
 
@@ -213,8 +216,7 @@ def method_page(method: Method) -> str:
 
 def about(method: Method) -> str:
     """Format a method's docstring as Markdown, without its `Args:` section, which becomes the table of options."""
-    text = inspect.getdoc(method.function) or ""
-    text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^Args:\n(?:[ \t]+.*\n?|\n)+", "", method.doc, flags=re.MULTILINE)
     text = re.sub(r"^(Source|Differs from the paper|Costs)\b", r"**\1**", text, flags=re.MULTILINE)
     return re.sub(r"(?<![\w/.])\d{4}\.\d{5}(?!\d)", lambda found: paper(found[0]), text).strip()
 
@@ -248,7 +250,13 @@ def usage(method: Method) -> str:
         "recipe": f"selftaught run {name} --task {TASK}",
         "solver": f'selftaught solve {name} "What is 17 + 25?"\nselftaught eval --solver {name} --task {TASK}',
     }
+    groups = method.shape == "judge" and takes_groups(method)
+    if method.shape == "judge" and not groups:
+        shell["judge"] = f"selftaught eval --judge {name} --task {TASK}"
+    what = "curate.all_pairs(tried)" if groups else "tried"
     python = {
+        "judge": "tried = run.attempt(run.base, task.train, samples=2, temperature=0.7)\n"
+        f"    print(run.judge(run.base, {what}, {called}))",
         "recipe": f"{called}(run, run.base, task)\n    print(st.conclude(run).paired)",
         "solver": f"print(run.measure(run.base, solver={called}).accuracy)",
         "study": f"print({called}(run, run.base, task))",
@@ -256,7 +264,7 @@ def usage(method: Method) -> str:
     command = f"```sh\n{shell[method.shape]}\n```\n\n" if method.shape in shell else ""
     return f"""{command}```python
 import selftaught as st
-
+{"from selftaught import curate" + chr(10) if groups else ""}
 task = st.load_task("{TASK}")
 with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
     {python[method.shape]}

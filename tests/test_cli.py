@@ -420,12 +420,17 @@ def test_methods_are_listed_for_programs_and_for_people(capsys: pytest.CaptureFi
     assert [m["id"] for m in found] == sorted(m["id"] for m in found)
     root = Path(__file__).parent.parent
     for method in found:
-        assert set(method) == {"id", "shape", "family", "paper", "summary", "path"}
+        assert set(method) == {"id", "shape", "family", "paper", "preset_of", "also", "summary", "path"}
         assert method["path"].startswith("src/selftaught/methods/")
         assert (root / method["path"]).is_file()
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
     assert all(method["id"] in listed for method in found)
+    assert {m["id"]: m["preset_of"] for m in found if m["id"] in ("rft", "rest-em")} == {
+        "rft": "rest-em",
+        "rest-em": None,
+    }
+    assert "id-sampling" in next(m["also"] for m in found if m["id"] == "iterative-deepening")
 
 
 def test_one_family_of_methods_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,8 @@ def _parts(solver: Any) -> _Parts:
 
     if isinstance(solver, Method):
         mine = _function(solver.function)
+        if solver.preset:
+            mine.facts.append(_plain(solver.preset.options, "options of the preset", mine.doubts))
         return _Parts(solver.id, dict(solver.overrides), mine.facts, mine.doubts)
     if isinstance(solver, partial):
         inner = _parts(solver.func)

@@ -153,6 +153,11 @@ class Attempt:
         return self.sample.entropies
 
     @property
+    def self_certainties(self) -> tuple[float, ...]:
+        """Divergence in nats of each token's distribution from the uniform one, if `top_logprobs` were requested."""
+        return self.sample.self_certainties
+
+    @property
     def top_logprobs(self) -> tuple[tuple[tuple[int, float], ...], ...]:
         """The most probable tokens at each step with their log-probabilities, if requested."""
         return self.sample.top_logprobs
@@ -228,6 +233,10 @@ class Demo:
     """A target to imitate: `weight` scales its loss; a negative weight pushes away.
 
     `ends` says whether the end of sequence is learned behind the target; False for one that was cut off.
+
+    `masked` are the spans `[start, end)` of characters of the target that bear no loss, such as a tool's output or a
+    planted mistake: ascending, not overlapping. A token that holds any of their characters is masked. The model
+    still reads them. See `curate.demo_of_pieces`.
     """
 
     kind: ClassVar[str] = "demo"
@@ -236,6 +245,7 @@ class Demo:
     weight: float = 1.0
     attempts: tuple[str, ...] = ()
     ends: bool = _usually(True)
+    masked: tuple[tuple[int, int], ...] = _usually(())
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ def test_the_goldens_say_which_trl_and_hold_every_family():
         "orpo",
         "kto",
         "grpo",
+        "grpo-dapo",
+        "rpo",
         "rloo",
     ):
         assert kind in names

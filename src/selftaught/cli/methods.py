@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import selftaught
 from selftaught.cli.common import Call
@@ -31,12 +32,13 @@ def execute(call: Call) -> int:
     if args.json:
         print_json([_as_data(method) for method in found])
     else:
-        print_table(((m.id, m.shape, m.family, m.paper, m.summary) for m in found), columns=COLUMNS)
+        print_table(((m.id, m.shape, m.family, m.paper, m.described) for m in found), columns=COLUMNS)
     return 0
 
 
-def _as_data(method: Method) -> dict[str, str]:
-    facts = {"id": method.id, "shape": method.shape, "family": method.family, "paper": method.paper}
+def _as_data(method: Method) -> dict[str, Any]:
+    facts: dict[str, Any] = {"id": method.id, "shape": method.shape, "family": method.family, "paper": method.paper}
+    facts |= {"preset_of": method.preset_of or None, "also": list(method.also)}
     return facts | {"summary": method.summary, "path": _shown(method.path)}
 
 

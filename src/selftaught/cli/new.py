@@ -12,12 +12,13 @@ from typing import Any
 
 import selftaught
 from selftaught.cli.common import Call
+from selftaught.discovery import lookup
 from selftaught.errors import BadInput, suggest
 from selftaught.machine.disk import write_error
 from selftaught.method import PAPER
 from selftaught.terminal import print_json, print_text
 
-SHAPES = {"solver": "solve", "recipe": "improve", "judge": "solve", "study": "study"}
+SHAPES = {"solver": "solve", "recipe": "improve", "judge": "judge", "study": "study"}
 """Shape -> the folder of its methods in the package."""
 METHODS = Path("src", "selftaught", "methods")
 LONGEST = 40
@@ -89,6 +90,8 @@ def _in_package(root: Path, shape: str, name: str, family: str) -> tuple[Path, P
     methods = root / METHODS
     if taken := next(iter(methods.rglob(f"{name}.py")), None):
         raise BadInput("there is a method of this name already", where=str(taken), fix="choose another name")
+    if taken := lookup(name.replace("_", "-")):
+        raise BadInput(f"{taken.id} is found by this name already", where=str(taken.path), fix="choose another name")
     folder = methods / SHAPES[shape]
     families = sorted(path.parent.name for path in folder.glob("*/__init__.py"))
     if families and family not in families:

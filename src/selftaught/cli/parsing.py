@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from selftaught.errors import BadInput, suggest
 from selftaught.feedback.userfile import is_userfile
 from selftaught.machine.threads import set_num_threads
-from selftaught.method import Method, find, methods
+from selftaught.method import Method, find, methods, names
 
 SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}  # commands that run a method, and its shape
 MAX_NAMED = 20  # methods named in a message
@@ -95,7 +95,7 @@ def with_default_method(parser: Parser, words: list[str], default: str) -> list[
     if len(positionals) != 1:
         return words
     (only,) = positionals
-    named = only in methods() or is_userfile(only) or bool(difflib.get_close_matches(only, methods(), cutoff=0.8))
+    named = only in names() or is_userfile(only) or bool(difflib.get_close_matches(only, names(), cutoff=0.8))
     return words if named else [default, *words]
 
 

@@ -24,6 +24,15 @@ class Vote:
     voters: tuple[Attempt, ...]
 
 
+def ballots(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    """The attempts that have an answer, grouped by equal answers, in order of first appearance."""
+    groups: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        if attempt.answer is not None:
+            groups.setdefault(equality_key(attempt.answer), []).append(attempt)
+    return list(groups.values())
+
+
 def vote(attempts: Sequence[Attempt]) -> Vote | None:
     """The plurality vote over the attempts' answers; None if no attempt has an answer.
 
@@ -31,13 +40,9 @@ def vote(attempts: Sequence[Attempt]) -> Vote | None:
 
     Self-consistency (2203.11171), section 2, unweighted.
     """
-    groups: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        if attempt.answer is not None:
-            groups.setdefault(equality_key(attempt.answer), []).append(attempt)
-    if not groups:
+    if not (groups := ballots(attempts)):
         return None
-    voters = max(groups.values(), key=len)  # ties go to the first
+    voters = max(groups, key=len)  # ties go to the first
     return Vote(voters[0].answer or "", len(voters) / len(attempts), tuple(voters))
 
 

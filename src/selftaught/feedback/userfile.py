@@ -17,7 +17,7 @@ from selftaught.errors import BadInput, suggest
 def is_userfile(spec: str) -> bool:
     """Whether `spec` names a Python file: `my_file.py` or `my_file.py:function`."""
     path, _, name = spec.rpartition(":")
-    return spec.endswith(".py") or (path.endswith(".py") and name.isidentifier())
+    return spec.endswith(".py") or (path.endswith(".py") and name.replace("-", "_").isidentifier())
 
 
 def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
@@ -31,6 +31,33 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
         BadInput: no such file or function, or the file raises when it is imported.
     """
     path, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
+    source, functions = read_names(path, name, what=what)
+    if name not in functions:
+        missing = f"no function {name!r} in the {what}'s file"
+        raise BadInput(missing, where=path, fix=suggest(name, functions))
+    return getattr(import_source(path, source), name), _digest(source)
+
+
+def import_source(path: str, source: bytes) -> Any:
+    """The module of a user's file with that content. Runs it, as `import` does. Raises BadInput if it raises."""
+    return _import(Path(path), _digest(source))
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:12]
+
+
+def read_names(path: str, name: str, *, what: str) -> tuple[bytes, list[str]]:
+    """The source of a user's file, and the names it defines.
+
+    Args:
+        path: the file; it is not run.
+        name: what is wanted of it.
+        what: see `load_function`.
+
+    Raises:
+        BadInput: the file cannot be read or is not Python, or `name` is empty.
+    """
     file = Path(path)
     try:
         source = file.read_bytes()
@@ -42,15 +69,10 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
             fix=suggest(file.name, siblings) if siblings else "",
         ) from e
     functions = _functions(source, path)
-    if name not in functions:
-        missing = f"no function {name!r}" if name else "which function?"
-        raise BadInput(
-            f"{missing} in the {what}'s file",
-            where=path,
-            fix=suggest(name, functions) if name else f"write {path}:{functions[0] if functions else 'function'}",
-        )
-    digest = hashlib.sha256(source).hexdigest()[:12]
-    return getattr(_import(file, digest), name), digest
+    if not name:
+        fix = f"write {path}:{functions[0] if functions else 'function'}"
+        raise BadInput(f"which function? in the {what}'s file", where=path, fix=fix)
+    return source, functions
 
 
 def _functions(source: bytes, path: str) -> list[str]:
@@ -85,6 +107,8 @@ def _import(file: Path, digest: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as e:
         del sys.modules[name]
+        if isinstance(e, BadInput) and e.where.startswith(f"{file}:"):
+            raise
         raise BadInput(f"the file raises {type(e).__name__}: {e}", where=error_location(e, file)) from e
     return module
 

@@ -25,7 +25,8 @@ def target_logprobs(model: Any, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         rows: each with at least one prompt token.
 
     Returns:
-        `(logprobs, mask)`, both `[rows, longest completion]`; both are 0 at padding (on the right).
+        `(logprobs, mask)`, both `[rows, longest completion]`; both are 0 at padding (on the right), and the mask
+        also at tokens that bear no loss.
     """
     batch = forward_batch(model, rows)
     return batch.logprobs, batch.mask
@@ -47,6 +48,7 @@ def forward_batch(
     head, targets = hidden_states(model, rows)
     mask = _mask(rows, targets.device)
     features, real = _token_features(rows, mask), mask.bool()
+    mask = _bearing_loss(rows, mask)
     wanted = targets[:, None]
     if "teacher" in requires:
         wanted = torch.cat([wanted, features.pop("teacher_ids")[real]], -1)
@@ -136,6 +138,17 @@ def _mask(rows: Sequence[Row], device: torch.device) -> Tensor:
     """`[rows, longest completion]`, 1 for a completion token."""
     lengths = torch.tensor([len(row.completion) for row in rows], device=device)
     return (torch.arange(int(lengths.max()), device=device) < lengths[:, None]).float()
+
+
+def _bearing_loss(rows: Sequence[Row], mask: Tensor) -> Tensor:
+    """`mask` without the tokens that bear no loss."""
+    if not any(row.loss_mask for row in rows):
+        return mask
+    bearing = mask.clone()
+    for i, row in enumerate(rows):
+        if row.loss_mask:
+            bearing[i, : len(row.loss_mask)] = torch.tensor(row.loss_mask, dtype=mask.dtype, device=mask.device)
+    return bearing
 
 
 def _padded(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

@@ -96,6 +96,14 @@ class ChatTokenizer:
         found = _OPENING.search(text)
         return found[0].strip() if found else ""
 
+    @cached_property
+    def has_system_role(self) -> bool:
+        """Whether system messages reach the model: some chat templates reject them, others drop them."""
+        try:
+            return ANSWER_PLACEHOLDER in self.render((Message("system", ANSWER_PLACEHOLDER), Message("user", "?")))
+        except BadInput:
+            return False
+
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Token ids of a prompt, followed by `prefix`, a forced beginning of the answer.
 
@@ -123,8 +131,23 @@ class ChatTokenizer:
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an answer after a prompt; a thinking tag opened by the prompt is not repeated."""
-        opened = self.thinking_tag
-        return self.encode(text.removeprefix(f"{opened}\n") if opened else text)
+        return self.encode(self._unopened(text))
+
+    def _unopened(self, text: str) -> str:
+        return text.removeprefix(f"{self.thinking_tag}\n") if self.thinking_tag else text
+
+    def answer_spans(self, text: str) -> list[tuple[int, int]]:
+        """The characters `[start, end)` of `text` that each token of `encode_answer` holds.
+
+        Tokens that share a character (parts of an emoji) all hold it; white space that a tokenizer drops from its
+        offsets belongs to the token behind it.
+        """
+        rest = self._unopened(text)
+        skipped, last, found = len(text) - len(rest), 0, []
+        for start, end in self._tokenizer.encode(well_formed(rest), add_special_tokens=False).offsets:
+            start, last = min(start, last), max(end, last)
+            found.append((skipped + start, skipped + max(last, start + 1)))
+        return found
 
     def encode_target(self, target: str) -> list[int]:
         """Token ids of an answer to train on (see `encode_answer`), including the end of sequence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Request, Sample, validate_request
+from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Likelihood, Request, Sample, validate_request
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.engines.loop_thread import LoopThread, cancel_other_tasks
 from selftaught.engines.openai.answers import Answer
@@ -15,7 +15,7 @@ from selftaught.engines.openai.protocol import ApiKey
 from selftaught.engines.openai.request_gate import RequestGate
 from selftaught.engines.openai.sender import RequestSender
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, require_weights
 from selftaught.models.remote import remote_policy
 from selftaught.records import Prompt
 
@@ -104,7 +104,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
             raise found
         return found
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
         """Not supported: the protocol returns log-probabilities of sampled tokens only.
 
         Raises:
@@ -112,9 +112,10 @@ class OpenAIEngine(BusyTimer, BaseEngine):
         """
         self._check_open()
         self._check_policy(policy)
-        return await super().logprobs(policy, prompt, text)
+        return await super().loglikelihood(policy, prompt, text)
 
     def _check_policy(self, policy: Policy) -> None:
+        require_weights(policy)
         url = self._endpoint.url
         if not policy.remote or policy.version != remote_policy(policy.remote, url).version:
             raise EngineError(f"the endpoint {url} does not hold policy {policy.version}")

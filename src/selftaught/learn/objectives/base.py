@@ -33,13 +33,14 @@ class Row:
 
     Attributes:
         prompt: token ids to condition on; they bear no loss.
-        completion: token ids that bear the loss, end of sequence included.
+        completion: token ids that bear the loss, end of sequence included; but for those that `loss_mask` leaves out.
         weight: scale of this row's loss.
         row_features: numbers about the row, back in `Batch.row_features` as `[rows]`.
         token_features: values for each completion token, back in `Batch.token_features` as `[rows, tokens, ...]`.
         reference_prompt: prompt for the reference and the teacher instead of `prompt`; empty for the same.
         no_grad_probe: evaluate the row without gradient before each step, for `Objective.probe_sum`, and leave it out
             of the loss.
+        loss_mask: whether each completion token bears the loss; empty if all do.
     """
 
     prompt: tuple[int, ...]
@@ -49,6 +50,12 @@ class Row:
     token_features: Mapping[str, Any] = field(default_factory=dict)
     reference_prompt: tuple[int, ...] = ()
     no_grad_probe: bool = False
+    loss_mask: tuple[bool, ...] = ()
+
+    @property
+    def loss_tokens(self) -> int:
+        """Number of completion tokens that bear the loss."""
+        return sum(self.loss_mask) if self.loss_mask else len(self.completion)
 
 
 Group = tuple[Row, ...]  # rows whose losses depend on each other: they are always evaluated together
@@ -60,7 +67,7 @@ class Batch:
 
     Attributes:
         logprobs: `[rows, tokens]`, natural-log probability of each completion token; 0 at padding.
-        mask: `[rows, tokens]`, 1 for a completion token, 0 for padding.
+        mask: `[rows, tokens]`, 1 for a completion token that bears the loss, 0 for others and padding.
         weights: `[rows]`.
         sizes: number of rows in each group, in order.
         row_features: `[rows]` each, as the rows gave them.
@@ -92,7 +99,7 @@ class Batch:
 
     @property
     def lengths(self) -> Tensor:
-        """`[rows]`, completion tokens in each row."""
+        """`[rows]`, completion tokens in each row that bear the loss."""
         return self.mask.sum(-1)
 
     @property
@@ -221,8 +228,8 @@ def encode_completion(tokenizer: ChatTokenizer, text: str, ends: bool) -> tuple[
 
 
 def count_tokens(group: Group) -> float:
-    """Completion tokens of a group: the normalizer of a mean over tokens."""
-    return float(sum(len(row.completion) for row in group))
+    """Completion tokens of a group that bear the loss: the normalizer of a mean over tokens."""
+    return float(sum(row.loss_tokens for row in group))
 
 
 def count_rows(group: Group) -> float:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from selftaught.errors import BadInput
 from selftaught.learn.checks import check_positive, check_range
-from selftaught.learn.objectives.base import Batch, EMAConfig, Group, Objective, Row, count_tokens, encode_completion
+from selftaught.learn.objectives.base import Batch, EMAConfig, Group, Objective, Row, count_tokens
+from selftaught.learn.objectives.demos import row_from_demo
 from selftaught.records import Demo
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ class Distill(Objective):
         """The demonstration."""
         if record.weight < 0:
             raise BadInput(f"its weight must be ≥ 0, got {record.weight}", where=where, fix="use 0 or more")
-        prompt = tokenizer.encode_prompt(record.prompt)
-        return [Row(tuple(prompt), encode_completion(tokenizer, record.target, record.ends), record.weight)]
+        return [row_from_demo(record, tokenizer, where)]
 
     def requires(self, rows: Sequence[Row]) -> frozenset[str]:  # noqa: ARG002
         """The teacher."""

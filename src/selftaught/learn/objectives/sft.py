@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selftaught.learn.checks import check_range
-from selftaught.learn.objectives.base import Batch, Group, Objective, Row, count_tokens, encode_completion
+from selftaught.learn.objectives.base import Batch, Group, Objective, Row, count_tokens
+from selftaught.learn.objectives.demos import row_from_demo
 from selftaught.records import Demo, Label
 
 if TYPE_CHECKING:
@@ -46,16 +47,15 @@ def log1mexp(logprobs: Tensor) -> Tensor:
 class Sft(Objective):
     """Supervised fine-tuning on `Demo` records: weighted negative log-likelihood, averaged over the step's tokens.
 
-    L = - sum_i w_i sum_t log p(y_it | x_i, y_i<t) / sum_i |y_i|
+    L = - sum_i w_i sum_t log p(y_it | x_i, y_i<t) / sum_i |y_i|, over the tokens that `Demo.masked` leaves
     """
 
     takes = (Demo,)
     name: str = "sft"
 
-    def rows(self, record: Demo, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
-        """The demonstration under the model's chat template; only the answer and its end bear the loss."""
-        prompt = tokenizer.encode_prompt(record.prompt)
-        return [Row(tuple(prompt), encode_completion(tokenizer, record.target, record.ends), record.weight)]
+    def rows(self, record: Demo, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
+        """The demonstration under the model's chat template; the answer and its end bear the loss, unless masked."""
+        return [row_from_demo(record, tokenizer, where)]
 
     def normalizer(self, group: Group) -> float:
         """Completion tokens."""

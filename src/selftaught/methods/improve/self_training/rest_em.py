@@ -1,6 +1,6 @@
 """ReST-EM: self-training as expectation-maximization."""
 
-from selftaught import Claim, Policy, Run, Task, keep_right, recipe, sft
+from selftaught import Baseline, Claim, Policy, Preset, Run, Task, keep_right, recipe, sft
 
 CLAIM = Claim(
     "Self-training on the model's own verified solutions beats the model it began with.",
@@ -10,7 +10,25 @@ CLAIM = Claim(
 )
 
 
-@recipe(paper="2312.06585", needs=("verifier",), claim=CLAIM)
+RFT = Preset(
+    paper="2308.01825",
+    options={"rounds": 1, "samples": 100, "top_k": 0},
+    differs="Sample the base model once, many times a problem, and fine-tune it on several right solutions of each."
+    " Differs from the paper (Yuan et al., Scaling Relationship on Learning Mathematical Reasoning): solutions are"
+    " capped per problem, where the paper keeps one of each list of equations; no SFT on reference solutions comes"
+    " first, and none are mixed in.",
+    claim=Claim(
+        "Fine-tuning once on several right samples of each problem beats the model it began with, and fine-tuning on"
+        " one of them.",
+        baselines=("greedy", Baseline("one solution per problem", options={"per_problem": 1})),
+        options={"samples": 8},
+        ablations={"4 samples": {"samples": 4}},
+    ),
+)
+"""Rejection-sampling fine-tuning."""
+
+
+@recipe(paper="2312.06585", needs=("verifier",), claim=CLAIM, presets={"rft": RFT})
 def rest_em(
     run: Run,
     base: Policy,

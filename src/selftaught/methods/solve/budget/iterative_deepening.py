@@ -29,7 +29,7 @@ CLAIM = Claim(
 )
 
 
-@solver(paper="2502.05449", claim=CLAIM)
+@solver(paper="2502.05449", claim=CLAIM, also=("id-sampling",))
 async def iterative_deepening(
     ask: Ask,
     problem: Problem,
