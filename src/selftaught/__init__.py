@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
-    from selftaught.learn.objectives import dpo, grpo, reinforce
+    from selftaught.learn.objectives import dpo, grpo, reinforce, rpo
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, Preset, recipe, solver, study
@@ -112,6 +112,7 @@ __all__ = [
     "reinforce",
     "resolve",
     "right_and_wrong",
+    "rpo",
     "sft",
     "solver",
     "study",
@@ -131,7 +132,7 @@ _HOMES = {
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
-    "learn.objectives": "dpo grpo reinforce",
+    "learn.objectives": "dpo grpo reinforce rpo",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
     "method": "find:find_method Method Preset recipe solver study",
