@@ -20,7 +20,7 @@ from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.learn import sft
-from selftaught.method import Method, find, recipe, solver
+from selftaught.method import Method, Preset, find, recipe, solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
@@ -115,6 +115,36 @@ def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spe
     assert found["greedy"].in_claim
     assert not found["one round"].in_claim
     assert len(spent_by(tmp_path, "star")) == 3
+
+
+ONCE = Preset(
+    paper="2303.17651",
+    options={"rounds": 1, "samples": 3},
+    differs="Train once.",
+    claim=Claim(
+        "x", ("greedy", Baseline("hot", options={"temperature": 1.0}), Baseline("rival", "rft", {"samples": 3}))
+    ),
+)
+
+
+def test_a_preset_is_checked_with_its_own_defaults_and_claim(tmp_path: Path) -> None:
+    host = recipe(needs=("verifier",), presets={"once": ONCE})(find("rest-em").function)
+    result = run_check(host.presets_by_id["once"], tmp_path, seeds=2)
+    assert (result.id, result.options["samples"], result.options["rounds"]) == ("once", 3, 1)
+    assert set(rows(result)) == {"greedy", "hot", "rival", "majority"}
+    (own,) = (tmp_path / "check").glob("once.scripted-*")
+    configs = {where.name.partition("-")[0]: config_of(where) for where in own.glob("seed-0/*")}
+    assert configs["method"]["method"] == configs["hot"]["method"] == "once"
+    assert configs["rival"]["method"] == "rft"
+    for name in ("method", "hot", "rival"):  # as the preset says; other rivals go on until they have spent as much
+        assert (configs[name]["option.rounds"], configs[name]["option.samples"]) == (1, 3)
+
+
+def config_of(folder: Path) -> Any:
+    journal = Journal(folder)
+    config = journal.meta_object("config")
+    journal.close()
+    return config
 
 
 def test_a_solver_s_vote_gets_its_tokens_on_each_seed(tmp_path: Path) -> None:

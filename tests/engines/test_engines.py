@@ -228,7 +228,9 @@ def test_most_probable_tokens_are_returned_or_refused(subject: Subject) -> None:
     (found,) = subject.ask(replace(ask(), top_logprobs=3))
     if subject.engine.capabilities.top_logprobs:
         assert [len(top) for top in found.top_logprobs] == [3] * found.tokens
-        assert len(found.entropies) == found.tokens
+        assert len(found.entropies) == len(found.self_certainties) == found.tokens
+        assert min(found.entropies) >= 0
+        assert min(found.self_certainties) >= 0
     else:
         assert isinstance(found, RequestRefused)
         assert one_line(found)
@@ -236,7 +238,7 @@ def test_most_probable_tokens_are_returned_or_refused(subject: Subject) -> None:
 
 def test_given_text_is_scored_or_refused(subject: Subject) -> None:
     def score(text: str) -> tuple[float, ...]:
-        return asyncio.run(subject.engine.logprobs(subject.policy, as_prompt("hi"), text))
+        return asyncio.run(subject.engine.loglikelihood(subject.policy, as_prompt("hi"), text)).logprobs
 
     if not subject.engine.capabilities.logprobs:
         with pytest.raises(RequestRefused) as refused:
@@ -337,7 +339,7 @@ def test_close_fails_what_is_in_progress_and_leaves_nothing_running(subject: Sub
     assert {thread.name for thread in set(threading.enumerate()) - before if "selftaught" in thread.name} == set()
     engine.close()
     engine.release()
-    for call in (engine.sample(subject.policy, ask()), engine.logprobs(subject.policy, as_prompt("hi"), "x")):
+    for call in (engine.sample(subject.policy, ask()), engine.loglikelihood(subject.policy, as_prompt("hi"), "x")):
         with pytest.raises(EngineError, match="closed"):
             asyncio.run(asyncio.wait_for(call, 10))
     unused = subject.make()

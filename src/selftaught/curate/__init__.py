@@ -1,6 +1,9 @@
 """Curation: plain functions that select training records from attempts."""
 
 from selftaught.curate.batch import round_batch
+from selftaught.curate.cluster import cluster
+from selftaught.curate.decontaminate import Decontaminator, decontaminate
+from selftaught.curate.judged import all_pairs, keep_judged, win_rates
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
 from selftaught.curate.pairs import (
     best_and_worst,
@@ -21,15 +24,20 @@ from selftaught.curate.vote import Vote, ballots, elect, vote, with_confidence
 
 __all__ = [
     "AnswerPool",
+    "Decontaminator",
     "Piece",
     "Vote",
+    "all_pairs",
     "ballots",
     "best_and_worst",
     "by_problem",
+    "cluster",
+    "decontaminate",
     "demo_of_pieces",
     "elect",
     "finished",
     "keep",
+    "keep_judged",
     "keep_right",
     "latest_score",
     "masked_spans",
@@ -46,6 +54,7 @@ __all__ = [
     "unsolved",
     "vote",
     "vote_gap",
+    "win_rates",
     "with_confidence",
     "written_solutions",
 ]

@@ -13,6 +13,7 @@ from selftaught.measure.measurement import (
     measure_majority,
     pass_curve,
 )
+from selftaught.measure.ranking import auroc
 from selftaught.measure.stats import (
     Interval,
     clustered_bootstrap,
@@ -30,6 +31,7 @@ __all__ = [
     "Interval",
     "Measurement",
     "StudyReport",
+    "auroc",
     "clustered_bootstrap",
     "compare",
     "describe_comparison",

@@ -46,7 +46,7 @@ def has_head(policy: Policy) -> bool:
 @lru_cache(maxsize=64)
 def _manifest_entry(policy: Policy) -> Mapping[str, Any]:
     """The entry "head" of the policy's manifest, read once, as a policy does not change; empty if it has none."""
-    return read_manifest(policy.path).get("head") or {}
+    return read_manifest(policy.weights_policy.path).get("head") or {}
 
 
 def head_config(policy: Policy, at: ScoreAt) -> HeadConfig:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from selftaught.console import training_progress
-from selftaught.curate.keep import teaches_false_end
+from selftaught.curate.keep import record_texts, teaches_false_end
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.learn import Objective, TrainConfig
@@ -24,6 +24,9 @@ from selftaught.records import Record, content_hash
 from selftaught.run.context import RunContext
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.settings import override
+
+ATTEMPT_ROLES = frozenset({"solve", "revise", "critique", "judge"})
+"""Roles whose samples are about a problem; those of others may be problems themselves."""
 
 
 def learn(
@@ -75,11 +78,23 @@ def _check_records(context: RunContext, records: Sequence[Record]) -> None:
         asked = (record.prompt, *(source.get("problem") for source in sources))
         if any(what in context.access.held_out for what in asked):
             raise BadInput("a record is a dev or test problem", where="learn", fix="learn from task.train only")
+        if repeated := _repeats(context, record, sources):
+            fix = "learn from task.train, and from what run.new_problems returns"
+            raise BadInput(f"a record repeats {repeated}", where="learn", fix=fix)
         wrong_ends += teaches_false_end(record, sources)
     counts = {"wrong": wrong_ends, "records": len(records)}
     context.end_counts.update(counts)
     if wrong_ends:
         context.console.print(f"  warning: {wrong_ends_line(counts)}")
+
+
+def _repeats(context: RunContext, record: Record, sources: Sequence[Mapping[str, Any]]) -> str:
+    """The held-out problem in a record's prompt, or in a text that is no attempt at a problem; empty if none."""
+    if found := context.access.prompt_repeats(record.prompt):
+        return found
+    if sources and all(source.get("role") in ATTEMPT_ROLES for source in sources):
+        return ""
+    return next(filter(None, map(context.access.contaminated, record_texts(record))), "")
 
 
 def _check_cause(context: RunContext) -> None:

@@ -16,13 +16,17 @@ from selftaught.models import Notes, Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
+from selftaught.run.champions import MAIN
+from selftaught.run.judging import judge_attempts
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
 from selftaught.run.noting import write_notes
 from selftaught.run.online import learn_online
+from selftaught.run.problems import new_problems
 from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
-from selftaught.run.solver import Solver, SolverResult, Subject
+from selftaught.run.society import measure_ensemble
+from selftaught.run.solver import GroupJudge, Judge, Solver, SolverResult, Subject
 
 OUTCOME = CreditAssignment()
 
@@ -32,7 +36,7 @@ class Run(RunSession):
 
     def attempt(
         self, policy: Policy, problems: Sequence[Subject], *, solver: Solver | None = None, samples: int = 1,
-        **sampling: Any,
+        top_logprobs: int | None = None, **sampling: Any,
     ) -> list[Attempt]:  # fmt: skip
         """Sample attempts at every problem; verify them if the method declares that it needs a verifier.
 
@@ -43,16 +47,19 @@ class Run(RunSession):
             problems: what to attempt; or attempts that the solver continues, criticizes or revises.
             solver: by default each problem's own prompt is sampled once.
             samples: per problem.
+            top_logprobs: how many of the most probable tokens to return at each step; see `Ask.__call__`.
             sampling: fields of `Sampling` to change.
 
         Returns:
             The attempts, grouped by problem in the given order.
 
         Raises:
-            BadInput: too many verifications fail, a sampling option is wrong, or a method attempts the test split.
+            BadInput: too many verifications fail, a sampling option is wrong, the engine has no `top_logprobs`, or a
+                method attempts the test split.
             RunStopped: the budget is spent.
         """
-        return [one.attempt for one in sample_new(self._context, policy, problems, solver, samples, sampling)]
+        results = sample_new(self._context, policy, problems, solver, samples, sampling, top_logprobs)
+        return [one.attempt for one in results]
 
     def search(
         self, policy: Policy, problems: Sequence[Subject], *, solver: Solver, samples: int = 1, **sampling: Any
@@ -83,6 +90,42 @@ class Run(RunSession):
         return sample_fixed(
             self._context, policy, problems, split, how, numbers, solver=solver, verify=verify, keep_turns=keep_turns
         )
+
+    @overload
+    def judge(
+        self, policy: Policy, attempts: Sequence[Attempt], judge: Judge, *, samples: int = 1, **sampling: Any
+    ) -> list[Attempt]: ...
+
+    @overload
+    def judge(
+        self, policy: Policy, attempts: Sequence[tuple[Attempt, ...]], judge: GroupJudge, *, samples: int = 1,
+        **sampling: Any,
+    ) -> list[tuple[Attempt, ...]]: ...  # fmt: skip
+
+    def judge(
+        self, policy: Policy, attempts: Sequence[Any], judge: Judge | GroupJudge, *, samples: int = 1, **sampling: Any
+    ) -> list[Any]:
+        """Have a policy judge attempts; each gets the judge's feedback, and keeps its verdict (`Attempt.right`).
+
+        The judge sees no verdicts and no references, except a `Method` that declares to need them. Calling it again
+        with the same arguments draws new judgments; rerunning the program draws the same. Samples are judge tokens.
+
+        Args:
+            policy: what the judge samples.
+            attempts: what to judge; or tuples of attempts at one problem, for a judge of pairs or groups.
+            judge: see `Judge` and `GroupJudge`.
+            samples: judgments of each attempt, or group; `Attempt.score` is the mean.
+            sampling: fields of `Sampling` to change.
+
+        Returns:
+            The attempts with feedback of kind "judge", in the given order and form. Failed ones are left as they are.
+
+        Raises:
+            BadInput: the judge has another shape or returns something else, a group is of several problems, a sampling
+                option is wrong, or a method judges attempts at the test split.
+            RunStopped: the budget is spent.
+        """
+        return judge_attempts(self._context, policy, attempts, judge, samples, sampling)
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
@@ -202,9 +245,27 @@ class Run(RunSession):
             reference_decay=reference_decay, lr_scale=lr_scale, options=options,
         )  # fmt: skip
 
+    def new_problems(self, candidates: Sequence[Problem]) -> list[Problem]:
+        """Keep the candidates that are new problems of the task, to attempt and to learn from.
+
+        Dropped are those that repeat a dev or test problem, exactly or in other words (see `curate.decontaminate`),
+        that repeat a train problem or one before them, and that the task cannot read. The reasons are journaled.
+
+        Args:
+            candidates: made by `Task.pose`.
+
+        Returns:
+            The problems kept, in order. Where the verifier needs no reference, or they have one, attempts at them get
+            verdicts.
+
+        Raises:
+            BadInput: a candidate is no problem.
+        """
+        return new_problems(self._context, candidates)
+
     def measure(
         self, policy: Policy, *, solver: Solver | None = None, samples: int = 1, temperature: float = 0.0,
-        gated: bool = False, metrics: MetricsFn | None = None,
+        gated: bool = False, metrics: MetricsFn | None = None, champion: str = MAIN,
     ) -> Measurement:  # fmt: skip
         """Measure accuracy on dev; a greedy measurement goes through the gate: a policy that passes becomes champion.
 
@@ -212,6 +273,8 @@ class Run(RunSession):
             gated: compare policy and champion under `solver`, for methods whose policies are meant for that solver.
             metrics: computes named metrics from the turns of all solver calls, sorted so that their order does not
                 identify problems; the round reports them under the solver's name.
+            champion: the learner that the policy belongs to, in runs of several; the gate compares it with that
+                learner's champion (`champions`). The main one is what a recipe returns.
 
         Returns:
             The measurement; for a method without the score of each problem.
@@ -222,7 +285,30 @@ class Run(RunSession):
             RunStopped: the budget is spent.
         """
         config = MeasureConfig(solver, samples, temperature)
-        return measure(self._context, policy, config, gated, metrics)
+        return measure(self._context, policy, config, gated, metrics, champion)
+
+    def measure_ensemble(
+        self, policies: Sequence[Policy], *, samples: int = 1, temperature: float = 0.0, champion: str = "ensemble"
+    ) -> Measurement:
+        """Measure the majority vote of several policies on dev; the gate decides on the whole set.
+
+        It is compared with the vote of the reigning set of that name (see `ensembles`), at first as many copies of the
+        starting model. The champions of single learners are not affected.
+
+        Args:
+            policies: the members.
+            samples: per member and problem.
+            temperature: of sampling.
+            champion: name of the ensemble.
+
+        Returns:
+            The measurement; for a method without the score of each problem.
+
+        Raises:
+            BadInput: there is no member, the name is unsuitable, or the task has no dev problems.
+            RunStopped: the budget is spent.
+        """
+        return measure_ensemble(self._context, policies, samples, temperature, champion)
 
     def measurement_of(self, policy: Policy, split: str, solver: str, results: Sequence[SolverResult]) -> Measurement:
         """The measurement made of solver results."""

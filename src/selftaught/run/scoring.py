@@ -81,7 +81,8 @@ async def _values(engine: JournaledEngine, reading: HeadReading) -> tuple[float,
     """The head's numbers, from the journal or the engine; all NaN where the engine refuses to read the text."""
 
     async def read() -> tuple[dict[str, Any], Usage]:
-        found = await engine.engine.scores(*engine.model_input(reading.policy, reading.prompt), reading.text, reading.ends)
+        weights, prompt = engine.model_input(reading.policy, reading.prompt)
+        found = await engine.engine.scores(weights, prompt, reading.text, reading.ends)
         values = [round(value, 6) for value in found.values]
         payload = {"of": reading.source, "policy": reading.policy.version, "values": values}
         usage = Usage(found.prompt_tokens)

@@ -10,7 +10,7 @@ from typing import Any
 
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
-from selftaught.engines.scripted import Script, scripted_learner
+from selftaught.engines.scripted import Script, scripted_judgment, scripted_learner
 from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Verdict, content_hash, make_problem
@@ -18,6 +18,7 @@ from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
+SKILLED = 0.9  # share of right judgments
 SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was trained
 
 
@@ -64,6 +65,16 @@ def solve_sum(policy: Policy, request: Request, *, least: float = 0.0, most: flo
     if luck < (min(max(skill, least), most) if hot else skill) or "Hint" in text:
         return f"{a} and {b} make {a + b} (luck {luck:.4f}).\nAnswer: {a + b}"
     return f"I guess (luck {luck:.4f}).\nAnswer: {a + b + 1 + int(luck * 5)}"
+
+
+def solve_or_judge(policy: Policy, request: Request, *, least: float = 0.0, most: float = 1.0) -> str:
+    """Add as `solve_sum` does; whoever asks for a judgment of an answer, in a usual form, gets one, mostly right."""
+    asked, shown = request.prompt[-1].content, request.prompt[-2].content if len(request.prompt) > 2 else ""
+    numbers = re.search(r"(\d+) \+ (\d+)", request.prompt[0].content)
+    wanted = str(int(numbers[1]) + int(numbers[2])) if numbers else ""
+    first = shown.partition("\nB: ")[0]
+    good = (f"Answer: {wanted}" in first) == (draw(shown, request.seed) < SKILLED)
+    return scripted_judgment(asked if shown else "", good) or solve_sum(policy, request, least=least, most=most)
 
 
 def base_policy(folder: Path) -> Policy:

@@ -43,6 +43,11 @@ class TinyVerifier:
         verdict = check_reply(problem, answer.text).answer
         return Feedback(verdict, 1.0 if verdict is Verdict.RIGHT else 0.0, "", self.version)
 
+    def reads(self, problem: Problem) -> bool:
+        """Whether it is a question of this world that has an answer."""
+        family = FAMILIES.get(family_of(problem.question) or "")
+        return family is not None and family.read(problem.question) is not None
+
     def steps(self, problem: Problem, text: str) -> tuple[Verdict, ...]:
         """A verdict on each step of a reply, given those before it."""
         return check_reply(problem, text).steps
