@@ -90,7 +90,7 @@ class RunContext:
         self.printed_notes: set[str] = set()
         self.posed: dict[str, Problem] = {}
         self._notes = list(task.notes)
-        self.notes_reader = NotesReader(task, self.journal, self.base)
+        self.notes_reader = NotesReader(task, self.journal, self.base, self.access)
         self._environment_seconds = float(self.journal.meta(ENVIRONMENT_SECONDS) or 0.0)
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,

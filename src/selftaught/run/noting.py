@@ -15,6 +15,7 @@ from selftaught.models.load import read_config
 from selftaught.models.policy import publish_notes
 from selftaught.records import Message, Problem, Prompt, content_hash, make_problem
 from selftaught.remarks import remark
+from selftaught.run.guarded import AccessRules
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 
@@ -35,11 +36,13 @@ class NotesReader:
         task: its dev and test problems may not be in notes.
         journal: where notes are kept.
         base: the run's starting model, whose own notes may hold anything, as its weights may.
+        access: finds dev and test problems in other words.
     """
 
     task: Task
     journal: Journal
     base: Policy
+    access: AccessRules
     _admitted: set[str] = field(default_factory=set)
     _held_out: HeldOut | None = None
 
@@ -76,13 +79,26 @@ class NotesReader:
     def _check_contents(self, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> None:
         if self._held_out is None:
             self._held_out = HeldOut((*self.task.dev, *self.task.test))
-        found = self._held_out.find(notes, sources)
+        found = self._held_out.find(notes, sources) or self._reworded(notes, sources)
         if found and notes == self.base.notes:
             return remark(f"the notes of the starting model hold a dev or test problem: {found!r:.60}")
         if found:
             what = f"notes hold a dev or test problem: {found!r:.60}"
             raise BadInput(what, where=f"notes of policy {policy.version}", fix="make them from task.train only")
         return None
+
+    def _reworded(self, notes: Notes, sources: Sequence[Subject]) -> str:
+        """A source or a part of the notes that repeats a dev or test problem in other words; empty if there is none.
+
+        Demonstrations of train problems are no such part, however alike the problems of a task are.
+        """
+        access = self.access
+        texts = [problem_of(one).question for one in sources if access.is_held_out(one)]
+        texts += [text for text in (notes.system, *notes.insights) if access.contaminated(text)]
+        for shown in notes.demonstrations:
+            if access.prompt_repeats(shown.prompt):
+                texts.append(shown.prompt[0].content)
+        return next(iter(texts), "")
 
 
 def write_notes(context: RunContext, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> Policy:
