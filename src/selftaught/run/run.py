@@ -26,7 +26,7 @@ from selftaught.run.problems import new_problems
 from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
 from selftaught.run.society import measure_ensemble
-from selftaught.run.solver import GroupJudge, Judge, Solver, SolverResult, Subject
+from selftaught.run.solver import AnyJudge, Judged, Solver, SolverResult, Subject
 
 OUTCOME = CreditAssignment()
 
@@ -91,29 +91,18 @@ class Run(RunSession):
             self._context, policy, problems, split, how, numbers, solver=solver, verify=verify, keep_turns=keep_turns
         )
 
-    @overload
     def judge(
-        self, policy: Policy, attempts: Sequence[Attempt], judge: Judge, *, samples: int = 1, **sampling: Any
-    ) -> list[Attempt]: ...
-
-    @overload
-    def judge(
-        self, policy: Policy, attempts: Sequence[tuple[Attempt, ...]], judge: GroupJudge, *, samples: int = 1,
-        **sampling: Any,
-    ) -> list[tuple[Attempt, ...]]: ...  # fmt: skip
-
-    def judge(
-        self, policy: Policy, attempts: Sequence[Any], judge: Judge | GroupJudge, *, samples: int = 1, **sampling: Any
-    ) -> list[Any]:
+        self, policy: Policy, attempts: Sequence[Judged], judge: AnyJudge, *, samples: int = 1, **sampling: Any
+    ) -> list[Judged]:
         """Have a policy judge attempts; each gets the judge's feedback, and keeps its verdict (`Attempt.right`).
 
-        The judge sees no verdicts and no references, except a `Method` that declares to need them. Calling it again
-        with the same arguments draws new judgments; rerunning the program draws the same. Samples are judge tokens.
+        The judge sees no verdicts and no references, except a `Method` that declares to need them. Another call draws
+        new judgments; rerunning the program draws the same. What is sampled are judge tokens.
 
         Args:
             policy: what the judge samples.
             attempts: what to judge; or tuples of attempts at one problem, for a judge of pairs or groups.
-            judge: see `Judge` and `GroupJudge`.
+            judge: a `Judge` or `GroupJudge`.
             samples: judgments of each attempt, or group; `Attempt.score` is the mean.
             sampling: fields of `Sampling` to change.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
@@ -51,6 +51,10 @@ class GroupJudge(Protocol):
     def __call__(self, ask: Ask, attempts: Any, /) -> Awaitable[tuple[Feedback, ...]]:
         """Judge them; one feedback each, in their order."""
         ...
+
+
+AnyJudge = Judge | GroupJudge
+Judged = TypeVar("Judged", Attempt, tuple[Attempt, ...])
 
 
 @dataclass(frozen=True, slots=True)
