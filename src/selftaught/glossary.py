@@ -37,6 +37,7 @@ GLOSSARY: dict[str, Term] = {
     # sampling
     "samples": Term("answers sampled per problem (and round or step)", COUNT, quick=3),
     "judgments": Term("judgments sampled per answer", COUNT, quick=1),
+    "comparisons": Term("other answers in view when one is judged", COUNT),
     "problems": Term("train problems used per round", COUNT),
     "temperature": Term("sampling temperature", "0 is greedy"),
     "later_temperature": Term("sampling temperature from round 2", "0 is greedy"),
@@ -60,6 +61,7 @@ GLOSSARY: dict[str, Term] = {
     "min_confidence": Term("share of the votes that the winning answer must have", SHARE),
     "min_success_rate": Term("share of a critique's revisions that must be right", SHARE),
     "candidates": Term("answers among which one is chosen (N of best-of-N)", COUNT, quick=3),
+    "voters": Term("best answers that vote on the final one", COUNT),
     "reward_model": Term("policy whose value head scores answers", "a policy, or its folder; empty for none other"),
     "hard_threshold": Term("a problem is hard if at most this share of first samples is right", SHARE),
     "clusters": Term("groups of similar questions, with a demonstration each", COUNT, quick=2),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
+from selftaught.check.baselines import run_system
 from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.check.results import Result, result_cells, write_result
 from selftaught.check.runner import check
@@ -26,6 +27,7 @@ from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Task
+from selftaught.testing import make_run
 
 
 def run_check(method: Any, folder: Path, **more: Any) -> Result:
@@ -115,6 +117,17 @@ def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spe
     assert found["greedy"].in_claim
     assert not found["one round"].in_claim
     assert len(spent_by(tmp_path, "star")) == 3
+
+
+def test_a_champion_answers_with_the_solver_of_its_claim(tmp_path: Path) -> None:
+    voting = find("self-consistency").with_options(samples=3)
+    method = claiming(find("rest-em"), Claim("It votes.", baselines=("greedy",), solver=voting))
+    with make_run(tmp_path) as run:
+        found = run_system(run, method, {"rounds": 1, "samples": 2})
+        asked = [p["policy"] for _, _, p, _ in run.journal.effects("sample") if p["problem"] == run.task.test[0].id]
+    assert {one.attempt.judgments[-1].source for one in found.answers} == {"vote"}
+    assert asked == [found.policy.version] * 3
+    assert found.tokens == run.ledger.usage.spent
 
 
 ONCE = Preset(

@@ -143,7 +143,7 @@ class RunFolder:
         """The question of a problem, or its id if unknown."""
         return self.questions.get(problem) or problem
 
-    def verdict(self, id: str, sample: Mapping[str, Any]) -> str:
+    def verdict(self, sample: Mapping[str, Any], id: str = "") -> str:
         """The verdict on a sample, or on the episode that it ended; empty if there is none."""
         if sample.get("refused"):
             return "unknown"

@@ -155,7 +155,7 @@ def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) 
     notes = [f"refused: {sample['refused']}" if sample.get("refused") else "", facts.steps.get(id, "")]
     notes += judged
     node = LineageNode(
-        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(id, sample), sample["text"], number,
+        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample, id), sample["text"], number,
         "; ".join(note for note in notes if note),
     )  # fmt: skip
     parent = [("continues", sample["parent"])] if sample["parent"] else []

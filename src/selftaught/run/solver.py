@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
@@ -54,7 +54,6 @@ class GroupJudge(Protocol):
 
 
 AnyJudge = Judge | GroupJudge
-Judged = TypeVar("Judged", Attempt, tuple[Attempt, ...])
 
 
 @dataclass(frozen=True, slots=True)

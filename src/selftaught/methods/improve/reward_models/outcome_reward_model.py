@@ -6,12 +6,12 @@ from selftaught.measure import auroc
 from selftaught.methods.solve.voting.best_of_n import best_of_n
 
 CLAIM = Claim(
-    "The solution that a trained outcome reward model scores highest of several is right more often than the model's"
-    " most probable one, than a sample, and than a vote of equal cost.",
+    "A vote among the solutions that a trained outcome reward model scores highest is right more often than the"
+    " starting model's most probable one, than a sample of it, and than a vote of equal cost.",
     baselines=("greedy", "sample", "majority"),
-    options={"samples": 8, "candidates": 8},
+    options={"samples": 8, "candidates": 8, "voters": 4},
     ablations={"no language modeling loss": {"lm_coef": 0.0}},
-    solver=best_of_n.with_options(samples=8),
+    solver=best_of_n.with_options(samples=8, voters=4),
 )
 
 
@@ -24,6 +24,7 @@ def outcome_reward_model(
     rounds: int = 1,
     samples: int = 100,
     candidates: int = 100,
+    voters: int = 1,
     temperature: float = 0.7,
     lm_coef: float = 1.0,
 ) -> Policy:
@@ -45,10 +46,11 @@ def outcome_reward_model(
         rounds: times that solutions are sampled, labeled and learned.
         samples: solutions per problem and round.
         candidates: solutions of which one is returned where the policy is measured.
+        voters: how many of the best solutions vote there; 1 returns the best.
         temperature: of sampling solutions.
         lm_coef: weight of the language modeling loss of right solutions.
     """
-    chooser = best_of_n.with_options(samples=candidates)
+    chooser = best_of_n.with_options(samples=candidates, voters=voters)
     for _ in run.rounds(rounds):
         tried = judged(run.attempt(run.champion, task.train, samples=samples, temperature=temperature))
         labels = [Label(a.prompt, a.text, a.right, (a.id,)) for a in tried]
