@@ -30,6 +30,7 @@ from selftaught.method import find, methods
 from selftaught.models import Policy
 from selftaught.records import Prompt, Verdict, make_problem
 from selftaught.run.ask import Ask
+from selftaught.run.ask_reading import AskEffects
 from selftaught.tasks import Kind, Task
 from selftaught.testing import make_run
 
@@ -311,7 +312,8 @@ def members(folder: Path) -> dict[str, Any]:
         console=Console(quiet=True),
     ) as run:  # fmt: skip
         (attempt,) = run.attempt(run.base, task.train[:1])
-        ask = Ask(lambda _: None, run.base, task.train[0], Sampling(), "solver", task)  # pyright: ignore
+        effects = AskEffects(*[lambda *_: None] * 4)  # pyright: ignore
+        ask = Ask(effects, run.base, task.train[0], Sampling(), "solver", task)
         return {"run": run, "ask": ask, "task": task, "problem": task.train[0], "attempt": attempt, "st": st}
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
-    from selftaught.learn.objectives import dpo, grpo, orm, p_ik, prm, reinforce, reward_model
+    from selftaught.learn.objectives import dpo, grpo, orm, p_ik, prm, reinforce, reward_model, rpo
     from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
@@ -133,6 +133,7 @@ __all__ = [
     "resolve",
     "reward_model",
     "right_and_wrong",
+    "rpo",
     "sft",
     "solver",
     "study",
@@ -153,7 +154,7 @@ _HOMES = {
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
-    "learn.objectives": "dpo grpo orm p_ik prm reinforce reward_model",
+    "learn.objectives": "dpo grpo orm p_ik prm reinforce reward_model rpo",
     "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",

@@ -37,6 +37,7 @@ GLOSSARY: dict[str, Term] = {
     # sampling
     "samples": Term("answers sampled per problem (and round or step)", COUNT, quick=3),
     "judgments": Term("judgments sampled per answer", COUNT, quick=1),
+    "comparisons": Term("other answers in view when one is judged", COUNT),
     "problems": Term("train problems used per round", COUNT),
     "temperature": Term("sampling temperature", "0 is greedy"),
     "later_temperature": Term("sampling temperature from round 2", "0 is greedy"),

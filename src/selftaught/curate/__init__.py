@@ -20,7 +20,7 @@ from selftaught.curate.pairs import (
 )
 from selftaught.curate.pieces import Piece, demo_of_pieces, masked_spans, turn_demos
 from selftaught.curate.pool import AnswerPool
-from selftaught.curate.vote import Vote, ballots, elect, vote, with_confidence
+from selftaught.curate.vote import Vote, ballots, elect, vote, vote_shares, with_confidence
 
 __all__ = [
     "AnswerPool",
@@ -54,6 +54,7 @@ __all__ = [
     "unsolved",
     "vote",
     "vote_gap",
+    "vote_shares",
     "win_rates",
     "with_confidence",
     "written_solutions",

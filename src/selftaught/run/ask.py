@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, overload
+from typing import Any
 
-from selftaught.engines import Likelihood, Request, Sampling
+from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
-from selftaught.models.heads import ScoreAt, has_head
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
-from selftaught.run.environment import Observation
-from selftaught.run.likelihoods import Choice, Normalize, check_options, choose
+from selftaught.records import Attempt, Message, Problem, Prompt, as_prompt, content_hash
+from selftaught.run.ask_reading import AskEffects, AskReading
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import override
 from selftaught.tasks import Task
 
-SampleFn = Callable[[JournaledRequest], Awaitable[Attempt]]
-LikelihoodFn = Callable[[Policy, Problem, Prompt, str], Awaitable[Likelihood]]
-VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
-ScoreFn = Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
-LogFn = Callable[[str, str, Any], None]
-ActFn = Callable[[Attempt | str, Observation | None], Awaitable[Observation]]
 
-
-class Ask:
+class Ask(AskReading):
     """Samples one policy during one call of a solver on one problem.
 
     The same request made again is a new sample; its place among the equal requests of this call is part of its key,
@@ -43,15 +33,11 @@ class Ask:
     """
 
     def __init__(
-        self, sample: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
-        verify: VerifyFn | None = None, log: LogFn | None = None, likelihood: LikelihoodFn | None = None,
-        score: ScoreFn | None = None, act: ActFn | None = None, top_logprobs: int | None = None,
+        self, effects: AskEffects, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
+        top_logprobs: int | None = None,
     ) -> None:  # fmt: skip
-        self._sample, self._policy, self._problem, self._sampling = sample, policy, problem, sampling
-        self._name, self._verify, self._log, self._top = name, verify, log, top_logprobs
-        self._likelihood, self._score, self._act = likelihood, score, act
-        self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
-        self._phrases, self._extract = task.phrases, task.extract
+        super().__init__(effects, policy, problem, sampling, name, task)
+        self._top = top_logprobs
         self._occurrences: Counter[str] = Counter()
         self.tokens = 0
         self._attempts: list[Attempt | None] = []  # None while it is being sampled
@@ -135,7 +121,7 @@ class Ask:
             text: the sentence in English, with the white space around it.
             how: see `continue_from`.
         """
-        if attempt.failed or phrase not in self._phrases:
+        if attempt.failed or phrase not in self._task.phrases:
             return await self.continue_from(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
         return await self(self.with_turn(history, phrase, text), parent=attempt, **how)
@@ -143,116 +129,6 @@ class Ask:
     async def sample(self, prompt: Any, samples: int, **how: Any) -> list[Attempt]:
         """Sample several independent answers to `prompt` concurrently; for `how` see `__call__`."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(samples))))
-
-    async def loglikelihood(self, prompt: Any, text: str, *, policy: Policy | None = None) -> Likelihood:
-        """How probable `text` is as the beginning of the answer to `prompt`, in nats, at temperature 1.
-
-        The text is tokenized by itself, and no end of sequence follows it. Journaled; costs prompt tokens, those of
-        `prompt` and `text`, which no budget counts.
-
-        Args:
-            policy: which policy reads it instead of the one that solves.
-
-        Returns:
-            The log-probability of each token, and their sum; NaN (`Likelihood.failed`) if the engine refuses to read
-            it, as where it does not fit the context.
-
-        Raises:
-            BadInput: the engine cannot score a given text (an endpoint).
-        """
-        if self._likelihood is None:
-            raise BadInput("likelihoods are closed to it here", where=self._name)
-        return await self._likelihood(policy or self._policy, self._problem, as_prompt(prompt), text)
-
-    async def choose(
-        self, prompt: Any, options: Sequence[str], *, normalize: Normalize = "none", premise: Any = "",
-        policy: Policy | None = None,
-    ) -> Choice:  # fmt: skip
-        """How probable each of several answers to `prompt` is among them: the softmax of their log-likelihoods.
-
-        The options are read concurrently; an engine that holds the weights reads the prompt once. For the cost see
-        `loglikelihood`.
-
-        Args:
-            options: texts that the answer may begin with.
-            normalize: "none": the log-likelihood log p(option | prompt); of it, "tokens": the mean per token, "bytes":
-                the mean per byte of UTF-8 (both for options of different length); "pmi": log p(option | prompt) -
-                log p(option | premise), for options that are probable whatever is asked (Holtzman et al., 2104.08315).
-            premise: prompt without the question, for "pmi".
-            policy: which policy reads them instead of the one that solves.
-
-        Raises:
-            BadInput: no options, an empty one, two equal ones, an unknown `normalize`, or an engine that cannot score
-                a given text (an endpoint).
-        """
-        check_options(options, normalize)
-        prompts = [prompt, premise] if normalize == "pmi" else [prompt]
-        asked = [self.loglikelihood(about, option, policy=policy) for about in prompts for option in options]
-        found = list(await asyncio.gather(*asked))
-        return choose(options, found[: len(options)], found[len(options) :], normalize)
-
-    def extract_answer(self, text: str) -> str | None:
-        """The final answer in a text, as the task extracts it; None if there is none."""
-        return self._extract(self._problem, text)
-
-    async def verify(self, attempt: Attempt) -> Feedback:
-        """The task's verdict on an attempt, for solvers that search with it; journaled like any other.
-
-        Raises:
-            BadInput: the problem is held out, or the method does not declare that it needs a verifier.
-        """
-        if self._verify is None:
-            raise BadInput(
-                "verdicts are closed to it here",
-                where=self._name,
-                fix='declare needs=("verifier",), and attempt training problems only',
-            )
-        return await self._verify(attempt)
-
-    @property
-    def has_head(self) -> bool:
-        """Whether the policy that solves has a value head of its own, which `score` reads by default."""
-        return has_head(self._policy)
-
-    @overload
-    async def score(
-        self, subject: Attempt | Problem, policy: Policy | None = None, *, at: Literal["end", "question"] = "end"
-    ) -> float: ...
-    @overload
-    async def score(
-        self, subject: Attempt, policy: Policy | None = None, *, at: Literal["steps"]
-    ) -> tuple[float, ...]: ...
-    async def score(self, subject: Attempt | Problem, policy: Policy | None = None, *, at: ScoreAt = "end") -> Any:
-        """The score of an attempt by the value head of a policy, as `Run.score` returns it.
-
-        Args:
-            policy: whose head is read; by default the policy that solves.
-            at: "end", "steps" or "question".
-
-        Raises:
-            BadInput: the policy has no head that is read there, or the engine reads none.
-        """
-        assert self._score is not None
-        return await self._score(policy or self._policy, subject, at)
-
-    async def act(self, action: Attempt | str, after: Observation | None) -> Observation:
-        """Let the task's environment answer an action; journaled under all actions so far, and asked for only once.
-
-        Acting again after an earlier observation undoes what came since.
-
-        Args:
-            action: an attempt, whose text is the action; or a text that no policy wrote.
-            after: the observation that it follows; None at the start of the episode.
-
-        Returns:
-            The answer; without its reward where verdicts are closed (see `verify`), as on held-out problems.
-
-        Raises:
-            BadInput: the task has no environment, the episode is over, or the environment's answer is malformed.
-        """
-        if self._act is None:
-            raise BadInput("there is no environment to act in", where=self._name, fix="use a task with an environment")
-        return await self._act(action, after)
 
     def log(self, kind: str, payload: Any) -> str:
         """Journal plain data as an effect that costs nothing, once, however often it is rerun.
@@ -265,8 +141,7 @@ class Ask:
         number = self._occurrences[kind]
         self._occurrences[kind] += 1
         key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}", payload)
-        if self._log:
-            self._log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
+        self._effects.log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
         return key
 
     async def _send(self, request: JournaledRequest) -> Attempt:
@@ -275,7 +150,7 @@ class Ask:
         self._occurrences[request.content_key] += 1
         place = len(self._attempts)
         self._attempts.append(None)
-        attempt = await self._sample(replace(request, occurrence=f"{self._name}#{number}"))
+        attempt = await self._effects.sample(replace(request, occurrence=f"{self._name}#{number}"))
         self.tokens += attempt.num_tokens
         self._attempts[place] = attempt
         return attempt

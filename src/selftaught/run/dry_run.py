@@ -33,7 +33,8 @@ def dry_run(method: Method, options: dict[str, Any], task: Task, settings: Setti
 
     Returns:
         What the method costs before the test split is opened: `requests` by role, `max_generated_tokens` and
-        `max_judge_tokens` (if every answer is as long as allowed), `trainings`, and `records` trained on in all.
+        `max_judge_tokens` (if every answer is as long as allowed), `trainings`, and `records` trained on in all;
+        where there are any, `policies_with_notes`.
 
     Raises:
         BadInput: what the method raises, such as for a wrong option.
@@ -58,12 +59,14 @@ def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
         requests[sample["role"]] += weight
         tokens["judge" if sample["role"] in JUDGE_ROLES else "generated"] += weight * sample["sampling"]["max_tokens"]
     trained = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
+    noted = sum(1 for _ in run.journal.effects("notes"))
     return {
         "requests": {role: round(count) for role, count in requests.items()},
         "max_generated_tokens": round(tokens["generated"]),
         "max_judge_tokens": round(tokens["judge"]),
         "trainings": len(trained),
         "records": round(scale["train"] * sum(trained)),
+        **({"policies_with_notes": noted} if noted else {}),
     }
 
 

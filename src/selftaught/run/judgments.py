@@ -14,7 +14,8 @@ from selftaught.identity import require_identity, solver_name, unwrap
 from selftaught.journal import Journal
 from selftaught.models.policy import Policy
 from selftaught.records import HIDDEN, Attempt, Feedback, Verdict, content_hash
-from selftaught.run.ask import Ask, SampleFn, ScoreFn
+from selftaught.run.ask import Ask
+from selftaught.run.ask_reading import AskEffects
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.solver import JUDGE_ROLES, GroupJudge, Judge
 from selftaught.samples import well_formed
@@ -51,14 +52,12 @@ class JournaledJudge:
     """Asks judges through the journal.
 
     Attributes:
-        sample: samples through the journal.
-        score: reads a value head through the journal.
+        effects: what judges may have the run do, through the journal.
         task: words requests for its model.
         journal: where judgments are kept, beside the samples that they are read from.
     """
 
-    sample: SampleFn
-    score: ScoreFn
+    effects: AskEffects
     task: Task
     journal: Journal
 
@@ -68,17 +67,15 @@ class JournaledJudge:
         Raises:
             BadInput: the judge returned something else.
         """
-        ask = Ask(
-            self._sample_as_judge, batch.policy, group[0].problem, batch.sampling, name, self.task,
-            log=self.journal.put_new, score=self.score,
-        )  # fmt: skip
+        effects = replace(self.effects, sample=self._sample_as_judge)
+        ask = Ask(effects, batch.policy, group[0].problem, batch.sampling, name, self.task)
         given = await call_judge(ask, group, batch.judge)
         self._keep(batch, group, name, ask, given)
         return given
 
     async def _sample_as_judge(self, asked: JournaledRequest) -> Attempt:
         """Whatever a judge samples are judge tokens."""
-        return await self.sample(asked if asked.role in JUDGE_ROLES else replace(asked, role="judge"))
+        return await self.effects.sample(asked if asked.role in JUDGE_ROLES else replace(asked, role="judge"))
 
     def _keep(self, batch: JudgeBatch, group: Group, name: str, ask: Ask, given: Sequence[Feedback]) -> None:
         """Journal a judgment, for the lineage; not where a request failed, as the next start asks again."""
@@ -100,7 +97,8 @@ async def call_judge(ask: Ask, group: Group, judge: AnyJudge) -> tuple[Feedback,
         BadInput: it returns something else.
     """
     name, single = solver_name(judge), len(group) == 1 and not takes_groups(judge)
-    made: Any = judge(ask, group[0] if single else group)
+    subject: Any = group[0] if single else group
+    made: Any = judge(ask, subject)
     if not inspect.isawaitable(made):
         raise BadInput(f"it returned {made!r:.60} without await", where=name, fix=SIGNATURE)
     found: Any = await made

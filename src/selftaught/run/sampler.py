@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Feedback, Problem, Prompt, Solution, as_json, content_hash
 from selftaught.refine.play import play
 from selftaught.run.ask import Ask
+from selftaught.run.ask_reading import AskEffects
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
 from selftaught.run.environment import JournaledEnvironment
@@ -31,7 +33,8 @@ from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
 T = TypeVar("T")
-Work, Result = TypeVar("Work"), TypeVar("Result")
+Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
 NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
@@ -64,8 +67,9 @@ class Sampler:
         self._counts = RequestCounts()
         self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
-        self._score = partial(score_one, self._engine, task.steps)
-        self.judgments = JournaledJudge(self._engine.sample, self._score, task, journal)
+        score = partial(score_one, self._engine, task.steps)
+        self._effects = AskEffects(self._engine.sample, self._engine.loglikelihood, score, journal.put_new)
+        self.judgments = JournaledJudge(self._effects, task, journal)
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
         self._loop = BackgroundLoop()
 
@@ -195,11 +199,9 @@ class Sampler:
     async def _solved(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
         episodes = Episodes(self.environment, batch, problem_of(subject), name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
-        ask = Ask(
-            self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new, likelihood=self._engine.loglikelihood, score=self._score, act=episodes.act,
-            top_logprobs=batch.top_logprobs,
-        )  # fmt: skip
+        effects = replace(self._effects, verify=verify, act=episodes.act)
+        about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
+        ask = Ask(effects, *about, top_logprobs=batch.top_logprobs)
         made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):

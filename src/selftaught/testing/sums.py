@@ -69,8 +69,9 @@ def solve_sum(policy: Policy, request: Request, *, least: float = 0.0, most: flo
 
 def solve_or_judge(policy: Policy, request: Request, *, least: float = 0.0, most: float = 1.0) -> str:
     """Add as `solve_sum` does; whoever asks for a judgment of an answer, in a usual form, gets one, mostly right."""
-    asked, shown = request.prompt[-1].content, request.prompt[-2].content if len(request.prompt) > 2 else ""
-    numbers = re.search(r"(\d+) \+ (\d+)", request.prompt[0].content)
+    texts = [message.content for message in request.prompt]
+    asked, shown = texts[-1], texts[-2] if len(texts) > 2 else ""
+    numbers = re.search(r"(\d+) \+ (\d+)", texts[0])
     wanted = str(int(numbers[1]) + int(numbers[2])) if numbers else ""
     first = shown.partition("\nB: ")[0]
     good = (f"Answer: {wanted}" in first) == (draw(shown, request.seed) < SKILLED)

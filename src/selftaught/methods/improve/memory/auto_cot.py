@@ -50,7 +50,7 @@ def auto_cot(
 
     def accepted(attempt: Attempt) -> bool:
         steps = [step for step in task.steps.split(attempt.text) if not task.steps.finishes(step)]
-        return attempt.answer is not None and not attempt.truncated and 0 < len(steps) <= max_steps
+        return attempt.answer is not None and not attempt.truncated and len(steps) <= max_steps
 
     for _ in run.rounds(1):
         short = [problem for problem in task.train if len(problem.question.split()) <= max_words]

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from selftaught import Claim, Pair, Policy, Preset, Run, Task, curate, recipe, routines
-from selftaught.learn.objectives import rpo
+from selftaught import Claim, Pair, Policy, Preset, Run, Task, curate, recipe, routines, rpo
 
 CLAIM = Claim(
     "Training on preferences for the model's right over its wrong answers, round after round, beats the model it began"
