@@ -12,6 +12,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -510,6 +511,22 @@ def test_the_presets_of_the_method_tutorial_draw_as_many_samples_as_they_say(in_
         drawn[name] = engine.calls
         assert attempt.answer == str(total(attempt.problem.prompt))
     assert drawn == {"vote-of-five": 5, "plurality": 40, "voting": 40}
+
+
+def test_the_reward_model_of_the_training_page_scores_answers_and_their_steps(
+    in_folder: Callable[[str], Path],
+) -> None:
+    with make_run(in_folder("docs/how-to/training.md")) as run:
+        find("ranked.py:ranked")(run, run.base, run.task, samples=2)
+        (row,) = run.history
+        read = [len(payload["values"]) for _, _, payload, _ in run.journal.effects("score")]
+        judged = Counter(payload["role"] for _, _, payload, _ in run.journal.effects("sample"))
+    assert {name: list(values) for name, values in row["metrics"].items()} == {
+        "judge": ["AUROC"],
+        "worst step": ["AUROC"],
+    }
+    assert set(read) == {1, 2}  # the end, and both steps
+    assert judged == {"solve": 2 * (len(run.task.train) + len(run.task.dev))}
 
 
 @pytest.mark.parametrize(("answers", "asked", "wins"), [([5, 5, 9], 2, 5), ([5, 9, 9], 3, 9), ([5, 9, 7], 3, 5)])

@@ -19,6 +19,7 @@ from selftaught.learn import TrainConfig
 from selftaught.measure import auroc
 from selftaught.models import Policy
 from selftaught.models.heads import head_config
+from selftaught.models.notes import Notes
 from selftaught.records import Prompt, RolloutGroup, ScoredSteps
 from selftaught.run.settings import Settings
 from selftaught.testing import assert_survives, make_run, make_task
@@ -177,6 +178,18 @@ def test_a_method_scores_dev_but_not_test(tmp_path: Path) -> None:
 
     with make_run(tmp_path, engine=Reading()) as run:
         scoring(run, run.base, run.task)
+
+
+def test_a_reward_model_reads_its_notes_before_the_prompt(tmp_path: Path) -> None:
+    with make_run(tmp_path, engine=Reading()) as run:
+        policy = trained(run, reward_model())
+        noted = policy.with_notes(Notes("Be strict."))
+        (tried,) = run.attempt(run.base, run.task.train[:1])
+        plain = run.score(policy, [tried])
+        before = run.ledger.usage.prompt
+        assert run.score(noted, [tried]) == plain  # the same weights; the engine's head reads the last message alone
+        read = run.ledger.usage.prompt - before
+        assert read == len(tried.prompt[-1].content.encode()) + len(tried.text.encode()) + len("Be strict.")
 
 
 def test_an_engine_that_reads_no_heads_refuses_in_a_line(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, content_hash
 from selftaught.run.context import RunContext
-from selftaught.run.judgments import AnyJudge, Group, JudgeBatch, as_judge_sees, check_judge
+from selftaught.run.judgments import Group, JudgeBatch, as_judge_sees, check_judge
 from selftaught.run.settings import override, require_positive
+from selftaught.run.solver import AnyJudge
 
 
 def judge_attempts(
