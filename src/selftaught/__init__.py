@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from selftaught.measure import Measurement, StudyReport, compare
     from selftaught.method import Method, Preset, recipe, solver, study
     from selftaught.method import find as find_method
-    from selftaught.models import Policy, resolve
+    from selftaught.models import Demonstration, Notes, Policy, resolve
     from selftaught.records import (
         Attempt,
         Demo,
@@ -71,12 +71,14 @@ __all__ = [
     "Claim",
     "Decontaminator",
     "Demo",
+    "Demonstration",
     "Feedback",
     "Judge",
     "Label",
     "Measurement",
     "Message",
     "Method",
+    "Notes",
     "Pair",
     "Piece",
     "Policy",
@@ -136,8 +138,8 @@ _HOMES = {
     "learn.objectives": "dpo grpo reinforce",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method Preset find:find_method recipe solver study",
-    "models": "Policy resolve",
+    "method": "find:find_method Method Preset recipe solver study",
+    "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",

@@ -23,7 +23,7 @@ from selftaught.engines.base import (
 )
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
+from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest, require_weights
 from selftaught.records import Prompt, as_json, content_hash
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ScriptedEngine(BusyTimer, BaseEngine):
             RequestRefused: top log-probabilities are requested.
         """
         self._check_open()
+        require_weights(policy)
         validate_request(request)
         if request.top_logprobs is not None:
             raise RequestRefused("engine scripted has no top log-probabilities; leave top_logprobs at None")
@@ -85,8 +86,9 @@ class ScriptedEngine(BusyTimer, BaseEngine):
 
     async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
         """The fixed log-probabilities of the bytes of `text`."""
-        del policy, prompt
+        del prompt
         self._check_open()
+        require_weights(policy)
         return _logprobs(text.encode())
 
     async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
 from selftaught.models.heads import ScoreAt
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
+from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, Record, as_prompt, content_hash
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import override
 from selftaught.tasks import Task
+
+if TYPE_CHECKING:
+    from selftaught.learn import Objective
+    from selftaught.run.tuning import TuningSession
 
 SampleFn = Callable[[JournaledRequest], Awaitable[Attempt]]
 VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
@@ -31,7 +35,7 @@ class Ask:
     so that a rerun finds it regardless of concurrent requests.
 
     Attributes:
-        tokens: sampled so far in this call.
+        tokens: sampled so far in this call, and trained (`tuned`).
         attempts: all attempts sampled so far in this call, in the order they were requested.
         with_turn: see `Task.turn`.
         steps: how the task's answers are split into steps.
@@ -41,9 +45,10 @@ class Ask:
     def __init__(
         self, sample: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
         verify: VerifyFn | None = None, log: LogFn | None = None, score: ScoreFn | None = None,
+        tuning: TuningSession | None = None,
     ) -> None:  # fmt: skip
         self._sample, self._policy, self._problem, self._sampling = sample, policy, problem, sampling
-        self._score = score
+        self._score, self._tuning = score, tuning
         self._name, self._verify, self._log = name, verify, log
         self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
         self._phrases, self._extract = task.phrases, task.extract
@@ -168,7 +173,36 @@ class Ask:
             BadInput: the policy has no head that is read there, or the engine reads none.
         """
         assert self._score is not None
+        if (policy or self._policy).temporary:
+            await self._ready(policy or self._policy)
         return await self._score(policy or self._policy, subject, at)
+
+    async def tuned(
+        self, records: Sequence[Record], objective: Objective, steps: int, *, policy: Policy | None = None,
+        **training: Any,
+    ) -> Policy:  # fmt: skip
+        """Train weights for this answer alone: test-time training, on any split, as no verdict is seen.
+
+        Sample the policy by `ask(..., policy=tuned)`. Its weights are deleted when the solver returns; a run refuses
+        it as champion, base of a training, measured policy or result. Training counts as trained tokens.
+
+        Args:
+            records: what to learn from; not of another dev or test problem.
+            objective: such as `learn.sft()`.
+            steps: optimizer steps; the records are cycled through.
+            policy: where to start, if not from the policy that solves.
+            training: fields of `TrainConfig` to change, without `epochs`.
+
+        Raises:
+            BadInput: there are no records, one is of another dev or test problem, an option is wrong, or the model is
+                behind an endpoint.
+            TrainingFailed: the loss became NaN or infinite.
+        """
+        if self._tuning is None:
+            raise BadInput("weights are tuned in runs only", where=self._name, fix="solve by run.attempt or eval")
+        made, tokens = await self._tuning.tune(policy, objective, records, steps, training)
+        self.tokens += tokens
+        return made
 
     def log(self, kind: str, payload: Any) -> str:
         """Journal plain data as an effect that costs nothing, once, however often it is rerun.
@@ -185,13 +219,22 @@ class Ask:
             self._log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
         return key
 
+    async def _ready(self, policy: Policy, request: JournaledRequest | None = None) -> None:
+        """See `TuningSession.ready`."""
+        if self._tuning is None:
+            raise BadInput(f"policy {policy.version} lives for one answer", where=self._name, fix="tune it here")
+        await self._tuning.ready(policy, request)
+
     async def _send(self, request: JournaledRequest) -> Attempt:
         """Sample a request: the next among the equal ones of this call."""
         number = self._occurrences[request.content_key]
         self._occurrences[request.content_key] += 1
         place = len(self._attempts)
         self._attempts.append(None)
-        attempt = await self._sample(replace(request, occurrence=f"{self._name}#{number}"))
+        request = replace(request, occurrence=f"{self._name}#{number}")
+        if request.policy.temporary:
+            await self._ready(request.policy, request)
+        attempt = await self._sample(request)
         self.tokens += attempt.num_tokens
         self._attempts[place] = attempt
         return attempt

@@ -218,7 +218,7 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
     write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
     write_atomically(run.folder / "report.html", _bytes(render_page(report_data(run, found, outcome, command))))
-    if not run.champion.remote:
+    if run.champion.notes or not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
     for name, policy in run.champions.items():
         if name != MAIN and not policy.remote:

@@ -38,6 +38,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
     return {
         VERSION_KEY: own_version(),
         "model": base.version,
+        **({"weights": base.weights_policy.version} if base.notes else {}),
         "task": task.name,
         "train": len(task.train),
         "dev": len(task.dev),

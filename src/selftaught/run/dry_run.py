@@ -56,7 +56,7 @@ def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
         weight = scale["dev" if sample["problem"] in dev else "train"]
         requests[sample["role"]] += weight
         tokens["judge" if sample["role"] in JUDGE_ROLES else "generated"] += weight * sample["sampling"]["max_tokens"]
-    trained = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
+    trained = [payload["records"] for kind in ("learn", "tune") for _, _, payload, _ in run.journal.effects(kind)]
     return {
         "requests": {role: round(count) for role, count in requests.items()},
         "max_generated_tokens": round(tokens["generated"]),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from selftaught.curate.decontaminate import Decontaminator, question_of
+from selftaught.curate.decontaminate import Decontaminator, question_of, question_of_text
 from selftaught.errors import BadInput
 from selftaught.identity import unwrap
 from selftaught.records import HIDDEN, Feedback, Problem, Prompt, Verdict
@@ -27,7 +27,7 @@ ALLOWED = frozenset({
     "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
     "gate_decisions", "history", "learn", "learn_online", "ledger", "log_metrics", "measure", "measure_ensemble",
     "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds", "score", "search", "seconds",
-    "settings",
+    "settings", "write_notes",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 
@@ -166,9 +166,13 @@ class AccessRules:
         held_out = {split: [question_of(p, told) for p in own.split(split)] for split in ("test", "dev")}
         return Decontaminator(held_out, [question_of(p, told) for p in own.train])
 
-    def contaminated(self, text: str) -> str:
-        """What a text repeats, exactly or in other words, such as "a dev problem"; empty if nothing held out."""
-        return self.decontaminator.find(text)
+    def contaminated(self, text: str, *, but: str = "") -> str:
+        """What a text repeats, exactly or in other words, such as "a dev problem"; empty if nothing held out.
+
+        Args:
+            but: question of a problem that it may repeat.
+        """
+        return self.decontaminator.find(text, question_of_text(but, self._task.instruction))
 
     def prompt_repeats(self, prompt: Prompt) -> str:
         """What a prompt repeats; empty if nothing held out, or if it begins with the prompt of a train problem."""

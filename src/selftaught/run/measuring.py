@@ -15,6 +15,7 @@ from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
 from selftaught.run.champions import MAIN, check_name, decide, note
 from selftaught.run.context import RunContext
+from selftaught.run.noting import published
 from selftaught.run.settings import override
 from selftaught.run.solver import Solver, SolverResult
 
@@ -97,5 +98,5 @@ def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureC
     decision = decide(context, learner, held, found)
     note(context, learner, {"decision": decision})
     if decision.promoted:
-        context.champions[learner] = policy
+        context.champions[learner] = published(context, policy)
         context.measurements[policy.version], context.measured_with[policy.version] = found, how.key

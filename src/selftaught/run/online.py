@@ -20,7 +20,7 @@ from selftaught.learn.online.rollouts import CreditAssignment, Rollout
 from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
-from selftaught.models.policy import read_manifest
+from selftaught.models.policy import read_manifest, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
@@ -37,6 +37,8 @@ def learn_online(
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
     require_trainable(policy)
+    require_lasting("learn_online", policy, *([objective.reference, objective.teacher] if objective else []))
+    _refuse_notes(policy)
     context.check_budget()
     require_positive("steps", steps)
     require_positive("samples", samples)
@@ -54,6 +56,17 @@ def learn_online(
     context.journal.put_new(content_hash("learn", made.version), "learn", facts)
     context.round_facts["records"] = count
     return made
+
+
+def _refuse_notes(policy: Policy) -> None:
+    """Online training samples the weights that it trains, which have no notes while they change.
+
+    Raises:
+        BadInput: the policy has notes.
+    """
+    if policy.notes:
+        what = f"policy {policy.version} has notes, and weights in training are sampled without any"
+        raise BadInput(what, where="learn_online", fix="train policy.weights_policy, and give the notes to the result")
 
 
 def _train(

@@ -12,7 +12,7 @@ from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sam
 from selftaught.engines.base import RequestFailed
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_json, content_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
@@ -71,6 +71,7 @@ class JournaledEngine:
         ledger: where their cost is counted.
         counts: what became of the requests.
         seed: of sampling.
+        model_input: `(policy, prompt)` -> the policy whose weights the engine samples, and the messages they read.
         failure: set while a batch is given up: nothing further is paid for.
         refusals: requests without an answer, by key; not journaled, so another start asks again.
     """
@@ -81,6 +82,7 @@ class JournaledEngine:
     ledger: Ledger
     counts: RequestCounts
     seed: int
+    model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]]
     failure: BaseException | None = None
     refusals: dict[str, RequestRefused] = field(default_factory=dict)
     _share: SharedTasks = field(default_factory=SharedTasks)
@@ -171,9 +173,10 @@ class JournaledEngine:
         """
         if self.failure is not None:
             raise self.failure
-        sample = await self.engine.sample(asked.policy, replace(asked.request, seed=int(key, 16) >> 1))
-        if sample.policy != asked.policy.version:
-            what = f"sampled policy {sample.policy}, expected {asked.policy.version}"
+        weights, prompt = self.model_input(asked.policy, asked.request.prompt)
+        sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
+        if sample.policy != weights.version:
+            what = f"sampled policy {sample.policy}, expected {weights.version}"
             raise EngineError(f"engine {self.engine.name} {what}")
         payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
@@ -186,7 +189,7 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
-        logprobs = await self.engine.logprobs(policy, attempt.prompt, attempt.text)
+        logprobs = await self.engine.logprobs(*self.model_input(policy, attempt.prompt), attempt.text)
         nats = round(-sum(logprobs), 4)
         payload, usage = {"attempt": attempt.id, "policy": policy.version, "nats": nats}, Usage(prompt=len(logprobs))
         self.journal.put(key, "nll", payload, usage)

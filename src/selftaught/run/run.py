@@ -12,13 +12,14 @@ from typing import Any, Literal, overload
 from selftaught.learn import Objective
 from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.measure import Measurement
-from selftaught.models import Policy
+from selftaught.models import Notes, Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Record, Solution
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.champions import MAIN
 from selftaught.run.learning import learn
 from selftaught.run.measuring import MeasureConfig, MetricsFn, measure, measurement_of
+from selftaught.run.noting import write_notes
 from selftaught.run.online import learn_online
 from selftaught.run.problems import new_problems
 from selftaught.run.scoring import score
@@ -133,6 +134,7 @@ class Run(RunSession):
         """Train a new policy from `base` on `records`.
 
         Args:
+            base: where to start; of a policy with notes, the weights. The new policy has no notes.
             lr_scale: multiplies the learning rate.
             training: fields of `Training` to change.
 
@@ -142,6 +144,25 @@ class Run(RunSession):
             RunStopped: the budget is spent, or a later round of a method has no records.
         """
         return learn(self._context, base, objective, records, lr_scale, training)
+
+    def write_notes(self, policy: Policy, notes: Notes, *, sources: Sequence[Subject] = ()) -> Policy:
+        """Give a policy notes, in place of those it has, and publish it in the run's folder.
+
+        The champion of a run may be a policy with notes: it is measured, promoted and loaded like any other.
+
+        Args:
+            policy: whose weights read the notes.
+            notes: demonstrations, insights and instructions.
+            sources: the attempts and problems that the notes were made from, for the lineage.
+
+        Returns:
+            The policy with the notes; its version is a hash of the weights' version and the notes.
+
+        Raises:
+            BadInput: the notes are empty, they or their sources hold a dev or test problem, or they leave no room for
+                a question in the model's context.
+        """
+        return write_notes(self._context, policy, notes, sources)
 
     def learn_online(
         self, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None = None,
@@ -154,7 +175,7 @@ class Run(RunSession):
         A rerun resumes from the checkpoint.
 
         Args:
-            policy: where to start.
+            policy: where to start, without notes.
             problems: what to sample rollouts of, `batch` of them a step.
             solver: makes a rollout, of one turn or several; by default the problem's own prompt is sampled once.
             objective: `learn.objectives.grpo()` by default.

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.console import Console, Meter
 from selftaught.engines import Engine, PaidEngine
@@ -16,7 +16,7 @@ from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
-from selftaught.records import Attempt, Problem, Solution, as_json, content_hash
+from selftaught.records import Attempt, Problem, Prompt, Solution, as_json, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
@@ -25,6 +25,9 @@ from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
+
+if TYPE_CHECKING:
+    from selftaught.run.tuning import Tuner, TuningSession
 
 T = TypeVar("T")
 
@@ -45,17 +48,19 @@ class Sampler:
         seed: of sampling.
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
+        model_input: see `JournaledEngine`.
     """
 
     def __init__(
         self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
-        failure_limit: float, tick: Callable[[], None],
+        failure_limit: float, tick: Callable[[], None], model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]],
     ) -> None:  # fmt: skip
         self._task, self._journal, self._ledger, self._console, self._tick = task, journal, ledger, console, tick
         self._counts = RequestCounts()
-        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed)
+        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
         self._loop = BackgroundLoop()
+        self.tuner: Tuner | None = None
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Run a batch; the results are in the order of its work.
@@ -169,10 +174,20 @@ class Sampler:
             await cancel(tasks)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
+        tuning = self.tuner.session(batch.policy, problem_of(subject), name) if self.tuner else None
+        try:
+            return await self._solve_with(batch, subject, name, tuning)
+        finally:
+            if tuning:
+                tuning.close()
+
+    async def _solve_with(
+        self, batch: SolveBatch, subject: Subject, name: str, tuning: TuningSession | None
+    ) -> SolverResult:
         verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
         ask = Ask(
             self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new, score=partial(score_one, self._engine, self._task.steps),
+            log=self._journal.put_new, score=partial(score_one, self._engine, self._task.steps), tuning=tuning,
         )  # fmt: skip
         made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)

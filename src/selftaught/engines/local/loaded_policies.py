@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from selftaught.machine.device import pick_device, pick_dtype
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, require_weights
 
 if TYPE_CHECKING:
     from selftaught.engines.local.batch import ContinuousBatch
@@ -40,10 +40,11 @@ class LoadedPolicies:
         """The batch of `policy`, whose weights are loaded if they are not.
 
         Raises:
-            BadInput: the files cannot be read.
+            BadInput: the files cannot be read, or the policy has notes.
             EngineError: the weights do not fit the machine.
         """
         if policy.version not in self.batches:
+            require_weights(policy)
             from selftaught.engines.local.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
             from selftaught.models.load import load_errors, read_config
