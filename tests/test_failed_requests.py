@@ -15,7 +15,7 @@ from search_world import by_steps
 from selftaught import refine, routines
 from selftaught.control.balance import ScoredAttempt, select
 from selftaught.curate import AnswerPool, finished, keep, keep_right
-from selftaught.engines import Request, RequestRefused, Sample, ScriptedEngine
+from selftaught.engines import Likelihood, Request, RequestRefused, Sample, ScriptedEngine
 from selftaught.method import find
 from selftaught.methods.study.self_train_collapse import _nll_per_token
 from selftaught.models import Policy
@@ -43,10 +43,10 @@ class Refusing(ScriptedEngine):
             raise RequestRefused("too long")
         return await super().sample(policy, request)
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
         if self.unread in text:
             raise RequestRefused("too long to read")
-        return await super().logprobs(policy, prompt, text)
+        return await super().loglikelihood(policy, prompt, text)
 
 
 def never(request: Request) -> bool:

@@ -19,7 +19,8 @@ from selftaught.samples import Sample, sample_from_json, sample_to_json
 
 PLAIN = Sample("two", (5, 6), (-1.0, -2.0), "length", 4, "p")
 RICH = replace(
-    PLAIN, top_logprobs=(((5, -0.25), (7, -2.5)), ((6, -1.5),)), entropies=(0.5, 1.25), num_tokens=3, stop_text="END",
+    PLAIN, top_logprobs=(((5, -0.25), (7, -2.5)), ((6, -1.5),)), entropies=(0.5, 1.25),
+    self_certainties=(2.0, 0.75), num_tokens=3, stop_text="END",
     replaced=True,
 )  # fmt: skip
 ONE = make_problem("what is one plus one")
@@ -53,7 +54,8 @@ def test_a_journal_of_an_older_version_is_read() -> None:
 
 def test_an_attempt_reads_as_its_sample_does() -> None:
     attempt = replace(ATTEMPT, sample=RICH)
-    for name in ("token_ids", "logprobs", "finish_reason", "policy", "stop_text", "entropies", "top_logprobs"):
+    names = "token_ids logprobs finish_reason policy stop_text entropies top_logprobs self_certainties"
+    for name in names.split():
         assert getattr(attempt, name) == getattr(RICH, name)
     assert (attempt.num_tokens, attempt.truncated, attempt.failed) == (3, True, False)
 

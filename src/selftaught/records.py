@@ -153,6 +153,11 @@ class Attempt:
         return self.sample.entropies
 
     @property
+    def self_certainties(self) -> tuple[float, ...]:
+        """Divergence in nats of each token's distribution from the uniform one, if `top_logprobs` were requested."""
+        return self.sample.self_certainties
+
+    @property
     def top_logprobs(self) -> tuple[tuple[tuple[int, float], ...], ...]:
         """The most probable tokens at each step with their log-probabilities, if requested."""
         return self.sample.top_logprobs

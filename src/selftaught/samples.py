@@ -1,7 +1,8 @@
-"""Samples: how text is sampled, what an engine returns, and how the journal keeps it."""
+"""Samples and likelihoods: how text is sampled, what an engine returns, and how the journal keeps it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -91,6 +92,8 @@ class Sample:
         top_logprobs: for each sampled token, the most probable tokens with their log-probabilities, if requested.
         entropies: for each sampled token, the entropy in nats of the distribution at temperature 1, without
             truncation, if requested.
+        self_certainties: for each sampled token, KL(U || p) in nats: how far that distribution p is from the uniform
+            U over the V tokens of nonzero probability, - log V - mean log p; if requested (2502.18581, equation 9).
         num_tokens: number of sampled tokens, for endpoints that report it but not the tokens.
         stop_text: what the tokens hold beyond the text: the stop string that matched, and the rest of its last
             token. Empty if none matched, and for endpoints, which do not return it.
@@ -105,6 +108,7 @@ class Sample:
     policy: str = ""
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = _rare((), _write_top, _read_top)
     entropies: tuple[float, ...] = _rare((), _write_numbers, tuple)
+    self_certainties: tuple[float, ...] = _rare((), _write_numbers, tuple)
     num_tokens: int | None = _rare(None)
     stop_text: str = _rare("", lambda text: well_formed(text))
     replaced: bool = _rare(False)
@@ -138,6 +142,35 @@ def sample_from_json(row: Mapping[str, Any], policy: str, prompt_tokens: int) ->
     rare = {name: read(row[name]) if read else row[name] for name, _, _, read in _RARE if name in row}
     tokens, logprobs = tuple(row["tokens"]), tuple(row["logprobs"])
     return Sample(well_formed(row["text"]), tokens, logprobs, row["finish"], prompt_tokens, policy, **rare)
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How probable a given text is after a prompt.
+
+    Attributes:
+        logprobs: natural-log probability of each token of the text, at temperature 1; one NaN if the engine refused to
+            read the text.
+        prompt_tokens: number of prompt tokens.
+    """
+
+    logprobs: tuple[float, ...]
+    prompt_tokens: int = 0
+
+    @property
+    def total(self) -> float:
+        """Log-probability of the whole text, in nats; NaN if the engine refused to read it."""
+        return math.fsum(self.logprobs)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens of the text."""
+        return len(self.logprobs)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine refused to read the text."""
+        return any(map(math.isnan, self.logprobs))
 
 
 def well_formed(text: str) -> str:

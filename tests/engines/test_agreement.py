@@ -37,7 +37,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sampled(policy: Policy, dtype: str = "float32") -> list[float]:
     engine = LocalEngine(dtype=dtype, device="cpu")
     try:
-        return list(asyncio.run(engine.logprobs(policy, PROMPT, TEXT)))
+        return list(asyncio.run(engine.loglikelihood(policy, PROMPT, TEXT)).logprobs)
     finally:
         engine.close()
 

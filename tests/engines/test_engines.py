@@ -228,7 +228,9 @@ def test_most_probable_tokens_are_returned_or_refused(subject: Subject) -> None:
     (found,) = subject.ask(replace(ask(), top_logprobs=3))
     if subject.engine.capabilities.top_logprobs:
         assert [len(top) for top in found.top_logprobs] == [3] * found.tokens
-        assert len(found.entropies) == found.tokens
+        assert len(found.entropies) == len(found.self_certainties) == found.tokens
+        assert min(found.entropies) >= 0
+        assert min(found.self_certainties) >= 0
     else:
         assert isinstance(found, RequestRefused)
         assert one_line(found)
@@ -236,7 +238,7 @@ def test_most_probable_tokens_are_returned_or_refused(subject: Subject) -> None:
 
 def test_given_text_is_scored_or_refused(subject: Subject) -> None:
     def score(text: str) -> tuple[float, ...]:
-        return asyncio.run(subject.engine.logprobs(subject.policy, as_prompt("hi"), text))
+        return asyncio.run(subject.engine.loglikelihood(subject.policy, as_prompt("hi"), text)).logprobs
 
     if not subject.engine.capabilities.logprobs:
         with pytest.raises(RequestRefused) as refused:
@@ -247,6 +249,19 @@ def test_given_text_is_scored_or_refused(subject: Subject) -> None:
     assert len(score("yes")) == 3
     assert all(value < 0 for value in score("yes"))
     assert score("") == ()
+
+
+def test_a_head_is_read_or_refused_in_one_line(subject: Subject) -> None:
+    def read() -> Any:
+        return asyncio.run(subject.engine.scores(subject.policy, as_prompt("hi"), "yes", (1, 3)))
+
+    if subject.engine.capabilities.scores and subject.engine.name != "local":  # the subject's policies have no head
+        assert read() == read()
+        assert len(read().values) == 2
+        return
+    with pytest.raises(BadInput, match="value head") as refused:
+        read()
+    assert one_line(refused.value)
 
 
 def test_a_model_in_training_is_served_or_refused(subject: Subject) -> None:
@@ -337,7 +352,7 @@ def test_close_fails_what_is_in_progress_and_leaves_nothing_running(subject: Sub
     assert {thread.name for thread in set(threading.enumerate()) - before if "selftaught" in thread.name} == set()
     engine.close()
     engine.release()
-    for call in (engine.sample(subject.policy, ask()), engine.logprobs(subject.policy, as_prompt("hi"), "x")):
+    for call in (engine.sample(subject.policy, ask()), engine.loglikelihood(subject.policy, as_prompt("hi"), "x")):
         with pytest.raises(EngineError, match="closed"):
             asyncio.run(asyncio.wait_for(call, 10))
     unused = subject.make()

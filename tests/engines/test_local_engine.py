@@ -94,10 +94,12 @@ def test_logprobs_are_those_of_the_untempered_model(tiny: Any, kind: str, fused:
         assert sample.logprobs == pytest.approx(true, abs=1e-4)
     text = " an answer, naïve"
     prompt = requests[1].prompt
-    scored = asyncio.run(engine.logprobs(policy, prompt, text))
+    found = asyncio.run(engine.loglikelihood(policy, prompt, text))
+    scored = found.logprobs
     after = _plain_ids(policy, text)
     assert scored == pytest.approx(teacher_forced(model, prompt_ids(policy, prompt), after), abs=1e-4)
     assert len(scored) == len(text.encode())
+    assert found.prompt_tokens == len(prompt_ids(policy, prompt))
     engine.close()
 
 
@@ -207,13 +209,16 @@ def test_distributions_and_entropies_where_asked_for(tiny: Any, engine: LocalEng
     ]
     for request, sample in zip(asked, served(engine, policy, asked), strict=True):
         if request.top_logprobs is None:
-            assert sample.top_logprobs == sample.entropies == ()
+            assert sample.top_logprobs == sample.entropies == sample.self_certainties == ()
             continue
         ids = prompt_ids(policy, request.prompt)
         with torch.inference_mode():
             logits = model(torch.tensor([[*ids, *sample.token_ids]])).logits[0, len(ids) - 1 : -1].double()
         logp = torch.log_softmax(logits, -1)
         assert sample.entropies == pytest.approx((-(logp.exp() * logp).sum(-1)).tolist(), abs=1e-4)
+        uniform = torch.full_like(logp, 1 / logp.shape[1])
+        divergence = torch.nn.functional.kl_div(logp, uniform, reduction="none").sum(-1)
+        assert sample.self_certainties == pytest.approx(divergence.tolist(), abs=1e-4)
         best, index = logp.topk(request.top_logprobs, -1)
         assert [[token for token, _ in step] for step in sample.top_logprobs] == index.tolist()
         assert [value for step in sample.top_logprobs for _, value in step] == pytest.approx(
@@ -319,11 +324,12 @@ def test_scoring_many_texts_is_scoring_each(tiny: Any, kind: str, fused: bool) -
     asked = [(ask(TEXTS[i % 4]).prompt, ("yes", "no, not at all", "", "naïve ☕ " * (i % 5))[i % 4]) for i in range(24)]
 
     async def go() -> list[Any]:
-        return await asyncio.gather(*(engine.logprobs(policy, p, t) for p, t in asked))
+        return await asyncio.gather(*(engine.loglikelihood(policy, p, t) for p, t in asked))
 
     for (prompt, text), found in zip(asked, asyncio.run(go()), strict=True):
         true = teacher_forced(model, prompt_ids(policy, prompt), after) if (after := _plain_ids(policy, text)) else []
-        assert found == pytest.approx(true, abs=1e-4)
+        assert found.logprobs == pytest.approx(true, abs=1e-4)
+        assert found.prompt_tokens == len(prompt_ids(policy, prompt))
     engine.close()
 
 
@@ -374,7 +380,7 @@ def test_refusals_touch_only_their_own_request(tiny: Any, engine: LocalEngine) -
     assert "64" in str(found[1])
     assert found[3].token_ids == greedy(reference(policy), prompt_ids(policy, edge.prompt), left)
     with pytest.raises(RequestRefused):
-        asyncio.run(engine.logprobs(policy, ask("hi").prompt, "w" * 64))
+        asyncio.run(engine.loglikelihood(policy, ask("hi").prompt, "w" * 64))
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -56,11 +56,12 @@ def served(engine: Engine, policy: Policy, requests: Sequence[Request]) -> list[
 
 def alike(one: Sample, other: Sample) -> None:
     """The same answer, but for the last digits of its log-probabilities."""
-    assert replace(one, logprobs=(), top_logprobs=(), entropies=()) == replace(
-        other, logprobs=(), top_logprobs=(), entropies=()
+    assert replace(one, logprobs=(), top_logprobs=(), entropies=(), self_certainties=()) == replace(
+        other, logprobs=(), top_logprobs=(), entropies=(), self_certainties=()
     )
     assert one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
     assert one.entropies == pytest.approx(other.entropies, abs=1e-3)
+    assert one.self_certainties == pytest.approx(other.self_certainties, abs=1e-3)
     assert len(one.top_logprobs) == len(other.top_logprobs)
     for here, there in zip(one.top_logprobs, other.top_logprobs, strict=True):
         assert [value for _, value in here] == pytest.approx([value for _, value in there], abs=1e-3)
@@ -192,7 +193,7 @@ def test_log_probabilities_of_given_text(engine: VllmEngine, local: LocalEngine,
     texts = ["30-17=13\nAnswer: 13", "7", "", "Hello!", "x" * 490]
 
     async def score(of: Engine, text: str) -> tuple[float, ...]:
-        return await of.logprobs(base, ask().prompt, text)
+        return (await of.loglikelihood(base, ask().prompt, text)).logprobs
 
     async def go(of: Engine) -> list[tuple[float, ...]]:
         return await asyncio.gather(*(score(of, text) for text in texts))
@@ -288,7 +289,7 @@ def test_adapters_are_laid_over_their_base(
 
 
 async def _scores(of: Engine, policy: Policy) -> list[tuple[float, ...]]:
-    return [await of.logprobs(policy, ask().prompt, "30-17=13\nAnswer: 13")]
+    return [(await of.loglikelihood(policy, ask().prompt, "30-17=13\nAnswer: 13")).logprobs]
 
 
 def test_adapters_over_other_whole_weights(

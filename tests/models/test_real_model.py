@@ -61,7 +61,7 @@ def test_bfloat16_stays_near_float32(policy: Any) -> None:
     found = {}
     for dtype in ("float32", "bfloat16"):
         engine = LocalEngine(dtype=dtype, device="cpu")
-        found[dtype] = asyncio.run(engine.logprobs(policy, ASKED[1], text))
+        found[dtype] = asyncio.run(engine.loglikelihood(policy, ASKED[1], text)).logprobs
         engine.close()
     gaps = [abs(a - b) for a, b in zip(*found.values(), strict=True)]
     print(f"bfloat16 - float32, |log p| ({len(gaps)} tokens): mean {sum(gaps) / len(gaps):.3f}, max {max(gaps):.3f}")

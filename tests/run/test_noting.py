@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from selftaught.cli.main import main
+from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import sft
+from selftaught.lineage import trace
 from selftaught.method import recipe
 from selftaught.models import Demonstration, Notes, Policy, resolve
 from selftaught.records import Attempt, Demo, Message, make_problem
@@ -19,7 +22,7 @@ from selftaught.run.conclusion import conclude, write
 from selftaught.run.noting import HeldOut
 from selftaught.run.run import Run
 from selftaught.tasks import Task, load_task
-from selftaught.testing import assert_survives, make_run, make_task, solve_sum
+from selftaught.testing import Learner, assert_survives, make_run, make_task, solve_sum
 from selftaught.worlds import synthetic_worlds
 
 HELP = Notes("Hint: add the tens first.")
@@ -212,3 +215,62 @@ def test_notes_of_the_starting_model_may_hold_anything_and_it_is_said(tmp_path: 
         results = run.solve(run.base, task.test[1:], "test", temperature=0.0)
         assert len(results) == 3
         assert any("the notes of the starting model hold a dev or test problem" in line for line in run.notes)
+
+
+def test_the_lineage_leads_from_notes_to_their_attempts_and_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make_run(tmp_path, engine=Seen(), task=make_task(train=2, dev=40, test=2)) as run:
+        champion, folder = take_notes(run, run.base, run.task), run.folder
+        assert champion.notes
+        (later,) = run.attempt(champion, run.task.train[:1])
+    found = trace(folder, later.id)
+    assert found.gaps == {}
+    node = found.nodes[champion.version]
+    assert (node.kind, node.role, node.round, node.note) == ("policy", "noted", 1, "2 demonstrations, instructions")
+    links = [(link.how, found.nodes[link.target].kind) for link in found.sources(champion.version)]
+    assert links == [("notes for", "policy"), ("made of", "attempt"), ("made of", "attempt")]
+    assert main(["lineage", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert f"noted policy {champion.version[:10]}, round 1 (2 demonstrations, instructions); the champion" in told
+    assert "   notes for base-model\n   made of 2 solve by base-model" in told
+
+
+def test_a_run_that_starts_from_notes_trains_their_weights_and_traces_to_them(tmp_path: Path) -> None:
+    base = Policy("bare", tmp_path).with_notes(HELP)
+    learn = Learner()
+    with Run(
+        tmp_path / "run", model=base, task=make_task(), engine=Seen(), learner=learn, console=Console(quiet=True)
+    ) as run:
+        tried = run.attempt(run.base, run.task.train)
+        learned = run.learn(run.base, sft(), [Demo(a.prompt, a.text, attempts=(a.id,)) for a in tried])
+        assert [who.version for who, _ in learn.given] == ["bare"]
+    found = trace(tmp_path / "run", learned.version)
+    assert found.gaps == {}
+    assert found.nodes["bare"].note == "the weights of the starting model"
+    with pytest.raises(BadInput, match="another configuration: the starting model has changed"):
+        Run(
+            tmp_path / "run",
+            model=Policy("bare", tmp_path),
+            task=make_task(),
+            engine=Seen(),
+            console=Console(quiet=True),
+        )
+
+
+def test_the_command_line_loads_the_champion_and_shows_its_notes_inert(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "tiny:family=chain,level=1"
+    with Run(tmp_path / "run", model="tiny", task=load_task(task, train=1, dev=2, test=2)) as run:
+        run.champion = run.write_notes(run.base, Notes("<script>alert(1)</script> & more", (EXAMPLE,)))
+        outcome = write(run, conclude(run))
+    assert outcome["champion_notes"] == "1 demonstration, instructions"
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
+    assert "1 and 1 make 2." in page
+    place, out = str(tmp_path / "run" / "champion"), str(tmp_path / "eval")
+    assert main(["eval", "--model", place, "--task", task, "--test", "3", "--out", out, "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["policy"] == outcome["champion"]

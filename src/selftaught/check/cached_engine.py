@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from selftaught.engines import Engine, HeadValues, Request, Sample
+from selftaught.engines import Engine, HeadValues, Likelihood, Request, Sample
 from selftaught.models import Policy
 from selftaught.records import Prompt
 
@@ -47,9 +47,9 @@ class CachedEngine:
             self._cache[key] = await self._engine.sample(policy, request)
         return self._cache[key]
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """See `Engine.logprobs`."""
-        return await self._engine.logprobs(policy, prompt, text)
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """See `Engine.loglikelihood`."""
+        return await self._engine.loglikelihood(policy, prompt, text)
 
     async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
         """See `Engine.scores`."""

@@ -44,7 +44,7 @@ def keep_right(
     Raises:
         BadInput: `truncated` has another value.
     """
-    return _demos(attempts, lambda attempt: attempt.right, per_problem, truncated)
+    return demos_of(attempts, lambda attempt: attempt.right, per_problem, truncated)
 
 
 def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: Truncated = "drop") -> list[Demo]:
@@ -52,12 +52,13 @@ def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncat
 
     Omits failed requests, which have no answer.
     """
-    return _demos(attempts, lambda _: True, per_problem, truncated)
+    return demos_of(attempts, lambda _: True, per_problem, truncated)
 
 
-def _demos(
+def demos_of(
     attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None, truncated: Truncated
 ) -> list[Demo]:
+    """Turn the wanted attempts into demonstrations; see `keep_right`."""
     if truncated not in get_args(Truncated):
         raise BadInput(f"unknown {truncated!r}", where="truncated", fix=suggest(truncated, get_args(Truncated)))
     some = [one for one in attempts if not one.failed] if truncated == "open" else finished(attempts)

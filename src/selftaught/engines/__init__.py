@@ -6,6 +6,7 @@ from selftaught.engines.base import (
     Engine,
     EngineError,
     HeadValues,
+    Likelihood,
     PaidEngine,
     Request,
     RequestFailed,
@@ -17,6 +18,6 @@ from selftaught.engines.create import EngineConfig, create_engine
 from selftaught.engines.scripted import ScriptedEngine
 
 __all__ = [
-    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "HeadValues", "PaidEngine", "Request",
-    "RequestFailed", "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
+    "BaseEngine", "Capabilities", "Engine", "EngineConfig", "EngineError", "HeadValues", "Likelihood", "PaidEngine",
+    "Request", "RequestFailed", "RequestRefused", "Sample", "Sampling", "ScriptedEngine", "create_engine",
 ]  # fmt: skip

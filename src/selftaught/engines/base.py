@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
-from selftaught.samples import Sample, Sampling
+from selftaught.samples import Likelihood, Sample, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Request:
         prefix_tokens: what the answer continues after `prefix`, also not part of the sample: token ids, and text
             inserted between them. End-of-sequence tokens among them are dropped. Given the tokens of an earlier
             sample and its seed, the answer continues as if it had not been cut off.
-        top_logprobs: how many of the most probable tokens to return at every step, with the entropy; None for neither.
+        top_logprobs: how many of the most probable tokens to return at every step, with `Sample.entropies` and
+            `Sample.self_certainties`; None for none of them.
     """
 
     prompt: Prompt
@@ -70,7 +71,7 @@ class Capabilities:
             if its server does not say that it supports this.
         prefix_tokens: answers continue given tokens (`Request.prefix_tokens`).
         top_logprobs: `Request.top_logprobs` is served.
-        logprobs: given texts are scored (`Engine.logprobs`).
+        logprobs: given texts are scored (`Engine.loglikelihood`).
         scores: value heads are read (`Engine.scores`).
         trained_policies: policies trained here can be sampled.
         live_models: models can be sampled while they are in training (`Engine.attach_model`).
@@ -128,8 +129,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """Natural-log probability of each token of `text` after `prompt`, at temperature 1. Raises as `sample`."""
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """Log-probability of each token of `text` as the beginning of the answer to `prompt`. Raises as `sample`."""
         ...
 
     async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
@@ -170,8 +171,8 @@ class BaseEngine:
     busy_seconds = 0.0
     num_retries = 0
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """See `Engine.logprobs`.
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """See `Engine.loglikelihood`.
 
         Raises:
             RequestRefused: always.

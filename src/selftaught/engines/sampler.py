@@ -208,10 +208,12 @@ def token_logprobs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     return torch.cat(parts)
 
 
-def top_logprobs_and_entropy(
+def summarize_distributions(
     logits: Tensor, counts: Sequence[int]
-) -> list[tuple[tuple[tuple[int, float], ...], float]]:
-    """The most probable tokens of each row with their log-probabilities, and the entropy in nats, at temperature 1.
+) -> list[tuple[tuple[tuple[int, float], ...], float, float]]:
+    """The most probable tokens of each row with their log-probabilities, its entropy, and its self-certainty.
+
+    Both are in nats, at temperature 1; for the last see `Sample.self_certainties`.
 
     Args:
         logits: `[rows, vocab]`.
@@ -219,6 +221,9 @@ def top_logprobs_and_entropy(
     """
     logp = torch.log_softmax(logits.float(), -1)
     entropy = torch.special.entr(logp.exp()).sum(-1).tolist()
+    possible = logp > -torch.inf
+    size = possible.sum(-1)
+    certainty = (-logp.where(possible, 0.0).sum(-1) / size - size.log()).tolist()
     values, index = torch.topk(logp, min(max(counts), logp.shape[1]), -1)
-    named = [list(zip(i, v, strict=True)) for i, v in zip(index.tolist(), values.tolist(), strict=True)]
-    return [(tuple(row[:count]), spread) for row, count, spread in zip(named, counts, entropy, strict=True)]
+    named = [tuple(zip(i, v, strict=True)) for i, v in zip(index.tolist(), values.tolist(), strict=True)]
+    return [(row[:count], *rest) for row, count, *rest in zip(named, counts, entropy, certainty, strict=True)]

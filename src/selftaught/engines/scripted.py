@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +18,8 @@ from selftaught.engines.base import (
     Capabilities,
     EngineError,
     HeadValues,
+    Likelihood,
     Request,
-    RequestRefused,
     Sample,
     truncate_at_stop,
     validate_request,
@@ -30,17 +33,34 @@ if TYPE_CHECKING:
     from selftaught.learn import Objective, TrainConfig
 
 Script = Callable[[Policy, Request], str]
+LikelihoodScript = Callable[[Policy, Prompt, str], Sequence[float]]
 Scorer = Callable[[Policy, Prompt, str], float]
+
+
+def scripted_judgment(asked: str, good: bool) -> str | None:
+    """What a scripted model replies to a usual request for a judgment of an answer; None to any other request.
+
+    Args:
+        asked: the request: for a score in points, for the better of A and B, or for the word right or wrong.
+        good: whether the answer, or of two A, is the better one.
+    """
+    if "[[A]]" in asked:
+        return "[[A]]" if good else "[[B]]"
+    if "Score: " in asked:
+        return f"It is {'right' if good else 'wrong'}.\nScore: {4 if good else 1}"
+    return ("right" if good else "wrong") if "right or wrong" in asked else None
 
 
 class ScriptedEngine(BusyTimer, BaseEngine):
     """Answers with `script(policy, request)`; a token is a byte of UTF-8.
 
     Log-probabilities are a fixed function of the bytes, and value heads one of policy, prompt and text, so that
-    downstream code has numbers to work with.
+    downstream code has numbers to work with. A byte b has -(b + 1) / 256 nats; the other 255 share the rest of the
+    probability equally.
 
     Args:
         script: returns the answer; must depend on nothing but its arguments.
+        likelihood: returns the log-probabilities of a given text's bytes after a prompt; likewise.
         scorer: returns the number of a policy's value head after a prompt and a text; likewise.
         delay: seconds each answer takes.
 
@@ -50,25 +70,23 @@ class ScriptedEngine(BusyTimer, BaseEngine):
 
     name = "scripted"
     capabilities = Capabilities(
-        seeds=True, prefix=True, prefix_tokens=True, logprobs=True, scores=True, trained_policies=True
-    )
+        seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, scores=True,
+        trained_policies=True,
+    )  # fmt: skip
 
-    def __init__(self, script: Script, *, delay: float = 0.0, scorer: Scorer | None = None) -> None:
-        self._script, self._delay, self._scorer = script, delay, scorer or _head_value
+    def __init__(
+        self, script: Script, *, delay: float = 0.0, likelihood: LikelihoodScript | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:  # fmt: skip
+        self._script, self._delay, self._likelihood, self._scorer = script, delay, likelihood, scorer or _head_value
         self.calls = 0
         self._closed = False
 
     async def sample(self, policy: Policy, request: Request) -> Sample:
-        """The script's answer, truncated at `max_tokens` bytes and at stop strings. See `Engine.sample`.
-
-        Raises:
-            RequestRefused: top log-probabilities are requested.
-        """
+        """The script's answer, truncated at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
         self._check_open()
         require_weights(policy)
         validate_request(request)
-        if request.top_logprobs is not None:
-            raise RequestRefused("engine scripted has no top log-probabilities; leave top_logprobs at None")
         with self._busy():
             await asyncio.sleep(self._delay)
         self._check_open()
@@ -80,21 +98,22 @@ class ScriptedEngine(BusyTimer, BaseEngine):
         kept = data[: request.sampling.max_tokens]
         finish, stop = ("stop", stop) if len(kept) == len(data) else ("length", "")
         shown = kept.decode(errors="ignore").removesuffix(stop)
-        prompt_tokens = sum(len(m.content.encode()) for m in request.prompt)
-        prompt_tokens += _prefix_length(request.prefix, *request.prefix_tokens)
-        return Sample(shown, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, stop_text=stop)
+        prompt_tokens = _prompt_length(request.prompt) + _prefix_length(request.prefix, *request.prefix_tokens)
+        found = Sample(shown, tuple(kept), _logprobs(kept), finish, prompt_tokens, policy.version, stop_text=stop)
+        return found if request.top_logprobs is None else _with_distributions(found, request.top_logprobs)
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """The fixed log-probabilities of the bytes of `text`."""
-        del prompt
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """The log-probabilities of the bytes of `text`."""
         self._check_open()
         require_weights(policy)
-        return _logprobs(text.encode())
+        given = self._likelihood
+        logprobs = tuple(given(policy, prompt, text)) if given else _logprobs(text.encode())
+        return Likelihood(logprobs, _prompt_length(prompt))
 
     async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:
         """What `scorer` returns at each place. See `Engine.scores`."""
         self._check_open()
-        size = sum(len(m.content.encode()) for m in prompt) + len(text.encode())
+        size = _prompt_length(prompt) + len(text.encode())
         return HeadValues(tuple(self._scorer(policy, prompt, text[:end]) for end in ends), size)
 
     def _check_open(self) -> None:
@@ -106,6 +125,11 @@ class ScriptedEngine(BusyTimer, BaseEngine):
         self._closed = True
 
 
+def _prompt_length(prompt: Prompt) -> int:
+    """Number of tokens of a prompt."""
+    return sum(len(message.content.encode()) for message in prompt)
+
+
 def _prefix_length(*pieces: int | str) -> int:
     """Number of tokens that an answer continues."""
     return sum(len(piece.encode()) if isinstance(piece, str) else 1 for piece in pieces)
@@ -113,6 +137,19 @@ def _prefix_length(*pieces: int | str) -> int:
 
 def _logprobs(data: bytes) -> tuple[float, ...]:
     return tuple(-(byte + 1) / 256 for byte in data)
+
+
+def _with_distributions(sample: Sample, count: int) -> Sample:
+    """The sample with its distributions: a byte's fixed probability, and the rest shared by the 255 others."""
+    top, entropies, certainties = [], [], []
+    for byte, logprob in zip(sample.token_ids, sample.logprobs, strict=True):
+        probability = math.exp(logprob)
+        other = math.log((1 - probability) / 255)
+        others = ((token, other) for token in range(256) if token != byte)
+        top.append(tuple(islice(((byte, logprob), *others), count)))
+        entropies.append(-probability * logprob - (1 - probability) * other)
+        certainties.append(-(logprob + 255 * other) / 256 - math.log(256))
+    return replace(sample, top_logprobs=tuple(top), entropies=tuple(entropies), self_certainties=tuple(certainties))
 
 
 def _head_value(policy: Policy, prompt: Prompt, text: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RECORDS, RunFolder
 from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
+from selftaught.models.notes import Notes
 
 Visit = tuple[LineageNode, list[tuple[str, str]]]
 """A node, and (how, id) of each of its sources."""
@@ -52,7 +53,7 @@ def walk(facts: RunFolder, starts: Iterable[str]) -> Lineage:
 
 
 def _missing(id: str, how: str) -> Visit:
-    kind = "policy" if how in ("by", "trained from", "updated from") else "attempt"
+    kind = "policy" if how in ("by", "trained from", "updated from", "notes for") else "attempt"
     return LineageNode(id, kind, gap=f"{kind} {id} is not in this run"), []
 
 
@@ -60,6 +61,10 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
     """Look up an id; None if the run has nothing of that name."""
     if id == facts.base:
         return LineageNode(id, "policy", "base", note="the starting model"), []
+    if id == facts.weights:
+        return LineageNode(id, "policy", "base", note="the weights of the starting model"), []
+    if id in facts.noted:
+        return _noted(facts, id)
     if id in facts.trainings or id in facts.published:
         return _policy(facts, id)
     if id in facts.live:
@@ -105,6 +110,15 @@ def _tuned(facts: RunFolder, version: str) -> Visit:
     return node, [("trained from", told["base"]), *(("learned", id) for id in told["attempts"])]
 
 
+def _noted(facts: RunFolder, version: str) -> Visit:
+    """A policy with notes: its weights, and the attempts that the notes were made from."""
+    number, told = facts.noted[version]
+    problems = f"; also made from {len(told['problems'])} problems" if told["problems"] else ""
+    note = Notes.from_json(told["notes"]).summary + problems
+    node = LineageNode(version, "policy", "noted", round=number, note=note)
+    return node, [("notes for", told["base"]), *(("made of", id) for id in told["attempts"])]
+
+
 def _live(facts: RunFolder, name: str) -> Visit:
     """A policy in training: its starting policy, the previous step, and the step's training data."""
     number, told = facts.live[name]
@@ -147,9 +161,11 @@ def attempts_of(row: Mapping[str, Any]) -> list[str]:
 def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) -> Visit:
     """A sample: who wrote it, and the attempt it continues."""
     question = facts.question(sample["problem"])
+    judged = facts.judgments.get(id, [])
     notes = [f"refused: {sample['refused']}" if sample.get("refused") else "", facts.steps.get(id, "")]
+    notes += judged
     node = LineageNode(
-        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample), sample["text"], number,
+        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample, id), sample["text"], number,
         "; ".join(note for note in notes if note),
     )  # fmt: skip
     parent = [("continues", sample["parent"])] if sample["parent"] else []

@@ -4,6 +4,7 @@ Every figure has an interval; two systems are compared on the same problems (`co
 looking at two separate intervals.
 """
 
+from selftaught.measure.calibration import auroc, brier_score, calibration_statistics, expected_calibration_error
 from selftaught.measure.measurement import (
     Comparison,
     Measurement,
@@ -30,9 +31,13 @@ __all__ = [
     "Interval",
     "Measurement",
     "StudyReport",
+    "auroc",
+    "brier_score",
+    "calibration_statistics",
     "clustered_bootstrap",
     "compare",
     "describe_comparison",
+    "expected_calibration_error",
     "majority_at_k",
     "mcnemar_exact",
     "measure_attempts",

@@ -90,6 +90,13 @@ class Notes:
         lines = "\n".join([HEADING, *(f"- {line}" for line in self.insights)]) if self.insights else ""
         return "\n\n".join(filter(None, (self.system, lines)))
 
+    @property
+    def summary(self) -> str:
+        """What they hold, in a few words: "8 demonstrations, 1 insight, instructions"."""
+        counts = {"demonstration": len(self.demonstrations), "insight": len(self.insights)}
+        parts = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count]
+        return ", ".join([*parts, *(["instructions"] if self.system else [])])
+
     def apply(self, prompt: Prompt, *, system_role: bool = True) -> Prompt:
         """The messages that the model reads in place of `prompt`.
 

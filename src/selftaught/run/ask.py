@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
-from selftaught.models.heads import ScoreAt
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, Record, as_prompt, content_hash
+from selftaught.records import Attempt, Message, Problem, Prompt, Record, as_prompt, content_hash
+from selftaught.run.ask_reading import AskEffects, AskReading
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import override
 from selftaught.tasks import Task
 
 if TYPE_CHECKING:
     from selftaught.learn import Objective
-    from selftaught.run.tuning import TuningSession
-
-SampleFn = Callable[[JournaledRequest], Awaitable[Attempt]]
-VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
-ScoreFn = Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
-LogFn = Callable[[str, str, Any], None]
 
 
-class Ask:
+class Ask(AskReading):
     """Samples one policy during one call of a solver on one problem.
 
     The same request made again is a new sample; its place among the equal requests of this call is part of its key,
@@ -43,15 +37,11 @@ class Ask:
     """
 
     def __init__(
-        self, sample: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
-        verify: VerifyFn | None = None, log: LogFn | None = None, score: ScoreFn | None = None,
-        tuning: TuningSession | None = None,
+        self, effects: AskEffects, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
+        top_logprobs: int | None = None,
     ) -> None:  # fmt: skip
-        self._sample, self._policy, self._problem, self._sampling = sample, policy, problem, sampling
-        self._score, self._tuning = score, tuning
-        self._name, self._verify, self._log = name, verify, log
-        self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
-        self._phrases, self._extract = task.phrases, task.extract
+        super().__init__(effects, policy, problem, sampling, name, task)
+        self._top = top_logprobs
         self._occurrences: Counter[str] = Counter()
         self.tokens = 0
         self._attempts: list[Attempt | None] = []  # None while it is being sampled
@@ -63,7 +53,7 @@ class Ask:
 
     async def __call__(
         self, prompt: Any, *, role: str = "solve", parent: Attempt | None = None, prefix: str = "",
-        policy: Policy | None = None, **sampling: Any,
+        policy: Policy | None = None, top_logprobs: int | None = None, **sampling: Any,
     ) -> Attempt:  # fmt: skip
         """Sample one answer to `prompt` (messages, or the text of a user message).
 
@@ -72,20 +62,25 @@ class Ask:
             parent: the attempt this one builds on. If its request failed, nothing is sampled and it is returned.
             prefix: text that the answer starts with.
             policy: which policy to sample instead of the one that solves.
+            top_logprobs: how many of the most probable tokens to return at each step (`Attempt.top_logprobs`), with
+                `Attempt.entropies` and `Attempt.self_certainties`; 0 for those two alone.
             sampling: fields of `Sampling` to change for this request.
 
         Raises:
-            BadInput: `Sampling` has no such field, or a value is out of range.
+            BadInput: `Sampling` has no such field, a value is out of range, or the engine has no `top_logprobs`.
         """
         messages, how = as_prompt(prompt), override(self._sampling, sampling)
         if parent and parent.failed:
             return parent
-        content = content_hash(_hash(messages), *_sampling_key(how), role, prefix, _parent_key(parent))
-        request = Request(messages, how, 0, prefix)
+        top = top_key(self._top if top_logprobs is None else top_logprobs)
+        content = content_hash(_hash(messages), *_sampling_key(how), role, prefix, _parent_key(parent), *top)
+        request = Request(messages, how, 0, prefix, (), *top)
         who = policy or self._policy
         return await self._send(JournaledRequest(who, self._problem, request, role, parent, content))
 
-    async def continue_from(self, attempt: Attempt, text: str = "", *, role: str = "solve", **sampling: Any) -> Attempt:
+    async def continue_from(
+        self, attempt: Attempt, text: str = "", *, role: str = "solve", top_logprobs: int | None = None, **sampling: Any
+    ) -> Attempt:
         """Sample more of an answer, from the very tokens of `attempt` followed by `text`.
 
         An endpoint, which reports no tokens, continues from the text.
@@ -95,6 +90,7 @@ class Ask:
                 returned.
             text: inserted after `attempt`, before what is sampled.
             role: see `__call__`.
+            top_logprobs: see `__call__`.
             sampling: fields of `Sampling` to change; `max_tokens` counts only the new tokens.
 
         Returns:
@@ -102,17 +98,19 @@ class Ask:
             `attempt`.
 
         Raises:
-            BadInput: `Sampling` has no such field, or a value is out of range.
+            BadInput: `Sampling` has no such field, a value is out of range, or the engine has no `top_logprobs`.
         """
         how = override(self._sampling, sampling)
         if attempt.failed:
             return attempt
-        content = content_hash("go on", *_sampling_key(how), role, _parent_key(attempt), text)
+        top = top_key(self._top if top_logprobs is None else top_logprobs)
+        content = content_hash("go on", *_sampling_key(how), role, _parent_key(attempt), text, *top)
         whole = attempt.text + attempt.stop_text
         if not text:
             whole = whole.rstrip("\ufffd")  # a character cut in two is completed by the new tokens
         own: tuple[int | str, ...] = attempt.token_ids or (whole[attempt.prefix_chars :],)
-        request = Request(attempt.prompt, how, 0, "", (*attempt.prefix_tokens, *own, *((text,) if text else ())))
+        pieces = (*attempt.prefix_tokens, *own, *((text,) if text else ()))
+        request = Request(attempt.prompt, how, 0, "", pieces, *top)
         made = JournaledRequest(self._policy, self._problem, request, role, attempt, content, "", whole + text, text)
         return await self._send(made)
 
@@ -127,7 +125,7 @@ class Ask:
             text: the sentence in English, with the white space around it.
             how: see `continue_from`.
         """
-        if attempt.failed or phrase not in self._phrases:
+        if attempt.failed or phrase not in self._task.phrases:
             return await self.continue_from(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
         return await self(self.with_turn(history, phrase, text), parent=attempt, **how)
@@ -135,47 +133,6 @@ class Ask:
     async def sample(self, prompt: Any, samples: int, **how: Any) -> list[Attempt]:
         """Sample several independent answers to `prompt` concurrently; for `how` see `__call__`."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(samples))))
-
-    def extract_answer(self, text: str) -> str | None:
-        """The final answer in a text, as the task extracts it; None if there is none."""
-        return self._extract(self._problem, text)
-
-    async def verify(self, attempt: Attempt) -> Feedback:
-        """The task's verdict on an attempt, for solvers that search with it; journaled like any other.
-
-        Raises:
-            BadInput: the problem is held out, or the method does not declare that it needs a verifier.
-        """
-        if self._verify is None:
-            raise BadInput(
-                "verdicts are closed to it here",
-                where=self._name,
-                fix='declare needs=("verifier",), and attempt training problems only',
-            )
-        return await self._verify(attempt)
-
-    @overload
-    async def score(
-        self, subject: Attempt | Problem, policy: Policy | None = None, *, at: Literal["end", "question"] = "end"
-    ) -> float: ...
-    @overload
-    async def score(
-        self, subject: Attempt, policy: Policy | None = None, *, at: Literal["steps"]
-    ) -> tuple[float, ...]: ...
-    async def score(self, subject: Attempt | Problem, policy: Policy | None = None, *, at: ScoreAt = "end") -> Any:
-        """The score of an attempt by the value head of a policy, as `Run.score` returns it.
-
-        Args:
-            policy: whose head is read; by default the policy that solves.
-            at: "end", "steps" or "question".
-
-        Raises:
-            BadInput: the policy has no head that is read there, or the engine reads none.
-        """
-        assert self._score is not None
-        if (policy or self._policy).temporary:
-            await self._ready(policy or self._policy)
-        return await self._score(policy or self._policy, subject, at)
 
     async def tuned(
         self, records: Sequence[Record], objective: Objective, steps: int, *, policy: Policy | None = None,
@@ -198,9 +155,9 @@ class Ask:
                 behind an endpoint.
             TrainingFailed: the loss became NaN or infinite.
         """
-        if self._tuning is None:
+        if self._effects.tune is None:
             raise BadInput("weights are tuned in runs only", where=self._name, fix="solve by run.attempt or eval")
-        made, tokens = await self._tuning.tune(policy, objective, records, steps, training)
+        made, tokens = await self._effects.tune(policy, objective, records, steps, training)
         self.tokens += tokens
         return made
 
@@ -215,15 +172,8 @@ class Ask:
         number = self._occurrences[kind]
         self._occurrences[kind] += 1
         key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}", payload)
-        if self._log:
-            self._log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
+        self._effects.log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
         return key
-
-    async def _ready(self, policy: Policy, request: JournaledRequest | None = None) -> None:
-        """See `TuningSession.ready`."""
-        if self._tuning is None:
-            raise BadInput(f"policy {policy.version} lives for one answer", where=self._name, fix="tune it here")
-        await self._tuning.ready(policy, request)
 
     async def _send(self, request: JournaledRequest) -> Attempt:
         """Sample a request: the next among the equal ones of this call."""
@@ -231,13 +181,22 @@ class Ask:
         self._occurrences[request.content_key] += 1
         place = len(self._attempts)
         self._attempts.append(None)
-        request = replace(request, occurrence=f"{self._name}#{number}")
-        if request.policy.temporary:
-            await self._ready(request.policy, request)
-        attempt = await self._sample(request)
+        attempt = await self._effects.sample(replace(request, occurrence=f"{self._name}#{number}"))
         self.tokens += attempt.num_tokens
         self._attempts[place] = attempt
         return attempt
+
+
+def top_key(top_logprobs: int | None) -> tuple[int, ...]:
+    """What a request's key holds of `top_logprobs`: nothing where none are asked for.
+
+    Raises:
+        BadInput: it is negative.
+    """
+    if top_logprobs is not None and top_logprobs < 0:
+        what = f"top_logprobs must be ≥ 0, got {top_logprobs}"
+        raise BadInput(what, where="top_logprobs", fix="use 0 for entropies without tokens")
+    return () if top_logprobs is None else (top_logprobs,)
 
 
 def _sampling_key(how: Sampling) -> tuple[Any, ...]:

@@ -17,12 +17,12 @@ from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
 from selftaught.run.settings import override, require_positive
-from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject
+from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject, check_solver
 
 
 def sample_new(
     context: RunContext, policy: Policy, subjects: Sequence[Subject], solver: Solver | None, samples: int,
-    sampling: Mapping[str, Any],
+    sampling: Mapping[str, Any], top_logprobs: int | None = None,
 ) -> list[SolverResult]:  # fmt: skip
     """New samples; see `Run.attempt`."""
     context.check_budget()
@@ -34,7 +34,8 @@ def sample_new(
     verify = context.uses_verdicts and access.verdicts_allowed(context.method, subjects)
     visible = verify and not any(map(access.is_held_out, subjects))
     label = context.progress_label("sampling")
-    results = solve(context, SolveBatch(label, policy, solver, how, verify, work, verdicts_visible=visible))
+    batch = SolveBatch(label, policy, solver, how, verify, work, verdicts_visible=visible, top_logprobs=top_logprobs)
+    results = solve(context, batch)
     attempts = [one.attempt for one in results]
     _count_truncated(context, attempts)
     if solver is None and attempts:
@@ -64,6 +65,7 @@ def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
     Raises:
         BadInput: too many verifications fail, or the solver changes itself.
     """
+    check_solver(batch.solver)
     before = public_state(batch.solver)
     batch.work = [(context.access.visible_to(context.method, one, batch.solver), name) for one, name in batch.work]
     try:

@@ -180,6 +180,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         ],
         "champion": run.champion.version,
         "promoted": run.champion.version != run.base.version,
+        **({"champion_notes": run.champion.notes.summary} if run.champion.notes else {}),
         **_others(run),
         "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,

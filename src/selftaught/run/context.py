@@ -32,6 +32,7 @@ from selftaught.run.tuning import Tuner
 from selftaught.tasks import Task
 
 Learner = Callable[..., Policy]
+ENVIRONMENT_SECONDS = "environment_seconds"  # of the journal: spent in the task's environment
 
 
 class RunContext:
@@ -92,6 +93,7 @@ class RunContext:
         self.posed: dict[str, Problem] = {}
         self._notes = list(task.notes)
         self.notes_reader = NotesReader(task, self.journal, self.base, self.access)
+        self._environment_seconds = float(self.journal.meta(ENVIRONMENT_SECONDS) or 0.0)
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,
             seed=settings.seed, failure_limit=settings.failure_limit, tick=self.record_time,
@@ -148,11 +150,18 @@ class RunContext:
         """Journal the time spent and the peak memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.journal.record_time(self.engine.busy_seconds, self.learn_seconds, peak)
+        if self.task.environment is not None:
+            self.journal.set_meta(
+                ENVIRONMENT_SECONDS, str(self._environment_seconds + self.sampler.environment.seconds)
+            )
 
     def seconds(self) -> dict[str, float]:
         """See `Run.seconds`."""
         self.record_time()
-        return self.journal.seconds()
+        found = self.journal.seconds()
+        if self.task.environment is None:
+            return found
+        return found | {"environment": self._environment_seconds + self.sampler.environment.seconds}
 
     def cost_line(self) -> str:
         """See `Run.cost_line`."""
@@ -160,7 +169,12 @@ class RunContext:
         return (
             f"tokens: {usage.generated:,} generated, {usage.judge:,} judge, {usage.trained:,} trained;"
             f" {seconds['total']:.0f} s ({seconds['engine']:.0f} sampling, {seconds['learn']:.0f} learning)"
-        )
+        ) + self._environment_cost(seconds)
+
+    def _environment_cost(self, seconds: Mapping[str, float]) -> str:
+        if self.task.environment is None:
+            return ""
+        return f"; environment: {self.ledger.environment_steps:,} steps, {seconds['environment']:.0f} s"
 
     def check_budget(self) -> None:
         """Raise RunStopped if the token budget is spent."""

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 ALLOWED = frozenset({
     "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
-    "gate_decisions", "history", "learn", "learn_online", "ledger", "log_metrics", "measure", "measure_ensemble",
-    "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds", "score", "search", "seconds",
-    "settings", "write_notes",
+    "gate_decisions", "history", "judge", "learn", "learn_online", "ledger", "log_metrics", "measure",
+    "measure_ensemble", "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds",
+    "score", "search", "seconds", "settings", "write_notes",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 
@@ -68,6 +68,24 @@ class ClosedVerifier:
         """Nothing: the run closes the verifier."""
 
 
+class ClosedEnvironment:
+    """Stands in for an environment, whose answers would show rewards on held-out problems."""
+
+    def __init__(self, version: str, max_turns: int, method: str) -> None:
+        self.version, self.max_turns, self._method = version, max_turns, method
+
+    def start(self, *_: Any) -> Any:
+        """Refuse.
+
+        Raises:
+            BadInput: always.
+        """
+        fix = "act by ask.act in a solver (see refine.play)"
+        raise BadInput("it plays the environment outside of the run", where=self._method, fix=fix)
+
+    act = start
+
+
 class GuardedTask(Task):
     """A task as a method sees it.
 
@@ -85,7 +103,9 @@ class GuardedTask(Task):
         hidden = {split: tuple(map(hide, task.split(split))) for split in SPLITS}
         if "reference" in method.needs:
             hidden["train"] = task.train
-        self.__dict__.update({k: v for k, v in task.__dict__.items() if k not in ("verifier", *self.__dict__)})
+        self.__dict__.update(
+            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", *self.__dict__)}
+        )
         self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
 
     @property
@@ -93,6 +113,12 @@ class GuardedTask(Task):
         """The verifier, of which only the version is visible."""
         real = self._task.verifier
         return ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    @property
+    def environment(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The environment, of which only the version and the limit are visible: solvers act in it by `ask.act`."""
+        real = self._task.environment
+        return real and ClosedEnvironment(real.version, real.max_turns, self._method.id)
 
     def verify(self, problem: Problem, text: str) -> Feedback:
         """See `Task.verify`.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from selftaught.engines import Engine, EngineError, Request, RequestRefused, Sample, Sampling
+from selftaught.engines import Engine, EngineError, Likelihood, Request, RequestRefused, Sample, Sampling
 from selftaught.engines.base import RequestFailed
+from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_json, content_hash
@@ -88,7 +89,13 @@ class JournaledEngine:
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     async def sample(self, asked: JournaledRequest) -> Attempt:
-        """One attempt; where the request is refused or fails, an attempt that says so."""
+        """One attempt; where the request is refused or fails, an attempt that says so.
+
+        Raises:
+            BadInput: the engine has no `Request.top_logprobs`, which are asked for.
+        """
+        if asked.request.top_logprobs is not None:
+            self.require("top_logprobs", "it returns no token distributions")
         key = asked.key(self.seed)
         try:
             if key in self.refusals:
@@ -124,6 +131,33 @@ class JournaledEngine:
             raise
         self.ledger.count(key, usage)
         return payload
+
+    async def loglikelihood(self, policy: Policy, problem: Problem, prompt: Prompt, text: str) -> Likelihood:
+        """The likelihood of `text` as the beginning of the answer to `prompt`; NaN where the engine refuses to read it.
+
+        Raises:
+            BadInput: the engine cannot score a given text.
+        """
+        self.require("logprobs", "it cannot score a given text")
+        key = content_hash("loglikelihood", policy.version, problem.id, prompt, text)
+        try:
+            pay = partial(self._score, key, policy, problem, prompt, text)
+            payload, usage = self.journal.get(key) or await self._share(key, pay)
+        except RequestRefused as error:
+            self._note_refusal(key, error)
+            return Likelihood((math.nan,))
+        self.ledger.count(key, usage)
+        return Likelihood(tuple(payload["logprobs"]), payload["prompt_tokens"])
+
+    def require(self, capability: str, what: str) -> None:
+        """Refuse, before anything is paid, what the engine does not support.
+
+        Raises:
+            BadInput: it lacks the capability.
+        """
+        if not getattr(self.engine.capabilities, capability):
+            fix = "use an engine that holds the weights (--engine local)"
+            raise BadInput(what, where=f"engine {self.engine.name}", fix=fix)
 
     def _count(self, key: str, sampling: Sampling, payload: Mapping[str, Any], usage: Usage) -> None:
         size = payload.get("num_tokens") or len(payload["tokens"])
@@ -189,10 +223,24 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
-        logprobs = await self.engine.logprobs(*self.model_input(policy, attempt.prompt), attempt.text)
-        nats = round(-sum(logprobs), 4)
-        payload, usage = {"attempt": attempt.id, "policy": policy.version, "nats": nats}, Usage(prompt=len(logprobs))
+        weights, prompt = self.model_input(policy, attempt.prompt)
+        read = (await self.engine.loglikelihood(weights, prompt, attempt.text)).logprobs
+        payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(read), 4)}
+        usage = Usage(prompt=len(read))
         self.journal.put(key, "nll", payload, usage)
+        return payload, usage
+
+    async def _score(
+        self, key: str, policy: Policy, problem: Problem, prompt: Prompt, text: str
+    ) -> tuple[dict[str, Any], Usage]:
+        if self.failure is not None:
+            raise self.failure
+        weights, messages = self.model_input(policy, prompt)
+        found = await self.engine.loglikelihood(weights, messages, text)
+        payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}
+        payload |= {"logprobs": [round(value, 6) for value in found.logprobs], "prompt_tokens": found.prompt_tokens}
+        usage = Usage(prompt=found.prompt_tokens + found.num_tokens)
+        self.journal.put(key, "loglikelihood", payload, usage)
         return payload, usage
 
 

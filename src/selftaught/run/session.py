@@ -141,7 +141,7 @@ class RunSession:
         return self._context.cost_line()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds spent in all sessions of this run; see `Journal.seconds`."""
+        """Seconds spent in all sessions, see `Journal.seconds`; with an environment also in that, as "environment"."""
         return self._context.seconds()
 
     def add_note(self, line: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from selftaught.engines import Likelihood
 from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.learn import Objective, TrainConfig
@@ -18,7 +19,8 @@ from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import ONE_ANSWER, TUNED_FIX, read_manifest
 from selftaught.models.remote import require_trainable
-from selftaught.records import Problem, Record, content_hash
+from selftaught.records import Attempt, Problem, Record, content_hash
+from selftaught.run.ask_reading import AskEffects
 from selftaught.run.learning import check_records_of, train_settings
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import require_positive
@@ -52,6 +54,23 @@ class TuningSession:
         self._folder = tuner.folder / content_hash(name, policy.version, problem.id)
         self._recipes: dict[str, tuple[Policy, Objective, list[Record], TrainConfig]] = {}
 
+    def opened(self, effects: AskEffects) -> AskEffects:
+        """The effects of this call, with `tune`, and with its policies ready wherever one is read."""
+
+        async def sample(asked: JournaledRequest) -> Attempt:
+            await self._ready(asked.policy, asked)
+            return await effects.sample(asked)
+
+        async def loglikelihood(policy: Policy, *of: Any) -> Likelihood:
+            await self._ready(policy)
+            return await effects.loglikelihood(policy, *of)
+
+        async def score(policy: Policy, *of: Any) -> Any:
+            await self._ready(policy)
+            return await effects.score(policy, *of)
+
+        return replace(effects, sample=sample, loglikelihood=loglikelihood, score=score, tune=self.tune)
+
     async def tune(
         self, base: Policy | None, objective: Objective, records: Sequence[Record], steps: int,
         training: Mapping[str, Any],
@@ -81,12 +100,14 @@ class TuningSession:
         tuned = Policy(version, self._folder / version, base, adapter=bool(settings.lora_rank))
         return tuned.with_notes(notes), found[1].trained
 
-    async def ready(self, policy: Policy, request: JournaledRequest | None = None) -> None:
+    async def _ready(self, policy: Policy, request: JournaledRequest | None = None) -> None:
         """Train a policy of this session again if a killed process had it, unless its answer is journaled.
 
         Raises:
             BadInput: the policy was tuned for another answer.
         """
+        if not policy.temporary:
+            return
         version = policy.weights_policy.version
         if version not in self._recipes or not policy.path.is_relative_to(self._folder):
             raise BadInput(f"policy {policy.version} was tuned for another answer", where=self._name, fix=TUNED_FIX)

@@ -18,7 +18,7 @@ from selftaught.tasks import Task
 MIN_FAILURES = 3  # up to this many failed verifications never stop a run
 VERIFIER_FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
-    "timeout",
+    "timeout", "environment raised",
 )  # fmt: skip
 """How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
 
@@ -77,6 +77,20 @@ class JournaledVerifier:
         if feedback.text.startswith(VERIFIER_FAILURES):
             self._note_failure(batch, feedback)
         return feedback
+
+    async def judge_episode(self, batch: SolveBatch, attempt: Attempt, feedback: Feedback) -> Attempt:
+        """The attempt with an environment's feedback on its episode, journaled under the attempt: not its text alone.
+
+        Raises:
+            BadInput: too many verifications of the batch failed.
+        """
+        key = content_hash("verify", attempt.id, as_json(feedback))
+        if self.journal.get(key) is None:
+            payload = [feedback.verdict, feedback.score, feedback.text, attempt.id, feedback.source]
+            self._keep(batch, key, payload)
+        if feedback.text.startswith(VERIFIER_FAILURES):
+            self._note_failure(batch, feedback)
+        return replace(attempt, feedback=(*attempt.feedback, feedback))
 
     def settle(self, batch: SolveBatch) -> None:
         """Journal the failed verifications of a finished batch, and warn of them."""

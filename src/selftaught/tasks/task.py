@@ -21,6 +21,7 @@ from selftaught.records import (
     content_hash,
     make_problem,
 )
+from selftaught.tasks.environment import AnyEnvironment, EpisodeVerifier, check_environment
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find_answer, reference_text
 from selftaught.tasks.kinds import file_line
 from selftaught.tasks.rows import ANSWER_KEYS, field_names, with_instruction
@@ -28,7 +29,7 @@ from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
-_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps")
+_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment")
 _SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty")
 
 
@@ -40,13 +41,17 @@ class Task:
         train: problems to train on.
         dev: problems for choosing the champion.
         test: held-out problems, used once, at the end.
-        verifier: judges answers; closed by `close`.
+        verifier: judges answers; closed by `close`. With an environment and no verifier, rewards decide.
         kind: how answers are parsed (see `selftaught.tasks.extract`).
         instruction: text appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
         phrases: role -> wording for the task's own model, in place of a method's English; see `turn`.
         steps: step format of answers.
         kinds: problem id -> kind, for problems whose kind is not the task's.
+        environment: answers back, see `tasks.environment`; by default the policy then plays it (`refine.play`).
+
+    Raises:
+        BadInput: there is neither a verifier nor an environment, or the environment is none.
     """
 
     def __init__(
@@ -56,15 +61,21 @@ class Task:
         dev: Iterable[Problem],
         test: Iterable[Problem],
         *,
-        verifier: Verifier,
+        verifier: Verifier | None = None,
         kind: Kind,
         instruction: str = "",
         notes: Iterable[str] = (),
         phrases: Mapping[str, str] | None = None,
         steps: StepFormat = LINES,
         kinds: Mapping[str, Kind] | None = None,
+        environment: AnyEnvironment | None = None,
     ) -> None:
-        self.name = name
+        if environment is not None:
+            check_environment(environment, name)
+            verifier = verifier or EpisodeVerifier(environment)
+        if verifier is None:
+            raise BadInput("nothing judges its answers", where=name, fix="give it a verifier or an environment")
+        self.name, self.environment = name, environment
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
@@ -80,11 +91,29 @@ class Task:
             RULES_VERSION,
             self.phrases,
             *([self._kinds] if self._kinds else []),
+            *([environment.version, environment.max_turns] if environment else []),
         )
 
     def split(self, name: str) -> tuple[Problem, ...]:
         """The problems of "train", "dev" or "test"."""
         return getattr(self, name)
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Problem id -> kind, for problems whose kind is not the task's."""
+        return self._kinds
+
+    def find_problem(self, id: str) -> Problem:
+        """The task's problem of an id.
+
+        Raises:
+            KeyError: it has none.
+        """
+        return self._known[id]
+
+    def known(self, problem: Problem) -> Problem:
+        """The task's own copy of a problem; the given one if it has none."""
+        return self._known.get(problem.id, problem)
 
     def find(self, text: str, problem: Problem | None = None) -> Found | None:
         """The final answer in a reply, as written and in canonical form, parsed by the kind of `problem`."""
@@ -169,6 +198,7 @@ class Task:
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
             phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
+            environment=self.environment,
         )  # fmt: skip
 
     def judged_by(self, verifier: Verifier) -> Task:
@@ -264,6 +294,7 @@ class Task:
     def close(self) -> None:
         """Stop the verifier's worker processes. Idempotent; a later `verify` starts them again."""
         self.verifier.close()
+        getattr(self.environment, "close", lambda: None)()
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from selftaught.engines.local.radix_cache import RadixCache
 from selftaught.engines.local.request_state import NAN_MESSAGE, RequestOutput, RequestState, finish, tokenize
 from selftaught.engines.local.scoring import ValueHead, read_heads, score_texts
 from selftaught.engines.local.shared_prefixes import PrefixPool, choose_shared
-from selftaught.engines.sampler import TokenSampler, top_logprobs_and_entropy
+from selftaught.engines.sampler import TokenSampler, summarize_distributions
 from selftaught.errors import BadInput
 from selftaught.models.chat import ChatTokenizer
 from selftaught.models.policy import Policy
@@ -199,7 +199,7 @@ class ContinuousBatch:
     def _append_tokens(self, logits: Tensor, states: list[RequestState], sampler: TokenSampler) -> None:
         """Sample a token for each of `states`, and output those that are done."""
         tokens, logprobs = sampler(logits, [next(state.uniforms) for state in states])
-        self._record_top_logprobs(logits, states)
+        self._record_distributions(logits, states)
         done: list[RequestState] = []
         finished: list[RequestState] = []
         for state, token, logprob in zip(states, tokens.tolist(), logprobs.tolist(), strict=True):
@@ -216,14 +216,14 @@ class ContinuousBatch:
         self._cache_finished([state for state in finished if state.last_index])
         self._remove(done)
 
-    def _record_top_logprobs(self, logits: Tensor, states: list[RequestState]) -> None:
-        """Record the most probable tokens and the entropy for the requests that want them."""
+    def _record_distributions(self, logits: Tensor, states: list[RequestState]) -> None:
+        """Record the most probable tokens, entropy and self-certainty for the requests that want them."""
         counts = {i: state.request.top_logprobs for i, state in enumerate(states)}
         wanted = {i: count for i, count in counts.items() if count is not None}
         if wanted:
-            found = top_logprobs_and_entropy(logits[list(wanted)], list(wanted.values()))
+            found = summarize_distributions(logits[list(wanted)], list(wanted.values()))
             for i, one in zip(wanted, found, strict=True):
-                states[i].top_logprobs.append(one)
+                states[i].distributions.append(one)
 
     def _cache_finished(self, states: Sequence[RequestState]) -> None:
         """Keep keys and values of finished answers, for requests that continue them."""
@@ -251,7 +251,7 @@ class ContinuousBatch:
     # --- scoring ---
 
     def score(self, states: Sequence[RequestState]) -> None:
-        """Output the log-probabilities, or what the value head says, of requests for them, all tokenized."""
+        """Output the likelihoods, or what the value head says, of requests for them, all tokenized."""
         self._outputs += score_texts(self._prefiller, [state for state in states if not state.read_ends])
         if to_read := [state for state in states if state.read_ends]:
             try:

@@ -23,6 +23,7 @@ from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
+from selftaught.samples import Likelihood
 
 
 class LocalEngine(BaseEngine):
@@ -84,8 +85,8 @@ class LocalEngine(BaseEngine):
         validate_request(request)
         return await self._submit(policy, request)
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """See `Engine.logprobs`."""
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """See `Engine.loglikelihood`."""
         return await self._submit(policy, Request(prompt), score_text=text)
 
     async def scores(self, policy: Policy, prompt: Prompt, text: str, ends: Sequence[int]) -> HeadValues:

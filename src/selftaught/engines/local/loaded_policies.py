@@ -68,7 +68,6 @@ class LoadedPolicies:
 
         for version in [v for v, batch in self.batches.items() if batch.live_model is model]:
             del self.batches[version]
-        self._evict()
         self._add(policy, live_decoder(model), ChatTokenizer(policy.weights), model)
 
     def clear(self) -> None:
@@ -76,9 +75,10 @@ class LoadedPolicies:
         self.batches.clear()
 
     def _evict(self) -> None:
-        """Make room for one more policy."""
-        while len(self.batches) >= self._max_policies:
-            self.batches.popitem(last=False)
+        """Make room for one more policy; the tensors of a model in training are not the engine's to free."""
+        own = [version for version, batch in self.batches.items() if batch.live_model is None]
+        for version in own[: max(0, len(own) + 1 - self._max_policies)]:
+            del self.batches[version]
 
     def _add(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, live_model: Any = None) -> None:
         from selftaught.engines.local.batch import ContinuousBatch

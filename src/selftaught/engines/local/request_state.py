@@ -24,15 +24,16 @@ class RequestState:
     Attributes:
         policy: what to sample or to score with.
         request: the request.
-        future: receives a `Sample`, or for `score_text` its log-probabilities or `HeadValues`; belongs to the caller's
-            event loop.
+        future: receives a `Sample`, or for `score_text` its `Likelihood` or `HeadValues`; belongs to the caller's event
+            loop.
         arrival_time: seconds of a monotonic clock.
         score_text: text to score instead of sampling, or None.
         read_ends: characters of `score_text` after which the value head is read, instead of log-probabilities.
         prompt_ids: tokens that the answer continues: the prompt, then `prefix_ids`. Empty until tokenized.
         prefix_ids: tokens of `Request.prefix_tokens`.
-        output_ids: tokens sampled so far, with their `logprobs`, and `top_logprobs` if requested; when scoring, the
+        output_ids: tokens sampled so far, with their `logprobs`, and `distributions` if requested; when scoring, the
             tokens of `score_text`.
+        distributions: for each sampled token, the most probable tokens, the entropy and the self-certainty.
         max_new_tokens: maximum number of tokens to sample, within the context.
         shared_prefix: the cached prompt, while it decodes.
         block_table: cache blocks of the sampled tokens.
@@ -50,7 +51,7 @@ class RequestState:
     prefix_ids: tuple[int, ...] = ()
     output_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    top_logprobs: list[tuple[tuple[tuple[int, float], ...], float]] = field(default_factory=list)
+    distributions: list[tuple[tuple[tuple[int, float], ...], float, float]] = field(default_factory=list)
     uniforms: Iterator[float] = field(default_factory=lambda: iter(()))
     max_new_tokens: int = 0
     shared_prefix: SharedPrefix | None = None
@@ -128,6 +129,7 @@ def finish(state: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
     ended, stop = state.output_ids[-1] in tokenizer.eos_ids, state.request.sampling.stop
     if not ended and len(state.output_ids) < state.max_new_tokens and not (stop and _stop_string_met(state, tokenizer)):
         return None
+    top, entropies, certainties = zip(*state.distributions, strict=True) if state.distributions else ((), (), ())
     text = _output_text(state, tokenizer, state.output_ids[:-1] if ended else state.output_ids)
     stopped = truncate_at_stop(text, stop)
     return Sample(
@@ -137,8 +139,9 @@ def finish(state: RequestState, tokenizer: ChatTokenizer) -> Sample | None:
         "stop" if ended or stopped is not None else "length",
         len(state.prompt_ids),
         state.policy.version,
-        tuple(top for top, _ in state.top_logprobs),
-        tuple(entropy for _, entropy in state.top_logprobs),
+        top,
+        entropies,
+        certainties,
         stop_text="" if stopped is None else text[len(stopped) :],
     )
 

@@ -13,6 +13,7 @@ from selftaught.engines.local.request_state import NAN_MESSAGE, RequestOutput, R
 from selftaught.errors import BadInput
 from selftaught.models.heads import TRAIN_FIX
 from selftaught.models.policy import Policy
+from selftaught.samples import Likelihood
 
 NAN_SCORE = "the value head returned NaN; try --dtype float32"
 
@@ -49,13 +50,14 @@ class ValueHead:
 
 
 def score_texts(prefiller: Prefiller, states: Sequence[RequestState]) -> list[RequestOutput]:
-    """The log-probabilities of the texts of `states`, all tokenized."""
-    outputs: list[RequestOutput] = [(state, (), None) for state in states if not state.output_ids]
+    """The likelihoods of the texts of `states`, all tokenized."""
     asked: list[tuple[RequestState, PrefillRequest]] = []
     for state in (state for state in states if state.output_ids):
         ids, start = (*state.prompt_ids, *state.output_ids[:-1]), len(state.prompt_ids) - 1
         asked.append((state, PrefillRequest(ids, scored_ids=tuple(state.output_ids), score_start=start)))
-    return outputs + _run(prefiller, asked, lambda _, output: tuple(output.tolist()), NAN_MESSAGE)
+    read = _run(prefiller, asked, lambda _, output: tuple(output.tolist()), NAN_MESSAGE)
+    outputs: list[RequestOutput] = [(state, (), None) for state in states if not state.output_ids]
+    return [(s, Likelihood(found, len(s.prompt_ids)), error) for s, found, error in outputs + read]
 
 
 def read_heads(prefiller: Prefiller, head: ValueHead, states: Sequence[RequestState]) -> list[RequestOutput]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Request, Sample, validate_request
+from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Likelihood, Request, Sample, validate_request
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.engines.loop_thread import LoopThread, cancel_other_tasks
 from selftaught.engines.openai.answers import Answer
@@ -104,7 +104,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
             raise found
         return found
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
         """Not supported: the protocol returns log-probabilities of sampled tokens only.
 
         Raises:
@@ -112,7 +112,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
         """
         self._check_open()
         self._check_policy(policy)
-        return await super().logprobs(policy, prompt, text)
+        return await super().loglikelihood(policy, prompt, text)
 
     def _check_policy(self, policy: Policy) -> None:
         require_weights(policy)

@@ -33,6 +33,7 @@ from selftaught.errors import BadInput, suggest
 from selftaught.machine.device import DTYPES
 from selftaught.models.policy import Policy
 from selftaught.records import Prompt
+from selftaught.samples import Likelihood
 
 if TYPE_CHECKING:
     from selftaught.engines.local.request_state import RequestState
@@ -100,8 +101,8 @@ class VllmEngine(BusyTimer, BaseEngine):
         validate_request(request)
         return await self._submit(lambda: self._sample(policy, request))
 
-    async def logprobs(self, policy: Policy, prompt: Prompt, text: str) -> tuple[float, ...]:
-        """See `Engine.logprobs`."""
+    async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
+        """See `Engine.loglikelihood`."""
         return await self._submit(lambda: self._score(policy, Request(prompt), text))
 
     def release(self) -> None:
@@ -165,13 +166,13 @@ class VllmEngine(BusyTimer, BaseEngine):
                 return sample
         raise EngineError("vLLM ended the answer early")
 
-    async def _score(self, policy: Policy, request: Request, text: str) -> tuple[float, ...]:
+    async def _score(self, policy: Policy, request: Request, text: str) -> Likelihood:
         """Score `text`: vLLM is made to sample its last token, and reads the others as a prompt."""
         need = required_weights(policy, use_loras=self._use_loras)
         async with self._scheduler.using(need):
             state = self._request_state(policy, request, text)
             if not state.output_ids:
-                return ()
+                return Likelihood((), len(state.prompt_ids))
             *first, last = state.output_ids
             params = {"temperature": 0.0, "max_tokens": 1, "allowed_token_ids": [last], "logprobs": 0}
             params |= {"prompt_logprobs": 0} if first else {}
@@ -182,7 +183,7 @@ class VllmEngine(BusyTimer, BaseEngine):
         found = tuple(float(by_token[token].logprob) for token, by_token in zip(state.output_ids, by_step, strict=True))
         if any(math.isnan(value) for value in found):
             raise _nan_logits()
-        return found
+        return Likelihood(found, len(state.prompt_ids))
 
     def _request_state(self, policy: Policy, request: Request, score_text: str | None = None) -> RequestState:
         """A request, tokenized; see `request_state.tokenize`."""
@@ -252,8 +253,10 @@ def _append_token(state: RequestState, token: int, logprobs: Mapping[int, Any]) 
     if (count := state.request.top_logprobs) is not None:
         whole = [(other, float(found.logprob)) for other, found in logprobs.items()]
         top = tuple(nlargest(count, whole, key=lambda pair: pair[1]))
-        entropy = -math.fsum(math.exp(value) * value for _, value in whole if value > -math.inf)
-        state.top_logprobs.append((top, entropy))
+        finite = [value for _, value in whole if value > -math.inf]
+        entropy = -math.fsum(math.exp(value) * value for value in finite)
+        certainty = -math.fsum(finite) / len(finite) - math.log(len(finite))
+        state.distributions.append((top, entropy, certainty))
 
 
 def _nan_logits() -> RequestRefused:

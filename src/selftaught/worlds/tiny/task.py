@@ -15,7 +15,7 @@ from selftaught.tasks.extract import Kind
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, split_reply
+from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, exactly, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import is_held_out
 
@@ -145,4 +145,11 @@ def _draws(family: str, level: int, rng: random.Random) -> Iterator[Problem]:
         question, reference = FAMILIES[family].question(level, rng)
         if is_held_out(question):
             meta: dict[str, Any] = {"source": "tiny", "where": f"tiny [{family}]", "family": family, "level": level}
-            yield make_problem(question, reference, meta | {"question": question, "difficulty": level})
+            meta |= {"question": question, "difficulty": level, "solution": _solution(family, question, reference)}
+            yield make_problem(question, reference, meta)
+
+
+def _solution(family: str, question: str, reference: Any) -> str:
+    """A solution without errors, as the model's training text has them."""
+    of = FAMILIES[family]
+    return of.write(of.read(question), reference, exactly, random.Random(question)).text

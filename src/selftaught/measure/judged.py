@@ -1,0 +1,52 @@
+"""What judges say of attempts, in figures: their mean score, and how far they agree with the task's verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from selftaught.measure.stats import clustered_bootstrap
+from selftaught.records import Attempt, Verdict
+
+
+def judge_figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """Figures of judged attempts, with 95 % intervals that resample problems.
+
+    Returns:
+        `mean_score` of the attempts with a score, and `unscored`, the share of the others. `agreement`: of the
+        attempts that both the verifier and the judge call right or wrong, the share on which they agree. `auc`: the
+        chance that the judge scores a right answer above a wrong one (ties count half), 0.5 for a judge that guesses.
+        Figures of nothing are left out.
+    """
+    scored = [one for one in attempts if one.score is not None]
+    figures: dict[str, Any] = {"unscored": round(1 - len(scored) / len(attempts), 4)} if attempts else {}
+    both = [one for one in attempts if one.judgments and Verdict.UNKNOWN not in (one.verdict, _judged(one))]
+    agree = [(one.problem.id, float(one.verdict is _judged(one))) for one in both]
+    figures |= _mean("mean_score", [(one.problem.id, one.score or 0.0) for one in scored]) | _mean("agreement", agree)
+    auc = auc_of([(one.score or 0.0, one.right) for one in scored if one.verdict is not Verdict.UNKNOWN])
+    return figures if auc is None else figures | {"auc": round(auc, 4)}
+
+
+def auc_of(scores: Sequence[tuple[float, bool]]) -> float | None:
+    """The chance that a right one's score is above a wrong one's, ties counting half; None without both kinds."""
+    right, wrong = ([score for score, is_right in scores if is_right is side] for side in (True, False))
+    if not right or not wrong:
+        return None
+    return fmean(fmean((a > b) + 0.5 * (a == b) for b in wrong) for a in right)
+
+
+def _judged(attempt: Attempt) -> Verdict:
+    return attempt.judgments[-1].verdict
+
+
+def _mean(name: str, values: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """A mean over problems, and its interval."""
+    groups: dict[str, list[float]] = {}
+    for problem, value in values:
+        groups.setdefault(problem, []).append(value)
+    if not groups:
+        return {}
+    interval = clustered_bootstrap(list(groups.values()))
+    mean = fmean(fmean(group) for group in groups.values())
+    return {name: round(mean, 4), f"{name}_ci95": [round(interval.low, 4), round(interval.high, 4)]}
