@@ -121,5 +121,6 @@ def _small_task(task: Task) -> Task:
     small = Task(
         task.name, task.train[:MAX_PROBLEMS], task.dev[:MAX_PROBLEMS], [],
         verifier=DryRunVerifier(), kind=task.kind, instruction=task.instruction,
+        shown=DryRunVerifier() if task.shown else None,
     )  # fmt: skip
     return with_retries(small, task.environment.max_turns) if task.environment else small

@@ -104,7 +104,7 @@ class GuardedTask(Task):
         if "reference" in method.needs:
             hidden["train"] = task.train
         self.__dict__.update(
-            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", *self.__dict__)}
+            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", "shown", *self.__dict__)}
         )
         self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
 
@@ -119,6 +119,16 @@ class GuardedTask(Task):
         """The environment, of which only the version and the limit are visible: solvers act in it by `ask.act`."""
         real = self._task.environment
         return real and ClosedEnvironment(real.version, real.max_turns, self._method.id)
+
+    @property
+    def shown(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The verifier that solvers may consult, of which only the version is visible: call `verify_shown`."""
+        real = self._task.shown
+        return real and ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    def verify_shown(self, problem: Problem, text: str) -> Feedback:
+        """See `Task.verify_shown`."""
+        return self._task.verify_shown(problem, text)
 
     def verify(self, problem: Problem, text: str) -> Feedback:
         """See `Task.verify`.

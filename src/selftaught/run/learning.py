@@ -38,11 +38,11 @@ def learn(
     """See `Run.learn`."""
     base = base.weights_policy
     require_trainable(base)
-    require_lasting("learn", base, objective.reference, objective.teacher)
     context.check_budget()
     _check_records(context, records)
     if not records:
         _check_cause(context)
+    require_lasting("learn", base, objective.reference, objective.teacher)
     settings = train_settings(context, training, lr_scale)
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)

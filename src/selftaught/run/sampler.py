@@ -210,7 +210,7 @@ class Sampler:
     ) -> SolverResult:
         episodes = Episodes(self.environment, batch, problem_of(subject), name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
-        effects = replace(self._effects, verify=verify, act=episodes.act)
+        effects = replace(self._effects, verify=verify, verify_shown=self._verifier.verify_shown, act=episodes.act)
         if tuning:
             effects = tuning.opened(effects)
         about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
