@@ -12,7 +12,7 @@ from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.models import ChatTokenizer, Notes, Policy
 from selftaught.models.load import read_config
-from selftaught.models.policy import publish_notes
+from selftaught.models.policy import publish_notes, require_lasting
 from selftaught.records import Message, Problem, Prompt, content_hash, make_problem
 from selftaught.remarks import remark
 from selftaught.run.guarded import AccessRules
@@ -21,6 +21,7 @@ from selftaught.tasks import Task
 
 if TYPE_CHECKING:
     from selftaught.run.context import RunContext
+    from selftaught.run.guarded import AccessRules
 
 MIN_WORDS, MIN_CHARS = 4, 16  # a held-out question shorter than both is looked for in demonstrations only
 
@@ -79,7 +80,7 @@ class NotesReader:
     def _check_contents(self, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> None:
         if self._held_out is None:
             self._held_out = HeldOut((*self.task.dev, *self.task.test))
-        found = self._held_out.find(notes, sources) or self._reworded(notes, sources)
+        found = self._held_out.find(notes, sources) or _repeated(notes, sources, self.access)
         if found and notes == self.base.notes:
             return remark(f"the notes of the starting model hold a dev or test problem: {found!r:.60}")
         if found:
@@ -87,24 +88,21 @@ class NotesReader:
             raise BadInput(what, where=f"notes of policy {policy.version}", fix="make them from task.train only")
         return None
 
-    def _reworded(self, notes: Notes, sources: Sequence[Subject]) -> str:
-        """A source or a part of the notes that repeats a dev or test problem in other words; empty if there is none.
 
-        Demonstrations of train problems are no such part, however alike the problems of a task are.
-        """
-        access = self.access
-        texts = [problem_of(one).question for one in sources if access.is_held_out(one)]
-        texts += [text for text in (notes.system, *notes.insights) if access.contaminated(text)]
-        for shown in notes.demonstrations:
-            if access.prompt_repeats(shown.prompt):
-                texts.append(shown.prompt[0].content)
-        return next(iter(texts), "")
+def _repeated(notes: Notes, sources: Sequence[Subject], access: AccessRules) -> str:
+    """The text in notes or their sources that repeats a dev or test problem in other words; empty if none."""
+    for one in (*notes.demonstrations, *map(problem_of, sources)):
+        if access.prompt_repeats(one.prompt):
+            return one.prompt[-1].content
+    written = (notes.system, *notes.insights, *(one.answer for one in notes.demonstrations))
+    return next((text for text in written if text and access.contaminated(text)), "")
 
 
 def write_notes(context: RunContext, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> Policy:
     """See `Run.write_notes`."""
     if not notes:
         raise BadInput("there is nothing in these notes", where="write_notes", fix="keep the policy as it is")
+    require_lasting("write_notes", policy)
     made = policy.with_notes(notes)
     context.notes_reader.admit(made, sources)
     context.round_facts["notes"] = len(notes.demonstrations) + len(notes.insights)
