@@ -23,6 +23,7 @@ from selftaught.check.results import COLUMNS, result_cells, result_path
 from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
 from selftaught.method import NEEDS, Method, methods
+from selftaught.run.judgments import takes_groups
 from selftaught.worlds import synthetic_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,7 @@ BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 SHAPES = {
     "recipe": "trains new weights on many problems",
     "solver": "answers one problem at test time",
+    "judge": "scores answers",
     "study": "reproduces a published finding",
 }
 PICKS = (
@@ -80,8 +82,9 @@ def cell(text: str) -> str:
 
 
 def source(method: Method) -> str:
-    """Path of a method's source file, relative to the repository root."""
-    return method.path.resolve().relative_to(ROOT).as_posix()
+    """Path of a method's source file, relative to the repository root if it is in it."""
+    path = method.path.resolve()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
 
 
 def table(found: Sequence[Method], link: Callable[[Method], str]) -> str:
@@ -167,8 +170,8 @@ def methods_page() -> str:
     listed = "\n\n".join(parts)
     return f"""# Methods
 
-Each method is one function in one file, in the folder of its family. `selftaught check` tests the claim of its paper;
-the last columns show the results.
+Each method is one function in one file, in the folder of its family; a preset is a published variant of a method, the
+same function with other options. `selftaught check` tests the claim of its paper; the last columns show the results.
 
 {listed}
 
@@ -247,7 +250,13 @@ def usage(method: Method) -> str:
         "recipe": f"selftaught run {name} --task {TASK}",
         "solver": f'selftaught solve {name} "What is 17 + 25?"\nselftaught eval --solver {name} --task {TASK}',
     }
+    groups = method.shape == "judge" and takes_groups(method)
+    if method.shape == "judge" and not groups:
+        shell["judge"] = f"selftaught eval --judge {name} --task {TASK}"
+    what = "curate.all_pairs(tried)" if groups else "tried"
     python = {
+        "judge": "tried = run.attempt(run.base, task.train, samples=2, temperature=0.7)\n"
+        f"    print(run.judge(run.base, {what}, {called}))",
         "recipe": f"{called}(run, run.base, task)\n    print(st.conclude(run).paired)",
         "solver": f"print(run.measure(run.base, solver={called}).accuracy)",
         "study": f"print({called}(run, run.base, task))",
@@ -255,7 +264,7 @@ def usage(method: Method) -> str:
     command = f"```sh\n{shell[method.shape]}\n```\n\n" if method.shape in shell else ""
     return f"""{command}```python
 import selftaught as st
-
+{"from selftaught import curate" + chr(10) if groups else ""}
 task = st.load_task("{TASK}")
 with st.Run("runs/mine", model="smollm2-135m", task=task) as run:
     {python[method.shape]}

@@ -129,6 +129,12 @@ def dpo_cases(folder: str) -> Iterator[Case]:
         how = {"beta": beta, "loss_type": ours, "label_smoothing": smooth}
         loss = trainer.compute_loss(model, dict(batch))
         yield Case(f"dpo-{kind}-{beta}-{smooth}", ("dpo", how), groups, model, loss)
+    trainer.loss_types, trainer.loss_weights, trainer.label_smoothing = ["sigmoid", "sft"], [1.0, 0.5], 0.0
+    for beta, at in ((0.1, 0), (1.0, 2)):  # one pair at a time: with more, TRL averages the likelihood over all tokens
+        trainer.beta, half = beta, len(groups)
+        one = {name: values[[at, half + at]] for name, values in batch.items()}
+        how = {"beta": beta, "nll_coef": 0.5}
+        yield Case(f"rpo-{beta}", ("rpo", how), [groups[at]], model, trainer.compute_loss(model, one))
 
 
 def kto_cases(folder: str) -> Iterator[Case]:
@@ -251,6 +257,8 @@ def _grpo_variants(trainer: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         ("mean-of-tokens", "bnpo", "token", 0.05, {"kl_coef": 0.05, "loss_aggregation": "token-mean"}),
         ("constant", "dr_grpo", "token", 0.0, {"loss_aggregation": "seq-mean-token-sum-norm", "max_tokens": 12}),
         ("gspo", "grpo", "sequence", 0.0, {"importance_level": "sequence_mean"}),
+        ("dapo", "dapo", "token", 0.0, {"loss_aggregation": "token-mean"}),
+        ("dapo-kl", "dapo", "token", 0.05, {"loss_aggregation": "token-mean", "kl_coef": 0.05}),
     ]:
         trainer.loss_type, trainer.importance_sampling_level, trainer.beta = loss_type, level, kl
         trainer.epsilon_low, trainer.epsilon_high = 0.02, 0.04
@@ -270,7 +278,7 @@ def _rollouts(batch: Any, sampler: Any, reference: Any, name: str) -> list[Group
         facts["advantage"] = (batch["advantages"][i].item(),) * len(answer)
         rows.append(Row(prompt, answer, row_features={"kl_coef": 0.05, "reward": earned[i]}, token_features=facts))
     assert name != "rloo" or torch.allclose(
-        batch["old_logps"], torch.tensor([sum(row.tokens["old_logprobs"]) for row in rows]), atol=1e-4
+        batch["old_logps"], torch.tensor([sum(row.token_features["old_logprobs"]) for row in rows]), atol=1e-4
     )
     return [tuple(rows[:4]), tuple(rows[4:])]
 

@@ -12,6 +12,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,9 @@ from selftaught.method import find, methods
 from selftaught.models import Policy
 from selftaught.records import Prompt, Verdict, make_problem
 from selftaught.run.ask import Ask
+from selftaught.run.ask_reading import AskEffects
 from selftaught.tasks import Kind, Task
+from selftaught.testing import make_run
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -309,7 +312,8 @@ def members(folder: Path) -> dict[str, Any]:
         console=Console(quiet=True),
     ) as run:  # fmt: skip
         (attempt,) = run.attempt(run.base, task.train[:1])
-        ask = Ask(lambda _: None, run.base, task.train[0], Sampling(), "solver", task)  # pyright: ignore
+        effects = AskEffects(*[lambda *_: None] * 4)  # pyright: ignore
+        ask = Ask(effects, run.base, task.train[0], Sampling(), "solver", task)
         return {"run": run, "ask": ask, "task": task, "problem": task.train[0], "attempt": attempt, "st": st}
 
 
@@ -405,6 +409,56 @@ def test_the_verifier_of_the_data_tutorial_judges(in_folder: Callable[[str], Pat
         assert task.verify(problem, "I cannot.").verdict is Verdict.UNKNOWN
 
 
+def test_the_examples_of_new_problems_learners_and_weights_for_one_answer_run(
+    in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def script(policy: Policy, request: Request) -> str:
+        text = request.prompt[-1].content
+        a, b = map(int, re.findall(r"(\d+) \+ (\d+)", text)[0])
+        return f"What is {a + 1} + {b + 2}?" if text.startswith("Write") else f"Answer: {a + b}"
+
+    folder = in_folder("docs/how-to/new-problems.md")
+    assert capsys.readouterr().out == ("['What is 23 times 2?'] ['a test problem in other words']\n")
+    for page in ("docs/how-to/learners.md", "docs/how-to/held-out.md"):
+        in_folder(page)
+    with make_run(folder, script=script) as run:
+        find("invent.py:inventions")(run, run.base, run.task, samples=2)
+        assert run.history[0]["metrics"]["new problems"]["kept"] > 6
+        find("two_learners.py:two_learners")(run, run.base, run.task, samples=2)
+        assert set(run.history[-2]["learners"]) == {"a", "b", "ensemble"}
+        (adapted, *_) = run.attempt(run.base, run.task.train[:1], solver=find("adapt.py:adapt"))
+        assert adapted.policy != run.base.version
+    with (
+        st.load_task("chain_sum", train=2, dev=2, test=2, shown="visible.py:ends_well") as task,
+        make_run(folder / "shown", task=task, script=lambda policy, request: f"Answer: {request.seed % 97}") as run,
+    ):
+        tried = run.attempt(run.base, task.train, solver=find("visible.py:until_tests_pass"))
+        assert {int(one.answer or 1) % 2 for one in tried} == {0}
+
+
+def test_the_game_of_the_page_of_environments_is_played(
+    in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = "docs/how-to/environments.md"
+    folder = in_folder(page)
+    said = list(range(1, 9))
+
+    def halving(policy: Policy, request: Request) -> str:
+        del policy
+        left = said
+        for guess, heard in zip(request.prompt[1::2], request.prompt[2::2], strict=True):
+            number = int(guess.content)
+            left = [n for n in left if (n > number) is (heard.content == "Too low.") and n != number]
+        return str(left[len(left) // 2])
+
+    with make_run(folder, task=st.load_task("guess.py:make_game", train=4, dev=4, test=4), script=halving) as run:
+        for solver in (None, find("second_thought.py:second_thought")):
+            assert all(attempt.right for attempt in run.attempt(run.base, run.task.train, solver=solver))
+    (code,) = (block.code for block in blocks(page) if "demo_of_pieces" in block.code)
+    exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out.endswith("1912\n\nAnswer: 1912 ((14, 18),)\n".replace("\n\n", "\n"))
+
+
 def test_the_method_of_the_tutorial_conforms(in_folder: Callable[[str], Path]) -> None:
     page = "docs/tutorials/own-method.md"
     in_folder(page)
@@ -470,6 +524,36 @@ def test_the_recipe_of_the_balance_page_draws_its_probe_once(in_folder: Callable
         made = next((run.folder / "policies").glob("*/records.jsonl")).read_text("utf-8").splitlines()
     assert len(drawn) == 4 * 20 * 16
     assert len(made) >= 4 * 20
+
+
+def test_the_presets_of_the_method_tutorial_draw_as_many_samples_as_they_say(in_folder: Callable[[str], Path]) -> None:
+    folder = in_folder("docs/tutorials/own-method.md")
+    drawn = {}
+    for name in ("vote-of-five", "plurality", "voting"):
+        engine = ScriptedEngine(lambda policy, request: f"Answer: {total(request.prompt)}")
+        base, quiet = Policy("scripted", folder), Console(quiet=True)
+        with st.Run(folder / name, model=base, task=sums(), engine=engine, console=quiet) as run:
+            solver = st.find_method(f"voting.py:{name}")
+            (attempt,) = run.attempt(run.base, run.task.train[:1], solver=solver)
+        drawn[name] = engine.calls
+        assert attempt.answer == str(total(attempt.problem.prompt))
+    assert drawn == {"vote-of-five": 5, "plurality": 40, "voting": 40}
+
+
+def test_the_reward_model_of_the_training_page_scores_answers_and_their_steps(
+    in_folder: Callable[[str], Path],
+) -> None:
+    with make_run(in_folder("docs/how-to/training.md")) as run:
+        find("ranked.py:ranked")(run, run.base, run.task, samples=2)
+        (row,) = run.history
+        read = [len(payload["values"]) for _, _, payload, _ in run.journal.effects("score")]
+        judged = Counter(payload["role"] for _, _, payload, _ in run.journal.effects("sample"))
+    assert {name: list(values) for name, values in row["metrics"].items()} == {
+        "judge": ["AUROC"],
+        "worst step": ["AUROC"],
+    }
+    assert set(read) == {1, 2}  # the end, and both steps
+    assert judged == {"solve": 2 * (len(run.task.train) + len(run.task.dev))}
 
 
 @pytest.mark.parametrize(("answers", "asked", "wins"), [([5, 5, 9], 2, 5), ([5, 9, 9], 3, 9), ([5, 9, 7], 3, 5)])

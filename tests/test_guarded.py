@@ -63,6 +63,7 @@ CLOSED: dict[str, Deed] = {
     "surprise at test": lambda run, task: run.nll(
         run.base, [replace(run.attempt(run.base, task.train)[0], problem=task.test[0])]
     ),
+    "score test": lambda run, task: run.score(run.base, [task.test[0]], "question"),
     "train and dev together": lambda run, task: run.attempt(run.base, [*task.train, *task.dev]),
     "reinforce on dev": lambda run, task: run.learn_online(run.base, task.dev, steps=1),
     "reinforce under another id": lambda run, task: run.learn_online(run.base, [replace(task.dev[0], id="x")], steps=1),
@@ -202,6 +203,7 @@ SPENDING: dict[str, Deed] = {
     "search": lambda run, task: run.search(run.base, task.train, solver=None),
     "measure": lambda run, _: run.measure(run.base),
     "surprise": lambda run, _: run.nll(run.base, []),
+    "score": lambda run, _: run.score(run.base, []),
     "learn": lambda run, _: run.learn(run.base, None, []),  # pyright: ignore[reportArgumentType]
     "reinforce": lambda run, task: run.learn_online(run.base, task.train),
 }

@@ -33,6 +33,8 @@ from selftaught.records import Attempt, Demo, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.testing import make_run, make_task, solve_sum
+from selftaught.testing.checks import judge_two, task_for
+from selftaught.testing.sums import solve_or_judge
 from talking_world import talk
 
 ALL = list(methods().values())
@@ -50,6 +52,7 @@ SCRIPTS = {
     "critique-in-the-loop": talk,
     "critic-supervision": talk,
     "evolve": talk,
+    "sirlc": solve_or_judge,
     "evolve-sft": talk,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -66,6 +69,9 @@ def play(method: Method, run: Run, more: dict[str, Any]) -> None:
         run.attempt(run.base, run.task.train, solver=method.with_options(**options))
         policy = run.learn(run.base, sft(), [Demo(p.prompt, "x", attempts=(a.id,)) for p, a in drawn(run)])
         run.attempt(policy, run.task.train, solver=method.with_options(**options))
+    elif method.shape == "judge":
+        policy = run.learn(run.base, sft(), [Demo(p.prompt, "x", attempts=(a.id,)) for p, a in drawn(run)])
+        judge_two(method.with_options(**options), run, run.task.train[0], policy)
     else:
         method(run, run.base, run.task, **options)
 
@@ -78,7 +84,9 @@ def everything(run: Run) -> tuple[dict[str, dict[str, Any]], Iterator[str], list
     """What the journal and the folder hold, looked up without the module under test: samples, other ids, policies."""
     samples = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
     trees = [(key, tree) for key, _, tree, _ in run.journal.effects("tree")]
-    policies = [path.parent.name for path in run.folder.glob("policies/*/selftaught.json")]
+    noted = {facts["policy"] for _, _, facts, _ in run.journal.effects("notes")}
+    stored = [path.parent.name for path in run.folder.glob("policies/*/selftaught.json")]
+    policies = [name for name in stored if name not in noted]
     lines = {name: (run.folder / "policies" / name / "records.jsonl").read_text("utf-8") for name in policies}
     records = [f"{name}:{i}" for name, text in lines.items() for i in range(len(text.splitlines()))]
     steps = [row["id"] for _, tree in trees for row in tree["nodes"][1:]]
@@ -98,19 +106,26 @@ def assert_whole(found: Lineage, base: str) -> None:
 def test_whatever_a_method_makes_walks_back_to_the_starting_model(
     method: Method, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    engine = ScriptedEngine(SCRIPTS.get(method.id, solve_sum))
-    with make_run(tmp_path, engine=engine, task=make_task(train=4, dev=6)) as run:
+    script = SCRIPTS.get(method.preset_of or method.id, partial(solve_sum, least=0.6))  # so that some are right
+    engine = ScriptedEngine(script)
+    with make_run(tmp_path, engine=engine, task=task_for(method, train=4, dev=6)) as run:
         play(method, run, options)
         samples, others, policies = everything(run)
+        noted = {facts["policy"]: facts for _, _, facts, _ in run.journal.effects("notes")}
         made = {name: load_policy(run.folder / "policies" / name) for name in policies}
         with JournalReader(run.folder) as reader:
             facts = RunFolder(run.folder, reader)
-            for id in [*samples, *others]:
+            for id in [*samples, *others, *noted]:
                 assert_whole(walk(facts, [id]), run.base.version)
-            together = walk(facts, [*samples, *made])
+            together = walk(facts, [*samples, *made, *noted])
         assert_whole(trace(run.folder), run.base.version)  # while the run is under way
     assert samples
-    assert policies
+    assert policies or noted
+    for name, told in noted.items():
+        links = [(link.how, link.target) for link in together.sources(name)]
+        assert links == [("notes for", told["base"]), *(("made of", id) for id in told["attempts"])]
+        assert set(told["attempts"]) <= set(samples)
+        assert told["attempts"]
     for key, sample in samples.items():
         assert sample["parent"] or sample["role"] == "solve", "what a critique, a judgement or a revision is of"
         node = together.nodes[key]

@@ -18,6 +18,7 @@ from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 from selftaught.testing import Learner, make_run, make_task
+from selftaught.testing.checks import task_for
 
 RECIPES = [m for m in methods().values() if m.shape == "recipe"]
 
@@ -59,11 +60,10 @@ def test_every_recipe_can_be_rehearsed_in_seconds_and_in_silence(
     chosen = next(m for m in RECIPES if m is method)
     few = {o.name: min(o.default, 3) for o in chosen.options if o.name == "rounds"}
     begun = time.process_time()
-    expected = dry_run(chosen, chosen.bind(few), make_task(16, 16, 1), Settings(budget=Budget(1)))
+    expected = dry_run(chosen, chosen.bind(few), task_for(chosen, train=16, dev=16, test=1), Settings(budget=Budget(1)))
     assert time.process_time() - begun < 20
     assert capfd.readouterr() == ("", "")
-    assert expected["trainings"] >= 1
-    assert expected["records"] > 0
+    assert (expected["trainings"] >= 1 and expected["records"] > 0) or expected["policies_with_notes"] >= 1
 
 
 def test_of_many_problems_some_are_played_and_the_figures_scaled() -> None:

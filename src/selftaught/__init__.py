@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from selftaught.check.claim import Baseline, Claim, SystemResult
     from selftaught.curate import (
         AnswerPool,
+        Decontaminator,
         Piece,
         Vote,
         by_problem,
+        decontaminate,
         demo_of_pieces,
         elect,
         finished,
         keep,
+        keep_judged,
         keep_right,
         right_and_wrong,
         turn_demos,
@@ -33,12 +36,13 @@ if TYPE_CHECKING:
     from selftaught.engines import Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
-    from selftaught.learn.objectives import dpo, grpo, reinforce
+    from selftaught.learn.objectives import dpo, grpo, orm, p_ik, prm, reinforce, reward_model, rpo
+    from selftaught.learn.online.turn_credit import credit_by_episode, credit_by_turn
     from selftaught.lineage import trace
     from selftaught.measure import Measurement, StudyReport, compare
-    from selftaught.method import Method, Preset, recipe, solver, study
+    from selftaught.method import Method, Preset, judge, recipe, solver, study
     from selftaught.method import find as find_method
-    from selftaught.models import Policy, resolve
+    from selftaught.models import Demonstration, Notes, Policy, resolve
     from selftaught.records import (
         Attempt,
         Demo,
@@ -55,10 +59,12 @@ if TYPE_CHECKING:
     )
     from selftaught.run.ask import Ask
     from selftaught.run.conclusion import conclude
+    from selftaught.run.environment import Observation
+    from selftaught.run.judge_reward import judge_reward
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
-    from selftaught.run.solver import Judge, Solver
-    from selftaught.tasks import Task, load_task
+    from selftaught.run.solver import GroupJudge, Judge, Solver
+    from selftaught.tasks import Environment, Task, Turn, load_task, with_retries
 
 __all__ = [
     "AnswerPool",
@@ -67,13 +73,19 @@ __all__ = [
     "BadInput",
     "Baseline",
     "Claim",
+    "Decontaminator",
     "Demo",
+    "Demonstration",
+    "Environment",
     "Feedback",
+    "GroupJudge",
     "Judge",
     "Label",
     "Measurement",
     "Message",
     "Method",
+    "Notes",
+    "Observation",
     "Pair",
     "Piece",
     "Policy",
@@ -90,26 +102,38 @@ __all__ = [
     "SystemResult",
     "Task",
     "TrainConfig",
+    "Turn",
     "Verdict",
     "Vote",
     "by_problem",
     "compare",
     "conclude",
+    "credit_by_episode",
+    "credit_by_turn",
+    "decontaminate",
     "demo_of_pieces",
     "dpo",
     "elect",
     "find_method",
     "finished",
     "grpo",
+    "judge",
+    "judge_reward",
     "keep",
+    "keep_judged",
     "keep_right",
     "load_task",
     "make_problem",
     "mix_replay",
+    "orm",
+    "p_ik",
+    "prm",
     "recipe",
     "reinforce",
     "resolve",
+    "reward_model",
     "right_and_wrong",
+    "rpo",
     "sft",
     "solver",
     "study",
@@ -117,30 +141,34 @@ __all__ = [
     "turn_demos",
     "unsolved",
     "vote",
+    "with_retries",
 ]
 
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
     "curate": (
-        "AnswerPool Piece Vote by_problem demo_of_pieces elect finished keep keep_right right_and_wrong turn_demos"
-        " unsolved vote"
+        "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep"
+        " keep_judged keep_right right_and_wrong turn_demos unsolved vote"
     ),
     "engines": "Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
-    "learn.objectives": "dpo grpo reinforce",
+    "learn.objectives": "dpo grpo orm p_ik prm reinforce reward_model rpo",
+    "learn.online.turn_credit": "credit_by_episode credit_by_turn",
     "lineage": "trace",
     "measure": "Measurement StudyReport compare",
-    "method": "Method Preset find:find_method recipe solver study",
-    "models": "Policy resolve",
+    "method": "find:find_method judge Method Preset recipe solver study",
+    "models": "Demonstration Notes Policy resolve",
     "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
     "run.ask": "Ask",
     "run.conclusion": "conclude",
+    "run.environment": "Observation",
     "run.run": "Run",
     "run.settings": "Settings",
-    "run.solver": "Judge Solver",
-    "tasks": "Task load_task",
+    "run.judge_reward": "judge_reward",
+    "run.solver": "GroupJudge Judge Solver",
+    "tasks": "Environment Task Turn load_task with_retries",
 }
 _SPECS = [(home, spec) for home, specs in _HOMES.items() for spec in specs.split()]
 _WHERE = {spec.rpartition(":")[2]: (home, spec.partition(":")[0]) for home, spec in _SPECS}

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def _add(found: dict[str, Method], name: str, method: Method) -> None:
     if other is not None and (other.function, other.id) != (method.function, method.id):
         first = location(other.function)
         raise BadInput(f"{name!r} is declared in {first} too", where=location(method.function), fix="choose another id")
-    found[name] = method
+    found.setdefault(name, method)
 
 
 def location(function: Callable[..., Any]) -> str:
@@ -85,24 +85,25 @@ def find(name: str) -> Method:
     if name.endswith(".py") or name.rpartition(":")[0].endswith(".py"):
         return _in_user_file(name)
     wanted = name.replace("_", "-")
-    if (found := lookup(wanted)) is not None:
+    if (found := lookup(wanted) or names().get(wanted)) is not None:
         return found
     raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, names()))
 
 
 def lookup(wanted: str) -> Method | None:
-    """The method of the package that has an id or alias, or None. Imports all of them only if no text names it.
+    """The method of the package whose id or alias stands in some file; None if there is none. Imports that file alone.
 
     Raises:
         BadInput: two files declare it.
     """
     if not ID.fullmatch(wanted):
         return None
-    if path := file_of(wanted):
+    files = _files(_roots())
+    if path := files.get(wanted.replace("-", "_")):
         found = names_of(importlib.import_module(_module_of(path)))
         if wanted in found:
             return found[wanted]
-    for candidates in _candidates(wanted):
+    for candidates in _candidates(wanted, files.values()):
         found = {}
         for path in candidates:
             own = names_of(importlib.import_module(_module_of(path)))
@@ -110,18 +111,20 @@ def lookup(wanted: str) -> Method | None:
                 _add(found, wanted, own[wanted])
         if found:
             return found[wanted]
-    return names().get(wanted)
+    return None
 
 
 def file_of(wanted: str) -> Path | None:
-    """The file of the package whose name is the id of a method; None if there is none."""
-    return _files(_roots()).get(wanted.replace("-", "_"))
+    """The file of the package whose name is the id of a method; None if there was none at the first call."""
+    return _files_at_first(_roots()).get(wanted.replace("-", "_"))
 
 
-@cache
 def _files(roots: tuple[Path, ...]) -> dict[str, Path]:
     """Stem -> file, of all files with methods."""
     return {path.stem: path for root in roots for path in sorted(root.rglob("[!_]*.py"))}
+
+
+_files_at_first = cache(_files)  # many presets are declared one after the other
 
 
 def _roots() -> tuple[Path, ...]:
@@ -133,11 +136,11 @@ def _module_of(path: Path) -> str:
     return ".".join(("selftaught", "methods", *path.relative_to(root).with_suffix("").parts))
 
 
-def _candidates(wanted: str) -> Iterator[list[Path]]:
+def _candidates(wanted: str, files: Iterable[Path]) -> Iterator[list[Path]]:
     """Files whose text seems to declare a preset or alias, then others that hold its id in quotes."""
     quoted = _quoted(wanted)
     declared = re.compile(rf"{quoted}\s*:|\balso\s*=\s*[(\[][^)\]]*{quoted}")
-    texts = {path: path.read_text("utf-8") for path in _files(_roots()).values()}
+    texts = {path: path.read_text("utf-8") for path in files}
     likely = [path for path, text in texts.items() if declared.search(text)]
     yield likely
     yield [path for path, text in texts.items() if path not in likely and re.search(quoted, text)]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.models.policy import Policy
 from selftaught.records import HIDDEN, content_hash
 
 SHOWN = 40  # characters of an option's value shown in a name
@@ -183,6 +184,8 @@ def _plain(value: Any, what: str, doubts: list[str]) -> Any:
         return value
     if value is HIDDEN:
         return None
+    if isinstance(value, Policy):
+        return value.version  # the same weights may lie anywhere
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

@@ -1,6 +1,7 @@
-"""Methods: plain functions with one of three decorators, found by their file, never registered.
+"""Methods: plain functions with one of four decorators, found by their file, never registered.
 
 - `solver`: `async (ask, problem, *, ...) -> Attempt`, one problem at test time;
+- `judge`: `async (ask, attempt, *, ...) -> Feedback`, or of several attempts at one problem, a tuple of feedback;
 - `recipe`: `(run, base, task, *, ...) -> Policy`, many problems, new weights;
 - `study`: `(run, policy, task, *, ...) -> StudyReport`, a published finding reproduced.
 
@@ -11,20 +12,20 @@ its paper claims (`claim=Claim(...)`), which `selftaught check` tests.
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from types import SimpleNamespace, UnionType
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from selftaught.check.claim import Claim
-from selftaught.discovery import find, location, methods, names
+from selftaught.discovery import find, methods, names
 from selftaught.errors import BadInput, suggest
 from selftaught.identity import solver_name
-from selftaught.presets import NEEDS, PAPER, Need, Preset, check_needs, check_presets, keyword_only, same
+from selftaught.models.policy import require_lasting
+from selftaught.options import REQUIRED, Option, check_choice, options_of, same
+from selftaught.presets import NEEDS, PAPER, Need, Preset, check_needs, check_presets
 
 __all__ = [
     "NEEDS",
@@ -36,6 +37,7 @@ __all__ = [
     "Preset",
     "Shape",
     "find",
+    "judge",
     "methods",
     "names",
     "recipe",
@@ -43,27 +45,9 @@ __all__ = [
     "study",
 ]
 
-Shape = Literal["solver", "recipe", "study"]
-REQUIRED = inspect.Parameter.empty
+Shape = Literal["solver", "judge", "recipe", "study"]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One keyword-only parameter of a method.
-
-    Attributes:
-        name: as in the signature.
-        kind: its type, resolved; the type of its default if it has no annotation.
-        default: `REQUIRED` if it has none.
-        help: its description in the docstring.
-    """
-
-    name: str
-    kind: Any
-    default: Any
-    help: str
 
 
 class Method(Generic[P, R]):
@@ -71,7 +55,7 @@ class Method(Generic[P, R]):
 
     Attributes:
         id: the function's name with dashes; of a preset, the id it is declared by.
-        shape: "solver", "recipe" or "study".
+        shape: "solver", "judge", "recipe" or "study".
         paper: arXiv number or URL of the source.
         needs: what it needs, words of `selftaught.method.NEEDS`.
         claim: what its paper claims, as `selftaught check` tests it, or None.
@@ -122,10 +106,10 @@ class Method(Generic[P, R]):
         own = inspect.getdoc(self.function) or ""
         if self.preset is None:
             return own
-        there = {o.name: o.default for o in _options(self.function)}
+        there = {o.name: o.default for o in options_of(self.function)}
         sets = ", ".join(f"`{name}={value!r}` ({there[name]!r} there)" for name, value in self.preset.options.items())
         differs = " ".join(self.preset.differs.split()).removeprefix(self.summary).strip()
-        parts = (self.summary, differs, f"Preset of `{self.preset_of}`: {sets}.", own)
+        parts = (self.summary, differs, f"Preset of `{self.preset_of}`: {sets}. The host:", own)
         return "\n\n".join(part for part in parts if part)
 
     @property
@@ -153,7 +137,7 @@ class Method(Generic[P, R]):
     def options(self) -> tuple[Option, ...]:
         """The keyword-only parameters, in order; a preset's have its own defaults."""
         own = self.preset.options if self.preset else {}
-        return tuple(replace(o, default=own.get(o.name, o.default)) for o in _options(self.function))
+        return tuple(replace(o, default=own.get(o.name, o.default)) for o in options_of(self.function))
 
     def bind(self, options: dict[str, Any]) -> dict[str, Any]:
         """All options: `options` over those of `with_options` over the defaults.
@@ -171,13 +155,8 @@ class Method(Generic[P, R]):
                 raise BadInput(
                     f"{self.id} needs option {option.name!r}", where=f"--{option.name}", fix="give it a value"
                 )
-            _check_choice(option, bound[option.name])
+            check_choice(option, bound[option.name])
         return bound
-
-    def check_values(self, options: Mapping[str, Any]) -> None:
-        """Raise BadInput for a value that is not one of the choices of its option."""
-        for option in _options(self.function, set(options)):
-            _check_choice(option, options[option.name])
 
     def with_options(self, **options: Any) -> Method[P, R]:
         """A copy with other defaults and a name that shows them: `self-refine(turns=2)`.
@@ -201,11 +180,13 @@ class Method(Generic[P, R]):
         call: Callable[..., Any] = self.function
         given, chosen = self._in_place(args, options)
         bound = self.bind(chosen)
-        if self.shape == "solver":
+        if self.shape in ("solver", "judge"):
             return call(*given, **bound)
         run = given[0]
         with run.method_scope(self, bound) as guarded:
-            return call(*(guarded(arg) for arg in given), **bound)
+            result = call(*(guarded(arg) for arg in given), **bound)
+            require_lasting(self.id, result)
+            return result
         return run.champion
 
     def _in_place(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -228,45 +209,6 @@ class Method(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<{self.shape} {solver_name(self)}>"
-
-
-def _options(function: Callable[..., Any], only: Set[str] | None = None) -> tuple[Option, ...]:
-    """The keyword-only parameters, or those of them whose names are in `only`; only their types are resolved."""
-    docs = _option_docs(inspect.getdoc(function) or "")
-    mine = [p for p in keyword_only(function) if only is None or p.name in only]
-    return tuple(Option(p.name, _kind(p, function), p.default, docs.get(p.name, "")) for p in mine)
-
-
-def _check_choice(option: Option, value: Any) -> None:
-    """Raise BadInput for a value that is not among the choices of a `Literal`, or of `Literal[...] | None`."""
-    alternatives = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else (option.kind,)
-    if not any(get_origin(kind) is Literal for kind in alternatives):
-        return
-    choices = [one for kind in alternatives for one in (get_args(kind) if get_origin(kind) is Literal else (None,))]
-    if value not in choices:
-        expected = ", ".join(map(repr, choices))
-        fix = suggest(value, [one for one in choices if isinstance(one, str)]) if isinstance(value, str) else ""
-        raise BadInput(f"must be one of {expected}, got {value!r}", where=option.name, fix=fix)
-
-
-def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
-    """The type of an option. Others' annotations are not resolved: they may use names that are not imported."""
-    stated = parameter.annotation
-    if stated is inspect.Parameter.empty:
-        return str if parameter.default in (None, REQUIRED) else type(parameter.default)
-    alone: Any = SimpleNamespace(__annotations__={parameter.name: stated})
-    try:
-        return get_type_hints(alone, getattr(function, "__globals__", {}))[parameter.name]
-    except (NameError, TypeError) as error:
-        what = f"cannot resolve the type {stated!r} of option {parameter.name!r} ({error})"
-        raise BadInput(what, where=location(function)) from None
-
-
-def _option_docs(doc: str) -> dict[str, str]:
-    """Descriptions of the parameters in the `Args:` section of a docstring."""
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
-    found = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {8}.*\n?)*)", section.group(1) if section else "", re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
 
 
 class _Decorator(Protocol):
@@ -296,5 +238,6 @@ def _decorator(shape: Shape) -> _Decorator:
 
 
 solver = _decorator("solver")
+judge = _decorator("judge")
 recipe = _decorator("recipe")
 study = _decorator("study")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from selftaught.discovery import ID, file_of, location
 from selftaught.errors import BadInput, suggest
+from selftaught.options import check_choice, keyword_only, options_of, same
 
 if TYPE_CHECKING:
     from selftaught.check.claim import Claim
@@ -40,9 +40,10 @@ NEEDS: dict[Need, str] = {
 - "judge": it uses scores of a judge in place of, or beside, verdicts.
 - "documents": it reads texts besides the problems.
 - "sandbox": it runs code that a model has written.
-- "env": its task answers back, turn by turn.
+- "env": it plays the task's environment; refused on a task without one, and any other method on a task with one.
 
-The last six are declared only. Every need of a method that another one calls must be declared by the caller too.
+"teacher" to "sandbox" are declared only. Every need of a method that another one calls must be declared by the caller
+too.
 """
 
 
@@ -98,21 +99,25 @@ def check_presets(host: Method) -> None:
     if isinstance(host.also, str):
         raise BadInput(f"also must be a tuple, got {host.also!r}", where=where, fix=f'write also=("{host.also}",)')
     for name in (*host.presets, *host.also):
-        what = f"preset {name!r}" if name in host.presets else f"alias {name!r}"
-        if not isinstance(name, str) or not ID.fullmatch(name):
-            fix = "use lowercase letters and digits, with dashes between words"
-            raise BadInput(f"{what} of {host.id} is no id", where=where, fix=fix)
-        if name == host.id:
-            raise BadInput(f"{what} has the name of its host", where=where, fix="choose another id")
-        if [*host.presets, *host.also].count(name) > 1:
-            raise BadInput(f"{host.id} declares {name!r} twice", where=where, fix="choose another id")
-        if taken := file_of(name):
-            fix = f"choose another id, or remove {taken}"
-            raise BadInput(f"{what} of {host.id} is the id of another method", where=where, fix=fix)
+        _check_id(host, name, where)
     for name, preset in host.presets.items():
         if not isinstance(preset, Preset):
             raise BadInput(f"preset {name!r} is no Preset", where=where, fix="write Preset(paper=..., options={...})")
         _check_preset(host, name, preset, where)
+
+
+def _check_id(host: Method, name: str, where: str) -> None:
+    what = f"preset {name!r}" if name in host.presets else f"alias {name!r}"
+    if not isinstance(name, str) or not ID.fullmatch(name):
+        fix = "use lowercase letters and digits, with dashes between words"
+        raise BadInput(f"{what} of {host.id} is no id", where=where, fix=fix)
+    if name == host.id:
+        raise BadInput(f"{what} has the name of its host", where=where, fix="choose another id")
+    if [*host.presets, *host.also].count(name) > 1:
+        raise BadInput(f"{host.id} declares {name!r} twice", where=where, fix="choose another id")
+    if taken := file_of(name):
+        fix = f"choose another id, or remove {taken}"
+        raise BadInput(f"{what} of {host.id} is the id of another method", where=where, fix=fix)
 
 
 def _check_preset(host: Method, name: str, preset: Preset, where: str) -> None:
@@ -123,27 +128,17 @@ def _check_preset(host: Method, name: str, preset: Preset, where: str) -> None:
     if not preset.differs.strip():
         raise BadInput(f"{what} does not say what differs", where=where, fix='add differs="..." to it')
     if preset.needs is not None:
-        check_needs(preset.needs, host.shape, where)
+        check_needs(preset.needs, host.shape, f"{where}: {what}")
     defaults = {parameter.name: parameter.default for parameter in keyword_only(host.function)}
     for option in preset.options:
         if option not in defaults:
             fix = suggest(str(option), defaults)
             raise BadInput(f"{what} sets {option!r}, which is no option of its host", where=where, fix=fix)
     try:
-        host.check_values(preset.options)
+        for option in options_of(host.function, set(preset.options)):
+            check_choice(option, preset.options[option.name])
     except BadInput as error:
         raise BadInput(f"{what}: {error.where} {error.what}", where=where, fix=error.fix) from None
     if all(same(value, defaults[option]) for option, value in preset.options.items()):
         fix = 'set one, or declare another name in also=("...",)'
         raise BadInput(f"{what} sets no option that differs from the host's", where=where, fix=fix)
-
-
-def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The keyword-only parameters of a function, in order."""
-    found = inspect.signature(function).parameters.values()
-    return [parameter for parameter in found if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
-
-
-def same(value: Any, default: Any) -> bool:
-    """Whether two values are equal and of one type, so that False differs from 0."""
-    return type(value) is type(default) and value == default

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
 
+from selftaught.check.baselines import run_system
 from selftaught.check.claim import Baseline, Claim, SystemResult
 from selftaught.check.results import Result, result_cells, write_result
 from selftaught.check.runner import check
@@ -20,12 +21,13 @@ from selftaught.engines import EngineError, Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.learn import sft
-from selftaught.method import Method, find, recipe, solver
+from selftaught.method import Method, Preset, find, recipe, solver
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Task
+from selftaught.testing import make_run
 
 
 def run_check(method: Any, folder: Path, **more: Any) -> Result:
@@ -115,6 +117,47 @@ def test_a_recipe_s_baselines_get_its_tokens_and_rivals_train_until_they_are_spe
     assert found["greedy"].in_claim
     assert not found["one round"].in_claim
     assert len(spent_by(tmp_path, "star")) == 3
+
+
+def test_a_champion_answers_with_the_solver_of_its_claim(tmp_path: Path) -> None:
+    voting = find("self-consistency").with_options(samples=3)
+    method = claiming(find("rest-em"), Claim("It votes.", baselines=("greedy",), solver=voting))
+    with make_run(tmp_path) as run:
+        found = run_system(run, method, {"rounds": 1, "samples": 2})
+        asked = [p["policy"] for _, _, p, _ in run.journal.effects("sample") if p["problem"] == run.task.test[0].id]
+    assert {one.attempt.judgments[-1].source for one in found.answers} == {"vote"}
+    assert asked == [found.policy.version] * 3
+    assert found.tokens == run.ledger.usage.spent
+
+
+ONCE = Preset(
+    paper="2303.17651",
+    options={"rounds": 1, "samples": 3},
+    differs="Train once.",
+    claim=Claim(
+        "x", ("greedy", Baseline("hot", options={"temperature": 1.0}), Baseline("rival", "rft", {"samples": 3}))
+    ),
+)
+
+
+def test_a_preset_is_checked_with_its_own_defaults_and_claim(tmp_path: Path) -> None:
+    host = recipe(needs=("verifier",), presets={"once": ONCE})(find("rest-em").function)
+    result = run_check(host.presets_by_id["once"], tmp_path, seeds=2)
+    assert (result.id, result.options["samples"], result.options["rounds"]) == ("once", 3, 1)
+    assert set(rows(result)) == {"greedy", "hot", "rival", "majority"}
+    (own,) = (tmp_path / "check").glob("once.scripted-*")
+    configs = {where.name.partition("-")[0]: config_of(where) for where in own.glob("seed-0/*")}
+    assert configs["method"]["method"] == configs["hot"]["method"] == "once"
+    assert configs["rival"]["method"] == "rft"
+    for name in ("method", "hot", "rival"):  # as the preset says; other rivals go on until they have spent as much
+        assert (configs[name]["option.rounds"], configs[name]["option.samples"]) == (1, 3)
+
+
+def config_of(folder: Path) -> Any:
+    journal = Journal(folder)
+    config = journal.meta_object("config")
+    journal.close()
+    return config
 
 
 def test_a_solver_s_vote_gets_its_tokens_on_each_seed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from selftaught.method import find
 from selftaught.testing import checks_of
 
 ROOT = Path(__file__).parents[2]
-SHAPES = ("solver", "recipe", "study")
+SHAPES = ("solver", "judge", "recipe", "study")
 PAPER = ["--paper", "2312.06585"]
 LONG = "a-name-as-long-as-one-may-be-in-this-fit"
 
@@ -57,7 +57,7 @@ def test_a_method_of_one_s_own_conforms_unedited_and_its_test_passes(
 
 @pytest.mark.parametrize(
     ("shape", "family"),
-    [("solver", "solve/voting"), ("judge", "solve/voting"), ("recipe", "improve/rl"), ("study", "study")],
+    [("solver", "solve/voting"), ("judge", "judge"), ("recipe", "improve/rl"), ("study", "study")],
 )
 def test_in_a_checkout_it_goes_into_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str, family: str
@@ -81,6 +81,7 @@ def checkout(folder: Path) -> Path:
         (methods / family).mkdir(parents=True)
         (methods / family / "__init__.py").touch()
     (methods / "study").mkdir()
+    (methods / "judge").mkdir()
     (folder / "pyproject.toml").touch()
     return methods
 

@@ -18,6 +18,7 @@ from selftaught.cli.options import add_options, options_of, reader
 from selftaught.cli.parsing import Parser
 from selftaught.errors import BadInput
 from selftaught.method import Method, recipe
+from selftaught.models import Policy
 
 
 def read(kind: Any, word: str) -> Any:
@@ -46,6 +47,7 @@ def read(kind: Any, word: str) -> Any:
         (tuple[Literal["x", "y"], ...], "y,x", ("y", "x")),
         (tuple[int, ...] | None, "none", None),
         (list[int | None], "1,none", [1, None]),
+        (str | Policy, "runs/mine/champion", "runs/mine/champion"),
     ],
 )
 def test_a_word_is_read_as_the_type_says(kind: Any, word: str, value: Any) -> None:

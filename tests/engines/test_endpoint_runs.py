@@ -21,9 +21,12 @@ from endpoint_server import Got, Reply, completion, error, sums
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
+from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.journal import Journal, Usage
-from selftaught.records import Attempt, content_hash, make_problem
+from selftaught.learn import sft
+from selftaught.models import Demonstration, Notes, resolve
+from selftaught.records import Attempt, Demo, content_hash, make_problem
 from selftaught.run.run import Run
 from selftaught.samples import well_formed
 from selftaught.tasks import Kind, Task
@@ -314,3 +317,17 @@ def test_solve_shows_the_answer_without_its_thinking(server: Server, capsys: pyt
     assert capsys.readouterr().out.startswith("Answer: 4\n\n(")
     assert main([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == said
+
+
+def test_a_policy_with_notes_needs_no_weights(server: Server, tmp_path: Path) -> None:
+    notes = Notes("Hint: add.", (Demonstration("What is 1 + 1?", "Answer: 2"),))
+    with run_in(tmp_path) as run:
+        policy = run.write_notes(run.base, notes)
+        assert all(tried.right for tried in run.attempt(policy, run.task.train))
+        with pytest.raises(BadInput, match="cannot be trained"):
+            run.learn(policy, sft(), [Demo(run.task.train[0].prompt, "1")])
+        assert resolve(policy.path) == policy
+    assert len(server.got) == 6
+    for got in server.got:
+        assert [m["role"] for m in got.body["messages"]] == ["system", "user", "assistant", "user"]
+        assert [m["content"] for m in got.body["messages"]][:3] == ["Hint: add.", "What is 1 + 1?", "Answer: 2"]

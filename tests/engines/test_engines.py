@@ -251,6 +251,19 @@ def test_given_text_is_scored_or_refused(subject: Subject) -> None:
     assert score("") == ()
 
 
+def test_a_head_is_read_or_refused_in_one_line(subject: Subject) -> None:
+    def read() -> Any:
+        return asyncio.run(subject.engine.scores(subject.policy, as_prompt("hi"), "yes", (1, 3)))
+
+    if subject.engine.capabilities.scores and subject.engine.name != "local":  # the subject's policies have no head
+        assert read() == read()
+        assert len(read().values) == 2
+        return
+    with pytest.raises(BadInput, match="value head") as refused:
+        read()
+    assert one_line(refused.value)
+
+
 def test_a_model_in_training_is_served_or_refused(subject: Subject) -> None:
     from tiny_models import reference
 

@@ -242,6 +242,7 @@ TABLE = [
     Entry("mistake-tuning", o.mistake_tuning("good ", "bad "), LABELS, best_asked_for("good", "bad")),
     Entry("quark", o.quark(2, "{bin} ", 0.01, 0.01, teacher_top_k=0), TWO_SIDED, best_asked_for("1", "0")),
     Entry("dpo", o.dpo(0.5), PAIRS, chosen_over_rejected),
+    Entry("rpo", o.rpo(0.5, nll_coef=0.3), PAIRS, chosen_over_rejected),
     Entry("cdpo", o.dpo(0.5, label_smoothing=0.2), PAIRS, chosen_over_rejected),
     Entry("robust", o.dpo(0.5, loss_type="robust", label_smoothing=0.2), PAIRS, chosen_over_rejected),
     Entry("hinge", o.dpo(0.5, loss_type="hinge"), PAIRS, chosen_over_rejected),

@@ -588,6 +588,18 @@ def test_heads_have_the_losses_of_logistic_and_paired_regression():
     )
 
 
+def test_an_outcome_reward_model_still_learns_to_write_what_is_good():
+    """The loss of two rows by hand: both logistic losses, and the mean negative log-likelihood of the good one."""
+    logprobs, mask = torch.tensor([[-1.0, -2.0], [-3.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    values = torch.tensor([[9.0, 0.5], [-0.25, 9.0]])[..., None]
+    features = {"good": torch.tensor([1.0, 0.0])}
+    batch = o.Batch(logprobs, mask, torch.tensor([1.0, 2.0]), (1, 1), features, values=values)
+    judged = [math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(-0.25))]
+    for lm_coef in (0.0, 0.4):
+        wanted = judged[0] + lm_coef * 1.5 + 2 * judged[1]
+        assert o.orm(lm_coef).loss(batch).item() == pytest.approx(wanted, abs=1e-6)
+
+
 def test_steps_are_scored_where_they_end(tokenizer):
     (row,) = o.prm().rows(ScoredSteps(ask("what"), ("the cat .", " red dog", " blue ."), (1.0, 0.0, 0.5)), tokenizer)
     assert row.completion == tuple(tokenizer.encode_target("the cat . red dog blue ."))
@@ -608,6 +620,7 @@ def test_steps_are_scored_where_they_end(tokenizer):
         (lambda: o.dpo(label_smoothing=0.5), "label_smoothing"),
         (lambda: o.simpo(beta=-1.0), "beta"),
         (lambda: o.orpo(0.0), "beta"),
+        (lambda: o.orm(-1.0), "lm_coef"),
         (lambda: o.kto(undesirable_weight=0.0), "undesirable_weight"),
         (lambda: o.tpo(float("nan")), "beta"),
         (lambda: o.tpo(step_contrast=-1.0), "step_contrast"),

@@ -13,6 +13,7 @@ import torch
 from selftaught.learn import objectives
 from selftaught.learn.forward import forward_batch
 from selftaught.learn.objectives import Batch
+from selftaught.learn.objectives.advantages import group_std
 
 HERE = Path(__file__).parent
 GOLDENS = json.loads((HERE / "goldens_trl.json").read_text("utf-8"))
@@ -70,6 +71,14 @@ def test_the_loss_is_trls(case):
     assert (objective.loss(batch) / size).item() == pytest.approx(case["loss"], abs=1e-5, rel=1e-6)
 
 
+@pytest.mark.parametrize("case", [c for c in GOLDENS["cases"] if c["name"].startswith("grpo")], ids=lambda c: c["name"])
+def test_the_advantages_are_trls(case):
+    for group in case["groups"]:
+        theirs = [row["token_features"]["advantage"][0] for row in group]
+        ours = group_std([row["row_features"]["reward"] for row in group])
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
 def test_the_goldens_say_which_trl_and_hold_every_family():
     assert GOLDENS["versions"]["trl"].startswith("1.16.")
     names = " ".join(case["name"] for case in GOLDENS["cases"])
@@ -84,6 +93,8 @@ def test_the_goldens_say_which_trl_and_hold_every_family():
         "orpo",
         "kto",
         "grpo",
+        "grpo-dapo",
+        "rpo",
         "rloo",
     ):
         assert kind in names

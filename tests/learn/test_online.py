@@ -369,7 +369,7 @@ def test_a_plan_names_what_it_is_made_of(base):
     plan = OnlineConfig(grpo(), TrainConfig(), 5, 4, CreditAssignment(), 2.0, "named", 0)
     others = [replace(plan, **change) for change in (
         {"steps": 6}, {"samples": 5}, {"max_importance_weight": 3.0}, {"rollout_key": "other"}, {"seed": 1},
-        {"objective": grpo(kl_coef=0.1)},
+        {"objective": grpo(kl_coef=0.1)}, {"max_gen_batches": 2}, {"reference_decay": 0.9},
         {"training": TrainConfig(batch_size=3)}, {"training": TrainConfig(keep_optimizer_state=True)})]  # fmt: skip
     assert len({one.version(base, PROBLEMS) for one in (plan, *others)}) == len(others) + 1
     size = min(plan.training.batch_size, len(PROBLEMS))

@@ -41,6 +41,20 @@ def test_rest_em_has_nothing_to_learn_where_nothing_is_right(tmp_path: Path) -> 
         find("rest-em")(run, run.base, run.task, rounds=1, samples=2)
 
 
+def test_rft_trains_the_base_model_once_on_several_right_samples_of_each_problem(tmp_path: Path) -> None:
+    learner = Learner()
+    with make_run(tmp_path, learner=learner) as run:
+        find("rft")(run, run.base, run.task, samples=8)
+        drawn = [p for _, _, p, _ in run.journal.effects("sample") if p["sampling"]["temperature"]]
+    answers = {p.id: p.reference for p in run.task.train}
+    right = Counter(p["problem"] for p in drawn if p["text"].endswith(f"Answer: {answers[p['problem']]}"))
+    ((base, demos),) = learner.given
+    assert base is run.base
+    assert {p["sampling"]["top_k"] for p in drawn} == {0}
+    assert len(drawn) == 8 * len(answers)
+    assert len(demos) == right.total() > len(right)
+
+
 def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
     champion, learner = two_rounds(tmp_path, "rest-em", samples=3)
     assert champion.base

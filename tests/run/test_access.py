@@ -28,7 +28,7 @@ DEV_STUDY = study(needs=("verifier", "dev"))(function)
 
 
 def guarded(method: Method) -> GuardedTask:
-    return GuardedTask(TASK, method, RULES.held_out)
+    return GuardedTask(TASK, method, RULES)
 
 
 def test_problems_of_dev_and_test_are_held_out_as_attempts_too() -> None:

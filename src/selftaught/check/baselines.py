@@ -10,23 +10,28 @@ from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote
 from selftaught.method import Method
 from selftaught.records import Attempt
+from selftaught.run.best_of import BestOf
 from selftaught.run.run import Run
 from selftaught.run.solver import SolverResult
 
+JUDGED_SAMPLES = 4  # answers that a judge chooses from
 SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 
 
 def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemResult:
-    """Run a method; a recipe's champion then answers the test problems greedily."""
+    """Run a method; a recipe's champion then answers the test problems, a judge chooses among samples of the model."""
     options = method.bind(dict(options))
-    if method.shape == "solver":
-        solved = run.solve(run.base, run.task.test, "test", solver=method.with_options(**options))
+    if method.shape in ("solver", "judge"):
+        solver: Any = method.with_options(**options)
+        solver = BestOf(solver, JUDGED_SAMPLES, SAMPLING) if method.shape == "judge" else solver
+        solved = run.solve(run.base, run.task.test, "test", solver=solver)
         return SystemResult(run, run.base, solved, _tokens(solved))
     returned = method(run, run.base, run.task, **options)
     spent = run.ledger.usage.spent
     if method.shape == "study":
         return SystemResult(run, run.base, (), spent, returned)
-    solved = run.solve(run.champion, run.task.test, "test", temperature=0.0)
+    how = method.claim.solver if method.claim else None
+    solved = run.solve(run.champion, run.task.test, "test", solver=how, temperature=0.0)
     return SystemResult(run, run.champion, solved, spent + _tokens(solved), returned)
 
 

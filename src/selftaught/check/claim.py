@@ -11,7 +11,7 @@ from selftaught.errors import BadInput, suggest
 if TYPE_CHECKING:
     from selftaught.models import Policy
     from selftaught.run.run import Run
-    from selftaught.run.solver import SolverResult
+    from selftaught.run.solver import Solver, SolverResult
 
 NAMED_BASELINES = ("greedy", "sample", "majority", "best-logprob")
 """Baselines that need no method, see `Claim`."""
@@ -79,6 +79,8 @@ class Claim:
             "best-logprob", the one of those samples with the highest mean log-probability;
             or a `Baseline`, another method or the same one with other options. A baseline that trains gets the same
             train problems and continues until it has spent the method's tokens.
+        solver: how a recipe's champion answers the test problems, where its policies are meant for a solver; None:
+            greedily.
         metric: `accuracy`, or another number per test problem.
         vote_baseline: whether to add the starting model's vote at equal tokens, scored by accuracy. None: only if the
             metric is accuracy. Set True if the metric is the accuracy of answers reached another way.
@@ -104,6 +106,7 @@ class Claim:
     min_effect: float = 0.02
     extra_metrics: ExtraMetrics | None = None
     generalization: bool = False
+    solver: Solver | None = None
 
     def __post_init__(self) -> None:
         if not self.baselines:

@@ -28,6 +28,7 @@ from selftaught.records import content_hash
 from selftaught.run.config import own_version
 from selftaught.run.context import Learner
 from selftaught.run.run import Run
+from selftaught.tasks import Task, with_retries
 from selftaught.worlds.world import World
 
 SEEDS = 5
@@ -160,7 +161,7 @@ def check_can_train(method: Method, world: World, engine: Engine) -> None:
     if engine.capabilities.trained_policies or method.claim is None:
         return
     methods = [method, *(find(b.method) for b in method.claim.baselines if isinstance(b, Baseline) and b.method)]
-    if training := [one.id for one in methods if one.shape != "solver"]:
+    if training := [one.id for one in methods if one.shape in ("recipe", "study")]:
         raise BadInput(
             f"{training[0]} trains policies, and engine {engine.name} cannot sample them from {world.name}",
             where=method.id,
@@ -170,7 +171,7 @@ def check_can_train(method: Method, world: World, engine: Engine) -> None:
 
 def _config_hash(method: Method, claim: Claim, world: World, base: Policy, engine: Engine) -> str:
     """Hash of options, model, problems, settings and code: a change of any of them starts in a new folder."""
-    with world.load(0, generalization=claim.generalization) as task:
+    with _task(method, world, 0, claim) as task:
         problems = task.fingerprint
     made_by = own_version(), code_hash(method.function), engine.name, engine.dtype
     return content_hash(method.bind(dict(claim.options)), base.version, problems, world.settings, made_by)[:8]
@@ -203,7 +204,9 @@ def _run_seed(what: Check, seed: int) -> SeedResult:
         trial.task = run.task.name
         mine = run_system(run, what.method, what.claim.options)
         limit = mine.tokens
-        spent = limit - sum(one.tokens for one in mine.answers) if what.method.shape != "solver" else limit
+        spent = (
+            limit - sum(one.tokens for one in mine.answers) if what.method.shape not in ("solver", "judge") else limit
+        )
         trial.systems[what.method.id] = _scores_of(what.claim.metric, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         for name in what.baseline_names:
@@ -244,11 +247,17 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult, bu
             trial.notes.append(f"{rival.name} spent {outcome.tokens:,} tokens, the method {budget.tokens:,}")
 
 
+def _task(method: Method, world: World, seed: int, claim: Claim) -> Task:
+    """The world's problems of a seed; for a method that plays, with an environment that lets the model try again."""
+    task = world.load(seed, generalization=claim.generalization)
+    return with_retries(task) if "env" in method.needs and task.environment is None else task
+
+
 @contextmanager
 def _run(what: Check, seed: int, name: str, *, mark: str = "", budget: Budget | None = None) -> Iterator[Run]:
     settings = what.world.with_seed(seed)
     settings = replace(settings, budget=budget) if budget else settings
-    task = what.world.load(seed, generalization=what.claim.generalization)
+    task = _task(what.method, what.world, seed, what.claim)
     with Run(
         what.folder / f"seed-{seed}" / (_slug(name) + mark), model=what.base, task=task,
         engine=CachedEngine(what.engine, what.cache), settings=settings, learner=what.learner,

@@ -22,6 +22,7 @@ from selftaught.cli.common import (
     task_of,
 )
 from selftaught.cli.engine_options import at_least, engine_of
+from selftaught.cli.eval_judge import judge_of, judge_outcome
 from selftaught.console import Console
 from selftaught.engines import Sampling
 from selftaught.measure import clustered_bootstrap
@@ -36,6 +37,10 @@ from selftaught.tasks import Task
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `eval`, besides those of the solver."""
     parser.add_argument("--solver", help="a test-time method to measure the model with")
+    judge = "a judge, by id or file.py:function: also report its mean score, and its agreement with the verifier"
+    parser.add_argument("--judge", metavar="J", help=judge)
+    model = "model that judges, served by the engine of --model (default: the measured model)"
+    parser.add_argument("--judge-model", metavar="M", help=model)
     add_model_options(parser)
     add_task_options(parser, train=0, dev=0, test=300)
     parser.add_argument("--split", choices=SPLITS, default="test", help="which problems (default %(default)s)")
@@ -51,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(call: Call) -> int:
     """Measure a model on a split."""
+    judge = judge_of(call.args)
     args, task = call.args, task_of(call.args)
     require_split(task, args.split)
     if task.verifier.needs_reference:
@@ -65,8 +71,10 @@ def execute(call: Call) -> int:
         results = run.solve(run.base, problems, args.split, solver=solver, samples=args.attempts)
         name = call.method.id if call.method else "policy"
         outcome = run.measurement_of(run.base, args.split, name, results).to_json()
+        judged = judge_outcome(run, judge, args, results) if judge else {}
         print_notes(run)
-        outcome |= {"model": args.model, "task": task.name} | _mean_score(results) | request_report(run, args.json)
+        outcome |= {"model": args.model, "task": task.name} | _mean_score(results) | judged
+        outcome |= request_report(run, args.json)
         reason = run.no_answer_reason
     del outcome["scores"]
     print_outcome(outcome, args.json)

@@ -18,7 +18,7 @@ from selftaught.machine.disk import write_error
 from selftaught.method import PAPER
 from selftaught.terminal import print_json, print_text
 
-SHAPES = {"solver": "solve", "recipe": "improve", "judge": "solve", "study": "study"}
+SHAPES = {"solver": "solve", "recipe": "improve", "judge": "judge", "study": "study"}
 """Shape -> the folder of its methods in the package."""
 METHODS = Path("src", "selftaught", "methods")
 LONGEST = 40

@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from selftaught.errors import BadInput
 from selftaught.method import REQUIRED, Method, Option
+from selftaught.models import Policy
 
 PLAIN = (int, float, str, Path)
 METHOD_WINS = ("--temperature",)  # flags of a command that a method with an option of that name takes over
@@ -63,8 +64,8 @@ def _flag(parser: argparse.ArgumentParser, option: Option) -> str:
 def reader(kind: Any) -> Callable[[str], Any] | None:
     """The parser of a type's values from one word, named after what it expects. None if one word cannot hold a value.
 
-    Reads numbers, text, paths, `Literal`s, `X | None` ("none"), and tuples and lists of one of these
-    ("1,2,3"); raises ValueError for anything else.
+    Reads numbers, text, paths, `Literal`s, `X | None` ("none"), policies by name (`str | Policy`), and tuples and lists
+    of one of these ("1,2,3"); raises ValueError for anything else.
     """
     if kind is bool:
         return _named("true|false", _bool)
@@ -79,6 +80,8 @@ def reader(kind: Any) -> Callable[[str], Any] | None:
     if origin in (Union, types.UnionType) and type(None) in inside and len(inside) == 2:
         read = reader(next(k for k in inside if k is not type(None)))
         return read and _named(f"{read.__name__}|none", lambda word: None if word.lower() == "none" else read(word))
+    if origin in (Union, types.UnionType) and set(inside) == {str, Policy}:
+        return str
     if origin in (tuple, list) and inside and all(k in (inside[0], ...) for k in inside):
         read = reader(inside[0])
         return read and _named(

@@ -26,7 +26,8 @@ from selftaught.control import Budget
 from selftaught.engines import Sampling
 from selftaught.engines.create import is_remote
 from selftaught.learn import TrainConfig
-from selftaught.models.remote import PREFIX, remote_policy, require_trainable
+from selftaught.models import resolve
+from selftaught.models.remote import require_trainable
 from selftaught.records import as_json
 from selftaught.run.config import check_references
 from selftaught.run.run import Run
@@ -93,7 +94,7 @@ def _expected_cost(call: Call, task: Task, settings: Settings) -> dict[str, Any]
         return {}
     expected = dry_run(call.chosen, call.options, task, settings)
     if remote and expected["trainings"]:
-        require_trainable(remote_policy(model.removeprefix(PREFIX)))
+        require_trainable(resolve(model))
     return expected
 
 
@@ -145,7 +146,8 @@ def print_result(outcome: dict[str, Any], folder: Path) -> None:
         print_wrapped("no policy passed the gate: the starting model remains the champion")
     print_wrapped(f"report {folder / 'report.html'}")
     if (folder / "champion").exists():
-        print_wrapped(f"weights {folder / 'champion'}")
+        what = f"notes ({outcome['champion_notes']})" if "champion_notes" in outcome else "weights"
+        print_wrapped(f"{what} {folder / 'champion'}")
 
 
 def _slug(name: str) -> str:

@@ -44,7 +44,7 @@ def keep_right(
     Raises:
         BadInput: `truncated` has another value.
     """
-    return _demos(attempts, lambda attempt: attempt.right, per_problem, truncated)
+    return demos_of(attempts, lambda attempt: attempt.right, per_problem, truncated)
 
 
 def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncated: Truncated = "drop") -> list[Demo]:
@@ -52,12 +52,13 @@ def keep(attempts: Iterable[Attempt], *, per_problem: int | None = None, truncat
 
     Omits failed requests, which have no answer.
     """
-    return _demos(attempts, lambda _: True, per_problem, truncated)
+    return demos_of(attempts, lambda _: True, per_problem, truncated)
 
 
-def _demos(
+def demos_of(
     attempts: Iterable[Attempt], wanted: Callable[[Attempt], bool], per_problem: int | None, truncated: Truncated
 ) -> list[Demo]:
+    """Turn the wanted attempts into demonstrations; see `keep_right`."""
     if truncated not in get_args(Truncated):
         raise BadInput(f"unknown {truncated!r}", where="truncated", fix=suggest(truncated, get_args(Truncated)))
     some = [one for one in attempts if not one.failed] if truncated == "open" else finished(attempts)
@@ -78,8 +79,13 @@ def teaches_false_end(record: Any, sources: Iterable[Mapping[str, Any]]) -> bool
     cut = tuple(one["text"] for one in sources if one.get("finish") == "length" and one["text"])
     if not cut or not getattr(record, "ends", True):
         return False
+    return any(text.endswith(cut) for text in record_texts(record))
+
+
+def record_texts(record: Any) -> list[str]:
+    """The texts that a record teaches or contrasts, without its prompt."""
     texts = (getattr(record, name, "") for name in ("target", "chosen", "rejected", "response"))
-    return any(text.endswith(cut) for text in (*texts, *getattr(record, "responses", ())))
+    return [text for text in (*texts, *getattr(record, "responses", ())) if text]
 
 
 def unsolved(attempts: Iterable[Attempt]) -> list[Problem]:

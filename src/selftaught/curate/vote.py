@@ -28,6 +28,19 @@ class Vote:
     voters: tuple[Attempt, ...]
 
 
+def ballots(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    """The attempts that have an answer, grouped by equal answers, in order of first appearance."""
+    return [[attempt for attempt, _ in group] for group in _weighted_ballots(attempts, [1] * len(attempts))]
+
+
+def _weighted_ballots(attempts: Sequence[Attempt], weights: Sequence[float]) -> list[list[tuple[Attempt, float]]]:
+    groups: dict[str, list[tuple[Attempt, float]]] = {}
+    for attempt, weight in zip(attempts, weights, strict=True):
+        if attempt.answer is not None:
+            groups.setdefault(equality_key(attempt.answer), []).append((attempt, weight))
+    return list(groups.values())
+
+
 def vote(attempts: Sequence[Attempt], weights: Sequence[float] | None = None) -> Vote | None:
     """The plurality vote over the attempts' answers; None if no attempt has an answer.
 
@@ -39,14 +52,10 @@ def vote(attempts: Sequence[Attempt], weights: Sequence[float] | None = None) ->
         weights: of each attempt's vote, ≥ 0; by default 1.
     """
     weights = [1] * len(attempts) if weights is None else weights
-    groups: dict[str, list[tuple[Attempt, float]]] = {}
-    for attempt, weight in zip(attempts, weights, strict=True):
-        if attempt.answer is not None:
-            groups.setdefault(equality_key(attempt.answer), []).append((attempt, weight))
-    if not groups:
+    if not (groups := _weighted_ballots(attempts, weights)):
         return None
-    totals = {key: fsum(weight for _, weight in group) for key, group in groups.items()}
-    won = max(totals, key=totals.__getitem__)  # ties go to the first
+    totals = [fsum(weight for _, weight in group) for group in groups]
+    won = totals.index(max(totals))  # ties go to the first
     voters = tuple(attempt for attempt, _ in groups[won])
     return Vote(voters[0].answer or "", totals[won] / (fsum(weights) or 1), voters)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from selftaught.engines.base import Engine
 from selftaught.errors import BadInput, suggest
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, read_manifest
 from selftaught.models.remote import PREFIX
 
 EngineName = Literal["local", "vllm"]
@@ -68,8 +68,13 @@ def create_engine(model: str | Path | Policy, config: EngineConfig | None = None
 
 
 def is_remote(model: str | Path | Policy) -> bool:
-    """Whether a model is behind an endpoint."""
-    return bool(model.remote) if isinstance(model, Policy) else str(model).startswith(PREFIX)
+    """Whether a model is behind an endpoint, also where it is the folder of a policy with notes."""
+    if isinstance(model, Policy):
+        return bool(model.remote)
+    folder = Path(model).expanduser()
+    if folder.is_dir() and (manifest := read_manifest(folder)).get("notes"):
+        model = (manifest.get("base") or {}).get("path", "")
+    return str(model).startswith(PREFIX)
 
 
 def _local(config: EngineConfig) -> Engine:

@@ -26,7 +26,7 @@ from selftaught.engines.base import (
 )
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest
+from selftaught.models.policy import Policy, base_reference, load_policy, publish, read_manifest, require_weights
 from selftaught.records import Prompt, as_json, content_hash
 
 if TYPE_CHECKING:
@@ -35,6 +35,20 @@ if TYPE_CHECKING:
 Script = Callable[[Policy, Request], str]
 LikelihoodScript = Callable[[Policy, Prompt, str], Sequence[float]]
 Scorer = Callable[[Policy, Prompt, str], float]
+
+
+def scripted_judgment(asked: str, good: bool) -> str | None:
+    """What a scripted model replies to a usual request for a judgment of an answer; None to any other request.
+
+    Args:
+        asked: the request: for a score in points, for the better of A and B, or for the word right or wrong.
+        good: whether the answer, or of two A, is the better one.
+    """
+    if "[[A]]" in asked:
+        return "[[A]]" if good else "[[B]]"
+    if "Score: " in asked:
+        return f"It is {'right' if good else 'wrong'}.\nScore: {4 if good else 1}"
+    return ("right" if good else "wrong") if "right or wrong" in asked else None
 
 
 class ScriptedEngine(BusyTimer, BaseEngine):
@@ -71,6 +85,7 @@ class ScriptedEngine(BusyTimer, BaseEngine):
     async def sample(self, policy: Policy, request: Request) -> Sample:
         """The script's answer, truncated at `max_tokens` bytes and at stop strings. See `Engine.sample`."""
         self._check_open()
+        require_weights(policy)
         validate_request(request)
         with self._busy():
             await asyncio.sleep(self._delay)
@@ -90,6 +105,7 @@ class ScriptedEngine(BusyTimer, BaseEngine):
     async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
         """The log-probabilities of the bytes of `text`."""
         self._check_open()
+        require_weights(policy)
         given = self._likelihood
         logprobs = tuple(given(policy, prompt, text)) if given else _logprobs(text.encode())
         return Likelihood(logprobs, _prompt_length(prompt))

@@ -40,10 +40,15 @@ class Ledger:
 
     Each effect counts once, however often it is replayed, so a resumed run sees the same totals at the
     same place in its program as an undisturbed one.
+
+    Attributes:
+        usage: tokens, by what they were spent on.
+        environment_steps: answers of the task's environment, the starts of episodes included.
     """
 
     def __init__(self) -> None:
         self.usage = Usage()
+        self.environment_steps = 0
         self._counted: set[str] = set()
 
     def count(self, key: str, usage: Usage) -> bool:
@@ -52,3 +57,7 @@ class Ledger:
             self._counted.add(key)
             self.usage += usage
         return new
+
+    def count_step(self, key: str) -> None:
+        """Add an answer of the environment, unless it was counted before."""
+        self.environment_steps += self.count(key, Usage())

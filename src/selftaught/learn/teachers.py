@@ -30,17 +30,27 @@ class EMATeacher:
         config: decay d and lookahead.
         top_k: number of likeliest tokens kept of the teacher's distribution; 0 for all.
         max_tokens: most tokens in one forward pass.
+        output: what it gives: "teacher" distributions, or "reference" log-probabilities.
     """
 
-    def __init__(self, model: Any, optimizer: AdamW, config: EMAConfig, *, top_k: int, max_tokens: int) -> None:
+    def __init__(
+        self, model: Any, optimizer: AdamW, config: EMAConfig, *, top_k: int, max_tokens: int, output: str = "teacher"
+    ) -> None:
         self._model, self._optimizer, self._config = model, optimizer, config
-        self._top_k, self._max_tokens = top_k, max_tokens
+        self._top_k, self._max_tokens, self._output = top_k, max_tokens, output
 
-    def with_logprobs(self, batch: Sequence[Group], step: Callable[[Sequence[Group]], Any]) -> Sequence[Group]:
-        """Add the teacher's log-probabilities to `batch`; `step` takes one optimizer step on such a batch."""
+    @property
+    def started(self) -> bool:
+        """Whether there is an average: it starts from the weights at its first use."""
+        return all(EMA_KEY in self._optimizer.state[p] for p in self._optimizer.parameters)
+
+    def with_logprobs(
+        self, batch: Sequence[Group], step: Callable[[Sequence[Group]], Any] | None = None
+    ) -> Sequence[Group]:
+        """Add the average's log-probabilities to `batch`; `step`, for lookahead, takes a step on such a batch."""
         for p in self._optimizer.parameters:
             self._optimizer.state[p].setdefault(EMA_KEY, self._optimizer.float32_values(p).clone())
-        if self._config.lookahead_steps:
+        if self._config.lookahead_steps and step:
             with self._rolled_back():
                 for _ in range(self._config.lookahead_steps):
                     step(self._with_logprobs(batch))
@@ -64,7 +74,7 @@ class EMATeacher:
         try:
             for p, data in own:
                 p.data = self._optimizer.state[p][EMA_KEY].to(data.dtype)
-            return with_frozen_logprobs(self._model, batch, {"teacher"}, self._max_tokens, top_k=self._top_k)
+            return with_frozen_logprobs(self._model, batch, {self._output}, self._max_tokens, top_k=self._top_k)
         finally:
             for p, data in own:
                 p.data = data

@@ -21,7 +21,7 @@ from selftaught.learn.kernels.optimizer import AdamW
 from selftaught.learn.kernels.packing import ATTENTION_NAME, register_attention
 from selftaught.learn.kernels.slow_path import slow_path_reason
 from selftaught.learn.microbatches import microbatches
-from selftaught.learn.objectives.base import Batch, Group, Objective
+from selftaught.learn.objectives.base import Batch, EMAConfig, Group, Objective
 from selftaught.learn.schedules import learning_rate_at
 from selftaught.learn.teachers import EMA_KEY, EMATeacher
 from selftaught.learn.value_head import add_head
@@ -113,10 +113,13 @@ class Trainer:
                 p.data = p.data.to(torch.bfloat16)
 
     def _ema_teacher(self) -> EMATeacher | None:
-        ema, top_k = self.objective.ema_teacher, self.objective.teacher_top_k
-        if ema is None:
-            return None
-        return EMATeacher(self.model, self._optimizer, ema, top_k=top_k, max_tokens=self.config.max_tokens_per_pass)
+        ema = self.objective.ema_teacher
+        return None if ema is None else self.moving_average(ema, "teacher")
+
+    def moving_average(self, config: EMAConfig, output: str) -> EMATeacher:
+        """The moving average of the weights in training, kept in checkpoints; there can be one. See `EMATeacher`."""
+        top_k, most = self.objective.teacher_top_k, self.config.max_tokens_per_pass
+        return EMATeacher(self.model, self._optimizer, config, top_k=top_k, max_tokens=most, output=output)
 
     def with_frozen_logprobs(self, groups: Sequence[Group], cache: Path | None = None) -> Sequence[Group]:
         """Add the outputs of the current weights, as frozen ones, to `groups` (see `learn.frozen`)."""

@@ -30,15 +30,20 @@ class RunFolder:
     Attributes:
         config: the run's configuration.
         base: version of the starting model.
+        weights: version of its weights, which is another one if it has notes.
         questions: problem id -> question.
+        posed: id of each new problem of the run -> the attempts that it was taken from.
     """
 
     def __init__(self, folder: Path, reader: JournalReader) -> None:
         self.folder, self.reader = folder, reader
         self.config = reader.meta_object("config")
         self.base = str(self.config.get("model", ""))
+        self.weights = str(self.config.get("weights", self.base))
         self._read: dict[str, list[dict[str, Any]]] = {}
-        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY)
+        new = [row for _, _, found, _ in reader.effects("problems") for row in found["kept"]]
+        self.questions: dict[str, str] = reader.meta_object(QUESTIONS_KEY) | {p["problem"]: p["question"] for p in new}
+        self.posed: dict[str, list[str]] = {row["problem"]: row["attempts"] for row in new}
 
     # --- policies ---
 
@@ -52,6 +57,16 @@ class RunFolder:
     def trainings(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Version of each trained policy -> its round and journal entry."""
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("learn") if f["policy"] != self.base}
+
+    @cached_property
+    def tuned(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Version of each policy that lived for one answer -> its round and journal entry."""
+        return {facts["policy"]: (number, facts) for _, number, facts, _ in self.reader.effects("tune")}
+
+    @cached_property
+    def noted(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Version of each policy with notes -> its round and journal entry."""
+        return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("notes") if f["policy"] != self.base}
 
     @cached_property
     def live(self) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -73,14 +88,15 @@ class RunFolder:
 
     @cached_property
     def champion(self) -> str:
-        """Version of the last promoted policy, or the base."""
-        passed = [gate["policy"] for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
+        """Version of the last promoted policy of the main learner, or the base."""
+        gates = [gate for _, _, gate, _ in self.reader.effects("gate") if gate["promoted"]]
+        passed = [gate["policy"] for gate in gates if "learner" not in gate]
         return passed[-1] if passed else self.base
 
     @property
     def policies(self) -> list[str]:
         """Versions of all policies in order of creation, the base first."""
-        return list(dict.fromkeys([self.base, *self.trainings, *self.published]))
+        return list(dict.fromkeys([self.base, *self.trainings, *self.noted, *self.published]))
 
     def manifest(self, version: str) -> tuple[dict[str, Any], str]:
         """Return the manifest next to a policy's weights, and what is wrong with it, if anything."""
@@ -116,15 +132,29 @@ class RunFolder:
                 found[row["id"]] = f"step of tree {key[:10]}: {seen}"
         return found
 
+    @cached_property
+    def judgments(self) -> dict[str, list[str]]:
+        """Id of each judged attempt -> what each judgment says of it, and in which samples."""
+        found: dict[str, list[str]] = {}
+        for _, _, told, _ in self.reader.effects("judgment"):
+            for attempt, (verdict, score, _) in zip(told["attempts"], told["feedback"], strict=True):
+                said = verdict if score is None else f"score {score:.2f}"
+                replies = ", ".join(reply[:10] for reply in told["replies"])
+                where = f" in {replies}" if replies else ""
+                found.setdefault(attempt, []).append(f"{said} by {told['source']}{where}")
+        return found
+
     def question(self, problem: str) -> str:
         """The question of a problem, or its id if unknown."""
         return self.questions.get(problem) or problem
 
-    def verdict(self, sample: Mapping[str, Any]) -> str:
-        """The verifier's verdict on a sample; empty if there is none."""
+    def verdict(self, sample: Mapping[str, Any], id: str = "") -> str:
+        """The verdict on a sample, or on the episode that it ended; empty if there is none."""
         if sample.get("refused"):
             return "unknown"
-        return self._verdicts.get(judged_text_hash(sample["problem"], self.answer(sample)), "")
+        return self._verdicts.get(id) or self._verdicts.get(
+            judged_text_hash(sample["problem"], self.answer(sample)), ""
+        )
 
     def answer(self, sample: Mapping[str, Any]) -> str:
         """The full text of an answer, including the prefix that its sample continues (see `Ask.continue_from`)."""

@@ -19,8 +19,8 @@ class LineageNode:
             record with that number (from 0) among those that a policy learned from.
         kind: "policy", "record", "attempt" or "tree".
         role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
-            "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", or "live" where its
-            weights were in training.
+            "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", "noted" where it has
+            notes, "live" where its weights were in training, or "tuned" where they lived for one answer.
         policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
         problem: the question, or the problem's id if the run does not record it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.
@@ -50,7 +50,9 @@ class LineageLink:
         source: id of the node that it leads from.
         target: id of the node that it leads to.
         how: "trained from", "learned" and, while in training, "updated from" (a policy's); "made of" (a record's);
-            "by" and "continues" (an attempt's); "by" and "step" (a tree's).
+            "notes for" and "made of" (of a policy with notes);
+            "by", "continues", and "answers a problem from" where the run posed it (an attempt's); "by" and "step"
+            (a tree's).
     """
 
     source: str

@@ -98,10 +98,13 @@ def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: d
     made = ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
     yield f"{one_line(str(config.get('method', 'no method')))}: {made or 'nothing made yet'}"
     yield ""
-    for node in (node for node in lineage.nodes.values() if node.kind == "policy" and node.role in ("base", "trained")):
+    shown = ("base", "trained", "noted")
+    for node in (node for node in lineage.nodes.values() if node.kind == "policy" and node.role in shown):
         yield node_line(node) + ("; the champion" if node.id == champion else "")
         base = [short_id(link.target) for link in lineage.sources(node.id) if link.how == "trained from"]
         yield from (f"   trained from {name}" for name in base)
+        noted = [short_id(link.target) for link in lineage.sources(node.id) if link.how == "notes for"]
+        yield from (f"   notes for {name}" for name in noted)
         yield from (f"   {counted}" for counted in training_lines(lineage, node.id))
     yield from (f"incomplete: {one_line(gap)}" for gap in dict.fromkeys(lineage.gaps.values()))
     yield ""
@@ -112,7 +115,7 @@ def run_lines(lineage: Lineage, champion: str, config: dict[str, Any], counts: d
 def training_lines(lineage: Lineage, policy: str) -> list[str]:
     """Count a policy's training records by kind, and the attempts they name by role and policy."""
     records, attempts = Counter[str](), dict[str, None]()
-    for link in (one for one in lineage.sources(policy) if one.how == "learned"):
+    for link in (one for one in lineage.sources(policy) if one.how in ("learned", "made of")):
         node = lineage.nodes[link.target]
         if node.kind == "record":
             records[node.role] += 1

@@ -9,6 +9,7 @@ from typing import Any
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RECORDS, RunFolder
 from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
+from selftaught.models.notes import Notes
 
 Visit = tuple[LineageNode, list[tuple[str, str]]]
 """A node, and (how, id) of each of its sources."""
@@ -52,7 +53,7 @@ def walk(facts: RunFolder, starts: Iterable[str]) -> Lineage:
 
 
 def _missing(id: str, how: str) -> Visit:
-    kind = "policy" if how in ("by", "trained from", "updated from") else "attempt"
+    kind = "policy" if how in ("by", "trained from", "updated from", "notes for") else "attempt"
     return LineageNode(id, kind, gap=f"{kind} {id} is not in this run"), []
 
 
@@ -60,10 +61,16 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
     """Look up an id; None if the run has nothing of that name."""
     if id == facts.base:
         return LineageNode(id, "policy", "base", note="the starting model"), []
+    if id == facts.weights:
+        return LineageNode(id, "policy", "base", note="the weights of the starting model"), []
+    if id in facts.noted:
+        return _noted(facts, id)
     if id in facts.trainings or id in facts.published:
         return _policy(facts, id)
     if id in facts.live:
         return _live(facts, id)
+    if id in facts.tuned:
+        return _tuned(facts, id)
     version, colon, number = id.rpartition(":")
     if colon and number.isdecimal() and version in facts.published:
         return _record(facts, id, version, int(number))
@@ -93,6 +100,23 @@ def _policy(facts: RunFolder, version: str) -> Visit:
     onward = [("trained from", base)] if base else []
     node = LineageNode(version, "policy", "trained", round=number, note=note.removeprefix(", "), gap=gap)
     return node, onward + [("learned", id) for id in learned]
+
+
+def _tuned(facts: RunFolder, version: str) -> Visit:
+    """A policy that lived for one answer: its starting policy, and the attempts that it learned from."""
+    number, told = facts.tuned[version]
+    note = f"{told['objective']}, {told['steps']} steps for one answer; its weights are deleted"
+    node = LineageNode(version, "policy", "tuned", problem=facts.question(told["problem"]), round=number, note=note)
+    return node, [("trained from", told["base"]), *(("learned", id) for id in told["attempts"])]
+
+
+def _noted(facts: RunFolder, version: str) -> Visit:
+    """A policy with notes: its weights, and the attempts that the notes were made from."""
+    number, told = facts.noted[version]
+    problems = f"; also made from {len(told['problems'])} problems" if told["problems"] else ""
+    note = Notes.from_json(told["notes"]).summary + problems
+    node = LineageNode(version, "policy", "noted", round=number, note=note)
+    return node, [("notes for", told["base"]), *(("made of", id) for id in told["attempts"])]
 
 
 def _live(facts: RunFolder, name: str) -> Visit:
@@ -137,13 +161,16 @@ def attempts_of(row: Mapping[str, Any]) -> list[str]:
 def _attempt(facts: RunFolder, id: str, number: int, sample: Mapping[str, Any]) -> Visit:
     """A sample: who wrote it, and the attempt it continues."""
     question = facts.question(sample["problem"])
+    judged = facts.judgments.get(id, [])
     notes = [f"refused: {sample['refused']}" if sample.get("refused") else "", facts.steps.get(id, "")]
+    notes += judged
     node = LineageNode(
-        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample), sample["text"], number,
+        id, "attempt", sample["role"], sample["policy"], question, facts.verdict(sample, id), sample["text"], number,
         "; ".join(note for note in notes if note),
     )  # fmt: skip
     parent = [("continues", sample["parent"])] if sample["parent"] else []
-    return node, [("by", sample["policy"]), *parent]
+    posed = [("answers a problem from", one) for one in facts.posed.get(sample["problem"], ()) if one != id]
+    return node, [("by", sample["policy"]), *parent, *posed]
 
 
 def _tree(facts: RunFolder, id: str, number: int, tree: Mapping[str, Any]) -> Visit:

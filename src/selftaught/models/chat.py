@@ -96,6 +96,14 @@ class ChatTokenizer:
         found = _OPENING.search(text)
         return found[0].strip() if found else ""
 
+    @cached_property
+    def has_system_role(self) -> bool:
+        """Whether system messages reach the model: some chat templates reject them, others drop them."""
+        try:
+            return ANSWER_PLACEHOLDER in self.render((Message("system", ANSWER_PLACEHOLDER), Message("user", "?")))
+        except BadInput:
+            return False
+
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Token ids of a prompt, followed by `prefix`, a forced beginning of the answer.
 

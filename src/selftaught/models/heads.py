@@ -40,13 +40,13 @@ class HeadConfig:
 
 def has_head(policy: Policy) -> bool:
     """Whether a policy has a value head that scores answers."""
-    return not policy.remote and bool(_manifest_entry(policy))
+    return not policy.remote and bool(_manifest_entry(policy.weights_policy))
 
 
 @lru_cache(maxsize=64)
 def _manifest_entry(policy: Policy) -> Mapping[str, Any]:
-    """The entry "head" of the policy's manifest, read once, as a policy does not change; empty if it has none."""
-    return read_manifest(policy.path).get("head") or {}
+    """The entry "head" of the manifest of weights, read once, as they do not change; empty if it has none."""
+    return read_manifest(policy.weights_policy.path).get("head") or {}
 
 
 def head_config(policy: Policy, at: ScoreAt) -> HeadConfig:
@@ -60,7 +60,7 @@ def head_config(policy: Policy, at: ScoreAt) -> HeadConfig:
         raise BadInput("a model behind an endpoint has no value head to read", where=policy.remote, fix=fix)
     if at not in get_args(ScoreAt):
         raise BadInput(f"unknown place {at!r}", where="at", fix=suggest(at, get_args(ScoreAt)))
-    held, where = _manifest_entry(policy), f"policy {policy.version}"
+    held, where = _manifest_entry(policy.weights_policy), f"policy {policy.version}"
     if not held:
         raise BadInput("it has no value head that scores answers", where=where, fix=TRAIN_FIX)
     try:

@@ -11,7 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -121,10 +121,11 @@ def load_model(policy: Policy, dtype: torch.dtype) -> Any:
     float32 before the cast to `dtype`: bfloat16 arithmetic would lose small changes.
 
     Raises:
-        BadInput: the weights or the configuration cannot be read, or do not match.
+        BadInput: the weights or the configuration cannot be read, or do not match; or the policy has notes.
     """
     import torch
 
+    require_weights(policy)
     if not policy.adapter or policy.base is None:
         with load_errors(policy.path):
             return _whole(policy.path, dtype)

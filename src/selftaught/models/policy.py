@@ -1,4 +1,4 @@
-"""A policy: the immutable name of a set of weights."""
+"""A policy: the immutable name of a set of weights, and of the notes that they are given to read."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.models.notes import Notes
+from selftaught.records import content_hash
 
 MANIFEST = "selftaught.json"
+ONE_ANSWER = "one-answer"  # folder in a run of the weights that live for one answer (`Ask.tuned`)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """An immutable name for weights; learning returns a new one.
+    """An immutable name for weights, and notes if it has any; learning returns a new one.
 
     Attributes:
         version: content hash of what produced the weights (of the files, for a starting model).
         path: folder with `config.json`, safetensors weights and a tokenizer; for an adapter, the
-            folder with the adapter.
-        base: the policy it was trained from, or None for a starting model.
+            folder with the adapter; with notes, the folder they are published in, or that of the weights.
+        base: the policy it was trained from, or None for a starting model; with notes, the policy of the weights.
         adapter: whether `path` holds a LoRA adapter to be applied to `base`.
         remote: the model's name at an endpoint, if the weights are not local and `path` is not a folder.
+        notes: what the model reads before every prompt, or None.
     """
 
     version: str
@@ -33,6 +37,28 @@ class Policy:
     base: Policy | None = None
     adapter: bool = False
     remote: str = ""
+    notes: Notes | None = None
+
+    @property
+    def weights_policy(self) -> Policy:
+        """The policy of the weights alone, without notes."""
+        return self.base if self.notes and self.base else self
+
+    def with_notes(self, notes: Notes | None) -> Policy:
+        """The policy of the same weights that reads `notes` before every prompt, in place of those it has.
+
+        Its version is a hash of the weights' version and the notes. Without notes it is the policy of the weights.
+        """
+        weights = self.weights_policy
+        if not notes:
+            return weights
+        version = content_hash("notes", weights.version, notes.version)
+        return Policy(version, weights.path, weights, remote=weights.remote, notes=notes)
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the weights live for one answer (`Ask.tuned`): nothing may be trained from it, measured or kept."""
+        return self.path.parent.parent.name == ONE_ANSWER
 
     @property
     def root(self) -> Policy:
@@ -52,7 +78,35 @@ class Policy:
                 where=self.version,
                 fix="use a folder or a Hugging Face id where weights are needed",
             )
-        return self.base.weights if self.adapter and self.base else self.path
+        return self.base.weights if (self.adapter or self.notes) and self.base else self.path
+
+
+TUNED_FIX = "use it in the solver call that tuned it; run.learn trains policies that last"
+
+
+def require_lasting(where: str, *policies: Any) -> None:
+    """Refuse policies that live for one answer.
+
+    Raises:
+        BadInput: one does.
+    """
+    for policy in policies:
+        if isinstance(policy, Policy) and policy.temporary:
+            raise BadInput(f"policy {policy.version} lives for one answer", where=where, fix=TUNED_FIX)
+
+
+def require_weights(policy: Policy) -> None:
+    """Refuse a policy with notes where only weights are read, as the notes would be lost without a word.
+
+    Raises:
+        BadInput: it has notes.
+    """
+    if policy.notes:
+        raise BadInput(
+            f"policy {policy.version} has notes, and here only weights are read",
+            where="notes",
+            fix="give policy.weights_policy, and prompts made with policy.notes.apply; a run does both by itself",
+        )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -87,7 +141,12 @@ def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def base_reference(base: Policy, folder: Path) -> dict[str, str]:
-    """The base's entry in the manifest of `folder`: a relative path if it is a sibling, so that both can be moved."""
+    """The base's entry in the manifest of `folder`: a relative path if it is a sibling, so that both can be moved.
+
+    For a model behind an endpoint, its name in place of a path.
+    """
+    if base.remote:
+        return {"path": str(base.path), "version": base.version}
     place, near = base.path.resolve(), folder.resolve().parent
     path = os.path.relpath(place, near / folder.name) if place.is_relative_to(near) else str(place)
     return {"path": path, "version": base.version}
@@ -97,17 +156,51 @@ def load_policy(folder: Path) -> Policy:
     """The policy published in `folder`, with its lineage from the manifests.
 
     Raises:
-        BadInput: no manifest, or an adapter's base is missing or was replaced.
+        BadInput: no manifest, its notes cannot be read, or the base of an adapter or of notes is missing or was
+            replaced.
     """
     manifest = read_manifest(folder)
     if not manifest:
         raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a trained policy")
     above, adapter = manifest.get("base"), bool(manifest.get("adapter"))
-    return Policy(manifest["version"], folder, _base(folder, above, needed=adapter) if above else None, adapter)
+    notes = Notes.from_json(manifest["notes"], str(folder / MANIFEST)) if manifest.get("notes") else None
+    needed = "the adapter was trained on" if adapter else "its notes were made for" if notes else ""
+    base = _base(folder, above, needed) if above else None
+    if notes and (base is None or base.with_notes(notes).version != manifest["version"]):
+        raise BadInput("its notes or their base were changed", where=str(folder), fix="make the policy again")
+    return Policy(manifest["version"], folder, base, adapter, remote=base.remote if base and notes else "", notes=notes)
 
 
-def _base(folder: Path, above: Mapping[str, str], *, needed: bool) -> Policy:
-    """The parent policy. Full weights do not need it, so for them a missing base is only a name (`needed` is false)."""
+def publish_notes(policy: Policy, folder: Path, sources: Mapping[str, Any]) -> Policy:
+    """Publish a policy with notes as `folder`: the notes and the name of its weights, which are not copied.
+
+    Args:
+        sources: what the notes come from, for the manifest.
+
+    Returns:
+        The same policy, whose path is `folder`.
+    """
+    assert policy.notes
+    assert policy.base
+    if read_manifest(folder).get("version") != policy.version:
+        draft = folder.with_name(f"{folder.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        made = {"version": policy.version, "base": base_reference(policy.base, folder), "adapter": False}
+        publish(draft, folder, {**made, "notes": policy.notes.to_json(), **sources})
+    return replace(policy, path=folder)
+
+
+def _base(folder: Path, above: Mapping[str, str], needed: str) -> Policy:
+    """The parent policy. Full weights do not need it, so for them a missing base is only a name.
+
+    Args:
+        needed: what was done to the base that needs it, for messages; empty for full weights.
+    """
+    from selftaught.models.remote import PREFIX, remote_policy
+
+    if above["path"].startswith(PREFIX):
+        return _same(folder, above, needed, remote_policy(above["path"].removeprefix(PREFIX)))
     place = (folder / above["path"]).resolve()
     if not needed and (not place.is_dir() or read_manifest(place).get("version") != above["version"]):
         return Policy(above["version"], place)
@@ -117,10 +210,14 @@ def _base(folder: Path, above: Mapping[str, str], *, needed: bool) -> Policy:
         )
     from selftaught.models.resolve import resolve
 
-    base = resolve(place)
+    return _same(folder, above, needed, resolve(place))
+
+
+def _same(folder: Path, above: Mapping[str, str], needed: str, base: Policy) -> Policy:
+    """The base, if it is the version that the manifest names."""
     if base.version != above["version"]:
         raise BadInput(
-            f"its base {place} is now version {base.version}, not {above['version']} that the adapter was trained on",
+            f"its base {base.path} is now version {base.version}, not {above['version']} that {needed}",
             where=str(folder),
             fix="put the old base back, or train again",
         )

@@ -49,6 +49,8 @@ def with_template_options(policy: Policy, options: dict[str, Any]) -> Policy:
     Raises:
         BadInput: the template does not use one of them, or the policy has no full weights.
     """
+    if policy.notes:
+        return with_template_options(policy.weights_policy, options).with_notes(policy.notes)
     where = f"{policy.path}:{','.join(options)}"
     if policy.adapter or policy.remote:
         raise BadInput("options require a model with full weights", where=where, fix="leave them out")

@@ -1,7 +1,9 @@
-"""Refinement: prompts for critique, revision, judgment and step scores, and parsers of the replies."""
+"""Refinement: prompts for critique, revision, judgment and step scores, parsers of the replies, and episodes."""
 
 from selftaught.refine.perturbations import first_error_steps, perturb, self_talk
+from selftaught.refine.play import answered, play
 from selftaught.refine.turns import (
+    answer_turn,
     criticize,
     critique_and_revise,
     error_step,
@@ -17,6 +19,8 @@ from selftaught.refine.turns import (
 )
 
 __all__ = [
+    "answer_turn",
+    "answered",
     "criticize",
     "critique_and_revise",
     "error_step",
@@ -25,6 +29,7 @@ __all__ = [
     "judge_answer",
     "parse_verdict",
     "perturb",
+    "play",
     "revise",
     "score_steps",
     "second_attempt",

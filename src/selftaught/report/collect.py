@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from selftaught.journal import Usage
+from selftaught.models import Notes
 from selftaught.report.data import Curve, Example, ReportData, Round
 from selftaught.report.trees import TreeView, trees_of
 from selftaught.run.rounds import round_key, round_payload
@@ -39,6 +40,7 @@ def report_data(run: Run, found: Conclusion, summary: dict[str, Any], command: s
         notes=tuple(run.notes),
         curves=training_curves(run),
         trees=_trees(run),
+        champion_notes=_champion_notes(run.champion.notes),
     )
 
 
@@ -99,7 +101,22 @@ def _trees(run: Run) -> tuple[TreeView, ...]:
 
 def _champions(run: Run) -> tuple[str, ...]:
     lines = [f"{run.base.version}: the starting model, {run.model}"]
-    return (*lines, *(f"{gate['policy']} (round {gate['round']}): {gate['reason']}" for gate in run.gate_decisions))
+    for gate in run.gate_decisions:
+        learner = f"{gate['learner']}: " if "learner" in gate else ""
+        members = f" of {', '.join(gate['members'])}" if "members" in gate else ""
+        lines.append(f"{learner}{gate['policy']}{members} (round {gate['round']}): {gate['reason']}")
+    return tuple(lines)
+
+
+def _champion_notes(notes: Notes | None) -> tuple[tuple[str, str], ...]:
+    """The champion's notes in the order in which its model reads them: a role, and a text."""
+    if notes is None:
+        return ()
+    shown = [
+        turn for one in notes.demonstrations
+        for turn in (*((m.role, m.content) for m in one.prompt), ("assistant", one.answer))
+    ]  # fmt: skip
+    return (*([("system", notes.instructions)] if notes.instructions else []), *shown)
 
 
 def _examples(run: Run, before: list[SolverResult], after: list[SolverResult]) -> tuple[Example, ...]:

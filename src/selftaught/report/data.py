@@ -90,6 +90,7 @@ class ReportData:
         notes: further remarks, one line each.
         curves: curves of each training, oldest first.
         trees: search trees, if the method made any.
+        champion_notes: role and text of each message that the champion reads before every prompt; empty without notes.
     """
 
     title: str
@@ -108,3 +109,4 @@ class ReportData:
     notes: tuple[str, ...] = ()
     curves: tuple[Curve, ...] = ()
     trees: tuple[TreeView, ...] = ()
+    champion_notes: tuple[tuple[str, str], ...] = ()

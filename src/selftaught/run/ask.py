@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
-from selftaught.engines import Likelihood, Request, Sampling
+from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
-from selftaught.models.heads import ScoreAt
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Feedback, Message, Problem, Prompt, as_prompt, content_hash
-from selftaught.run.likelihoods import Choice, Normalize, check_options, choose
+from selftaught.records import Attempt, Message, Problem, Prompt, Record, as_prompt, content_hash
+from selftaught.run.ask_reading import AskEffects, AskReading
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import override
 from selftaught.tasks import Task
 
-SampleFn = Callable[[JournaledRequest], Awaitable[Attempt]]
-LikelihoodFn = Callable[[Policy, Problem, Prompt, str], Awaitable[Likelihood]]
-VerifyFn = Callable[[Attempt], Awaitable[Feedback]]
-ScoreFn = Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
-LogFn = Callable[[str, str, Any], None]
+if TYPE_CHECKING:
+    from selftaught.learn import Objective
 
 
-class Ask:
+class Ask(AskReading):
     """Samples one policy during one call of a solver on one problem.
 
     The same request made again is a new sample; its place among the equal requests of this call is part of its key,
     so that a rerun finds it regardless of concurrent requests.
 
     Attributes:
-        tokens: sampled so far in this call.
+        tokens: sampled so far in this call, and trained (`tuned`).
         attempts: all attempts sampled so far in this call, in the order they were requested.
         with_turn: see `Task.turn`.
         steps: how the task's answers are split into steps.
@@ -41,15 +37,11 @@ class Ask:
     """
 
     def __init__(
-        self, sample: SampleFn, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
-        verify: VerifyFn | None = None, log: LogFn | None = None, likelihood: LikelihoodFn | None = None,
-        score: ScoreFn | None = None, top_logprobs: int | None = None,
+        self, effects: AskEffects, policy: Policy, problem: Problem, sampling: Sampling, name: str, task: Task, *,
+        top_logprobs: int | None = None,
     ) -> None:  # fmt: skip
-        self._sample, self._policy, self._problem, self._sampling = sample, policy, problem, sampling
-        self._name, self._verify, self._log, self._top = name, verify, log, top_logprobs
-        self._likelihood, self._score = likelihood, score
-        self.with_turn, self.steps, self.policy = task.turn, task.steps, policy.version
-        self._phrases, self._extract = task.phrases, task.extract
+        super().__init__(effects, policy, problem, sampling, name, task)
+        self._top = top_logprobs
         self._occurrences: Counter[str] = Counter()
         self.tokens = 0
         self._attempts: list[Attempt | None] = []  # None while it is being sampled
@@ -133,7 +125,7 @@ class Ask:
             text: the sentence in English, with the white space around it.
             how: see `continue_from`.
         """
-        if attempt.failed or phrase not in self._phrases:
+        if attempt.failed or phrase not in self._task.phrases:
             return await self.continue_from(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
         return await self(self.with_turn(history, phrase, text), parent=attempt, **how)
@@ -142,91 +134,32 @@ class Ask:
         """Sample several independent answers to `prompt` concurrently; for `how` see `__call__`."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(samples))))
 
-    async def loglikelihood(self, prompt: Any, text: str, *, policy: Policy | None = None) -> Likelihood:
-        """How probable `text` is as the beginning of the answer to `prompt`, in nats, at temperature 1.
+    async def tuned(
+        self, records: Sequence[Record], objective: Objective, steps: int, *, policy: Policy | None = None,
+        **training: Any,
+    ) -> Policy:  # fmt: skip
+        """Train weights for this answer alone: test-time training, on any split, as no verdict is seen.
 
-        The text is tokenized by itself, and no end of sequence follows it. Journaled; costs prompt tokens, those of
-        `prompt` and `text`, which no budget counts.
-
-        Args:
-            policy: which policy reads it instead of the one that solves.
-
-        Returns:
-            The log-probability of each token, and their sum; NaN (`Likelihood.failed`) if the engine refuses to read
-            it, as where it does not fit the context.
-
-        Raises:
-            BadInput: the engine cannot score a given text (an endpoint).
-        """
-        if self._likelihood is None:
-            raise BadInput("likelihoods are closed to it here", where=self._name)
-        return await self._likelihood(policy or self._policy, self._problem, as_prompt(prompt), text)
-
-    async def choose(
-        self, prompt: Any, options: Sequence[str], *, normalize: Normalize = "none", premise: Any = "",
-        policy: Policy | None = None,
-    ) -> Choice:  # fmt: skip
-        """How probable each of several answers to `prompt` is among them: the softmax of their log-likelihoods.
-
-        The options are read concurrently; an engine that holds the weights reads the prompt once. For the cost see
-        `loglikelihood`.
+        Sample the policy by `ask(..., policy=tuned)`. Its weights are deleted when the solver returns; a run refuses
+        it as champion, base of a training, measured policy or result. Training counts as trained tokens.
 
         Args:
-            options: texts that the answer may begin with.
-            normalize: "none": the log-likelihood log p(option | prompt); of it, "tokens": the mean per token, "bytes":
-                the mean per byte of UTF-8 (both for options of different length); "pmi": log p(option | prompt) -
-                log p(option | premise), for options that are probable whatever is asked (Holtzman et al., 2104.08315).
-            premise: prompt without the question, for "pmi".
-            policy: which policy reads them instead of the one that solves.
+            records: what to learn from; not of another dev or test problem.
+            objective: such as `learn.sft()`.
+            steps: optimizer steps; the records are cycled through.
+            policy: where to start, if not from the policy that solves.
+            training: fields of `TrainConfig` to change, without `epochs`.
 
         Raises:
-            BadInput: no options, an empty one, two equal ones, an unknown `normalize`, or an engine that cannot score
-                a given text (an endpoint).
+            BadInput: there are no records, one is of another dev or test problem, an option is wrong, or the model is
+                behind an endpoint.
+            TrainingFailed: the loss became NaN or infinite.
         """
-        check_options(options, normalize)
-        prompts = [prompt, premise] if normalize == "pmi" else [prompt]
-        asked = [self.loglikelihood(about, option, policy=policy) for about in prompts for option in options]
-        found = list(await asyncio.gather(*asked))
-        return choose(options, found[: len(options)], found[len(options) :], normalize)
-
-    def extract_answer(self, text: str) -> str | None:
-        """The final answer in a text, as the task extracts it; None if there is none."""
-        return self._extract(self._problem, text)
-
-    async def verify(self, attempt: Attempt) -> Feedback:
-        """The task's verdict on an attempt, for solvers that search with it; journaled like any other.
-
-        Raises:
-            BadInput: the problem is held out, or the method does not declare that it needs a verifier.
-        """
-        if self._verify is None:
-            raise BadInput(
-                "verdicts are closed to it here",
-                where=self._name,
-                fix='declare needs=("verifier",), and attempt training problems only',
-            )
-        return await self._verify(attempt)
-
-    @overload
-    async def score(
-        self, subject: Attempt | Problem, policy: Policy | None = None, *, at: Literal["end", "question"] = "end"
-    ) -> float: ...
-    @overload
-    async def score(
-        self, subject: Attempt, policy: Policy | None = None, *, at: Literal["steps"]
-    ) -> tuple[float, ...]: ...
-    async def score(self, subject: Attempt | Problem, policy: Policy | None = None, *, at: ScoreAt = "end") -> Any:
-        """The score of an attempt by the value head of a policy, as `Run.score` returns it.
-
-        Args:
-            policy: whose head is read; by default the policy that solves.
-            at: "end", "steps" or "question".
-
-        Raises:
-            BadInput: the policy has no head that is read there, or the engine reads none.
-        """
-        assert self._score is not None
-        return await self._score(policy or self._policy, subject, at)
+        if self._effects.tune is None:
+            raise BadInput("weights are tuned in runs only", where=self._name, fix="solve by run.attempt or eval")
+        made, tokens = await self._effects.tune(policy, objective, records, steps, training)
+        self.tokens += tokens
+        return made
 
     def log(self, kind: str, payload: Any) -> str:
         """Journal plain data as an effect that costs nothing, once, however often it is rerun.
@@ -239,8 +172,7 @@ class Ask:
         number = self._occurrences[kind]
         self._occurrences[kind] += 1
         key = content_hash(kind, self.policy, self._problem.id, f"{self._name}#{number}", payload)
-        if self._log:
-            self._log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
+        self._effects.log(key, kind, {"problem": self._problem.id, "policy": self.policy, **payload})
         return key
 
     async def _send(self, request: JournaledRequest) -> Attempt:
@@ -249,7 +181,7 @@ class Ask:
         self._occurrences[request.content_key] += 1
         place = len(self._attempts)
         self._attempts.append(None)
-        attempt = await self._sample(replace(request, occurrence=f"{self._name}#{number}"))
+        attempt = await self._effects.sample(replace(request, occurrence=f"{self._name}#{number}"))
         self.tokens += attempt.num_tokens
         self._attempts[place] = attempt
         return attempt

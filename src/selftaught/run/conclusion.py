@@ -17,6 +17,7 @@ from selftaught.machine.disk import disk_full_error, write_atomically, write_err
 from selftaught.measure import Comparison, Measurement, compare, measure_majority
 from selftaught.models import Policy
 from selftaught.records import Attempt, content_hash
+from selftaught.run.champions import MAIN
 from selftaught.run.run import Run
 from selftaught.run.solver import SolverResult
 
@@ -179,6 +180,8 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         ],
         "champion": run.champion.version,
         "promoted": run.champion.version != run.base.version,
+        **({"champion_notes": run.champion.notes.summary} if run.champion.notes else {}),
+        **_others(run),
         "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,
         "requests": run.request_counts,
@@ -188,12 +191,22 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
     }
 
 
+def _others(run: Run) -> dict[str, Any]:
+    """The champions of other learners than the main one, and the ensembles; empty where there are none."""
+    champions = {name: policy.version for name, policy in run.champions.items() if name != MAIN}
+    ensembles = {name: [one.version for one in members] for name, members in run.ensembles.items()}
+    found = {"champions": champions, "ensembles": ensembles}
+    return {name: rows for name, rows in found.items() if rows}
+
+
 def _rounded(curve: Any) -> dict[str, float]:
     return {str(k): round(v, 4) for k, v in curve.items()}
 
 
 def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     """Write `summary.json`, `report.html` and the `champion` link into the run's folder; returns the summary.
+
+    Champions of other learners are linked as `champions/NAME`.
 
     The cost figures of an existing summary are kept: opening a finished run again is not part of its cost.
 
@@ -206,8 +219,12 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     outcome = summary(run, found) | _cost_before(run, run.folder / "summary.json")
     write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
     write_atomically(run.folder / "report.html", _bytes(render_page(report_data(run, found, outcome, command))))
-    if not run.champion.remote:
+    if run.champion.notes or not run.champion.remote:
         _link(run.folder / "champion", run.champion.path)
+    for name, policy in run.champions.items():
+        if name != MAIN and not policy.remote:
+            (run.folder / "champions").mkdir(exist_ok=True)
+            _link(run.folder / "champions" / name, policy.path)
     return outcome
 
 

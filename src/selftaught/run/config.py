@@ -26,6 +26,8 @@ HASH_MESSAGES = {
     "model": "the starting model has changed, or its weights",
     "problems": "the problems have changed, in content or order",
     "verifier": "the verifier has changed, or its version",
+    "shown": "the verifier that solvers may consult has changed, or its version",
+    "environment": "the environment has changed, or its version",
 }
 """Messages for settings whose values are hashes."""
 
@@ -38,12 +40,15 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
     return {
         VERSION_KEY: own_version(),
         "model": base.version,
+        **({"weights": base.weights_policy.version} if base.notes else {}),
         "task": task.name,
         "train": len(task.train),
         "dev": len(task.dev),
         "test": len(task.test),
         "problems": content_hash(problems),
         "verifier": task.verifier.version,
+        **({"shown": task.shown.version} if task.shown else {}),
+        **({"environment": task.environment.version} if task.environment else {}),
         "engine": engine.name,
         **({"engine.dtype": engine.dtype} if engine.dtype else {}),
         "seed": settings.seed,
@@ -134,7 +139,8 @@ def check_references(task: Task, method: Method | None, outer: Method | None = N
     Dev and test are always verified; train only for a method that uses verdicts or references.
 
     Raises:
-        BadInput: a problem has no reference; or the method needs what `outer`, which calls it, does not declare.
+        BadInput: a problem has no reference; the method needs what `outer`, which calls it, does not declare; or it
+            needs an environment and the task has none, or the other way round.
     """
     if method and outer and (more := [need for need in method.needs if need not in outer.needs]):
         needs = ", ".join(f'"{need}"' for need in (*outer.needs, *more))
@@ -143,7 +149,18 @@ def check_references(task: Task, method: Method | None, outer: Method | None = N
             fix=f"declare needs=({needs},)",
         )  # fmt: skip
     needs = method.needs if method else ()
+    if method:
+        _check_environment(task, method)
     if "reference" in needs or ("verifier" in needs and task.verifier.needs_reference):
         task.require(reference=True, splits=("train",))
     if task.verifier.needs_reference:
         task.require(reference=True, splits=("dev", "test"))
+
+
+def _check_environment(task: Task, method: Method) -> None:
+    if "env" in method.needs and task.environment is None:
+        fix = "use a task with one (my_task.py:function, see the guide to environments)"
+        raise BadInput(f"{method.id} needs an environment, and the task has none", where=task.name, fix=fix)
+    if "env" not in method.needs and task.environment is not None:
+        what = f"the task has an environment, and {method.id} learns from single answers"
+        raise BadInput(what, where=task.name, fix='use a method that needs an environment (needs=("env",))')

@@ -19,21 +19,27 @@ from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
 from selftaught.method import Method
 from selftaught.models import Policy
+from selftaught.records import Problem
 from selftaught.remarks import listen
+from selftaught.run.champions import MAIN, Champions
 from selftaught.run.config import configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
+from selftaught.run.noting import NotesReader
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.sampler import Sampler
 from selftaught.run.settings import Settings, override
+from selftaught.run.tuning import Tuner
 from selftaught.tasks import Task
 
 Learner = Callable[..., Policy]
+ENVIRONMENT_SECONDS = "environment_seconds"  # of the journal: spent in the task's environment
 
 
 class RunContext:
     """What every verb of a run works on; the arguments are those of `Run`.
 
     Attributes:
+        notes_reader: writes out what the models of policies with notes read.
         sampler: samples and verifies, through the journal.
         access: what is closed to methods.
         monitor: raises alarms.
@@ -49,6 +55,10 @@ class RunContext:
         truncation_counts: number of `answers`, and of those `truncated` at `max_tokens`.
         end_counts: number of `records` learned, and of those with a `wrong` end of sequence.
         printed_notes: notes that were already printed.
+        champions: learner -> its champion.
+        ensembles: name -> members of the reigning ensemble.
+        tuner: trains weights that live for one answer.
+        posed: new problems kept so far, by id.
     """
 
     def __init__(
@@ -69,7 +79,8 @@ class RunContext:
             before = self.journal.usage()
             self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
         self.ledger, self.monitor, self.access = Ledger(), HealthMonitor(), AccessRules(task)
-        self.champion, self.round, self.loop_round, self.rounds_begun, self.learn_seconds = self.base, 0, 0, 0, 0.0
+        self.champions, self.ensembles = Champions(self.base), dict[str, tuple[Policy, ...]]()
+        self.round, self.loop_round, self.rounds_begun, self.learn_seconds = 0, 0, 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.gate_decisions: list[dict[str, Any]] = []
         self.measurements: dict[str, Measurement] = {}
@@ -79,17 +90,27 @@ class RunContext:
         self.calls, self.attempt_counts = Counter[str](), Counter[str]()
         self.truncation_counts, self.end_counts = Counter[str](), Counter[str]()
         self.printed_notes: set[str] = set()
+        self.posed: dict[str, Problem] = {}
         self._notes = list(task.notes)
+        self.notes_reader = NotesReader(task, self.journal, self.base, self.access)
+        self._environment_seconds = float(self.journal.meta(ENVIRONMENT_SECONDS) or 0.0)
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,
             seed=settings.seed, failure_limit=settings.failure_limit, tick=self.record_time,
+            model_input=self.notes_reader,
         )  # fmt: skip
+        self.tuner = self.sampler.tuner = Tuner(self)
         self._stop_listening = listen(self._on_remark)
 
     @property
     def method(self) -> Method | None:
         """The innermost running method."""
         return self.methods[-1][0] if self.methods else None
+
+    @property
+    def champion(self) -> Policy:
+        """The champion of the main learner."""
+        return self.champions[MAIN]
 
     @property
     def uses_verdicts(self) -> bool:
@@ -129,11 +150,18 @@ class RunContext:
         """Journal the time spent and the peak memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.journal.record_time(self.engine.busy_seconds, self.learn_seconds, peak)
+        if self.task.environment is not None:
+            self.journal.set_meta(
+                ENVIRONMENT_SECONDS, str(self._environment_seconds + self.sampler.environment.seconds)
+            )
 
     def seconds(self) -> dict[str, float]:
         """See `Run.seconds`."""
         self.record_time()
-        return self.journal.seconds()
+        found = self.journal.seconds()
+        if self.task.environment is None:
+            return found
+        return found | {"environment": self._environment_seconds + self.sampler.environment.seconds}
 
     def cost_line(self) -> str:
         """See `Run.cost_line`."""
@@ -141,7 +169,12 @@ class RunContext:
         return (
             f"tokens: {usage.generated:,} generated, {usage.judge:,} judge, {usage.trained:,} trained;"
             f" {seconds['total']:.0f} s ({seconds['engine']:.0f} sampling, {seconds['learn']:.0f} learning)"
-        )
+        ) + self._environment_cost(seconds)
+
+    def _environment_cost(self, seconds: Mapping[str, float]) -> str:
+        if self.task.environment is None:
+            return ""
+        return f"; environment: {self.ledger.environment_steps:,} steps, {seconds['environment']:.0f} s"
 
     def check_budget(self) -> None:
         """Raise RunStopped if the token budget is spent."""
@@ -181,6 +214,7 @@ class RunContext:
         """See `Run.close`."""
         with ExitStack() as last_to_first:
             last_to_first.callback(self.journal.close)
+            last_to_first.callback(self.tuner.close)
             last_to_first.callback(self.sampler.close)
             last_to_first.callback(self.task.close)
             last_to_first.callback(self._stop_listening)

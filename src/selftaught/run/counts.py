@@ -14,6 +14,8 @@ class RequestCounts:
         returned: ids of the attempts that solvers returned.
         thinking_only: ids of samples that never leave their thinking.
         context_full: ids of samples that ended because the model's context was full.
+        episodes: ids of the attempts with which an episode was left.
+        unfinished: those of them that used up the environment's turns.
     """
 
     def __init__(self) -> None:
@@ -22,12 +24,20 @@ class RequestCounts:
         self.returned: set[str] = set()
         self.thinking_only: set[str] = set()
         self.context_full: set[str] = set()
+        self.episodes: set[str] = set()
+        self.unfinished: set[str] = set()
 
     def add(self, what: str, count: int = 1, reason: str = "") -> None:
         """Count something; the first reason of its kind is kept."""
         self._counts[what] += count
         if reason:
             self._reasons.setdefault(what, reason)
+
+    def add_episode(self, attempt: str, *, unfinished: bool) -> None:
+        """Count an episode by the attempt with which it was left."""
+        self.episodes.add(attempt)
+        if unfinished:
+            self.unfinished.add(attempt)
 
     def to_json(self) -> dict[str, int]:
         """Counts by outcome; see `Run.request_counts`."""
@@ -68,6 +78,9 @@ class RequestCounts:
             notes.append(f"{_plural(counts['replaced'], 'answer')} had invalid characters, replaced by U+FFFD")
         if full := len(self.context_full):
             notes.append(f"{_plural(full, 'answer')} ended before --max-tokens: the model's context was full")
+        if self.unfinished:
+            line = f"{len(self.unfinished):,} of {_plural(len(self.episodes), 'episode')} used up"
+            notes.append(f"{line} the environment's turns (max_turns) without an end: unfinished, they count as WRONG")
         return notes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Request, Sample, ScriptedEngine
-from selftaught.engines.scripted import scripted_learner
+from selftaught.engines.scripted import scripted_judgment, scripted_learner
 from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -19,7 +19,7 @@ from selftaught.records import Feedback, Problem, Prompt
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import JUDGE_ROLES
-from selftaught.tasks import Task
+from selftaught.tasks import Task, with_retries
 
 MAX_PROBLEMS = 64  # problems per split; counts are scaled up from them
 
@@ -27,12 +27,14 @@ MAX_PROBLEMS = 64  # problems per split; counts are scaled up from them
 def dry_run(method: Method, options: dict[str, Any], task: Task, settings: Settings) -> dict[str, Any]:
     """Run a recipe without a model, and count its requests.
 
-    About half of the answers are right, for any problem. No model, network, trainer or verifier is used, and no
-    budget applies. Of a split with more than 64 problems 64 are used, and the counts are scaled up.
+    About half of the answers are right, for any problem; the first right one ends an episode. No model, network,
+    trainer, verifier or environment is used, and no budget applies. Of a split with more than 64 problems 64 are used,
+    and the counts are scaled up.
 
     Returns:
         What the method costs before the test split is opened: `requests` by role, `max_generated_tokens` and
-        `max_judge_tokens` (if every answer is as long as allowed), `trainings`, and `records` trained on in all.
+        `max_judge_tokens` (if every answer is as long as allowed), `trainings`, and `records` trained on in all;
+        where there are any, `policies_with_notes`.
 
     Raises:
         BadInput: what the method raises, such as for a wrong option.
@@ -56,13 +58,15 @@ def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
         weight = scale["dev" if sample["problem"] in dev else "train"]
         requests[sample["role"]] += weight
         tokens["judge" if sample["role"] in JUDGE_ROLES else "generated"] += weight * sample["sampling"]["max_tokens"]
-    trained = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
+    trained = [payload["records"] for kind in ("learn", "tune") for _, _, payload, _ in run.journal.effects(kind)]
+    noted = sum(1 for _ in run.journal.effects("notes"))
     return {
         "requests": {role: round(count) for role, count in requests.items()},
         "max_generated_tokens": round(tokens["generated"]),
         "max_judge_tokens": round(tokens["judge"]),
         "trainings": len(trained),
         "records": round(scale["train"] * sum(trained)),
+        **({"policies_with_notes": noted} if noted else {}),
     }
 
 
@@ -81,7 +85,10 @@ class HalfRightEngine(ScriptedEngine):
 
     def _line(self, policy: Policy, request: Request) -> str:
         del policy
-        if request.seed & 1:
+        good = not request.seed & 1
+        if len(request.prompt) > 2 and (said := scripted_judgment(request.prompt[-1].content, good)):
+            return said
+        if not good:
             return f"Answer: {request.seed % 997}"
         if request.prompt not in self._right:
             self._right[request.prompt] = next(
@@ -111,7 +118,9 @@ def right_answer(problem: Problem) -> str:
 
 
 def _small_task(task: Task) -> Task:
-    return Task(
+    small = Task(
         task.name, task.train[:MAX_PROBLEMS], task.dev[:MAX_PROBLEMS], [],
         verifier=DryRunVerifier(), kind=task.kind, instruction=task.instruction,
+        shown=DryRunVerifier() if task.shown else None,
     )  # fmt: skip
+    return with_retries(small, task.environment.max_turns) if task.environment else small

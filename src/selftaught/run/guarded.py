@@ -6,13 +6,15 @@ nothing. This guards against mistakes, not against malice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from selftaught.curate.decontaminate import Decontaminator, question_of, question_of_text
 from selftaught.errors import BadInput
 from selftaught.identity import unwrap
-from selftaught.records import HIDDEN, Feedback, Problem, Verdict
+from selftaught.records import HIDDEN, Feedback, Problem, Prompt, Verdict
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 from selftaught.tasks.task import SPLITS, hide
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from selftaught.run.session import RunSession
 
 ALLOWED = frozenset({
-    "attempt", "base", "champion", "config", "console", "cost_line", "folder", "gate_decisions", "history", "learn",
-    "learn_online", "ledger", "log_metrics", "measure", "method_scope", "model", "nll", "notes", "round", "rounds",
-    "score", "search", "seconds", "settings",
+    "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
+    "gate_decisions", "history", "judge", "learn", "learn_online", "ledger", "log_metrics", "measure",
+    "measure_ensemble", "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds",
+    "score", "search", "seconds", "settings", "write_notes",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
 
@@ -65,6 +68,24 @@ class ClosedVerifier:
         """Nothing: the run closes the verifier."""
 
 
+class ClosedEnvironment:
+    """Stands in for an environment, whose answers would show rewards on held-out problems."""
+
+    def __init__(self, version: str, max_turns: int, method: str) -> None:
+        self.version, self.max_turns, self._method = version, max_turns, method
+
+    def start(self, *_: Any) -> Any:
+        """Refuse.
+
+        Raises:
+            BadInput: always.
+        """
+        fix = "act by ask.act in a solver (see refine.play)"
+        raise BadInput("it plays the environment outside of the run", where=self._method, fix=fix)
+
+    act = start
+
+
 class GuardedTask(Task):
     """A task as a method sees it.
 
@@ -74,15 +95,17 @@ class GuardedTask(Task):
     Args:
         task: the unguarded task.
         method: the method that sees it.
-        held_out: ids and prompts of dev and test problems.
+        access: what is closed to methods.
     """
 
-    def __init__(self, task: Task, method: Method, held_out: Set[Any]) -> None:
-        self._task, self._method, self._held_out = task, method, held_out
+    def __init__(self, task: Task, method: Method, access: AccessRules) -> None:
+        self._task, self._method, self._access = task, method, access
         hidden = {split: tuple(map(hide, task.split(split))) for split in SPLITS}
         if "reference" in method.needs:
             hidden["train"] = task.train
-        self.__dict__.update({k: v for k, v in task.__dict__.items() if k not in ("verifier", *self.__dict__)})
+        self.__dict__.update(
+            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", "shown", *self.__dict__)}
+        )
         self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
 
     @property
@@ -90,6 +113,22 @@ class GuardedTask(Task):
         """The verifier, of which only the version is visible."""
         real = self._task.verifier
         return ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    @property
+    def environment(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The environment, of which only the version and the limit are visible: solvers act in it by `ask.act`."""
+        real = self._task.environment
+        return real and ClosedEnvironment(real.version, real.max_turns, self._method.id)
+
+    @property
+    def shown(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The verifier that solvers may consult, of which only the version is visible: call `verify_shown`."""
+        real = self._task.shown
+        return real and ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    def verify_shown(self, problem: Problem, text: str) -> Feedback:
+        """See `Task.verify_shown`."""
+        return self._task.verify_shown(problem, text)
 
     def verify(self, problem: Problem, text: str) -> Feedback:
         """See `Task.verify`.
@@ -116,6 +155,13 @@ class GuardedTask(Task):
         other.__dict__.update(self.__dict__, train=tuple(map(hide, self.train)))
         return other
 
+    def extended(self, problems: Iterable[Problem]) -> Task:
+        """See `Task.extended`."""
+        other = GuardedTask(self._task.extended(problems), self._method, self._access)
+        added = [p for p in problems if p.id not in self._known]
+        other.train = (*self.train, *added)
+        return other
+
     def require(self, **what: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See `Task.require`."""
         self._task.require(**what)
@@ -126,7 +172,7 @@ class GuardedTask(Task):
     def _check(self, problem: Problem) -> None:
         if "verifier" not in self._method.needs:
             self._refuse()
-        if problem.id in self._held_out or problem.prompt in self._held_out:
+        if self._access.is_held_out(problem):
             raise BadInput(
                 "verdicts on dev and test problems are closed to methods", where=self._method.id, fix="use task.train"
             )
@@ -144,13 +190,42 @@ class AccessRules:
     """
 
     def __init__(self, task: Task) -> None:
+        self._task = task
         self._test = {what for p in task.test for what in (p.id, p.prompt)}
         self.held_out = frozenset(self._test | {what for p in task.dev for what in (p.id, p.prompt)})
+        self._train = frozenset(p.prompt for p in task.train)
+
+    @cached_property
+    def decontaminator(self) -> Decontaminator:
+        """Finds dev and test problems in other texts."""
+        own, told = self._task, self._task.instruction
+        held_out = {split: [question_of(p, told) for p in own.split(split)] for split in ("test", "dev")}
+        return Decontaminator(held_out, [question_of(p, told) for p in own.train])
+
+    def contaminated(self, text: str, *, but: str = "") -> str:
+        """What a text repeats, exactly or in other words, such as "a dev problem"; empty if nothing held out.
+
+        Args:
+            but: question of a problem that it may repeat.
+        """
+        return self.decontaminator.find(text, question_of_text(but, self._task.instruction))
+
+    def prompt_repeats(self, prompt: Prompt) -> str:
+        """What a prompt repeats; empty if nothing held out, or if it begins with the prompt of a train problem."""
+        if any(prompt[: i + 1] in self._train for i in range(len(prompt))):
+            return ""
+        told = f"\n{self._task.instruction}"
+        return self.contaminated("\n".join(m.content.removesuffix(told) if told.strip() else m.content for m in prompt))
 
     def is_held_out(self, subject: Subject) -> bool:
-        """Whether a problem is of the dev or test split."""
+        """Whether a problem is of the dev or test split, or repeats one of them."""
         problem = problem_of(subject)
-        return problem.id in self.held_out or problem.prompt in self.held_out
+        known = problem.id in self.held_out or problem.prompt in self.held_out
+        return known or bool(self.prompt_repeats(problem.prompt))
+
+    def _is_test(self, problem: Problem) -> bool:
+        known = problem.id in self._test or problem.prompt in self._test
+        return known or "test" in self.prompt_repeats(problem.prompt)
 
     def check_not_test(self, method: Method | None, subjects: Iterable[Subject]) -> None:
         """Refuse a method that attempts test problems.
@@ -158,7 +233,7 @@ class AccessRules:
         Raises:
             BadInput: it does.
         """
-        if method and any(p.id in self._test or p.prompt in self._test for p in map(problem_of, subjects)):
+        if method and any(map(self._is_test, map(problem_of, subjects))):
             raise BadInput("it attempts test problems, which are closed until the end of the run", where=method.id)
 
     def verdicts_allowed(self, method: Method | None, subjects: Iterable[Subject]) -> bool:
@@ -191,13 +266,13 @@ class AccessRules:
 
 def guard(run: RunSession, method: Method, walls: AccessRules) -> Callable[[Any], Any]:
     """A function that replaces a method's run and tasks by guarded ones."""
-    view = GuardedRun(run, method, GuardedTask(run.task, method, walls.held_out))
+    view = GuardedRun(run, method, GuardedTask(run.task, method, walls))
 
     def guarded(arg: Any) -> Any:
         if arg is run or isinstance(arg, GuardedRun):
             return view
         if isinstance(arg, Task):
-            return view.task if unguarded(arg) is run.task else GuardedTask(unguarded(arg), method, walls.held_out)
+            return view.task if unguarded(arg) is run.task else GuardedTask(unguarded(arg), method, walls)
         return arg
 
     return guarded

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from selftaught.control import GateDecision
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
 from selftaught.identity import identify, require_identity, solver_name
-from selftaught.measure import Measurement, compare, measure_attempts
+from selftaught.measure import Measurement, measure_attempts
 from selftaught.measure.flips import TurnVerdicts, turn_verdicts
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
+from selftaught.run.champions import MAIN, check_name, decide, note
 from selftaught.run.context import RunContext
+from selftaught.run.noting import published
 from selftaught.run.settings import override
 from selftaught.run.solver import Solver, SolverResult
 
@@ -47,10 +48,11 @@ class MeasureConfig:
 
 
 def measure(
-    context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, metrics: MetricsFn | None
+    context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, metrics: MetricsFn | None, learner: str = MAIN
 ) -> Measurement:
     """See `Run.measure`."""
     context.check_budget()
+    check_name(learner)
     gated = gated or how.greedy
     if gated:
         require_identity(how.solver, "the gate")
@@ -58,8 +60,8 @@ def measure(
     if metrics is not None:
         context.log_metrics(solver_name(how.solver), metrics(sorted(map(turn_verdicts, solved))))
     if gated:
-        context.round_facts |= {"policy": policy.version, "measurement": found, "under": how.key}
-        _gate(context, policy, found, how)
+        note(context, learner, {"policy": policy.version, "measurement": found, "under": how.key})
+        _gate(context, policy, found, how, learner)
     return replace(found, scores={}) if context.method else found
 
 
@@ -84,20 +86,17 @@ def _measure(
     return measurement_of(policy, "dev", solver_name(how.solver), solved), solved
 
 
-def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureConfig) -> None:
+def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureConfig, learner: str) -> None:
     """Decide between `policy` and the champion, which is measured first if it was not yet under these settings."""
-    champion = context.champion
+    champion = context.champions[learner]
     if policy.version == champion.version:
         return
     held = context.measurements.get(champion.version)
     if held is None or context.measured_with[champion.version] != how.key:
         held = context.measurements[champion.version] = _measure(context, champion, how, True)[0]
         context.measured_with[champion.version] = how.key
-    decision: GateDecision = context.settings.gate.decide(compare(held, found))
-    payload = {"champion": champion.version, "policy": policy.version, "round": context.round, **asdict(decision)}
-    context.journal.put_new(content_hash("gate", champion.version, policy.version, context.round), "gate", payload)
-    context.gate_decisions.append(payload)
-    context.round_facts["decision"] = decision
+    decision = decide(context, learner, held, found)
+    note(context, learner, {"decision": decision})
     if decision.promoted:
-        context.champion = policy
+        context.champions[learner] = published(context, policy)
         context.measurements[policy.version], context.measured_with[policy.version] = found, how.key

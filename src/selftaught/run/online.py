@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from selftaught.console import training_progress
@@ -20,12 +21,13 @@ from selftaught.learn.online.rollouts import CreditAssignment, Rollout
 from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
-from selftaught.models.policy import read_manifest
+from selftaught.models.policy import read_manifest, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
 from selftaught.run.learning import release_memory, train_settings
+from selftaught.run.reward_host import RewardHost
 from selftaught.run.settings import override, require_positive, split_options
 from selftaught.run.solver import SolveBatch, Solver, Subject
 
@@ -33,10 +35,12 @@ from selftaught.run.solver import SolveBatch, Solver, Subject
 def learn_online(
     context: RunContext, policy: Policy, problems: Sequence[Problem], *, solver: Solver | None,
     objective: Objective | None, credit: CreditAssignment, steps: int, samples: int, max_importance_weight: float,
-    lr_scale: float, options: Mapping[str, Any],
+    max_gen_batches: int, reference_decay: float, lr_scale: float, options: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
     require_trainable(policy)
+    require_lasting("learn_online", policy, *([objective.reference, objective.teacher] if objective else []))
+    _refuse_notes(policy)
     context.check_budget()
     require_positive("steps", steps)
     require_positive("samples", samples)
@@ -47,13 +51,27 @@ def learn_online(
     how = override(context.settings.sampling, {"temperature": 1.0, **sampling})
     parts = [require_identity(x, "online training").key for x in (solver, *credit.functions)]
     named, cap = content_hash(parts, how), max_importance_weight
-    plan = OnlineConfig(objective or grpo(), settings, steps, samples, credit, cap, named, context.settings.seed)
+    plan = OnlineConfig(
+        objective or grpo(), settings, steps, samples, credit, cap, named, context.settings.seed, max_gen_batches,
+        reference_decay,
+    )  # fmt: skip
     made = _train(context, policy, problems, plan, solver, how)
     count = read_manifest(made.path).get("records", 0)
     facts = {"policy": made.version, "base": policy.version, "records": count}
     context.journal.put_new(content_hash("learn", made.version), "learn", facts)
     context.round_facts["records"] = count
     return made
+
+
+def _refuse_notes(policy: Policy) -> None:
+    """Online training samples the weights that it trains, which have no notes while they change.
+
+    Raises:
+        BadInput: the policy has notes.
+    """
+    if policy.notes:
+        what = f"policy {policy.version} has notes, and weights in training are sampled without any"
+        raise BadInput(what, where="learn_online", fix="train policy.weights_policy, and give the notes to the result")
 
 
 def _train(
@@ -67,7 +85,7 @@ def _train(
     folder, label = context.policies, context.progress_label("learning online")
     try:
         with training_progress(context.console, label, plan.steps, lambda _: context.record_time()) as progress:
-            host = RunHost(context, solver, how, progress)
+            host = RunHost(context, solver, how, progress, RewardHost.of(context, plan.credit.reward))
             if context.learner is local_learner:
                 return train_online(policy, problems, plan, host, folder=folder)
             return dry_run_online(policy, problems, plan, host, context.learner, folder)
@@ -82,12 +100,15 @@ class RunHost:
         solver: makes the rollouts.
         how: how they are sampled.
         progress: called after each step with steps done, steps in all, and the loss.
+        rewards: computes rewards that are a judge's or asynchronous; None for others.
     """
 
     def __init__(
-        self, context: RunContext, solver: Solver | None, how: Sampling, progress: Callable[[int, int, float], None]
-    ) -> None:
+        self, context: RunContext, solver: Solver | None, how: Sampling, progress: Callable[[int, int, float], None],
+        rewards: RewardHost | None,
+    ) -> None:  # fmt: skip
         self._context, self._solver, self._how, self._progress = context, solver, how, progress
+        self._rewards = rewards
         self._learning_since = 0.0
 
     def release_memory(self) -> None:
@@ -98,18 +119,24 @@ class RunHost:
         """Journal a live policy under its own name before it samples, so that its lineage can be traced."""
         self._context.journal.put_new(facts["live"], "live", facts)
 
-    def collect_rollouts(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
-        """`n` rollouts of each problem for one step; those without an answer are left out."""
+    def collect_rollouts(
+        self, policy: Policy, problems: Sequence[Problem], n: int, draw: int = 0
+    ) -> list[list[Rollout]]:
+        """`n` rollouts of each problem for a draw of one step; those without an answer are left out."""
         context = self._context
         context.check_budget()
-        name, counts = identify(self._solver).label, Counter[str]()
+        name, counts = identify(self._solver).label + (f"/draw {draw}" if draw else ""), Counter[str]()
         work: list[tuple[Subject, str]] = []
         for problem in problems:
             work += [(problem, f"online/{name}/{counts[problem.id] + i}") for i in range(n)]
             counts[problem.id] += n
         verify = context.uses_verdicts
         batch = SolveBatch("sampling rollouts", policy, self._solver, self._how, verify, work, keep_turns=True)
-        rolled = [Rollout(one.attempt, one.turns or (one.attempt,)) for one in solve(context, batch)]
+        batch.finish = partial(self._rewards.finish, policy) if self._rewards else None
+        rolled = [
+            Rollout(one.attempt, one.turns or (one.attempt,), policy.version, one.rewards, one.reward)
+            for one in solve(context, batch)
+        ]
         self._learning_since = time.monotonic()
         groups = [rolled[i : i + n] for i in range(0, len(rolled), n)]
         return [[one for one in group if not one.failed] for group in groups]

@@ -72,6 +72,7 @@ class JournaledEngine:
         ledger: where their cost is counted.
         counts: what became of the requests.
         seed: of sampling.
+        model_input: `(policy, prompt)` -> the policy whose weights the engine samples, and the messages they read.
         failure: set while a batch is given up: nothing further is paid for.
         refusals: requests without an answer, by key; not journaled, so another start asks again.
     """
@@ -82,6 +83,7 @@ class JournaledEngine:
     ledger: Ledger
     counts: RequestCounts
     seed: int
+    model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]]
     failure: BaseException | None = None
     refusals: dict[str, RequestRefused] = field(default_factory=dict)
     _share: SharedTasks = field(default_factory=SharedTasks)
@@ -205,9 +207,10 @@ class JournaledEngine:
         """
         if self.failure is not None:
             raise self.failure
-        sample = await self.engine.sample(asked.policy, replace(asked.request, seed=int(key, 16) >> 1))
-        if sample.policy != asked.policy.version:
-            what = f"sampled policy {sample.policy}, expected {asked.policy.version}"
+        weights, prompt = self.model_input(asked.policy, asked.request.prompt)
+        sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
+        if sample.policy != weights.version:
+            what = f"sampled policy {sample.policy}, expected {weights.version}"
             raise EngineError(f"engine {self.engine.name} {what}")
         payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
@@ -220,7 +223,8 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
-        read = (await self.engine.loglikelihood(policy, attempt.prompt, attempt.text)).logprobs
+        weights, prompt = self.model_input(policy, attempt.prompt)
+        read = (await self.engine.loglikelihood(weights, prompt, attempt.text)).logprobs
         payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(read), 4)}
         usage = Usage(prompt=len(read))
         self.journal.put(key, "nll", payload, usage)
@@ -231,7 +235,8 @@ class JournaledEngine:
     ) -> tuple[dict[str, Any], Usage]:
         if self.failure is not None:
             raise self.failure
-        found = await self.engine.loglikelihood(policy, prompt, text)
+        weights, messages = self.model_input(policy, prompt)
+        found = await self.engine.loglikelihood(weights, messages, text)
         payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}
         payload |= {"logprobs": [round(value, 6) for value in found.logprobs], "prompt_tokens": found.prompt_tokens}
         usage = Usage(prompt=found.prompt_tokens + found.num_tokens)

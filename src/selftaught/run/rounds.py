@@ -11,6 +11,7 @@ from selftaught.control.gate import GateDecision
 from selftaught.journal.ledger import Usage
 from selftaught.measure import Measurement, compare
 from selftaught.records import content_hash
+from selftaught.run.champions import learner_rows
 from selftaught.run.settings import require_positive
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
 def end_round(context: RunContext) -> None:
     """Journal the round's results and print its line."""
     facts, context.round_facts = context.round_facts, {}
+    if "measurement" not in facts and facts.get("learners"):  # none of them is the main one
+        facts |= list(facts["learners"].values())[-1]
     if "measurement" not in facts:
         context.monitor.reset_round()
         return
@@ -57,8 +60,8 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
     Args:
         number: of the round.
         facts: `policy` (version) and `measurement` (on dev); if present `decision` (of the gate), `records` (number
-            trained on), `pass_at` (of the sampling on train), `metrics` (see `Run.log_metrics`) and `truncation`
-            (see `truncation_line`).
+            trained on), `pass_at` (of the sampling on train), `metrics` (see `Run.log_metrics`), `learners` (other
+            than the main one, with the same facts) and `truncation` (see `truncation_line`).
         spent: tokens from the start of the run to the end of the round.
     """
     found: Measurement = facts["measurement"]
@@ -76,6 +79,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "reason": decision.reason,
         "tokens": asdict(spent),
         "metrics": facts.get("metrics", {}),
+        **({"learners": learner_rows(facts["learners"])} if facts.get("learners") else {}),
         **({"truncation": dict(cut)} if (cut := facts.get("truncation")) and cut["truncated"] else {}),
     }
 
@@ -93,6 +97,10 @@ def round_lines(payload: Mapping[str, Any]) -> list[str]:
         f" (unknown {payload['unknown_rate']:.0%}), {payload['reason']}"
     )
     more = [f"{name}: {metrics_line(metrics)}" for name, metrics in payload.get("metrics", {}).items()]
+    more += [
+        f"{name}: dev accuracy {row['accuracy']:.3f}, {row['reason']}"
+        for name, row in payload.get("learners", {}).items()
+    ]
     more += [truncation_line(payload["truncation"])] if "truncation" in payload else []
     return [line, *more, *(f"alarm: {alarm}" for alarm in payload.get("alarms", ()))]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.console import Console, Meter
 from selftaught.engines import Engine, PaidEngine
@@ -16,17 +17,27 @@ from selftaught.identity import solver_name
 from selftaught.journal import Journal, Ledger
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
-from selftaught.records import Attempt, Solution, as_json, content_hash
+from selftaught.records import Attempt, Feedback, Problem, Prompt, Solution, as_json, content_hash
+from selftaught.refine.play import play
 from selftaught.run.ask import Ask
+from selftaught.run.ask_reading import AskEffects
 from selftaught.run.background import BackgroundLoop, cancel
 from selftaught.run.counts import RequestCounts
+from selftaught.run.environment import JournaledEnvironment
+from selftaught.run.episodes import Episodes
+from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
+if TYPE_CHECKING:
+    from selftaught.run.tuning import Tuner, TuningSession
+
 T = TypeVar("T")
+Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
 NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
@@ -45,17 +56,26 @@ class Sampler:
         seed: of sampling.
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
+        model_input: see `JournaledEngine`.
+
+    Attributes:
+        judgments: judges attempts, on the loop.
     """
 
     def __init__(
         self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
-        failure_limit: float, tick: Callable[[], None],
+        failure_limit: float, tick: Callable[[], None], model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]],
     ) -> None:  # fmt: skip
         self._task, self._journal, self._ledger, self._console, self._tick = task, journal, ledger, console, tick
         self._counts = RequestCounts()
-        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed)
+        self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
         self._verifier = JournaledVerifier(task, journal, console, failure_limit)
+        score = partial(score_one, self._engine, task.steps)
+        self._effects = AskEffects(self._engine.sample, self._engine.loglikelihood, score, journal.put_new)
+        self.judgments = JournaledJudge(self._effects, task, journal)
+        self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
         self._loop = BackgroundLoop()
+        self.tuner: Tuner | None = None
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Run a batch; the results are in the order of its work.
@@ -63,12 +83,17 @@ class Sampler:
         Raises:
             BadInput: too many verifications fail; what was sampled is kept.
         """
-        results = self._loop.run(self._run_batch(batch))
+        results = self._loop.run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
         self._verifier.settle(batch)
+        self.environment.settle(batch)
         failed = batch.failed_verifications
         self._counts.add("unverified", len(failed), failed[0].text if failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
         return results
+
+    def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
+        """Judge the attempts of a batch; the feedback is in the order of its work."""
+        return self._loop.run(self._run_all(batch.label, batch.work, lambda one: self.judgments.judge(batch, *one)))
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
@@ -88,6 +113,10 @@ class Sampler:
             return [task.result() for task in tasks]
 
         return self._loop.run(gather())
+
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Let the verifier know of new problems."""
+        self._verifier.add_problems(problems)
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
@@ -111,22 +140,25 @@ class Sampler:
 
     # --- on the loop's thread ---
 
-    async def _run_batch(self, batch: SolveBatch) -> list[SolverResult]:
-        results: dict[int, SolverResult] = {}
-        left = iter(enumerate(batch.work))
-        with self._console.meter(batch.label, len(batch.work)) as meter:
+    async def _run_all(
+        self, label: str, work: Sequence[Work], make: Callable[[Work], Awaitable[Result]]
+    ) -> list[Result]:
+        """Await `make(one)` for all of `work`, many at a time; the results are in the same order."""
+        results: dict[int, Result] = {}
+        left = iter(enumerate(work))
+        with self._console.meter(label, len(work)) as meter:
             advance = self._progress(meter)
 
             async def worker() -> None:
-                for place, (subject, name) in left:
+                for place, one in left:
                     if self._engine.failure is not None:
                         return
-                    results[place] = await self._solve_one(batch, subject, name)
+                    results[place] = await make(one)
                     advance()
 
-            workers = min(MAX_CONCURRENT, len(batch.work))
+            workers = min(MAX_CONCURRENT, len(work))
             await self._await_all([asyncio.create_task(worker()) for _ in range(workers)])
-        return [results[place] for place in range(len(batch.work))]
+        return [results[place] for place in range(len(work))]
 
     def _progress(self, meter: Meter) -> Callable[[], None]:
         """A function to call after each result: it shows the speed so far."""
@@ -165,13 +197,25 @@ class Sampler:
             await cancel(tasks)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
-        verify = partial(self._verifier.verify, batch) if batch.verdicts_visible else None
-        ask = Ask(
-            self._engine.sample, batch.policy, problem_of(subject), batch.sampling, name, self._task, verify=verify,
-            log=self._journal.put_new, likelihood=self._engine.loglikelihood,
-            score=partial(score_one, self._engine, self._task.steps), top_logprobs=batch.top_logprobs,
-        )  # fmt: skip
-        made = await (batch.solver(ask, subject) if batch.solver else ask(problem_of(subject).prompt))
+        tuning = self.tuner.session(batch.policy, problem_of(subject), name) if self.tuner else None
+        try:
+            result = await self._solved(batch, subject, name, tuning)
+        finally:
+            if tuning:
+                tuning.close()
+        return await batch.finish(result) if batch.finish else result
+
+    async def _solved(
+        self, batch: SolveBatch, subject: Subject, name: str, tuning: TuningSession | None
+    ) -> SolverResult:
+        episodes = Episodes(self.environment, batch, problem_of(subject), name)
+        verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
+        effects = replace(self._effects, verify=verify, verify_shown=self._verifier.verify_shown, act=episodes.act)
+        if tuning:
+            effects = tuning.opened(effects)
+        about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
+        ask = Ask(effects, *about, top_logprobs=batch.top_logprobs)
+        made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
@@ -179,9 +223,43 @@ class Sampler:
         if data is not None:
             data = self._journal_data(batch, attempt, name, data)
         turns = ask.attempts if batch.keep_turns else []
+        if self._task.environment is not None:
+            return await self._episode_result(batch, episodes, attempt, ask, data)
         if batch.verify:
             attempt, *turns = [await self._verifier.judged(batch, one) for one in (attempt, *turns)]
         return SolverResult(attempt, ask.tokens, tuple(turns), data)
+
+    async def _default_solver(self, ask: Ask, subject: Any) -> Attempt:
+        """One sample of the problem's own prompt, or an episode where the task answers back."""
+        problem = problem_of(subject)
+        return await (ask(problem.prompt) if self._task.environment is None else play(ask, problem))
+
+    async def _verdict(self, batch: SolveBatch, episodes: Episodes, attempt: Attempt) -> Feedback:
+        """The verdict on an attempt, or on the episode that it ended."""
+        found = episodes.verdict(attempt) if self._task.environment is not None else None
+        return found or await self._verifier.verify(batch, attempt)
+
+    async def _episode_result(
+        self, batch: SolveBatch, episodes: Episodes, attempt: Attempt, ask: Ask, data: Any
+    ) -> SolverResult:
+        """The outcome of a call that acted in the environment; its verdict stands on what ended the episode."""
+        turns, rewards = ask.attempts if batch.keep_turns else [], ()
+        step = episodes.step(attempt)
+        self._counts.add_episode(attempt.id, unfinished=step is not None and step.truncated)
+        if batch.verify:
+            attempt, *turns = [
+                await self._judge_turn(batch, one, episodes, last=one.id == attempt.id) for one in (attempt, *turns)
+            ]
+            rewards = tuple(map(episodes.reward, turns))
+        return SolverResult(attempt, ask.tokens, tuple(turns), data, rewards)
+
+    async def _judge_turn(self, batch: SolveBatch, turn: Attempt, episodes: Episodes, *, last: bool) -> Attempt:
+        step, feedback = episodes.step(turn), episodes.verdict(turn)
+        if turn.failed or not (last or (step and step.over)):
+            return turn
+        if feedback is None:
+            return await self._verifier.judged(batch, turn)
+        return await self._verifier.judge_episode(batch, turn, feedback)
 
     def _journal_data(self, batch: SolveBatch, attempt: Attempt, name: str, data: Any) -> Any:
         """Journal the data of a `Solution`; returned as it will be read back."""

@@ -12,6 +12,7 @@ from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt, head_config
+from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Prompt, content_hash
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.solver import Subject, problem_of
@@ -50,6 +51,7 @@ def score(context: RunContext, policy: Policy, subjects: Sequence[Subject], at: 
     """See `Run.score`."""
     context.check_budget()
     context.access.check_not_test(context.method, subjects)
+    require_lasting("score", policy)
     head_config(policy, at)
     return context.sampler.score(policy, subjects, at)
 
@@ -81,7 +83,8 @@ async def _values(engine: JournaledEngine, reading: HeadReading) -> tuple[float,
     """The head's numbers, from the journal or the engine; all NaN where the engine refuses to read the text."""
 
     async def read() -> tuple[dict[str, Any], Usage]:
-        found = await engine.engine.scores(reading.policy, reading.prompt, reading.text, reading.ends)
+        weights, prompt = engine.model_input(reading.policy, reading.prompt)
+        found = await engine.engine.scores(weights, prompt, reading.text, reading.ends)
         values = [round(value, 6) for value in found.values]
         payload = {"of": reading.source, "policy": reading.policy.version, "values": values}
         usage = Usage(found.prompt_tokens)

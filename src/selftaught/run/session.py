@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from selftaught.console import Console
@@ -12,6 +13,8 @@ from selftaught.engines import Engine
 from selftaught.learn.learner import train_policy as local_learner
 from selftaught.method import Method
 from selftaught.models import Policy
+from selftaught.models.policy import require_lasting
+from selftaught.run.champions import MAIN
 from selftaught.run.context import Learner, RunContext
 from selftaught.run.method_scope import method_scope
 from selftaught.run.rounds import count_rounds
@@ -66,7 +69,21 @@ class RunSession:
 
     @champion.setter
     def champion(self, policy: Policy) -> None:
-        self._context.champion = policy
+        require_lasting("champion", policy)
+        self._context.champions[MAIN] = policy
+
+    @property
+    def champions(self) -> Mapping[str, Policy]:
+        """Learner -> its champion, for runs of several learners (`run.measure(policy, champion="b")`).
+
+        `champions["main"]` is `champion`. A learner that was not promoted yet has the starting model.
+        """
+        return MappingProxyType(self._context.champions)
+
+    @property
+    def ensembles(self) -> Mapping[str, tuple[Policy, ...]]:
+        """Name -> members of the reigning ensemble (see `Run.measure_ensemble`); absent before the first promotion."""
+        return MappingProxyType(self._context.ensembles)
 
     @property
     def round(self) -> int:
@@ -124,7 +141,7 @@ class RunSession:
         return self._context.cost_line()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds spent in all sessions of this run; see `Journal.seconds`."""
+        """Seconds spent in all sessions, see `Journal.seconds`; with an environment also in that, as "environment"."""
         return self._context.seconds()
 
     def add_note(self, line: str) -> bool:

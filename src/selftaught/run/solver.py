@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from selftaught.engines import Sampling
+from selftaught.errors import BadInput
+from selftaught.identity import unwrap
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Solution
 
@@ -33,11 +35,25 @@ class Solver(Protocol):
 
 
 class Judge(Protocol):
-    """`async (ask, attempt) -> Feedback`: judges one attempt."""
+    """`async (ask, attempt) -> Feedback`: judges one attempt. A `Method` of shape "judge" is one too."""
 
     def __call__(self, ask: Ask, attempt: Attempt, /) -> Awaitable[Feedback]:
         """Judge it."""
         ...
+
+
+class GroupJudge(Protocol):
+    """`async (ask, (attempt, ...)) -> (Feedback, ...)`: judges attempts at one problem together, such as a pair.
+
+    It is known by the annotation of its second parameter, a tuple: `pair: tuple[Attempt, Attempt]`.
+    """
+
+    def __call__(self, ask: Ask, attempts: Any, /) -> Awaitable[tuple[Feedback, ...]]:
+        """Judge them; one feedback each, in their order."""
+        ...
+
+
+AnyJudge = Judge | GroupJudge
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +64,17 @@ class SolverResult:
         attempt: what the solver returned.
         tokens: all tokens sampled during the call.
         turns: all attempts sampled during the call, where they were asked for.
+        rewards: of the environment, for each turn that acted in it, else None; empty where verdicts are closed.
         data: the data of its `Solution`, as journaled.
+        reward: of the outcome, where online training computes it as soon as the outcome is there.
     """
 
     attempt: Attempt
     tokens: int
     turns: tuple[Attempt, ...] = ()
     data: Any = None
+    rewards: tuple[float | None, ...] = ()
+    reward: float | None = None
 
 
 @dataclass(slots=True)
@@ -68,9 +88,11 @@ class SolveBatch:
         work: each subject, and the name of that call, which is part of its keys.
         keep_turns: whether all attempts sampled on the way are returned too, verified alike.
         verdicts_visible: whether solvers may see verdicts during the call (`Ask.verify`).
+        finish: completes each result while others are still sampled, such as by a reward.
         top_logprobs: of requests that do not say otherwise; see `Ask.__call__`.
         failed_verifications: one for each attempt whose verification failed.
         pending_verdicts: failed verifications to be journaled when the batch ends, by key.
+        pending_steps: failures of the environment, likewise.
     """
 
     label: str
@@ -81,9 +103,20 @@ class SolveBatch:
     work: Sequence[tuple[Subject, str]]
     keep_turns: bool = False
     verdicts_visible: bool = False
+    finish: Callable[[SolverResult], Awaitable[SolverResult]] | None = None
     top_logprobs: int | None = None
     failed_verifications: list[Feedback] = field(default_factory=list)
     pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
+    pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def check_solver(solver: Any) -> None:
+    """Raise BadInput for a method of another shape in place of a solver."""
+    from selftaught.method import Method
+
+    if isinstance(inner := unwrap(solver), Method) and inner.shape != "solver":
+        fix = "pass it to run.judge" if inner.shape == "judge" else "pass a method of shape solver"
+        raise BadInput(f"it is a {inner.shape}, not a solver", where=inner.id, fix=fix)
 
 
 def problem_of(subject: Subject) -> Problem:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
-from selftaught.records import Attempt, Feedback, Verdict, as_json, content_hash, judged_text_hash
+from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, judged_text_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.solver import JUDGE_ROLES, SolveBatch
 from selftaught.tasks import Task
@@ -17,7 +18,7 @@ from selftaught.tasks import Task
 MIN_FAILURES = 3  # up to this many failed verifications never stop a run
 VERIFIER_FAILURES = (
     "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
-    "timeout",
+    "timeout", "environment raised",
 )  # fmt: skip
 """How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
 
@@ -38,11 +39,17 @@ class JournaledVerifier:
     console: Console
     failure_limit: float
     _references: dict[str, Any] = field(init=False)
+    _posed: dict[str, Problem] = field(default_factory=dict)
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     def __post_init__(self) -> None:
         task = self.task
         self._references = {p.id: as_json(p.reference) for split in (task.train, task.dev, task.test) for p in split}
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Judge attempts at new problems by what they were posed with, whatever a solver sees of them."""
+        for problem in problems:
+            self._posed[problem.id], self._references[problem.id] = problem, as_json(problem.reference)
 
     async def judged(self, batch: SolveBatch, attempt: Attempt) -> Attempt:
         """The attempt with the task's feedback; failed ones, critiques and judgments are left alone."""
@@ -56,7 +63,8 @@ class JournaledVerifier:
         Raises:
             BadInput: too many verifications of the batch failed.
         """
-        problem, version = attempt.problem, self.task.verifier.version
+        version = self.task.verifier.version
+        problem = self._posed.get(attempt.problem.id, attempt.problem)
         key = content_hash("verify", version, problem.id, self._references.get(problem.id), attempt.text)
         if (found := self.journal.get(key)) is not None:
             verdict, score, text, *_ = found[0]
@@ -69,6 +77,36 @@ class JournaledVerifier:
         if feedback.text.startswith(VERIFIER_FAILURES):
             self._note_failure(batch, feedback)
         return feedback
+
+    async def verify_shown(self, attempt: Attempt) -> Feedback:
+        """The verdict that the task shows to solvers on any split; it never counts as the task's.
+
+        Raises:
+            BadInput: the task shows none.
+        """
+        task, problem = self.task, self._posed.get(attempt.problem.id, attempt.problem)
+        version = task.shown.version if task.shown else ""
+        key = content_hash("shown", version, problem.id, self._references.get(problem.id), attempt.text)
+        if (found := self.journal.get(key)) is None:
+            feedback = await self._share(key, lambda: asyncio.to_thread(task.verify_shown, problem, attempt.text))
+            found = (verdict_payload(attempt, feedback), None)
+            self.journal.put_new(key, "shown", found[0])
+        verdict, score, text, *_ = found[0]
+        return Feedback(Verdict(verdict), score, text, version, "shown")
+
+    async def judge_episode(self, batch: SolveBatch, attempt: Attempt, feedback: Feedback) -> Attempt:
+        """The attempt with an environment's feedback on its episode, journaled under the attempt: not its text alone.
+
+        Raises:
+            BadInput: too many verifications of the batch failed.
+        """
+        key = content_hash("verify", attempt.id, as_json(feedback))
+        if self.journal.get(key) is None:
+            payload = [feedback.verdict, feedback.score, feedback.text, attempt.id, feedback.source]
+            self._keep(batch, key, payload)
+        if feedback.text.startswith(VERIFIER_FAILURES):
+            self._note_failure(batch, feedback)
+        return replace(attempt, feedback=(*attempt.feedback, feedback))
 
     def settle(self, batch: SolveBatch) -> None:
         """Journal the failed verifications of a finished batch, and warn of them."""

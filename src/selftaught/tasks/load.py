@@ -8,6 +8,7 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
+from selftaught.tasks.environment import AnyEnvironment
 from selftaught.tasks.kinds import ByKind, assign_kinds
 from selftaught.tasks.rows import FieldNames
 from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, TaskRequest, choose_verifier
@@ -27,6 +28,7 @@ def load_task(
     instruction: str | None = None,
     question_field: str = "",
     answer_field: str = "",
+    shown: Callable[..., Any] | Verifier | str | None = None,
 ) -> Task:
     """Load a task.
 
@@ -36,7 +38,7 @@ def load_task(
             `FILE.jsonl`, `FILE.jsonl:test=OTHER.jsonl,dev=THIRD.jsonl`, or a folder with `train.jsonl`;
             `hf:ORG/NAME` or `hf:FOLDER`, with `:config=,split=,dev_split=,test_split=`, through `datasets`;
             `tiny` or `tiny:family=NAME|NAME,level=1|2`, the tiny world's problems;
-            `my_task.py:function`, a function returning rows, problems or a task;
+            `my_task.py:function`, a function returning rows, problems or a task, or splits and an environment;
             or a `Task`, which is returned as is.
         train: number of problems to train on; for files and data sets, at most what they have.
         dev: number of problems for choosing the champion.
@@ -47,10 +49,17 @@ def load_task(
         instruction: appended to every question; "" for none, None for `INSTRUCTION`.
         question_field: name of the field with the question, if it is not a usual one.
         answer_field: the same for the answer.
+        shown: a second verifier, which solvers may consult on any problem (see `Task`).
 
     Raises:
         BadInput: the specification or the data is invalid.
     """
+    if shown is not None:
+        task = load_task(
+            spec, train=train, dev=dev, test=test, seed=seed, verifier=verifier, instruction=instruction,
+            question_field=question_field, answer_field=answer_field,
+        )  # fmt: skip
+        return task.showing(choose_verifier(shown, task.kind, (*task.test, *task.dev, *task.train)))
     if isinstance(spec, Task):
         return _as_asked(spec, verifier, instruction, where=spec.name)
     for name, size in (("train", train), ("dev", dev), ("test", test)):
@@ -90,12 +99,12 @@ def _load(spec: str, request: TaskRequest) -> Task:
 
         return _assemble(*hub_pools(spec, request), request)
     if is_userfile(spec):
-        from selftaught.tasks.script import script_pools
+        from selftaught.tasks.script import script_task
 
-        pools = script_pools(spec, request)
-        if isinstance(pools, Task):
-            return _as_asked(pools, request.verifier, request.instruction, where=spec)
-        return _assemble(spec, pools, request)
+        made = script_task(spec, request)
+        if isinstance(made, Task):
+            return _as_asked(made, request.verifier, request.instruction, where=spec)
+        return _assemble(spec, made.pools, request, made.environment)
     if is_file_spec(spec):
         return _assemble(*read_pools(spec, request), request)
     if world := world_of_task(spec):
@@ -105,12 +114,19 @@ def _load(spec: str, request: TaskRequest) -> Task:
     return load_gym(spec, request)
 
 
-def _assemble(name: str, pools: dict[str, list[SourceProblem]], request: TaskRequest) -> Task:
-    """A task from problems by split."""
+def _assemble(
+    name: str,
+    pools: dict[str, list[SourceProblem]],
+    request: TaskRequest,
+    environment: AnyEnvironment | None = None,
+) -> Task:
+    """A task from problems by split, and what answers back; its rewards decide unless a verifier is asked for."""
     drafts = [d for pool in pools.values() for d in pool]
     sorting = assign_kinds([d.problem for d in drafts])
     splits = split_problems(pools, request, what=name)
-    verifier = choose_verifier(request.verifier, sorting.kind, (*splits.test, *splits.dev, *splits.train))
+    every = (*splits.test, *splits.dev, *splits.train)
+    by_rewards = environment is not None and request.verifier is None
+    verifier = None if by_rewards else choose_verifier(request.verifier, sorting.kind, every)
     if (sorting.own or sorting.unread) and isinstance(verifier, (Exact, Math)):
         formulas = Math() if not request.verifier and any(k in MATH_KINDS for k in sorting.own.values()) else verifier
         verifier = ByKind(verifier, formulas, sorting)
@@ -121,9 +137,10 @@ def _assemble(name: str, pools: dict[str, list[SourceProblem]], request: TaskReq
         splits.test,
         verifier=verifier,
         kind=sorting.kind,
-        instruction=request.instruction,
+        instruction="" if environment is not None and request.instruction == INSTRUCTION else request.instruction,
         notes=(*splits.notes, *sorting.notes, *_remarks(drafts)),
         kinds=sorting.own,
+        environment=environment,
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selftaught.errors import BadInput
 from selftaught.feedback.userfile import error_location, load_function
 from selftaught.records import Problem
+from selftaught.tasks.environment import AnyEnvironment, check_environment
 from selftaught.tasks.rows import problem_of_row
+from selftaught.tasks.source import INSTRUCTION
 from selftaught.tasks.splits import SourceProblem
 from selftaught.tasks.task import SPLITS, Task
 
@@ -18,11 +21,19 @@ if TYPE_CHECKING:
     from selftaught.tasks.source import TaskRequest
 
 
-def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[SourceProblem]]:
+class ScriptTask(NamedTuple):
+    """What a function returned: problems by split, and the environment that answers back, if there is one."""
+
+    pools: dict[str, list[SourceProblem]]
+    environment: AnyEnvironment | None = None
+
+
+def script_task(spec: str, request: TaskRequest) -> Task | ScriptTask:
     """Call the function; returns a `Task`, or problems by split.
 
     The function may take any of `train`, `dev`, `test` (sizes) and `seed`. It returns an iterable of rows (see
-    `rows.problem_of_row`) or `Problem`s, a mapping of "train", "dev", "test" to such iterables, or a `Task`.
+    `rows.problem_of_row`) or `Problem`s, a mapping of "train", "dev", "test" to such iterables, or a `Task`. The
+    mapping may also hold an "environment" (see `tasks.environment`); its questions get no instruction by default.
 
     Raises:
         BadInput: no such file or function, it raises, or it returns another type.
@@ -30,13 +41,18 @@ def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[Sourc
     function, _ = load_function(spec, what="task")
     file = Path(spec.rpartition(":")[0])
     offered = {"train": request.train, "dev": request.dev, "test": request.test, "seed": request.seed}
+    environment: Any = None
     try:
         names = inspect.signature(function).parameters
         result = function(**{k: v for k, v in offered.items() if k in names})
         if isinstance(result, Task):
             return result
         if isinstance(result, Mapping):
-            rows = {str(k): list(v) for k, v in result.items()}
+            given = {str(k): v for k, v in result.items()}
+            environment = given.pop("environment", None)
+            if environment is not None:
+                check_environment(environment, spec)
+            rows = {k: list(v) for k, v in given.items()}
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes)):
             rows = {"train": list(result)}
         else:
@@ -49,7 +65,8 @@ def script_pools(spec: str, request: TaskRequest) -> Task | dict[str, list[Sourc
         raise
     except Exception as e:
         raise BadInput(f"the task's function raised {type(e).__name__}: {e}", where=error_location(e, file)) from e
-    return _pools(rows, spec, request)
+    plain = environment is not None and request.instruction == INSTRUCTION
+    return ScriptTask(_pools(rows, spec, replace(request, instruction="") if plain else request), environment)
 
 
 def _pools(rows: dict[str, list[Any]], spec: str, request: TaskRequest) -> dict[str, list[SourceProblem]]:

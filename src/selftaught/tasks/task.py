@@ -10,15 +10,27 @@ from typing import Any, Self, TypeVar
 from selftaught.errors import BadInput
 from selftaught.feedback.canonical import RULES_VERSION
 from selftaught.feedback.verifiers import ExtractedAnswer, Verifier, unknown_verdict
-from selftaught.records import HIDDEN, Feedback, Message, Problem, Prompt, Verdict, content_hash
+from selftaught.records import (
+    HIDDEN,
+    Feedback,
+    Message,
+    Problem,
+    Prompt,
+    Verdict,
+    as_prompt,
+    content_hash,
+    make_problem,
+)
+from selftaught.tasks.environment import AnyEnvironment, EpisodeVerifier, check_environment
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find_answer, reference_text
 from selftaught.tasks.kinds import file_line
-from selftaught.tasks.rows import ANSWER_KEYS, field_names
+from selftaught.tasks.rows import ANSWER_KEYS, field_names, with_instruction
 from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
-_SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty")
+_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment", "shown")
+_SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty", "shown")
 
 
 class Task:
@@ -29,13 +41,19 @@ class Task:
         train: problems to train on.
         dev: problems for choosing the champion.
         test: held-out problems, used once, at the end.
-        verifier: judges answers; closed by `close`.
+        verifier: judges answers; closed by `close`. With an environment and no verifier, rewards decide.
         kind: how answers are parsed (see `selftaught.tasks.extract`).
         instruction: text appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
         phrases: role -> wording for the task's own model, in place of a method's English; see `turn`.
         steps: step format of answers.
         kinds: problem id -> kind, for problems whose kind is not the task's.
+        shown: a second verifier, which solvers may consult on any split (`Ask.verify_shown`): visible unit tests, a
+            judge of known accuracy, an oracle to stop by. It decides nothing: `verifier` measures, and stays closed.
+        environment: answers back, see `tasks.environment`; by default the policy then plays it (`refine.play`).
+
+    Raises:
+        BadInput: there is neither a verifier nor an environment, or the environment is none.
     """
 
     def __init__(
@@ -45,15 +63,22 @@ class Task:
         dev: Iterable[Problem],
         test: Iterable[Problem],
         *,
-        verifier: Verifier,
+        verifier: Verifier | None = None,
         kind: Kind,
         instruction: str = "",
         notes: Iterable[str] = (),
         phrases: Mapping[str, str] | None = None,
         steps: StepFormat = LINES,
         kinds: Mapping[str, Kind] | None = None,
+        environment: AnyEnvironment | None = None,
+        shown: Verifier | None = None,
     ) -> None:
-        self.name = name
+        if environment is not None:
+            check_environment(environment, name)
+            verifier = verifier or EpisodeVerifier(environment)
+        if verifier is None:
+            raise BadInput("nothing judges its answers", where=name, fix="give it a verifier or an environment")
+        self.name, self.environment, self.shown = name, environment, shown
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
@@ -69,11 +94,30 @@ class Task:
             RULES_VERSION,
             self.phrases,
             *([self._kinds] if self._kinds else []),
+            *([environment.version, environment.max_turns] if environment else []),
+            *([["shown", shown.version]] if shown else []),
         )
 
     def split(self, name: str) -> tuple[Problem, ...]:
         """The problems of "train", "dev" or "test"."""
         return getattr(self, name)
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Problem id -> kind, for problems whose kind is not the task's."""
+        return self._kinds
+
+    def find_problem(self, id: str) -> Problem:
+        """The task's problem of an id.
+
+        Raises:
+            KeyError: it has none.
+        """
+        return self._known[id]
+
+    def known(self, problem: Problem) -> Problem:
+        """The task's own copy of a problem; the given one if it has none."""
+        return self._known.get(problem.id, problem)
 
     def find(self, text: str, problem: Problem | None = None) -> Found | None:
         """The final answer in a reply, as written and in canonical form, parsed by the kind of `problem`."""
@@ -102,6 +146,17 @@ class Task:
         decide = getattr(self.verifier, "decide", None)
         return self._judged(decide, problem, text) if decide else None
 
+    def verify_shown(self, problem: Problem, text: str) -> Feedback:
+        """Judge a reply by the verifier that solvers may consult; see `verify`. Its kind is "shown".
+
+        Raises:
+            BadInput: the task has none.
+        """
+        if self.shown is None:
+            fix = "give the task one (Task(shown=...), load_task(shown=...))"
+            raise BadInput("the task shows no verdicts", where=self.name, fix=fix)
+        return dataclasses.replace(self._judged(self.shown.judge, problem, text, self.shown.version), kind="shown")
+
     def step_verdicts(self, problem: Problem, text: str) -> tuple[Verdict, ...] | None:
         """A verdict on each step of a reply, given the steps before it; None if the verifier cannot judge steps.
 
@@ -112,10 +167,10 @@ class Task:
         return judge(true, text) if judge and true.reference is not HIDDEN else None
 
     def _judged(
-        self, judge: Callable[[Problem, ExtractedAnswer, str | None], T], problem: Problem, text: str
+        self, judge: Callable[[Problem, ExtractedAnswer, str | None], T], problem: Problem, text: str, by: str = ""
     ) -> T | Feedback:
         true = self._known.get(problem.id, problem)
-        by = self.verifier.version
+        by = by or self.verifier.version
         try:
             if true.reference is HIDDEN:
                 return unknown_verdict("the problem does not belong to this task", by)
@@ -158,14 +213,74 @@ class Task:
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
             phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
+            environment=self.environment, shown=self.shown,
         )  # fmt: skip
 
     def judged_by(self, verifier: Verifier) -> Task:
         """The same task under another verifier."""
-        return Task(
-            self.name, self.train, self.dev, self.test, verifier=verifier, kind=self.kind,
-            instruction=self.instruction, notes=self.notes, phrases=self.phrases, steps=self.steps, kinds=self._kinds,
-        )  # fmt: skip
+        return self._copy(verifier=verifier)
+
+    def showing(self, verifier: Verifier | None) -> Task:
+        """The same task with another verifier that solvers may consult, or none."""
+        return self._copy(shown=verifier)
+
+    def pose(
+        self,
+        question: str,
+        reference: Any = None,
+        *,
+        attempts: Iterable[str] = (),
+        meta: Mapping[str, Any] | None = None,
+    ) -> Problem:
+        """Make a new problem of this task, with its instruction.
+
+        Without a reference its attempts are judged where the verifier needs none (tests, a checker, an executable
+        world), and UNKNOWN elsewhere.
+
+        Args:
+            question: text of the question.
+            reference: the answer, if it is known.
+            attempts: ids of the attempts that the problem was taken from, for its lineage.
+            meta: further fields.
+
+        Raises:
+            BadInput: the question is empty.
+        """
+        if not question.strip():
+            raise BadInput("the question is empty", where="pose", fix="leave such problems out")
+        more = {"source": "posed", "question": question, "attempts": tuple(attempts)}
+        return make_problem(
+            with_instruction(as_prompt(question), self.instruction), reference, {**(meta or {}), **more}
+        )
+
+    def reads(self, problem: Problem) -> bool:
+        """Whether the verifier understands a problem; True if it cannot tell."""
+        reads = getattr(self.verifier, "reads", None)
+        return reads is None or bool(reads(problem))
+
+    def extended(self, problems: Iterable[Problem]) -> Task:
+        """The same task with more problems to train on; those that it has already are left out.
+
+        Raises:
+            BadInput: a problem repeats one of dev or test, exactly or in other words.
+        """
+        from selftaught.curate.decontaminate import Decontaminator, question_of
+
+        texts = {split: [question_of(p, self.instruction) for p in self.split(split)] for split in SPLITS}
+        find, added = Decontaminator({s: texts[s] for s in ("dev", "test")}, texts["train"]).find, list(problems)
+        for problem in added:
+            if repeated := find(question_of(problem, self.instruction)):
+                raise BadInput(
+                    f"a new problem repeats {repeated}: {problem.question[:60]!r}", where=self.name,
+                    fix="drop it (run.new_problems, curate.decontaminate)",
+                )  # fmt: skip
+        new = {p.id: p for p in added if p.id not in self._known}.values()
+        return self._copy(train=(*self.train, *new))
+
+    def _copy(self, **changes: Any) -> Task:
+        own = {name: getattr(self, name) for name in ("name", *SPLITS, *_PARTS)}
+        own |= {"kinds": self._kinds, **changes}
+        return Task(**own)
 
     def hidden(self) -> Task:
         """The same task with every reference withheld (`records.HIDDEN`), and everything that reveals it."""
@@ -196,8 +311,10 @@ class Task:
         )
 
     def close(self) -> None:
-        """Stop the verifier's worker processes. Idempotent; a later `verify` starts them again."""
+        """Stop the verifiers' worker processes. Idempotent; a later `verify` starts them again."""
         self.verifier.close()
+        getattr(self.shown, "close", lambda: None)()
+        getattr(self.environment, "close", lambda: None)()
 
     def __enter__(self) -> Self:
         return self

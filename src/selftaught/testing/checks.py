@@ -20,10 +20,12 @@ from selftaught.learn import TrainConfig
 from selftaught.measure import StudyReport
 from selftaught.method import PAPER, REQUIRED, Method, find
 from selftaught.models import Policy
-from selftaught.records import Attempt, ReferenceHidden, TokenAdvantages
+from selftaught.records import Attempt, Problem, ReferenceHidden, TokenAdvantages
+from selftaught.run.judgments import group_size, takes_groups
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_sum
+from selftaught.tasks import Task, with_retries
+from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_or_judge
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
@@ -62,6 +64,8 @@ def checks_of(method: Method) -> list[Check]:
         checks.append(uses_no_verdicts)
     if method.shape == "solver":
         checks.append(solves_anywhere)
+    if method.shape == "judge":
+        checks.append(judges_blindly)
     return checks
 
 
@@ -74,28 +78,47 @@ def short(method: Method) -> dict[str, Any]:
 
 
 def play(method: Method, run: Run, options: dict[str, Any] | None = None) -> Any:
-    """Run a method from start to end, as users do: a solver on each train problem."""
+    """Run a method from start to end, as users do: a solver, or a judge of two answers, on each train problem."""
     chosen = short(method) if options is None else options
+    if method.shape == "judge":
+        return [judge_two(method.with_options(**chosen), run, problem) for problem in run.task.train]
     if method.shape != "solver":
         return method(run, run.base, run.task, **chosen)
     task = run.task if "reference" in method.needs else run.task.hidden()
     return [run.attempt(run.base, [p], solver=method.with_options(**chosen))[0] for p in task.train]
 
 
+def judge_two(method: Method, run: Run, problem: Problem, policy: Policy | None = None) -> list[Any]:
+    """Judge two answers to a problem, one by one or as the group that the judge takes; by the base model, usually."""
+    tried = run.attempt(run.base, [problem], samples=group_size(method) or 2)
+    return run.judge(policy or run.base, [tuple(tried)] if takes_groups(method) else tried, method)
+
+
+def task_for(method: Method | None, **sizes: Any) -> Task:
+    """Return a task of additions that a method can take: one that lets the model try again if it needs that.
+
+    Its verifier is shown to solvers, too.
+    """
+    task = make_task(**sizes)
+    task = task.showing(task.verifier)
+    return with_retries(task) if method and "env" in method.needs else task
+
+
 def opened(
     folder: Path,
     name: str = "run",
     *,
+    method: Method | None = None,
     tokens: int | None = None,
     verifier: Any = None,
     learner: Any = None,
     train: int = TRAIN,
     dev: int = DEV,
 ) -> Run:
-    """Open the run called `name` in `folder`."""
+    """Open the run called `name` in `folder`, on a task that `method` can take."""
     settings = Settings(training=TrainConfig(epochs=1), budget=Budget(tokens))
-    task = make_task(train=train, dev=dev, test=2, verifier=verifier)
-    script = partial(solve_sum, least=0.6)  # of twelve samples, some are right
+    task = task_for(method, train=train, dev=dev, test=2, verifier=verifier)
+    script = partial(solve_or_judge, least=0.6, most=0.7)  # of twelve samples, some are right and some wrong
     return make_run(folder / name, task=task, script=script, settings=settings, learner=learner)
 
 
@@ -159,11 +182,11 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
     """It runs with its defaults, and again without a single sample."""
     outcomes, calls, result = [], [], None
     for _ in range(2):
-        with opened(folder, train=2, dev=4) as run:  # few problems, as the defaults may be large
+        with opened(folder, method=method, train=2, dev=4) as run:  # few problems, as the defaults may be large
             result = play(method, run, {})
             outcomes.append((value_of(result), run.journal.digest(), run.ledger.usage, run.history, run.gate_decisions))
             calls.append(getattr(run.engine, "calls", 0))
-    kind = {"solver": list, "recipe": Policy, "study": StudyReport}[method.shape]
+    kind = {"solver": list, "judge": list, "recipe": Policy, "study": StudyReport}[method.shape]
     expect(isinstance(result, kind), f"it returns {type(result).__name__}, not {kind.__name__}")
     expect(outcomes[0] == outcomes[1], "run again, it ends otherwise")
     expect(calls[0] > 0, "it never asks the model")
@@ -172,16 +195,16 @@ def runs_with_its_defaults(method: Method, folder: Path) -> None:
 
 def survives_kills(method: Method, folder: Path, *, every: bool = False) -> None:
     """Killed before effects of all kinds and run again, it ends the same."""
-    assert_survives(partial(play, method), partial(opened, folder), every=every)
+    assert_survives(partial(play, method), partial(opened, folder, method=method), every=every)
 
 
 def keeps_its_budget(method: Method, folder: Path) -> None:
     """With a part of the tokens that it takes, it begins nothing once they are spent."""
-    with opened(folder, "free") as run:
+    with opened(folder, "free", method=method) as run:
         play(method, run)
         needed = run.ledger.usage.spent
     for share in (0.3, 0.6):
-        _spend(method, opened(folder, f"share {share}", tokens=int(share * needed)))
+        _spend(method, opened(folder, f"share {share}", method=method, tokens=int(share * needed)))
 
 
 def _spend(method: Method, opened: Run) -> None:
@@ -196,28 +219,41 @@ def _spend(method: Method, opened: Run) -> None:
             expect(result is run.champion, "at the end of its budget it returns another policy than the champion")
         expect(run.ledger.usage.spent >= tokens, "it ends before its budget is spent")
         expect(run.ledger.usage == run.journal.usage(), "ledger and journal differ")
+        steps = run.ledger.environment_steps
+        expect(steps == run.journal.count("env"), "ledger and journal differ in the environment's steps")
     expect(bool(began), "it begins nothing")
     expect(max(began) < tokens, "it begins something that it cannot afford")
 
 
 def reads_no_reference(method: Method, folder: Path) -> None:
     """It uses no reference answer, as it does not declare needs=("reference",)."""
-    with _references_read() as read, opened(folder) as run, suppress(ReferenceHidden):
+    with _references_read() as read, opened(folder, method=method) as run, suppress(ReferenceHidden):
         play(method, run)
     expect(not read, f'it uses {len(read)} reference answers, and does not declare needs=("reference",)')
 
 
 def learns_from_train_problems(method: Method, folder: Path) -> None:
-    """A recipe trains policies of its own on attempts at train problems; the champion is what passed the gate last."""
+    """A recipe trains policies, or gives them notes, from attempts at train problems; the last to pass the gate wins.
+
+    Notes name their attempts, and demonstrate train problems.
+    """
     learner = Learner()
-    with opened(folder, learner=learner) as run:
+    with opened(folder, method=method, learner=learner) as run:
         champion = play(method, run)
-        train = {p.question for p in run.task.train}
+        new = (row["question"] for _, _, found, _ in run.journal.effects("problems") for row in found["kept"])
+        train = {*(p.question for p in run.task.train), *new}
         sampled = {key for key, *_ in run.journal.effects("sample")}
-        promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"]]
+        promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"] and "learner" not in gate]
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
-        expect(bool(learner.given), "it never learns")
-        expect({_ancestor(base) for base, _ in learner.given} == {run.base}, "it trains another model")
+        noted = [facts for _, _, facts, _ in run.journal.effects("notes")]
+        expect(bool(learner.given or noted), "it never learns")
+        expect({_ancestor(base) for base, _ in learner.given} <= {run.base}, "it trains another model")
+    for facts in noted:
+        expect(bool(facts["attempts"]), "notes do not say which attempts they come from: see run.write_notes")
+        expect(set(facts["attempts"]) <= sampled, "notes come from attempts that nobody sampled")
+        shown = [one["prompt"][0]["content"] for one in facts["notes"].get("demonstrations", ())]
+        about = all(any(asked.startswith(question) for question in train) for asked in shown)
+        expect(about, "its notes demonstrate what is no train problem")
     for record in (r for _, records in learner.given for r in records if not isinstance(r, TokenAdvantages)):
         about = any(turn.content.startswith(question) for turn in record.prompt for question in train)
         expect(about, "it learns from what is not about a train problem")
@@ -229,7 +265,7 @@ def uses_no_verdicts(method: Method, folder: Path) -> None:
     """It trains the same policies for any verdicts, as it does not declare needs=("verifier",)."""
     trained = []
     for name, verifier in (("sound", None), ("inverted", Inverted())):
-        with opened(folder, name, verifier=verifier) as run:
+        with opened(folder, name, method=method, verifier=verifier) as run:
             play(method, run)
             trained.append([row["policy"] for row in run.history])
     expect(trained[0] == trained[1], 'verdicts decide what it learns, and it does not declare needs=("verifier",)')
@@ -237,7 +273,7 @@ def uses_no_verdicts(method: Method, folder: Path) -> None:
 
 def solves_anywhere(method: Method, folder: Path) -> None:
     """A solver attempts several problems at once, several times each, and is measured by its name."""
-    with opened(folder) as run:
+    with opened(folder, method=method) as run:
         tried: list[Attempt] = run.attempt(run.base, run.task.train, solver=method, samples=2)
         wanted = [problem.id for problem in run.task.train for _ in range(2)]
         expect([a.problem.id for a in tried] == wanted, "it does not return an attempt at the problem that it is given")
@@ -249,6 +285,22 @@ def solves_anywhere(method: Method, folder: Path) -> None:
         found = run.measure(run.base, solver=method)
         expect((found.solver, found.n) == (method.id, len(run.task.dev)), "it is measured under another name")
         expect(found.tokens >= found.mean_tokens * found.n, "its answers take more tokens than it does")
+
+
+def judges_blindly(method: Method, folder: Path) -> None:
+    """A judge says the same for any verdicts, unless it needs them; its samples are judge tokens."""
+    said = []
+    for name, verifier in (("sound", None), ("inverted", Inverted())):
+        with opened(folder, name, verifier=verifier) as run:
+            tried = [one for problem in play(method, run) for one in problem]
+            several = [one for group in tried for one in (group if isinstance(group, tuple) else (group,))]
+            said.append([one.judgments for one in several])
+            roles = {payload["role"] for _, _, payload, _ in run.journal.effects("sample")}
+            expect(all(one.judgments for one in several), "it does not judge every attempt")
+            expect(roles <= {"solve", "critique", "judge"}, f"what it samples has the roles {sorted(roles)}")
+            expect(run.ledger.usage.judge > 0 or roles == {"solve"}, "what it samples is not counted as judge tokens")
+    if "verifier" not in method.needs:
+        expect(said[0] == said[1], 'verdicts decide what it says, and it does not declare needs=("verifier",)')
 
 
 # --- watching ---
@@ -274,7 +326,7 @@ def _began(run: Run) -> list[int]:
 
         return through
 
-    for name in ("attempt", "search", "learn", "measure"):
+    for name in ("attempt", "search", "judge", "learn", "measure"):
         setattr(run, name, watched(getattr(run, name)))
     return began
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
-from selftaught.engines.scripted import Script, scripted_learner
+from selftaught.engines.scripted import Script, scripted_judgment, scripted_learner
 from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.models import Policy
 from selftaught.records import Feedback, Problem, Verdict, content_hash, make_problem
@@ -18,13 +18,15 @@ from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
 
+SKILLED = 0.9  # share of right judgments
 SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was trained
 
 
 def sums(count: int, start: int = 0) -> list[Problem]:
-    """Return `count` different additions; splits differ in `start`."""
-    numbers = range(start, start + count)
-    return [make_problem(f"What is {i + 11} + {i * 7 % 50 + 10}?", str(i + 11 + i * 7 % 50 + 10)) for i in numbers]
+    """Return `count` different additions with written solutions; splits differ in `start`."""
+    terms = [(i + 11, i * 7 % 50 + 10) for i in range(start, start + count)]
+    written = [{"solution": f"{a} plus {b} is {a + b}.\nAnswer: {a + b}"} for a, b in terms]
+    return [make_problem(f"What is {a} + {b}?", str(a + b), meta) for (a, b), meta in zip(terms, written, strict=True)]
 
 
 def make_task(train: int = 12, dev: int = 8, test: int = 8, verifier: Any = None) -> Task:
@@ -43,13 +45,14 @@ def draw(*what: Any) -> float:
     return int(content_hash(*what), 16) / 2**64
 
 
-def solve_sum(policy: Policy, request: Request, *, least: float = 0.0) -> str:
+def solve_sum(policy: Policy, request: Request, *, least: float = 0.0, most: float = 1.0) -> str:
     """Add the numbers of the question, rightly as often as the policy's training allows; hints always help.
 
     Args:
         policy: who answers.
         request: what is asked.
         least: share of right answers, at least, when sampling at a temperature above 0.
+        most: share of right answers, at most, when sampling at a temperature above 0.
     """
     text = request.prompt[-1].content
     asked = next((found for m in request.prompt if (found := re.search(r"(\d+) \+ (\d+)", m.content))), None)
@@ -58,9 +61,21 @@ def solve_sum(policy: Policy, request: Request, *, least: float = 0.0) -> str:
     a, b = int(asked[1]), int(asked[2])
     hot = request.sampling.temperature > 0
     luck = draw(text, request.seed if hot else 0)
-    if luck < max(SKILL[min(depth(policy), 2)], least if hot else 0) or "Hint" in text:
+    skill = SKILL[min(depth(policy), 2)]
+    if luck < (min(max(skill, least), most) if hot else skill) or "Hint" in text:
         return f"{a} and {b} make {a + b} (luck {luck:.4f}).\nAnswer: {a + b}"
     return f"I guess (luck {luck:.4f}).\nAnswer: {a + b + 1 + int(luck * 5)}"
+
+
+def solve_or_judge(policy: Policy, request: Request, *, least: float = 0.0, most: float = 1.0) -> str:
+    """Add as `solve_sum` does; whoever asks for a judgment of an answer, in a usual form, gets one, mostly right."""
+    texts = [message.content for message in request.prompt]
+    asked, shown = texts[-1], texts[-2] if len(texts) > 2 else ""
+    numbers = re.search(r"(\d+) \+ (\d+)", texts[0])
+    wanted = str(int(numbers[1]) + int(numbers[2])) if numbers else ""
+    first = shown.partition("\nB: ")[0]
+    good = (f"Answer: {wanted}" in first) == (draw(shown, request.seed) < SKILLED)
+    return scripted_judgment(asked if shown else "", good) or solve_sum(policy, request, least=least, most=most)
 
 
 def base_policy(folder: Path) -> Policy:

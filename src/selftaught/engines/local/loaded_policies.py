@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from selftaught.machine.device import pick_device, pick_dtype
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, require_weights
 
 if TYPE_CHECKING:
     from selftaught.engines.local.batch import ContinuousBatch
@@ -40,10 +40,11 @@ class LoadedPolicies:
         """The batch of `policy`, whose weights are loaded if they are not.
 
         Raises:
-            BadInput: the files cannot be read.
+            BadInput: the files cannot be read, or the policy has notes.
             EngineError: the weights do not fit the machine.
         """
         if policy.version not in self.batches:
+            require_weights(policy)
             from selftaught.engines.local.decoder import load_decoder
             from selftaught.models.chat import ChatTokenizer
             from selftaught.models.load import load_errors, read_config
@@ -67,7 +68,6 @@ class LoadedPolicies:
 
         for version in [v for v, batch in self.batches.items() if batch.live_model is model]:
             del self.batches[version]
-        self._evict()
         self._add(policy, live_decoder(model), ChatTokenizer(policy.weights), model)
 
     def clear(self) -> None:
@@ -75,9 +75,10 @@ class LoadedPolicies:
         self.batches.clear()
 
     def _evict(self) -> None:
-        """Make room for one more policy."""
-        while len(self.batches) >= self._max_policies:
-            self.batches.popitem(last=False)
+        """Make room for one more policy; the tensors of a model in training are not the engine's to free."""
+        own = [version for version, batch in self.batches.items() if batch.live_model is None]
+        for version in own[: max(0, len(own) + 1 - self._max_policies)]:
+            del self.batches[version]
 
     def _add(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, live_model: Any = None) -> None:
         from selftaught.engines.local.batch import ContinuousBatch

@@ -15,7 +15,7 @@ from selftaught.engines.openai.protocol import ApiKey
 from selftaught.engines.openai.request_gate import RequestGate
 from selftaught.engines.openai.sender import RequestSender
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, require_weights
 from selftaught.models.remote import remote_policy
 from selftaught.records import Prompt
 
@@ -115,6 +115,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
         return await super().loglikelihood(policy, prompt, text)
 
     def _check_policy(self, policy: Policy) -> None:
+        require_weights(policy)
         url = self._endpoint.url
         if not policy.remote or policy.version != remote_policy(policy.remote, url).version:
             raise EngineError(f"the endpoint {url} does not hold policy {policy.version}")

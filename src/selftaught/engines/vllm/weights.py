@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from selftaught.errors import BadInput
-from selftaught.models.policy import Policy
+from selftaught.models.policy import Policy, require_weights
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM can allocate
 # Settings of an adapter that vLLM does not support; such adapters are merged into their base instead.
@@ -44,8 +44,10 @@ def required_weights(policy: Policy, *, use_loras: bool = True) -> RequiredWeigh
         use_loras: whether adapters may be applied without merging.
 
     Raises:
-        BadInput: the weights are behind an endpoint, or the adapter's configuration cannot be read.
+        BadInput: the weights are behind an endpoint, the policy has notes, or the adapter's configuration cannot be
+            read.
     """
+    require_weights(policy)
     _ = policy.weights  # raises if they are behind an endpoint
     if not policy.adapter or policy.base is None:
         return RequiredWeights(policy, policy)

@@ -4,7 +4,7 @@
 |---|---|
 | `Demo` | `sft`, `distill` |
 | `Label` | `unlikelihood`, `mistake_tuning`, `kto`, `orm` |
-| `Pair` | `dpo`, `spin`, `sppo`, `step_dpo`, `spo`, `simpo`, `orpo`, `reward_model` |
+| `Pair` | `dpo`, `rpo`, `spin`, `sppo`, `step_dpo`, `spo`, `simpo`, `orpo`, `reward_model` |
 | `Ranking` | `tpo`, `quark` |
 | `RolloutGroup` | `policy_gradient`, `grpo`, `dr_grpo`, `rloo`, `reinforce`, `nft`, `laser`, `p_ik` |
 | `TokenAdvantages` | `policy_gradient`, `grpo`, `dr_grpo`, `reinforce`, with their own advantages and `kl_coef` |
@@ -43,6 +43,7 @@ from selftaught.learn.objectives.policy_gradient import *
 from selftaught.learn.objectives.preference import *
 from selftaught.learn.objectives.reference_free import *
 from selftaught.learn.objectives.reward_models import *
+from selftaught.learn.objectives.rpo import *
 from selftaught.learn.objectives.sft import *
 from selftaught.learn.objectives.spo import *
 from selftaught.learn.objectives.step_dpo import *

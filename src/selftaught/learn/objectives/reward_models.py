@@ -78,11 +78,23 @@ class ValueHeadObjective(Objective):
 class Orm(ValueHeadObjective):
     """Outcome reward model on `Label` records: whether a whole response is good, read at its end.
 
-    Source: Cobbe et al., "Training verifiers to solve math word problems", 2110.14168.
+    L = -good log s(v) - (1 - good) log(1 - s(v)) + lm_coef * good * (mean negative log-likelihood of a token)
+
+    Source: Cobbe et al., "Training verifiers to solve math word problems", 2110.14168; their joint objective adds the
+    language modeling loss unweighted.
+
+    Attributes:
+        lm_coef: weight of the language modeling loss of good responses, with which the model still answers; 0 leaves
+            it out.
     """
 
     takes = (Label,)
+    lm_coef: float = 0.0
     name: str = "orm"
+
+    def validate(self) -> None:
+        """See `Objective.validate`."""
+        check_range(0, math.inf, lm_coef=self.lm_coef)
 
     def rows(self, record: Label, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:  # noqa: ARG002
         """The response."""
@@ -91,7 +103,11 @@ class Orm(ValueHeadObjective):
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Objective.loss`."""
-        return (classification_loss(self.end_values(batch), batch.row_features["good"]) * batch.weights).sum()
+        good = batch.row_features["good"]
+        losses = classification_loss(self.end_values(batch), good)
+        if self.lm_coef:
+            losses = losses - self.lm_coef * good * batch.sequence_logprobs / batch.lengths
+        return (losses * batch.weights).sum()
 
 
 @dataclass(frozen=True, slots=True)

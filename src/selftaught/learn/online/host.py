@@ -20,8 +20,10 @@ class OnlineHost(Protocol):
     def start_step(self, facts: dict[str, Any]) -> None:
         """Note whose rollouts come next, see `OnlineTrainer._names`."""
 
-    def collect_rollouts(self, policy: Policy, problems: Sequence[Problem], n: int) -> list[list[Rollout]]:
-        """`n` rollouts of each problem by `policy`, grouped by problem."""
+    def collect_rollouts(
+        self, policy: Policy, problems: Sequence[Problem], n: int, draw: int = 0
+    ) -> list[list[Rollout]]:
+        """`n` rollouts of each problem by `policy`, grouped by problem; other ones in each draw of a step, from 0."""
         ...
 
     def attach_model(self, policy: Policy, model: Any) -> None:

@@ -65,9 +65,10 @@ def rollout_metrics(
 ) -> dict[str, Any]:
     """Figures of a step's rollouts: mean reward and length, how many are right, unknown and skipped."""
     every = [one for group in rolled for one in group]
-    rewards = [value for one in every if (value := config.credit.reward(one)) is not None]
+    rewards = [value for one in every if (value := config.credit.reward_of(one)) is not None]
     length = [sum(turn.num_tokens for turn in one.turns) for one in every]
-    return {
+    missing = {"unrewarded": len(every) - len(rewards)} if config.credit.deferred else {}
+    return missing | {
         "reward": mean(rewards), "right": mean([float(one.attempt.right) for one in every]),
         "unknown": sum(one.attempt.verdict == "unknown" for one in every), "length": mean(length),
         "rollouts": len(every), "skipped": len(rolled) - len(kept),

@@ -11,29 +11,44 @@ from selftaught.learn.objectives.base import Group, Row
 from selftaught.learn.online.config import OnlineConfig
 from selftaught.learn.online.host import OnlineHost
 from selftaught.learn.online.rollouts import Rollout, broadcast_advantage
-from selftaught.records import Attempt, Record, RolloutGroup, content_hash
+from selftaught.records import Attempt, Record, RolloutGroup, TokenAdvantages, content_hash
 
 Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, without rollouts in which a request was refused."""
-    complete = [[one for one in group if all(turn.token_ids for turn in one.turns)] for group in rolled]
-    return [g for g in complete if len({content_hash(config.credit.outcome_key(one)) for one in g}) > 1]
+    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn.
+
+    Those to which a judge or an asynchronous function gave no reward are left out, too.
+    """
+    credit = config.credit
+    complete = [
+        [one for one in group if one.own_turns and all(turn.token_ids for turn in one.own_turns)] for group in rolled
+    ]
+    rewarded = [[one for one in group if not credit.deferred or one.reward is not None] for group in complete]
+    mixed = [g for g in rewarded if len({content_hash(credit.outcome_of(one)) for one in g}) > 1]
+    return list(mixed[: config.training.batch_size])
 
 
 def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:
     """The records that the rollouts of one problem make."""
     credit = config.credit
     if credit.advantages is not None:
-        return list(credit.advantages(group))
+        return _of_learner(credit.advantages(group), group)
     estimator = config.objective.advantage_estimator
     if estimator and any(len(one.turns) > 1 for one in group):
-        return list(broadcast_advantage(estimator, credit.reward)(group))
-    rewards = [(one.attempt, float(value)) for one in group if (value := credit.reward(one)) is not None]
+        return list(broadcast_advantage(estimator, credit.reward_of)(group))
+    own = [one for one in group if one.is_own(one.attempt)]
+    rewards = [(one.attempt, float(value)) for one in own if (value := credit.reward_of(one)) is not None]
     if not rewards:
         return []
     return [RolloutGroup(tuple(attempt for attempt, _ in rewards), tuple(value for _, value in rewards))]
+
+
+def _of_learner(made: Sequence[TokenAdvantages], group: Sequence[Rollout]) -> list[Record]:
+    """What was made of turns of the policy in training."""
+    learners = {one.learner for one in group}
+    return [one for one in made if "" in learners or one.attempt.policy in learners]
 
 
 def turn_numbers(kept: Sequence[Sequence[Rollout]]) -> dict[str, int]:

@@ -132,9 +132,15 @@ class OnlineTrainer:
         return content_hash("online step", self._version, step)
 
     def _roll(self, step: int) -> list[list[Rollout]]:
+        """The step's rollouts: of one batch of problems, and of more until a whole batch has mixed outcomes."""
         self._host.start_step(self._names(step))
-        problems = self._config.problems_of(self._problems, step)
-        return self._host.collect_rollouts(self._live(step), problems, self._config.samples)
+        config, rolled = self._config, list[list[Rollout]]()
+        for draw in range(config.max_gen_batches):
+            problems = config.problems_of(self._problems, step, draw)
+            rolled += self._host.collect_rollouts(self._live(step), problems, config.samples, draw)
+            if len(mixed_outcomes(rolled, config)) >= len(problems):
+                break
+        return rolled
 
     def _names(self, step: int) -> dict[str, Any]:
         """Whose rollouts a step's are, for the lineage: `live` is the policy that they are journalled under."""
@@ -197,6 +203,7 @@ class OnlineTrainer:
         groups = reference.with_logprobs(self._groups(trainer, kept, records))
         watched = StepMetrics(*self._config.objective.clip_range)
         made = self._updates(trainer, groups, step, watched, kept) if groups else []
+        reference.update()
         trainer.release_memory()
         tokens = sum(one.tokens for one in made)
         metrics = rollout_metrics(rolled, kept, self._config) | watched.metrics()

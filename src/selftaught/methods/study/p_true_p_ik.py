@@ -78,8 +78,8 @@ def p_true_p_ik(
         comparisons: other samples in view when P(True) is read for the choice; 5 in the paper. Both are reported.
         temperature: of sampling.
         epochs: passes of the head's training over the train problems; 0 leaves P(IK) out.
-        aggregation: how one answer is chosen for the claim: by the vote weighted by P(True), the plain vote, the highest
-            P(True), or as a random sample (on average).
+        aggregation: how one answer is chosen for the claim: by the vote weighted by P(True), the plain vote, or the
+            highest P(True), or as a random sample (on average).
     """
     groups = _judged(run.attempt(policy, task.dev, samples=samples, temperature=temperature))
     if not groups:

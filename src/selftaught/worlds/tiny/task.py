@@ -15,7 +15,7 @@ from selftaught.tasks.extract import Kind
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, split_reply
+from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, exactly, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import is_held_out
 
@@ -42,6 +42,11 @@ class TinyVerifier:
             return unknown_verdict("no answer", self.version)
         verdict = check_reply(problem, answer.text).answer
         return Feedback(verdict, 1.0 if verdict is Verdict.RIGHT else 0.0, "", self.version)
+
+    def reads(self, problem: Problem) -> bool:
+        """Whether it is a question of this world that has an answer."""
+        family = FAMILIES.get(family_of(problem.question) or "")
+        return family is not None and family.read(problem.question) is not None
 
     def steps(self, problem: Problem, text: str) -> tuple[Verdict, ...]:
         """A verdict on each step of a reply, given those before it."""
@@ -140,4 +145,11 @@ def _draws(family: str, level: int, rng: random.Random) -> Iterator[Problem]:
         question, reference = FAMILIES[family].question(level, rng)
         if is_held_out(question):
             meta: dict[str, Any] = {"source": "tiny", "where": f"tiny [{family}]", "family": family, "level": level}
-            yield make_problem(question, reference, meta | {"question": question, "difficulty": level})
+            meta |= {"question": question, "difficulty": level, "solution": _solution(family, question, reference)}
+            yield make_problem(question, reference, meta)
+
+
+def _solution(family: str, question: str, reference: Any) -> str:
+    """A solution without errors, as the model's training text has them."""
+    of = FAMILIES[family]
+    return of.write(of.read(question), reference, exactly, random.Random(question)).text

@@ -1,0 +1,1 @@
+"""Recipes that give a policy notes, and train no weights."""

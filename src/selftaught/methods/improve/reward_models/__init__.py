@@ -1,0 +1,1 @@
+"""Training reward models that score answers, and choosing by their scores."""

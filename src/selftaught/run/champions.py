@@ -1,0 +1,81 @@
+"""Champions of the learners of a run, and the gate's decisions on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from selftaught.control.gate import GateDecision
+from selftaught.errors import BadInput
+from selftaught.measure import Measurement, compare
+from selftaught.models import Policy
+from selftaught.records import content_hash
+
+if TYPE_CHECKING:
+    from selftaught.run.context import RunContext
+
+MAIN = "main"
+"""The learner whose champion a recipe returns and the test split is opened for."""
+
+
+class Champions(dict[str, Policy]):
+    """Learner -> its champion; the starting model for a learner that was not promoted yet."""
+
+    def __init__(self, base: Policy) -> None:
+        super().__init__({MAIN: base})
+        self.base = base
+
+    def __missing__(self, name: str) -> Policy:
+        return self.base
+
+
+def check_name(name: str) -> str:
+    """The name of a learner or an ensemble, which is also one of a file.
+
+    Raises:
+        BadInput: it is unsuitable.
+    """
+    if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]{0,39}", name)):
+        raise BadInput(f"unsuitable name {name!r}", where="champion", fix="use up to 40 letters, digits, _, - or .")
+    return name
+
+
+def decide(
+    context: RunContext, learner: str, held: Measurement, found: Measurement, more: Mapping[str, Any] | None = None
+) -> GateDecision:
+    """Have the gate decide between what reigns and what was found; journaled.
+
+    Args:
+        learner: whose gate it is.
+        held: measurement of what reigns.
+        found: measurement of what is new.
+        more: further facts to journal.
+    """
+    decision = context.settings.gate.decide(compare(held, found))
+    payload = {"champion": held.policy, "policy": found.policy, "round": context.round, **asdict(decision)}
+    named = {} if learner == MAIN else {"learner": learner, **(more or {})}
+    key = content_hash("gate", held.policy, found.policy, context.round, *filter(None, [named.get("learner")]))
+    context.journal.put_new(key, "gate", payload | named)
+    context.gate_decisions.append(payload | named)
+    return decision
+
+
+def note(context: RunContext, learner: str, facts: Mapping[str, Any]) -> None:
+    """Keep the latest measurement of a learner for the end of the round."""
+    if learner == MAIN:
+        context.round_facts |= facts
+    else:
+        learners = context.round_facts.setdefault("learners", {})
+        learners[learner] = learners.get(learner, {}) | facts
+
+
+def learner_rows(learners: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The measurements of a round's other learners, as plain data."""
+    rows = {}
+    for name, facts in learners.items():
+        found, decision = facts["measurement"], facts.get("decision", GateDecision(False, "it is the champion already"))
+        row = {"policy": facts["policy"], "accuracy": found.accuracy, "ci95": list(found.ci95), "n": found.n}
+        rows[name] = row | asdict(decision)
+    return rows

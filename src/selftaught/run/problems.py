@@ -1,0 +1,43 @@
+"""New problems: decontaminated, journaled, and known to the verifier."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from selftaught.curate.decontaminate import decontaminate, question_of
+from selftaught.errors import BadInput
+from selftaught.records import HIDDEN, Problem, content_hash
+from selftaught.run.context import RunContext
+
+
+def new_problems(context: RunContext, candidates: Sequence[Problem]) -> list[Problem]:
+    """See `Run.new_problems`."""
+    for one in candidates:
+        if not isinstance(one, Problem) or one.reference is HIDDEN:
+            raise BadInput(f"expected a new Problem, got {one!r:.60}", where="new_problems", fix="make it by task.pose")
+    task = context.task
+    known = (*task.train, *context.posed.values())
+    kept, dropped = decontaminate(candidates, context.access.decontaminator, known=known, instruction=task.instruction)
+    dropped += [(one, "the task cannot read it") for one in kept if not task.reads(one)]
+    kept = [one for one in kept if task.reads(one)]
+    context.posed |= {one.id: one for one in kept}
+    context.sampler.add_problems(kept)
+    _journal(context, kept, dropped)
+    return kept
+
+
+def _journal(context: RunContext, kept: Sequence[Problem], dropped: Sequence[tuple[Problem, str]]) -> None:
+    def row(problem: Problem) -> dict[str, Any]:
+        question, attempts = question_of(problem, context.task.instruction), problem.meta.get("attempts", ())
+        return {"problem": problem.id, "question": question, "attempts": list(attempts)}
+
+    payload = {"kept": [row(one) for one in kept], "dropped": [row(one) | {"reason": why} for one, why in dropped]}
+    context.journal.put_new(content_hash("problems", context.round, payload), "problems", payload)
+    counts = context.round_facts.setdefault("metrics", {}).setdefault("new problems", {"kept": 0, "dropped": 0})
+    counts["kept"] += len(kept)
+    counts["dropped"] += len(dropped)
+    if dropped:
+        why = ", ".join(f"{n} {reason}" for reason, n in Counter(reason for _, reason in dropped).items())
+        context.console.print(f"  {len(kept)} of {len(kept) + len(dropped)} new problems kept; dropped: {why}")

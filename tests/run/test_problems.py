@@ -1,0 +1,220 @@
+"""New problems in a run: decontaminated, journaled, verified where possible, and traced to their sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
+from selftaught.learn import sft
+from selftaught.lineage import trace
+from selftaught.method import recipe
+from selftaught.models import Policy
+from selftaught.records import HIDDEN, Demo, Feedback, Message, Problem, Verdict, make_problem
+from selftaught.run.run import Run
+from selftaught.tasks import Kind, Task, load_task
+from selftaught.testing import assert_survives, make_run, make_task
+
+INSTRUCTION = "End with the number alone."
+
+THINGS = (
+    "apples", "boats", "candles", "drums", "eggs", "flutes", "gloves", "hats", "inks", "jars", "kites", "lamps",
+    "masks", "nets", "oars", "pens",
+)  # fmt: skip
+PEOPLE = (
+    "Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jon", "Kim", "Lea", "Max", "Nia", "Otto", "Pia",
+)  # fmt: skip
+
+
+def word_problems(start: int, count: int) -> list[Problem]:
+    """Different stories, each with its own things and numbers."""
+    found = []
+    for i in range(start, start + count):
+        a, b, thing, who = 20 + i * 3, 4 + i % 9, THINGS[i], PEOPLE[i * 5 % 16]
+        text = f"{who} stores {a} {thing} in the cellar near the old mill. Then a friend borrows {b} of these {thing}."
+        question = f"{text} What number of {thing} does {who} still keep?"
+        meta = {"question": question, "where": f"row {i}"}
+        found.append(make_problem(f"{question}\n{INSTRUCTION}", str(a - b), meta))
+    return found
+
+
+class Subtracts:
+    """A verifier that needs no reference: it reads the two numbers of the question."""
+
+    version, needs_reference = "subtracts/1", False
+
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
+        a, b = map(int, re.findall(r"\d+", problem.question)[:2])
+        return right_or_wrong(answer.canonical == str(a - b), self.version)
+
+    def reads(self, problem: Problem) -> bool:
+        return len(re.findall(r"\d+", problem.question)) == 2
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def stories(verifier: Any = None) -> Task:
+    splits = word_problems(0, 10), word_problems(10, 3), word_problems(13, 3)
+    return Task("stories", *splits, verifier=verifier or Subtracts(), kind=Kind.NUMBER, instruction=INSTRUCTION)
+
+
+def in_other_words(problem: Problem) -> str:
+    text = problem.meta["question"].replace("friend borrows", "neighbor borrows").replace("still keep", "keep now")
+    facts, question = text.rsplit(". ", 1)
+    return f"{question.upper()} It was a rainy day; {facts.lower()} -"
+
+
+FRESH = ("Zoe has 31 ripe tomatoes on her balcony and cooks 12 in a soup. How many hang there after the meal?",)
+
+
+def script(policy: Policy, request: Any) -> str:
+    text = request.prompt[-1].content
+    if text.startswith("Invent"):
+        return FRESH[0]
+    a, b = map(int, [*re.findall(r"\d+", text), "1", "1"][:2])
+    return f"Answer: {a - b if request.seed % 3 else a + b}"
+
+
+def posing(run: Run, base: Policy, task: Task) -> Policy:
+    """Ask for problems, keep the new ones, and train on right answers to them."""
+    (asked,) = run.attempt(base, task.train[:1], solver=invents)
+    planted = [in_other_words(p) for p in (*task.dev, *task.test)]
+    texts = [asked.text, *planted, task.train[1].meta["question"].upper(), "How far is it?"]
+    new = run.new_problems([task.pose(text, attempts=[asked.id]) for text in texts])
+    tried = run.attempt(base, new, samples=6)
+    demos = [Demo(a.problem.prompt, a.text, attempts=(a.id,)) for a in tried if a.right]
+    policy = run.learn(base, sft(), demos)
+    run.measure(policy)
+    return run.champion
+
+
+async def invents(ask: Any, problem: Problem) -> Any:
+    return await ask("Invent a problem.", role="propose")
+
+
+RECIPE = recipe(needs=("verifier",))(posing)
+
+
+def opened(folder: Path, name: str = "run", **more: Any) -> Run:
+    return make_run(folder / name, task=more.pop("task", None) or stories(), script=script, **more)
+
+
+def test_planted_dev_and_test_problems_are_dropped_and_the_new_one_is_learned(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        RECIPE(run, run.base, run.task)
+        ((_, _, found, usage),) = run.journal.effects("problems")
+        assert [row["question"] for row in found["kept"]] == [*FRESH]
+        reasons = [row["reason"].replace(" in other words", "") for row in found["dropped"]]
+        assert reasons == ["a dev problem"] * 3 + ["a test problem"] * 3 + ["not new", "the task cannot read it"]
+        assert usage.spent == 0
+        assert run.history[0]["metrics"]["new problems"] == {"kept": 1, "dropped": 8}
+        (learned,) = run.journal.effects("learn")
+        assert 1 <= learned[2]["records"] < 6
+        sampled = [
+            key for key, _, one, _ in run.journal.effects("sample") if one["problem"] == found["kept"][0]["problem"]
+        ]
+        asked = found["kept"][0]["attempts"][0]
+        lineage = trace(run.folder, sampled[-1])
+    assert lineage.nodes[sampled[-1]].problem == FRESH[0]
+    assert (asked, "answers a problem from") in {(one.target, one.how) for one in lineage.links}
+    assert lineage.gaps == {}
+
+
+def test_killed_before_each_effect_it_ends_the_same(tmp_path: Path) -> None:
+    work: Callable[[Run], Any] = lambda run: RECIPE(run, run.base, run.task)  # noqa: E731
+    assert assert_survives(work, partial(opened, tmp_path), every=True) > 10
+
+
+def doing(folder: Path, deed: Callable[[Run, Task], Any], needs: tuple[Any, ...] = ("verifier",)) -> Any:
+    """What a recipe gets by a deed."""
+    found = []
+
+    def mine(run: Run, base: Policy, task: Task) -> Policy:
+        found.append(deed(run, task))
+        return base
+
+    with opened(folder) as run:
+        recipe(needs=needs)(mine)(run, run.base, run.task)
+    return found[0]
+
+
+def by_hand(problem: Problem) -> Problem:
+    return make_problem(in_other_words(problem))
+
+
+CLOSED: dict[str, Callable[[Run, Task], Any]] = {
+    "attempts at test": lambda run, task: run.attempt(run.base, [by_hand(task.test[0])]),
+    "online on dev": lambda run, task: run.learn_online(run.base, [by_hand(task.dev[0])], steps=1),
+    "verdicts on dev": lambda run, task: task.verify(by_hand(task.dev[0]), "Answer: 1"),
+    "a record of dev": lambda run, task: run.learn(run.base, sft(), [Demo(by_hand(task.dev[0]).prompt, "Answer: 1")]),
+    "a record of test": lambda run, task: run.learn(
+        run.base, sft(), [Demo((Message("system", "Add."), *by_hand(task.test[1]).prompt), "Answer: 1")]
+    ),
+    "a target that is a test problem": lambda run, task: run.learn(
+        run.base, sft(), [Demo(task.train[0].prompt, f"Here is one: {in_other_words(task.test[2])}")]
+    ),
+    "a longer task": lambda run, task: task.extended([by_hand(task.dev[0])]),
+}
+
+
+@pytest.mark.parametrize("deed", CLOSED.values(), ids=CLOSED)
+def test_what_repeats_a_held_out_problem_is_held_out(tmp_path: Path, deed: Callable[[Run, Task], Any]) -> None:
+    with pytest.raises(BadInput, match=r"dev|test") as refused:
+        doing(tmp_path, deed)
+    assert "\n" not in str(refused.value)
+
+
+def test_attempts_at_what_repeats_a_dev_problem_get_no_verdict(tmp_path: Path) -> None:
+    (attempt,) = doing(tmp_path, lambda run, task: run.attempt(run.base, [by_hand(task.dev[0])]))
+    assert attempt.feedback == ()
+
+
+def test_an_extended_task_verifies_the_new_problems_for_who_may(tmp_path: Path) -> None:
+    def deed(run: Run, task: Task) -> Any:
+        (new,) = run.new_problems([task.pose(FRESH[0])])
+        longer = task.extended([new, task.train[0]])
+        (attempt,) = run.attempt(run.base, longer.train[-1:], temperature=0.0)
+        return task, longer, longer.verify(new, "Answer: 19").verdict, attempt
+
+    task, longer, verdict, attempt = doing(tmp_path, deed)
+    assert [p.id for p in longer.train[:-1]] == [p.id for p in task.train]
+    assert longer.train[-1].question == f"{FRESH[0]}\n{INSTRUCTION}"
+    assert all(p.reference is HIDDEN for p in (*longer.train[:-1], *longer.dev, *longer.test))
+    assert verdict is Verdict.RIGHT
+    assert attempt.verdict in (Verdict.RIGHT, Verdict.WRONG)
+    plain = stories().extended([make_problem(FRESH[0])])
+    assert (len(plain.train), plain.dev, plain.name) == (11, stories().dev, "stories")
+
+
+def test_without_a_reference_a_verifier_that_needs_one_does_not_know(tmp_path: Path) -> None:
+    with make_run(tmp_path, task=make_task()) as run:
+        task = run.task
+        unknown, known, again = task.pose("What is 61 + 14?"), task.pose("What is 62 + 15?", "77"), task.train[0]
+        assert run.new_problems([unknown, known, again, unknown]) == [unknown, known]
+        assert run.new_problems([known]) == []  # no longer new
+        for needs_hidden in (False, True):
+            subjects = [replace(p, reference=HIDDEN) if needs_hidden else p for p in (unknown, known)]
+            tried = run.attempt(run.base, subjects, samples=4)
+            assert {a.verdict for a in tried[:4]} == {Verdict.UNKNOWN}
+            assert {a.verdict for a in tried[4:]} <= {Verdict.RIGHT, Verdict.WRONG}
+        with pytest.raises(BadInput, match="new_problems: expected a new Problem, got 'What"):
+            run.new_problems(["What is 1 + 1?"])  # pyright: ignore
+        with pytest.raises(BadInput, match="pose: the question is empty"):
+            task.pose(" ")
+
+
+def test_the_tiny_world_judges_questions_that_a_model_poses() -> None:
+    task = load_task("tiny:family=chain|target", train=4, dev=4, test=4)
+    posed = task.pose("chain 11 +11 +4")
+    assert task.reads(posed)
+    assert not task.reads(task.pose("chain of thought"))
+    verdicts = [task.verify(posed, f"11+11=22\n22+4={said}\nAnswer: {said}").verdict for said in (26, 27)]
+    assert verdicts == [Verdict.RIGHT, Verdict.WRONG]
