@@ -50,7 +50,7 @@ def studied(folder: Path, engine: Any = None, **options: Any) -> tuple[StudyRepo
 
 
 def test_a_good_judge_chooses_a_right_answer_wherever_there_is_one(tmp_path: Path) -> None:
-    report, run = studied(tmp_path / "p_true")
+    report, run = studied(tmp_path / "p_true", aggregation="p_true")
     sampled, _ = studied(tmp_path / "random", aggregation="random", epochs=0)
     assert report.scores == {problem: float(share > 0) for problem, share in sampled.scores.items()}
     assert 0 < sum(sampled.scores.values()) < sum(report.scores.values())
@@ -108,7 +108,7 @@ def test_the_head_learns_the_share_of_right_samples_of_train_problems(tmp_path: 
 def test_votes_choose_too(tmp_path: Path, aggregation: str) -> None:
     report, _ = studied(tmp_path / "a", aggregation=aggregation, epochs=0)
     assert set(report.scores.values()) <= {0.0, 1.0}
-    by_p_true, _ = studied(tmp_path / "b", epochs=0)
+    by_p_true, _ = studied(tmp_path / "b", aggregation="p_true", epochs=0)
     assert sum(report.scores.values()) <= sum(by_p_true.scores.values())
 
 

@@ -31,13 +31,14 @@ def statistics(result: SystemResult) -> dict[str, float]:
 
 
 CLAIM = Claim(
-    "Of several samples, the answer that the model itself finds most probably true is right more often than a sample.",
+    "The vote of several samples, weighted by the probability that the model itself finds each of them true, is right"
+    " more often than a sample.",
     baselines=(Baseline("random sample", options={"aggregation": "random", "epochs": 0}),),
     metric=accuracy_of_choices,
     options={"samples": 8},
     ablations={
-        "vote": {"aggregation": "vote", "epochs": 0},
-        "vote weighted by P(True)": {"aggregation": "weighted_vote", "epochs": 0},
+        "plain vote": {"aggregation": "vote", "epochs": 0},
+        "the sample of the highest P(True)": {"aggregation": "p_true", "epochs": 0},
         "other samples in view": {"comparisons": 5, "epochs": 0},
     },
     extra_metrics=statistics,
@@ -54,7 +55,7 @@ def p_true_p_ik(
     comparisons: int = 0,
     temperature: float = 1.0,
     epochs: int = 3,
-    aggregation: Aggregation = "p_true",
+    aggregation: Aggregation = "weighted_vote",
 ) -> StudyReport:
     """Measure how well a model's probability that its answer is true, and that it will know one, predict right answers.
 
@@ -77,8 +78,8 @@ def p_true_p_ik(
         comparisons: other samples in view when P(True) is read for the choice; 5 in the paper. Both are reported.
         temperature: of sampling.
         epochs: passes of the head's training over the train problems; 0 leaves P(IK) out.
-        aggregation: how one answer is chosen for the claim: the sample of the highest P(True), the vote weighted by it,
-            the plain vote, or a random sample (on average).
+        aggregation: how one answer is chosen for the claim: by the vote weighted by P(True), the plain vote, or the
+            highest P(True), or as a random sample (on average).
     """
     groups = _judged(run.attempt(policy, task.dev, samples=samples, temperature=temperature))
     if not groups:
