@@ -14,7 +14,6 @@ from selftaught.measure.measurement import (
     measure_majority,
     pass_curve,
 )
-from selftaught.measure.ranking import auroc
 from selftaught.measure.stats import (
     Interval,
     clustered_bootstrap,
