@@ -409,6 +409,33 @@ def test_the_verifier_of_the_data_tutorial_judges(in_folder: Callable[[str], Pat
         assert task.verify(problem, "I cannot.").verdict is Verdict.UNKNOWN
 
 
+def test_the_examples_of_new_problems_learners_and_weights_for_one_answer_run(
+    in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def script(policy: Policy, request: Request) -> str:
+        text = request.prompt[-1].content
+        a, b = map(int, re.findall(r"(\d+) \+ (\d+)", text)[0])
+        return f"What is {a + 1} + {b + 2}?" if text.startswith("Write") else f"Answer: {a + b}"
+
+    folder = in_folder("docs/how-to/new-problems.md")
+    assert capsys.readouterr().out == ("['What is 23 times 2?'] ['a test problem in other words']\n")
+    for page in ("docs/how-to/learners.md", "docs/how-to/held-out.md"):
+        in_folder(page)
+    with make_run(folder, script=script) as run:
+        find("invent.py:inventions")(run, run.base, run.task, samples=2)
+        assert run.history[0]["metrics"]["new problems"]["kept"] > 6
+        find("two_learners.py:two_learners")(run, run.base, run.task, samples=2)
+        assert set(run.history[-2]["learners"]) == {"a", "b", "ensemble"}
+        (adapted, *_) = run.attempt(run.base, run.task.train[:1], solver=find("adapt.py:adapt"))
+        assert adapted.policy != run.base.version
+    with (
+        st.load_task("chain_sum", train=2, dev=2, test=2, shown="visible.py:ends_well") as task,
+        make_run(folder / "shown", task=task, script=lambda policy, request: f"Answer: {request.seed % 97}") as run,
+    ):
+        tried = run.attempt(run.base, task.train, solver=find("visible.py:until_tests_pass"))
+        assert {int(one.answer or 1) % 2 for one in tried} == {0}
+
+
 def test_the_game_of_the_page_of_environments_is_played(
     in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from selftaught.check.claim import Claim
 from selftaught.discovery import find, methods, names
 from selftaught.errors import BadInput, suggest
 from selftaught.identity import solver_name
+from selftaught.models.policy import require_lasting
 from selftaught.options import REQUIRED, Option, check_choice, options_of, same
 from selftaught.presets import NEEDS, PAPER, Need, Preset, check_needs, check_presets
 
@@ -183,7 +184,9 @@ class Method(Generic[P, R]):
             return call(*given, **bound)
         run = given[0]
         with run.method_scope(self, bound) as guarded:
-            return call(*(guarded(arg) for arg in given), **bound)
+            result = call(*(guarded(arg) for arg in given), **bound)
+            require_lasting(self.id, result)
+            return result
         return run.champion
 
     def _in_place(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -51,14 +51,15 @@ class Feedback:
         score: a number in 0..1, if the judge gives one.
         text: the critique, or why the verdict is UNKNOWN.
         source: the verifier (or judging policy) and its version.
-        kind: "task" for the task's verifier, whose verdict counts; "judge" for a judge, a vote or another opinion.
+        kind: "task" for the task's verifier, whose verdict counts; "shown" for the verifier that a task shows to
+            solvers (`Task.shown`); "judge" for a judge, a vote or another opinion.
     """
 
     verdict: Verdict
     score: float | None = None
     text: str = ""
     source: str = ""
-    kind: Literal["task", "judge"] = _usually("task")
+    kind: Literal["task", "shown", "judge"] = _usually("task")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ def test_the_ends_of_the_scale() -> None:
     assert auroc([0.0, 1.0], [True, False]) == 0
     assert auroc([0.5] * 4, Y) == 0.5
     assert math.isnan(auroc(P, [True] * 4))
+    assert auroc([math.nan, 0.2, 0.1], [False, True, False]) == 1
     for strategy in ("quantile", "uniform"):
         assert expected_calibration_error([1.0, 0.0], [True, False], strategy=strategy) == 0
         assert expected_calibration_error([1.0, 0.0], [False, True], strategy=strategy) == 1

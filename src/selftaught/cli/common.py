@@ -62,6 +62,8 @@ def add_task_options(parser: argparse.ArgumentParser, **sizes: int) -> None:
     parser.add_argument("--instruction", help=INSTRUCTION_HELP)
     verifier = "exact, math, or file.py:function of your own (default: chosen by the kind of the answers)"
     parser.add_argument("--verifier", help=verifier)
+    shown = "file.py:function that solvers may consult while they solve, such as visible unit tests (default: none)"
+    parser.add_argument("--shown", metavar="VERIFIER", help=shown)
     question = "field of the question in a file or dataset (default: found by its usual names)"
     parser.add_argument("--question-field", default="", metavar="NAME", help=question)
     answer = "field of the reference answer (default: found by its usual names)"
@@ -80,7 +82,7 @@ def task_of(args: argparse.Namespace) -> Task:
     sizes = {split: getattr(args, split) for split in SPLITS}
     return load_task(
         args.task, **sizes, seed=args.seed, verifier=args.verifier, instruction=args.instruction,
-        question_field=args.question_field, answer_field=args.answer_field,
+        question_field=args.question_field, answer_field=args.answer_field, shown=args.shown,
     )  # fmt: skip
 
 

@@ -100,20 +100,24 @@ class Decontaminator:
         self._background = background
         self._find = lru_cache(maxsize=65536)(self._search)
 
-    def find(self, text: str) -> str:
+    def find(self, text: str, but: str = "") -> str:
         """What `text` repeats, such as "a test problem in other words"; empty if nothing.
 
         A long text is searched piece by piece.
-        """
-        return self._find(text)
 
-    def _search(self, text: str) -> str:
-        mine = _Text(tokens(text))
-        if (split := self._exact.get(mine.tokens)) is not None:
+        Args:
+            text: in any language.
+            but: text of a held-out problem that it may repeat.
+        """
+        return self._find(text, but)
+
+    def _search(self, text: str, but: str) -> str:
+        mine, own = _Text(tokens(text)), tokens(but)
+        if mine.tokens != own and (split := self._exact.get(mine.tokens)) is not None:
             return f"a {split} problem"
         overlap, similarity = self._limits
         for one, split in self._long:
-            if any(o > overlap or s > similarity for o, s in _alike(one, mine)):
+            if one.tokens != own and any(o > overlap or s > similarity for o, s in _alike(one, mine)):
                 return f"a {split} problem in other words"
         return ""
 
@@ -147,7 +151,12 @@ def _alike(problem: _Text, text: _Text) -> list[tuple[float, float]]:
 
 def question_of(problem: Problem, instruction: str = "") -> str:
     """The question of a problem, without the task's instruction."""
-    return problem.question.removesuffix(f"\n{instruction}") if instruction else problem.question
+    return question_of_text(problem.question, instruction)
+
+
+def question_of_text(text: str, instruction: str) -> str:
+    """A question without the task's instruction."""
+    return text.removesuffix(f"\n{instruction}") if instruction else text
 
 
 def decontaminate(

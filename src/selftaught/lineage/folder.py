@@ -59,6 +59,11 @@ class RunFolder:
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("learn") if f["policy"] != self.base}
 
     @cached_property
+    def tuned(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Version of each policy that lived for one answer -> its round and journal entry."""
+        return {facts["policy"]: (number, facts) for _, number, facts, _ in self.reader.effects("tune")}
+
+    @cached_property
     def noted(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Version of each policy with notes -> its round and journal entry."""
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("notes") if f["policy"] != self.base}

@@ -69,6 +69,8 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
         return _policy(facts, id)
     if id in facts.live:
         return _live(facts, id)
+    if id in facts.tuned:
+        return _tuned(facts, id)
     version, colon, number = id.rpartition(":")
     if colon and number.isdecimal() and version in facts.published:
         return _record(facts, id, version, int(number))
@@ -98,6 +100,14 @@ def _policy(facts: RunFolder, version: str) -> Visit:
     onward = [("trained from", base)] if base else []
     node = LineageNode(version, "policy", "trained", round=number, note=note.removeprefix(", "), gap=gap)
     return node, onward + [("learned", id) for id in learned]
+
+
+def _tuned(facts: RunFolder, version: str) -> Visit:
+    """A policy that lived for one answer: its starting policy, and the attempts that it learned from."""
+    number, told = facts.tuned[version]
+    note = f"{told['objective']}, {told['steps']} steps for one answer; its weights are deleted"
+    node = LineageNode(version, "policy", "tuned", problem=facts.question(told["problem"]), round=number, note=note)
+    return node, [("trained from", told["base"]), *(("learned", id) for id in told["attempts"])]
 
 
 def _noted(facts: RunFolder, version: str) -> Visit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from math import fsum
+from math import fsum, isnan
 from typing import Literal
 
 from selftaught.errors import BadInput
@@ -66,14 +66,15 @@ def auroc(scores: Sequence[float], outcomes: Sequence[bool]) -> float:
     """Probability that a true outcome has a higher score than a false one, ties counting one half.
 
     It is the area under the receiver operating characteristic, equal to the Mann-Whitney U statistic over the number of
-    pairs: 1 ranks perfectly, 0.5 by chance. NaN if all outcomes are equal.
+    pairs (Hanley & McNeil 1982): 1 ranks perfectly, 0.5 by chance. Scores that are NaN are left out; NaN if the other
+    outcomes are all equal.
 
     Raises:
         BadInput: there are no outcomes, or not as many as scores.
     """
     _check(scores, outcomes)
-    false = sorted(score for score, outcome in zip(scores, outcomes, strict=True) if not outcome)
-    true = [score for score, outcome in zip(scores, outcomes, strict=True) if outcome]
+    known = [(score, outcome) for score, outcome in zip(scores, outcomes, strict=True) if not isnan(score)]
+    true, false = [score for score, good in known if good], sorted(score for score, good in known if not good)
     if not (true and false):
         return float("nan")
     return fsum(bisect_left(false, s) + bisect_right(false, s) for s in true) / (2 * len(true) * len(false))

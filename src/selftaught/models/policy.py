@@ -15,6 +15,7 @@ from selftaught.models.notes import Notes
 from selftaught.records import content_hash
 
 MANIFEST = "selftaught.json"
+ONE_ANSWER = "one-answer"  # folder in a run of the weights that live for one answer (`Ask.tuned`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Policy:
         return Policy(version, weights.path, weights, remote=weights.remote, notes=notes)
 
     @property
+    def temporary(self) -> bool:
+        """Whether the weights live for one answer (`Ask.tuned`): nothing may be trained from it, measured or kept."""
+        return self.path.parent.parent.name == ONE_ANSWER
+
+    @property
     def root(self) -> Policy:
         """The starting model at the end of the lineage."""
         return self.base.root if self.base else self
@@ -73,6 +79,20 @@ class Policy:
                 fix="use a folder or a Hugging Face id where weights are needed",
             )
         return self.base.weights if (self.adapter or self.notes) and self.base else self.path
+
+
+TUNED_FIX = "use it in the solver call that tuned it; run.learn trains policies that last"
+
+
+def require_lasting(where: str, *policies: Any) -> None:
+    """Refuse policies that live for one answer.
+
+    Raises:
+        BadInput: one does.
+    """
+    for policy in policies:
+        if isinstance(policy, Policy) and policy.temporary:
+            raise BadInput(f"policy {policy.version} lives for one answer", where=where, fix=TUNED_FIX)
 
 
 def require_weights(policy: Policy) -> None:

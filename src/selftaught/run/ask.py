@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.engines import Request, Sampling
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
-from selftaught.records import Attempt, Message, Problem, Prompt, as_prompt, content_hash
+from selftaught.records import Attempt, Message, Problem, Prompt, Record, as_prompt, content_hash
 from selftaught.run.ask_reading import AskEffects, AskReading
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import override
 from selftaught.tasks import Task
+
+if TYPE_CHECKING:
+    from selftaught.learn import Objective
 
 
 class Ask(AskReading):
@@ -25,7 +29,7 @@ class Ask(AskReading):
     so that a rerun finds it regardless of concurrent requests.
 
     Attributes:
-        tokens: sampled so far in this call.
+        tokens: sampled so far in this call, and trained (`tuned`).
         attempts: all attempts sampled so far in this call, in the order they were requested.
         with_turn: see `Task.turn`.
         steps: how the task's answers are split into steps.
@@ -129,6 +133,33 @@ class Ask(AskReading):
     async def sample(self, prompt: Any, samples: int, **how: Any) -> list[Attempt]:
         """Sample several independent answers to `prompt` concurrently; for `how` see `__call__`."""
         return list(await asyncio.gather(*(self(prompt, **how) for _ in range(samples))))
+
+    async def tuned(
+        self, records: Sequence[Record], objective: Objective, steps: int, *, policy: Policy | None = None,
+        **training: Any,
+    ) -> Policy:  # fmt: skip
+        """Train weights for this answer alone: test-time training, on any split, as no verdict is seen.
+
+        Sample the policy by `ask(..., policy=tuned)`. Its weights are deleted when the solver returns; a run refuses
+        it as champion, base of a training, measured policy or result. Training counts as trained tokens.
+
+        Args:
+            records: what to learn from; not of another dev or test problem.
+            objective: such as `learn.sft()`.
+            steps: optimizer steps; the records are cycled through.
+            policy: where to start, if not from the policy that solves.
+            training: fields of `TrainConfig` to change, without `epochs`.
+
+        Raises:
+            BadInput: there are no records, one is of another dev or test problem, an option is wrong, or the model is
+                behind an endpoint.
+            TrainingFailed: the loss became NaN or infinite.
+        """
+        if self._effects.tune is None:
+            raise BadInput("weights are tuned in runs only", where=self._name, fix="solve by run.attempt or eval")
+        made, tokens = await self._effects.tune(policy, objective, records, steps, training)
+        self.tokens += tokens
+        return made
 
     def log(self, kind: str, payload: Any) -> str:
         """Journal plain data as an effect that costs nothing, once, however often it is rerun.

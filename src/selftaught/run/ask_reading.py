@@ -28,7 +28,9 @@ class AskEffects:
         score: reads a policy's value head.
         log: keeps plain data under a key and a kind.
         verify: the task's verdict; None where verdicts are closed.
+        verify_shown: the verdict of the verifier that the task shows; None where there is no run.
         act: the answer of the task's environment; None without one.
+        tune: trains weights for one answer, and returns the tokens that it takes too; None where that is closed.
     """
 
     sample: Callable[[JournaledRequest], Awaitable[Attempt]]
@@ -36,7 +38,9 @@ class AskEffects:
     score: Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
     log: Callable[[str, str, Any], None]
     verify: Callable[[Attempt], Awaitable[Feedback]] | None = None
+    verify_shown: Callable[[Attempt], Awaitable[Feedback]] | None = None
     act: Callable[[Attempt | str, Observation | None], Awaitable[Observation]] | None = None
+    tune: Callable[..., Awaitable[tuple[Policy, int]]] | None = None
 
 
 class AskReading:
@@ -111,6 +115,22 @@ class AskReading:
                 fix='declare needs=("verifier",), and attempt training problems only',
             )
         return await self._effects.verify(attempt)
+
+    async def verify_shown(self, attempt: Attempt) -> Feedback:
+        """The verdict of the verifier that the task shows to solvers (`Task.shown`), such as visible unit tests.
+
+        Open on every split; journaled. It is no verdict of the task: neither `Attempt.right` nor a measurement
+        depends on it.
+
+        Returns:
+            Feedback of kind "shown".
+
+        Raises:
+            BadInput: the task shows none.
+        """
+        if self._effects.verify_shown is None:
+            raise BadInput("nothing is verified here", where=self._name, fix="solve by run.attempt or eval")
+        return await self._effects.verify_shown(attempt)
 
     @property
     def has_head(self) -> bool:

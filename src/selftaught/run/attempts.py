@@ -12,6 +12,7 @@ from selftaught.errors import BadInput
 from selftaught.identity import check_unchanged, identify, public_state
 from selftaught.measure import pass_curve
 from selftaught.models import Policy
+from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
@@ -27,6 +28,7 @@ def sample_new(
     context.check_budget()
     access = context.access
     access.check_not_test(context.method, subjects)
+    require_lasting("attempt", policy)
     how = override(context.settings.sampling, sampling)
     work = _new_work(context, policy, subjects, identify(solver).label, samples, how)
     verify = context.uses_verdicts and access.verdicts_allowed(context.method, subjects)
@@ -51,6 +53,7 @@ def sample_fixed(
         numbers: of the samples of each problem.
     """
     require_positive("samples", len(numbers))
+    require_lasting("measure", policy)
     who = identify(solver).label
     work: list[tuple[Subject, str]] = [(p, f"measure/{who}/{i}") for p in problems for i in numbers]
     return solve(context, SolveBatch(f"measuring on {split}", policy, solver, how, verify, work, keep_turns))
@@ -81,6 +84,7 @@ def nll(context: RunContext, policy: Policy, attempts: Sequence[Attempt]) -> lis
     """See `Run.nll`."""
     context.check_budget()
     context.access.check_not_test(context.method, attempts)
+    require_lasting("nll", policy)
     return context.sampler.nll(policy, attempts)
 
 

@@ -11,7 +11,8 @@ from selftaught.curate.judged import all_pairs, win_rates
 from selftaught.identity import require_identity
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
-from selftaught.run.judgments import AnyJudge, as_judge_sees, call_judge, check_judge, takes_groups
+from selftaught.run.judgments import as_judge_sees, call_judge, check_judge, takes_groups
+from selftaught.run.solver import AnyJudge
 
 
 async def judged(ask: Ask, attempts: Sequence[Attempt], judge: AnyJudge) -> list[Attempt]:

@@ -26,6 +26,7 @@ HASH_MESSAGES = {
     "model": "the starting model has changed, or its weights",
     "problems": "the problems have changed, in content or order",
     "verifier": "the verifier has changed, or its version",
+    "shown": "the verifier that solvers may consult has changed, or its version",
     "environment": "the environment has changed, or its version",
 }
 """Messages for settings whose values are hashes."""
@@ -46,6 +47,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
         "test": len(task.test),
         "problems": content_hash(problems),
         "verifier": task.verifier.version,
+        **({"shown": task.shown.version} if task.shown else {}),
         **({"environment": task.environment.version} if task.environment else {}),
         "engine": engine.name,
         **({"engine.dtype": engine.dtype} if engine.dtype else {}),

@@ -28,6 +28,7 @@ from selftaught.run.noting import NotesReader
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.sampler import Sampler
 from selftaught.run.settings import Settings, override
+from selftaught.run.tuning import Tuner
 from selftaught.tasks import Task
 
 Learner = Callable[..., Policy]
@@ -56,6 +57,7 @@ class RunContext:
         printed_notes: notes that were already printed.
         champions: learner -> its champion.
         ensembles: name -> members of the reigning ensemble.
+        tuner: trains weights that live for one answer.
         posed: new problems kept so far, by id.
     """
 
@@ -90,13 +92,14 @@ class RunContext:
         self.printed_notes: set[str] = set()
         self.posed: dict[str, Problem] = {}
         self._notes = list(task.notes)
-        self.notes_reader = NotesReader(task, self.journal, self.base)
+        self.notes_reader = NotesReader(task, self.journal, self.base, self.access)
         self._environment_seconds = float(self.journal.meta(ENVIRONMENT_SECONDS) or 0.0)
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,
             seed=settings.seed, failure_limit=settings.failure_limit, tick=self.record_time,
             model_input=self.notes_reader,
         )  # fmt: skip
+        self.tuner = self.sampler.tuner = Tuner(self)
         self._stop_listening = listen(self._on_remark)
 
     @property
@@ -211,6 +214,7 @@ class RunContext:
         """See `Run.close`."""
         with ExitStack() as last_to_first:
             last_to_first.callback(self.journal.close)
+            last_to_first.callback(self.tuner.close)
             last_to_first.callback(self.sampler.close)
             last_to_first.callback(self.task.close)
             last_to_first.callback(self._stop_listening)

@@ -58,7 +58,7 @@ def _cost_estimate(run: Run, sizes: dict[str, int]) -> dict[str, Any]:
         weight = scale["dev" if sample["problem"] in dev else "train"]
         requests[sample["role"]] += weight
         tokens["judge" if sample["role"] in JUDGE_ROLES else "generated"] += weight * sample["sampling"]["max_tokens"]
-    trained = [payload["records"] for _, _, payload, _ in run.journal.effects("learn")]
+    trained = [payload["records"] for kind in ("learn", "tune") for _, _, payload, _ in run.journal.effects(kind)]
     noted = sum(1 for _ in run.journal.effects("notes"))
     return {
         "requests": {role: round(count) for role, count in requests.items()},
@@ -121,5 +121,6 @@ def _small_task(task: Task) -> Task:
     small = Task(
         task.name, task.train[:MAX_PROBLEMS], task.dev[:MAX_PROBLEMS], [],
         verifier=DryRunVerifier(), kind=task.kind, instruction=task.instruction,
+        shown=DryRunVerifier() if task.shown else None,
     )  # fmt: skip
     return with_retries(small, task.environment.max_turns) if task.environment else small

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from selftaught.curate.decontaminate import Decontaminator, question_of
+from selftaught.curate.decontaminate import Decontaminator, question_of, question_of_text
 from selftaught.errors import BadInput
 from selftaught.identity import unwrap
 from selftaught.records import HIDDEN, Feedback, Problem, Prompt, Verdict
@@ -104,7 +104,7 @@ class GuardedTask(Task):
         if "reference" in method.needs:
             hidden["train"] = task.train
         self.__dict__.update(
-            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", *self.__dict__)}
+            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", "shown", *self.__dict__)}
         )
         self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
 
@@ -119,6 +119,16 @@ class GuardedTask(Task):
         """The environment, of which only the version and the limit are visible: solvers act in it by `ask.act`."""
         real = self._task.environment
         return real and ClosedEnvironment(real.version, real.max_turns, self._method.id)
+
+    @property
+    def shown(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The verifier that solvers may consult, of which only the version is visible: call `verify_shown`."""
+        real = self._task.shown
+        return real and ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    def verify_shown(self, problem: Problem, text: str) -> Feedback:
+        """See `Task.verify_shown`."""
+        return self._task.verify_shown(problem, text)
 
     def verify(self, problem: Problem, text: str) -> Feedback:
         """See `Task.verify`.
@@ -192,9 +202,13 @@ class AccessRules:
         held_out = {split: [question_of(p, told) for p in own.split(split)] for split in ("test", "dev")}
         return Decontaminator(held_out, [question_of(p, told) for p in own.train])
 
-    def contaminated(self, text: str) -> str:
-        """What a text repeats, exactly or in other words, such as "a dev problem"; empty if nothing held out."""
-        return self.decontaminator.find(text)
+    def contaminated(self, text: str, *, but: str = "") -> str:
+        """What a text repeats, exactly or in other words, such as "a dev problem"; empty if nothing held out.
+
+        Args:
+            but: question of a problem that it may repeat.
+        """
+        return self.decontaminator.find(text, question_of_text(but, self._task.instruction))
 
     def prompt_repeats(self, prompt: Prompt) -> str:
         """What a prompt repeats; empty if nothing held out, or if it begins with the prompt of a train problem."""

@@ -11,10 +11,12 @@ from selftaught.errors import BadInput
 from selftaught.identity import check_unchanged, identify, public_state, unwrap
 from selftaught.method import Method
 from selftaught.models import Policy
+from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Feedback, content_hash
 from selftaught.run.context import RunContext
-from selftaught.run.judgments import AnyJudge, Group, JudgeBatch, as_judge_sees, check_judge
+from selftaught.run.judgments import Group, JudgeBatch, as_judge_sees, check_judge
 from selftaught.run.settings import override, require_positive
+from selftaught.run.solver import AnyJudge
 
 
 def judge_attempts(
@@ -24,6 +26,7 @@ def judge_attempts(
     """See `Run.judge`."""
     context.check_budget()
     require_positive("samples", samples)
+    require_lasting("judge", policy)
     how = override(context.settings.sampling, sampling)
     groups = _groups(subjects, judge)
     context.access.check_not_test(context.method, [attempt for group in groups for attempt in group])

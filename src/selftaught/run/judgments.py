@@ -17,12 +17,11 @@ from selftaught.records import HIDDEN, Attempt, Feedback, Verdict, content_hash
 from selftaught.run.ask import Ask
 from selftaught.run.ask_reading import AskEffects
 from selftaught.run.requests import JournaledRequest
-from selftaught.run.solver import JUDGE_ROLES, GroupJudge, Judge
+from selftaught.run.solver import JUDGE_ROLES, AnyJudge
 from selftaught.samples import well_formed
 from selftaught.tasks import Task
 from selftaught.tasks.task import hide
 
-AnyJudge = Judge | GroupJudge
 Group = tuple[Attempt, ...]
 """Attempts at one problem that are judged together; of a judge of single attempts, one."""
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftaught.console import training_progress
 from selftaught.curate.keep import record_texts, teaches_false_end
@@ -18,12 +18,14 @@ from selftaught.learn.tracking import curves_of
 from selftaught.machine import malloc
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
-from selftaught.models.policy import load_policy
+from selftaught.models.policy import load_policy, require_lasting
 from selftaught.models.remote import require_trainable
-from selftaught.records import Record, content_hash
-from selftaught.run.context import RunContext
+from selftaught.records import Problem, Record, content_hash
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.settings import override
+
+if TYPE_CHECKING:
+    from selftaught.run.context import RunContext
 
 ATTEMPT_ROLES = frozenset({"solve", "revise", "critique", "judge"})
 """Roles whose samples are about a problem; those of others may be problems themselves."""
@@ -40,6 +42,7 @@ def learn(
     _check_records(context, records)
     if not records:
         _check_cause(context)
+    require_lasting("learn", base, objective.reference, objective.teacher)
     settings = train_settings(context, training, lr_scale)
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)
@@ -64,6 +67,24 @@ def release_memory(context: RunContext) -> None:
     """Release the engine's caches and freed heap, before and after training."""
     context.engine.release()
     malloc.release_memory()
+
+
+def check_records_of(context: RunContext, records: Sequence[Record], problem: Problem) -> None:
+    """Refuse records of held-out problems other than `problem`, whose own answer they are learned for.
+
+    Raises:
+        BadInput: there is one.
+    """
+    mine = problem.question
+    for record in records:
+        found = [context.journal.get(attempt) for attempt in record.attempts]
+        sources = [one[0] for one in found if one]
+        asked = {source.get("problem") for source in sources} - {problem.id}
+        texts = [] if record.prompt == problem.prompt else ["\n".join(m.content for m in record.prompt)]
+        texts += [] if _of_attempts(sources) else record_texts(record)
+        repeated = any(context.access.contaminated(text, but=mine) for text in texts)
+        if asked & context.access.held_out or repeated:
+            raise BadInput("a record is of another dev or test problem", where="ask.tuned", fix="drop it")
 
 
 def _check_records(context: RunContext, records: Sequence[Record]) -> None:
@@ -92,9 +113,14 @@ def _repeats(context: RunContext, record: Record, sources: Sequence[Mapping[str,
     """The held-out problem in a record's prompt, or in a text that is no attempt at a problem; empty if none."""
     if found := context.access.prompt_repeats(record.prompt):
         return found
-    if sources and all(source.get("role") in ATTEMPT_ROLES for source in sources):
+    if _of_attempts(sources):
         return ""
     return next(filter(None, map(context.access.contaminated, record_texts(record))), "")
+
+
+def _of_attempts(sources: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all sources are attempts at problems, and not problems."""
+    return bool(sources) and all(source.get("role") in ATTEMPT_ROLES for source in sources)
 
 
 def _check_cause(context: RunContext) -> None:

@@ -12,14 +12,16 @@ from selftaught.errors import BadInput
 from selftaught.journal import Journal
 from selftaught.models import ChatTokenizer, Notes, Policy
 from selftaught.models.load import read_config
-from selftaught.models.policy import publish_notes
+from selftaught.models.policy import publish_notes, require_lasting
 from selftaught.records import Message, Problem, Prompt, content_hash, make_problem
 from selftaught.remarks import remark
+from selftaught.run.guarded import AccessRules
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 
 if TYPE_CHECKING:
     from selftaught.run.context import RunContext
+    from selftaught.run.guarded import AccessRules
 
 MIN_WORDS, MIN_CHARS = 4, 16  # a held-out question shorter than both is looked for in demonstrations only
 
@@ -35,11 +37,13 @@ class NotesReader:
         task: its dev and test problems may not be in notes.
         journal: where notes are kept.
         base: the run's starting model, whose own notes may hold anything, as its weights may.
+        access: finds dev and test problems in other words.
     """
 
     task: Task
     journal: Journal
     base: Policy
+    access: AccessRules
     _admitted: set[str] = field(default_factory=set)
     _held_out: HeldOut | None = None
 
@@ -76,7 +80,7 @@ class NotesReader:
     def _check_contents(self, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> None:
         if self._held_out is None:
             self._held_out = HeldOut((*self.task.dev, *self.task.test))
-        found = self._held_out.find(notes, sources)
+        found = self._held_out.find(notes, sources) or _repeated(notes, sources, self.access)
         if found and notes == self.base.notes:
             return remark(f"the notes of the starting model hold a dev or test problem: {found!r:.60}")
         if found:
@@ -85,10 +89,20 @@ class NotesReader:
         return None
 
 
+def _repeated(notes: Notes, sources: Sequence[Subject], access: AccessRules) -> str:
+    """The text in notes or their sources that repeats a dev or test problem in other words; empty if none."""
+    for one in (*notes.demonstrations, *map(problem_of, sources)):
+        if access.prompt_repeats(one.prompt):
+            return one.prompt[-1].content
+    written = (notes.system, *notes.insights, *(one.answer for one in notes.demonstrations))
+    return next((text for text in written if text and access.contaminated(text)), "")
+
+
 def write_notes(context: RunContext, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> Policy:
     """See `Run.write_notes`."""
     if not notes:
         raise BadInput("there is nothing in these notes", where="write_notes", fix="keep the policy as it is")
+    require_lasting("write_notes", policy)
     made = policy.with_notes(notes)
     context.notes_reader.admit(made, sources)
     context.round_facts["notes"] = len(notes.demonstrations) + len(notes.insights)

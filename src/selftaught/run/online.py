@@ -21,7 +21,7 @@ from selftaught.learn.online.rollouts import CreditAssignment, Rollout
 from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
-from selftaught.models.policy import read_manifest
+from selftaught.models.policy import read_manifest, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.attempts import solve
@@ -39,6 +39,7 @@ def learn_online(
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
     require_trainable(policy)
+    require_lasting("learn_online", policy, *([objective.reference, objective.teacher] if objective else []))
     _refuse_notes(policy)
     context.check_budget()
     require_positive("steps", steps)

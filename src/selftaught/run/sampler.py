@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.console import Console, Meter
 from selftaught.engines import Engine, PaidEngine
@@ -31,6 +31,9 @@ from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
+
+if TYPE_CHECKING:
+    from selftaught.run.tuning import Tuner, TuningSession
 
 T = TypeVar("T")
 Work = TypeVar("Work")
@@ -72,6 +75,7 @@ class Sampler:
         self.judgments = JournaledJudge(self._effects, task, journal)
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
         self._loop = BackgroundLoop()
+        self.tuner: Tuner | None = None
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Run a batch; the results are in the order of its work.
@@ -193,13 +197,22 @@ class Sampler:
             await cancel(tasks)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
-        result = await self._solved(batch, subject, name)
+        tuning = self.tuner.session(batch.policy, problem_of(subject), name) if self.tuner else None
+        try:
+            result = await self._solved(batch, subject, name, tuning)
+        finally:
+            if tuning:
+                tuning.close()
         return await batch.finish(result) if batch.finish else result
 
-    async def _solved(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
+    async def _solved(
+        self, batch: SolveBatch, subject: Subject, name: str, tuning: TuningSession | None
+    ) -> SolverResult:
         episodes = Episodes(self.environment, batch, problem_of(subject), name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
-        effects = replace(self._effects, verify=verify, act=episodes.act)
+        effects = replace(self._effects, verify=verify, verify_shown=self._verifier.verify_shown, act=episodes.act)
+        if tuning:
+            effects = tuning.opened(effects)
         about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
         ask = Ask(effects, *about, top_logprobs=batch.top_logprobs)
         made = await (batch.solver or self._default_solver)(ask, subject)

@@ -12,6 +12,7 @@ from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt, head_config
+from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Prompt, content_hash
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.solver import Subject, problem_of
@@ -50,6 +51,7 @@ def score(context: RunContext, policy: Policy, subjects: Sequence[Subject], at: 
     """See `Run.score`."""
     context.check_budget()
     context.access.check_not_test(context.method, subjects)
+    require_lasting("score", policy)
     head_config(policy, at)
     return context.sampler.score(policy, subjects, at)
 

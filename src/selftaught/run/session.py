@@ -13,6 +13,7 @@ from selftaught.engines import Engine
 from selftaught.learn.learner import train_policy as local_learner
 from selftaught.method import Method
 from selftaught.models import Policy
+from selftaught.models.policy import require_lasting
 from selftaught.run.champions import MAIN
 from selftaught.run.context import Learner, RunContext
 from selftaught.run.method_scope import method_scope
@@ -68,6 +69,7 @@ class RunSession:
 
     @champion.setter
     def champion(self, policy: Policy) -> None:
+        require_lasting("champion", policy)
         self._context.champions[MAIN] = policy
 
     @property

@@ -53,6 +53,9 @@ class GroupJudge(Protocol):
         ...
 
 
+AnyJudge = Judge | GroupJudge
+
+
 @dataclass(frozen=True, slots=True)
 class SolverResult:
     """The outcome of one call of a solver.

@@ -78,6 +78,22 @@ class JournaledVerifier:
             self._note_failure(batch, feedback)
         return feedback
 
+    async def verify_shown(self, attempt: Attempt) -> Feedback:
+        """The verdict that the task shows to solvers on any split; it never counts as the task's.
+
+        Raises:
+            BadInput: the task shows none.
+        """
+        task, problem = self.task, self._posed.get(attempt.problem.id, attempt.problem)
+        version = task.shown.version if task.shown else ""
+        key = content_hash("shown", version, problem.id, self._references.get(problem.id), attempt.text)
+        if (found := self.journal.get(key)) is None:
+            feedback = await self._share(key, lambda: asyncio.to_thread(task.verify_shown, problem, attempt.text))
+            found = (verdict_payload(attempt, feedback), None)
+            self.journal.put_new(key, "shown", found[0])
+        verdict, score, text, *_ = found[0]
+        return Feedback(Verdict(verdict), score, text, version, "shown")
+
     async def judge_episode(self, batch: SolveBatch, attempt: Attempt, feedback: Feedback) -> Attempt:
         """The attempt with an environment's feedback on its episode, journaled under the attempt: not its text alone.
 

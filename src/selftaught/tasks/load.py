@@ -28,6 +28,7 @@ def load_task(
     instruction: str | None = None,
     question_field: str = "",
     answer_field: str = "",
+    shown: Callable[..., Any] | Verifier | str | None = None,
 ) -> Task:
     """Load a task.
 
@@ -48,10 +49,16 @@ def load_task(
         instruction: appended to every question; "" for none, None for `INSTRUCTION`.
         question_field: name of the field with the question, if it is not a usual one.
         answer_field: the same for the answer.
+        shown: a second verifier, which solvers may consult on any problem (see `Task`).
 
     Raises:
         BadInput: the specification or the data is invalid.
     """
+    if shown is not None:
+        sizes = {"train": train, "dev": dev, "test": test}
+        naming = {"question_field": question_field, "answer_field": answer_field}
+        task = load_task(spec, **sizes, seed=seed, verifier=verifier, instruction=instruction, **naming)
+        return task.showing(choose_verifier(shown, task.kind, (*task.test, *task.dev, *task.train)))
     if isinstance(spec, Task):
         return _as_asked(spec, verifier, instruction, where=spec.name)
     for name, size in (("train", train), ("dev", dev), ("test", test)):

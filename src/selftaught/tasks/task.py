@@ -29,8 +29,8 @@ from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
-_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment")
-_SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty")
+_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment", "shown")
+_SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty", "shown")
 
 
 class Task:
@@ -48,6 +48,8 @@ class Task:
         phrases: role -> wording for the task's own model, in place of a method's English; see `turn`.
         steps: step format of answers.
         kinds: problem id -> kind, for problems whose kind is not the task's.
+        shown: a second verifier, which solvers may consult on any split (`Ask.verify_shown`): visible unit tests, a
+            judge of known accuracy, an oracle to stop by. It decides nothing: `verifier` measures, and stays closed.
         environment: answers back, see `tasks.environment`; by default the policy then plays it (`refine.play`).
 
     Raises:
@@ -69,13 +71,14 @@ class Task:
         steps: StepFormat = LINES,
         kinds: Mapping[str, Kind] | None = None,
         environment: AnyEnvironment | None = None,
+        shown: Verifier | None = None,
     ) -> None:
         if environment is not None:
             check_environment(environment, name)
             verifier = verifier or EpisodeVerifier(environment)
         if verifier is None:
             raise BadInput("nothing judges its answers", where=name, fix="give it a verifier or an environment")
-        self.name, self.environment = name, environment
+        self.name, self.environment, self.shown = name, environment, shown
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
@@ -92,6 +95,7 @@ class Task:
             self.phrases,
             *([self._kinds] if self._kinds else []),
             *([environment.version, environment.max_turns] if environment else []),
+            *([["shown", shown.version]] if shown else []),
         )
 
     def split(self, name: str) -> tuple[Problem, ...]:
@@ -142,6 +146,17 @@ class Task:
         decide = getattr(self.verifier, "decide", None)
         return self._judged(decide, problem, text) if decide else None
 
+    def verify_shown(self, problem: Problem, text: str) -> Feedback:
+        """Judge a reply by the verifier that solvers may consult; see `verify`. Its kind is "shown".
+
+        Raises:
+            BadInput: the task has none.
+        """
+        if self.shown is None:
+            fix = "give the task one (Task(shown=...), load_task(shown=...))"
+            raise BadInput("the task shows no verdicts", where=self.name, fix=fix)
+        return dataclasses.replace(self._judged(self.shown.judge, problem, text, self.shown.version), kind="shown")
+
     def step_verdicts(self, problem: Problem, text: str) -> tuple[Verdict, ...] | None:
         """A verdict on each step of a reply, given the steps before it; None if the verifier cannot judge steps.
 
@@ -152,10 +167,10 @@ class Task:
         return judge(true, text) if judge and true.reference is not HIDDEN else None
 
     def _judged(
-        self, judge: Callable[[Problem, ExtractedAnswer, str | None], T], problem: Problem, text: str
+        self, judge: Callable[[Problem, ExtractedAnswer, str | None], T], problem: Problem, text: str, by: str = ""
     ) -> T | Feedback:
         true = self._known.get(problem.id, problem)
-        by = self.verifier.version
+        by = by or self.verifier.version
         try:
             if true.reference is HIDDEN:
                 return unknown_verdict("the problem does not belong to this task", by)
@@ -198,12 +213,16 @@ class Task:
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
             phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
-            environment=self.environment,
+            environment=self.environment, shown=self.shown,
         )  # fmt: skip
 
     def judged_by(self, verifier: Verifier) -> Task:
         """The same task under another verifier."""
         return self._copy(verifier=verifier)
+
+    def showing(self, verifier: Verifier | None) -> Task:
+        """The same task with another verifier that solvers may consult, or none."""
+        return self._copy(shown=verifier)
 
     def pose(
         self,
@@ -292,8 +311,9 @@ class Task:
         )
 
     def close(self) -> None:
-        """Stop the verifier's worker processes. Idempotent; a later `verify` starts them again."""
+        """Stop the verifiers' worker processes. Idempotent; a later `verify` starts them again."""
         self.verifier.close()
+        getattr(self.shown, "close", lambda: None)()
         getattr(self.environment, "close", lambda: None)()
 
     def __enter__(self) -> Self:
