@@ -55,9 +55,10 @@ def load_task(
         BadInput: the specification or the data is invalid.
     """
     if shown is not None:
-        sizes = {"train": train, "dev": dev, "test": test}
-        naming = {"question_field": question_field, "answer_field": answer_field}
-        task = load_task(spec, **sizes, seed=seed, verifier=verifier, instruction=instruction, **naming)
+        task = load_task(
+            spec, train=train, dev=dev, test=test, seed=seed, verifier=verifier, instruction=instruction,
+            question_field=question_field, answer_field=answer_field,
+        )  # fmt: skip
         return task.showing(choose_verifier(shown, task.kind, (*task.test, *task.dev, *task.train)))
     if isinstance(spec, Task):
         return _as_asked(spec, verifier, instruction, where=spec.name)
