@@ -12,6 +12,7 @@ from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import Exact
 from selftaught.learn import sft
 from selftaught.lineage import trace
 from selftaught.method import recipe
@@ -21,7 +22,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.noting import HeldOut
 from selftaught.run.run import Run
-from selftaught.tasks import Task, load_task
+from selftaught.tasks import Kind, Task, load_task
 from selftaught.testing import Learner, assert_survives, make_run, make_task, solve_sum
 from selftaught.worlds import synthetic_worlds
 
@@ -274,3 +275,20 @@ def test_the_command_line_loads_the_champion_and_shows_its_notes_inert(
     assert main(["eval", "--model", place, "--task", task, "--test", "3", "--out", out, "--json"]) == 0
     shown = capsys.readouterr().out
     assert json.loads(shown)["policy"] == outcome["champion"]
+
+
+def test_a_test_problem_in_other_words_is_refused(tmp_path: Path) -> None:
+    asked = "A farmer picks 48 apples in the morning and 27 apples in the evening. How many apples did the farmer pick?"
+    told = "In the morning a farmer picks 48 apples, and in the evening 27 apples. How many apples did the farmer pick?"
+    train = [make_problem(f"Tom has {n} red marbles and buys {n + 3} more. What does Tom own?", "?") for n in range(4)]
+    task = Task("apples", train, [], [make_problem(asked, "75")], verifier=Exact(), kind=Kind.NUMBER)
+    with make_run(tmp_path, engine=Seen(), task=task) as run:
+        for notes in (
+            Notes(f"Remember: {told} 75."),
+            Notes(insights=(told,)),
+            Notes(demonstrations=(Demonstration(told, "75"),)),
+        ):
+            with pytest.raises(BadInput, match="notes hold a dev or test problem"):
+                run.write_notes(run.base, notes)
+        fine = Notes("Add the numbers.", (Demonstration(train[0].prompt, "0 + 3 = 3\nAnswer: 3"),))
+        assert run.write_notes(run.base, fine).notes == fine

@@ -15,6 +15,7 @@ from selftaught.models.load import read_config
 from selftaught.models.policy import publish_notes, require_lasting
 from selftaught.records import Message, Problem, Prompt, content_hash, make_problem
 from selftaught.remarks import remark
+from selftaught.run.guarded import AccessRules
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 
