@@ -1,10 +1,10 @@
-"""Figures of judges: means over problems, agreement where both know, and the area under the curve by hand."""
+"""Figures of judges: means over problems, agreement where both know."""
 
 from __future__ import annotations
 
 import pytest
 
-from selftaught.measure.judged import auc_of, judge_figures
+from selftaught.measure.judged import judge_figures
 from selftaught.records import Attempt, Feedback, Verdict
 from selftaught.samples import Sample
 from selftaught.testing.sums import sums
@@ -19,18 +19,12 @@ def attempt(problem: int, truth: Verdict, said: Verdict, score: float | None) ->
     return Attempt(f"{problem}", one, one.prompt, "4", "4", sample, feedback=feedback)
 
 
-def test_the_area_is_the_share_of_pairs_in_order_ties_half() -> None:
-    assert auc_of([(0.9, True), (0.5, True), (0.5, False), (0.1, False)]) == (1 + 1 + 0.5 + 1) / 4
-    assert auc_of([(0.9, True)]) is None
-    assert auc_of([(0.2, True), (0.8, False)]) == 0.0
-
-
 def test_figures_are_means_over_problems_and_count_what_is_known() -> None:
     rows = ((0, R, R, 0.9), (0, W, R, 0.7), (1, R, W, 0.2), (2, U, R, 1.0), (3, W, U, None))
     found = judge_figures([attempt(*row) for row in rows])
     assert found["unscored"] == 0.2
     assert found["mean_score"] == pytest.approx((0.8 + 0.2 + 1.0) / 3, abs=1e-4)
     assert found["agreement"] == (0.5 + 0.0) / 2
-    assert found["auc"] == 0.5
+    assert found["auroc"] == 0.5
     assert found["mean_score_ci95"][0] <= found["mean_score"] <= found["mean_score_ci95"][1]
     assert judge_figures([]) == {}

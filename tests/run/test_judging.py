@@ -48,7 +48,9 @@ async def graded(ask: Ask, attempt: Attempt, *, top: int = 10) -> Feedback:
 async def longer(ask: Ask, pair: tuple[Attempt, Attempt]) -> tuple[Feedback, Feedback]:
     """The longer of two wins."""
     a, b = (len(one.text) for one in pair)
-    return (Feedback(U, 0.5),) * 2 if a == b else (Feedback(R if a > b else W), Feedback(R if b > a else W))
+    if a == b:
+        return Feedback(U, 0.5), Feedback(U, 0.5)
+    return Feedback(R if a > b else W), Feedback(R if b > a else W)
 
 
 def said(attempt: Attempt) -> Any:
@@ -284,9 +286,9 @@ def test_groups_of_the_wrong_size_or_kind_are_one_line(tmp_path: Path) -> None:
         ]  # fmt: skip
         for subject, how, message in cases:
             with pytest.raises(BadInput, match=message):
-                run.judge(run.base, [subject], how)
+                run.judge(run.base, [subject], how)  # pyright: ignore[reportCallIssue, reportArgumentType]
         with pytest.raises(BadInput, match=r"graded: it is a judge, not a solver; pass it to run\.judge"):
-            run.attempt(run.base, run.task.train, solver=graded)
+            run.attempt(run.base, run.task.train, solver=graded)  # pyright: ignore[reportArgumentType]
         with pytest.raises(BadInput, match="Sampling has no field 'heat'"):
             run.judge(run.base, [a], graded, heat=1)
 

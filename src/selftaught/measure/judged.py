@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from selftaught.measure.calibration import auroc
 from selftaught.measure.stats import clustered_bootstrap
 from selftaught.records import Attempt, Verdict
 
@@ -15,7 +16,7 @@ def judge_figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
 
     Returns:
         `mean_score` of the attempts with a score, and `unscored`, the share of the others. `agreement`: of the
-        attempts that both the verifier and the judge call right or wrong, the share on which they agree. `auc`: the
+        attempts that both the verifier and the judge call right or wrong, the share on which they agree. `auroc`: the
         chance that the judge scores a right answer above a wrong one (ties count half), 0.5 for a judge that guesses.
         Figures of nothing are left out.
     """
@@ -24,16 +25,10 @@ def judge_figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
     both = [one for one in attempts if one.judgments and Verdict.UNKNOWN not in (one.verdict, _judged(one))]
     agree = [(one.problem.id, float(one.verdict is _judged(one))) for one in both]
     figures |= _mean("mean_score", [(one.problem.id, one.score or 0.0) for one in scored]) | _mean("agreement", agree)
-    auc = auc_of([(one.score or 0.0, one.right) for one in scored if one.verdict is not Verdict.UNKNOWN])
-    return figures if auc is None else figures | {"auc": round(auc, 4)}
-
-
-def auc_of(scores: Sequence[tuple[float, bool]]) -> float | None:
-    """The chance that a right one's score is above a wrong one's, ties counting half; None without both kinds."""
-    right, wrong = ([score for score, is_right in scores if is_right is side] for side in (True, False))
-    if not right or not wrong:
-        return None
-    return fmean(fmean((a > b) + 0.5 * (a == b) for b in wrong) for a in right)
+    known = [one for one in scored if one.verdict is not Verdict.UNKNOWN]
+    if len({one.right for one in known}) < 2:
+        return figures
+    return figures | {"auroc": round(auroc([one.score or 0.0 for one in known], [one.right for one in known]), 4)}
 
 
 def _judged(attempt: Attempt) -> Verdict:

@@ -95,8 +95,12 @@ def judge_two(method: Method, run: Run, problem: Problem, policy: Policy | None 
 
 
 def task_for(method: Method | None, **sizes: Any) -> Task:
-    """Return a task of additions that a method can take: one that lets the model try again if it needs that."""
+    """Return a task of additions that a method can take: one that lets the model try again if it needs that.
+
+    Its verifier is shown to solvers, too.
+    """
     task = make_task(**sizes)
+    task = task.showing(task.verifier)
     return with_retries(task) if method and "env" in method.needs else task
 
 
