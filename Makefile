@@ -81,6 +81,7 @@ bench: $(VENV)/core.stamp ## measure sampling, the loop and training beside othe
 	@$(BIN)/python -m bench.sampling --json
 	@$(BIN)/python -m bench.tiny --json
 	@$(BIN)/python -m bench.loop --json
+	@$(BIN)/python -m bench.scoring --json
 	@$(BIN)/python -m bench.training --json
 
 # Without torch and its CUDA packages (see TORCH); for all platforms and Python versions.

@@ -424,6 +424,7 @@ def test_the_examples_of_new_problems_learners_and_weights_for_one_answer_run(
     with make_run(folder, script=script) as run:
         find("invent.py:inventions")(run, run.base, run.task, samples=2)
         assert run.history[0]["metrics"]["new problems"]["kept"] > 6
+    with make_run(folder / "two", script=script) as run:
         find("two_learners.py:two_learners")(run, run.base, run.task, samples=2)
         assert set(run.history[-2]["learners"]) == {"a", "b", "ensemble"}
         (adapted, *_) = run.attempt(run.base, run.task.train[:1], solver=find("adapt.py:adapt"))

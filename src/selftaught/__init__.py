@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         keep,
         keep_judged,
         keep_right,
+        pairs,
         right_and_wrong,
         turn_demos,
         unsolved,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         Problem,
         Ranking,
         Record,
+        RolloutGroup,
         Solution,
         Verdict,
         make_problem,
@@ -96,6 +98,7 @@ __all__ = [
     "Problem",
     "Ranking",
     "Record",
+    "RolloutGroup",
     "Run",
     "Sampling",
     "Settings",
@@ -130,6 +133,7 @@ __all__ = [
     "mix_replay",
     "orm",
     "p_ik",
+    "pairs",
     "prm",
     "recipe",
     "reinforce",
@@ -152,7 +156,7 @@ _HOMES = {
     "check.claim": "Baseline Claim SystemResult",
     "curate": (
         "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep"
-        " keep_judged keep_right right_and_wrong turn_demos unsolved vote"
+        " keep_judged keep_right pairs right_and_wrong turn_demos unsolved vote"
     ),
     "engines": "Likelihood Sampling",
     "errors": "BadInput",
@@ -163,7 +167,9 @@ _HOMES = {
     "measure": "Measurement StudyReport compare",
     "method": "find:find_method judge Method Preset recipe solver study",
     "models": "Demonstration Notes Policy resolve",
-    "records": "Attempt Demo Feedback Label Message Pair Problem Ranking Record Solution Verdict make_problem",
+    "records": (
+        "Attempt Demo Feedback Label Message Pair Problem Ranking Record RolloutGroup Solution Verdict make_problem"
+    ),
     "run.ask": "Ask",
     "run.conclusion": "conclude",
     "run.environment": "Observation",

@@ -16,7 +16,7 @@ from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
 from selftaught.learn import sft
 from selftaught.lineage import trace
 from selftaught.method import recipe
-from selftaught.models import Policy
+from selftaught.models import Demonstration, Notes, Policy
 from selftaught.records import HIDDEN, Demo, Feedback, Message, Problem, Verdict, make_problem
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task, load_task
@@ -37,7 +37,7 @@ def word_problems(start: int, count: int) -> list[Problem]:
     """Different stories, each with its own things and numbers."""
     found = []
     for i in range(start, start + count):
-        a, b, thing, who = 20 + i * 3, 4 + i % 9, THINGS[i], PEOPLE[i * 5 % 16]
+        a, b, thing, who = 20 + i * 3, 4 + i % 9, THINGS[i % 16], PEOPLE[i * 5 % 16]
         text = f"{who} stores {a} {thing} in the cellar near the old mill. Then a friend borrows {b} of these {thing}."
         question = f"{text} What number of {thing} does {who} still keep?"
         meta = {"question": question, "where": f"row {i}"}
@@ -61,8 +61,8 @@ class Subtracts:
         """Nothing to stop."""
 
 
-def stories(verifier: Any = None) -> Task:
-    splits = word_problems(0, 10), word_problems(10, 3), word_problems(13, 3)
+def stories(verifier: Any = None, held_out: int = 3) -> Task:
+    splits = word_problems(0, 10), word_problems(10, held_out), word_problems(10 + held_out, held_out)
     return Task("stories", *splits, verifier=verifier or Subtracts(), kind=Kind.NUMBER, instruction=INSTRUCTION)
 
 
@@ -148,6 +148,26 @@ def doing(folder: Path, deed: Callable[[Run, Task], Any], needs: tuple[Any, ...]
 
 def by_hand(problem: Problem) -> Problem:
     return make_problem(in_other_words(problem))
+
+
+def test_twenty_planted_problems_reach_neither_training_nor_notes(tmp_path: Path) -> None:
+    with opened(tmp_path, task=stories(held_out=10)) as run:
+        task, planted = run.task, [in_other_words(p) for p in (*run.task.dev, *run.task.test)]
+        assert run.new_problems([task.pose(text) for text in planted]) == []
+        for text in planted:
+            demo, page = Demo(make_problem(text).prompt, "Answer: 1"), f"Mind the units. {text} Then subtract."
+            for deed in (
+                lambda demo=demo: run.learn(run.base, sft(), [demo]),
+                lambda page=page: run.write_notes(run.base, Notes(insights=("Be brief.", page))),
+                lambda demo=demo: run.write_notes(
+                    run.base, Notes(demonstrations=(Demonstration(demo.prompt, demo.target),))
+                ),
+            ):
+                with pytest.raises(BadInput, match=r"dev or test problem|repeats a (dev|test) problem"):
+                    deed()
+        assert run.journal.count("learn") == run.journal.count("notes") == 0
+        own = Notes(insights=("Be brief.", task.train[0].question))
+        assert run.write_notes(run.base, own).notes == own
 
 
 CLOSED: dict[str, Callable[[Run, Task], Any]] = {

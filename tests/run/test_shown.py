@@ -70,8 +70,8 @@ def test_solvers_consult_it_on_dev_and_test_and_measurements_do_not(tmp_path: Pa
         assert found.accuracy > plain.accuracy
         assert run.journal.count("shown") > 6
         assert {feedback.kind for one in results for feedback in one.attempt.feedback} == {"task"}
-        for one in results:
-            assert one.attempt.right is (one.attempt.answer == one.attempt.problem.reference)
+        for one, problem in zip(results, run.task.test, strict=True):
+            assert one.attempt.right is (one.attempt.answer == problem.reference)
 
 
 def test_a_visible_test_may_pass_where_the_hidden_one_does_not(tmp_path: Path) -> None:

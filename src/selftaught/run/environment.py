@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +93,7 @@ class JournaledEnvironment:
     counts: RequestCounts
     seed: int
     seconds: float = 0.0
+    _posed: dict[str, Problem] = field(default_factory=dict[str, Problem])
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     @property
@@ -112,13 +113,18 @@ class JournaledEnvironment:
         """Whether rewards decide the verdict, and no verifier."""
         return isinstance(self.task.verifier, EpisodeVerifier)
 
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Let the environment know of new problems, whose references solvers do not see."""
+        self._posed |= {problem.id: problem for problem in problems}
+
     async def start(self, batch: SolveBatch, problem: Problem, episode: str) -> EpisodeStep:
         """The state before the first action.
 
         Args:
             episode: name of the solver call, of which a seeded environment's chance depends.
         """
-        environment, true = self.environment, self.task.known(problem)
+        environment = self.environment
+        true = self._posed.get(problem.id) or self.task.known(problem)
         seeds: tuple[int, ...] = ()
         if getattr(environment, "seeded", False):
             seeds = (int(content_hash(self.seed, problem.id, batch.policy.version, episode), 16) >> 1,)

@@ -115,8 +115,9 @@ class Sampler:
         return self._loop.run(gather())
 
     def add_problems(self, problems: Sequence[Problem]) -> None:
-        """Let the verifier know of new problems."""
+        """Let verifier and environment know of new problems."""
         self._verifier.add_problems(problems)
+        self.environment.add_problems(problems)
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""

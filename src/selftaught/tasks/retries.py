@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from selftaught.errors import BadInput
-from selftaught.records import Problem
+from selftaught.records import Problem, as_json, as_prompt
 from selftaught.tasks.environment import Turn
 from selftaught.tasks.task import Task
 
@@ -32,18 +32,23 @@ class Retries:
         self.version = f"retries-1 {max_turns} {task.verifier.version}"
 
     def start(self, problem: Problem) -> dict[str, Any]:
-        """The problem by its id."""
-        return {"problem": problem.id}
+        """The problem by its id; a new one whole."""
+        return {"problem": problem.id if self._task.holds(problem) else as_json(problem)}
 
     def act(self, state: dict[str, Any], text: str) -> Turn:
         """Judge an answer."""
-        problem = self._task.find_problem(state["problem"])
+        held = state["problem"]
+        problem = self._task.find_problem(held) if isinstance(held, str) else _posed(held)
         right = self._task.verify(problem, text).verdict == "right"
         return Turn("" if right else self._text, float(right), right, state)
 
     def close(self) -> None:
         """Stop the verifier's worker processes."""
         self._task.close()
+
+
+def _posed(row: dict[str, Any]) -> Problem:
+    return Problem(row["id"], as_prompt(row["prompt"]), row["reference"], row["meta"])
 
 
 def with_retries(task: Task, max_turns: int = 3) -> Task:

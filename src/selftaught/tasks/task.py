@@ -115,6 +115,10 @@ class Task:
         """
         return self._known[id]
 
+    def holds(self, problem: Problem) -> bool:
+        """Whether a problem is of one of the splits."""
+        return problem.id in self._known
+
     def known(self, problem: Problem) -> Problem:
         """The task's own copy of a problem; the given one if it has none."""
         return self._known.get(problem.id, problem)

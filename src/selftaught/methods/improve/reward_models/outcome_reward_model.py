@@ -55,8 +55,9 @@ def outcome_reward_model(
         tried = judged(run.attempt(run.champion, task.train, samples=samples, temperature=temperature))
         labels = [Label(a.prompt, a.text, a.right, (a.id,)) for a in tried]
         policy = run.learn(base, orm(lm_coef), labels)
-        scores = run.score(policy, tried)
-        run.log_metrics("reward model", {"train AUROC": auroc(scores, [a.right for a in tried])})
+        scores, rights = run.score(policy, tried), [a.right for a in tried]
+        if len(set(rights)) > 1:
+            run.log_metrics("reward model", {"train AUROC": auroc(scores, rights)})
         run.measure(policy, solver=chooser, gated=True)
     return run.champion
 
