@@ -557,6 +557,22 @@ def test_the_reward_model_of_the_training_page_scores_answers_and_their_steps(
     assert judged == {"solve": 2 * (len(run.task.train) + len(run.task.dev))}
 
 
+def test_the_believer_of_the_method_tutorial_returns_what_it_finds_most_probable(
+    in_folder: Callable[[str], Path],
+) -> None:
+    folder, left = in_folder("docs/tutorials/own-method.md"), iter([7, 8, 9, 7])
+
+    def likelihood(policy: Policy, prompt: Prompt, text: str) -> list[float]:
+        del policy
+        return [-0.1 if (text == "yes") is (prompt[-2].content == "Answer: 8") else -2.5]
+
+    engine = ScriptedEngine(lambda *_: f"Answer: {next(left)}", likelihood=likelihood)
+    quiet = Console(quiet=True)
+    with st.Run(folder / "run", model=Policy("scripted", folder), task=sums(), engine=engine, console=quiet) as run:
+        (attempt,) = run.attempt(run.base, run.task.train[:1], solver=st.find_method("believe.py:believe"))
+    assert (attempt.answer, engine.calls) == ("8", 4)
+
+
 @pytest.mark.parametrize(("answers", "asked", "wins"), [([5, 5, 9], 2, 5), ([5, 9, 9], 3, 9), ([5, 9, 7], 3, 5)])
 def test_the_solver_of_the_method_tutorial_breaks_ties(
     in_folder: Callable[[str], Path], answers: list[int], asked: int, wins: int

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         unsolved,
         vote,
     )
-    from selftaught.engines import Sampling
+    from selftaught.engines import Likelihood, Sampling
     from selftaught.errors import BadInput
     from selftaught.learn import TrainConfig, mix_replay, sft
     from selftaught.learn.objectives import dpo, grpo, orm, p_ik, prm, reinforce, reward_model, rpo
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from selftaught.run.conclusion import conclude
     from selftaught.run.environment import Observation
     from selftaught.run.judge_reward import judge_reward
+    from selftaught.run.likelihoods import Choice
     from selftaught.run.run import Run
     from selftaught.run.settings import Settings
     from selftaught.run.solver import GroupJudge, Judge, Solver
@@ -74,6 +75,7 @@ __all__ = [
     "Attempt",
     "BadInput",
     "Baseline",
+    "Choice",
     "Claim",
     "Decontaminator",
     "Demo",
@@ -83,6 +85,7 @@ __all__ = [
     "GroupJudge",
     "Judge",
     "Label",
+    "Likelihood",
     "Measurement",
     "Message",
     "Method",
@@ -155,7 +158,7 @@ _HOMES = {
         "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep"
         " keep_judged keep_right pairs right_and_wrong turn_demos unsolved vote"
     ),
-    "engines": "Sampling",
+    "engines": "Likelihood Sampling",
     "errors": "BadInput",
     "learn": "TrainConfig mix_replay sft",
     "learn.objectives": "dpo grpo orm p_ik prm reinforce reward_model rpo",
@@ -173,6 +176,7 @@ _HOMES = {
     "run.run": "Run",
     "run.settings": "Settings",
     "run.judge_reward": "judge_reward",
+    "run.likelihoods": "Choice",
     "run.solver": "GroupJudge Judge Solver",
     "tasks": "Environment Task Turn load_task with_retries",
 }
