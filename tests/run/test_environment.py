@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -159,6 +160,21 @@ def test_an_environment_that_raises_is_unknown_and_not_wrong(tmp_path: Path) -> 
     with opened(tmp_path, script=breaking) as run:
         assert run.attempt(run.base, run.task.train)[0].verdict == "unknown"
         assert run.journal.digest() == digest
+
+
+def test_an_environment_that_hangs_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    class Hanging(Rooms):
+        max_seconds = 0.05
+
+        def act(self, state: Any, text: str) -> Turn:
+            threading.Event().wait()
+            return super().act(state, text)
+
+    task = rooms_task(environment=Hanging())
+    message = f"environment {Hanging().version}: it gave no answer in 0.05 s; end it, or raise its max_seconds"
+    with make_run(tmp_path, task=task, script=straight) as run, pytest.raises(BadInput) as error:
+        run.attempt(run.base, task.train)
+    assert str(error.value) == message
 
 
 def test_too_many_failures_end_the_batch_and_its_rerun_asks_the_repaired_environment(tmp_path: Path) -> None:

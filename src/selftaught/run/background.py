@@ -69,6 +69,42 @@ class BackgroundLoop:
             self._loop.close()
 
 
+async def call_in_thread(make: Callable[[], T], seconds: float) -> T:
+    """Call a function in a thread of its own, which keeps no process from ending if it never returns.
+
+    Raises:
+        DeadlineExceeded: it did not return in time.
+    """
+    loop, found = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if found.done():
+            return
+        if error is None:
+            found.set_result(result)
+        else:
+            found.set_exception(error)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = make()
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="selftaught-call", daemon=True).start()
+    done, _ = await asyncio.wait([found], timeout=seconds)
+    if not done:
+        raise DeadlineExceeded
+    return found.result()
+
+
+class DeadlineExceeded(Exception):
+    """A call did not return in time."""
+
+
 class _Shared(NamedTuple):
     task: asyncio.Task[Any]
     waiting: list[None]  # an entry for each caller

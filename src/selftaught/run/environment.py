@@ -13,7 +13,7 @@ from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import unknown_verdict
 from selftaught.journal import Journal, Ledger
 from selftaught.records import Attempt, Feedback, Problem, as_json, content_hash
-from selftaught.run.background import SharedTasks
+from selftaught.run.background import VERIFIER_THREADS, DeadlineExceeded, SharedTasks, call_in_thread
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import SolveBatch
 from selftaught.tasks import Task
@@ -27,6 +27,7 @@ from selftaught.tasks.environment import (
 )
 
 ENVIRONMENT_RAISED = "environment raised"
+MAX_SECONDS = 60.0  # that an answer of an environment may take, unless it says so itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class JournaledEnvironment:
     counts: RequestCounts
     seed: int
     seconds: float = 0.0
+    _threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VERIFIER_THREADS))
     _posed: dict[str, Problem] = field(default_factory=dict[str, Problem])
     _share: SharedTasks = field(default_factory=SharedTasks)
 
@@ -191,11 +193,16 @@ class JournaledEnvironment:
 
     async def _pay(self, batch: SolveBatch, key: str, make: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the environment, and journal its answer."""
-        began = time.monotonic()
+        environment, began = self.environment, time.monotonic()
+        limit = float(getattr(environment, "max_seconds", MAX_SECONDS))
         try:
-            turn: Turn = await asyncio.to_thread(make)
+            async with self._threads:
+                turn: Turn = await call_in_thread(make, limit)
         except BadInput:
             raise
+        except DeadlineExceeded:
+            what, fix = f"it gave no answer in {limit:g} s", "end it, or raise its max_seconds"
+            raise BadInput(what, where=f"environment {environment.version}", fix=fix) from None
         except Exception as error:
             failure = f"{ENVIRONMENT_RAISED} {type(error).__name__}: {error}"[:500]
             payload = batch.pending_steps[key] = {**facts, "failure": failure}

@@ -41,6 +41,8 @@ class Environment(Protocol):
 
     The problem's prompt is the first observation. An answer of `act` is journaled under the actions that led to it and
     never asked again, so that a costly environment is paid for once. An optional `close()` is called once, at the end.
+    An answer may take `max_seconds`, an optional attribute (60); the run stops with one line at an environment that
+    hangs.
 
     Attributes:
         version: of everything that decides its answers; a run folder made with another is refused.
