@@ -209,7 +209,7 @@ def test_a_refused_rollout_is_no_reward_of_nothing(tmp_path: Path) -> None:
 
     with make_run(tmp_path, engine=Refusing(third)) as run:
         how = run.settings.sampling
-        services = RunHost(run._context, None, how, lambda *_: None)
+        services = RunHost(run._context, None, how, lambda *_: None, None)
         rolled = services.collect_rollouts(run.base, run.task.train[:4], 6)
     assert sum(map(len, rolled)) == 16
     assert not any(one.failed for group in rolled for one in group)
