@@ -14,13 +14,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from selftaught.cli.main import main
+from selftaught.cli.parsing import MAX_NAMED
 from selftaught.cli.solve import problem_of
 from selftaught.errors import BadInput
 from selftaught.journal import Journal
@@ -103,7 +104,7 @@ def samples_in(folder: Path) -> dict[str, str]:
         ("run evolve --task x --pace 0.5", "run: unknown option '--pace'; use '--lr-scale'"),
         ("run rest-em --task x --lr 1e-5", "run: unknown option '--lr'; use '--learning-rate'"),
         ("eval --task x --num-samples 4", "eval: unknown option '--num-samples'; use '--attempts'"),
-        ("run rest-m --task x", "method: unknown method 'rest-m'; did you mean 'rest-em'?"),
+        ("run rest-m --task x", "method: unknown method 'rest-m'; did you mean 'rest-em' or 'best-of-n'?"),
         ("run self-refine --task x", "run: self-refine is a solver, not a recipe; choose one of {recipes}"),
         ("solve star hello", "solve: star is a recipe, not a solver; choose one of {solvers}"),
         ("eval --solver star --task x", "eval: star is a recipe, not a solver"),
@@ -127,15 +128,22 @@ def samples_in(folder: Path) -> dict[str, str]:
 def test_a_misspelt_word_is_one_line_with_the_nearest_names(
     capsys: pytest.CaptureFixture[str], words: str, said: str
 ) -> None:
-    known = {shape: ", ".join(m.id for m in methods().values() if m.shape == shape) for shape in ("recipe", "solver")}
+    known = {shape: listed(m.id for m in methods().values() if m.shape == shape) for shape in ("recipe", "solver")}
     said = said.replace("{recipes}", known["recipe"]).replace("{solvers}", known["solver"])
     assert refused(capsys, words.split()).startswith(said)
+
+
+def listed(ids: Iterable[str]) -> str:
+    """Ids as a message names them: the first ones, and how many there are."""
+    names = list(ids)
+    more = f", ... ({len(names)} in all, see selftaught methods)" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def test_the_exit_status_of_a_real_process_is_2() -> None:
     command = [sys.executable, "-m", "selftaught", "run", "rest-m", "--task", "x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = "selftaught: method: unknown method 'rest-m'; did you mean 'rest-em'?\n"
+    said = "selftaught: method: unknown method 'rest-m'; did you mean 'rest-em' or 'best-of-n'?\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
@@ -454,7 +462,9 @@ def test_help_tells_every_option_of_a_method_with_its_default(capsys: pytest.Cap
     assert "--turns INT" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("method", [m for m in methods().values() if m.shape != "study"], ids=lambda m: m.id)
+@pytest.mark.parametrize(
+    "method", [m for m in methods().values() if m.shape in ("recipe", "solver")], ids=lambda m: m.id
+)
 def test_help_reads_well_and_leaves_no_option_out(capsys: pytest.CaptureFixture[str], method: Method) -> None:
     command = "run" if method.shape == "recipe" else "solve"
     assert main([command, method.id, "--help"]) == 0

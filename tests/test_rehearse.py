@@ -58,7 +58,8 @@ def test_every_recipe_can_be_rehearsed_in_seconds_and_in_silence(
 ) -> None:
     assert method in RECIPES
     chosen = next(m for m in RECIPES if m is method)
-    few = {o.name: min(o.default, 3) for o in chosen.options if o.name == "rounds"}
+    most = {"rounds": 3, "steps": 5}
+    few = {o.name: min(o.default, most[o.name]) for o in chosen.options if o.name in most}
     begun = time.process_time()
     expected = dry_run(chosen, chosen.bind(few), task_for(chosen, train=16, dev=16, test=1), Settings(budget=Budget(1)))
     assert time.process_time() - begun < 20
