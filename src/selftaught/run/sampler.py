@@ -89,6 +89,8 @@ class Sampler:
         failed = batch.failed_verifications
         self._counts.add("unverified", len(failed), failed[0].text if failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
+        self._counts.add("unshown", len(batch.failed_shown), batch.failed_shown[0].text if batch.failed_shown else "")
+        self._counts.add("shown", batch.shown_count)
         return results
 
     def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
@@ -211,7 +213,8 @@ class Sampler:
     ) -> SolverResult:
         episodes = Episodes(self.environment, batch, problem_of(subject), name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
-        effects = replace(self._effects, verify=verify, verify_shown=self._verifier.verify_shown, act=episodes.act)
+        shown = partial(self._verifier.verify_shown, batch)
+        effects = replace(self._effects, verify=verify, verify_shown=shown, act=episodes.act)
         if tuning:
             effects = tuning.opened(effects)
         about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
