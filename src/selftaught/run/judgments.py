@@ -18,6 +18,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.ask_reading import AskEffects
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.solver import JUDGE_ROLES, AnyJudge
+from selftaught.run.user_code import errors_of
 from selftaught.samples import well_formed
 from selftaught.tasks import Task
 from selftaught.tasks.task import hide
@@ -97,10 +98,11 @@ async def call_judge(ask: Ask, group: Group, judge: AnyJudge) -> tuple[Feedback,
     """
     name, single = solver_name(judge), len(group) == 1 and not takes_groups(judge)
     subject: Any = group[0] if single else group
-    made: Any = judge(ask, subject)
-    if not inspect.isawaitable(made):
-        raise BadInput(f"it returned {_shown(made)} without await", where=name, fix=SIGNATURE)
-    found: Any = await made
+    with errors_of(judge, "judge"):
+        made: Any = judge(ask, subject)
+        if not inspect.isawaitable(made):
+            raise BadInput(f"it returned {_shown(made)} without await", where=name, fix=SIGNATURE)
+        found: Any = await made
     given = (found,) if single else found
     if not isinstance(given, tuple | list):
         raise BadInput(f"it returned {_shown(given)}, expected a tuple of {len(group)} Feedback", where=name, fix=FIX)

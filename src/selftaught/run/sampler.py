@@ -29,6 +29,7 @@ from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
+from selftaught.run.user_code import errors_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
@@ -219,7 +220,8 @@ class Sampler:
             effects = tuning.opened(effects)
         about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
         ask = Ask(effects, *about, top_logprobs=batch.top_logprobs)
-        made = await (batch.solver or self._default_solver)(ask, subject)
+        with errors_of(batch.solver, "solver"):
+            made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
