@@ -757,3 +757,14 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(["bash", "-o", "pipefail", "-c", words], capture_output=True, text=True, check=False)
     assert done.stdout == "["
     assert done.stderr == ""
+
+
+def test_an_option_refused_before_anything_was_done_may_be_corrected_in_the_same_folder(
+    capsys: pytest.CaptureFixture[str], teach: Callable[..., list[str]]
+) -> None:
+    for steps in ("0", "-1"):
+        line = refused(capsys, teach("--steps", steps, method="grpo"))
+        assert line == f"--steps: steps must be at least 1, got {steps}"
+    assert refused(capsys, teach("--rounds", "0", method="rest-em")).startswith("--rounds: rounds must be at least 1")
+    assert main(teach(method="rest-em")) == 0
+    assert "rounds is 1 there, 2 here" in refused(capsys, teach("--rounds", "2", method="rest-em"))

@@ -281,6 +281,8 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
             run.learn_online(run.base, [], steps=1)
         with pytest.raises(BadInput, match="steps must be at least 1, got 0"):
             run.learn_online(run.base, run.task.train, steps=0)
+        with pytest.raises(BadInput, match="temperature: all samples of a problem are alike at temperature 0"):
+            run.learn_online(run.base, run.task.train, steps=1, temperature=0.0)
     task = Task("words", PROBLEMS, [], [], verifier=Wanted(), kind=Kind.TEXT)
     scripted = ScriptedEngine(lambda *_: "cat")
     quiet = Console(quiet=True)
@@ -289,6 +291,14 @@ def test_what_cannot_be_reinforced_is_one_line(base, tmp_path):
         pytest.raises(BadInput, match="cannot sample from weights in training"),
     ):
         run.learn_online(run.base, run.task.train, steps=1, **HOW)
+
+
+def test_a_note_says_where_all_problems_were_skipped(tmp_path):
+    from selftaught.testing import make_run, make_task
+
+    with make_run(tmp_path, script=lambda *_: "Answer: none", task=make_task(4, 1, 1)) as run:
+        run.learn_online(run.base, run.task.train, steps=1, samples=2)
+        assert "no problem had rollouts with different outcomes: nothing was learned" in run.notes
 
 
 def test_a_rehearsal_asks_what_the_training_would(tmp_path):

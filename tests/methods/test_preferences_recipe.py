@@ -105,7 +105,7 @@ def test_a_task_without_written_solutions_is_refused_before_anything_is_paid(tmp
     bare = make_task(train=6, dev=4, test=2)
     bare = Task("bare", map(_without, bare.train), bare.dev, bare.test, verifier=bare.verifier, kind=bare.kind)
     with make_run(tmp_path, task=bare, learner=Objectives()) as run:
-        with pytest.raises(BadInput, match="no written solution of 'What is"):
+        with pytest.raises(BadInput, match=r"no written solution of 'What is.*source verifier\)"):
             find("spin")(run, run.base, run.task)
         assert run.ledger.usage.spent == 0
 

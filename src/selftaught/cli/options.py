@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -112,3 +113,15 @@ def _choice(by_name: dict[str, Any], word: str) -> Any:
     if word not in by_name:
         raise ValueError(word)
     return by_name[word]
+
+
+@contextmanager
+def naming_flags(options: Mapping[str, Any]) -> Iterator[None]:
+    """Name the flag in the message about a wrong value of an option, which methods know by its name alone."""
+    try:
+        yield
+    except BadInput as error:
+        name = next((one for one in options if not error.where and error.what.startswith(f"{one} must be ")), None)
+        if name is None:
+            raise
+        raise BadInput(error.what, where=f"--{name.replace('_', '-')}", fix=error.fix) from error

@@ -21,6 +21,7 @@ from selftaught.cli.common import (
     task_of,
 )
 from selftaught.cli.engine_options import at_least, engine_of
+from selftaught.cli.options import naming_flags
 from selftaught.console import Console
 from selftaught.control import Budget
 from selftaught.engines import Sampling
@@ -106,7 +107,8 @@ def _train(call: Call, task: Task, settings: Settings) -> int:
     console = Console(quiet=args.quiet)
     with Run(folder, model=args.model, task=task, engine=engine_of(args), settings=settings, console=console) as run:
         console.print(f"{method.id} on {task.name} with {args.model}, in {folder}")
-        method(run, run.base, task, **call.options)
+        with naming_flags(call.options):
+            method(run, run.base, task, **call.options)
         outcome = write(run, conclude(run), command=call.command_line)
         print_notes(run)
         console.print(f"  {run.cost_line()}")

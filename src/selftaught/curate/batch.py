@@ -14,5 +14,5 @@ def round_batch(problems: Sequence[T], size: int, number: int) -> list[T]:
 
     A batch never holds a problem twice: it is cut to the number of problems.
     """
-    size = min(size, len(problems))
+    size = max(0, min(size, len(problems)))
     return list(islice(cycle(problems), (number - 1) * size, number * size))

@@ -6,6 +6,7 @@ and failed attempts. `pairs` makes records of what a selection chose.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from math import lcm
@@ -164,8 +165,14 @@ def solution_pairs(
 def _solution(problem: Problem) -> str:
     if isinstance(text := problem.meta.get("solution"), str) and text.strip():
         return text
-    where, what = str(problem.meta.get("where", problem.id)), f"no written solution of {problem.question[:40]!r}"
-    raise BadInput(what, where=where, fix="use data with a field solution, or a method that needs none")
+    where, what = str(problem.meta.get("where", problem.id)), f"no written solution of {_cut(problem.question)!r}"
+    fix = "use data with a field solution, or a method that needs none (preferences --source verifier)"
+    raise BadInput(what, where=where, fix=fix)
+
+
+def _cut(text: str, most: int = 60) -> str:
+    """A text in one line, cut between words."""
+    return textwrap.shorten(text, most, placeholder=" ...")
 
 
 def latest_score(attempt: Attempt) -> float | None:

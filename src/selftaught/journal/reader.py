@@ -107,6 +107,11 @@ class EffectStore:
         """Count the effects of a kind."""
         return self._run("SELECT COUNT(*) FROM effects WHERE kind = ?", (kind,))[0][0]
 
+    @property
+    def last_effect(self) -> int:
+        """Number of the latest effect; 0 where there is none."""
+        return self._run("SELECT MAX(id) FROM effects")[0][0] or 0
+
     def usage(self) -> Usage:
         """Sum the cost of all effects."""
         columns = "TOTAL(prompt), TOTAL(generated), TOTAL(judge), TOTAL(trained)"

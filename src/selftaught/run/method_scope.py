@@ -27,11 +27,11 @@ def method_scope(
     check_references(context.task, method, outer)
     label = _label(context, method)
     config = context.journal.meta_object("config")
-    configure(context.journal, method_config(config, method, options, label if outer else ""))
+    wanted, effects = method_config(config, method, options, label if outer else ""), context.journal.last_effect
+    configure(context.journal, wanted)
     before, context.round_facts = (context.round, context.loop_round, context.round_facts), {}
     context.rounds_begun = context.rounds_begun if outer else 0
     context.methods.append((method, label))
-    effects = context.journal.count()
     try:
         yield guard(run, method, context.access)
         end_round(context)
@@ -41,11 +41,8 @@ def method_scope(
             raise
     except Exception as error:  # once its code is fixed, what was paid for is used
         drop_config(context.journal, f"{label}.code" if outer else "code")
-        if isinstance(error, BadInput) and context.journal.count() == effects:  # nothing depends on its options yet
-            mark = f"{label}." if outer else ""
-            drop_config(
-                context.journal, *(f"{mark}option.{name}" for name in options if f"{mark}option.{name}" not in config)
-            )
+        if isinstance(error, BadInput) and context.journal.last_effect == effects:  # nothing depends on its options
+            drop_config(context.journal, *(wanted.keys() - config.keys()))
         raise
     finally:
         context.methods.pop()

@@ -17,13 +17,14 @@ from selftaught.learn import Objective
 from selftaught.learn.learner import train_policy as local_learner
 from selftaught.learn.objectives import grpo
 from selftaught.learn.online.config import OnlineConfig
-from selftaught.learn.online.rollouts import CreditAssignment, Rollout
+from selftaught.learn.online.rollouts import CreditAssignment, Rollout, outcome_key
 from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
 from selftaught.models.policy import read_manifest, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
+from selftaught.remarks import remark
 from selftaught.run.attempts import solve
 from selftaught.run.context import RunContext
 from selftaught.run.learning import release_memory, train_settings
@@ -49,6 +50,10 @@ def learn_online(
     sampling, training = split_options(options)
     settings = train_settings(context, {"epochs": 1, "schedule": "constant", **training}, lr_scale)
     how = override(context.settings.sampling, {"temperature": 1.0, **sampling})
+    by_default = solver is None and context.task.environment is None and credit.outcome_key is outcome_key
+    if by_default and credit.advantages is None and how.temperature == 0:
+        what = "all samples of a problem are alike at temperature 0: there is nothing to compare"
+        raise BadInput(what, where="temperature", fix="sample above 0 (1 is usual)")
     parts = [require_identity(x, "online training").key for x in (solver, *credit.functions)]
     named, cap = content_hash(parts, how), max_importance_weight
     plan = OnlineConfig(
@@ -60,6 +65,9 @@ def learn_online(
     facts = {"policy": made.version, "base": policy.version, "records": count}
     context.journal.put_new(content_hash("learn", made.version), "learn", facts)
     context.round_facts["records"] = count
+    if not count or made.version == policy.version:
+        where = f"round {context.round}: " if context.round else ""
+        remark(f"{where}no problem had rollouts with different outcomes: nothing was learned")
     return made
 
 

@@ -92,9 +92,11 @@ class PolicyGradient(Objective):
     def validate(self) -> None:
         """See `Objective.validate`."""
         check_range(0, math.inf, kl_coef=self.kl_coef, entropy_coef=self.entropy_coef)
-        if not (self.clip_low >= 0 and self.clip_high >= 0):
-            got = f"must be ≥ 0, got {self.clip_low} and {self.clip_high}"
-            raise BadInput(got, where="clip_low, clip_high", fix="use 0 or more")
+        if not (0 <= self.clip_low < 1 or self.clip_low == math.inf):
+            fix = "use at least 0 and less than 1, or infinity to clip nothing"
+            raise BadInput(f"must be in [0, 1), got {self.clip_low}", where="clip_low", fix=fix)
+        if not self.clip_high >= 0:
+            raise BadInput(f"must be ≥ 0, got {self.clip_high}", where="clip_high", fix="use 0 or more")
         if self.loss_aggregation == "seq-mean-token-sum-norm" and self.max_tokens < 1:
             got = f"must be ≥ 1, got {self.max_tokens}"
             raise BadInput(got, where="max_tokens", fix="use the max_tokens of sampling")
