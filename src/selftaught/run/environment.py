@@ -126,7 +126,7 @@ class JournaledEnvironment:
             episode: name of the solver call, of which a seeded environment's chance depends.
         """
         environment = self.environment
-        true = self._posed.get(problem.id) or self.task.known(problem)
+        true = self.task.known(self._posed.get(problem.id, problem))
         seeds: tuple[int, ...] = ()
         if getattr(environment, "seeded", False):
             seeds = (int(content_hash(self.seed, problem.id, batch.policy.version, episode), 16) >> 1,)
