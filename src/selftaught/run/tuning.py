@@ -21,6 +21,7 @@ from selftaught.models.policy import ONE_ANSWER, TUNED_FIX, read_manifest
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, Record, content_hash
 from selftaught.run.ask_reading import AskEffects
+from selftaught.run.checks import check_training
 from selftaught.run.learning import check_records_of, train_settings
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import require_positive
@@ -80,6 +81,7 @@ class TuningSession:
         notes, base = base.notes, base.weights_policy
         require_trainable(base)
         require_positive("steps", steps)
+        check_training(objective, records, "ask.tuned")
         if not records:
             raise BadInput("nothing to learn from", where="ask.tuned", fix="tune where there are records")
         check_records_of(context, records, self._problem)
