@@ -193,8 +193,11 @@ def top_key(top_logprobs: int | None) -> tuple[int, ...]:
     """What a request's key holds of `top_logprobs`: nothing where none are asked for.
 
     Raises:
-        BadInput: it is negative.
+        BadInput: it is negative, or no whole number.
     """
+    if top_logprobs is not None and (isinstance(top_logprobs, bool) or not isinstance(top_logprobs, int)):
+        what = f"top_logprobs must be a whole number, got {top_logprobs!r:.60}"
+        raise BadInput(what, where="top_logprobs", fix="write the number of tokens, such as 5")
     if top_logprobs is not None and top_logprobs < 0:
         what = f"top_logprobs must be ≥ 0, got {top_logprobs}"
         raise BadInput(what, where="top_logprobs", fix="use 0 for entropies without tokens")

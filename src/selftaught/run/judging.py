@@ -13,6 +13,7 @@ from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Feedback, content_hash
+from selftaught.run.checks import require_list
 from selftaught.run.context import RunContext
 from selftaught.run.judgments import Group, JudgeBatch, as_judge_sees, check_judge
 from selftaught.run.settings import override, require_positive
@@ -25,6 +26,7 @@ def judge_attempts(
 ) -> list[Any]:  # fmt: skip
     """See `Run.judge`."""
     context.check_budget()
+    require_list(subjects, "Attempt", "run.judge")
     require_positive("samples", samples)
     require_lasting("judge", policy)
     how = override(context.settings.sampling, sampling)

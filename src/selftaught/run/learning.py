@@ -21,6 +21,7 @@ from selftaught.models import Policy
 from selftaught.models.policy import load_policy, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Problem, Record, content_hash
+from selftaught.run.checks import check_training
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.settings import override
 
@@ -39,6 +40,7 @@ def learn(
     base = base.weights_policy
     require_trainable(base)
     context.check_budget()
+    check_training(objective, records, "run.learn")
     _check_records(context, records)
     if not records:
         _check_cause(context)

@@ -9,12 +9,14 @@ from typing import Any
 from selftaught.curate.decontaminate import decontaminate, question_of
 from selftaught.errors import BadInput
 from selftaught.records import HIDDEN, Problem, content_hash, make_problem
+from selftaught.run.checks import require_list
 from selftaught.run.context import RunContext
 from selftaught.tasks import Task
 
 
 def new_problems(context: RunContext, candidates: Sequence[Problem]) -> list[Problem]:
     """See `Run.new_problems`."""
+    require_list(candidates, "Problem", "new_problems")
     for one in candidates:
         if not isinstance(one, Problem) or one.reference is HIDDEN:
             raise BadInput(f"expected a new Problem, got {one!r:.60}", where="new_problems", fix="make it by task.pose")

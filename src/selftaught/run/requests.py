@@ -110,7 +110,10 @@ class JournaledEngine:
         return self._attempt(key, asked, payload, usage.prompt)
 
     async def nll(self, policy: Policy, attempt: Attempt) -> float:
-        """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it."""
+        """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it.
+
+        Costs prompt tokens, those of its prompt and its text.
+        """
         key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
         try:
             return (await self.effect(key, lambda: self._read(key, policy, attempt)))["nats"]
@@ -150,6 +153,11 @@ class JournaledEngine:
             return Likelihood((math.nan,))
         self.ledger.count(key, usage)
         return Likelihood(tuple(payload["logprobs"]), payload["prompt_tokens"])
+
+    def check_going(self) -> None:
+        """Raise why the batch was given up, if it was: nothing further is paid for."""
+        if self.failure is not None:
+            raise self.failure
 
     def require(self, capability: str, what: str) -> None:
         """Refuse, before anything is paid, what the engine does not support.
@@ -219,6 +227,7 @@ class JournaledEngine:
         Raises:
             RequestRefused: there is no answer.
         """
+        self.check_going()
         weights, prompt = await self.model_reads(asked.policy, asked.request.prompt)
         sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
         if sample.policy != weights.version:
@@ -235,16 +244,18 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
+        self.check_going()
         weights, prompt = await self.model_reads(policy, attempt.prompt)
-        read = (await self.engine.loglikelihood(weights, prompt, attempt.text)).logprobs
-        payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(read), 4)}
-        usage = Usage(prompt=len(read))
+        found = await self.engine.loglikelihood(weights, prompt, attempt.text)
+        payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(found.logprobs), 4)}
+        usage = Usage(prompt=found.prompt_tokens + found.num_tokens)
         self.journal.put(key, "nll", payload, usage)
         return payload, usage
 
     async def _score(
         self, key: str, policy: Policy, problem: Problem, prompt: Prompt, text: str
     ) -> tuple[dict[str, Any], Usage]:
+        self.check_going()
         weights, messages = await self.model_reads(policy, prompt)
         found = await self.engine.loglikelihood(weights, messages, text)
         payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}

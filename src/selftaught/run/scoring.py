@@ -14,6 +14,7 @@ from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt, head_config
 from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Prompt, content_hash
+from selftaught.run.checks import SUBJECTS, require_all
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks.steps import StepFormat
@@ -50,6 +51,7 @@ class HeadReading(NamedTuple):
 def score(context: RunContext, policy: Policy, subjects: Sequence[Subject], at: ScoreAt) -> list[Any]:
     """See `Run.score`."""
     context.check_budget()
+    require_all(SUBJECTS, subjects, "run.score")
     context.access.check_not_test(context.method, subjects)
     require_lasting("score", policy)
     head_config(policy, at)
@@ -87,6 +89,7 @@ async def _values(engine: JournaledEngine, reading: HeadReading) -> tuple[float,
     """The head's numbers, from the journal or the engine; all NaN where the engine refuses to read the text."""
 
     async def read() -> tuple[dict[str, Any], Usage]:
+        engine.check_going()
         weights, prompt = await engine.model_reads(reading.policy, reading.prompt)
         found = await engine.engine.scores(weights, prompt, reading.text, reading.ends)
         values = [round(value, 6) for value in found.values]

@@ -22,6 +22,7 @@ from selftaught.models.policy import ONE_ANSWER, TUNED_FIX, read_manifest
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, Record, content_hash
 from selftaught.run.ask_reading import AskEffects
+from selftaught.run.checks import check_training
 from selftaught.run.learning import check_records_of, train_settings
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.settings import require_positive
@@ -94,6 +95,7 @@ class TuningSession:
         for needed in _read_by_training(base, objective):
             self._check(needed)
         require_positive("steps", steps)
+        check_training(objective, records, "ask.tuned")
         if not records:
             raise BadInput("nothing to learn from", where="ask.tuned", fix="tune where there are records")
         check_records_of(context, records, self._problem)
