@@ -154,11 +154,6 @@ class JournaledEngine:
         self.ledger.count(key, usage)
         return Likelihood(tuple(payload["logprobs"]), payload["prompt_tokens"])
 
-    def check_going(self) -> None:
-        """Raise why the batch was given up, if it was: nothing further is paid for."""
-        if self.failure is not None:
-            raise self.failure
-
     def require(self, capability: str, what: str) -> None:
         """Refuse, before anything is paid, what the engine does not support.
 
@@ -227,7 +222,6 @@ class JournaledEngine:
         Raises:
             RequestRefused: there is no answer.
         """
-        self.check_going()
         weights, prompt = await self.model_reads(asked.policy, asked.request.prompt)
         sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
         if sample.policy != weights.version:
@@ -244,7 +238,6 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
-        self.check_going()
         weights, prompt = await self.model_reads(policy, attempt.prompt)
         found = await self.engine.loglikelihood(weights, prompt, attempt.text)
         payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(found.logprobs), 4)}
@@ -255,7 +248,6 @@ class JournaledEngine:
     async def _score(
         self, key: str, policy: Policy, problem: Problem, prompt: Prompt, text: str
     ) -> tuple[dict[str, Any], Usage]:
-        self.check_going()
         weights, messages = await self.model_reads(policy, prompt)
         found = await self.engine.loglikelihood(weights, messages, text)
         payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}

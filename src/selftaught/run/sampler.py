@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -203,7 +202,8 @@ class Sampler:
             await self.tuner.make_ready(policy)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
-        tuning = self.tuner.session(batch.policy, problem_of(subject), name) if self.tuner else None
+        tuner = self.tuner if batch.solver else None  # a plain sample tunes nothing
+        tuning = tuner.session(batch.policy, problem_of(subject), name) if tuner else None
         try:
             result = await self._solved(batch, subject, name, tuning)
         finally:
@@ -218,7 +218,10 @@ class Sampler:
         episodes = Episodes(self.environment, batch, problem, name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
         shown = partial(self._shown_verdict, problem)
-        effects = replace(self._effects, verify=verify, verify_shown=shown, act=episodes.act)
+        known = self._effects
+        effects = AskEffects(
+            known.sample, known.loglikelihood, known.score, known.log, verify, shown, episodes.act
+        )  # many times faster than `replace`
         if tuning:
             effects = tuning.opened(effects)
         ask = Ask(effects, batch.policy, problem, batch.sampling, name, self._task, top_logprobs=batch.top_logprobs)

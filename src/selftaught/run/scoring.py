@@ -89,7 +89,6 @@ async def _values(engine: JournaledEngine, reading: HeadReading) -> tuple[float,
     """The head's numbers, from the journal or the engine; all NaN where the engine refuses to read the text."""
 
     async def read() -> tuple[dict[str, Any], Usage]:
-        engine.check_going()
         weights, prompt = await engine.model_reads(reading.policy, reading.prompt)
         found = await engine.engine.scores(weights, prompt, reading.text, reading.ends)
         values = [round(value, 6) for value in found.values]
