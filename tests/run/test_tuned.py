@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from selftaught import orm
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
@@ -22,7 +23,7 @@ from selftaught.lineage import trace
 from selftaught.method import recipe, solver
 from selftaught.models import Policy
 from selftaught.models.policy import ONE_ANSWER
-from selftaught.records import Attempt, Demo, Problem, Solution, as_prompt, make_problem
+from selftaught.records import Attempt, Demo, Label, Problem, Solution, as_prompt, make_problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
@@ -138,6 +139,60 @@ def test_weights_lost_by_a_kill_are_made_again_without_being_paid_again(tmp_path
         (attempt,) = run.attempt(run.base, run.task.train[:1], solver=adapt)
         assert "after 1 trainings" in attempt.text
         assert (again.trained, run.journal.count("tune")) == (1, 1)
+
+
+@solver()
+async def reading(ask: Ask, problem: Problem) -> Solution:
+    """Train twice, on top of each other, and read the weights in every way but by samples."""
+    demos = [Demo(problem.prompt, "Answer: 1")]
+    once = await ask.tuned(demos, sft(), 1)
+    twice = await ask.tuned(demos, sft(), 2, policy=once)
+    rated = await ask.tuned([Label(problem.prompt, "Answer: 1", True)], orm(), 1)
+    draft = await ask(problem.prompt)
+    likely = await ask.loglikelihood(problem.prompt, "7", policy=once)
+    chosen = await ask.choose(problem.prompt, ["1", "2"], policy=twice)
+    score = await ask.score(draft, rated)
+    steps = await ask.score(draft, rated, at="steps")
+    return Solution(draft, [likely.total, chosen.probabilities, score, steps])
+
+
+def test_what_reads_tuned_weights_trains_nothing_where_it_is_journaled(tmp_path: Path) -> None:
+    found: list[Any] = []
+    for trainings in (3, 0):
+        learner = CountingLearner()
+        with opened(tmp_path, learner=learner) as run:
+            found.append([one.data for one in run.search(run.base, run.task.train[:1], solver=reading)])
+            assert learner.trained == trainings
+            assert run.ledger.usage == run.journal.usage()
+            assert run.journal.count("score") == 2
+    assert found[0] == found[1]
+
+
+def test_readers_of_tuned_weights_survive_a_kill_before_each_effect(tmp_path: Path) -> None:
+    def work(run: Run) -> Any:
+        return [one.data for one in run.search(run.base, run.task.train[:1], solver=reading)]
+
+    assert assert_survives(work, partial(opened, tmp_path), every=True) >= 9
+
+
+def test_only_the_weights_that_a_missing_answer_reads_are_made_again(tmp_path: Path) -> None:
+    """And those that they were trained from."""
+    with opened(tmp_path) as run:
+        put = run.journal.put
+
+        def failing(key: str, kind: str, payload: Any, usage: Any = None) -> None:
+            if kind == "loglikelihood" and run.journal.count(kind) == 1:
+                raise Killed
+            put(key, kind, payload, usage)
+
+        run.journal.put = failing
+        with pytest.raises(Killed):
+            run.attempt(run.base, run.task.train[:1], solver=reading)
+    again = CountingLearner()
+    with opened(tmp_path, learner=again) as run:
+        run.attempt(run.base, run.task.train[:1], solver=reading)
+        assert again.records == [1, 2, 1]  # the two that `choose` reads, then the one of `score`
+        assert run.journal.count("tune") == 3
 
 
 def escaped(folder: Path) -> tuple[Run, Policy]:

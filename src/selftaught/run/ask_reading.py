@@ -35,7 +35,7 @@ class AskEffects:
 
     sample: Callable[[JournaledRequest], Awaitable[Attempt]]
     loglikelihood: Callable[[Policy, Problem, Prompt, str], Awaitable[Likelihood]]
-    score: Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
+    score: Callable[..., Awaitable[Any]]
     log: Callable[[str, str, Any], None]
     verify: Callable[[Attempt], Awaitable[Feedback]] | None = None
     verify_shown: Callable[[Attempt], Awaitable[Feedback]] | None = None
@@ -162,7 +162,8 @@ class AskReading:
     async def act(self, action: Attempt | str, after: Observation | None) -> Observation:
         """Let the task's environment answer an action; journaled under all actions so far, and asked for only once.
 
-        Acting again after an earlier observation undoes what came since.
+        Acting again after an earlier observation undoes what came since; acting after None begins another episode, of
+        which a `SeededEnvironment` throws its dice anew.
 
         Args:
             action: an attempt, whose text is the action; or a text that no policy wrote.

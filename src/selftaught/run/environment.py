@@ -123,7 +123,7 @@ class JournaledEnvironment:
         """The state before the first action.
 
         Args:
-            episode: name of the solver call, of which a seeded environment's chance depends.
+            episode: name of the episode, on which a seeded environment's chance depends.
         """
         environment = self.environment
         true = self.task.known(self._posed.get(problem.id, problem))

@@ -88,11 +88,12 @@ def visible_to_judge(context: RunContext, group: Group, judge: AnyJudge) -> Grou
 def _named(
     context: RunContext, policy: Policy, groups: Sequence[Group], who: str, samples: int, how: Sampling
 ) -> list[tuple[Group, str]]:
-    """`samples` calls for each group, each under the next number of its kind."""
+    """`samples` calls for each group, each under the hash of its attempts' ids and the next number of its kind."""
     work: list[tuple[Group, str]] = []
     for group in groups:
-        start = content_hash("judge", policy.version, [attempt.id for attempt in group], who, how)
+        judged = content_hash([attempt.id for attempt in group])
+        start = content_hash("judge", policy.version, judged, who, how)
         for _ in range(samples):
-            work.append((group, f"judge/{who}/{context.attempt_counts[start]}"))
+            work.append((group, f"judge/{who}/{judged}/{context.attempt_counts[start]}"))
             context.attempt_counts[start] += 1
     return work

@@ -76,6 +76,7 @@ class Sampler:
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
         self._loop = BackgroundLoop()
         self.tuner: Tuner | None = None
+        self._engine.make_ready = self._make_ready
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Run a batch; the results are in the order of its work.
@@ -196,6 +197,10 @@ class Sampler:
         finally:
             self._engine.failure = None
             await cancel(tasks)
+
+    async def _make_ready(self, policy: Policy) -> None:
+        if self.tuner:
+            await self.tuner.make_ready(policy)
 
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
         tuning = self.tuner.session(batch.policy, problem_of(subject), name) if self.tuner else None
