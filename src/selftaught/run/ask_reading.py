@@ -108,7 +108,8 @@ class AskReading:
         """The task's verdict on an attempt, for solvers that search with it; journaled like any other.
 
         Raises:
-            BadInput: the problem is held out, or the method does not declare that it needs a verifier.
+            BadInput: the problem is held out, the method does not declare that it needs a verifier, or the attempt is
+                at another problem than this call.
         """
         if self._effects.verify is None:
             raise BadInput(
@@ -128,7 +129,7 @@ class AskReading:
             Feedback of kind "shown".
 
         Raises:
-            BadInput: the task shows none.
+            BadInput: the task shows none, or the attempt is at another problem than this call.
         """
         if self._effects.verify_shown is None:
             raise BadInput("nothing is verified here", where=self._name, fix="solve by run.attempt or eval")

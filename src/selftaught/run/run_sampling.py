@@ -170,6 +170,6 @@ class SamplingRun(RunSession):
             verdicts.
 
         Raises:
-            BadInput: a candidate is no problem.
+            BadInput: a candidate is no problem, or has the id of another.
         """
         return new_problems(self._context, candidates)

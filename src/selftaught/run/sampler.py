@@ -230,7 +230,7 @@ class Sampler:
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
         for one in (attempt, *ask.attempts):
-            check_own(one, problem, solver_name(batch.solver))
+            check_own(one, problem, batch.solver)
         self._counts.returned.add(attempt.id)
         if data is not None:
             data = self._journal_data(batch, attempt, name, data)
