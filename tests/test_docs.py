@@ -466,6 +466,18 @@ def test_the_game_of_the_page_of_environments_is_played(
     assert capsys.readouterr().out.endswith("1912\n\nAnswer: 1912 ((14, 18),)\n".replace("\n\n", "\n"))
 
 
+def test_the_judges_of_the_page_of_judges_judge(
+    in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_folder("docs/how-to/judges.md")
+    words = ["eval", "--model", "tiny", "--task", "tiny:family=chain,level=1", "--test", "8", "--quiet", "--json"]
+    for name in ("agrees", "agrees_of_five", "rubric_once"):
+        assert main([*words, "--judge", f"mine.py:{name}"]) == 0
+        found = json.loads(capsys.readouterr().out)["judge"]
+        assert 0 <= found["mean_score"] <= 1
+        assert ("agreement" in found) is (name == "rubric_once")
+
+
 def test_the_method_of_the_tutorial_conforms(in_folder: Callable[[str], Path]) -> None:
     page = "docs/tutorials/own-method.md"
     in_folder(page)
