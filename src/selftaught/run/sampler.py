@@ -28,7 +28,7 @@ from selftaught.run.episodes import Episodes
 from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
-from selftaught.run.solver import SolveBatch, SolverResult, Subject, problem_of
+from selftaught.run.solver import SolveBatch, SolverResult, Subject, check_own, problem_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
@@ -76,6 +76,7 @@ class Sampler:
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
         self._loop = BackgroundLoop()
         self.tuner: Tuner | None = None
+        self._engine.make_ready = self._make_ready
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Run a batch; the results are in the order of its work.
@@ -197,6 +198,10 @@ class Sampler:
             self._engine.failure = None
             await cancel(tasks)
 
+    async def _make_ready(self, policy: Policy) -> None:
+        if self.tuner:
+            await self.tuner.make_ready(policy)
+
     async def _solve_one(self, batch: SolveBatch, subject: Subject, name: str) -> SolverResult:
         tuning = self.tuner.session(batch.policy, problem_of(subject), name) if self.tuner else None
         try:
@@ -209,17 +214,20 @@ class Sampler:
     async def _solved(
         self, batch: SolveBatch, subject: Subject, name: str, tuning: TuningSession | None
     ) -> SolverResult:
-        episodes = Episodes(self.environment, batch, problem_of(subject), name)
+        problem = problem_of(subject)
+        episodes = Episodes(self.environment, batch, problem, name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
-        effects = replace(self._effects, verify=verify, verify_shown=self._verifier.verify_shown, act=episodes.act)
+        shown = partial(self._shown_verdict, problem)
+        effects = replace(self._effects, verify=verify, verify_shown=shown, act=episodes.act)
         if tuning:
             effects = tuning.opened(effects)
-        about = (batch.policy, problem_of(subject), batch.sampling, name, self._task)
-        ask = Ask(effects, *about, top_logprobs=batch.top_logprobs)
+        ask = Ask(effects, batch.policy, problem, batch.sampling, name, self._task, top_logprobs=batch.top_logprobs)
         made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
+        for one in (attempt, *ask.attempts):
+            check_own(one, problem, solver_name(batch.solver))
         self._counts.returned.add(attempt.id)
         if data is not None:
             data = self._journal_data(batch, attempt, name, data)
@@ -237,8 +245,13 @@ class Sampler:
 
     async def _verdict(self, batch: SolveBatch, episodes: Episodes, attempt: Attempt) -> Feedback:
         """The verdict on an attempt, or on the episode that it ended."""
+        check_own(attempt, episodes.problem, "ask.verify")
         found = episodes.verdict(attempt) if self._task.environment is not None else None
         return found or await self._verifier.verify(batch, attempt)
+
+    async def _shown_verdict(self, problem: Problem, attempt: Attempt) -> Feedback:
+        """The verdict that the task shows on an attempt."""
+        return await self._verifier.verify_shown(check_own(attempt, problem, "ask.verify_shown"))
 
     async def _episode_result(
         self, batch: SolveBatch, episodes: Episodes, attempt: Attempt, ask: Ask, data: Any

@@ -119,6 +119,19 @@ def check_solver(solver: Any) -> None:
         raise BadInput(f"it is a {inner.shape}, not a solver", where=inner.id, fix=fix)
 
 
+def check_own(attempt: Attempt, problem: Problem, where: str) -> Attempt:
+    """An attempt of a solver call on `problem`.
+
+    Raises:
+        BadInput: it is an attempt at another problem, or its problem has another prompt.
+    """
+    other = attempt.problem
+    if other.id != problem.id or other.prompt != problem.prompt:
+        fix = "use what ask samples in this call, or attempts at its problem"
+        raise BadInput(f"attempt {attempt.id} is at another problem than this call", where=where, fix=fix)
+    return attempt
+
+
 def problem_of(subject: Subject) -> Problem:
     """The problem itself, or the problem of an attempt."""
     return subject.problem if isinstance(subject, Attempt) else subject
