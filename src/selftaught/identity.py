@@ -236,6 +236,20 @@ def code_hash(function: Callable[..., Any]) -> str:
     return content_hash(taken)
 
 
+def class_hash(kind: type) -> str:
+    """Hash of the code of a class and of those that it inherits from, as `code_hash` takes it of a function."""
+    return content_hash([_class_code(one) for one in kind.__mro__ if one.__module__ not in ("builtins", "typing")])
+
+
+def _class_code(kind: type) -> Any:
+    try:
+        inspect.getsource(kind)
+    except (OSError, TypeError):  # typed in, or made at runtime
+        made = {name: getattr(held, "__code__", None) for name, held in vars(kind).items()}
+        return {name: _code(code) for name, code in made.items() if code}
+    return code_hash(kind)
+
+
 def _binds(node: ast.stmt) -> list[str]:
     """The names that a module-level statement binds, except imports."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

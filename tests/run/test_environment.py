@@ -15,6 +15,7 @@ import pytest
 
 from playing_world import WAY, Rooms, next_on_the_way, rooms_task, stubborn, walker
 from selftaught.errors import BadInput
+from selftaught.feedback.userfile import load_function
 from selftaught.learn import TrainConfig
 from selftaught.learn.online.turn_credit import credit_by_turn
 from selftaught.lineage import trace
@@ -499,3 +500,47 @@ def test_a_task_without_a_judge_or_with_half_an_environment_is_refused() -> None
         with pytest.raises(BadInput) as refused:
             Task("rooms", problems, [], [], kind=Kind.STRING, environment=environment)
         assert message in str(refused.value)
+
+
+FLIP = """from selftaught.records import make_problem
+from selftaught.tasks import Kind, Task, Turn
+
+class Flip:
+    version, max_turns = "flip-1", 2
+
+    def start(self, problem):
+        return 0
+
+    def act(self, state, text):
+        # {comment}
+        return {answer}
+
+def task():
+    made = [[make_problem(f"Flip {{n}}") for n in range(at, at + 4)] for at in (0, 10, 20)]
+    return Task("flip", *made, kind=Kind.STRING, environment=Flip())
+"""
+
+
+def flipping(file: Path, answer: str, comment: str = "") -> Task:
+    file.write_text(FLIP.format(answer=answer, comment=comment))
+    return load_function(f"{file}:task", what="task")[0]()
+
+
+def test_an_edited_environment_is_refused_though_its_version_is_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "flip.py"
+    with make_run(tmp_path, task=flipping(file, 'Turn("up", 1.0, True)')) as run:
+        assert all(one.right for one in run.attempt(run.base, run.task.train))
+    make_run(tmp_path, task=flipping(file, 'Turn("up", 1.0, True)', "another comment")).close()
+    with pytest.raises(BadInput, match="the code of the environment has changed since; use another run folder"):
+        make_run(tmp_path, task=flipping(file, 'Turn("up", -1.0, True)'))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("1 / 0", "environment raised ZeroDivisionError"), ('"up"', "act returned a str")]
+)
+def test_one_that_failed_may_be_repaired(tmp_path: Path, wrong: str, said: str) -> None:
+    file = tmp_path / "flip.py"
+    with make_run(tmp_path, task=flipping(file, wrong)) as run, pytest.raises(BadInput, match=said):
+        run.attempt(run.base, run.task.train)
+    with make_run(tmp_path, task=flipping(file, 'Turn("up", 1.0, True)')) as run:
+        assert all(one.right for one in run.attempt(run.base, run.task.train))

@@ -278,6 +278,11 @@ async def plain(ask: Ask, problem: Problem) -> Attempt:
     return await ask(problem.prompt)
 
 
+async def unjudged(ask: Ask, attempt: Attempt) -> Feedback:
+    wrong: Any = ("right it is", "5")
+    return Feedback(*wrong)
+
+
 def keyed(what: Any) -> Any:
     async def inner(ask: Ask, attempt: Attempt) -> Feedback:
         return Feedback(R, text=str(what))
@@ -294,7 +299,8 @@ def keyed(what: Any) -> Any:
         (takes_one, "takes_one: it cannot be called as a judge: too many positional arguments"),
         (hurried, "without await; write it as async"),
         (plain, "plain: it is a solver, not a judge; pass a judge"),
-        (lambda ask, attempt: Feedback(R), "lambda: it returned Feedback(verdict="),
+        (lambda ask, attempt: Feedback(R), "lambda: it returned a Feedback without await; write it as async"),
+        (unjudged, "unjudged: its feedback has verdict 'right it is' and score '5'; give a Verdict"),
         (keyed(object()), "a judgment must tell it from other solvers, but what is a object"),
         ("rubric", "'rubric' is not a judge"),
         (longer, "longer: it judges pairs of attempts, got 1 at a time; pass tuples"),

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from selftaught.console import Console
+from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
+from selftaught.feedback.user import user_verifier
 from selftaught.feedback.verifiers import Exact, ExtractedAnswer, right_or_wrong
 from selftaught.method import recipe, solver
 from selftaught.models import Policy
@@ -17,7 +20,8 @@ from selftaught.records import HIDDEN, Attempt, Feedback, Problem, Verdict
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task, load_task
-from selftaught.testing import assert_survives, make_run, sums
+from selftaught.testing import assert_survives, make_run, solve_sum, sums
+from selftaught.testing.sums import base_policy
 
 
 class LastDigit:
@@ -158,3 +162,45 @@ def test_a_task_is_loaded_with_a_function_as_visible_test(tmp_path: Path) -> Non
         assert task.fingerprint != task.showing(None).fingerprint
         copies = [task.tested_on(task), task.judged_by(Exact()), task.hidden(), task.extended([])]
         assert all(one.shown is task.shown for one in copies)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("return 1 / 0", "verifier raised: ZeroDivisionError"), ('return "yes"', "verifier returned a str")],
+)
+def test_one_that_fails_is_noted_and_gives_up_and_may_be_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    file = tmp_path / "visible.py"
+
+    def with_line(body: str) -> Task:
+        file.write_text(f"def passes(problem, text):\n    {body}\n")
+        return shown_task(user_verifier(f"{file}:passes"))
+
+    async def consulting(ask: Ask, problem: Problem) -> Attempt:
+        attempt = await ask(problem.prompt)
+        await ask.verify_shown(attempt)
+        return attempt
+
+    model, engine = base_policy(tmp_path / "run"), ScriptedEngine(solve_sum)
+    task, console = with_line(line), Console()
+    with Run(tmp_path / "run" / "run", model=model, task=task, engine=engine, console=console) as run:
+        run.attempt(run.base, run.task.train[:2], solver=consulting)  # up to three are borne
+        (note,) = run.notes
+        assert note.startswith(f"2 of 2 shown verdicts failed and were UNKNOWN to solvers ({said}")
+        with pytest.raises(BadInput, match=rf"shown: [456] of \d shown verdicts failed \({said}.*samples are kept"):
+            run.measure(run.base, solver=consulting)
+    assert f"warning: {said}" in capsys.readouterr().err
+    with make_run(tmp_path / "run", task=with_line("return True")) as run:
+        run.attempt(run.base, run.task.train[:2], solver=consulting)
+        run.measure(run.base, solver=consulting)
+        assert run.notes == []
+
+
+def test_one_of_ones_own_class_that_returns_something_else_is_unknown(tmp_path: Path) -> None:
+    class Wrong(LastDigit):
+        def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Any:
+            return "yes"
+
+    found = shown_task(Wrong()).verify_shown(problems(1)[0], "Answer: 1")
+    assert (found.verdict, found.text) == (Verdict.UNKNOWN, "verifier returned a str, expected a Feedback")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from selftaught.errors import BadInput
 from selftaught.feedback.rewards import check_columns, check_reward, is_reward
-from selftaught.feedback.userfile import load_function
+from selftaught.feedback.userfile import is_user_module, load_function
 from selftaught.feedback.verifiers import ExtractedAnswer, unknown_reply, unknown_verdict
 from selftaught.feedback.workers import Workers
 from selftaught.records import Feedback, Problem, Verdict
@@ -123,7 +123,7 @@ def _ship(function: Callable[..., Any], name: str) -> bytes:
     import cloudpickle
 
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    by_value = module is not None and module.__name__.startswith("_selftaught_user_")
+    by_value = module is not None and is_user_module(module.__name__)
     if by_value:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -13,6 +13,13 @@ from typing import Any
 
 from selftaught.errors import BadInput, suggest
 
+USER_MODULE = "_selftaught_user_"  # how the names of the modules of users' files begin
+
+
+def is_user_module(name: str | None) -> bool:
+    """Whether a module of that name is a user's file."""
+    return (name or "").startswith(USER_MODULE)
+
 
 def is_userfile(spec: str) -> bool:
     """Whether `spec` names a Python file: `my_file.py` or `my_file.py:function`."""
@@ -92,7 +99,7 @@ def _functions(source: bytes, path: str) -> list[str]:
 
 def _import(file: Path, digest: str) -> Any:
     """The module of a user's file, imported once per content; can import files in its folder."""
-    name = f"_selftaught_user_{file.stem}_{digest}"
+    name = f"{USER_MODULE}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     folder = str(file.resolve().parent)

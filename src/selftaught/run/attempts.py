@@ -17,6 +17,7 @@ from selftaught.records import Attempt, Problem, content_hash
 from selftaught.run.checks import SUBJECTS, require_all
 from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
+from selftaught.run.environment import ENVIRONMENT_RAISED
 from selftaught.run.settings import override, require_positive
 from selftaught.run.solver import SolveBatch, Solver, SolverResult, Subject, check_solver
 
@@ -73,8 +74,10 @@ def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
     try:
         results = context.sampler.solve(batch)
     except BadInput as error:
-        if error.where == "verifier":  # once it is repaired, the samples are used
-            drop_config(context.journal, "verifier")
+        if error.where in ("verifier", "shown"):  # once it is repaired, the samples are used
+            drop_config(context.journal, error.where)
+        if ENVIRONMENT_RAISED in error.what or error.where.startswith("environment "):
+            drop_config(context.journal, "environment", "environment.source")
         raise
     finally:
         context.record_time()

@@ -11,7 +11,7 @@ from typing import Any
 
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
-from selftaught.identity import code_hash
+from selftaught.identity import class_hash, code_hash
 from selftaught.journal import Journal
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -28,6 +28,7 @@ HASH_MESSAGES = {
     "verifier": "the verifier has changed, or its version",
     "shown": "the verifier that solvers may consult has changed, or its version",
     "environment": "the environment has changed, or its version",
+    "environment.source": "the code of the environment has changed since",
 }
 """Messages for settings whose values are hashes."""
 
@@ -48,12 +49,19 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
         "problems": content_hash(problems),
         "verifier": task.verifier.version,
         **({"shown": task.shown.version} if task.shown else {}),
-        **({"environment": task.environment.version} if task.environment else {}),
+        **_environment_config(task),
         "engine": engine.name,
         **({"engine.dtype": engine.dtype} if engine.dtype else {}),
         "seed": settings.seed,
         **{name: value for name, value in flat.items() if name not in RESULT_NEUTRAL},
     }
+
+
+def _environment_config(task: Task) -> dict[str, str]:
+    """The version that an environment states, and a hash of its code, which may change without it."""
+    if task.environment is None:
+        return {}
+    return {"environment": task.environment.version, "environment.source": class_hash(type(task.environment))}
 
 
 def own_version() -> str:

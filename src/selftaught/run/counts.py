@@ -67,6 +67,9 @@ class RequestCounts:
         if counts["unverified"]:
             line = f"{counts['unverified']:,} of {counts['judged']:,} verifications failed and count as UNKNOWN"
             notes.append(f"{line} ({reasons['unverified']})")
+        if counts["unshown"]:
+            line = f"{counts['unshown']:,} of {counts['shown']:,} shown verdicts failed and were UNKNOWN to solvers"
+            notes.append(f"{line} ({reasons['unshown']})")
         for what, verb in (("refused", "refused"), ("failed", "not answered")):
             if counts[what]:
                 were = "was" if counts[what] == 1 else "were"

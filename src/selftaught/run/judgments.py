@@ -18,6 +18,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.ask_reading import AskEffects
 from selftaught.run.requests import JournaledRequest
 from selftaught.run.solver import JUDGE_ROLES, AnyJudge
+from selftaught.run.user_code import errors_of
 from selftaught.samples import well_formed
 from selftaught.tasks import Task
 from selftaught.tasks.task import hide
@@ -97,13 +98,14 @@ async def call_judge(ask: Ask, group: Group, judge: AnyJudge) -> tuple[Feedback,
     """
     name, single = solver_name(judge), len(group) == 1 and not takes_groups(judge)
     subject: Any = group[0] if single else group
-    made: Any = judge(ask, subject)
-    if not inspect.isawaitable(made):
-        raise BadInput(f"it returned {made!r:.60} without await", where=name, fix=SIGNATURE)
-    found: Any = await made
+    with errors_of(judge, "judge"):
+        made: Any = judge(ask, subject)
+        if not inspect.isawaitable(made):
+            raise BadInput(f"it returned {_shown(made)} without await", where=name, fix=SIGNATURE)
+        found: Any = await made
     given = (found,) if single else found
     if not isinstance(given, tuple | list):
-        raise BadInput(f"it returned {given!r:.60}, expected a tuple of {len(group)} Feedback", where=name, fix=FIX)
+        raise BadInput(f"it returned {_shown(given)}, expected a tuple of {len(group)} Feedback", where=name, fix=FIX)
     if len(given) != len(group):
         what = f"it returned {len(given)} Feedback of {len(group)} attempts"
         raise BadInput(what, where=name, fix="return one for each attempt, in their order")
@@ -113,16 +115,27 @@ async def call_judge(ask: Ask, group: Group, judge: AnyJudge) -> tuple[Feedback,
 def _checked(one: Any, name: str, source: str) -> Feedback:
     """Feedback as it is kept; a verdict without a score is a score of 1 or 0."""
     if not isinstance(one, Feedback):
-        raise BadInput(f"it returned {one!r:.60}, expected a Feedback", where=name, fix=FIX)
+        raise BadInput(f"it returned {_shown(one)}, expected a Feedback", where=name, fix=FIX)
     score = one.score
     if score is None and one.verdict is not Verdict.UNKNOWN:
         score = float(one.verdict is Verdict.RIGHT)
     number = score is None or (isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1)
-    if not number or not isinstance(one.verdict, Verdict) or not isinstance(one.text, str):
-        what = f"its feedback has verdict {one.verdict!r:.20}, score {score!r:.20}"
-        raise BadInput(what, where=name, fix="give a Verdict, and a score in 0..1 or None")
+    wrong = {
+        f"verdict {_shown(one.verdict)}": isinstance(one.verdict, Verdict),
+        f"score {_shown(score)}": number,
+        f"text {_shown(one.text)}": isinstance(one.text, str),
+    }
+    if said := [what for what, fits in wrong.items() if not fits]:
+        fix = "give a Verdict, and a score in 0..1 or None"
+        raise BadInput(f"its feedback has {' and '.join(said)}", where=name, fix=fix)
     score = None if score is None else float(score)
     return Feedback(one.verdict, score, well_formed(one.text), source, "judge")
+
+
+def _shown(value: Any) -> str:
+    """What a message says of a value: a short one itself, of any other its type."""
+    written = repr(value)
+    return written if len(written) <= 40 else f"a {type(value).__name__}"
 
 
 def check_judge(judge: Any, size: int) -> str:

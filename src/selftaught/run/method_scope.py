@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from selftaught.control.budget import RunStopped
+from selftaught.errors import BadInput
 from selftaught.method import Method
 from selftaught.run.config import check_references, configure, drop_config, method_config
 from selftaught.run.context import RunContext
@@ -30,6 +31,7 @@ def method_scope(
     before, context.round_facts = (context.round, context.loop_round, context.round_facts), {}
     context.rounds_begun = context.rounds_begun if outer else 0
     context.methods.append((method, label))
+    effects = context.journal.count()
     try:
         yield guard(run, method, context.access)
         end_round(context)
@@ -37,8 +39,13 @@ def method_scope(
         end_round(context)
         if method.shape != "recipe":
             raise
-    except Exception:  # once its code is fixed, what was paid for is used
+    except Exception as error:  # once its code is fixed, what was paid for is used
         drop_config(context.journal, f"{label}.code" if outer else "code")
+        if isinstance(error, BadInput) and context.journal.count() == effects:  # nothing depends on its options yet
+            mark = f"{label}." if outer else ""
+            drop_config(
+                context.journal, *(f"{mark}option.{name}" for name in options if f"{mark}option.{name}" not in config)
+            )
         raise
     finally:
         context.methods.pop()

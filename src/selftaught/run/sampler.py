@@ -28,6 +28,7 @@ from selftaught.run.judgments import JournaledJudge, JudgeBatch
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.scoring import score_one
 from selftaught.run.solver import SolveBatch, SolverResult, Subject, check_own, problem_of
+from selftaught.run.user_code import errors_of
 from selftaught.run.verdicts import JournaledVerifier
 from selftaught.tasks import Task
 
@@ -89,6 +90,8 @@ class Sampler:
         failed = batch.failed_verifications
         self._counts.add("unverified", len(failed), failed[0].text if failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
+        self._counts.add("unshown", len(batch.failed_shown), batch.failed_shown[0].text if batch.failed_shown else "")
+        self._counts.add("shown", batch.shown_count)
         return results
 
     def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
@@ -217,7 +220,7 @@ class Sampler:
         problem = problem_of(subject)
         episodes = Episodes(self.environment, batch, problem, name)
         verify = partial(self._verdict, batch, episodes) if batch.verdicts_visible else None
-        shown = partial(self._shown_verdict, problem)
+        shown = partial(self._shown_verdict, batch, problem)
         known = self._effects
         effects = AskEffects(
             known.sample, known.loglikelihood, known.score, known.log, verify, shown, episodes.act
@@ -225,7 +228,8 @@ class Sampler:
         if tuning:
             effects = tuning.opened(effects)
         ask = Ask(effects, batch.policy, problem, batch.sampling, name, self._task, top_logprobs=batch.top_logprobs)
-        made = await (batch.solver or self._default_solver)(ask, subject)
+        with errors_of(batch.solver, "solver"):
+            made = await (batch.solver or self._default_solver)(ask, subject)
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
@@ -252,9 +256,9 @@ class Sampler:
         found = episodes.verdict(attempt) if self._task.environment is not None else None
         return found or await self._verifier.verify(batch, attempt)
 
-    async def _shown_verdict(self, problem: Problem, attempt: Attempt) -> Feedback:
+    async def _shown_verdict(self, batch: SolveBatch, problem: Problem, attempt: Attempt) -> Feedback:
         """The verdict that the task shows on an attempt."""
-        return await self._verifier.verify_shown(check_own(attempt, problem, "ask.verify_shown"))
+        return await self._verifier.verify_shown(batch, check_own(attempt, problem, "ask.verify_shown"))
 
     async def _episode_result(
         self, batch: SolveBatch, episodes: Episodes, attempt: Attempt, ask: Ask, data: Any

@@ -93,6 +93,9 @@ class SolveBatch:
         failed_verifications: one for each attempt whose verification failed.
         pending_verdicts: failed verifications to be journaled when the batch ends, by key.
         pending_steps: failures of the environment, likewise.
+        shown_count: number of verdicts of the verifier that solvers may consult.
+        failed_shown: those of them that failed.
+        pending_shown: failed ones to be journaled when the batch ends, by key.
     """
 
     label: str
@@ -108,6 +111,9 @@ class SolveBatch:
     failed_verifications: list[Feedback] = field(default_factory=list)
     pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
     pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shown_count: int = 0
+    failed_shown: list[Feedback] = field(default_factory=list)
+    pending_shown: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def check_solver(solver: Any) -> None:

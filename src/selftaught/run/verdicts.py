@@ -22,6 +22,8 @@ VERIFIER_FAILURES = (
 )  # fmt: skip
 """How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
 
+REPAIR = "repair it and run the same command again: samples are kept"
+
 
 @dataclass(slots=True)
 class JournaledVerifier:
@@ -79,21 +81,29 @@ class JournaledVerifier:
             self._note_failure(batch, feedback)
         return feedback
 
-    async def verify_shown(self, attempt: Attempt) -> Feedback:
+    async def verify_shown(self, batch: SolveBatch, attempt: Attempt) -> Feedback:
         """The verdict that the task shows to solvers on any split; it never counts as the task's.
 
         Raises:
-            BadInput: the task shows none.
+            BadInput: the task shows none, or too many of its verdicts in the batch failed.
         """
         task, problem = self.task, self._true_problem(attempt)
         version = task.shown.version if task.shown else ""
         key = content_hash("shown", version, problem.id, self._references.get(problem.id), attempt.text)
-        if (found := self.journal.get(key)) is None:
+        found = self.journal.get(key)
+        if (payload := found[0] if found else batch.pending_shown.get(key)) is None:
             feedback = await self._share(key, lambda: asyncio.to_thread(task.verify_shown, problem, attempt.text))
-            found = (verdict_payload(attempt, feedback), None)
-            self.journal.put_new(key, "shown", found[0])
-        verdict, score, text, *_ = found[0]
-        return Feedback(Verdict(verdict), score, text, version, "shown")
+            payload = verdict_payload(attempt, feedback)
+            if feedback.text.startswith(VERIFIER_FAILURES):
+                batch.pending_shown[key] = payload
+            else:
+                self.journal.put_new(key, "shown", payload)
+        verdict, score, text, *_ = payload
+        feedback = Feedback(Verdict(verdict), score, text, version, "shown")
+        batch.shown_count += 1
+        if text.startswith(VERIFIER_FAILURES):
+            self._note_shown_failure(batch, feedback)
+        return feedback
 
     def _true_problem(self, attempt: Attempt) -> Problem:
         """The problem that an attempt is judged by: the task's own, else the posed one, else the attempt's."""
@@ -120,6 +130,10 @@ class JournaledVerifier:
         if batch.failed_verifications:
             failed, total = len(batch.failed_verifications), len(batch.work)
             self.console.print(f"  warning: {failed} of {total} verifications failed and count as UNKNOWN")
+        for key, payload in batch.pending_shown.items():
+            self.journal.put_new(key, "shown", payload)
+        if failed := len(batch.failed_shown):
+            self.console.print(f"  warning: {failed} of {batch.shown_count} shown verdicts failed and are UNKNOWN")
 
     def _keep(self, batch: SolveBatch, key: str, payload: list[Any]) -> None:
         """Journal a verdict; a failed one only when its batch ends: the rerun of an abandoned batch tries again."""
@@ -135,8 +149,17 @@ class JournaledVerifier:
         if count == 1:
             self.console.print(f"  warning: {feedback.text} (the attempt counts as UNKNOWN)")
         if count > max(MIN_FAILURES, self.failure_limit * total):
-            fix = "repair it and run the same command again: samples are kept"
-            raise BadInput(f"{count} of {total} verifications failed ({feedback.text})", where="verifier", fix=fix)
+            raise BadInput(f"{count} of {total} verifications failed ({feedback.text})", where="verifier", fix=REPAIR)
+
+    def _note_shown_failure(self, batch: SolveBatch, feedback: Feedback) -> None:
+        """Note a failure of the verifier that solvers may consult; give up where too many of the batch fail."""
+        batch.failed_shown.append(feedback)
+        count, total = len(batch.failed_shown), max(batch.shown_count, len(batch.work))
+        if count == 1:
+            self.console.print(f"  warning: {feedback.text} (the solver sees UNKNOWN)")
+        if count > max(MIN_FAILURES, self.failure_limit * total):
+            what = f"{count} of {batch.shown_count} shown verdicts failed ({feedback.text})"
+            raise BadInput(what, where="shown", fix=REPAIR)
 
 
 def verdict_payload(attempt: Attempt, feedback: Feedback) -> list[Any]:

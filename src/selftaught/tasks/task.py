@@ -180,9 +180,12 @@ class Task:
                 return unknown_verdict("the problem does not belong to this task", by)
             found = self.find(text, problem)
             answer = ExtractedAnswer(text, *found) if found else ExtractedAnswer(text, None, None)
-            return judge(true, answer, self._canonical_reference(true))
+            given = judge(true, answer, self._canonical_reference(true))
         except Exception as e:
             return unknown_verdict(f"verifier raised: {type(e).__name__}: {e}"[:500], by)
+        if given is None or isinstance(given, Feedback):
+            return given
+        return unknown_verdict(f"verifier returned a {type(given).__name__}, expected a Feedback", by)
 
     def _canonical_reference(self, problem: Problem) -> str | None:
         if not isinstance(problem.reference, (str, int, float)):
