@@ -237,7 +237,8 @@ def options_table(method: Method) -> str:
     if not method.options:
         return "None."
     rows = [
-        f"| `--{o.name.replace('_', '-')}` | {getattr(o.kind, '__name__', o.kind)} | `{o.default}` | {cell(o.help)} |"
+        f"| `--{o.name.replace('_', '-')}` | {getattr(o.kind, '__name__', o.kind)} "
+        f"| `{o.default_shown}` | {cell(o.help)} |"
         for o in method.options
     ]
     return "\n".join(["| option | type | default | meaning |", "| --- | --- | --- | --- |", *rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from selftaught.console import Console
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.feedback.verifiers import Exact
+from selftaught.learn import sft
 from selftaught.learn.objectives.sampled import row_from_attempt
 from selftaught.models import ChatTokenizer, Policy
-from selftaught.records import Attempt, Problem, make_problem
+from selftaught.records import Attempt, Demo, Problem, make_problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
-from selftaught.testing import make_run, make_task
+from selftaught.testing import assert_survives, make_run, make_task
 from tiny_models import prompt_ids, reference, teacher_forced
 
 SAID = "one, two\nthree, four\nAnswer: 5"
@@ -173,3 +175,74 @@ def test_an_end_of_sequence_is_left_out_where_an_answer_goes_on(tiny: Any) -> No
         engine.close()
     assert with_end.token_ids == without.token_ids == spelt.token_ids
     assert with_end.prompt_tokens == len(prompt_ids(policy, given.prompt)) + 2
+
+
+# --- keys of concurrent branches ---
+
+
+class Uneven(ScriptedEngine):
+    """Answers with policy and seed; what contains `slow` takes longer."""
+
+    def __init__(self, slow: str) -> None:
+        super().__init__(lambda policy, request: f"{policy.version} {request.seed}")
+        self.slow = slow
+
+    async def sample(self, policy: Policy, request: Request) -> Any:
+        await asyncio.sleep(0.02 if self.slow in request.prompt[-1].content else 0)
+        return await super().sample(policy, request)
+
+
+def test_branches_that_ask_two_policies_the_same_are_paid_once_whichever_comes_first(tmp_path: Path) -> None:
+    outcomes, calls = [], []
+    for slow in ("first of a", "first of b"):  # in the rerun, answers of the journal come in another order too
+        engine = Uneven(slow)
+        with make_run(tmp_path, engine=engine) as run:
+            other = run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")])
+
+            async def branches(ask: Ask, problem: Problem, other: Policy = other) -> Attempt:
+                async def one(first: str, policy: Policy | None) -> Attempt:
+                    await ask(first)
+                    return await ask("and now?", policy=policy)
+
+                a, b = await asyncio.gather(one("first of a", None), one("first of b", other))
+                return await ask(f"{a.text} or {b.text}?")
+
+            outcomes.append((run.attempt(run.base, run.task.train[:2], solver=branches), run.journal.digest()))
+        calls.append(engine.calls)
+    assert outcomes[0] == outcomes[1]
+    assert calls == [2 * 5, 0]
+
+
+def test_branches_of_two_policies_survive_a_kill_before_each_effect(tmp_path: Path) -> None:
+    def work(run: Run) -> list[str]:
+        other = run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "x")])
+
+        async def branches(ask: Ask, problem: Problem) -> Attempt:
+            async def one(first: str, policy: Policy | None) -> Attempt:
+                await ask(first)
+                return await ask("and now?", policy=policy)
+
+            a, b = await asyncio.gather(one("slow", None), one("fast", other))
+            return await ask(f"{a.text} or {b.text}?")
+
+        return [one.text for one in run.attempt(run.base, run.task.train[:1], solver=branches)]
+
+    def opened(name: str) -> Run:
+        return make_run(tmp_path / name, engine=Uneven("slow"))
+
+    assert assert_survives(work, opened, every=True) >= 6
+
+
+def test_equal_requests_to_one_policy_are_numbered_as_they_are_asked(tmp_path: Path) -> None:
+    async def twice(ask: Ask, problem: Problem) -> Attempt:
+        made = await ask.sample("same", 2)
+        assert made[0].id != made[1].id
+        again = await asyncio.gather(ask("other"), ask("same"))
+        assert again[1].id not in {one.id for one in made}
+        return made[0]
+
+    for calls in (4, 0):
+        with make_run(tmp_path, engine=Uneven("nothing")) as run:
+            run.attempt(run.base, run.task.train[:1], solver=twice)
+            assert isinstance(run.engine, ScriptedEngine)
+            assert run.engine.calls == calls

@@ -21,10 +21,11 @@ from xml.etree import ElementTree
 import pytest
 
 import selftaught as st
-from selftaught.cli.main import main
+from selftaught.cli.main import call_of, main
 from selftaught.console import Console
 from selftaught.engines import Request, Sampling
 from selftaught.engines.scripted import ScriptedEngine, scripted_learner
+from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.method import find, methods
 from selftaught.models import Policy
@@ -247,7 +248,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.parametrize("page", sorted(page for page in PAGES if commands(page)))
 def test_commands_are_real(page: str, in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Each `selftaught` command is parsed up to a `--help` put at its end: options, types and choices included."""
+    """Each `selftaught` command is parsed as a whole: arguments, options, types and choices."""
     folder = in_folder(page)
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for words in commands(page):
@@ -255,9 +256,10 @@ def test_commands_are_real(page: str, in_folder: Callable[[str], Path], capsys: 
             named = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
             assert set(named) <= set(targets), words
         if words[0] == "selftaught":
-            with pytest.raises(SystemExit) as ended:
-                raise SystemExit(main([*words[1:], "--help"]))
-            assert ended.value.code == 0, (words, capsys.readouterr().err)
+            if {"-h", "--help", "--version"} & set(words) or len(words) == 1:
+                assert main(words[1:]) == 0, (words, capsys.readouterr().err)
+            else:
+                call_of(words[1:])
     assert folder.is_dir()
 
 
@@ -265,6 +267,10 @@ def test_a_command_that_does_not_exist_would_be_noticed(capsys: pytest.CaptureFi
     assert main(["run", "star", "--rationalisation", "--help"]) == 2
     assert "--rationalization" in capsys.readouterr().err
     assert main(["run", "star", "--rounds", "many", "--help"]) == 2
+    with pytest.raises(BadInput, match="unexpected argument 'tiny'"):
+        call_of(["eval", "tiny", "--task", "tiny:level=3"])
+    with pytest.raises(BadInput, match="required: --task"):
+        call_of(["run", "star"])
 
 
 @pytest.mark.parametrize("page", sorted(page for page in PAGES if any(b.language == "python" for b in blocks(page))))
@@ -458,6 +464,18 @@ def test_the_game_of_the_page_of_environments_is_played(
     (code,) = (block.code for block in blocks(page) if "demo_of_pieces" in block.code)
     exec(compile(code, page, "exec"), {})
     assert capsys.readouterr().out.endswith("1912\n\nAnswer: 1912 ((14, 18),)\n".replace("\n\n", "\n"))
+
+
+def test_the_judges_of_the_page_of_judges_judge(
+    in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_folder("docs/how-to/judges.md")
+    words = ["eval", "--model", "tiny", "--task", "tiny:family=chain,level=1", "--test", "8", "--quiet", "--json"]
+    for name in ("agrees", "agrees_of_five", "rubric_once"):
+        assert main([*words, "--judge", f"mine.py:{name}"]) == 0
+        found = json.loads(capsys.readouterr().out)["judge"]
+        assert 0 <= found["mean_score"] <= 1
+        assert ("agreement" in found) is (name == "rubric_once")
 
 
 def test_the_method_of_the_tutorial_conforms(in_folder: Callable[[str], Path]) -> None:

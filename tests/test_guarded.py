@@ -96,6 +96,73 @@ def test_what_is_closed_to_a_method_is_refused_in_a_line(tmp_path: Path, deed: D
     assert "\n" not in str(refused.value)
 
 
+async def swapped(ask: Ask, problem: Problem, *, other: Problem, verified: bool) -> Attempt:
+    """Answer another problem in this one's call."""
+    attempt = replace(await ask(other.prompt), problem=other)
+    if verified:
+        await ask.verify(attempt)
+        raise AssertionError
+    return attempt
+
+
+def smuggle(run: Run, task: Task, other: Problem, verified: bool = False) -> Any:
+    return run.attempt(run.base, task.train[:1], solver=partial(swapped, other=other, verified=verified))
+
+
+def carry(run: Run, task: Task, verb: str) -> Any:
+    """Take an attempt at dev into a call on train."""
+    (held,) = run.attempt(run.base, task.dev[:1])
+
+    async def carrying(ask: Ask, problem: Problem) -> Attempt:
+        if verb:
+            await getattr(ask, verb)(held)
+            raise AssertionError
+        return held
+
+    return run.attempt(run.base, task.train[:1], solver=carrying)
+
+
+OTHERS: dict[str, Deed] = {
+    "a dev attempt, verified": lambda run, task: carry(run, task, "verify"),
+    "a dev attempt, shown": lambda run, task: carry(run, task, "verify_shown"),
+    "a dev attempt, returned": lambda run, task: carry(run, task, ""),
+    "a test problem, verified": lambda run, task: smuggle(run, task, task.test[0], verified=True),
+    "a test problem, returned": lambda run, task: smuggle(run, task, task.test[0]),
+    "a dev problem, online": lambda run, task: run.learn_online(
+        run.base, task.train[:1], solver=partial(swapped, other=task.dev[0], verified=False), steps=1, samples=2
+    ),
+    "another prompt under the id": lambda run, task: smuggle(
+        run, task, replace(task.dev[0], id=task.train[0].id), verified=True
+    ),
+    "the prompt under another id": lambda run, task: smuggle(run, task, replace(task.train[0], id=task.dev[0].id)),
+}
+
+
+@pytest.mark.parametrize("deed", OTHERS.values(), ids=OTHERS)
+def test_a_call_gets_no_verdict_on_another_problem(tmp_path: Path, deed: Deed) -> None:
+    with pytest.raises(BadInput, match="is at another problem than this call; use what ask samples") as refused:
+        inside(tmp_path, deed)
+    assert "\n" not in str(refused.value)
+    with make_run(tmp_path) as run:
+        assert run.journal.count("verify") == run.journal.count("shown") == 0
+
+
+async def revising(ask: Ask, draft: Attempt) -> Attempt:
+    await ask.verify(draft)
+    again = await ask(draft.problem.prompt, role="revise", parent=draft)
+    return again if (await ask.verify(again)).verdict is Verdict.RIGHT else draft
+
+
+@pytest.mark.parametrize("needs", [("verifier",), ("verifier", "reference")])
+def test_a_call_on_an_attempt_verifies_and_returns_attempts_at_its_problem(tmp_path: Path, needs: Any) -> None:
+    def deed(run: Run, task: Task) -> Any:
+        return run.attempt(run.base, run.attempt(run.base, task.train), solver=revising, samples=2)
+
+    found = inside(tmp_path, deed, needs)
+    assert {one.verdict for one in found} <= {Verdict.RIGHT, Verdict.WRONG}
+    assert len(found) == 2 * len(make_task().train)
+
+
 REFERENCES: dict[str, Deed] = {
     "task": lambda _, task: task.test[0],
     "run.task": lambda run, _: run.task.test[0],

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.method import PAPER, REQUIRED, Option, find, methods, recipe, solver, study
+from selftaught.method import PAPER, REQUIRED, Option, find, methods, names, recipe, solver, study
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, ReferenceHidden
 from selftaught.run.ask import Ask
@@ -172,7 +172,9 @@ def test_a_paper_is_an_arxiv_number_or_an_address() -> None:
 # --- methods in files ---
 
 OWN = """
-from selftaught import solver
+from selftaught import Ask, Attempt, find_method, solver
+
+CLAIM = "none of the methods"
 
 @solver()
 async def my_own(ask, problem):
@@ -180,6 +182,8 @@ async def my_own(ask, problem):
 
 def plain(ask, problem):
     pass
+
+brief = my_own.with_options()
 """
 
 
@@ -195,6 +199,7 @@ def test_a_method_of_a_file_is_found_by_either_spelling(tmp_path: Path) -> None:
     [
         ("{}", "own_file.py: which function? in the method's file; write "),
         ("{}:my_on", "own_file.py: no function 'my_on' in the method's file; did you mean 'my_own'?"),
+        ("{}:zzzz", "own_file.py: no function 'zzzz' in the method's file; known: brief, my_own"),
         ("{}:plain", "own_file.py: 'plain' is not a method; decorate it with @recipe or @solver"),
         ("{}x.py:f", "cannot read the method's file: No such file or directory; did you mean 'own_file.py'?"),
         ("../methods/star", "method: unknown method '../methods/star'; "),
@@ -206,3 +211,16 @@ def test_what_is_no_method_is_one_line(tmp_path: Path, name: str, message: str) 
     file.write_text(OWN, "utf-8")
     with pytest.raises(BadInput, match=re.escape(message)):
         find(name.format(file))
+
+
+def test_a_file_without_methods_is_told_how_to_make_one(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text("from selftaught import solver\n\ndef plain(ask, problem): ...\n", "utf-8")
+    with pytest.raises(BadInput, match=r"no function 'x' in the method's file; decorate one with @recipe or @solver"):
+        find(f"{tmp_path / 'bare.py'}:x")
+
+
+def test_an_unknown_method_is_answered_with_methods_without_aliases() -> None:
+    with pytest.raises(BadInput) as told:
+        find("qqqqqq")
+    assert f"({len(methods())} in all)" in str(told.value)
+    assert len(names()) > len(methods())

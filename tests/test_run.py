@@ -457,7 +457,7 @@ def test_a_solver_that_uses_the_run_is_told_instead_of_hanging(tmp_path: Path) -
         async def inside(ask: Ask, problem: Problem) -> Attempt:
             return run.attempt(run.base, [problem])[0]
 
-        with pytest.raises(RuntimeError, match="sample with `ask`"):
+        with pytest.raises(BadInput, match="cannot use the run that calls it; sample with its `ask`"):
             run.attempt(run.base, run.task.train, solver=inside)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """Lowercase words joined by dashes."""
+MAKERS = ("solver", "judge", "recipe", "study", "with_options")
+"""What makes a method."""
 
 
 def methods() -> dict[str, Method]:
@@ -87,7 +89,7 @@ def find(name: str) -> Method:
     wanted = name.replace("_", "-")
     if (found := lookup(wanted) or names().get(wanted)) is not None:
         return found
-    raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, names()))
+    raise BadInput(f"unknown method {name!r}", where="method", fix=suggest(wanted, names(), listed=methods()))
 
 
 def lookup(wanted: str) -> Method | None:
@@ -160,12 +162,32 @@ def _in_user_file(name: str) -> Method:
             return method
     if wanted in defined:
         raise BadInput(f"{function!r} is not a method", where=path, fix="decorate it with @recipe or @solver")
-    fix = suggest(wanted, {*defined, *_declared(text)})
+    there = _methods_in(text)
+    fix = suggest(wanted, there) if there else "decorate one with @recipe or @solver"
     raise BadInput(f"no function {wanted!r} in the method's file", where=path, fix=fix)
 
 
 def _quoted(name: str) -> str:
     return rf"""["']{re.escape(name)}["']"""
+
+
+def _methods_in(source: str) -> list[str]:
+    """The names of the methods, presets and aliases that a file defines, read without running it."""
+    found = _declared(source)
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found += [node.name] if any(map(_makes_method, node.decorator_list)) else []
+        elif isinstance(node, ast.Assign) and _makes_method(node.value):
+            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return found
+
+
+def _makes_method(node: ast.expr) -> bool:
+    """Whether it is a call such as `solver(...)`, `st.recipe(...)` or `method.with_options(...)`."""
+    while isinstance(node, ast.Call):
+        node = node.func
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name in MAKERS
 
 
 def _declared(source: str) -> list[str]:

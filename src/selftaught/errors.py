@@ -27,7 +27,7 @@ class BadInput(Exception):
         super().__init__(" ".join(f"{line}; {fix}".split()) if fix else " ".join(line.split()))
 
 
-def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+def suggest(name: str, known: Iterable[str], *, limit: int = 3, listed: Iterable[str] | None = None) -> str:
     """A phrase naming what `name` probably means: `use 'temperature'` for a renamed one, `did you mean 'star'?`, or
     all of a short list.
 
@@ -35,6 +35,7 @@ def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
         name: as given; a flag keeps its dashes.
         known: the names there are, written alike.
         limit: most names suggested.
+        listed: those to list and count where none is near, if not all.
     """
     names = sorted(set(known))
     if new := _renamed(name, names):
@@ -42,6 +43,7 @@ def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     close = difflib.get_close_matches(name, names, n=limit, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(n) for n in close) + "?"
+    names = names if listed is None else sorted(listed)
     if len(names) <= 12:
         return "known: " + ", ".join(names)
     return f"known: {', '.join(names[:8])}, ... ({len(names)} in all)"

@@ -31,6 +31,11 @@ class Option:
     default: Any
     help: str
 
+    @property
+    def default_shown(self) -> str:
+        """The default as help shows it, an empty one as "none"."""
+        return "none" if self.default in ("", (), []) else str(self.default)
+
 
 def options_of(function: Callable[..., Any], only: Set[str] | None = None) -> tuple[Option, ...]:
     """The keyword-only parameters, or those of them whose names are in `only`; only their types are resolved."""

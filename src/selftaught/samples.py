@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 from selftaught.errors import BadInput
@@ -22,7 +23,7 @@ class Sampling:
         stop: strings that end the answer; the one that matches is removed from the text.
 
     Raises:
-        BadInput: a value is out of range.
+        BadInput: a value is out of range, or of another type.
     """
 
     temperature: float = 1.0
@@ -32,6 +33,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, whole in _NUMBERS.items():
+            _check_number(name, getattr(self, name), whole=whole)
         if not 0 <= self.temperature < float("inf"):
             what = f"temperature must be ≥ 0, got {self.temperature}"
             raise BadInput(what, where="temperature", fix="use 0 for greedy sampling")
@@ -39,7 +42,7 @@ class Sampling:
             raise BadInput(f"top_p must be in (0, 1], got {self.top_p}", where="top_p", fix="use 1 for all tokens")
         if self.top_k < 0:
             raise BadInput(f"top_k must be ≥ 0, got {self.top_k}", where="top_k", fix="use 0 for all tokens")
-        if isinstance(self.stop, str) or not all(self.stop):
+        if not (isinstance(self.stop, tuple) and all(isinstance(one, str) and one for one in self.stop)):
             what = f"stop must be a tuple of non-empty strings, got {self.stop!r}"
             raise BadInput(what, where="stop", fix="write stop=('END',)")
 
@@ -47,6 +50,16 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether sampling always takes the most probable token."""
         return self.temperature < 1e-6
+
+
+_NUMBERS = {"temperature": False, "top_p": False, "top_k": True, "max_tokens": True}  # whether it is a whole one
+
+
+def _check_number(name: str, value: Any, *, whole: bool) -> None:
+    """Raise BadInput for an option of sampling that is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or (whole and value != value // 1):
+        what = f"{name} must be a {'whole ' if whole else ''}number, got {value!r:.60}"
+        raise BadInput(what, where=name, fix="pass a number without quotes" if isinstance(value, str) else "")
 
 
 def _rare(default: Any, write: Callable[[Any], Any] | None = None, read: Callable[[Any], Any] | None = None) -> Any:

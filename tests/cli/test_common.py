@@ -153,6 +153,11 @@ def test_a_call_without_a_method_has_none_to_choose() -> None:
     ("words", "message"),
     [
         (["methods", "--family", "voing"], "--family: unknown family 'voing'; did you mean 'voting'?"),
+        (["methods", "star"], "methods: unexpected argument 'star'; see selftaught run star --help"),
+        (["methods", "best_of_n"], "methods: unexpected argument 'best_of_n'; see selftaught solve best_of_n --help"),
+        (["methods", "rubric"], "methods: unexpected argument 'rubric'; see selftaught eval --help"),
+        (["methods", "self-training"], "methods: unexpected argument 'self-training'; use --family self_training"),
+        (["methods", "qqq"], "methods: unexpected argument 'qqq'; see selftaught methods --help"),
         (["worlds", "destroy", "tiny"], "worlds: unknown action 'destroy'; known: build, examine"),
         (["worlds", "build", "tny"], "worlds: unknown world 'tny'; did you mean 'tiny'?"),
         (["evall"], "unknown command 'evall'; did you mean 'eval'"),

@@ -35,10 +35,15 @@ def test_it_reports_score_and_agreement_as_json_and_as_text(tmp_path: Path, caps
         (["--judge", "rubrik"], "did you mean 'rubric'?"),
         (["--judge-model", "tiny"], "--judge-model: nothing judges; name a judge"),
         (["--judge", "rubric", "--judge-model", "openai:x"], "--judge-model: the engine of --model cannot serve it"),
+        (["--judge", "rubric", "--judge-model", "zzz"], "--judge-model: unknown model 'zzz'"),
+        (["--solver", "best-of-n", "--reward-model", "zzz"], "--reward-model: unknown model 'zzz'"),
         (["--solver", "rubric"], "rubric is a judge, not a solver"),
     ],
 )
-def test_wrong_uses_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_uses_are_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main([*EVAL, *words]) == 2
     err = capsys.readouterr().err
     assert said in err

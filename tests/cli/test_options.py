@@ -17,7 +17,7 @@ from selftaught.cli.engine_options import CONFIG, add_engine_options, at_least, 
 from selftaught.cli.options import add_options, options_of, reader
 from selftaught.cli.parsing import Parser
 from selftaught.errors import BadInput
-from selftaught.method import Method, recipe
+from selftaught.method import Method, methods, recipe
 from selftaught.models import Policy
 
 
@@ -164,6 +164,64 @@ def test_a_wrong_option_is_one_line(words: tuple[str, ...], message: str) -> Non
     with pytest.raises(BadInput) as refused:
         parsed(train_well, *words)
     assert str(refused.value) == message
+
+
+@recipe()
+def choose_one(
+    run: Any,
+    base: Any,
+    task: Any,
+    *,
+    kind: Literal["plain", "robust"] = "plain",
+    several: tuple[Literal["x", "y"], ...] = ("x",),
+    level: Literal[1, 2] | None = None,
+    model: str = "",
+    rate: float = 0.0,
+) -> Any:
+    """Choose.
+
+    Args:
+        model: a folder.
+        rate: of something.
+    """
+    del run, task, kind, several, level, model, rate
+    return base
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--kind", "foo"), "--kind: must be one of plain, robust, got 'foo'"),
+        (("--kind", "robst"), "--kind: must be one of plain, robust, got 'robst'; did you mean 'robust'?"),
+        (("--several", "x,z"), "--several: must be one of x, y, got 'z'"),
+        (("--level", "3"), "--level: must be one of 1, 2, none, got '3'"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_answered_with_all(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parsed(choose_one, *words)
+    assert str(refused.value) == message
+
+
+def test_the_help_shows_choices_as_they_are_written_and_empty_defaults_as_none() -> None:
+    parser = Parser(prog="selftaught run")
+    add_options(parser, choose_one)
+    said = " ".join(parser.format_help().split())
+    for shown in (
+        "--kind plain|robust",
+        "--several x|y,...",
+        "--level 1|2|none",
+        "--rate FLOAT of something (default 0.0)",
+    ):
+        assert shown in said
+    assert "--model STR a folder (default none)" in said
+
+
+def test_no_method_shows_an_empty_default() -> None:
+    for method in methods().values():
+        parser = Parser(prog="selftaught run")
+        add_options(parser, method)
+        assert not re.search(r"\(default\W*\)", parser.format_help()), method.id
 
 
 def test_a_required_option_that_no_word_expresses_is_set_from_python_only() -> None:

@@ -94,7 +94,9 @@ def test_reading_is_paid_once_and_only_in_prompt_tokens(tmp_path: Path) -> None:
             again = run.nll(run.base, tried)
             assert nats == again
             assert run.ledger.usage.spent == before.spent
-            assert run.ledger.usage.prompt - before.prompt == sum(len(t) for t in {a.text for a in tried})
+            assert run.ledger.usage.prompt - before.prompt == sum(
+                len(prompt[-1].content) + len(text) for prompt, text in {(a.prompt, a.text) for a in tried}
+            )
             assert run.ledger.usage == run.journal.usage()
             spent.append((nats, run.journal.digest()))
     assert spent[0] == spent[1]

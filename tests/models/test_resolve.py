@@ -366,3 +366,15 @@ def test_the_hub_keeps_a_models_files_as_links(folder: Path, tmp_path: Path) -> 
         (snapshot / file.name).symlink_to(file.rename(blobs / file_hash(file)))
     assert {f.name for f in config_files(snapshot)} == {p.name for p in snapshot.iterdir()} - {"model.safetensors"}
     assert resolve(snapshot).path == snapshot
+
+
+@pytest.mark.parametrize("option", ["--model", "--judge-model"])
+def test_an_unknown_model_is_told_under_the_option_that_names_it(option: str) -> None:
+    with pytest.raises(BadInput) as told:
+        resolve("zzz", where=option)
+    assert str(told.value) == (
+        f"{option}: unknown model 'zzz'; known: smollm2-135m, tiny. Or give a folder, a .gguf file,"
+        " a Hub id (org/name) or openai:NAME"
+    )
+    with pytest.raises(BadInput, match=f"{option}: unknown model 'tni'; did you mean 'tiny'. Or give"):
+        resolve("tni", where=option)

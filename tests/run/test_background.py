@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from selftaught.errors import BadInput
 from selftaught.run.background import BackgroundLoop, SharedTasks, cancel
 
 
@@ -36,7 +37,7 @@ def test_it_cannot_be_waited_for_from_within(loop: BackgroundLoop) -> None:
     async def nested() -> None:
         loop.run(asyncio.sleep(0))
 
-    with pytest.raises(RuntimeError, match="sample with `ask`"):
+    with pytest.raises(BadInput, match="cannot use the run that calls it; sample with its `ask`"):
         loop.run(nested())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from selftaught.learn.online.turn_credit import credit_by_turn
 from selftaught.lineage import trace
 from selftaught.method import recipe, solver
 from selftaught.models import Policy
-from selftaught.records import Attempt, Message, Problem, Verdict, make_problem
+from selftaught.records import Attempt, Message, Problem, Solution, Verdict, make_problem
 from selftaught.refine import answered, play
 from selftaught.run.ask import Ask
 from selftaught.run.environment import Observation
@@ -359,6 +360,65 @@ def test_each_episode_of_a_seeded_environment_has_its_own_chance_the_same_in_a_r
     assert len(set(found)) == 4 == first.starts
     assert thrown(again) == found
     assert again.starts == 0
+
+
+def test_each_episode_of_one_call_and_each_sampling_has_its_own_chance(tmp_path: Path) -> None:
+    """Also where two branches come to their first action in another order than before."""
+    thrown: list[dict[str, str]] = []
+    for slow in ("left", "right", ""):
+        dice, found = Dice(), dict[str, str]()
+
+        async def episodes(
+            ask: Ask, problem: Problem, slow: str = slow, found: dict[str, str] = found
+        ) -> Attempt:  # fmt: skip
+            how = str(ask._sampling.temperature)  # pyright: ignore[reportPrivateUsage]
+
+            async def one(name: str) -> None:
+                await asyncio.sleep(0.01 * (name == slow))
+                found[f"{how} {name}"] = (await ask.act(name, None)).text
+
+            await asyncio.gather(one("left"), one("right"))
+            attempt = await ask(problem.prompt)
+            for place in ("first", "second"):
+                found[f"{how} {place}"] = (await ask.act(attempt, None)).text
+            return attempt
+
+        with opened(tmp_path, environment=dice, script=stubborn) as run:
+            for temperature in (0.5, 1.0):
+                run.attempt(run.base, run.task.train[:1], solver=episodes, temperature=temperature)
+            thrown.append(dict(sorted(found.items())))
+            assert run.ledger.environment_steps == run.journal.count("env") == 2 * 2 * 4
+        assert dice.starts == (0 if len(thrown) > 1 else 8)
+    assert len(set(thrown[0].values())) == 8
+    assert thrown[0] == thrown[1] == thrown[2]
+
+
+def test_episodes_of_chance_survive_a_kill_before_each_effect(tmp_path: Path) -> None:
+    async def episodes(ask: Ask, problem: Problem) -> Solution:
+        attempt = await ask(problem.prompt)
+        return Solution(attempt, [(await ask.act(attempt, None)).text for _ in range(2)])
+
+    def work(run: Run) -> Any:
+        return [one.data for one in run.search(run.base, run.task.train[:1], solver=episodes, temperature=0.5)]
+
+    def made(name: str) -> Run:
+        return opened(tmp_path, name, environment=Dice(), script=stubborn)
+
+    assert assert_survives(work, made, every=True) >= 5
+
+
+def test_equal_histories_of_one_call_are_shared_where_there_is_no_chance(tmp_path: Path) -> None:
+    async def episodes(ask: Ask, problem: Problem) -> Attempt:
+        attempt = await ask(problem.prompt)
+        first, second = await ask.act(attempt, None), await ask.act(attempt, None)
+        assert first == second
+        return attempt
+
+    environment = Rooms()
+    with opened(tmp_path, environment=environment) as run:
+        for temperature in (0.5, 1.0):
+            run.attempt(run.base, run.task.train[:1], solver=episodes, temperature=temperature)
+    assert len(environment.calls) == 2
 
 
 # --- kills ---

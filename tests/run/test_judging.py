@@ -99,6 +99,39 @@ def test_rerun_it_pays_nothing_and_killed_before_each_effect_it_ends_the_same(tm
         assert run.ledger.usage == run.journal.usage()
 
 
+@judge()
+async def solving(ask: Ask, attempt: Attempt) -> Feedback:
+    """Solve the problem itself, without a look at the attempt, and compare."""
+    own = await ask(attempt.problem.prompt)
+    return Feedback(R if own.answer == attempt.answer else W, text=f"{own.sample.num_tokens} {own.id}")
+
+
+def test_each_attempt_is_judged_by_samples_of_its_own_whatever_the_judge_reads(tmp_path: Path) -> None:
+    replies: list[list[str]] = []
+    for paid in (True, False):
+        with opened(tmp_path) as run:
+            tried = run.attempt(run.base, run.task.train[:1], samples=6)
+            before = run.engine.calls  # type: ignore[attr-defined]
+            judged = run.judge(run.base, tried, solving)
+            assert run.engine.calls - before == 6 * paid  # type: ignore[attr-defined]
+            (again,) = run.judge(run.base, tried[:1], solving)
+            assert run.engine.calls - before == 7 * paid  # type: ignore[attr-defined]
+            run.judge(run.base, [(tried[0], tried[1]), (tried[1], tried[0])], longer)
+            replies.append([one.judgments[0].text for one in (*judged, again)])
+            assert run.ledger.usage == run.journal.usage()
+    assert len(set(replies[0])) == 7  # called again, it draws anew
+    assert replies[0] == replies[1]
+
+
+def test_a_judge_that_solves_by_itself_survives_a_kill_before_each_effect(tmp_path: Path) -> None:
+    def work(run: Run) -> Any:
+        tried = run.attempt(run.base, run.task.train[:1], samples=3)
+        judged = run.judge(run.base, tried, solving)
+        return [one.text for a in run.judge(run.base, judged[1:], solving) for one in a.judgments]
+
+    assert assert_survives(work, partial(opened, tmp_path), every=True) >= 3 + 2 * 5
+
+
 def test_pairs_get_a_feedback_each_and_win_rates_sum_them(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         tried = run.attempt(run.base, run.task.train, samples=3)

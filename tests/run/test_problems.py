@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.feedback.verifiers import ExtractedAnswer, right_or_wrong
+from selftaught.feedback.verifiers import Exact, ExtractedAnswer, right_or_wrong
 from selftaught.learn import sft
 from selftaught.lineage import trace
 from selftaught.method import recipe
 from selftaught.models import Demonstration, Notes, Policy
-from selftaught.records import HIDDEN, Demo, Feedback, Message, Problem, Verdict, make_problem
+from selftaught.records import HIDDEN, Demo, Feedback, Message, Problem, Verdict, as_prompt, make_problem
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task, load_task
+from selftaught.tasks.environment import Turn
 from selftaught.testing import assert_survives, make_run, make_task
 
 INSTRUCTION = "End with the number alone."
@@ -229,6 +230,65 @@ def test_without_a_reference_a_verifier_that_needs_one_does_not_know(tmp_path: P
             run.new_problems(["What is 1 + 1?"])  # pyright: ignore
         with pytest.raises(BadInput, match="pose: the question is empty"):
             task.pose(" ")
+
+
+OTHER_ID: dict[str, Callable[[Task], Problem]] = {
+    "of dev": lambda task: replace(task.pose("What is 61 + 14?", "75"), id=task.dev[0].id),
+    "of test": lambda task: replace(task.pose("What is 61 + 14?", "75"), id=task.test[0].id),
+    "of train": lambda task: replace(task.train[0], prompt=as_prompt("What is 61 + 14?"), reference="9"),
+    "of nothing": lambda task: replace(task.pose("What is 61 + 14?", "75"), id="mine"),
+}
+
+
+@pytest.mark.parametrize("make", OTHER_ID.values(), ids=OTHER_ID)
+def test_a_new_problem_under_another_id_is_refused_in_a_line(tmp_path: Path, make: Callable[[Task], Problem]) -> None:
+    with make_run(tmp_path) as run:
+        with pytest.raises(
+            BadInput, match=r"new_problems: problem 'What is 61 \+ 14\?' has the id of another"
+        ) as refused:
+            run.new_problems([run.task.pose("What is 62 + 15?", "77"), make(run.task)])
+        assert "\n" not in str(refused.value)
+        assert run.journal.count("problems") == 0
+
+
+def test_a_new_problem_with_the_id_of_a_named_one_is_refused(tmp_path: Path) -> None:
+    plain, new = make_task(), make_problem("What is 61 + 14?", "75")
+    named = replace(plain.train[0], id=new.id)  # a task may name its problems as it likes
+    task = Task("sums", [named, *plain.train[1:]], plain.dev, plain.test, verifier=Exact(), kind=Kind.NUMBER)
+    with make_run(tmp_path, task=task) as run, pytest.raises(BadInput, match="has the id of another"):
+        run.new_problems([new])
+
+
+class Echo:
+    """Rewards the action that holds the problem's reference."""
+
+    version, max_turns = "echo/1", 2
+
+    def start(self, problem: Problem) -> dict[str, str]:
+        return {"wanted": str(problem.reference)}
+
+    def act(self, state: dict[str, str], text: str) -> Turn:
+        return Turn("ok", float(state["wanted"] in text), True, state)
+
+
+@pytest.mark.parametrize("environment", [None, Echo()], ids=["verifier", "environment"])
+def test_the_tasks_own_problem_is_judged_by_its_own_reference_whatever_was_posed(
+    tmp_path: Path, environment: Any
+) -> None:
+    plain = make_task()
+    verifier = None if environment else Exact()
+    task = Task(
+        "sums", plain.train, plain.dev, plain.test, verifier=verifier, kind=Kind.NUMBER, environment=environment
+    )
+    dev, keys = task.dev[0], []
+    for posed in ([], [replace(task.dev[0], reference="999")]):
+        with make_run(tmp_path / str(len(posed)), task=task, script=lambda *_: "Answer: 999") as run:
+            run._context.sampler.add_problems(posed)
+            for subject in (dev, replace(dev, reference=HIDDEN)):
+                (attempt,) = run.attempt(run.base, [subject])
+                assert attempt.verdict is Verdict.WRONG
+            keys.append({key for kind in ("verify", "env") for key, *_ in run.journal.effects(kind)})
+    assert keys[0] == keys[1] != set()
 
 
 def test_the_tiny_world_judges_questions_that_a_model_poses() -> None:

@@ -15,7 +15,10 @@ from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.lineage import trace
 from selftaught.method import recipe
-from selftaught.models import Policy
+from selftaught.models import Notes, Policy
+from selftaught.models.policy import load_policy
+from selftaught.records import Attempt, Problem
+from selftaught.run.ask import Ask
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.run import Run
 from selftaught.tasks import Task
@@ -164,3 +167,79 @@ def test_a_method_reads_champions_and_cannot_set_them(tmp_path: Path) -> None:
 
     with opened(tmp_path) as run, pytest.raises(TypeError, match="does not support item assignment"):
         recipe()(promote)(run, run.base, run.task)
+
+
+async def brief(ask: Ask, problem: Problem) -> Attempt:
+    """Answer in few tokens."""
+    return await ask(problem.prompt, max_tokens=3)
+
+
+def test_each_way_to_measure_has_its_own_decision_in_the_journal(tmp_path: Path) -> None:
+    for _ in range(2):  # rerun, nothing is added
+        with opened(tmp_path) as run:
+            policy = taught(run, run.base, "a")
+            for _ in run.rounds(1):
+                run.measure(policy, solver=brief, gated=True)
+                run.measure(policy)
+            told = [payload for _, _, payload, _ in run.journal.effects("gate")]
+            assert told == run.gate_decisions
+            assert [gate["promoted"] for gate in told] == [False, True]
+            solver = {"solver": "brief", "samples": 1, "temperature": 0.0}
+            assert told[0]["measured"].items() > solver.items()
+            assert "measured" not in told[1]  # greedy answers
+
+
+def test_an_ensemble_measured_in_two_ways_has_two_decisions(tmp_path: Path) -> None:
+    with opened(tmp_path, script=lambda policy, request: "Answer: 0") as run:
+        policy = Policy("other", tmp_path, run.base)
+        run.measure_ensemble([policy])
+        run.measure_ensemble([policy], samples=3, temperature=1.0)
+        first, second = (payload for _, _, payload, _ in run.journal.effects("gate"))
+        assert "measured" not in first
+        assert second["measured"] == {"samples": 3, "temperature": 1.0}
+
+
+@pytest.mark.parametrize("first", ["a learner", "an ensemble"])
+def test_a_learner_and_an_ensemble_share_no_name(tmp_path: Path, first: str) -> None:
+    with opened(tmp_path) as run:
+
+        def learner() -> object:
+            return run.measure(run.base, champion="a")
+
+        def ensemble() -> object:
+            return run.measure_ensemble([run.base], champion="a")
+
+        one, other = (learner, ensemble) if first == "a learner" else (ensemble, learner)
+        one()
+        one()
+        with pytest.raises(BadInput, match=f"champion: 'a' is the name of {first} in this run; give"):
+            other()
+
+
+def test_a_round_tells_the_decision_on_the_policy_that_it_tells(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        better = taught(run, run.base, "a")
+        worse = Policy("worse", tmp_path)
+        for number in run.rounds(3):
+            run.measure(worse)
+            run.measure(worse, champion="b")
+            for who in ("main", "b"):
+                run.measure(better, champion=who) if number == 1 else None
+                run.measure(run.champions[who], champion=who)
+        first, second, _ = run.history
+        for row in (first, first["learners"]["b"]):
+            assert (row["policy"], row["promoted"]) == (better.version, True)
+        for row in (second, second["learners"]["b"]):
+            assert (row["policy"], row["reason"]) == (better.version, "it is the champion already")
+
+
+def test_members_with_notes_are_published_and_reign(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        policy = taught(run, run.base, "a").with_notes(Notes(insights=("Add the tens first.",)))
+        run.measure_ensemble([policy, policy])
+        (published, _) = run.ensembles["ensemble"]
+        assert published.path == run.folder / "policies" / policy.version
+        assert load_policy(published.path).version == policy.version
+        count = run.journal.count("sample")
+        run.measure_ensemble([policy, published])  # the same two
+        assert (run.journal.count("gate"), run.journal.count("sample")) == (1, count)

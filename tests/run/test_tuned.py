@@ -12,20 +12,23 @@ from typing import Any
 
 import pytest
 
+from selftaught import orm
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
+from selftaught.feedback.verifiers import Exact
 from selftaught.learn import TrainConfig, sft
 from selftaught.learn.objectives import dpo
 from selftaught.lineage import trace
 from selftaught.method import recipe, solver
 from selftaught.models import Policy
 from selftaught.models.policy import ONE_ANSWER
-from selftaught.records import Attempt, Demo, Problem, Solution
+from selftaught.records import Attempt, Demo, Label, Problem, Solution, as_prompt, make_problem
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
-from selftaught.tasks import Task
+from selftaught.tasks import Kind, Task
+from selftaught.tasks.task import SPLITS
 from selftaught.testing import assert_survives, make_run, make_task
 from selftaught.testing.sums import depth, solve_sum
 from selftaught.testing.survival import Killed
@@ -138,6 +141,60 @@ def test_weights_lost_by_a_kill_are_made_again_without_being_paid_again(tmp_path
         assert (again.trained, run.journal.count("tune")) == (1, 1)
 
 
+@solver()
+async def reading(ask: Ask, problem: Problem) -> Solution:
+    """Train twice, on top of each other, and read the weights in every way but by samples."""
+    demos = [Demo(problem.prompt, "Answer: 1")]
+    once = await ask.tuned(demos, sft(), 1)
+    twice = await ask.tuned(demos, sft(), 2, policy=once)
+    rated = await ask.tuned([Label(problem.prompt, "Answer: 1", True)], orm(), 1)
+    draft = await ask(problem.prompt)
+    likely = await ask.loglikelihood(problem.prompt, "7", policy=once)
+    chosen = await ask.choose(problem.prompt, ["1", "2"], policy=twice)
+    score = await ask.score(draft, rated)
+    steps = await ask.score(draft, rated, at="steps")
+    return Solution(draft, [likely.total, chosen.probabilities, score, steps])
+
+
+def test_what_reads_tuned_weights_trains_nothing_where_it_is_journaled(tmp_path: Path) -> None:
+    found: list[Any] = []
+    for trainings in (3, 0):
+        learner = CountingLearner()
+        with opened(tmp_path, learner=learner) as run:
+            found.append([one.data for one in run.search(run.base, run.task.train[:1], solver=reading)])
+            assert learner.trained == trainings
+            assert run.ledger.usage == run.journal.usage()
+            assert run.journal.count("score") == 2
+    assert found[0] == found[1]
+
+
+def test_readers_of_tuned_weights_survive_a_kill_before_each_effect(tmp_path: Path) -> None:
+    def work(run: Run) -> Any:
+        return [one.data for one in run.search(run.base, run.task.train[:1], solver=reading)]
+
+    assert assert_survives(work, partial(opened, tmp_path), every=True) >= 9
+
+
+def test_only_the_weights_that_a_missing_answer_reads_are_made_again(tmp_path: Path) -> None:
+    """And those that they were trained from."""
+    with opened(tmp_path) as run:
+        put = run.journal.put
+
+        def failing(key: str, kind: str, payload: Any, usage: Any = None) -> None:
+            if kind == "loglikelihood" and run.journal.count(kind) == 1:
+                raise Killed
+            put(key, kind, payload, usage)
+
+        run.journal.put = failing
+        with pytest.raises(Killed):
+            run.attempt(run.base, run.task.train[:1], solver=reading)
+    again = CountingLearner()
+    with opened(tmp_path, learner=again) as run:
+        run.attempt(run.base, run.task.train[:1], solver=reading)
+        assert again.records == [1, 2, 1]  # the two that `choose` reads, then the one of `score`
+        assert run.journal.count("tune") == 3
+
+
 def escaped(folder: Path) -> tuple[Run, Policy]:
     """A run, and a policy that a solver of it let out."""
     out: list[Policy] = []
@@ -183,8 +240,17 @@ def test_it_is_never_kept(tmp_path: Path, deed: Callable[[Run, Policy], Any]) ->
     assert not tuned.path.exists()
 
 
-def tuning(folder: Path, records: Callable[[Problem, Task], Any], steps: int = 1, **training: Any) -> None:
-    with opened(folder) as run:
+def instructed(instruction: str) -> Task:
+    """The task of `opened`, with an instruction that every question ends with."""
+    plain = make_task(4, 6, 3)
+    splits = [[make_problem(f"{p.question}\n{instruction}", p.reference) for p in s] for s in map(plain.split, SPLITS)]
+    return Task("sums", *splits, verifier=Exact(), kind=Kind.NUMBER, instruction=instruction)
+
+
+def tuning(
+    folder: Path, records: Callable[[Problem, Task], Any], steps: int = 1, task: Task | None = None, **training: Any
+) -> None:
+    with make_run(folder, task=task or make_task(4, 6, 3), script=script) as run:
         task = run.task
 
         async def mine(ask: Ask, problem: Problem) -> Attempt:
@@ -210,6 +276,33 @@ def test_bad_input_is_one_line(tmp_path: Path, records: Any, how: dict[str, Any]
     with pytest.raises(BadInput, match=message) as refused:
         tuning(tmp_path, records, **how)
     assert "\n" not in str(refused.value)
+
+
+HELD_OUT: dict[str, Callable[[Problem, Task], Demo]] = {
+    "dev": lambda problem, task: Demo(task.dev[1].prompt, "Answer: 1"),
+    "test": lambda problem, task: Demo(task.test[0].prompt, "Answer: 1"),
+    "in capitals": lambda problem, task: Demo(as_prompt(bare(task.dev[1]).upper()), "Answer: 1"),
+    "in capitals, instructed": lambda problem, task: Demo(
+        as_prompt(f"{bare(task.dev[1]).upper()}\n{task.instruction}"), "Answer: 1"
+    ),
+    "as a target": lambda problem, task: Demo(problem.prompt, task.dev[1].question),
+}
+
+
+def bare(problem: Problem) -> str:
+    return problem.question.partition("\n")[0]
+
+
+@pytest.mark.parametrize("record", HELD_OUT.values(), ids=HELD_OUT)
+def test_other_held_out_problems_are_refused_whatever_instruction_they_end_with(tmp_path: Path, record: Any) -> None:
+    task = instructed("End with Answer: and the number.")
+    with pytest.raises(BadInput, match="a record is of another dev or test problem"):
+        tuning(tmp_path, lambda problem, task: [record(problem, task)], task=task)
+
+
+def test_with_an_instruction_the_problem_itself_and_train_problems_are_learned_from(tmp_path: Path) -> None:
+    task = instructed("End with Answer: and the number.")
+    tuning(tmp_path, lambda problem, task: [Demo(p.prompt, "Answer: 1") for p in (problem, *task.train)], task=task)
 
 
 def test_the_problem_itself_and_train_problems_are_learned_from(tmp_path: Path) -> None:

@@ -136,3 +136,15 @@ def test_other_limits_are_other_tasks() -> None:
     task = make_task()
     assert len({task.fingerprint, with_retries(task, 2).fingerprint, with_retries(task, 3).fingerprint}) == 3
     assert make_task().fingerprint == task.fingerprint
+
+
+def test_eval_plays_a_game_whose_other_splits_are_empty(
+    game: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(game.rpartition(":")[0])
+    file.write_text(GUESS + "\n\ndef only_test(train, dev, test):\n    return make_game() | {'train': [], 'dev': []}\n")
+    words = ["eval", "--model", "tiny", "--task", f"{file}:only_test", "--quiet", "--out", str(tmp_path / "run")]
+    assert main([*words, "--test", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 2
+    assert main([*words, "--test", "2", "--train", "1"]) == 2
+    assert "only_test: no problems for train; give it at least one" in capsys.readouterr().err

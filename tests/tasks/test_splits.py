@@ -75,6 +75,16 @@ def test_pools_that_cannot_be_cut_are_one_line_with_the_place(pools: dict[str, l
     assert str(caught.value).startswith(said)
 
 
+@pytest.mark.parametrize("pools", [{"train": [], "test": POOL[:3]}, {"train": [], "dev": [], "test": POOL[:3]}])
+def test_pools_may_be_empty_where_nothing_is_drawn_from_them(pools: dict[str, list[SourceProblem]]) -> None:
+    assert list(map(len, ids(split_problems(pools, TaskRequest(0, 0, 3, 0, ""), what="a.py")))) == [0, 0, 3]
+    for sizes in ((1, 0, 3), (0, 1, 3)):
+        with pytest.raises(BadInput, match=r"a\.py: no problems for (train|dev); give it at least one"):
+            split_problems(pools, TaskRequest(*sizes, 0, ""), what="a.py")
+    with pytest.raises(BadInput, match="no problems for train"):
+        split_problems({"train": [], "test": []}, TaskRequest(0, 0, 0, 0, ""), what="a.py")
+
+
 @given(st.text("ab1 \n.-", max_size=40), st.sampled_from(["\n", ". ", "--"]))
 def test_steps_together_are_the_text_and_each_says_something(text: str, end: str) -> None:
     form = StepFormat(end=end)

@@ -82,7 +82,8 @@ def execute(call: Call) -> int:
 
 
 def _folder(args: argparse.Namespace, task: Task) -> Path:
-    config = content_hash(args.model, task.fingerprint, args.max_tokens, args.temperature, args.seed, own_version())
+    sampling = (args.max_tokens, args.temperature, args.seed)
+    config = content_hash(args.model, task.name, task.fingerprint, *sampling, own_version())
     return args.out or Path("runs") / f"eval-{config}"
 
 

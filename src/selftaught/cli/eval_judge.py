@@ -39,6 +39,7 @@ def judge_of(args: argparse.Namespace) -> Method | None:
 
 def judge_outcome(run: Run, judge: Method, args: argparse.Namespace, results: Sequence[SolverResult]) -> dict[str, Any]:
     """What `judge` says of the answers: the figures of `judge_figures` under "judge"."""
-    policy = resolve(args.judge_model, run.console.print) if args.judge_model else run.base
+    named = args.judge_model
+    policy = resolve(named, run.console.print, where="--judge-model") if named else run.base
     judged = run.judge(policy, [one.attempt for one in results], judge)
     return {"judge": {"name": judge.id, "model": args.judge_model or args.model, **judge_figures(judged)}}

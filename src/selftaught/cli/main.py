@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from selftaught.cli.parsing import SHAPES, Parser, method_of, parse, with_default_method
 from selftaught.errors import BadInput, suggest
@@ -16,6 +17,9 @@ from selftaught.machine.disk import disk_full_error
 from selftaught.machine.threads import use_short_spin
 from selftaught.records import ReferenceHidden
 from selftaught.terminal import make_printable, print_text
+
+if TYPE_CHECKING:
+    from selftaught.cli.common import Call
 
 COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and `execute(call)`
     "run": "train a model with a method, and test the result on held-out problems",
@@ -97,28 +101,39 @@ def _dispatch(words: list[str]) -> int:
 
         print_text(version("selftaught"))
         return 0
+    command, call = call_of(words)
+    return command.execute(call)
+
+
+def call_of(words: list[str]) -> tuple[ModuleType, Call]:
+    """The command that a command line names, and its call.
+
+    Raises:
+        BadInput: there is no such command, or one of its arguments is wrong.
+    """
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         raise BadInput(f"unknown command {name!r}", fix=suggest(name, COMMANDS))
     parser = Parser(prog=f"selftaught {name}", description=COMMANDS[name])
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    return _execute(import_module(f"selftaught.cli.{name}"), parser, rest, f"selftaught {shlex.join(words)}")
+    command = import_module(f"selftaught.cli.{name}")
+    return command, _parsed(command, parser, rest, f"selftaught {shlex.join(words)}")
 
 
-def _execute(command: ModuleType, parser: Parser, words: list[str], command_line: str) -> int:
+def _parsed(command: ModuleType, parser: Parser, words: list[str], command_line: str) -> Call:
     from selftaught.cli.common import Call
     from selftaught.cli.options import add_options, options_of
 
     command.add_arguments(parser)
     if parser.command not in SHAPES:
-        return command.execute(Call(parse(parser, words), command_line))
+        return Call(parse(parser, words), command_line)
     if parser.command == "solve":
         words = with_default_method(parser, words, command.DEFAULT_SOLVER)
     method = method_of(parser, words)
     if method:
         add_options(parser, method)
     args = parse(parser, words)
-    return command.execute(Call(args, command_line, method, options_of(args, method) if method else {}))
+    return Call(args, command_line, method, options_of(args, method) if method else {})
 
 
 def _overview() -> None:

@@ -8,15 +8,19 @@ from typing import Any
 
 import selftaught
 from selftaught.cli.common import Call
+from selftaught.discovery import names
 from selftaught.errors import BadInput, suggest
 from selftaught.method import Method, methods
 from selftaught.terminal import print_json, print_table
 
 COLUMNS = ("method", "shape", "family", "paper", "what it does")
+HELP = {"recipe": "run {}", "solver": "solve {}", "judge": "eval", "study": "check"}
+"""The command whose help tells of a method of each shape."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `methods`."""
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # to say what was meant
     parser.add_argument("--family", metavar="F", help="only those of a family, such as voting or self_training")
 
 
@@ -24,6 +28,8 @@ def execute(call: Call) -> int:
     """List the methods. Raises BadInput for an unknown family."""
     args = call.args
     found = list(methods().values())
+    if args.words:
+        raise _unexpected(args.words[0], {method.family for method in found})
     if args.family is not None:
         wanted, families = args.family.replace("-", "_"), {method.family for method in found}
         if wanted not in families:
@@ -34,6 +40,16 @@ def execute(call: Call) -> int:
     else:
         print_table(((m.id, m.shape, m.family, m.paper, m.described) for m in found), columns=COLUMNS)
     return 0
+
+
+def _unexpected(word: str, families: set[str]) -> BadInput:
+    """The error of a word that is no option: a method's, a family's, or another one."""
+    fix = "see selftaught methods --help"
+    if (family := word.replace("-", "_")) in families:
+        fix = f"use --family {family}"
+    elif (method := names().get(word.replace("_", "-"))) is not None:
+        fix = f"see selftaught {HELP[method.shape].format(word)} --help"
+    return BadInput(f"unexpected argument {word!r}", where="methods", fix=fix)
 
 
 def _as_data(method: Method) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from selftaught.cli.parsing import not_a_choice
 from selftaught.errors import BadInput
 from selftaught.method import REQUIRED, Method, Option
 from selftaught.models import Policy
@@ -39,7 +40,10 @@ def add_options(parser: argparse.ArgumentParser, method: Method) -> None:
         if option.kind is bool:
             group.add_argument(_flag(parser, option), action=argparse.BooleanOptionalAction, **place)
         elif read := reader(option.kind):
-            group.add_argument(_flag(parser, option), type=read, metavar=read.__name__.upper(), **place)
+            flag, choices = _flag(parser, option), choices_of(option.kind)
+            shown = read.__name__ if choices else read.__name__.upper()
+            read = _checked(read, flag, choices) if choices else read
+            group.add_argument(flag, type=read, metavar=shown, **place)
         elif option.default is REQUIRED:
             raise BadInput(f"option {option.name!r} of {method.id} can be set from Python only", where=str(method.path))
 
@@ -50,7 +54,7 @@ def options_of(args: argparse.Namespace, method: Method) -> dict[str, Any]:
 
 
 def _help(option: Option) -> str:
-    default = "required" if option.default is REQUIRED else f"default {option.default}"
+    default = "required" if option.default is REQUIRED else f"default {option.default_shown}"
     return f"{option.help.removesuffix('.')} ({default})".strip().replace("%", "%%")
 
 
@@ -89,6 +93,29 @@ def reader(kind: Any) -> Callable[[str], Any] | None:
             f"{read.__name__},...", lambda word: origin(read(part) for part in word.split(",") if part)
         )
     return None
+
+
+def choices_of(kind: Any) -> list[str]:
+    """The words for the values of a `Literal`, alone, optional or in a list; empty for another type."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return list(map(str, inside))
+    if origin in (Union, types.UnionType) and type(None) in inside and len(inside) == 2:
+        found = choices_of(next(k for k in inside if k is not type(None)))
+        return [*found, "none"] if found else []
+    return choices_of(inside[0]) if origin in (tuple, list) and inside else []
+
+
+def _checked(read: Callable[[str], Any], flag: str, choices: list[str]) -> Callable[[str], Any]:
+    """A reader that refuses a word in one line with all choices."""
+
+    def checked(word: str) -> Any:
+        try:
+            return read(word)
+        except ValueError as error:
+            raise not_a_choice(str(error), flag, choices) from None
+
+    return checked
 
 
 def _named(name: str, read: Callable[[str], Any]) -> Callable[[str], Any]:

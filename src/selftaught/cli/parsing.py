@@ -18,6 +18,13 @@ SHAPES = {"run": "recipe", "solve": "solver", "eval": "solver"}  # commands that
 MAX_NAMED = 20  # methods named in a message
 
 
+def not_a_choice(word: str, flag: str, choices: list[str]) -> BadInput:
+    """The error of a word that is none of an option's choices."""
+    close = difflib.get_close_matches(word, choices, cutoff=0.5)
+    fix = suggest(word, choices) if close else ""
+    return BadInput(f"must be one of {', '.join(choices)}, got {word!r}", where=flag, fix=fix)
+
+
 class HelpFormatter(argparse.HelpFormatter):
     """argparse's, but words with a hyphen stay on one line."""
 
@@ -38,6 +45,11 @@ class Parser(argparse.ArgumentParser):
     def command(self) -> str:
         """The command's name."""
         return self.prog.split()[-1]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            flag = next(iter(action.option_strings), action.dest)
+            raise not_a_choice(str(value), flag, list(map(str, action.choices)))
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput instead of printing the usage."""

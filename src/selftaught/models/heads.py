@@ -49,8 +49,11 @@ def _manifest_entry(policy: Policy) -> Mapping[str, Any]:
     return read_manifest(policy.weights_policy.path).get("head") or {}
 
 
-def head_config(policy: Policy, at: ScoreAt) -> HeadConfig:
+def head_config(policy: Policy, at: ScoreAt, held: Mapping[str, Any] | None = None) -> HeadConfig:
     """The configuration of a policy's head, which is to be read at `at`.
+
+    Args:
+        held: the entry "head" of its manifest, if that is not to be read, as its weights may not be there.
 
     Raises:
         BadInput: the policy has no head, or one that means nothing there.
@@ -60,7 +63,8 @@ def head_config(policy: Policy, at: ScoreAt) -> HeadConfig:
         raise BadInput("a model behind an endpoint has no value head to read", where=policy.remote, fix=fix)
     if at not in get_args(ScoreAt):
         raise BadInput(f"unknown place {at!r}", where="at", fix=suggest(at, get_args(ScoreAt)))
-    held, where = _manifest_entry(policy.weights_policy), f"policy {policy.version}"
+    where = f"policy {policy.version}"
+    held = _manifest_entry(policy.weights_policy) if held is None else held
     if not held:
         raise BadInput("it has no value head that scores answers", where=where, fix=TRAIN_FIX)
     try:

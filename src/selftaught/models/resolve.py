@@ -31,13 +31,14 @@ BUILT_IN_MODELS = ("smollm2-135m", *synthetic_worlds())
 Notify = Callable[[str], None]
 
 
-def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
+def resolve(model: str | Path | Policy, say: Notify = lambda _: None, *, where: str = "--model") -> Policy:
     """The policy named by `model`.
 
     Args:
         model: `smollm2-135m`, `tiny`, a folder, a `.gguf` file, a Hugging Face id (`org/name`), `openai:NAME` (a model
             behind an endpoint), or a policy. Chat template options may follow: `NAME:enable_thinking=false`.
         say: called with a line before slow operations (download, conversion).
+        where: the option that names it, for messages.
 
     Raises:
         BadInput: unknown name, no tokenizer, no safetensors (pickled weights are refused), no network.
@@ -49,7 +50,7 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
         return remote_policy(name.removeprefix(PREFIX))
     name, options = parse_options(name)
     if options:
-        return with_template_options(resolve(name, say), options)
+        return with_template_options(resolve(name, say, where=where), options)
     path = Path(name).expanduser()
     if name in BUILT_IN_MODELS:
         return _smollm2(say) if name == "smollm2-135m" else _folder(synthetic_worlds()[name].model)
@@ -58,14 +59,13 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None) -> Policy:
     if path.is_dir():
         return _folder(path.resolve())
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _folder(_from_hub(name, say))
+        return _folder(_from_hub(name, say, where))
     if "/" in name:
         raise BadInput("no such folder", where=name, fix="give a folder, a .gguf file or a Hugging Face id (org/name)")
-    raise BadInput(
-        f"unknown model {name!r}",
-        where="--model",
-        fix=f"{suggest(name, BUILT_IN_MODELS)} Or give a folder, a .gguf file, a Hub id (org/name) or openai:NAME",
-    )
+    meant = suggest(name, BUILT_IN_MODELS)
+    end = "" if meant.endswith("?") else "."
+    fix = f"{meant}{end} Or give a folder, a .gguf file, a Hub id (org/name) or openai:NAME"
+    raise BadInput(f"unknown model {name!r}", where=where, fix=fix)
 
 
 def _folder(path: Path) -> Policy:
@@ -110,7 +110,7 @@ def _adapter(path: Path) -> Policy:
     return adapter_policy(path, resolve, TOKENIZER_FILES)
 
 
-def _from_hub(name: str, say: Notify) -> Path:
+def _from_hub(name: str, say: Notify, where: str) -> Path:
     """The files of a hub model, safetensors only."""
     import huggingface_hub
 
@@ -125,7 +125,7 @@ def _from_hub(name: str, say: Notify) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
             f"there is no folder {name!r}, and it cannot be fetched from the Hugging Face hub ({reason})",
-            where="--model",
+            where=where,
             fix=f"check the id and the network, or use {BUILT_IN_MODELS[0]} or a folder",
         ) from None
 

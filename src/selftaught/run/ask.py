@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Ask(AskReading):
     """Samples one policy during one call of a solver on one problem.
 
-    The same request made again is a new sample; its place among the equal requests of this call is part of its key,
-    so that a rerun finds it regardless of concurrent requests.
+    The same request to the same policy made again is a new sample; its place among the equal requests of this call is
+    part of its key, so that a rerun finds it regardless of concurrent requests. Equal requests to one policy from
+    concurrent branches are exchangeable: they are numbered in the order in which they are asked.
 
     Attributes:
         tokens: sampled so far in this call, and trained (`tuned`).
@@ -42,7 +43,7 @@ class Ask(AskReading):
     ) -> None:  # fmt: skip
         super().__init__(effects, policy, problem, sampling, name, task)
         self._top = top_logprobs
-        self._occurrences: Counter[str] = Counter()
+        self._occurrences: Counter[str | tuple[str, str]] = Counter()  # by kind, or by policy and request
         self.tokens = 0
         self._attempts: list[Attempt | None] = []  # None while it is being sampled
 
@@ -176,9 +177,10 @@ class Ask(AskReading):
         return key
 
     async def _send(self, request: JournaledRequest) -> Attempt:
-        """Sample a request: the next among the equal ones of this call."""
-        number = self._occurrences[request.content_key]
-        self._occurrences[request.content_key] += 1
+        """Sample a request: the next among the equal ones to its policy in this call."""
+        same = request.policy.version, request.content_key
+        number = self._occurrences[same]
+        self._occurrences[same] += 1
         place = len(self._attempts)
         self._attempts.append(None)
         attempt = await self._effects.sample(replace(request, occurrence=f"{self._name}#{number}"))
@@ -191,8 +193,11 @@ def top_key(top_logprobs: int | None) -> tuple[int, ...]:
     """What a request's key holds of `top_logprobs`: nothing where none are asked for.
 
     Raises:
-        BadInput: it is negative.
+        BadInput: it is negative, or no whole number.
     """
+    if top_logprobs is not None and (isinstance(top_logprobs, bool) or not isinstance(top_logprobs, int)):
+        what = f"top_logprobs must be a whole number, got {top_logprobs!r:.60}"
+        raise BadInput(what, where="top_logprobs", fix="write the number of tokens, such as 5")
     if top_logprobs is not None and top_logprobs < 0:
         what = f"top_logprobs must be ≥ 0, got {top_logprobs}"
         raise BadInput(what, where="top_logprobs", fix="use 0 for entropies without tokens")

@@ -12,6 +12,7 @@ from selftaught.errors import BadInput
 from selftaught.models.heads import ScoreAt, has_head
 from selftaught.models.policy import Policy
 from selftaught.records import Attempt, Feedback, Problem, Prompt, as_prompt
+from selftaught.run.checks import require_a
 from selftaught.run.environment import Observation
 from selftaught.run.likelihoods import Choice, Normalize, check_options, choose
 from selftaught.run.requests import JournaledRequest
@@ -35,7 +36,7 @@ class AskEffects:
 
     sample: Callable[[JournaledRequest], Awaitable[Attempt]]
     loglikelihood: Callable[[Policy, Problem, Prompt, str], Awaitable[Likelihood]]
-    score: Callable[[Policy, Attempt | Problem, ScoreAt], Awaitable[Any]]
+    score: Callable[..., Awaitable[Any]]
     log: Callable[[str, str, Any], None]
     verify: Callable[[Attempt], Awaitable[Feedback]] | None = None
     verify_shown: Callable[[Attempt], Awaitable[Feedback]] | None = None
@@ -67,8 +68,9 @@ class AskReading:
             it, as where it does not fit the context.
 
         Raises:
-            BadInput: the engine cannot score a given text (an endpoint).
+            BadInput: `text` is no text, or the engine cannot score a given text (an endpoint).
         """
+        require_a(str, text, "ask.loglikelihood", "pass the text to read")
         return await self._effects.loglikelihood(policy or self._policy, self._problem, as_prompt(prompt), text)
 
     async def choose(
@@ -106,7 +108,8 @@ class AskReading:
         """The task's verdict on an attempt, for solvers that search with it; journaled like any other.
 
         Raises:
-            BadInput: the problem is held out, or the method does not declare that it needs a verifier.
+            BadInput: the problem is held out, the method does not declare that it needs a verifier, or the attempt is
+                at another problem than this call.
         """
         if self._effects.verify is None:
             raise BadInput(
@@ -126,7 +129,7 @@ class AskReading:
             Feedback of kind "shown".
 
         Raises:
-            BadInput: the task shows none.
+            BadInput: the task shows none, or the attempt is at another problem than this call.
         """
         if self._effects.verify_shown is None:
             raise BadInput("nothing is verified here", where=self._name, fix="solve by run.attempt or eval")
@@ -162,7 +165,8 @@ class AskReading:
     async def act(self, action: Attempt | str, after: Observation | None) -> Observation:
         """Let the task's environment answer an action; journaled under all actions so far, and asked for only once.
 
-        Acting again after an earlier observation undoes what came since.
+        Acting again after an earlier observation undoes what came since; acting after None begins another episode, of
+        which a `SeededEnvironment` throws its dice anew.
 
         Args:
             action: an attempt, whose text is the action; or a text that no policy wrote.
@@ -176,4 +180,7 @@ class AskReading:
         """
         if self._effects.act is None:
             raise BadInput("there is no environment to act in", where=self._name, fix="use a task with an environment")
+        require_a((Attempt, str), action, "ask.act", "pass an attempt, or the text of an action")
+        if after is not None:
+            require_a(Observation, after, "ask.act", "pass the observation itself, or None at the start")
         return await self._effects.act(action, after)

@@ -14,6 +14,7 @@ from selftaught.measure import pass_curve
 from selftaught.models import Policy
 from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Problem, content_hash
+from selftaught.run.checks import SUBJECTS, require_all
 from selftaught.run.config import drop_config
 from selftaught.run.context import RunContext
 from selftaught.run.environment import ENVIRONMENT_RAISED
@@ -28,6 +29,7 @@ def sample_new(
     """New samples; see `Run.attempt`."""
     context.check_budget()
     access = context.access
+    require_all(SUBJECTS, subjects, "run.attempt")
     access.check_not_test(context.method, subjects)
     require_lasting("attempt", policy)
     how = override(context.settings.sampling, sampling)
@@ -86,6 +88,7 @@ def solve(context: RunContext, batch: SolveBatch) -> list[SolverResult]:
 def nll(context: RunContext, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
     """See `Run.nll`."""
     context.check_budget()
+    require_all(Attempt, attempts, "run.nll")
     context.access.check_not_test(context.method, attempts)
     require_lasting("nll", policy)
     return context.sampler.nll(policy, attempts)

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
+from selftaught.errors import BadInput
+
 T = TypeVar("T")
 
 VERIFIER_THREADS = min(32, (os.cpu_count() or 1) + 4)  # threads that wait for verdicts
@@ -30,11 +32,12 @@ class BackgroundLoop:
         """Wait for a coroutine, and return its result; an interrupt cancels it.
 
         Raises:
-            RuntimeError: called from the loop's own thread, by a solver that uses the run.
+            BadInput: called from the loop's own thread, by a solver or a judge that uses the run.
         """
         if threading.current_thread() is self._thread:
             work.close()
-            raise RuntimeError("a solver cannot use the run that calls it: sample with `ask`")
+            what = "a solver or a judge cannot use the run that calls it"
+            raise BadInput(what, where="run", fix="sample with its `ask`")
         over = threading.Event()
 
         async def whole() -> T:

@@ -26,6 +26,7 @@ class Champions(dict[str, Policy]):
     def __init__(self, base: Policy) -> None:
         super().__init__({MAIN: base})
         self.base = base
+        self.kinds: dict[str, str] = {}  # name -> "a learner" or "an ensemble"
 
     def __missing__(self, name: str) -> Policy:
         return self.base
@@ -42,33 +43,52 @@ def check_name(name: str) -> str:
     return name
 
 
+def claim_name(context: RunContext, name: str, kind: str) -> None:
+    """Take a name for a learner or an ensemble.
+
+    Args:
+        kind: "a learner" or "an ensemble".
+
+    Raises:
+        BadInput: the name is unsuitable, or the other kind has it.
+    """
+    if (other := context.champions.kinds.setdefault(check_name(name), kind)) != kind:
+        fix = f"give {kind} a name of its own"
+        raise BadInput(f"{name!r} is the name of {other} in this run", where="champion", fix=fix)
+
+
 def decide(
-    context: RunContext, learner: str, held: Measurement, found: Measurement, more: Mapping[str, Any] | None = None
-) -> GateDecision:
+    context: RunContext, learner: str, held: Measurement, found: Measurement, how: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
+) -> GateDecision:  # fmt: skip
     """Have the gate decide between what reigns and what was found; journaled.
 
     Args:
         learner: whose gate it is.
         held: measurement of what reigns.
         found: measurement of what is new.
+        how: both were measured, as plain data; empty for greedy answers without a solver.
         more: further facts to journal.
     """
     decision = context.settings.gate.decide(compare(held, found))
     payload = {"champion": held.policy, "policy": found.policy, "round": context.round, **asdict(decision)}
     named = {} if learner == MAIN else {"learner": learner, **(more or {})}
-    key = content_hash("gate", held.policy, found.policy, context.round, *filter(None, [named.get("learner")]))
+    parts = [*([learner] if named else []), *([how] if how else [])]
+    key = content_hash("gate", held.policy, found.policy, context.round, *parts)
+    named |= {"measured": dict(how)} if how else {}
     context.journal.put_new(key, "gate", payload | named)
     context.gate_decisions.append(payload | named)
     return decision
 
 
 def note(context: RunContext, learner: str, facts: Mapping[str, Any]) -> None:
-    """Keep the latest measurement of a learner for the end of the round."""
-    if learner == MAIN:
-        context.round_facts |= facts
-    else:
-        learners = context.round_facts.setdefault("learners", {})
-        learners[learner] = learners.get(learner, {}) | facts
+    """Keep the latest measurement of a learner for the end of the round; a decision on another policy goes."""
+    kept = context.round_facts
+    if learner != MAIN:
+        kept = context.round_facts.setdefault("learners", {}).setdefault(learner, {})
+    if facts.get("policy", kept.get("policy")) != kept.get("policy"):
+        kept.pop("decision", None)
+    kept |= facts
 
 
 def learner_rows(learners: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -123,10 +123,10 @@ class JournaledEnvironment:
         """The state before the first action.
 
         Args:
-            episode: name of the solver call, of which a seeded environment's chance depends.
+            episode: name of the episode, on which a seeded environment's chance depends.
         """
         environment = self.environment
-        true = self._posed.get(problem.id) or self.task.known(problem)
+        true = self.task.known(self._posed.get(problem.id, problem))
         seeds: tuple[int, ...] = ()
         if getattr(environment, "seeded", False):
             seeds = (int(content_hash(self.seed, problem.id, batch.policy.version, episode), 16) >> 1,)

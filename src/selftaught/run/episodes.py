@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from selftaught.errors import BadInput
-from selftaught.records import Attempt, Feedback, Problem
+from selftaught.records import Attempt, Feedback, Problem, content_hash
 from selftaught.run.environment import EpisodeStep, JournaledEnvironment, Observation
 from selftaught.run.solver import SolveBatch
 
@@ -27,11 +28,12 @@ class Episodes:
     name: str
     _by_key: dict[str, EpisodeStep] = field(default_factory=dict)
     _by_attempt: dict[str, EpisodeStep] = field(default_factory=dict)
+    _starts: Counter[str] = field(default_factory=Counter[str])
 
     async def act(self, action: Attempt | str, after: Observation | None) -> Observation:
         """See `Ask.act`."""
         if after is None:
-            before = await self.environment.start(self.batch, self.problem, self.name)
+            before = await self.environment.start(self.batch, self.problem, self._next_episode(action))
         elif (found := self._by_key.get(after.key)) is not None:
             before = found
         else:
@@ -44,6 +46,16 @@ class Episodes:
         if attempt is not None:
             self._by_attempt[attempt.id] = step
         return step.observation(reward_visible=self.batch.verdicts_visible)
+
+    def _next_episode(self, action: Attempt | str) -> str:
+        """The name of a new episode: call, sampling, first action, and its place among those that start alike.
+
+        By the first action, so that a rerun finds it regardless of concurrent episodes.
+        """
+        first = ("attempt", action.id) if isinstance(action, Attempt) else ("text", action)
+        start = content_hash(self.name, self.batch.sampling, first)
+        self._starts[start] += 1
+        return f"{start}#{self._starts[start] - 1}"
 
     def step(self, attempt: Attempt) -> EpisodeStep | None:
         """The environment's answer to an attempt; None if it did not act."""

@@ -208,14 +208,22 @@ class AccessRules:
         Args:
             but: question of a problem that it may repeat.
         """
-        return self.decontaminator.find(text, question_of_text(but, self._task.instruction))
+        told = self._task.instruction
+        return self.decontaminator.find(question_of_text(text, told), question_of_text(but, told))
+
+    def is_train(self, prompt: Prompt) -> bool:
+        """Whether a prompt is the one of a train problem."""
+        return prompt in self._train
 
     def prompt_repeats(self, prompt: Prompt) -> str:
         """What a prompt repeats; empty if nothing held out, or if it begins with the prompt of a train problem."""
         if any(prompt[: i + 1] in self._train for i in range(len(prompt))):
             return ""
-        told = f"\n{self._task.instruction}"
-        return self.contaminated("\n".join(m.content.removesuffix(told) if told.strip() else m.content for m in prompt))
+        return self.contaminated(self.text_of(prompt))
+
+    def text_of(self, prompt: Prompt) -> str:
+        """The text of a prompt without the task's instruction, which its messages may end with."""
+        return "\n".join(question_of_text(message.content, self._task.instruction) for message in prompt)
 
     def is_held_out(self, subject: Subject) -> bool:
         """Whether a problem is of the dev or test split, or repeats one of them."""

@@ -13,6 +13,7 @@ from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Feedback, content_hash
+from selftaught.run.checks import require_list
 from selftaught.run.context import RunContext
 from selftaught.run.judgments import Group, JudgeBatch, as_judge_sees, check_judge
 from selftaught.run.settings import override, require_positive
@@ -25,6 +26,7 @@ def judge_attempts(
 ) -> list[Any]:  # fmt: skip
     """See `Run.judge`."""
     context.check_budget()
+    require_list(subjects, "Attempt", "run.judge")
     require_positive("samples", samples)
     require_lasting("judge", policy)
     how = override(context.settings.sampling, sampling)
@@ -88,11 +90,12 @@ def visible_to_judge(context: RunContext, group: Group, judge: AnyJudge) -> Grou
 def _named(
     context: RunContext, policy: Policy, groups: Sequence[Group], who: str, samples: int, how: Sampling
 ) -> list[tuple[Group, str]]:
-    """`samples` calls for each group, each under the next number of its kind."""
+    """`samples` calls for each group, each under the hash of its attempts' ids and the next number of its kind."""
     work: list[tuple[Group, str]] = []
     for group in groups:
-        start = content_hash("judge", policy.version, [attempt.id for attempt in group], who, how)
+        judged = content_hash([attempt.id for attempt in group])
+        start = content_hash("judge", policy.version, judged, who, how)
         for _ in range(samples):
-            work.append((group, f"judge/{who}/{context.attempt_counts[start]}"))
+            work.append((group, f"judge/{who}/{judged}/{context.attempt_counts[start]}"))
             context.attempt_counts[start] += 1
     return work

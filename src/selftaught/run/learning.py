@@ -21,6 +21,7 @@ from selftaught.models import Policy
 from selftaught.models.policy import load_policy, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Problem, Record, content_hash
+from selftaught.run.checks import check_training
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.settings import override
 
@@ -39,6 +40,7 @@ def learn(
     base = base.weights_policy
     require_trainable(base)
     context.check_budget()
+    check_training(objective, records, "run.learn")
     _check_records(context, records)
     if not records:
         _check_cause(context)
@@ -75,15 +77,15 @@ def check_records_of(context: RunContext, records: Sequence[Record], problem: Pr
     Raises:
         BadInput: there is one.
     """
-    mine = problem.question
+    access, mine = context.access, problem.question
     for record in records:
         found = [context.journal.get(attempt) for attempt in record.attempts]
         sources = [one[0] for one in found if one]
-        asked = {source.get("problem") for source in sources} - {problem.id}
-        texts = [] if record.prompt == problem.prompt else ["\n".join(m.content for m in record.prompt)]
+        asked = {record.prompt, *(source.get("problem") for source in sources)} - {problem.id, problem.prompt}
+        own = record.prompt == problem.prompt or access.is_train(record.prompt)
+        texts = [] if own else [access.text_of(record.prompt)]
         texts += [] if _of_attempts(sources) else record_texts(record)
-        repeated = any(context.access.contaminated(text, but=mine) for text in texts)
-        if asked & context.access.held_out or repeated:
+        if asked & access.held_out or any(access.contaminated(text, but=mine) for text in texts):
             raise BadInput("a record is of another dev or test problem", where="ask.tuned", fix="drop it")
 
 

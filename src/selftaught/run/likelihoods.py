@@ -50,9 +50,10 @@ def check_options(options: Sequence[str], normalize: str) -> None:
     """
     if normalize not in get_args(Normalize):
         raise BadInput(f"unknown {normalize!r}", where="normalize", fix=suggest(normalize, get_args(Normalize)))
-    if isinstance(options, str) or not options or not all(isinstance(one, str) and one for one in options):
+    texts = isinstance(options, Sequence) and not isinstance(options, str)
+    if not (texts and options and all(isinstance(one, str) and one for one in options)):
         what = f"options must be non-empty texts, got {options!r:.60}"
-        raise BadInput(what, where="ask.choose", fix='write them as in ["(A)", "(B)"]')
+        raise BadInput(what, where="ask.choose", fix='write them as a list, ["(A)", "(B)"]')
     if twice := next((one for place, one in enumerate(options) if one in options[:place]), None):
         raise BadInput(f"option {twice!r} is given twice", where="ask.choose", fix="give each option once")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from selftaught.curate import by_problem
 from selftaught.errors import BadInput
@@ -13,7 +14,7 @@ from selftaught.measure.flips import TurnVerdicts, turn_verdicts
 from selftaught.models import Policy
 from selftaught.records import content_hash
 from selftaught.run.attempts import sample_fixed
-from selftaught.run.champions import MAIN, check_name, decide, note
+from selftaught.run.champions import MAIN, claim_name, decide, note
 from selftaught.run.context import RunContext
 from selftaught.run.noting import published
 from selftaught.run.settings import override
@@ -46,13 +47,18 @@ class MeasureConfig:
         """Hash of the settings that two comparable measurements share."""
         return content_hash(identify(self.solver).key, self.samples, float(self.temperature))
 
+    def to_json(self) -> dict[str, Any]:
+        """What sets it apart from the measurement of greedy answers, as plain data; nothing for those."""
+        found = {"solver": solver_name(self.solver), "samples": self.samples, "temperature": float(self.temperature)}
+        return {} if self.greedy else {**found, "key": self.key}
+
 
 def measure(
     context: RunContext, policy: Policy, how: MeasureConfig, gated: bool, metrics: MetricsFn | None, learner: str = MAIN
 ) -> Measurement:
     """See `Run.measure`."""
     context.check_budget()
-    check_name(learner)
+    claim_name(context, learner, "a learner")
     gated = gated or how.greedy
     if gated:
         require_identity(how.solver, "the gate")
@@ -95,7 +101,7 @@ def _gate(context: RunContext, policy: Policy, found: Measurement, how: MeasureC
     if held is None or context.measured_with[champion.version] != how.key:
         held = context.measurements[champion.version] = _measure(context, champion, how, True)[0]
         context.measured_with[champion.version] = how.key
-    decision = decide(context, learner, held, found)
+    decision = decide(context, learner, held, found, how.to_json())
     note(context, learner, {"decision": decision})
     if decision.promoted:
         context.champions[learner] = published(context, policy)

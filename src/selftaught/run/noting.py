@@ -15,6 +15,7 @@ from selftaught.models.load import read_config
 from selftaught.models.policy import publish_notes, require_lasting
 from selftaught.records import Message, Problem, Prompt, content_hash, make_problem
 from selftaught.remarks import remark
+from selftaught.run.checks import SUBJECTS, require_a, require_all
 from selftaught.run.guarded import AccessRules
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
@@ -100,6 +101,8 @@ def _repeated(notes: Notes, sources: Sequence[Subject], access: AccessRules) -> 
 
 def write_notes(context: RunContext, policy: Policy, notes: Notes, sources: Sequence[Subject]) -> Policy:
     """See `Run.write_notes`."""
+    require_a(Notes, notes, "run.write_notes", "pass Notes(system=...), with demonstrations or insights")
+    require_all(SUBJECTS, sources, "run.write_notes(sources=)")
     if not notes:
         raise BadInput("there is nothing in these notes", where="write_notes", fix="keep the policy as it is")
     require_lasting("write_notes", policy)

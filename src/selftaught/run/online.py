@@ -26,6 +26,7 @@ from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.remarks import remark
 from selftaught.run.attempts import solve
+from selftaught.run.checks import check_objective, require_all
 from selftaught.run.context import RunContext
 from selftaught.run.learning import release_memory, train_settings
 from selftaught.run.reward_host import RewardHost
@@ -39,12 +40,15 @@ def learn_online(
     max_gen_batches: int, reference_decay: float, lr_scale: float, options: Mapping[str, Any],
 ) -> Policy:  # fmt: skip
     """See `Run.learn_online`."""
+    if objective is not None:
+        check_objective(objective, "run.learn_online")
     require_trainable(policy)
     require_lasting("learn_online", policy, *([objective.reference, objective.teacher] if objective else []))
     _refuse_notes(policy)
     context.check_budget()
     require_positive("steps", steps)
     require_positive("samples", samples)
+    require_all(Problem, problems, "run.learn_online")
     if any(map(context.access.is_held_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="learn_online", fix="use task.train only")
     sampling, training = split_options(options)

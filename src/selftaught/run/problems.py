@@ -8,15 +8,19 @@ from typing import Any
 
 from selftaught.curate.decontaminate import decontaminate, question_of
 from selftaught.errors import BadInput
-from selftaught.records import HIDDEN, Problem, content_hash
+from selftaught.records import HIDDEN, Problem, content_hash, make_problem
+from selftaught.run.checks import require_list
 from selftaught.run.context import RunContext
+from selftaught.tasks import Task
 
 
 def new_problems(context: RunContext, candidates: Sequence[Problem]) -> list[Problem]:
     """See `Run.new_problems`."""
+    require_list(candidates, "Problem", "new_problems")
     for one in candidates:
         if not isinstance(one, Problem) or one.reference is HIDDEN:
             raise BadInput(f"expected a new Problem, got {one!r:.60}", where="new_problems", fix="make it by task.pose")
+        _check_id(context.task, one)
     task = context.task
     known = (*task.train, *context.posed.values())
     kept, dropped = decontaminate(candidates, context.access.decontaminator, known=known, instruction=task.instruction)
@@ -26,6 +30,18 @@ def new_problems(context: RunContext, candidates: Sequence[Problem]) -> list[Pro
     context.sampler.add_problems(kept)
     _journal(context, kept, dropped)
     return kept
+
+
+def _check_id(task: Task, problem: Problem) -> None:
+    """Refuse a problem under the id of another, which would be judged in place of it.
+
+    Raises:
+        BadInput: the id is not the hash of its prompt, or belongs to another problem of the task.
+    """
+    true = make_problem(problem.prompt).id
+    if problem.id != true or make_problem(task.known(problem).prompt).id != true:
+        what = f"problem {problem.question[:40]!r} has the id of another ({problem.id})"
+        raise BadInput(what, where="new_problems", fix="make it by task.pose")
 
 
 def _journal(context: RunContext, kept: Sequence[Problem], dropped: Sequence[tuple[Problem, str]]) -> None:

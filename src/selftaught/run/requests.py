@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -33,7 +33,7 @@ class JournaledRequest:
         request: what the engine gets, but for the seed, which comes of the key.
         content_key: hash of all that the engine and the reader of the answer see: prompt, sampling, prefix, role,
             parent, and injected text.
-        occurrence: the solver call that asks, and the place of this request among the equal ones of that call.
+        occurrence: the solver call that asks, and the place of this request among its equal ones to the same policy.
         prefix_text: the text that the answer continues.
         injected_text: the end of `prefix_text`, where no model wrote it.
     """
@@ -75,6 +75,7 @@ class JournaledEngine:
         model_input: `(policy, prompt)` -> the policy whose weights the engine samples, and the messages they read.
         failure: set while a batch is given up: nothing further is paid for.
         refusals: requests without an answer, by key; not journaled, so another start asks again.
+        make_ready: makes the weights of a temporary policy, wherever they are about to be read.
     """
 
     engine: Engine
@@ -86,6 +87,7 @@ class JournaledEngine:
     model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]]
     failure: BaseException | None = None
     refusals: dict[str, RequestRefused] = field(default_factory=dict)
+    make_ready: Callable[[Policy], Awaitable[None]] | None = None
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     async def sample(self, asked: JournaledRequest) -> Attempt:
@@ -108,7 +110,10 @@ class JournaledEngine:
         return self._attempt(key, asked, payload, usage.prompt)
 
     async def nll(self, policy: Policy, attempt: Attempt) -> float:
-        """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it."""
+        """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it.
+
+        Costs prompt tokens, those of its prompt and its text.
+        """
         key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
         try:
             return (await self.effect(key, lambda: self._read(key, policy, attempt)))["nats"]
@@ -159,6 +164,18 @@ class JournaledEngine:
             fix = "use an engine that holds the weights (--engine local)"
             raise BadInput(what, where=f"engine {self.engine.name}", fix=fix)
 
+    async def model_reads(self, policy: Policy, prompt: Prompt) -> tuple[Policy, Prompt]:
+        """What `model_input` returns, where the engine is about to be paid, with the weights in place.
+
+        Raises:
+            BaseException: `failure`, if the batch is given up.
+        """
+        if policy.temporary and self.make_ready and self.failure is None:
+            await self.make_ready(policy)
+        if self.failure is not None:
+            raise self.failure
+        return self.model_input(policy, prompt)
+
     def _count(self, key: str, sampling: Sampling, payload: Mapping[str, Any], usage: Usage) -> None:
         size = payload.get("num_tokens") or len(payload["tokens"])
         if payload["finish"] == "length" and 0 < size < sampling.max_tokens:
@@ -205,9 +222,7 @@ class JournaledEngine:
         Raises:
             RequestRefused: there is no answer.
         """
-        if self.failure is not None:
-            raise self.failure
-        weights, prompt = self.model_input(asked.policy, asked.request.prompt)
+        weights, prompt = await self.model_reads(asked.policy, asked.request.prompt)
         sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
         if sample.policy != weights.version:
             what = f"sampled policy {sample.policy}, expected {weights.version}"
@@ -223,19 +238,17 @@ class JournaledEngine:
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
-        weights, prompt = self.model_input(policy, attempt.prompt)
-        read = (await self.engine.loglikelihood(weights, prompt, attempt.text)).logprobs
-        payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(read), 4)}
-        usage = Usage(prompt=len(read))
+        weights, prompt = await self.model_reads(policy, attempt.prompt)
+        found = await self.engine.loglikelihood(weights, prompt, attempt.text)
+        payload = {"attempt": attempt.id, "policy": policy.version, "nats": round(-sum(found.logprobs), 4)}
+        usage = Usage(prompt=found.prompt_tokens + found.num_tokens)
         self.journal.put(key, "nll", payload, usage)
         return payload, usage
 
     async def _score(
         self, key: str, policy: Policy, problem: Problem, prompt: Prompt, text: str
     ) -> tuple[dict[str, Any], Usage]:
-        if self.failure is not None:
-            raise self.failure
-        weights, messages = self.model_input(policy, prompt)
+        weights, messages = await self.model_reads(policy, prompt)
         found = await self.engine.loglikelihood(weights, messages, text)
         payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}
         payload |= {"logprobs": [round(value, 6) for value in found.logprobs], "prompt_tokens": found.prompt_tokens}

@@ -123,8 +123,8 @@ class Run(SamplingRun):
             The measurement; for a method without the score of each problem.
 
         Raises:
-            BadInput: the task has no dev problems, too many verifications fail, or the gate cannot tell the solver
-                from others.
+            BadInput: the task has no dev problems, too many verifications fail, the gate cannot tell the solver from
+                others, or an ensemble has the name.
             RunStopped: the budget is spent.
         """
         config = MeasureConfig(solver, samples, temperature)
@@ -148,7 +148,7 @@ class Run(SamplingRun):
             The measurement; for a method without the score of each problem.
 
         Raises:
-            BadInput: there is no member, the name is unsuitable, or the task has no dev problems.
+            BadInput: there is no member, the name is unsuitable or a learner's, or the task has no dev problems.
             RunStopped: the budget is spent.
         """
         return measure_ensemble(self._context, policies, samples, temperature, champion)

@@ -118,7 +118,7 @@ class SamplingRun(RunSession):
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood, in nats, of each attempt's text under `policy`, whoever wrote it.
 
-        Costs prompt tokens, which no budget counts. NaN for a text that the engine refuses.
+        Costs prompt tokens, those of prompt and text, which no budget counts. NaN for a text that the engine refuses.
 
         Raises:
             BadInput: a method passes attempts at test problems.
@@ -170,6 +170,6 @@ class SamplingRun(RunSession):
             verdicts.
 
         Raises:
-            BadInput: a candidate is no problem.
+            BadInput: a candidate is no problem, or has the id of another.
         """
         return new_problems(self._context, candidates)

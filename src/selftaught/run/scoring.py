@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt, head_config
 from selftaught.models.policy import require_lasting
 from selftaught.records import Attempt, Prompt, content_hash
+from selftaught.run.checks import SUBJECTS, require_all
 from selftaught.run.requests import JournaledEngine
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks.steps import StepFormat
@@ -50,21 +51,26 @@ class HeadReading(NamedTuple):
 def score(context: RunContext, policy: Policy, subjects: Sequence[Subject], at: ScoreAt) -> list[Any]:
     """See `Run.score`."""
     context.check_budget()
+    require_all(SUBJECTS, subjects, "run.score")
     context.access.check_not_test(context.method, subjects)
     require_lasting("score", policy)
     head_config(policy, at)
     return context.sampler.score(policy, subjects, at)
 
 
-async def score_one(engine: JournaledEngine, steps: StepFormat, policy: Policy, subject: Subject, at: ScoreAt) -> Score:
+async def score_one(
+    engine: JournaledEngine, steps: StepFormat, policy: Policy, subject: Subject, at: ScoreAt,
+    head: Mapping[str, Any] | None = None,
+) -> Score:  # fmt: skip
     """The score of one attempt or problem, through the journal; NaN where there is no answer or the engine refuses.
 
     Args:
         steps: how answers are split into steps.
+        head: see `head_config`.
     """
-    head, reading = head_config(policy, at), _reading(policy, subject, at, steps)
+    config, reading = head_config(policy, at, head), _reading(policy, subject, at, steps)
     values = await _values(engine, reading) if reading else ()
-    scores = tuple(head.score(value) for value in values)
+    scores = tuple(config.score(value) for value in values)
     return scores if at == "steps" else scores[0] if scores else math.nan
 
 
@@ -83,7 +89,7 @@ async def _values(engine: JournaledEngine, reading: HeadReading) -> tuple[float,
     """The head's numbers, from the journal or the engine; all NaN where the engine refuses to read the text."""
 
     async def read() -> tuple[dict[str, Any], Usage]:
-        weights, prompt = engine.model_input(reading.policy, reading.prompt)
+        weights, prompt = await engine.model_reads(reading.policy, reading.prompt)
         found = await engine.engine.scores(weights, prompt, reading.text, reading.ends)
         values = [round(value, 6) for value in found.values]
         payload = {"of": reading.source, "policy": reading.policy.version, "values": values}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, TypeVar
 
 from selftaught.control import Budget, Gate
@@ -81,7 +82,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def require_positive(name: str, value: int) -> None:
-    """Raise BadInput where a count is below 1."""
+    """Raise BadInput where a count is no whole number, or below 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise BadInput(f"{name} must be a whole number, got {value!r:.60}")
     if value < 1:
         raise BadInput(f"{name} must be at least 1, got {value}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from selftaught.engines import Sampling
 from selftaught.errors import BadInput
-from selftaught.identity import unwrap
+from selftaught.identity import solver_name, unwrap
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Solution
 
@@ -123,6 +123,23 @@ def check_solver(solver: Any) -> None:
     if isinstance(inner := unwrap(solver), Method) and inner.shape != "solver":
         fix = "pass it to run.judge" if inner.shape == "judge" else "pass a method of shape solver"
         raise BadInput(f"it is a {inner.shape}, not a solver", where=inner.id, fix=fix)
+
+
+def check_own(attempt: Attempt, problem: Problem, by: str | Solver | None) -> Attempt:
+    """An attempt of a solver call on `problem`.
+
+    Args:
+        by: the verb that was given the attempt, or the solver that returned it.
+
+    Raises:
+        BadInput: it is an attempt at another problem, or its problem has another prompt.
+    """
+    other = attempt.problem
+    if other.id != problem.id or other.prompt != problem.prompt:
+        where = by if isinstance(by, str) else solver_name(by)  # costly, so named only here
+        fix = "use what ask samples in this call, or attempts at its problem"
+        raise BadInput(f"attempt {attempt.id} is at another problem than this call", where=where, fix=fix)
+    return attempt
 
 
 def problem_of(subject: Subject) -> Problem:

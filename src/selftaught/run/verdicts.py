@@ -51,7 +51,8 @@ class JournaledVerifier:
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Judge attempts at new problems by what they were posed with, whatever a solver sees of them."""
         for problem in problems:
-            self._posed[problem.id], self._references[problem.id] = problem, as_json(problem.reference)
+            self._posed[problem.id] = problem
+            self._references.setdefault(problem.id, as_json(problem.reference))
 
     async def judged(self, batch: SolveBatch, attempt: Attempt) -> Attempt:
         """The attempt with the task's feedback; failed ones, critiques and judgments are left alone."""
@@ -66,7 +67,7 @@ class JournaledVerifier:
             BadInput: too many verifications of the batch failed.
         """
         version = self.task.verifier.version
-        problem = self._posed.get(attempt.problem.id, attempt.problem)
+        problem = self._true_problem(attempt)
         key = content_hash("verify", version, problem.id, self._references.get(problem.id), attempt.text)
         if (found := self.journal.get(key)) is not None:
             verdict, score, text, *_ = found[0]
@@ -86,7 +87,7 @@ class JournaledVerifier:
         Raises:
             BadInput: the task shows none, or too many of its verdicts in the batch failed.
         """
-        task, problem = self.task, self._posed.get(attempt.problem.id, attempt.problem)
+        task, problem = self.task, self._true_problem(attempt)
         version = task.shown.version if task.shown else ""
         key = content_hash("shown", version, problem.id, self._references.get(problem.id), attempt.text)
         found = self.journal.get(key)
@@ -103,6 +104,10 @@ class JournaledVerifier:
         if text.startswith(VERIFIER_FAILURES):
             self._note_shown_failure(batch, feedback)
         return feedback
+
+    def _true_problem(self, attempt: Attempt) -> Problem:
+        """The problem that an attempt is judged by: the task's own, else the posed one, else the attempt's."""
+        return self.task.known(self._posed.get(attempt.problem.id, attempt.problem))
 
     async def judge_episode(self, batch: SolveBatch, attempt: Attempt, feedback: Feedback) -> Attempt:
         """The attempt with an environment's feedback on its episode, journaled under the attempt: not its text alone.

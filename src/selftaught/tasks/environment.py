@@ -64,6 +64,8 @@ class Environment(Protocol):
 class SeededEnvironment(Protocol):
     """An environment of chance: each episode has its own seed, and its answers are not shared with other episodes.
 
+    An episode begins with each action that follows no observation: two in one call of a solver have different seeds.
+
     Attributes:
         version: see `Environment`.
         max_turns: see `Environment`.

@@ -58,28 +58,32 @@ def split_problems(pools: dict[str, list[SourceProblem]], request: TaskRequest, 
         what: name of the source, for messages.
 
     Raises:
-        BadInput: a pool is empty, has only one distinct problem or is too small to split; two pools share problems.
+        BadInput: all pools are empty, or one from which problems are requested; a pool has only one distinct problem
+            or is too small to split; two pools share problems.
     """
     notes: list[str] = []
-    pools = {name: _distinct(name, drafts, what, notes) for name, drafts in pools.items()}
-    for one, other in combinations([s for s in SPLIT_ORDER if s in pools], 2):
-        _no_overlap(one, pools[one], other, pools[other])
     sizes = {name: getattr(request, name) for name in SPLIT_ORDER}
     carved = [name for name in SPLIT_ORDER if name == "train" or name not in pools]
+    drawn = {name: sum(sizes[part] for part in (carved if name == "train" else [name])) for name in pools}
+    empty = [name for name in pools if not pools[name]]
+    for name in empty:
+        if drawn[name] or len(empty) == len(pools):
+            raise BadInput(f"no problems for {name}", where=what, fix="give it at least one")
+    pools = {name: _distinct(name, drafts, notes) for name, drafts in pools.items()}
+    for one, other in combinations([s for s in SPLIT_ORDER if s in pools], 2):
+        _no_overlap(one, pools[one], other, pools[other])
     chosen = {name: _first(name, pools[name], sizes[name], request.seed, notes) for name in pools if name != "train"}
     chosen |= _carve(pools["train"], {name: sizes[name] for name in carved}, request.seed, what, notes)
     done = {name: tuple(d.problem for d in drafts) for name, drafts in chosen.items()}
     return Splits(done["train"], done["dev"], done["test"], tuple(notes))
 
 
-def _distinct(name: str, drafts: Sequence[SourceProblem], what: str, notes: list[str]) -> list[SourceProblem]:
+def _distinct(name: str, drafts: Sequence[SourceProblem], notes: list[str]) -> list[SourceProblem]:
     first: dict[str, SourceProblem] = {}
     differ = 0
     for draft in drafts:
         seen = first.setdefault(draft.key, draft)
         differ += seen.problem.reference != draft.problem.reference
-    if not drafts:
-        raise BadInput(f"no problems for {name}", where=what, fix="give it at least one")
     if len(first) == 1 and len(drafts) > 1:
         raise BadInput(f"all {len(drafts)} problems are the same one", where=drafts[0].where)
     if dropped := len(drafts) - len(first):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selftaught.errors import BadInput
 from selftaught.learn.objectives.advantages import ADVANTAGE_ESTIMATORS
 from selftaught.records import Attempt, TokenAdvantages
 
@@ -73,11 +74,17 @@ class CreditAssignment:
         outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, even if their
             rewards differ: reward shaping among failures teaches how to fail. By default whether the answer is right;
             the reward itself where it is a judge's or an asynchronous function's.
+
+    Raises:
+        BadInput: `reward` is no function of one rollout.
     """
 
     reward: RewardFn | AsyncRewardFn = outcome_reward
     advantages: AdvantageFn | None = None
     outcome_key: Callable[[Rollout], Any] = outcome_key
+
+    def __post_init__(self) -> None:
+        check_reward(self.reward)
 
     @property
     def functions(self) -> tuple[Any, Any, Any]:
@@ -98,6 +105,22 @@ class CreditAssignment:
         """The outcome of a rollout; see `outcome_key`."""
         by_reward = self.deferred and self.outcome_key is outcome_key
         return rollout.reward if by_reward else self.outcome_key(rollout)
+
+
+def check_reward(reward: Any) -> None:
+    """Refuse a judge, and whatever else cannot be called with a rollout alone.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    try:
+        inspect.signature(getattr(reward, "function", reward)).bind(None)  # of a method, its function
+    except ValueError:  # a builtin without a signature
+        return
+    except TypeError:
+        fix = "write it as (rollout) -> float; of a judge, pass judge_reward(judge, policy)"
+        what = f"{getattr(reward, '__name__', getattr(reward, 'id', repr(reward)))!s:.60} takes no rollout alone"
+        raise BadInput(what, where="CreditAssignment(reward=)", fix=fix) from None
 
 
 def is_deferred(reward: Any) -> bool:

@@ -75,7 +75,7 @@ def critique_in_the_loop(
     """
     critic, examples = None, list[routines.CritiqueExample]()
     if repairs:
-        annotator = resolve(teacher, run.console.print) if teacher else base
+        annotator = resolve(teacher, run.console.print, where="--teacher") if teacher else base
         how: dict[str, Any] = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
         how |= {"min_success_rate": min_success_rate, "temperature": temperature}
         examples = routines.collect_critic_data(run, base, annotator, task, **how)

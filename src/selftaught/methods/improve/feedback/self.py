@@ -66,7 +66,7 @@ def self(
         restart: train the starting model on the data of all rounds; otherwise the last policy on this round's.
         refine_at_test: also measure answering with refinement on dev, each round.
     """
-    annotator = resolve(teacher, run.console.print) if teacher else base
+    annotator = resolve(teacher, run.console.print, where="--teacher") if teacher else base
     tried = routines.deduplicate(run.attempt(base, task.train, samples=drafts, temperature=temperature))
     examples = routines.collect_critiques(run, annotator, annotator, tried, temperature=temperature)
     examples = routines.filter_verified(examples)

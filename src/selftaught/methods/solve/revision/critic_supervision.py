@@ -55,4 +55,4 @@ async def critic_supervision(
 @cache
 def load_critic(folder: str) -> Policy:
     """The policy in a folder, resolved once."""
-    return resolve(folder)
+    return resolve(folder, where="--critic")

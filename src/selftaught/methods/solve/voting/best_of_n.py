@@ -40,7 +40,8 @@ async def best_of_n(
     Args:
         samples: answers per problem.
         voters: how many of the best answers vote; 1 returns the best.
-        reward_model: policy with a value head, or its folder; empty for the solving policy's own head.
+        reward_model: policy with a value head, or its folder; without one, the solving policy's own head scores, and
+            without a head the mean log-probability chooses.
         temperature: of sampling.
     """
     tried = await ask.sample(problem.prompt, samples, temperature=temperature)
@@ -59,7 +60,7 @@ async def best_of_n(
 @cache
 def load_policy(name: str | Policy) -> Policy:
     """The policy of a folder, resolved once."""
-    return resolve(name)
+    return resolve(name, where="--reward-model")
 
 
 def mean_logprob(attempt: Attempt) -> float:
