@@ -251,6 +251,16 @@ def test_a_preset_is_its_host_with_other_defaults_that_can_be_changed() -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "kind"), [("five", "int"), (2.5, "int"), (True, "int"), (None, "int")])
+def test_a_value_of_another_type_is_refused_where_the_preset_is_declared(value: Any, kind: str) -> None:
+    wrong = Preset(paper=WITHIN.paper, options={"turns": value}, differs=WITHIN.differs)
+    with pytest.raises(
+        BadInput, match=f"preset 'within' of outer: turns must be of type {kind}, got {value!r}"
+    ) as error:
+        solver(presets={"within": wrong})(outer.function)
+    assert re.match(r".*test_presets\.py:\d+: ", str(error.value))
+
+
 def test_a_preset_is_told_apart_from_its_host_and_from_what_it_was() -> None:
     host, within = identify(outer), identify(outer.presets_by_id["within"])
     assert (host.name, within.name, within.label) == ("outer", "within", "within")

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from types import SimpleNamespace, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from selftaught.discovery import location
@@ -65,6 +65,17 @@ def check_choice(option: Option, value: Any) -> None:
         expected = ", ".join(map(repr, choices))
         fix = suggest(value, [one for one in choices if isinstance(one, str)]) if isinstance(value, str) else ""
         raise BadInput(f"must be one of {expected}, got {value!r}", where=option.name, fix=fix)
+
+
+def check_type(option: Option, value: Any) -> None:
+    """Raise BadInput for a value of another type, where the option is a number, a text, a switch, or None."""
+    kinds = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else (option.kind,)
+    if not set(kinds) <= {bool, int, float, str, NoneType} or type(value) in kinds:
+        return
+    if type(value) is int and float in kinds:
+        return
+    expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+    raise BadInput(f"must be of type {expected}, got {value!r:.60}", where=option.name)
 
 
 def _kind(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:

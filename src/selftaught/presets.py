@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from selftaught.discovery import ID, file_of, location
 from selftaught.errors import BadInput, suggest
-from selftaught.options import check_choice, keyword_only, options_of, same
+from selftaught.options import check_choice, check_type, keyword_only, options_of, same
 
 if TYPE_CHECKING:
     from selftaught.check.claim import Claim
@@ -137,6 +137,7 @@ def _check_preset(host: Method, name: str, preset: Preset, where: str) -> None:
     try:
         for option in options_of(host.function, set(preset.options)):
             check_choice(option, preset.options[option.name])
+            check_type(option, preset.options[option.name])
     except BadInput as error:
         raise BadInput(f"{what}: {error.where} {error.what}", where=where, fix=error.fix) from None
     if all(same(value, defaults[option]) for option, value in preset.options.items()):

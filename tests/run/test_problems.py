@@ -179,6 +179,9 @@ CLOSED: dict[str, Callable[[Run, Task], Any]] = {
     "a record of test": lambda run, task: run.learn(
         run.base, sft(), [Demo((Message("system", "Add."), *by_hand(task.test[1]).prompt), "Answer: 1")]
     ),
+    "a turn after a train problem": lambda run, task: run.learn(
+        run.base, sft(), [Demo((*task.train[0].prompt, *by_hand(task.dev[1]).prompt), "Answer: 1")]
+    ),
     "a target that is a test problem": lambda run, task: run.learn(
         run.base, sft(), [Demo(task.train[0].prompt, f"Here is one: {in_other_words(task.test[2])}")]
     ),

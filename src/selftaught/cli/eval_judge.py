@@ -42,4 +42,9 @@ def judge_outcome(run: Run, judge: Method, args: argparse.Namespace, results: Se
     named = args.judge_model
     policy = resolve(named, run.console.print, where="--judge-model") if named else run.base
     judged = run.judge(policy, [one.attempt for one in results], judge)
+    unread = [one.judgments[-1].text for one in judged if one.judgments and one.judgments[-1].score is None]
+    if unread:
+        run.add_note(
+            f"{len(unread)} of {len(judged)} answers got no score from {judge.id}; the first reply: {unread[0]!r:.90}"
+        )
     return {"judge": {"name": judge.id, "model": args.judge_model or args.model, **judge_figures(judged)}}

@@ -216,10 +216,12 @@ class AccessRules:
         return prompt in self._train
 
     def prompt_repeats(self, prompt: Prompt) -> str:
-        """What a prompt repeats; empty if nothing held out, or if it begins with the prompt of a train problem."""
-        if any(prompt[: i + 1] in self._train for i in range(len(prompt))):
-            return ""
-        return self.contaminated(self.text_of(prompt))
+        """What a prompt repeats; empty if nothing held out. It may begin with the prompt of a train problem."""
+        own = next((i for i in range(len(prompt), 0, -1) if prompt[:i] in self._train), 0)
+        if not own:
+            return self.contaminated(self.text_of(prompt))
+        asked = (message.content for message in prompt[own:] if message.role != "assistant")
+        return next(filter(None, map(self.contaminated, asked)), "")
 
     def text_of(self, prompt: Prompt) -> str:
         """The text of a prompt without the task's instruction, which its messages may end with."""
