@@ -46,14 +46,16 @@ def test_seeds_are_played_side_by_side_and_the_check_finds_them_played(
 
 
 def test_what_a_process_could_not_play_the_check_plays_and_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(
         OWN.replace("return await ask(f", "raise OSError('no such tool')\n    return await ask(f")
     )
-    with pytest.raises(OSError, match="no such tool"):
-        main(["check", "own.py:careful", "--jobs", "2", "--seeds", "2"])
+    assert main(["check", "own.py:careful", "--jobs", "2", "--seeds", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "seed 1 failed in its process and is resumed here" in said
+    assert "own.py:9: solver careful raises OSError: no such tool; repair it" in said
 
 
 def test_a_small_model_is_played_on_every_core_that_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
