@@ -286,7 +286,7 @@ def test_the_tasks_own_problem_is_judged_by_its_own_reference_whatever_was_posed
     dev, keys = task.dev[0], []
     for posed in ([], [replace(task.dev[0], reference="999")]):
         with make_run(tmp_path / str(len(posed)), task=task, script=lambda *_: "Answer: 999") as run:
-            run._context.sampler.add_problems(posed)
+            run._context.posed |= {one.id: one for one in posed}
             for subject in (dev, replace(dev, reference=HIDDEN)):
                 (attempt,) = run.attempt(run.base, [subject])
                 assert attempt.verdict is Verdict.WRONG

@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 from math import lcm
 
 from selftaught.curate.keep import by_problem, finished
-from selftaught.curate.vote import ballots
+from selftaught.curate.vote import ballots, vote_shares
 from selftaught.errors import BadInput
 from selftaught.records import Attempt, Pair, Problem, Verdict
 
@@ -88,12 +88,8 @@ def most_and_least_voted(attempts: Iterable[Attempt], *, min_share: float = 0.0)
 
 def vote_gap(attempts: Iterable[Attempt]) -> Callable[[Attempt, Attempt], float]:
     """A weight for `pairs`: by how much of the attempts' votes the chosen answer leads the rejected one, 0..1."""
-    shares = {
-        one.id: len(side) / len(group)
-        for group in by_problem(finished(attempts)).values()
-        for side in ballots(group)
-        for one in side
-    }
+    groups = by_problem(finished(attempts)).values()
+    shares = {one.id: share for group in groups for one, share in zip(group, vote_shares(group), strict=True)}
     return lambda chosen, rejected: shares.get(chosen.id, 0.0) - shares.get(rejected.id, 0.0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -36,7 +36,7 @@ class AskEffects:
 
     sample: Callable[[JournaledRequest], Awaitable[Attempt]]
     loglikelihood: Callable[[Policy, Problem, Prompt, str], Awaitable[Likelihood]]
-    score: Callable[..., Awaitable[Any]]
+    score: Callable[..., Coroutine[Any, Any, Any]]
     log: Callable[[str, str, Any], None]
     verify: Callable[[Attempt], Awaitable[Feedback]] | None = None
     verify_shown: Callable[[Attempt], Awaitable[Feedback]] | None = None

@@ -97,7 +97,7 @@ class RunContext:
         self.sampler = Sampler(
             self.engine, task, self.journal, self.ledger, console,
             seed=settings.seed, failure_limit=settings.failure_limit, tick=self.record_time,
-            model_input=self.notes_reader,
+            model_input=self.notes_reader, posed=self.posed,
         )  # fmt: skip
         self.tuner = self.sampler.tuner = Tuner(self)
         self._stop_listening = listen(self._on_remark)

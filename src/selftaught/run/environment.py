@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +85,7 @@ class JournaledEnvironment:
         ledger: where they are counted.
         counts: what became of the episodes.
         seed: of the run, from which those of episodes are drawn.
+        posed: new problems of the run by id, with the references that solvers do not see.
         seconds: spent in the environment since this start.
     """
 
@@ -93,9 +94,9 @@ class JournaledEnvironment:
     ledger: Ledger
     counts: RequestCounts
     seed: int
+    posed: Mapping[str, Problem]
     seconds: float = 0.0
     _threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VERIFIER_THREADS))
-    _posed: dict[str, Problem] = field(default_factory=dict[str, Problem])
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     @property
@@ -115,10 +116,6 @@ class JournaledEnvironment:
         """Whether rewards decide the verdict, and no verifier."""
         return isinstance(self.task.verifier, EpisodeVerifier)
 
-    def add_problems(self, problems: Sequence[Problem]) -> None:
-        """Let the environment know of new problems, whose references solvers do not see."""
-        self._posed |= {problem.id: problem for problem in problems}
-
     async def start(self, batch: SolveBatch, problem: Problem, episode: str) -> EpisodeStep:
         """The state before the first action.
 
@@ -126,7 +123,7 @@ class JournaledEnvironment:
             episode: name of the episode, on which a seeded environment's chance depends.
         """
         environment = self.environment
-        true = self.task.known(self._posed.get(problem.id, problem))
+        true = self.task.known(self.posed.get(problem.id, problem))
         seeds: tuple[int, ...] = ()
         if getattr(environment, "seeded", False):
             seeds = (int(content_hash(self.seed, problem.id, batch.policy.version, episode), 16) >> 1,)

@@ -22,7 +22,6 @@ from selftaught.tasks import Task
 
 if TYPE_CHECKING:
     from selftaught.run.context import RunContext
-    from selftaught.run.guarded import AccessRules
 
 MIN_WORDS, MIN_CHARS = 4, 16  # a held-out question shorter than both is looked for in demonstrations only
 

@@ -27,7 +27,6 @@ def new_problems(context: RunContext, candidates: Sequence[Problem]) -> list[Pro
     dropped += [(one, "the task cannot read it") for one in kept if not task.reads(one)]
     kept = [one for one in kept if task.reads(one)]
     context.posed |= {one.id: one for one in kept}
-    context.sampler.add_problems(kept)
     _journal(context, kept, dropped)
     return kept
 

@@ -146,12 +146,9 @@ class JournaledEngine:
         self.require("logprobs", "it cannot score a given text")
         key = content_hash("loglikelihood", policy.version, problem.id, prompt, text)
         try:
-            pay = partial(self._score, key, policy, problem, prompt, text)
-            payload, usage = self.journal.get(key) or await self._share(key, pay)
-        except RequestRefused as error:
-            self._note_refusal(key, error)
+            payload = await self.effect(key, partial(self._score, key, policy, problem, prompt, text))
+        except RequestRefused:
             return Likelihood((math.nan,))
-        self.ledger.count(key, usage)
         return Likelihood(tuple(payload["logprobs"]), payload["prompt_tokens"])
 
     def require(self, capability: str, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,7 +75,8 @@ class RewardHost:
         batch = JudgeBatch("", reward.policy or live, reward.judge, self.sampling, ())
         judge = self.context.sampler.judgments.judge
         names = [f"reward/{self.key}/{result.attempt.id}/{i}" for i in range(reward.samples)]
-        (attempt,) = with_feedback((result.attempt,), [await judge(batch, group, name) for name in names])
+        given = await asyncio.gather(*(judge(batch, group, name) for name in names))
+        (attempt,) = with_feedback((result.attempt,), given)
         turns = tuple(attempt if turn.id == attempt.id else turn for turn in result.turns)
         return replace(result, attempt=attempt, turns=turns, reward=attempt.score)
 

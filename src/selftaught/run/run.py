@@ -37,7 +37,7 @@ class Run(SamplingRun):
         Args:
             base: where to start; of a policy with notes, the weights. The new policy has no notes.
             lr_scale: multiplies the learning rate.
-            training: fields of `Training` to change.
+            training: fields of `TrainConfig` to change.
 
         Raises:
             BadInput: there are no records, a training option is wrong, a record is of the dev or test split, or
@@ -91,7 +91,7 @@ class Run(SamplingRun):
             reference_decay: after each step the reference of the KL penalty becomes this share of itself and the rest
                 of the weights in training (an exponential moving average); 1 leaves it as it is.
             lr_scale: multiplies the learning rate.
-            options: fields of `Sampling` and `Training` to change. Temperature and `epochs` are 1 and the learning
+            options: fields of `Sampling` and `TrainConfig` to change. Temperature and `epochs` are 1 and the learning
                 rate is constant unless changed. `keep_optimizer_state` keeps it from one call to the next.
 
         Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from selftaught.learn.online.rollouts import CreditAssignment
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Solution
@@ -15,8 +14,6 @@ from selftaught.run.problems import new_problems
 from selftaught.run.scoring import score
 from selftaught.run.session import RunSession
 from selftaught.run.solver import GroupJudge, Judge, Solver, SolverResult, Subject
-
-OUTCOME = CreditAssignment()
 
 
 class SamplingRun(RunSession):

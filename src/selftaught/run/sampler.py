@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +57,7 @@ class Sampler:
         failure_limit: share of a batch's verifications that may fail before it is given up.
         tick: called now and then during a long batch.
         model_input: see `JournaledEngine`.
+        posed: new problems of the run by id, which grow; attempts at them are judged by these, whatever solvers see.
 
     Attributes:
         judgments: judges attempts, on the loop.
@@ -65,15 +66,16 @@ class Sampler:
     def __init__(
         self, engine: Engine, task: Task, journal: Journal, ledger: Ledger, console: Console, *, seed: int,
         failure_limit: float, tick: Callable[[], None], model_input: Callable[[Policy, Prompt], tuple[Policy, Prompt]],
+        posed: Mapping[str, Problem],
     ) -> None:  # fmt: skip
         self._task, self._journal, self._ledger, self._console, self._tick = task, journal, ledger, console, tick
         self._counts = RequestCounts()
         self._engine = JournaledEngine(engine, task, journal, ledger, self._counts, seed, model_input)
-        self._verifier = JournaledVerifier(task, journal, console, failure_limit)
+        self._verifier = JournaledVerifier(task, journal, console, failure_limit, posed)
         score = partial(score_one, self._engine, task.steps)
         self._effects = AskEffects(self._engine.sample, self._engine.loglikelihood, score, journal.put_new)
         self.judgments = JournaledJudge(self._effects, task, journal)
-        self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed)
+        self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed, posed)
         self._loop = BackgroundLoop()
         self.tuner: Tuner | None = None
         self._engine.make_ready = self._make_ready
@@ -87,11 +89,10 @@ class Sampler:
         results = self._loop.run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
         self._verifier.settle(batch)
         self.environment.settle(batch)
-        failed = batch.failed_verifications
-        self._counts.add("unverified", len(failed), failed[0].text if failed else "")
+        for name, verdicts in (("unverified", batch.verdicts), ("unshown", batch.shown)):
+            self._counts.add(name, len(verdicts.failed), verdicts.failed[0].text if verdicts.failed else "")
         self._counts.add("judged", len(results) if batch.verify else 0)
-        self._counts.add("unshown", len(batch.failed_shown), batch.failed_shown[0].text if batch.failed_shown else "")
-        self._counts.add("shown", batch.shown_count)
+        self._counts.add("shown", batch.shown.count)
         return results
 
     def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
@@ -104,8 +105,7 @@ class Sampler:
 
     def score(self, policy: Policy, subjects: Sequence[Subject], at: ScoreAt) -> list[Any]:
         """The score of each attempt or problem by the value head of `policy`; see `scoring.score_one`."""
-        steps = self._task.steps
-        return self._read_all([partial(score_one, self._engine, steps, policy, subject, at) for subject in subjects])
+        return self._read_all([partial(self._effects.score, policy, subject, at) for subject in subjects])
 
     def _read_all(self, reads: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
         """Await all of `reads` at once on the loop."""
@@ -116,11 +116,6 @@ class Sampler:
             return [task.result() for task in tasks]
 
         return self._loop.run(gather())
-
-    def add_problems(self, problems: Sequence[Problem]) -> None:
-        """Let verifier and environment know of new problems."""
-        self._verifier.add_problems(problems)
-        self.environment.add_problems(problems)
 
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
@@ -233,8 +228,7 @@ class Sampler:
         attempt, data = (made.attempt, made.data) if isinstance(made, Solution) else (made, None)
         if not isinstance(attempt, Attempt):
             raise BadInput(f"it returned {attempt!r:.60}, expected an Attempt", where=solver_name(batch.solver))
-        for one in (attempt, *ask.attempts):
-            check_own(one, problem, batch.solver)
+        check_own(attempt, problem, batch.solver)
         self._counts.returned.add(attempt.id)
         if data is not None:
             data = self._journal_data(batch, attempt, name, data)

@@ -90,12 +90,9 @@ class SolveBatch:
         verdicts_visible: whether solvers may see verdicts during the call (`Ask.verify`).
         finish: completes each result while others are still sampled, such as by a reward.
         top_logprobs: of requests that do not say otherwise; see `Ask.__call__`.
-        failed_verifications: one for each attempt whose verification failed.
-        pending_verdicts: failed verifications to be journaled when the batch ends, by key.
-        pending_steps: failures of the environment, likewise.
-        shown_count: number of verdicts of the verifier that solvers may consult.
-        failed_shown: those of them that failed.
-        pending_shown: failed ones to be journaled when the batch ends, by key.
+        verdicts: of the task's verifier.
+        shown: of the verifier that solvers may consult.
+        pending_steps: failures of the environment to be journaled when the batch ends, by key.
     """
 
     label: str
@@ -108,12 +105,24 @@ class SolveBatch:
     verdicts_visible: bool = False
     finish: Callable[[SolverResult], Awaitable[SolverResult]] | None = None
     top_logprobs: int | None = None
-    failed_verifications: list[Feedback] = field(default_factory=list)
-    pending_verdicts: dict[str, list[Any]] = field(default_factory=dict)
+    verdicts: VerdictLog = field(default_factory=lambda: VerdictLog())
+    shown: VerdictLog = field(default_factory=lambda: VerdictLog())
     pending_steps: dict[str, dict[str, Any]] = field(default_factory=dict)
-    shown_count: int = 0
-    failed_shown: list[Feedback] = field(default_factory=list)
-    pending_shown: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class VerdictLog:
+    """What became of the verdicts of one verifier in a batch.
+
+    Attributes:
+        count: number of verdicts.
+        failed: one for each that failed.
+        pending: failed ones to be journaled when the batch ends, by key.
+    """
+
+    count: int = 0
+    failed: list[Feedback] = field(default_factory=list)
+    pending: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def check_solver(solver: Any) -> None:
