@@ -73,11 +73,14 @@ def test_one_short_rationale_of_each_cluster_is_shown(tmp_path: Path) -> None:
     assert script.temperatures == {0.0}
 
 
-def test_random_questions_are_the_rival(tmp_path: Path) -> None:
-    with make_run(tmp_path, task=task_of(), script=Script(), settings=GATE) as run:
-        champion = find("auto-cot")(run, run.base, run.task, clusters=2, selection="random")
-        assert champion.notes is not None
-        assert len(champion.notes.demonstrations) == 2
+@pytest.mark.parametrize(("selection", "of_apples"), [("clusters", 1), ("random", 0)])
+def test_random_questions_are_the_rival(tmp_path: Path, selection: str, of_apples: int) -> None:
+    """Chance draws two questions of trains, of which clusters show one."""
+    with make_run(tmp_path, task=task_of(), script=lambda *_: "I think.\nAnswer: 2", settings=GATE) as run:
+        find("auto-cot")(run, run.base, run.task, clusters=2, selection=selection)
+        ((_, _, facts, _),) = run.journal.effects("notes")
+    shown = {one["prompt"][0]["content"] for one in facts["notes"]["demonstrations"]}
+    assert (len(shown & {*APPLES}), len(shown & {*TRAINS})) == (of_apples, 2 - of_apples)
 
 
 def test_without_a_rationale_that_is_accepted_the_model_stays_as_it_is(tmp_path: Path) -> None:

@@ -104,6 +104,39 @@ def test_the_last_verdict_counts_and_a_letter_alone_is_one() -> None:
     ]
 
 
+POINTS = [  # of three answers, and which of them is the best
+    ({"one": 2, "two": 4, "three": 3}, "two"),
+    ({"one": 4, "two": 2, "three": 3}, "one"),
+    ({"one": 1, "two": 4, "three": 4}, "two"),  # ties go to the first
+    ({"one": None, "two": 0, "three": 0}, "two"),  # one that cannot be judged comes last
+    ({"one": None, "two": None, "three": None}, "one"),
+]
+
+
+@pytest.mark.parametrize(("points", "best"), POINTS)
+@pytest.mark.parametrize("how", [rubric.with_options(judgments=1), pairwise], ids=["rubric", "pairwise"])
+def test_the_best_of_several_is_the_one_its_judge_prefers(
+    tmp_path: Path, how: Any, points: dict[str, int | None], best: str
+) -> None:
+    words = iter(points)
+
+    def script(_: Policy, request: Request) -> str:
+        if len(request.prompt) == 1:
+            return next(words)
+        shown = request.prompt[1].content
+        found = [points[text.removeprefix("A: ").removeprefix("B: ")] for text in shown.splitlines()]
+        if None in found:
+            return "hm"
+        first, last = found[0] or 0, found[-1] or 0
+        if len(found) == 1:
+            return f"Score: {first}"
+        return "[[C]]" if first == last else "[[A]]" if first > last else "[[B]]"
+
+    with make_run(tmp_path, task=make_task(train=1), script=script) as run:
+        (found,) = run.attempt(run.base, run.task.train, solver=BestOf(how, 3, {"temperature": 1.0}))
+    assert (found.text, next(words, None)) == (best, None)
+
+
 # --- on the model that ships ---
 
 
@@ -129,7 +162,7 @@ def test_the_tiny_model_understands_both(tmp_path: Path) -> None:
     assert used.judge > 0
 
 
-def test_the_best_of_several_is_the_one_its_judge_prefers(tmp_path: Path) -> None:
+def test_the_tiny_model_chooses_among_its_answers(tmp_path: Path) -> None:
     with tiny(tmp_path) as run:
         for how in (rubric.with_options(judgments=1), pairwise):
             (found,) = run.attempt(run.base, run.task.train[:1], solver=BestOf(how, 3, {"temperature": 1.0}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from selftaught.check.claim import SystemResult
-from selftaught.engines import RequestRefused, ScriptedEngine
+from selftaught.engines import Request, RequestRefused, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.measure import StudyReport
 from selftaught.method import find
@@ -104,12 +105,41 @@ def test_the_head_learns_the_share_of_right_samples_of_train_problems(tmp_path: 
         assert len(record.samples) == SAMPLES
 
 
-@pytest.mark.parametrize("aggregation", ["vote", "weighted_vote"])
-def test_votes_choose_too(tmp_path: Path, aggregation: str) -> None:
-    report, _ = studied(tmp_path / "a", aggregation=aggregation, epochs=0)
-    assert set(report.scores.values()) <= {0.0, 1.0}
-    by_p_true, _ = studied(tmp_path / "b", aggregation="p_true", epochs=0)
-    assert sum(report.scores.values()) <= sum(by_p_true.scores.values())
+class Divided(ScriptedEngine):
+    """Gives two answers alike and another, which it finds more likely true than each of them.
+
+    Where the sum begins with an odd number, the other is right, and more likely than both together; else both are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self.answer, likelihood=self.believe)
+        self.told = Counter[Prompt]()
+
+    def answer(self, policy: Policy, request: Request) -> str:
+        self.told[request.prompt] += 1
+        alone, question = self.told[request.prompt] == SAMPLES, request.prompt[0].content
+        total = sum(map(int, re.findall(r"\d+", question)))
+        return f"Answer: {total if alone is is_odd(question) else total + 1}"
+
+    def believe(self, policy: Policy, prompt: Prompt, text: str) -> Sequence[float]:
+        odd = is_odd(prompt[0].content)
+        true = 0.9 if right(prompt) is odd else 0.2 if odd else 0.6
+        return [math.log(true if text == "(A)" else 1 - true)]
+
+
+def is_odd(question: str) -> bool:
+    """Whether a sum begins with an odd number."""
+    return int(re.findall(r"\d+", question)[0]) % 2 == 1
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "odd", "even"),
+    [("vote", 0, 1), ("weighted_vote", 1, 1), ("p_true", 1, 0), ("random", 1 / 3, 2 / 3)],
+)
+def test_votes_choose_too(tmp_path: Path, aggregation: str, odd: float, even: float) -> None:
+    report, run = studied(tmp_path, Divided(), aggregation=aggregation, epochs=0)
+    assert report.scores == {p.id: pytest.approx(odd if is_odd(p.question) else even) for p in run.task.dev}
+    assert {is_odd(p.question) for p in run.task.dev} == {True, False}
 
 
 def test_what_the_engine_refuses_to_read_is_left_out(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from selftaught.console import Console
 from selftaught.engines import Request, Sampling
 from selftaught.engines.scripted import ScriptedEngine
 from selftaught.errors import BadInput
+from selftaught.journal import JournalReader
 from selftaught.learn import TrainConfig
 from selftaught.methods.improve.rl.sirlc import sirlc
 from selftaught.models import Policy
@@ -52,8 +53,23 @@ def test_an_answer_s_reward_is_whether_the_model_calls_it_right(tmp_path: Path) 
     assert [r.rewards for _, rs in other.given for r in rs] == [r.rewards for r in records]
 
 
-def test_it_judges_with_the_policy_in_training_or_by_another_judge_if_asked(tmp_path: Path) -> None:
-    assert played(tmp_path / "live", frozen_judge=False).given
+@pytest.mark.parametrize("frozen", [True, False])
+def test_it_judges_with_the_starting_model_or_if_asked_with_the_policy_in_training(
+    tmp_path: Path, frozen: bool
+) -> None:
+    assert played(tmp_path, frozen_judge=frozen).given
+    with JournalReader(tmp_path / "run") as reader:
+        samples = {key: payload for key, _, payload, _ in reader.effects("sample")}
+        live = {facts["live"] for _, _, facts, _ in reader.effects("online")}
+        (trained,) = (facts["policy"] for _, _, facts, _ in reader.effects("learn"))
+    judged = [(samples[p["parent"]]["policy"], p["policy"]) for p in samples.values() if p["role"] == "judge"]
+    assert len(live) == 2
+    assert {answered for answered, _ in judged} == {*live, trained}  # at train problems, and at last on dev
+    assert {judge for _, judge in judged} == ({"base-model"} if frozen else {*live, trained})
+    assert frozen or all(answered == judge for answered, judge in judged)
+
+
+def test_another_judge_rewards_if_asked(tmp_path: Path) -> None:
     learner = played(tmp_path / "rubric", judge="rubric")
     rewards = {reward for _, records in learner.given for record in records for reward in record.rewards}
     assert len(rewards) > 1
