@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
@@ -127,6 +128,11 @@ class Attempt:
     def logprobs(self) -> tuple[float, ...]:
         """Natural-log probability of each sampled token at temperature 1; empty where an endpoint reports none."""
         return self.sample.logprobs
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log-probability of the sampled tokens; -inf without any."""
+        return fmean(self.logprobs) if self.logprobs else -math.inf
 
     @property
     def finish_reason(self) -> str:
@@ -388,8 +394,11 @@ def as_json(record: Any) -> Any:
 
     Records for learning (`Record`) say in `kind` of what type they are.
     """
-    if type(record) in _PLAIN:  # by far the most
+    kind = type(record)
+    if kind in _PLAIN:  # by far the most
         return record
+    if kind is tuple or kind is list:
+        return [v if type(v) in _PLAIN else as_json(v) for v in record]
     if record is HIDDEN:
         return None
     if isinstance(record, Message):
@@ -397,10 +406,10 @@ def as_json(record: Any) -> Any:
     if isinstance(record, Attempt):
         return _attempt_row(record)
     if is_dataclass(record) and not isinstance(record, type):
-        rare = _RARE.get(type(record), {})
+        rare = _RARE.get(kind, {})
         values = ((name, getattr(record, name)) for name in record.__dataclass_fields__)
         row = {name: as_json(v) for name, v in values if not (name in rare and v == rare[name])}
-        return {"kind": kind, **row} if (kind := _kind_of(type(record))) else row
+        return {"kind": named, **row} if (named := _kind_of(kind)) else row
     if isinstance(record, Mapping):
         return {str(k): as_json(v) for k, v in record.items()}
     if isinstance(record, (list, tuple)):

@@ -57,6 +57,8 @@ _NUMBERS = {"temperature": False, "top_p": False, "top_k": True, "max_tokens": T
 
 def _check_number(name: str, value: Any, *, whole: bool) -> None:
     """Raise BadInput for an option of sampling that is no number."""
+    if type(value) is int or (type(value) is float and not whole):  # nearly always
+        return
     if isinstance(value, bool) or not isinstance(value, Real) or (whole and value != value // 1):
         what = f"{name} must be a {'whole ' if whole else ''}number, got {value!r:.60}"
         raise BadInput(what, where=name, fix="pass a number without quotes" if isinstance(value, str) else "")

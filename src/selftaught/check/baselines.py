@@ -54,7 +54,7 @@ def majority(run: Run, tokens: int) -> SystemResult:
 
 def best_logprob(run: Run, tokens: int) -> SystemResult:
     """The sample with the highest mean log-probability, of as many (sample-and-rank, 2203.11171, section 3.4)."""
-    return _best(run, tokens, lambda group: max(group, key=_mean_logprob))
+    return _best(run, tokens, lambda group: max(group, key=lambda one: one.mean_logprob))
 
 
 BASELINE_FUNCTIONS: dict[str, Callable[[Run, int], SystemResult]] = {
@@ -90,10 +90,6 @@ def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt])
 
 def _plain(run: Run, solved: Sequence[SolverResult]) -> SystemResult:
     return SystemResult(run, run.base, solved, _tokens(solved))
-
-
-def _mean_logprob(attempt: Attempt) -> float:
-    return math.fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -math.inf
 
 
 def _tokens(solved: Sequence[SolverResult]) -> int:

@@ -74,11 +74,12 @@ class Claim:
         text: the claim in one sentence.
         baselines: what the method must beat, each on the same test problems. By name:
             "greedy", the starting model's greedy answer;
-            "sample", one sample of it at temperature 0.7;
+            "sample", one sample of it at temperature 0.7 and top-k 40, as in all that follow;
             "majority", majority vote over samples of it that spend at least the method's tokens;
             "best-logprob", the one of those samples with the highest mean log-probability;
             or a `Baseline`, another method or the same one with other options. A baseline that trains gets the same
-            train problems and continues until it has spent the method's tokens.
+            train problems and continues until it has spent the method's tokens, unless its options or its preset fix
+            the number of rounds.
         solver: how a recipe's champion answers the test problems, where its policies are meant for a solver; None:
             greedily.
         metric: `accuracy`, or another number per test problem.

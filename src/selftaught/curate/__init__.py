@@ -1,7 +1,7 @@
 """Curation: plain functions that select training records from attempts."""
 
 from selftaught.curate.batch import round_batch
-from selftaught.curate.cluster import cluster
+from selftaught.curate.cluster import cluster, random_groups
 from selftaught.curate.decontaminate import Decontaminator, decontaminate
 from selftaught.curate.judged import all_pairs, keep_judged, win_rates
 from selftaught.curate.keep import by_problem, finished, keep, keep_right, source_ids, unsolved
@@ -43,6 +43,7 @@ __all__ = [
     "masked_spans",
     "most_and_least_voted",
     "pairs",
+    "random_groups",
     "right_and_wrong",
     "right_times_wrong",
     "round_batch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ def cluster(texts: Sequence[str], clusters: int, *, seed: int = 0) -> list[list[
     groups = [np.flatnonzero(labels == label) for label in range(clusters)]
     near = [[int(i) for i in group[np.argsort(distances[group], kind="stable")]] for group in groups if len(group)]
     return sorted(near, key=min)
+
+
+def random_groups(count: int, groups: int, *, seed: int = 0) -> list[list[int]]:
+    """Indices 0 to `count` - 1 in random order, dealt into groups: what `cluster` is compared with."""
+    order = random.Random(seed).sample(range(count), count)
+    return [dealt for i in range(groups) if (dealt := order[i::groups])]
 
 
 def tfidf(texts: Sequence[str]) -> Matrix:

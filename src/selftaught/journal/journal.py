@@ -28,6 +28,7 @@ CREATE TABLE sessions (
 );
 """
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 LAST_TIMESTAMP = (
     "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
 )
@@ -104,7 +105,7 @@ class Journal(EffectStore):
     def put(self, key: str, kind: str, payload: Any, usage: Usage | None = None) -> None:
         """Commit an effect. Raises RuntimeError if its key exists already."""
         cost = usage or Usage()
-        row = (key, kind, self.round, json.dumps(payload, separators=(",", ":")))
+        row = (key, kind, self.round, _COMPACT.encode(payload))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
@@ -116,7 +117,7 @@ class Journal(EffectStore):
     def replace(self, key: str, payload: Any, usage: Usage) -> None:
         """Commit an effect in place of the failure that an older version of this program kept under its key."""
         columns = "round = ?, payload = ?, prompt = ?, generated = ?, judge = ?, trained = ?, at = ?"
-        row = (self.round, json.dumps(payload, separators=(",", ":")))
+        row = (self.round, _COMPACT.encode(payload))
         row += (usage.prompt, usage.generated, usage.judge, usage.trained, self._now(), key)
         self._run(f"UPDATE effects SET {columns} WHERE key = ?", row)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
 from math import fsum, isnan
 from typing import Literal
 
 from selftaught.errors import BadInput
+from selftaught.measure.stats import statistic_bootstrap
 
 
 def calibration_statistics(probabilities: Sequence[float], outcomes: Sequence[bool]) -> dict[str, float]:
@@ -17,8 +18,22 @@ def calibration_statistics(probabilities: Sequence[float], outcomes: Sequence[bo
     Raises:
         BadInput: there are no outcomes, or not as many as probabilities.
     """
-    statistics = {"brier": brier_score, "ece": expected_calibration_error, "auroc": auroc}
-    return {name: round(statistic(probabilities, outcomes), 4) for name, statistic in statistics.items()}
+    return {name: round(statistic(probabilities, outcomes), 4) for name, statistic in STATISTICS.items()}
+
+
+def calibration_with_intervals(problems: Sequence[Sequence[tuple[float, bool]]]) -> dict[str, float]:
+    """`calibration_statistics`, each with the ends of its 95 % interval as NAME_low and NAME_high; empty of nothing.
+
+    Args:
+        problems: for each problem the (probability, outcome) pairs of its samples; whole problems are resampled.
+    """
+    if not problems:
+        return {}
+    figures = calibration_statistics(*zip(*chain.from_iterable(problems), strict=True))
+    for name, statistic in STATISTICS.items():
+        found = statistic_bootstrap(lambda pairs, of=statistic: of(*zip(*pairs, strict=True)), problems)
+        figures |= {f"{name}_low": round(found.low, 4), f"{name}_high": round(found.high, 4)}
+    return figures
 
 
 def brier_score(probabilities: Sequence[float], outcomes: Sequence[bool]) -> float:
@@ -83,3 +98,10 @@ def auroc(scores: Sequence[float], outcomes: Sequence[bool]) -> float:
 def _check(scores: Sequence[float], outcomes: Sequence[bool]) -> None:
     if not outcomes or len(scores) != len(outcomes):
         raise BadInput(f"needs as many scores as outcomes, at least 1, got {len(scores)} and {len(outcomes)}")
+
+
+STATISTICS: dict[str, Callable[[Sequence[float], Sequence[bool]], float]] = {
+    "brier": brier_score,
+    "ece": expected_calibration_error,
+    "auroc": auroc,
+}

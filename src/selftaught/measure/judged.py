@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from selftaught.curate import by_problem
 from selftaught.measure.calibration import auroc
-from selftaught.measure.stats import clustered_bootstrap
+from selftaught.measure.stats import clustered_bootstrap, statistic_bootstrap
 from selftaught.records import Attempt, Verdict
 
 
@@ -18,7 +19,7 @@ def judge_figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
         `mean_score` of the attempts with a score, and `unscored`, the share of the others. `agreement`: of the
         attempts that both the verifier and the judge call right or wrong, the share on which they agree. `auroc`: the
         chance that the judge scores a right answer above a wrong one (ties count half), 0.5 for a judge that guesses.
-        Figures of nothing are left out.
+        Each but `unscored` has its interval as NAME_ci95. Figures of nothing are left out.
     """
     scored = [one for one in attempts if one.score is not None]
     figures: dict[str, Any] = {"unscored": round(1 - len(scored) / len(attempts), 4)} if attempts else {}
@@ -28,7 +29,12 @@ def judge_figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
     known = [one for one in scored if one.verdict is not Verdict.UNKNOWN]
     if len({one.right for one in known}) < 2:
         return figures
-    return figures | {"auroc": round(auroc([one.score or 0.0 for one in known], [one.right for one in known]), 4)}
+    interval = statistic_bootstrap(_auroc, list(by_problem(known).values()))
+    return figures | {"auroc": round(_auroc(known), 4), "auroc_ci95": [round(interval.low, 4), round(interval.high, 4)]}
+
+
+def _auroc(attempts: Sequence[Attempt]) -> float:
+    return auroc([one.score or 0.0 for one in attempts], [one.right for one in attempts])
 
 
 def _judged(attempt: Attempt) -> Verdict:

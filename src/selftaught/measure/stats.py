@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
 
 MAX_EXACT_FLIPS = 14  # 2**14 sign patterns are enumerated in a millisecond; more are sampled
 RESAMPLE_BLOCK = 1 << 20  # numbers held at once while resampling: memory stays flat however large the data
+
+
+T = TypeVar("T")
 
 
 class Interval(NamedTuple):
@@ -74,6 +77,37 @@ def clustered_bootstrap(
     if not means:
         return Interval(0.0, 1.0)
     return _bootstrap(means, (0.0, 1.0), level, resamples, seed)
+
+
+def statistic_bootstrap(
+    statistic: Callable[[list[T]], float], groups: Sequence[Sequence[T]], *, level: float = 0.95,
+    resamples: int = 500, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Percentile interval of any statistic of values that belong to problems, such as an AUROC.
+
+    Whole problems are resampled, as in `clustered_bootstrap`; draws of which the statistic is NaN are left out.
+
+    Args:
+        statistic: of the values of all problems drawn.
+        groups: for each problem its values.
+        level: the nominal coverage.
+        resamples: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        The interval; NaN at both ends if no draw has the statistic.
+    """
+    import numpy as np
+
+    _level(level)
+    rng, found = np.random.default_rng(seed), list[float]()
+    for _ in range(resamples if groups else 0):
+        value = statistic([one for i in rng.integers(len(groups), size=len(groups)) for one in groups[i]])
+        found += [] if math.isnan(value) else [value]
+    if not found:
+        return Interval(math.nan, math.nan)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
 
 
 def paired_bootstrap(

@@ -58,7 +58,7 @@ class Policy:
     @property
     def temporary(self) -> bool:
         """Whether the weights live for one answer (`Ask.tuned`): nothing may be trained from it, measured or kept."""
-        return self.path.parent.parent.name == ONE_ANSWER
+        return self.path.parts[-3:-2] == (ONE_ANSWER,)
 
     @property
     def root(self) -> Policy:

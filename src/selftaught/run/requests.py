@@ -102,7 +102,10 @@ class JournaledEngine:
         try:
             if key in self.refusals:
                 raise self.refusals[key]
-            payload, usage = self._lookup(key, asked) or await self._share(key, lambda: self._pay(key, asked))
+            found = self.journal.get(key)
+            if found is None or _is_failure(found[0], asked):
+                found = await self._share(key, lambda failed=found: self._pay(key, asked, failed))
+            payload, usage = found
         except RequestRefused as error:
             self._note_refusal(key, error)
             return self._attempt(key, asked, NO_ANSWER, feedback=_no_answer(error, self.engine.name))
@@ -208,13 +211,13 @@ class JournaledEngine:
             prefix_chars=len(asked.prefix_text),
         )
 
-    def _lookup(self, key: str, asked: JournaledRequest) -> tuple[dict[str, Any], Usage] | None:
-        """The sample that the journal holds; a failure that an older version kept in its place is none."""
-        found = self.journal.get(key)
-        return None if found is not None and _is_failure(found[0], asked) else found
-
-    async def _pay(self, key: str, asked: JournaledRequest) -> tuple[dict[str, Any], Usage]:
+    async def _pay(
+        self, key: str, asked: JournaledRequest, failed: tuple[dict[str, Any], Usage] | None
+    ) -> tuple[dict[str, Any], Usage]:
         """Sample, and journal the answer. A request without one is not kept: the next start asks again.
+
+        Args:
+            failed: what the journal holds in the answer's place.
 
         Raises:
             RequestRefused: there is no answer.
@@ -227,7 +230,7 @@ class JournaledEngine:
         payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
         usage = Usage(sample.prompt_tokens, judge=count) if judges else Usage(sample.prompt_tokens, generated=count)
-        if (failed := self.journal.get(key)) is None:
+        if failed is None:
             self.journal.put(key, "sample", payload, usage)
         else:
             usage += failed[1]  # it was paid for, too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from selftaught.records import Attempt, Problem, Solution, Verdict
@@ -84,7 +84,8 @@ class MCTSSolver:
             return Solution(await ask(problem.prompt), data)
         last = path[-1]
         refused = [one for one in ask.attempts if one.failed and one.parent == last.id and not last.verdict]
-        return Solution(refused[0] if refused else prefix_attempt(problem, ask, last), data)
+        whole = prefix_attempt(problem, ask, last)
+        return Solution(refused[0] if refused else replace(whole, answer=ask.extract_answer(whole.text)), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Expander:
 
 
 def prefix_attempt(problem: Problem, ask: Ask, node: Node) -> Attempt:
-    """The answer up to a node as an attempt that can be continued."""
+    """The answer up to a node as an attempt that can be continued; the final answer is not read from it."""
     *before, step = node.path
     prefix = "".join(earlier.text for earlier in before)
     tokens = tuple(token for earlier in before for token in earlier.tokens)
@@ -154,6 +155,6 @@ def prefix_attempt(problem: Problem, ask: Ask, node: Node) -> Attempt:
     finish = "unfinished" if not step.ended else "length" if step.truncated else "stop"
     sample = Sample(step.text, step.tokens, finish_reason=finish, policy=ask.policy)
     return Attempt(
-        step.id, problem, problem.prompt, text, ask.extract_answer(text), sample,
+        step.id, problem, problem.prompt, text, None, sample,
         parent=before[-1].id if before else None, prefix_tokens=tokens, prefix_chars=len(prefix),
     )  # fmt: skip

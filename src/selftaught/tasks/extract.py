@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from selftaught.feedback.canonical import MAX_ANSWER, canonical_number
@@ -141,6 +142,7 @@ def reference_text(reference: Any) -> str:
     return str(reference)
 
 
+@lru_cache(maxsize=256)  # an answer is read where it is sampled, again where it is verified, and equal ones each time
 def find_answer(text: str, kind: Kind) -> Found | None:
     """The final answer in `text`, or None if there is none."""
     text = _this_problem(plain_characters(without_thinking(text)[-MAX_TEXT:]))

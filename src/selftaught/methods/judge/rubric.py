@@ -50,8 +50,9 @@ async def rubric(ask: Ask, attempt: Attempt, *, judgments: int = 3, temperature:
 
 
 def parse_score(reply: Attempt) -> float | None:
-    """The last score of a reply, 0..1; 1 or 0 for one that only says right or wrong. None if it says neither."""
-    if (said := refine.parse_verdict(reply)) is not None:
-        return float(said)
+    """The last score of a reply, 0..1; without one, 1 or 0 if it begins with right or wrong; else None."""
     found = re.findall(r"\bscore:\W*(\d+(?:\.\d+)?)(?:\s*/\s*5)?\W*$", reply.text, re.IGNORECASE | re.MULTILINE)
-    return float(found[-1]) / POINTS if found and float(found[-1]) <= POINTS else None
+    if found:
+        return float(found[-1]) / POINTS if float(found[-1]) <= POINTS else None
+    said = refine.parse_verdict(reply)
+    return None if said is None else float(said)

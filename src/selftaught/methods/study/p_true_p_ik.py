@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from math import isnan
+from statistics import fmean
 from typing import Literal
 
 from selftaught import Ask, Attempt, BadInput, Baseline, Claim, Message, Policy, Run, Solution, StudyReport, Task, study
 from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote, vote_shares
 from selftaught.learn.objectives import p_ik
-from selftaught.measure import calibration_statistics
+from selftaught.measure import clustered_bootstrap
+from selftaught.measure.calibration import STATISTICS, calibration_with_intervals
 from selftaught.records import RolloutGroup, Verdict
 
 P_TRUE = "Is the proposed answer above:\n(A) True\n(B) False\nThe proposed answer is:"
@@ -27,7 +29,7 @@ def accuracy_of_choices(result: SystemResult) -> dict[str, float]:
 def statistics(result: SystemResult) -> dict[str, float]:
     """Brier score, calibration error and AUROC of each confidence."""
     rows: Sequence[Mapping[str, float | int | str]] = result.returned.rows
-    return {f"{row['confidence']} {k}": float(v) for row in rows for k, v in row.items() if k != "confidence"}
+    return {f"{row['confidence']} {k}": float(v) for row in rows for k, v in row.items() if k in STATISTICS}
 
 
 CLAIM = Claim(
@@ -95,8 +97,9 @@ def p_true_p_ik(
         records = [RolloutGroup(tuple(group), tuple(float(a.right) for a in group)) for group in tried.values()]
         confidences["P(IK)"] = _p_ik(run, run.learn(policy, p_ik(), records, epochs=epochs), groups)
     rows = [{"confidence": name, **_calibration(groups, found)} for name, found in confidences.items()]
-    mean = sum(scores.values()) / len(scores)
-    return StudyReport(f"{mean:.3f} of the answers chosen by {aggregation} are right", tuple(rows), scores)
+    mean, (low, high) = fmean(scores.values()), clustered_bootstrap([[value] for value in scores.values()])
+    title = f"{mean:.3f} [{low:.3f}, {high:.3f}] of the answers chosen by {aggregation} are right"
+    return StudyReport(title, tuple(rows), scores)
 
 
 def _judged(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
@@ -139,6 +142,6 @@ def _chosen(group: Sequence[Attempt], p_true: Mapping[str, float], aggregation: 
 
 
 def _calibration(groups: Groups, confidence: Mapping[str, float]) -> dict[str, float]:
-    """How well a confidence predicts verdicts, over the attempts that have one."""
-    known = [(confidence[a.id], a.right) for group in groups.values() for a in group if a.id in confidence]
-    return calibration_statistics([score for score, _ in known], [right for _, right in known]) if known else {}
+    """How well a confidence predicts verdicts, over the attempts that have one; intervals resample problems."""
+    known = [[(confidence[a.id], a.right) for a in group if a.id in confidence] for group in groups.values()]
+    return calibration_with_intervals([pairs for pairs in known if pairs])

@@ -1,11 +1,9 @@
 """Auto-CoT: demonstrations that the model writes itself, one for each cluster of questions."""
 
-import random
-from collections.abc import Sequence
 from typing import Literal
 
-from selftaught import Attempt, Baseline, Claim, Demonstration, Notes, Policy, Problem, Run, Task, recipe
-from selftaught.curate import cluster
+from selftaught import Attempt, Baseline, Claim, Demonstration, Notes, Policy, Run, Task, recipe
+from selftaught.curate import cluster, random_groups
 
 CLAIM = Claim(
     "Rationales that the model writes itself for one question of each cluster, shown as demonstrations, beat its"
@@ -54,7 +52,11 @@ def auto_cot(
 
     for _ in run.rounds(1):
         short = [problem for problem in task.train if len(problem.question.split()) <= max_words]
-        groups = cluster([p.question for p in short], clusters) if selection == "clusters" else mixed(short, clusters)
+        groups = (
+            cluster([p.question for p in short], clusters)
+            if selection == "clusters"
+            else random_groups(len(short), clusters)
+        )
         shown: dict[int, Attempt] = {}
         for place in range(max(map(len, groups), default=0)):
             waiting = [i for i, group in enumerate(groups) if i not in shown and place < len(group)]
@@ -64,9 +66,3 @@ def auto_cot(
         notes = Notes(demonstrations=tuple(map(Demonstration.of, found)))
         run.measure(run.write_notes(base, notes, sources=found) if found else base)
     return run.champion
-
-
-def mixed(problems: Sequence[Problem], groups: int) -> list[list[int]]:
-    """Indices of the problems in random order, dealt into groups."""
-    order = random.Random(0).sample(range(len(problems)), len(problems))
-    return [dealt for i in range(groups) if (dealt := order[i::groups])]

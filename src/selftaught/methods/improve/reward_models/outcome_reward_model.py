@@ -7,11 +7,12 @@ from selftaught.methods.solve.voting.best_of_n import best_of_n
 
 CLAIM = Claim(
     "A vote among the solutions that a trained outcome reward model scores highest is right more often than the"
-    " starting model's most probable one, than a sample of it, and than a vote of equal cost.",
+    " starting model's most probable one, than a sample of it, and than a vote that spends as many tokens (readings of"
+    " the head are not counted).",
     baselines=("greedy", "sample", "majority"),
-    options={"samples": 8, "candidates": 8, "voters": 4},
+    options={"samples": 8, "candidates": 8, "voters": 4, "top_k": 40},
     ablations={"no language modeling loss": {"lm_coef": 0.0}},
-    solver=best_of_n.with_options(samples=8, voters=4),
+    solver=best_of_n.with_options(samples=8, voters=4, top_k=40),
 )
 
 
@@ -26,6 +27,7 @@ def outcome_reward_model(
     candidates: int = 100,
     voters: int = 1,
     temperature: float = 0.7,
+    top_k: int = 0,
     lm_coef: float = 1.0,
 ) -> Policy:
     """Train a policy to judge its own solutions by their outcome, and to return the best of several.
@@ -48,11 +50,12 @@ def outcome_reward_model(
         candidates: solutions of which one is returned where the policy is measured.
         voters: how many of the best solutions vote there; 1 returns the best.
         temperature: of sampling solutions.
+        top_k: sample solutions from the k most probable tokens; 0 for no limit.
         lm_coef: weight of the language modeling loss of right solutions.
     """
-    chooser = best_of_n.with_options(samples=candidates, voters=voters)
+    chooser = best_of_n.with_options(samples=candidates, voters=voters, temperature=temperature, top_k=top_k)
     for _ in run.rounds(rounds):
-        tried = judged(run.attempt(run.champion, task.train, samples=samples, temperature=temperature))
+        tried = judged(run.attempt(run.champion, task.train, samples=samples, temperature=temperature, top_k=top_k))
         labels = [Label(a.prompt, a.text, a.right, (a.id,)) for a in tried]
         policy = run.learn(base, orm(lm_coef), labels)
         scores, rights = run.score(policy, tried), [a.right for a in tried]

@@ -2,11 +2,23 @@
 
 from typing import Literal
 
-from selftaught import Baseline, Claim, Policy, Run, Task, credit_by_episode, credit_by_turn, grpo, recipe, refine
+from selftaught import (
+    Baseline,
+    Claim,
+    Policy,
+    Run,
+    Task,
+    credit_by_episode,
+    credit_by_turn,
+    curate,
+    grpo,
+    recipe,
+    refine,
+)
 
 CLAIM = Claim(
     "Reinforcement learning on the rewards of an environment makes episodes succeed more often than with the starting"
-    " model, and with each turn credited with its own return it does so no less than with one advantage per episode.",
+    " model, and with each turn credited with its own return more often than with one advantage per episode.",
     baselines=(
         "greedy",
         Baseline("one advantage for the whole episode", options={"credit": "episode"}),
@@ -35,8 +47,9 @@ def multi_turn_grpo(
 
     Source: Zeng et al., Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment, 2505.11821
     (MT-GRPO); episodes as trajectories of state, action and reward are those of RAGEN (Wang et al., 2504.20073). Each
-    step plays `samples` episodes of every problem with the current weights. A turn's advantage is its return to go,
-    standardized over the problem's episodes at that turn. Observations are part of prompts and bear no loss.
+    step plays `samples` episodes of each of a batch of problems with the current weights. A turn's advantage is its
+    return to go, standardized over the problem's episodes at that turn. Observations are part of prompts and bear no
+    loss.
 
     Differs from the paper: it adds the standardized reward of a turn and that of the outcome, for two turns; here the
     discounted rewards from the turn on are added before they are standardized, for any number of turns. Problems whose
@@ -55,10 +68,10 @@ def multi_turn_grpo(
         lr_scale: multiplies the run's learning rate.
     """
     policy = base
-    for _ in run.rounds(rounds):
+    for number in run.rounds(rounds):
         policy = run.learn_online(
             policy,
-            task.train,
+            curate.round_batch(task.train, steps * run.settings.training.batch_size, number),
             solver=refine.play,
             credit=credit_by_turn(discount) if credit == "turn" else credit_by_episode(),
             objective=grpo(kl_coef, reference=base),

@@ -1,7 +1,5 @@
 """SIRLC: reinforcement learning on the model's own judgment of its answers, without labels."""
 
-from statistics import fmean
-
 from selftaught import (
     Ask,
     Attempt,
@@ -12,6 +10,7 @@ from selftaught import (
     Run,
     Task,
     Verdict,
+    curate,
     find_method,
     grpo,
     judge_reward,
@@ -19,6 +18,7 @@ from selftaught import (
     refine,
 )
 from selftaught.learn.online.rollouts import CreditAssignment
+from selftaught.measure.judged import judge_figures
 
 CLAIM = Claim(
     "Where the model judges answers better than it gives them, reinforcement learning on its own judgment alone beats"
@@ -70,10 +70,10 @@ def sirlc(
     grade = find_method(judge) if judge else says_right
     reward = judge_reward(grade, base if frozen_judge else None, temperature=0.0)
     policy = base
-    for _ in run.rounds(rounds):
+    for number in run.rounds(rounds):
         policy = run.learn_online(
             policy,
-            task.train,
+            curate.round_batch(task.train, steps * run.settings.training.batch_size, number),
             credit=CreditAssignment(reward=reward),
             objective=grpo(kl_coef, reference=base),
             steps=steps,
@@ -82,8 +82,10 @@ def sirlc(
         )
         answers = run.attempt(policy, task.dev, temperature=0.0)
         graded = run.judge(base if frozen_judge else policy, answers, grade, temperature=0.0)
-        grades = [attempt.score for attempt in graded if attempt.score is not None]
-        run.log_metrics("grade on dev", {"mean": fmean(grades) if grades else 0.0, "of": len(grades)})
+        figures = judge_figures(graded)
+        if "mean_score" in figures:
+            low, high = figures["mean_score_ci95"]
+            run.log_metrics("grade on dev", {"mean": figures["mean_score"], "low": low, "high": high})
         run.measure(policy)
     return run.champion
 

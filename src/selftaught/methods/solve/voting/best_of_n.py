@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import cache
-from math import fsum, inf, isnan
+from math import inf, isnan
 
 from selftaught import Ask, Attempt, Claim, Policy, Problem, resolve, solver
 from selftaught.curate import elect, with_confidence
@@ -10,7 +10,7 @@ from selftaught.curate import elect, with_confidence
 CLAIM = Claim(
     "Without a reward model, the most probable of many sampled answers is right more often than a sample.",
     baselines=("sample",),
-    options={"samples": 8},
+    options={"samples": 8, "top_k": 40},
     ablations={"2 samples": {"samples": 2}},
 )
 
@@ -24,12 +24,13 @@ async def best_of_n(
     voters: int = 1,
     reward_model: str | Policy = "",
     temperature: float = 0.7,
+    top_k: int = 0,
 ) -> Attempt:
     """Sample many answers and return the one that an outcome reward model scores highest.
 
     Source: Cobbe et al., Training Verifiers to Solve Math Word Problems, 2110.14168, section 4.2; a vote among the
     best answers, section 5.1. The reward of an answer is read at its end; `outcome-reward-model` trains such a model.
-    A score in 0..1 of the best answer, or the share of a vote, is returned as the attempt's confidence.
+    The probability that a head gives the best answer, or the share of a vote, is returned as the attempt's confidence.
 
     Differs from the paper: without a reward model, a policy that has a value head scores its own answers, and any other
     policy's answers are ranked by mean log-probability, which is what the claim tests. Ties go to the first answer; an
@@ -43,26 +44,25 @@ async def best_of_n(
         reward_model: policy with a value head, or its folder; without one, the solving policy's own head scores, and
             without a head the mean log-probability chooses.
         temperature: of sampling.
+        top_k: sample from the k most probable tokens; 0 for no limit.
     """
-    tried = await ask.sample(problem.prompt, samples, temperature=temperature)
+    tried = await ask.sample(problem.prompt, samples, temperature=temperature, top_k=top_k)
     scorer = load_policy(reward_model) if reward_model else None
-    if scorer or ask.has_head:
+    by_head = scorer is not None or ask.has_head
+    if by_head:
         scores = list(await asyncio.gather(*(ask.score(attempt, scorer) for attempt in tried)))
     else:
-        scores = [mean_logprob(attempt) for attempt in tried]
+        scores = [attempt.mean_logprob for attempt in tried]
     ranked = sorted(zip(scores, tried, strict=True), key=lambda one: inf if isnan(one[0]) else -one[0])
     if voters > 1 and (won := elect([attempt for _, attempt in ranked[:voters]])):
         return won
     score, best = ranked[0]
-    return with_confidence(best, score if 0 <= score <= 1 else None, "reward", f"the best of {samples} answers")
+    return with_confidence(
+        best, score if by_head and 0 <= score <= 1 else None, "reward", f"the best of {samples} answers"
+    )
 
 
 @cache
 def load_policy(name: str | Policy) -> Policy:
     """The policy of a folder, resolved once."""
     return resolve(name, where="--reward-model")
-
-
-def mean_logprob(attempt: Attempt) -> float:
-    """Mean log-probability of the attempt's tokens; -inf without tokens."""
-    return fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -inf

@@ -1,7 +1,5 @@
 """Self-consistency: sample many reasoning paths and take the vote of their answers."""
 
-from math import fsum, inf
-
 from selftaught import Ask, Attempt, Claim, Problem, solver
 from selftaught.curate import elect, with_confidence
 
@@ -45,11 +43,6 @@ async def self_consistency(
 
 def most_probable(paths: list[Attempt]) -> Attempt:
     """Of samples without an answer: one that ended by itself, if any, of the highest mean log-probability."""
-    best = max(paths, key=lambda a: (a.finish_reason != "error", a.finish_reason == "stop", mean_logprob(a)))
+    best = max(paths, key=lambda a: (a.finish_reason != "error", a.finish_reason == "stop", a.mean_logprob))
     why = f"none of {len(paths)} samples has a final answer that can be read: the most probable of them, not a vote"
     return best if best.finish_reason == "error" else with_confidence(best, None, "vote", why)
-
-
-def mean_logprob(attempt: Attempt) -> float:
-    """Mean log-probability of the attempt's tokens; -inf without tokens."""
-    return fsum(attempt.logprobs) / len(attempt.logprobs) if attempt.logprobs else -inf
