@@ -90,7 +90,8 @@ def test_the_question_is_worded_as_the_task_s_model_knows_it(tmp_path: Path) -> 
         said = [p["text"] for _, _, p, _ in run.journal.effects("sample") if p["role"] == "judge"]
         steps = [facts for _, _, facts, _ in run.journal.effects("online")]
     assert sum(word in ("right", "wrong") for word in said) >= 0.9 * len(said) > 0
-    assert row["metrics"]["grade on dev"]["of"] > 0
+    grade = row["metrics"]["grade on dev"]
+    assert 0 <= grade["low"] <= grade["mean"] <= grade["high"] <= 1
     assert all(0 <= facts["reward"] <= 1 for facts in steps)
     assert any(facts["tokens"] > 0 for facts in steps)
     assert JUDGE not in said
