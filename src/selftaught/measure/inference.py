@@ -178,7 +178,7 @@ def _leg_results(legs: Sequence[Leg], looks: Looks, look: int) -> list[LegResult
 
     def tested(leg: Leg, null: float, above: bool) -> float:
         one_sided = leg.estimate.p_value(null, "greater" if above else "less")
-        return looks.repeated_p(min(1.0, 2 * one_sided), look) / 2
+        return max(one_sided, looks.repeated_p(min(1.0, 2 * one_sided), look) / 2)
 
     level, half = looks.level(look), looks.alpha / 2
     exceeds = [tested(leg, leg.null, True) for leg in legs]

@@ -26,8 +26,8 @@ def paired_effect(
 ) -> Estimate:  # fmt: skip
     """Estimate the mean of mine - theirs over problems, for two solvers of one fixed model.
 
-    Both answer the same problems, so shared difficulty cancels (Miller 2024, Adding Error Bars to Evals, 2411.00640,
-    section 4). Passes that repeat a problem (samples, seeds, builds) are samples of it: their mean is its value, so
+    Both answer the same problems, so shared difficulty cancels (Miller 2024, Adding Error Bars to Evals, 2411.00640).
+    Passes that repeat a problem (samples, seeds, builds) are samples of it: their mean is its value, so
     repeating what is known does not narrow the interval.
 
     Args:

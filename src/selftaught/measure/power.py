@@ -34,9 +34,9 @@ def minimum_detectable_effect(
 ) -> float:  # fmt: skip
     """Return the effect that a two-sided t-test finds with chance `power`.
 
-    (t_{1 - alpha/2} + t_power) * standard error, the usual approximation (Bloom 1995, Minimum Detectable Effects). Degrees of freedom are B (S - 1), or B - 1 with a
-    build component. A claim of k baselines needs power^(1/k) against each where they are independent: 0.93 of
-    three for 0.8 in all.
+    (t_{1 - alpha/2} + t_power) * standard error, the usual approximation (Bloom 1995, Minimum Detectable Effects).
+    Degrees of freedom are B (S - 1), or B - 1 with a build component. Against k independent baselines at once, each
+    needs power^(1/k): 0.93 against each of three for 0.8 in all.
 
     Args:
         components: standard deviations by source; those missing are 0.
@@ -60,7 +60,7 @@ def problems_needed(effect: float, *, discordance: float = 0.18, power: float = 
     """Return how many problems a paired comparison of two solvers needs to find an effect.
 
     n = discordance * ((z_{1 - alpha/2} + z_power) / effect)², the normal approximation of McNemar's test (Miller 2024,
-    Adding Error Bars to Evals, 2411.00640, section 5).
+    Adding Error Bars to Evals, 2411.00640).
 
     Args:
         effect: difference of two accuracies.
