@@ -8,8 +8,9 @@ from selftaught.errors import BadInput
 from selftaught.measure import DEFAULT_LOOKS, FIXED, Looks
 from selftaught.measure.sequential import critical_value, crossing_probability
 
-# C_B(K, 0.05) of Jennison & Turnbull 2000, table 2.3; the bounds of K = 3 to five digits as R's
-# mvtnorm gives them.
+# The constants of the O'Brien-Fleming boundaries for K equal looks, two-sided 5 %, as group-sequential tables have them
+# (read in public code that cites Jennison & Turnbull 2000; the number of the table there is unconfirmed). The bounds of
+# K = 3 to more digits are the output recorded in a public R implementation of the Wang-Tsiatis family.
 PUBLISHED = {1: 1.960, 2: 1.977, 3: 2.004, 4: 2.024, 5: 2.040, 6: 2.053, 7: 2.063, 8: 2.072, 9: 2.080, 10: 2.087}
 
 

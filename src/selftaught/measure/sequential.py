@@ -108,7 +108,7 @@ def crossing_probability(fractions: tuple[float, ...], c: float) -> float:
     """The chance that a Brownian motion is outside ±c at one of the times `fractions`, which rise to 1.
 
     The density of the paths that were inside so far is carried from look to look on Gauss-Legendre nodes
-    (Armitage, McPherson & Rowe 1969; Jennison & Turnbull 2000, chapter 19).
+    (Armitage, McPherson & Rowe 1969).
     """
     import numpy as np
     from scipy.special import ndtr
