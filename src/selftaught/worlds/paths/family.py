@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from selftaught.records import Verdict, content_hash
+from selftaught.records import Message, Verdict, content_hash
 from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number
 from selftaught.worlds.kit.process import END, Options, View, Writing, single
@@ -82,6 +82,17 @@ class Paths:
                 shown = shown._replace(start=value, operations=(chain.operations[at], *shown.operations[1:]))
             found.append(str(shown._replace(way=rng.choice(WAYS)) if rng.random() < 0.3 else shown))
         return found
+
+    def good_example(self) -> tuple[Message, Message]:
+        """A solved problem that shows, for each operation, the way that this writer is best at."""
+        chain = Chain(5, (" +3", " -2", " *4"))
+        ways = [max(WAYS, key=lambda way, sign=op[1]: self._reliability(sign, way)) for op in chain.operations]
+        return Message("user", str(chain)), Message("assistant", self._finished(chain, (), ways))
+
+    def _reliability(self, sign: str, way: str) -> float:
+        """Sum over facts of an operation of the probability that a way gets them right."""
+        facts = (fact for (operation, _), fact in self.table.facts.items() if operation[1] == sign)
+        return sum(fact.results[way].get(fact.right, 0.0) for fact in facts)
 
     # --- writing ---
 

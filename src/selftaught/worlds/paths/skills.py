@@ -35,7 +35,8 @@ class Skills:
         prior: how often the ways are used, most used first.
         better_first: share of facts whose most used way is also the most reliable one.
         good_way: how much less often than others the good way of an operation is blind, 0..1.
-        distractor: probability of doing an operation in parentheses, which does not count.
+        distractors: probability of doing an operation in parentheses, which does not count: most, and tempting ones.
+        tempting: share of operations that tempt.
         wording_pull: how strongly a wording pulls to one way, 0..1.
         steered: probability of the way that the question asks for.
         copies_way: probability of the way that a demonstration used for the operation.
@@ -73,19 +74,20 @@ class Skills:
     )
     prior: tuple[float, ...] = (0.5, 0.3, 0.2)
     better_first: float = 0.5
-    good_way: float = 0.5
-    distractor: float = 0.12
-    wording_pull: float = 0.5
+    good_way: float = 0.8
+    distractors: tuple[float, float] = (0.04, 0.6)
+    tempting: float = 0.2
+    wording_pull: float = 0.2
     steered: float = 0.9
     copies_way: float = 0.7
     copies_fact: float = 0.9
     doubting: float = 0.15
     doubts: tuple[float, float, float] = (0.04, 0.2, 0.65)
-    redo_known: float = 0.75
-    redo_kept: float = 0.4
+    redo_known: float = 0.72
+    redo_kept: float = 0.62
     knows: tuple[tuple[str, float], ...] = (("unknown", 0.3), ("misconceived", 0.35), ("ordinary", 0.7))
     mistaken: float = 0.05
-    corrects: float = 0.92
+    corrects: float = 0.7
     follows: float = 0.92
     keeps: float = 0.7
     keeps_approved: float = 0.97
@@ -105,7 +107,7 @@ BASE = Skills()
 """The starting model."""
 
 TEACHER = replace(
-    BASE, unknown=0.0, misconceived=0.0, blind=0.0, shaky=0.05, mistaken=0.005, distractor=0.01, doubting=0.0,
+    BASE, unknown=0.0, misconceived=0.0, blind=0.0, shaky=0.05, mistaken=0.005, distractors=(0.0, 0.02), doubting=0.0,
     knows=(("unknown", 0.97), ("misconceived", 0.97), ("ordinary", 0.97)), corrects=0.99, follows=0.98,
 )  # fmt: skip
 """A strong relative: the same ways of working from a nearly clean table."""

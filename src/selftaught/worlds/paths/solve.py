@@ -174,9 +174,9 @@ class Solver:
         due, aside = self._due, self.chain.aside(self.place.done)
         if not aside or aside == due or self.strayed:
             return due or ANSWER
-        wrong = self.table.skills.distractor
+        wrong = self.table.distraction(aside)
         parts = [Part(1 - wrong, {due: 1.0}, name="due"), Part(wrong, {aside: 1.0}, name="aside")]
-        return mixture("distractor", parts, ("distractor",), self.context.view)._replace(right=due)
+        return mixture("distractor", parts, ("distractor", aside), self.context.view)._replace(right=due)
 
     def _result(self, name: FactName, way: str) -> Choice:
         """What a step comes to."""

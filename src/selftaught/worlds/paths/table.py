@@ -63,10 +63,21 @@ def operations() -> list[str]:
 
 @dataclass(frozen=True)
 class Table:
-    """Every fact of a writer."""
+    """Every fact of a writer.
+
+    Attributes:
+        skills: its rates.
+        facts: its facts.
+        tempting: operations that it is likely to do even in parentheses.
+    """
 
     skills: Skills
     facts: Mapping[FactName, Fact]
+    tempting: frozenset[str] = frozenset()
+
+    def distraction(self, aside: str) -> float:
+        """Probability of doing an operation in parentheses."""
+        return self.skills.distractors[aside in self.tempting]
 
     @cached_property
     def opinions(self) -> tuple[float, float, float]:
@@ -96,7 +107,9 @@ def make_table(skills: Skills) -> Table:
     rng = random.Random(f"paths/{skills.seed}")
     good = {sign: rng.choice(WAYS) for sign in OPERATIONS}
     names = ((operation, value) for operation in operations() for value in range(skills.modulus))
-    return Table(skills, {name: _fact(skills, name, good[name[0][1]], rng) for name in names})
+    facts = {name: _fact(skills, name, good[name[0][1]], rng) for name in names}
+    every = operations()
+    return Table(skills, facts, frozenset(rng.sample(every, round(skills.tempting * len(every)))))
 
 
 def _fact(skills: Skills, name: FactName, good: str, rng: random.Random) -> Fact:
