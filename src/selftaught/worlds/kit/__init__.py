@@ -1,0 +1,1 @@
+"""What worlds are made of, and how they are calibrated."""
