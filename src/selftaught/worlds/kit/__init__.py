@@ -1,1 +1,1 @@
-"""What worlds are made of, and how they are calibrated."""
+"""The kit of synthetic worlds: writers with exact distributions, their language, roles, lessons and tabular twins."""
