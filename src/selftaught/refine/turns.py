@@ -29,7 +29,7 @@ SCORE_STEPS = (
     " is right, - where it is wrong, as in: ++-"
 )
 
-_STEP = re.compile(r"\bstep (\d{1,3})\b", re.IGNORECASE)
+_STEP = re.compile(r"\bstep (\d{1,3})\b(?!: (?:right|correct)\b)", re.IGNORECASE)
 _MARKS = re.compile(r"[-+]+")
 
 
@@ -113,7 +113,7 @@ def error_step(critique: Attempt) -> int | None:
 
 
 def first_step_number(text: str) -> int | None:
-    """The first step number that a text mentions; None if there is none."""
+    """The first step number that a text mentions, other than of one marked "step 1: right"; None if there is none."""
     found = _STEP.search(text)
     return int(found[1]) if found else None
 
