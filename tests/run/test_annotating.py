@@ -79,7 +79,7 @@ def test_a_teacher_writes_in_its_place_and_its_tokens_count(tmp_path: Path) -> N
     with opened(tmp_path) as run:
         _, critiques, revisions = chain(run, teacher=str(teacher.path), temperature=0.0)
         spent = run.ledger.usage
-        texts = [one for one in (*critiques, *revisions)]
+        texts = (*critiques, *revisions)
         assert {one.policy for one in texts} == {teacher.version}
         assert spent.judge == sum(one.num_tokens for one in critiques) > 0
 

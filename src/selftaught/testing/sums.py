@@ -140,15 +140,17 @@ def make_run(
 
 
 class Learner:
-    """The scripted trainer, remembering in `given` what it was given: policies and their records."""
+    """The scripted trainer, remembering in `given` what it was given, policies and their records, and what it `made`."""
 
     def __init__(self) -> None:
         self.given: list[tuple[Policy, list[Any]]] = []
+        self.made: list[Policy] = []
 
     def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
         """Train. See `scripted_learner`."""
         self.given.append((base, list(records)))
-        return scripted_learner(base, objective, records, settings, **more)
+        self.made.append(scripted_learner(base, objective, records, settings, **more))
+        return self.made[-1]
 
 
 class Inverted(Exact):
