@@ -7,7 +7,7 @@ text, never of a method's verdict, and use problems and seeds that no claim uses
 
 from selftaught.worlds.kit.calibration.figures import Figure, Finding
 from selftaught.worlds.kit.calibration.freeze import world_version
-from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Decision, Writer
+from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Decision, WrittenReply
 from selftaught.worlds.kit.calibration.table import CHECKS, SMOKE_CHECKS
 
 __all__ = [
@@ -18,6 +18,6 @@ __all__ = [
     "Decision",
     "Figure",
     "Finding",
-    "Writer",
+    "WrittenReply",
     "world_version",
 ]

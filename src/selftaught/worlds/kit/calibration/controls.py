@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from selftaught.measure import Leg, crossed_effect, decide, paired_effect
 from selftaught.worlds.kit.calibration.base_model import Samples, samples_of
-from selftaught.worlds.kit.calibration.figures import Figure, Scores, effect_of, share_of
+from selftaught.worlds.kit.calibration.figures import Figure, Scores, share_of
 from selftaught.worlds.kit.calibration.lab import Lab
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS
 
 CLAIM_SEEDS = 6  # seeds of a claim, at its first look
+TWIN_RUNS = 24  # runs on the twin, of which comparisons draw two times so many
+MIN_EFFECT = 0.02  # smallest effect of interest of a claim
 
 
 def no_method_beats_itself(lab: Lab) -> dict[str, Figure]:
@@ -24,25 +27,26 @@ def control_figures(called: Sequence[bool]) -> dict[str, Figure]:
 
 
 def reproduced(new: Sequence[Scores], old: Sequence[Scores]) -> bool:
-    """Whether a claim that `new` beats `old` would be called reproduced: the interval lies above zero.
+    """Whether a claim that `new` beats `old` would be called reproduced.
 
     Args:
-        new: for each seed, problem -> score.
+        new: for each seed, problem -> score; one for solvers.
         old: the same seeds and problems.
     """
-    return effect_of(new, old).ci95.low > 0
+    effect = paired_effect(new, old, interval="t") if len(new) == 1 else crossed_effect(new, old)
+    return decide([Leg("against itself", effect, min_effect=MIN_EFFECT)]).verdict == "reproduced"
 
 
 def _comparisons(lab: Lab) -> Iterator[tuple[list[Scores], list[Scores]]]:
     rng = random.Random(CALIBRATION_SEEDS[0])
-    for number in range(lab.sizes.repeats):
-        if lab.plan.twin is None:
+    runs = [lab.plan.twin(seed) for seed in CALIBRATION_SEEDS[:TWIN_RUNS]] if lab.plan.twin else []
+    for _ in range(lab.sizes.repeats):
+        if runs:
+            picked = rng.sample(runs, 2 * CLAIM_SEEDS)
+            yield picked[:CLAIM_SEEDS], picked[CLAIM_SEEDS:]
+        else:
             new, old = two_draws(samples_of(lab), rng)
             yield [new], [old]
-        else:
-            places = (number * CLAIM_SEEDS + i for i in range(CLAIM_SEEDS))
-            sides = [lab.plan.twin(CALIBRATION_SEEDS[place % len(CALIBRATION_SEEDS)]) for place in places]
-            yield [one for one, _ in sides], [other for _, other in sides]
 
 
 def two_draws(found: Samples, rng: random.Random) -> tuple[Scores, Scores]:

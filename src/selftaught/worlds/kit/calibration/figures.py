@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from selftaught.check.results import clustered_effect
-from selftaught.measure import Interval, wilson
-from selftaught.measure.stats import statistic_bootstrap
+from selftaught.measure import Interval, crossed_effect, paired_effect, statistic_estimate, wilson
+from selftaught.measure.estimate import Estimate
 
 T = TypeVar("T")
 Scores = Mapping[str, float]
@@ -157,9 +156,7 @@ def difference_of(new: Scores, old: Scores) -> Figure:
     Raises:
         ValueError: their problems differ.
     """
-    if new.keys() != old.keys():
-        raise ValueError("only scores on the same problems can be compared")
-    return mean_of([new[name] - old[name] for name in sorted(new)])
+    return figure_of(paired_effect([new], [old], interval="t"))
 
 
 def share_of(hits: Sequence[bool]) -> Figure:
@@ -173,12 +170,11 @@ def statistic_of(statistic: Callable[[list[T]], float], groups: Sequence[Sequenc
     Args:
         groups: for each problem its values.
     """
-    value = statistic([one for group in groups for one in group])
-    return Figure(value, statistic_bootstrap(statistic, groups, resamples=resamples))
+    return figure_of(statistic_estimate(statistic, groups, resamples=resamples))
 
 
 def effect_of(new: Sequence[Scores], old: Sequence[Scores]) -> Figure:
-    """The mean effect of trainings over seeds, paired by problem within each seed; one seed: over its problems.
+    """The mean effect of trainings, over seeds and problems; one seed: over its problems alone.
 
     Args:
         new: for each seed, problem -> score.
@@ -186,4 +182,9 @@ def effect_of(new: Sequence[Scores], old: Sequence[Scores]) -> Figure:
     """
     if len(new) == 1:
         return difference_of(new[0], old[0])
-    return Figure(*clustered_effect(new, old))
+    return figure_of(crossed_effect(new, old))
+
+
+def figure_of(estimate: Estimate) -> Figure:
+    """An estimate with its 95 % interval."""
+    return Figure(estimate.value, estimate.interval())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
-from selftaught.records import Message, Problem
+from selftaught.records import Message, Problem, Prompt
 from selftaught.worlds import SyntheticWorld
 
 CALIBRATION_SEEDS = range(900_000, 901_000)
@@ -18,35 +17,31 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One choice in a solution, as the writer of the training text makes it.
+    """One choice in a reply, as the writer of the training text makes it.
 
     Attributes:
-        start: index of its first character in the solution.
+        start: index of its first character in the reply.
         end: index after its last character.
         logprob: natural logarithm of the writer's probability of what stands there, given all before it.
-        skill: label of the kind of choice, such as "sure", "blind", or "way" for a choice between right ways.
-        right: whether what stands there is right; None for a choice between right ways.
-        p_right: the writer's probability that this choice is right, 0..1; None for a choice between right ways.
+        skill: label of the kind of choice, such as "result:blind" or "way".
+        right: the text that would be right there; empty where nothing is right or wrong.
+        p_right: the writer's probability of it, 0..1.
     """
 
     start: int
     end: int
     logprob: float
     skill: str
-    right: bool | None = None
-    p_right: float | None = None
+    right: str = ""
+    p_right: float = 0.0
 
 
-class Writer(Protocol):
-    """The writer of the world's training text, whose distributions are known exactly."""
+class WrittenReply(NamedTuple):
+    """A reply that the writer of the training text drew from its own distribution, with its choices in order."""
 
-    def write(self, problem: Problem, rng: random.Random) -> str:
-        """A solution as the training text has it."""
-        ...
-
-    def decisions(self, problem: Problem, text: str) -> Sequence[Decision]:
-        """The choices in a solution, whoever wrote it, up to the first thing that the writer never writes."""
-        ...
+    prompt: Prompt
+    text: str
+    decisions: tuple[Decision, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class CalibrationPlan:
     """What a world offers the suite; a check that lacks something is not applicable, and does not hold.
 
     Attributes:
-        writer: the writer of the training text.
+        replies: seed -> replies by the writer of the training text, endless, as the model was trained on.
         longer: task specification of longer problems than are trained on; by default `World.generalization`.
         search_long: task of problems long enough for search over steps to pay.
         search_short: task of problems so short that it does not.
@@ -63,12 +58,12 @@ class CalibrationPlan:
         wait: text that makes the model look at its last step again, inserted after it.
         control_model: a model of the same world whose text had no `wait`; anything `models.resolve` takes.
         demonstrations: (problem, seed) -> messages to show before it: worked problems that go the good way.
-        twin: seed -> scores by problem of one system, run twice on a tabular twin of the model; None draws pairs from
-            the model's own samples.
+        twin: seed -> scores by problem of one method, run on a tabular twin of the model; the same problems for all
+            seeds. None draws pairs of samples of the model itself.
         text: the beginning of the training text, hashed into the world's version; None hashes the world's code.
     """
 
-    writer: Writer | None = None
+    replies: Callable[[int], Iterator[WrittenReply]] | None = None
     longer: str = ""
     search_long: str = ""
     search_short: str = ""
@@ -77,7 +72,7 @@ class CalibrationPlan:
     wait: str = ""
     control_model: str = ""
     demonstrations: Callable[[Problem, int], Sequence[Message]] | None = None
-    twin: Callable[[int], tuple[Scores, Scores]] | None = None
+    twin: Callable[[int], Scores] | None = None
     text: Callable[[], Iterable[str]] | None = None
 
 

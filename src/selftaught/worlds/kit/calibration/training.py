@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -21,26 +21,52 @@ from selftaught.worlds.kit.calibration.figures import Figure, Scores, effect_of,
 from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable, greedy, policy_of, sampled
 
 MANY = 32  # samples per problem for pass@k at large k
+MANY_SEEDS = 3  # trainings after which so many are drawn
 SOME = 8  # samples per problem for pass@k and distinct answers after training
 PER_PROBLEM = 4  # records per problem of a training
 PREFERENCE_LR_SCALE = 0.2  # as in the claim of `preferences`
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Scores of the policies of one training, the starting model first.
+class Start:
+    """The starting model on the test problems of all trainings.
 
     Attributes:
-        core: for each policy, greedy scores on the test problems.
+        core: greedy scores.
+        longer: greedy scores on longer problems; empty where the world has none.
+        samples: of the first of the test problems.
+    """
+
+    core: Scores
+    longer: Scores
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Scores of the starting model and of the policies of one training, in order.
+
+    Attributes:
+        core: greedy scores on the test problems.
         longer: the same on longer problems; empty where the world has none.
-        once: for the first and last policy, the share of right samples on a part of the test problems.
-        many: the same for pass@32.
+        samples: of the first and of the last policy; None if they were not drawn.
     """
 
     core: list[Scores]
     longer: list[Scores] = field(default_factory=list)
-    once: list[Scores] = field(default_factory=list)
-    many: list[Scores] = field(default_factory=list)
+    samples: tuple[Samples, Samples] | None = None
+
+
+def start_of(lab: Lab) -> Start:
+    """The starting model, measured once for all trainings."""
+    if "start" not in lab.shared:
+        core, longer = lab.fixed.test, lab.longer
+        with lab.run("start", lab.fixed.with_splits((), (), (*core, *longer))) as run:
+            few = sampled(run, run.base, core[: lab.sizes.few], MANY)
+            lab.shared["start"] = Start(
+                greedy(run, run.base, core), greedy(run, run.base, longer) if longer else {}, Samples(few, {})
+            )
+    return lab.shared["start"]
 
 
 def seeds_of(lab: Lab) -> range:
@@ -56,18 +82,18 @@ def rejection_sampling(lab: Lab) -> list[Trained]:
 
 
 def _two_rounds(lab: Lab, seed: int) -> Trained:
-    task = lab.trained(seed, longer=True)
+    start, core, longer = start_of(lab), lab.fixed.test, lab.longer
     options = {"rounds": 2, "samples": 8, "per_problem": PER_PROBLEM, **SAMPLING}
-    with lab.run(f"rest-em-{seed}", task, seed=seed) as run:
+    with lab.run(f"rest-em-{seed}", lab.trained(seed, longer=True), seed=seed) as run:
         find("rest-em")(run, run.base, run.task, **options)
-        policies = [run.base, *(policy_of(run, row["policy"]) for row in run.history)]
-        core, longer, few = lab.fixed.test, lab.longer, lab.fixed.test[: lab.sizes.few]
-        drawn = [Samples(sampled(run, p, few, MANY), {}) for p in (policies[0], policies[-1])]
+        rounds = [policy_of(run, row["policy"]) for row in run.history]
+        drawn = None
+        if seed <= MANY_SEEDS:
+            drawn = start.samples, Samples(sampled(run, rounds[-1], core[: lab.sizes.few], MANY), {})
         return Trained(
-            [greedy(run, p, core) for p in policies],
-            [greedy(run, p, longer) for p in policies] if longer else [],
-            [one.passed(1) for one in drawn],
-            [one.passed(MANY) for one in drawn],
+            [start.core, *(greedy(run, policy, core) for policy in rounds)],
+            [start.longer, *(greedy(run, policy, longer) for policy in rounds)] if longer else [],
+            drawn,
         )
 
 
@@ -97,8 +123,9 @@ def sharpening(lab: Lab) -> dict[str, Figure]:
 
 
 def sharpening_figures(seeds: Sequence[Trained]) -> dict[str, Figure]:
-    """The gain in pass@1 against that in pass@32, on the same samples."""
-    once, many = ([(getattr(s, k)[0], getattr(s, k)[-1]) for s in seeds] for k in ("once", "many"))
+    """The gain in pass@1 against that in pass@32, on the same samples, of the seeds that have some."""
+    drawn = [one.samples for one in seeds if one.samples]
+    once, many = ([(a.passed(k), b.passed(k)) for a, b in drawn] for k in (1, MANY))
     gains = [[{i: new[i] - old[i] for i in new} for old, new in column] for column in (once, many)]
     means = [[_mean(scores) for scores in column] for column in gains]
     return {
@@ -209,16 +236,17 @@ def _inverted(lab: Lab, seed: int) -> tuple[Scores, Scores]:
         tried = run.attempt(run.base, run.task.train, samples=SOME, **SAMPLING)
         demos = demos_of(tried, lambda attempt: attempt.verdict is Verdict.WRONG, PER_PROBLEM, "drop")
         policy = run.learn(run.base, sft(), demos)
-        return greedy(run, run.base, lab.fixed.test), greedy(run, policy, lab.fixed.test)
+        return start_of(lab).core, greedy(run, policy, lab.fixed.test)
 
 
-def _changed(lab: Lab, run: Run, policy: Policy, other: object, alarms: Sequence[str] = ()) -> Changed:
+def _changed(
+    lab: Lab, run: Run, policy: Policy, other: Callable[[Samples], Scores], alarms: Sequence[str] = ()
+) -> Changed:
     """The starting model and a policy, measured greedily and by a figure of their samples."""
-    assert callable(other)
-    few = lab.fixed.test[: lab.sizes.few]
-    sides = [other(Samples(sampled(run, one, few, SOME), {})) for one in (run.base, policy)]
-    scores = [greedy(run, one, lab.fixed.test) for one in (run.base, policy)]
-    return Changed((scores[0], scores[1]), (sides[0], sides[1]), alarms)
+    start = start_of(lab)
+    after = Samples(sampled(run, policy, lab.fixed.test[: lab.sizes.few], SOME), {})
+    before = Samples({name: group[:SOME] for name, group in start.samples.groups.items()}, {})
+    return Changed((start.core, greedy(run, policy, lab.fixed.test)), (other(before), other(after)), alarms)
 
 
 def preferences_over_demos(lab: Lab) -> dict[str, Figure]:
@@ -231,8 +259,8 @@ def preferences_over_demos(lab: Lab) -> dict[str, Figure]:
             demos = [Demo(pair.prompt, pair.chosen, attempts=pair.attempts[:1]) for pair in chosen]
             preferring = run.learn(run.base, rpo(0.1), chosen, lr_scale=PREFERENCE_LR_SCALE)
             imitating = run.learn(run.base, sft(), demos)
-            scores = [greedy(run, policy, lab.fixed.test) for policy in (run.base, imitating, preferring)]
-            found.append((scores[0], scores[1], scores[2]))
+            scores = [greedy(run, policy, lab.fixed.test) for policy in (imitating, preferring)]
+            found.append((start_of(lab).core, scores[0], scores[1]))
     return preference_figures(found)
 
 

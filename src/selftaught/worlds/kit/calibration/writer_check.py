@@ -4,107 +4,113 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from selftaught.engines import Engine
 from selftaught.models import Policy
-from selftaught.records import Problem
-from selftaught.samples import Likelihood
+from selftaught.records import Prompt
 from selftaught.worlds.kit.calibration.figures import Figure, mean_of
-from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable, sampled
-from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, Decision, Writer
+from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable
+from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, WrittenReply
 
 MIN_DECISIONS = 50
 """Fewest choices of a skill whose accuracy is compared."""
+BATCH = 64
+"""Replies that are read together."""
+
+
+class Reading(NamedTuple):
+    """One choice, as the writer and as the model see it.
+
+    Attributes:
+        skill: the kind of choice.
+        gap: by how many nats the writer finds what stands there more probable than the model does.
+        off: the model's probability of what is right less the writer's; NaN where nothing is right or wrong.
+    """
+
+    skill: str
+    gap: float
+    off: float
 
 
 def model_is_writer(lab: Lab) -> dict[str, Figure]:
-    """Check 1: KL(writer || model) on the writer's solutions, and the accuracy of each skill on the model's own."""
-    writer = lab.plan.writer
-    if writer is None:
-        raise NotApplicable("the world has no writer with exact distributions (CalibrationPlan.writer)")
-    with lab.run("writer", lab.measured(lab.sizes.some)) as run:
-        problems = run.task.test
-        written = [_written(writer, problem) for problem in problems]
-        own = sampled(run, run.base, problems, 1, temperature=1.0)
-        made = {p.id: writer.decisions(p, own[p.id][0].text) for p in problems}
-        gaps = asyncio.run(_gaps(run.engine, run.base, problems, writer, written))
+    """Check 1: the model reads replies that the writer drew, teacher-forced."""
+    if lab.plan.replies is None:
+        raise NotApplicable("the world has no writer with exact distributions (CalibrationPlan.replies)")
+    replies = list(islice(lab.plan.replies(CALIBRATION_SEEDS[0]), lab.sizes.some))
+    found: list[Reading] = []
+    with lab.console.meter("reading the writer's replies", len(replies)) as meter:
+        for start in range(0, len(replies), BATCH):
+            some = replies[start : start + BATCH]
+            found += asyncio.run(read_all(lab.engine, lab.policy, some))
+            meter.advance(len(some))
+    return writer_figures(found)
+
+
+async def read_all(engine: Engine, policy: Policy, replies: Sequence[WrittenReply]) -> list[Reading]:
+    """Read the choices of some replies."""
+    read = await asyncio.gather(*(_read(engine, policy, reply) for reply in replies))
+    return [one for some in read for one in some]
+
+
+async def _read(engine: Engine, policy: Policy, reply: WrittenReply) -> list[Reading]:
+    """Read a reply up to each choice, with what stands there and with what is right there.
+
+    An engine gives the log-probability of a whole text, so a choice is the difference of two readings; the engine
+    keeps what texts have in common.
+    """
+    texts = {""}
+    for one in reply.decisions:
+        before = reply.text[: one.start]
+        texts |= {before, reply.text[: one.end], before + one.right}
+    order = sorted(texts - {""}, key=len)
+    totals = await asyncio.gather(*(_total(engine, policy, reply.prompt, text) for text in order))
+    known = {"": 0.0, **dict(zip(order, totals, strict=True))}
+    found = []
+    for one in reply.decisions:
+        before = reply.text[: one.start]
+        gap = one.logprob - (known[reply.text[: one.end]] - known[before])
+        off = math.exp(known[before + one.right] - known[before]) - one.p_right if one.right else math.nan
+        found.append(Reading(one.skill, gap, off))
+    return found
+
+
+async def _total(engine: Engine, policy: Policy, prompt: Prompt, text: str) -> float:
+    """The log-probability of a text, in nats; NaN where the engine refuses it."""
+    return (await engine.loglikelihood(policy, prompt, text)).total
+
+
+def writer_figures(read: Sequence[Reading]) -> dict[str, Figure]:
+    """KL(writer || model) per choice, the largest difference of accuracy of any skill, and both by skill.
+
+    The mean gap estimates the divergence without bias, as the writer drew the choices itself.
+    """
+    by_skill: dict[str, list[Reading]] = defaultdict(list)
+    for one in read:
+        by_skill[one.skill].append(one)
+    off = {
+        skill: mean_of(known)
+        for skill, some in sorted(by_skill.items())
+        if len(known := [one.off for one in some if not math.isnan(one.off)]) >= MIN_DECISIONS
+    }
+    worst = max(off.values(), key=lambda figure: abs(figure.value), default=None)
     return {
-        "KL(writer || model), nats a decision": divergence([one for group in gaps for one in group]),
-        **skill_figures(list(made.values())),
-        **{f"KL, {skill}": figure for skill, figure in divergence_by_skill(gaps).items()},
+        "KL(writer || model), nats a decision": divergence(read),
+        **({} if worst is None else {"accuracy by skill, largest difference": size_of(worst)}),
+        **{f"KL, {skill}": divergence(some) for skill, some in sorted(by_skill.items())},
+        **{f"accuracy, {skill}: model - writer": figure for skill, figure in off.items()},
     }
 
 
-def _written(writer: Writer, problem: Problem) -> str:
-    """A solution by the writer, the same each time."""
-    return writer.write(problem, random.Random(f"{CALIBRATION_SEEDS[0]}/{problem.id}"))
+def divergence(read: Sequence[Reading]) -> Figure:
+    """The mean gap, in nats."""
+    return mean_of([one.gap for one in read if not math.isnan(one.gap)])
 
 
-Gap = tuple[str, float]
-"""The skill of a choice, and by how many nats the writer finds it more probable than the model does."""
-
-
-async def _gaps(
-    engine: Engine, policy: Policy, problems: Sequence[Problem], writer: Writer, written: Sequence[str]
-) -> list[list[Gap]]:
-    """The gaps of all choices in each solution, read teacher-forced, each solution up to the end of each choice.
-
-    An engine reports log-probabilities by token, and tokens are not aligned with characters in general; so a choice
-    costs two readings, of the solution before and after it, whose common prefix the engine reads once.
-    """
-
-    async def read(problem: Problem, text: str) -> float:
-        found: Likelihood = await engine.loglikelihood(policy, problem.prompt, text)
-        return math.nan if found.failed else found.total
-
-    async def of(problem: Problem, text: str) -> list[Gap]:
-        decisions = list(writer.decisions(problem, text))
-        ends = sorted({place for one in decisions for place in (one.start, one.end)} - {0})
-        totals = await asyncio.gather(*(read(problem, text[:end]) for end in ends))
-        before: dict[int, float] = {0: 0.0, **dict(zip(ends, totals, strict=True))}
-        return [(one.skill, one.logprob - (before[one.end] - before[one.start])) for one in decisions]
-
-    return list(await asyncio.gather(*(of(p, text) for p, text in zip(problems, written, strict=True))))
-
-
-def divergence(gaps: Sequence[Gap]) -> Figure:
-    """KL(writer || model) per choice, in nats: the mean gap, as the writer drew the choices."""
-    known = [gap for _, gap in gaps if not math.isnan(gap)]
-    return mean_of(known)
-
-
-def divergence_by_skill(gaps: Sequence[Sequence[Gap]]) -> dict[str, Figure]:
-    """The divergence of each skill, by name."""
-    found: dict[str, list[Gap]] = defaultdict(list)
-    for one in (one for group in gaps for one in group):
-        found[one[0]].append(one)
-    return {skill: divergence(some) for skill, some in sorted(found.items())}
-
-
-def skill_figures(texts: Sequence[Sequence[Decision]]) -> dict[str, Any]:
-    """The model's accuracy less the writer's, by skill, on the choices of the model's own solutions at temperature 1.
-
-    Both are of the same choices, so that the problems that the model happens to reach do not matter.
-
-    Args:
-        texts: the choices of each solution.
-    """
-    off: Mapping[str, list[float]] = defaultdict(list)
-    for one in (one for text in texts for one in text):
-        if one.right is not None and one.p_right is not None:
-            off[one.skill].append(float(one.right) - one.p_right)
-    by_skill = {skill: mean_of(some) for skill, some in sorted(off.items()) if len(some) >= MIN_DECISIONS}
-    worst = max(by_skill.values(), key=lambda figure: abs(figure.value), default=None)
-    largest = {} if worst is None else {"accuracy by skill, largest difference": _size(worst)}
-    return largest | {f"accuracy, {skill}: model - writer": figure for skill, figure in by_skill.items()}
-
-
-def _size(figure: Figure) -> Figure:
+def size_of(figure: Figure) -> Figure:
     """The absolute value of a figure."""
     low, high = figure.ci95
-    ends = (-high, -low) if figure.value < 0 else (low, high)
-    return Figure(abs(figure.value), type(figure.ci95)(*ends))
+    return Figure(-figure.value, type(figure.ci95)(-high, -low)) if figure.value < 0 else figure
