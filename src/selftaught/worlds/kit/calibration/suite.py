@@ -14,7 +14,15 @@ from selftaught.machine.disk import write_atomically
 from selftaught.measure import Interval
 from selftaught.records import content_hash
 from selftaught.run.config import own_version
-from selftaught.worlds.kit.calibration import base_model, controls, critics, judges, search_check, training
+from selftaught.worlds.kit.calibration import (
+    base_model,
+    controls,
+    critics,
+    judges,
+    search_check,
+    training,
+    training_data,
+)
 from selftaught.worlds.kit.calibration.figures import CheckSpec, Figure, Finding
 from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable
 from selftaught.worlds.kit.calibration.table import CHECKS, spec
@@ -29,13 +37,13 @@ MEASURES: Mapping[int, Callable[[Lab], dict[str, Figure]]] = {
     6: base_model.confidence,
     7: training.diminishing_gains,
     8: training.sharpening,
-    9: training.majority_labels,
-    10: training.bad_filters,
+    9: training_data.majority_labels,
+    10: training_data.bad_filters,
     11: critics.blind_correction,
     12: critics.revision,
     13: critics.locating,
     14: search_check.step_search,
-    15: training.preferences_over_demos,
+    15: training_data.preferences_over_demos,
     16: training.transfer,
     17: judges.verification_gap,
     18: judges.second_look,
