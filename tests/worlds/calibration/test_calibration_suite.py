@@ -50,8 +50,6 @@ def test_the_smoke_tier_measures_and_the_tiny_world_fails_it(lab: Lab) -> None:
     found = {one.spec.number: one for one in suite.calibrate(lab, SMOKE_CHECKS)}
     assert list(found) == list(SMOKE_CHECKS)
     assert found[1].reason.startswith("the world has no writer")
-    assert not found[2].holds
-    assert not found[3].holds  # its errors are noise that greedy decoding removes
     assert set(found[5].figures) >= set(spec(5).wanted)
     assert 0 < found[11].figures["first"].value < 1
     assert found[20].figures["share of A/A comparisons called reproduced"].value < 0.2
@@ -92,6 +90,7 @@ def test_problems_are_of_the_reserved_seeds_and_held_out(lab: Lab) -> None:
 
 
 def test_training_checks_measure_every_policy(lab: Lab) -> None:
+    lab.sizes = replace(FEW, seeds=1, test=12, few=8, train=16, dev=4)
     found = {one.spec.number: one for one in suite.calibrate(lab, (7, 8, 16))}
     assert all(not one.reason for one in found.values())
     assert {"round 1 - start", "round 2 - round 1", "start"} <= set(found[7].figures)
@@ -111,8 +110,9 @@ def test_critics_are_compared_on_the_same_drafts(lab: Lab) -> None:
 
 
 def test_beam_search_and_best_of_n_spend_about_the_same(lab: Lab) -> None:
+    lab.plan = replace(lab.plan, search_short="")
     (found,) = suite.calibrate(lab, (14,))
-    assert set(found.figures) >= set(spec(14).wanted)
+    assert not found.condition("short: beam - best-of-N")  # not measured
     assert 0.6 < found.figures["long: tokens of beam / best-of-N"].value < 1.4
 
 
@@ -128,10 +128,8 @@ def test_a_forced_look_is_in_line_and_the_control_is_another_model(lab: Lab) -> 
     waiting = replace(lab, plan=replace(lab.plan, wait="wait\n", control_model="tiny"))
     (found,) = suite.calibrate(waiting, (18,))
     assert set(found.figures) >= set(spec(18).wanted)
-    missing = replace(
-        lab, plan=replace(lab.plan, wait="wait\n", control_model="no-such-model"), folder=lab.folder / "x"
-    )
-    (found,) = suite.calibrate(missing, (18,))
+    missing = replace(waiting.plan, control_model="no-such-model")
+    (found,) = suite.calibrate(replace(lab, plan=missing, folder=lab.folder / "x"), (18,))
     assert "no-such-model" in found.reason
 
 
@@ -140,8 +138,10 @@ def test_demonstrations_of_the_plan_are_shown_before_the_problem(lab: Lab) -> No
     (found,) = suite.calibrate(replace(lab, plan=replace(lab.plan, demonstrations=shown)), (19,))
     assert not math.isnan(found.figures["with demonstrations - without"].value)
     with lab.run("demonstrations", lab.measured(FEW.problems)) as run:
-        prompts = [payload["prompt"] for _, _, payload, _ in run.journal.effects("sample")]
-    assert any(str(CALIBRATION_SEEDS[0]) in json.dumps(prompt) for prompt in prompts)
+        read = [usage.prompt for _, _, _, usage in run.journal.effects("sample")]
+    plain, long = sorted(read)[: FEW.problems], sorted(read)[FEW.problems :]
+    assert len(long) == FEW.problems
+    assert min(long) > max(plain) + len(str(CALIBRATION_SEEDS[0]))  # a token is a character
 
 
 def test_the_twin_is_run_where_there_is_one(lab: Lab) -> None:
@@ -189,9 +189,7 @@ def test_a_task_with_too_few_problems_is_not_applicable(lab: Lab) -> None:
         lab.problems("tiny:family=nothing")
 
 
-def test_the_command_prints_json_and_fails_on_the_tiny_world(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_json_and_fails_on_tiny(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["worlds", "examine", "tiny", "--calibrate", "--smoke", "--problems", "12", "--quiet", "--json"]
     assert main([*words, "--out", str(tmp_path / "suite")]) == 1
     data = json.loads(capsys.readouterr().out)

@@ -147,12 +147,13 @@ def transfer_figures(seeds: Sequence[Trained]) -> dict[str, Figure]:
 def ratio_of(numerators: Sequence[float], denominators: Sequence[float]) -> Figure:
     """The ratio of two means over seeds, with a normal interval of its jackknife standard error.
 
-    NaN where the denominators' mean is not positive: there was no gain to compare with.
+    NaN where the denominators' mean is not positive: there was no gain to compare with. Without an interval of one
+    seed, and where all but one gained nothing.
     """
     if fmean(denominators) <= 0:
         return Figure(math.nan)
     value, n = fmean(numerators) / fmean(denominators), len(numerators)
-    if n < 2:
+    if n < 2 or any(sum(denominators) == one for one in denominators):
         return Figure(value)
     without = [(sum(numerators) - a) / (sum(denominators) - b) for a, b in zip(numerators, denominators, strict=True)]
     half = 1.96 * math.sqrt((n - 1) / n * math.fsum((w - fmean(without)) ** 2 for w in without))
