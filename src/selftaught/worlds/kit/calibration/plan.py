@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from selftaught.engines import Engine
 from selftaught.records import Message, Problem, Prompt
 from selftaught.worlds import SyntheticWorld
 
@@ -60,6 +61,7 @@ class CalibrationPlan:
         demonstrations: (problem, seed) -> messages to show before it: worked problems that go the good way.
         twin: seed -> scores by problem of one method, run on a tabular twin of the model; the same problems for all
             seeds. None draws pairs of samples of the model itself.
+        twin_engine: makes an engine that samples that twin, to calibrate a writer before a model is trained on it.
         text: the beginning of the training text, hashed into the world's version; None hashes the world's code.
     """
 
@@ -73,6 +75,7 @@ class CalibrationPlan:
     control_model: str = ""
     demonstrations: Callable[[Problem, int], Sequence[Message]] | None = None
     twin: Callable[[int], Scores] | None = None
+    twin_engine: Callable[[], Engine] | None = None
     text: Callable[[], Iterable[str]] | None = None
 
 
