@@ -61,9 +61,9 @@ def execute(call: Call) -> int:
         )
     if args.calibrate:
         return calibrate_world(args, _calibratable(args))
-    if args.smoke or args.freeze:
-        flag = "--smoke" if args.smoke else "--freeze"
-        raise BadInput(f"{flag} belongs to --calibrate", where="worlds", fix="add --calibrate")
+    for flag in ("smoke", "freeze", "twin"):
+        if getattr(args, flag):
+            raise BadInput(f"--{flag} belongs to --calibrate", where="worlds", fix="add --calibrate")
     args.problems, args.out = args.problems or PROBLEMS, args.out or BUILD_FOLDER
     if args.world not in _buildable():
         raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))

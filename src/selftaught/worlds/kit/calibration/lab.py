@@ -14,8 +14,10 @@ from selftaught.console import Console
 from selftaught.curate import by_problem
 from selftaught.engines import Engine
 from selftaught.errors import BadInput
+from selftaught.learn.learner import train_policy
 from selftaught.models import Policy, resolve
 from selftaught.records import Attempt, Problem
+from selftaught.run.context import Learner
 from selftaught.run.run import Run
 from selftaught.run.solver import Solver
 from selftaught.tasks import Task, load_task
@@ -76,6 +78,7 @@ class Lab:
         policy: the model that is examined.
         folder: holds a run folder for each run.
         engine: samples; shared by all runs, closed by its owner.
+        learner: trains policies.
         console: shows progress.
         sizes: see `Sizes`.
         shared: what several checks use, by name.
@@ -86,6 +89,7 @@ class Lab:
     policy: Policy
     folder: Path
     engine: Engine
+    learner: Learner = train_policy
     console: Console = field(default_factory=Console)
     sizes: Sizes = FULL
     shared: dict[str, Any] = field(default_factory=dict)
@@ -102,7 +106,7 @@ class Lab:
         engine = CachedEngine(self.engine, {})
         with Run(
             self.folder / name, model=model or self.policy, task=task, engine=engine, settings=settings,
-            console=_Meters(self.console, name),
+            learner=self.learner, console=_Meters(self.console, name),
         ) as run:  # fmt: skip
             yield run
 
@@ -151,7 +155,11 @@ class Lab:
             if spec or not callable(self.world.task):
                 chosen = spec or str(self.world.task)
                 return load_task(chosen, **how, seed=number, instruction=self.world.instruction)
-            return replace(self.world, **how).load(number)
+            whole = self.world.load(number)
+            parts = {split: whole.split(split)[:count] for split, count in how.items()}
+            if few := [split for split, count in how.items() if len(parts[split]) < count]:
+                raise BadInput(f"fewer {few[0]} problems than {how[few[0]]}", where=whole.name)
+            return whole.with_splits(**parts)
         except BadInput as error:
             raise NotApplicable(str(error)) from error
 
@@ -165,6 +173,13 @@ class Lab:
             return resolve(name, self.console.print)
         except BadInput as error:
             raise NotApplicable(str(error)) from error
+
+
+def twin_policy(world: str, root: Path) -> Policy:
+    """The policy that stands for a world's twin: it has no weights."""
+    folder = root / f"{world}-twin"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Policy(f"{world}-twin", folder)
 
 
 def policy_of(run: Run, version: str) -> Policy:

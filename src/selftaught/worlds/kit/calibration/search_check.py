@@ -105,6 +105,8 @@ async def best(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> Attempt:
 
 def step_search(lab: Lab) -> dict[str, Figure]:
     """Check 14."""
+    if not lab.engine.capabilities.scores:
+        raise NotApplicable(f"engine {lab.engine.name} reads no reward models")
     found: dict[str, Figure] = {}
     for name, spec in (("long", lab.plan.search_long), ("short", lab.plan.search_short)):
         if spec:
