@@ -13,7 +13,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.tasks import Task
 from selftaught.worlds.kit.calibration.figures import Figure, difference_of, mean_of, share_of, statistic_of
-from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable, greedy, sampled
+from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable, sampled
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS
 
 JUDGED = 4  # samples per problem that the model judges
@@ -159,13 +159,11 @@ class Shown:
 
 
 def demonstrations(lab: Lab) -> dict[str, Figure]:
-    """Check 19."""
+    """Check 19; of samples, as greedy answers of a model that knows several ways go by the most usual one."""
     with lab.run("demonstrations", lab.measured(lab.sizes.problems)) as run:
-        shown = _shown(lab, run)
-        problems = run.task.test
-        before = greedy(run, run.base, problems)
-        solved = run.solve(run.base, problems, "test", solver=shown, temperature=0.0)
-    after = {one.attempt.problem.id: float(one.attempt.right) for one in solved}
+        problems, shown = run.task.test, _shown(lab, run)
+        sides = [sampled(run, run.base, problems, 1, solver=solver) for solver in (None, shown)]
+    before, after = ({name: float(group[0].right) for name, group in side.items()} for side in sides)
     return {
         "with demonstrations - without": difference_of(after, before),
         "without": mean_of(list(before.values())),
