@@ -81,7 +81,7 @@ def _opened(args: argparse.Namespace, world: SyntheticWorld) -> Iterator[Lab]:
     model = partial(create_engine, policy, EngineConfig(dtype="float32", max_batch_size=256))
     with closing((plan.twin_engine if args.twin and plan.twin_engine else model)()) as engine:
         learner = scripted_learner if args.twin else train_policy
-        yield Lab(world.module("world").WORLD, plan, policy, folder, engine, learner, console, sizes)
+        yield Lab(world.module("world").WORLD, plan, policy, folder, engine, console, sizes, learner)
 
 
 def _as_data(world: str, model: str, version: str, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ WORLD = World("paths", "paths", loaded, Settings(sampling=Sampling(max_tokens=96
 def lab_in(folder: Path, engine: Any = None, **plan: Any) -> Lab:
     policy = twin_policy("paths", folder)
     offered = replace(PLAN, longer="", **plan)
-    return Lab(WORLD, offered, policy, folder, engine or PLAN.twin_engine(), scripted_learner, Console(quiet=True), FEW)  # type: ignore[misc]
+    made = engine or TwinEngine(Twin(paths_writer()))
+    return Lab(WORLD, offered, policy, folder, made, Console(quiet=True), FEW, scripted_learner)
 
 
 def test_the_writer_is_itself_and_another_writer_is_not(tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ class Lab:
         policy: the model that is examined.
         folder: holds a run folder for each run.
         engine: samples; shared by all runs, closed by its owner.
-        learner: trains policies.
         console: shows progress.
         sizes: see `Sizes`.
+        learner: trains policies.
         shared: what several checks use, by name.
     """
 
@@ -89,9 +89,9 @@ class Lab:
     policy: Policy
     folder: Path
     engine: Engine
-    learner: Learner = train_policy
     console: Console = field(default_factory=Console)
     sizes: Sizes = FULL
+    learner: Learner = train_policy
     shared: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
