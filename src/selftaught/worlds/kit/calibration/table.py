@@ -32,7 +32,7 @@ CHECKS: tuple[CheckSpec, ...] = (
         "The majority of sampled answers is right more often than the greedy answer, by 4 to 18 points.",
         "Wang et al., 2203.11171, abstract: +17.9 on GSM8K to +3.9 on ARC-challenge",
         {"majority@16 - greedy": at_least(0.05)},
-        130,
+        200,
     ),
     CheckSpec(
         3, "the ladder of decoding",
@@ -45,7 +45,7 @@ CHECKS: tuple[CheckSpec, ...] = (
             "majority@16 - greedy": at_least(0.05),
             "greedy - sample": at_least(0.01),
         },
-        10,
+        1,
     ),
     CheckSpec(
         4, "temperature trades accuracy for diversity",
@@ -58,7 +58,7 @@ CHECKS: tuple[CheckSpec, ...] = (
             "largest step against the trend": at_most(0.01),
             "inner temperatures' best majority@8 - better end's": at_least(0.0),
         },
-        400,
+        160,
     ),
     CheckSpec(
         5, "problems differ in difficulty",
@@ -83,7 +83,7 @@ CHECKS: tuple[CheckSpec, ...] = (
             "ECE of P(True)": at_most(0.07),
             "AUROC of P(True)": at_least(0.75),
         },
-        60,
+        20,
     ),
     CheckSpec(
         7, "rejection sampling helps, less each round",
@@ -94,7 +94,7 @@ CHECKS: tuple[CheckSpec, ...] = (
             "round 2 - round 1": at_least(0.0),
             "second gain / first gain": at_most(0.5),
         },
-        150,
+        600,
     ),
     CheckSpec(
         8, "rejection sampling sharpens",
@@ -102,7 +102,7 @@ CHECKS: tuple[CheckSpec, ...] = (
         " already do.",
         "Yue et al., 2504.13837, abstract (RL with verified rewards)",
         {"gain in pass@1 - gain in pass@32": at_least(0.05), "gain in pass@32 / gain in pass@1": at_most(0.5)},
-        20,
+        1,
     ),
     CheckSpec(
         9, "majority labels help up to the vote",
@@ -114,7 +114,7 @@ CHECKS: tuple[CheckSpec, ...] = (
             "greedy, last round - start's majority@16": at_most(0.0),
             "pass@8, last round - start": at_most(-0.05),
         },
-        200,
+        450,
     ),
     CheckSpec(
         10, "unfiltered or wrongly filtered samples do not help",
@@ -127,14 +127,14 @@ CHECKS: tuple[CheckSpec, ...] = (
             "unfiltered: share of runs with an alarm": at_least(0.5),
             "inverted filter: greedy, end - start": below(0.0),
         },
-        250,
+        600,
     ),
     CheckSpec(
         11, "blind self-correction does not help",
         "Asked to look again without feedback, models change about as many right answers to wrong as wrong to right.",
         "Huang et al., 2310.01798, abstract: no gain, at times a loss",
         {"second answer - first answer": between(-0.03, 0.01)},
-        40,
+        20,
     ),
     CheckSpec(
         12, "revision is as good as its critique",
@@ -146,14 +146,14 @@ CHECKS: tuple[CheckSpec, ...] = (
             "true - trained critique": above(0.0),
             "trained - own critique": above(0.0),
         },
-        100,
+        40,
     ),
     CheckSpec(
         13, "locating mistakes can be learned",
         "Models locate mistakes badly, and a little training on located mistakes makes them much better at it.",
         "Tyen et al., 2311.08516, abstract: a small trained classifier finds mistakes better than a prompted model",
         {"F1 of the first error, trained - before": at_least(0.15)},
-        10,
+        1,
     ),
     CheckSpec(
         14, "search over steps pays on long problems",
@@ -161,21 +161,21 @@ CHECKS: tuple[CheckSpec, ...] = (
         " does not where they are easy.",
         "Snell et al., 2408.03314, abstract: which is better depends on difficulty; direction: unconfirmed",
         {"long: beam - best-of-N": above(0.0), "short: beam - best-of-N": not_above(0.0)},
-        150,
+        160,
     ),
     CheckSpec(
         15, "preferences teach what demonstrations teach, and more",
         "Preferring right to wrong answers raises accuracy at least as much as imitating the same right ones.",
         "Pang et al., 2404.19733 (iterative reasoning preference optimization over SFT on the chosen): unconfirmed",
         {"preferences - SFT on the chosen answers": at_least(0.0)},
-        200,
+        240,
     ),
     CheckSpec(
         16, "what is learned transfers to longer problems",
         "Training on problems of one difficulty raises accuracy on harder ones of the same kind.",
         "Singh et al., 2312.06585 (held-out benchmarks), and Sun et al., 2403.09472 (easy to hard): unconfirmed",
         {"gain on longer problems / gain on trained ones": at_least(0.5)},
-        20,
+        1,
     ),
     CheckSpec(
         17, "checking is easier than solving, unless it takes the same knowledge",
@@ -184,7 +184,7 @@ CHECKS: tuple[CheckSpec, ...] = (
         "Song et al., 2412.02674 (generation-verification gap; none on factual tasks): gap looked up, factual"
         " unconfirmed",
         {"checkable: accepted - all": above(0.0), "look-up only: accepted - all": between(-0.03, 0.03)},
-        60,
+        10,
     ),
     CheckSpec(
         18, "a forced second look fixes more than it spoils",
@@ -192,21 +192,21 @@ CHECKS: tuple[CheckSpec, ...] = (
         " again; one whose text has none does not.",
         "Muennighoff et al., 2501.19393 (budget forcing by 'Wait'), and Gandhi et al., 2503.01307: unconfirmed",
         {"fixed of wrong - spoiled of right": above(0.0), "without it in the text: fixed - spoiled": not_above(0.0)},
-        40,
+        20,
     ),
     CheckSpec(
         19, "demonstrations in the prompt help",
         "Worked examples in the prompt that show a good way raise accuracy.",
         "Brown et al., 2005.14165, and Wei et al., 2201.11903: unconfirmed",
         {"with demonstrations - without": at_least(0.05)},
-        40,
+        20,
     ),
     CheckSpec(
         20, "a method does not beat itself",
         "The statistics of claims call the same system against itself 'reproduced' in at most one of twenty cases.",
         OWN,
         {"share of A/A comparisons called reproduced": at_most(0.05)},
-        30,
+        5,
     ),
 )  # fmt: skip
 
