@@ -45,7 +45,8 @@ GLOSSARY: dict[str, Term] = {
     "max_temperature": Term("highest temperature tried", "0 is greedy"),
     "num_temperatures": Term("temperatures tried between the lowest and the highest", COUNT, quick=2),
     "top_k": Term("sample among the k most probable tokens", "count; 0 for all"),
-    "probe": Term("train problems on which settings are tuned", COUNT, quick=2),
+    "probe": Term("train problems on which settings are tuned or a critic is measured", COUNT, quick=2),
+    "annotated": Term("train problems that an annotator writes about", "count; 0 for all"),
     "initial_budget": Term("tokens before the first intervention in an answer", TOKENS),
     "growth_factor": Term("ratio of each token budget to the one before", FACTOR),
     "max_tokens": Term("tokens generated for one answer, at most", TOKENS),
@@ -55,7 +56,7 @@ GLOSSARY: dict[str, Term] = {
     "depth": Term("steps at which a search tree branches", COUNT),
     # selection and combination
     "target": Term("right answers wanted per problem (n* of B-STaR)", COUNT),
-    "per_problem": Term("records kept per problem, at most", COUNT),
+    "per_problem": Term("records kept per problem, at most", "count; 0 for all"),
     "max_pairs": Term("preference pairs trained on per round, at most", COUNT),
     "threshold": Term("reward above which an answer is trained on", "reward"),
     "min_confidence": Term("share of the votes that the winning answer must have", SHARE),
@@ -77,7 +78,7 @@ GLOSSARY: dict[str, Term] = {
     "critiques": Term("critiques per draft", COUNT, quick=1),
     "rollouts_per_critique": Term("revisions per critique, to estimate its value", COUNT, quick=1),
     "repairs": Term("failed answers critiqued and revised per problem, at most", COUNT, quick=1),
-    "teacher": Term("another model that writes training data", "a model; empty for the base"),
+    "teacher": Term("another model that writes training data", "a model; empty for the task's annotator or the base"),
     "critic": Term("policy that writes critiques", "a policy folder; empty for the solving policy"),
     "self_refine": Term("revise answers by the policy's own critique before training", SWITCH),
     "judge": Term("judge that scores answers", "a judge's id; empty for the method's own question"),
@@ -88,6 +89,10 @@ GLOSSARY: dict[str, Term] = {
     "self_eval": Term("use the policy's own probability that a step is right", SWITCH),
     "self_talk": Term("also train on draft, critique and revision as one text", SWITCH),
     "learn_revisions": Term("also train on revisions under the prompt with draft and critique", SWITCH),
+    "learn_solutions": Term("also train on the annotator's solutions", SWITCH),
+    "learn_refinements": Term(
+        "also train on the annotator's revisions under the prompt with draft and critique", SWITCH
+    ),
     "refine_at_test": Term("also measure answering with refinement", SWITCH),
     "recheck_finished": Term("ask again for a check of answers that have ended", SWITCH),
     "rationalization": Term("sample failed problems again with the answer as a hint", SWITCH),

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if argv is None:  # this process is the command: a second Ctrl-C ends it at once and without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        resumes = "; the same command resumes" if words[:1] in (["run"], ["eval"], ["check"]) else ""
+        resumable = words[:1] in (["run"], ["eval"], ["check"]) or "--calibrate" in words
+        resumes = "; the same command resumes" if resumable else ""
         print_text(f"selftaught: interrupted{resumes}", to=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.cli.common import Call, add_quiet
+from selftaught.cli.worlds_calibrate import add_calibration_options, calibrate_world
 from selftaught.console import Console, training_progress
 from selftaught.errors import BadInput, suggest
 from selftaught.terminal import print_json, print_table
-from selftaught.worlds import synthetic_worlds
+from selftaught.worlds import SyntheticWorld, synthetic_worlds
 
 if TYPE_CHECKING:
     from selftaught.worlds.tiny.abilities import AbilityScore
 
 ABILITIES_FILE = "abilities.json"
+BUILD_FOLDER = Path("tiny-model")
+PROBLEMS = 420  # per level
+MIN_PROBLEMS = 8  # of a check in a calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", help=" or ".join(_buildable()))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
     parser.add_argument(
-        "--out", type=Path, default=Path("tiny-model"), help="folder to write the model to (default %(default)s)"
+        "--out",
+        type=Path,
+        help="folder to write the model to (default tiny-model), or of the calibration (default in runs/calibrate)",
     )
     sizes = BuildConfig().conversations
     parser.add_argument(
@@ -40,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training conversations per stage (default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of text, weights and problems (default %(default)s)")
-    parser.add_argument("--problems", type=int, default=420, help="problems per level (default %(default)s)")
+    problems = f"problems per level (default {PROBLEMS}); with --calibrate: at most so many in each check"
+    parser.add_argument("--problems", type=int, help=problems)
+    add_calibration_options(parser)
     add_quiet(parser)
 
 
@@ -51,6 +59,12 @@ def execute(call: Call) -> int:
         raise BadInput(
             f"unknown action {args.action!r}", where="worlds", fix=suggest(args.action, ("build", "examine"))
         )
+    if args.calibrate:
+        return calibrate_world(args, _calibratable(args))
+    for flag in ("smoke", "freeze", "twin"):
+        if getattr(args, flag):
+            raise BadInput(f"--{flag} belongs to --calibrate", where="worlds", fix="add --calibrate")
+    args.problems, args.out = args.problems or PROBLEMS, args.out or BUILD_FOLDER
     if args.world not in _buildable():
         raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
     if min(args.conversations) < 1 or args.problems < len(_families()):
@@ -71,6 +85,17 @@ def execute(call: Call) -> int:
     else:
         print_build(found)
     return 0
+
+
+def _calibratable(args: argparse.Namespace) -> SyntheticWorld:
+    """The world that a calibration names."""
+    if args.action != "examine":
+        raise BadInput("only a model that is there is calibrated", where="--calibrate", fix="selftaught worlds examine")
+    if args.world not in (known := synthetic_worlds()):
+        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, known))
+    if args.problems is not None and args.problems < MIN_PROBLEMS:
+        raise BadInput("too few problems", where="--problems", fix=f"use at least {MIN_PROBLEMS}")
+    return known[args.world]
 
 
 def _buildable() -> list[str]:

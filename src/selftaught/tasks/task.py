@@ -21,6 +21,7 @@ from selftaught.records import (
     content_hash,
     make_problem,
 )
+from selftaught.tasks.annotator import Annotator, check_annotator
 from selftaught.tasks.environment import AnyEnvironment, EpisodeVerifier, check_environment
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find_answer, reference_text
 from selftaught.tasks.kinds import file_line
@@ -29,7 +30,7 @@ from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
-_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment", "shown")
+_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment", "shown", "annotator")
 _SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty", "shown")
 
 
@@ -51,9 +52,11 @@ class Task:
         shown: a second verifier, which solvers may consult on any split (`Ask.verify_shown`): visible unit tests, a
             judge of known accuracy, an oracle to stop by. It decides nothing: `verifier` measures, and stays closed.
         environment: answers back, see `tasks.environment`; by default the policy then plays it (`refine.play`).
+        annotator: writes right critiques, revisions and solutions, for methods that learn from an expert
+            (`run.annotate`).
 
     Raises:
-        BadInput: there is neither a verifier nor an environment, or the environment is none.
+        BadInput: there is neither a verifier nor an environment, or the environment or the annotator is none.
     """
 
     def __init__(
@@ -72,13 +75,16 @@ class Task:
         kinds: Mapping[str, Kind] | None = None,
         environment: AnyEnvironment | None = None,
         shown: Verifier | None = None,
+        annotator: Annotator | None = None,
     ) -> None:
         if environment is not None:
             check_environment(environment, name)
             verifier = verifier or EpisodeVerifier(environment)
         if verifier is None:
             raise BadInput("nothing judges its answers", where=name, fix="give it a verifier or an environment")
-        self.name, self.environment, self.shown = name, environment, shown
+        if annotator is not None:
+            check_annotator(annotator, name)
+        self.name, self.environment, self.shown, self.annotator = name, environment, shown, annotator
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
@@ -96,6 +102,7 @@ class Task:
             *([self._kinds] if self._kinds else []),
             *([environment.version, environment.max_turns] if environment else []),
             *([["shown", shown.version]] if shown else []),
+            *([["annotator", annotator.version]] if annotator else []),
         )
 
     def split(self, name: str) -> tuple[Problem, ...]:
@@ -220,7 +227,7 @@ class Task:
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
             phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
-            environment=self.environment, shown=self.shown,
+            environment=self.environment, shown=self.shown, annotator=self.annotator,
         )  # fmt: skip
 
     def judged_by(self, verifier: Verifier) -> Task:
@@ -283,6 +290,10 @@ class Task:
                 )  # fmt: skip
         new = {p.id: p for p in added if p.id not in self._known}.values()
         return self._copy(train=(*self.train, *new))
+
+    def with_splits(self, train: Iterable[Problem], dev: Iterable[Problem], test: Iterable[Problem]) -> Task:
+        """The same task with other problems, which it must be able to judge."""
+        return self._copy(train=tuple(train), dev=tuple(dev), test=tuple(test))
 
     def _copy(self, **changes: Any) -> Task:
         own = {name: getattr(self, name) for name in ("name", *SPLITS, *_PARTS)}

@@ -18,7 +18,7 @@ CLAIM = Claim(
     baselines=(
         "majority",
         "best-logprob",
-        Baseline("fixed intervals", options={"growth_factor": 1.0, "samples": 1}, match_tokens_with="samples"),
+        Baseline("fixed intervals", options={"growth_factor": 1.0, "samples": 1}, fit_with="samples"),
     ),
     options={"samples": 4},
     ablations={
