@@ -10,6 +10,7 @@ from selftaught.routines.critiques import (
     revision_demos,
     right_revisions,
 )
+from selftaught.routines.divergence import kl_from
 from selftaught.routines.repair import collect_critic_data, repair_failures
 from selftaught.routines.scoring import StepReward, score_attempts, selected_demos
 
@@ -25,6 +26,7 @@ __all__ = [
     "critique_demos",
     "deduplicate",
     "filter_verified",
+    "kl_from",
     "repair_failures",
     "revision_demos",
     "right_revisions",

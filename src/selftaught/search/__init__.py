@@ -3,18 +3,20 @@
 from selftaught.search.mcts import mcts
 from selftaught.search.p_true import p_true
 from selftaught.search.preferences import collapse_chain, pairs_from, preferences, to_pair, to_record
-from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, prefix_attempt
-from selftaught.search.tree import Node, backup, most_visited_path, puct, select, step_prior
+from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, SearchTree, prefix_attempt
+from selftaught.search.tree import Decision, Node, backup, decide, puct, select, step_prior
 
 __all__ = [
+    "Decision",
     "Expander",
     "MCTSConfig",
     "MCTSSolver",
     "Node",
+    "SearchTree",
     "backup",
     "collapse_chain",
+    "decide",
     "mcts",
-    "most_visited_path",
     "p_true",
     "pairs_from",
     "preferences",
