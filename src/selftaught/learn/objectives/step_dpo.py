@@ -92,7 +92,9 @@ class StepDpo(Dpo):
         ]
 
     def loss(self, batch: Batch) -> Tensor:
-        """The sum over groups of the mean weighted loss of their pairs."""
+        """See `Objective.loss`; with `group_by_prompt`, the sum over prompts of the mean over their pairs."""
+        if not self.group_by_prompt:
+            return Dpo.loss(self, batch)
         losses = self.per_pair(batch) * split_pairs(batch.weights)[0]
         pairs = losses.split([size // 2 for size in batch.sizes])
         return sum((one.mean() for one in pairs), losses.new_zeros(()))
