@@ -86,7 +86,7 @@ GLOSSARY: dict[str, Term] = {
     "both_orders": Term("compare a pair in both orders; a preference that flips is a tie", SWITCH),
     "compared": Term("what a judge sees of each of two answers", "a choice"),
     "self_filter": Term("train only on answers that the policy judges right", SWITCH),
-    "self_eval": Term("use the policy's own probability that a step is right", SWITCH),
+    "self_eval": Term("use the policy's own probability that an answer, or a step of it, is right", SWITCH),
     "self_talk": Term("also train on draft, critique and revision as one text", SWITCH),
     "learn_revisions": Term("also train on revisions under the prompt with draft and critique", SWITCH),
     "refine_at_test": Term("also measure answering with refinement", SWITCH),

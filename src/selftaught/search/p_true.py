@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+from collections.abc import Sequence
 
+from selftaught.curate.vote import with_confidence
 from selftaught.records import Attempt, Message
 from selftaught.run.ask import Ask
 
@@ -44,3 +47,13 @@ async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge", solution: st
     index = len(reply.text) - 1 if marks else 0
     probability = math.exp(reply.logprobs[index]) if index < len(reply.logprobs) else 1.0
     return probability if says_right else 1.0 - probability
+
+
+async def highest_p_true(ask: Ask, attempts: Sequence[Attempt]) -> Attempt:
+    """The attempt that the model itself gives the highest probability of being right, with it as confidence.
+
+    Attempts without an answer come last; ties go to the first.
+    """
+    scores = await asyncio.gather(*(p_true(ask, attempt) for attempt in attempts))
+    best = max(range(len(attempts)), key=lambda i: (attempts[i].answer is not None, scores[i] or 0.0))
+    return with_confidence(attempts[best], scores[best], "p_true")
