@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass, replace
+
+TRAINED_COMPUTE = 3
+"""Compute of a trained token, in sampled tokens: forward and backward pass take 6 N operations, sampling 2 N."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,17 +18,28 @@ class Usage:
         generated: tokens sampled to solve or revise.
         judge: tokens sampled to critique or judge.
         trained: tokens read by training, prompts included, every epoch counted.
+        cached: those of `prompt` that the same policy had read before in this run, which a prefix cache serves.
     """
 
     prompt: int = 0
     generated: int = 0
     judge: int = 0
     trained: int = 0
+    cached: int = 0
 
     @property
     def spent(self) -> int:
         """Tokens that count against a budget: all but prompts."""
         return self.generated + self.judge + self.trained
+
+    @property
+    def compute(self) -> int:
+        """Compute in sampled tokens: prompt tokens not cached + sampled + 3 times trained."""
+        return self.prompt - self.cached + self.generated + self.judge + TRAINED_COMPUTE * self.trained
+
+    def to_json(self) -> dict[str, int]:
+        """Tokens by kind, without `cached` where it is 0."""
+        return {name: count for name, count in asdict(self).items() if count or name != "cached"}
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -32,6 +47,16 @@ class Usage:
             self.generated + other.generated,
             self.judge + other.judge,
             self.trained + other.trained,
+            self.cached + other.cached,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt - other.prompt,
+            self.generated - other.generated,
+            self.judge - other.judge,
+            self.trained - other.trained,
+            self.cached - other.cached,
         )
 
 
@@ -50,13 +75,32 @@ class Ledger:
         self.usage = Usage()
         self.environment_steps = 0
         self._counted: set[str] = set()
+        self._read: set[int] = set()
 
-    def count(self, key: str, usage: Usage) -> bool:
-        """Add an effect's usage unless it was counted before; returns whether it was not."""
+    def count(
+        self, key: str, usage: Usage, *, prompt: Hashable = None, shared: int | None = None, cached: int = 0
+    ) -> bool:
+        """Add an effect's usage unless it was counted before; returns whether it was not.
+
+        Args:
+            prompt: who read what, such as policy and messages; read again, it is cached. The sum does not depend on the
+                order of the effects.
+            shared: tokens of that prompt; None: all of `usage.prompt`.
+            cached: prompt tokens that are cached even when read for the first time: an earlier turn, or the beginning.
+        """
         if new := key not in self._counted:
             self._counted.add(key)
-            self.usage += usage
+            if prompt is not None:
+                known = hash((prompt, cached))
+                if known in self._read:
+                    cached = max(cached, usage.prompt if shared is None else shared)
+                self._read.add(known)
+            self.usage += replace(usage, cached=cached) if cached else usage
         return new
+
+    def counted(self, key: str) -> bool:
+        """Whether an effect was counted."""
+        return key in self._counted
 
     def count_step(self, key: str) -> None:
         """Add an answer of the environment, unless it was counted before."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from selftaught.control.budget import RunStopped
@@ -21,17 +20,22 @@ if TYPE_CHECKING:
 def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
     """See `Run.rounds`."""
     require_positive("rounds", max_rounds)
+    inner = len(context.methods) > 1
     for number in range(1, max_rounds + 1):
         try:
             context.check_budget()
         except RunStopped:
             return
+        if not inner and not context.cut.begin_round():
+            return
         context.rounds_begun += 1
         context.enter_round(context.rounds_begun)
         context.loop_round, context.round_facts = number, {}
-        if len(context.methods) > 1:
+        if inner:
             context.log_metrics(context.methods[-1][1], {"round": number})
         yield number
+        if not inner:
+            context.cut.end_round()
         end_round(context)
 
 
@@ -77,7 +81,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "pass_at": facts.get("pass_at", {}),
         "promoted": decision.promoted,
         "reason": decision.reason,
-        "tokens": asdict(spent),
+        "tokens": spent.to_json(),
         "metrics": facts.get("metrics", {}),
         **({"learners": learner_rows(facts["learners"])} if facts.get("learners") else {}),
         **({"truncation": dict(cut)} if (cut := facts.get("truncation")) and cut["truncated"] else {}),
