@@ -16,7 +16,7 @@ class Budget:
 
     Attributes:
         tokens: generated, judge and trained tokens together. A run exceeds it by at most one call.
-        compute: `Usage.compute` of a recipe. The last round is cut to fit: it gets a share of its problems and steps.
+        compute: `Ledger.compute` of a recipe. The last round is cut to fit: it gets a share of its problems and steps.
         round_compute: what a round is expected to cost, so that the first one can be cut too; None: what the round
             before cost.
     """
@@ -25,10 +25,14 @@ class Budget:
     compute: int | None = None
     round_compute: int | None = None
 
-    def is_exhausted(self, usage: Usage) -> bool:
-        """Whether nothing is left."""
+    def is_exhausted(self, usage: Usage, compute: int = 0) -> bool:
+        """Whether nothing is left.
+
+        Args:
+            compute: so far, see `Ledger.compute`.
+        """
         out_of_tokens = self.tokens is not None and usage.spent >= self.tokens
-        return out_of_tokens or (self.compute is not None and usage.compute >= self.compute)
+        return out_of_tokens or (self.compute is not None and compute >= self.compute)
 
     @property
     def described(self) -> str:

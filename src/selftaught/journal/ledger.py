@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 TRAINED_COMPUTE = 3
 """Compute of a trained token, in sampled tokens: forward and backward pass take 6 N operations, sampling 2 N."""
@@ -18,14 +18,12 @@ class Usage:
         generated: tokens sampled to solve or revise.
         judge: tokens sampled to critique or judge.
         trained: tokens read by training, prompts included, every epoch counted.
-        cached: those of `prompt` that the same policy had read before in this run, which a prefix cache serves.
     """
 
     prompt: int = 0
     generated: int = 0
     judge: int = 0
     trained: int = 0
-    cached: int = 0
 
     @property
     def spent(self) -> int:
@@ -34,12 +32,8 @@ class Usage:
 
     @property
     def compute(self) -> int:
-        """Compute in sampled tokens: prompt tokens not cached + sampled + 3 times trained."""
-        return self.prompt - self.cached + self.generated + self.judge + TRAINED_COMPUTE * self.trained
-
-    def to_json(self) -> dict[str, int]:
-        """Tokens by kind, without `cached` where it is 0."""
-        return {name: count for name, count in asdict(self).items() if count or name != "cached"}
+        """Compute in sampled tokens: prompt + sampled + 3 times trained; `Ledger.compute` leaves out cached prompts."""
+        return self.prompt + self.generated + self.judge + TRAINED_COMPUTE * self.trained
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -47,16 +41,6 @@ class Usage:
             self.generated + other.generated,
             self.judge + other.judge,
             self.trained + other.trained,
-            self.cached + other.cached,
-        )
-
-    def __sub__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt - other.prompt,
-            self.generated - other.generated,
-            self.judge - other.judge,
-            self.trained - other.trained,
-            self.cached - other.cached,
         )
 
 
@@ -69,10 +53,12 @@ class Ledger:
     Attributes:
         usage: tokens, by what they were spent on.
         environment_steps: answers of the task's environment, the starts of episodes included.
+        cached: prompt tokens that the same policy had read before in this run, which a prefix cache serves.
     """
 
     def __init__(self) -> None:
         self.usage = Usage()
+        self.cached = 0
         self.environment_steps = 0
         self._counted: set[str] = set()
         self._read: set[int] = set()
@@ -95,8 +81,14 @@ class Ledger:
                 if known in self._read:
                     cached = max(cached, usage.prompt if shared is None else shared)
                 self._read.add(known)
-            self.usage += replace(usage, cached=cached) if cached else usage
+            self.usage += usage
+            self.cached += cached
         return new
+
+    @property
+    def compute(self) -> int:
+        """Compute so far, in sampled tokens: prompt tokens not cached + sampled + 3 times trained."""
+        return self.usage.compute - self.cached
 
     def counted(self, key: str) -> bool:
         """Whether an effect was counted."""

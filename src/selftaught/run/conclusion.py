@@ -182,7 +182,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "promoted": run.champion.version != run.base.version,
         **({"champion_notes": run.champion.notes.summary} if run.champion.notes else {}),
         **_others(run),
-        "tokens": found.spent.to_json(),
+        "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,
         "requests": run.request_counts,
         "seconds": round(seconds["total"], 1),

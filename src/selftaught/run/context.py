@@ -181,7 +181,7 @@ class RunContext:
 
     def check_budget(self) -> None:
         """Raise RunStopped if the token budget is spent."""
-        if self.settings.budget.is_exhausted(self.ledger.usage):
+        if self.settings.budget.is_exhausted(self.ledger.usage, self.ledger.compute):
             raise self.stop(f"the budget of {self.settings.budget.described} is spent; the run stops here")
 
     def stop(self, line: str) -> RunStopped:

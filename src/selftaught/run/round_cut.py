@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from selftaught.control.budget import Budget
 from selftaught.journal.ledger import Ledger
+from selftaught.models import Policy
 from selftaught.records import Problem
 
 MIN_SHARE = 0.05
 """Smallest share of a round that is worth its measurement; below it the run ends with the round before."""
-MARGIN = 0.95
+MARGIN = 0.9
 """Share of what is left that a cut round may cost by estimate, as answers differ in length."""
 
 T = TypeVar("T")
+
+
+class RoundEnd(NamedTuple):
+    """What a round left: the champion, and the compute from the start of the run (`Ledger.compute`)."""
+
+    champion: Policy
+    compute: int
 
 
 class RoundCut:
@@ -30,12 +38,17 @@ class RoundCut:
     Args:
         budget: the limit.
         ledger: what was spent.
+
+    Attributes:
+        share: of its problems that the current round may use.
+        ends: for each round that ended, not of nested methods, the champion and the compute so far.
     """
 
     def __init__(self, budget: Budget, ledger: Ledger) -> None:
         self._budget, self._ledger = budget, ledger
         self._cost, self._fixed, self._began, self._fixed_now = budget.round_compute, 0, 0, 0
         self.share = 1.0
+        self.ends: list[RoundEnd] = []
 
     def begin_round(self) -> bool:
         """Begin a round, cut if needed; False if none fits any more."""
@@ -43,7 +56,7 @@ class RoundCut:
             return True
         if self.share < 1:  # the round before was the last
             return False
-        self._began, self._fixed_now = self._ledger.usage.compute, 0
+        self._began, self._fixed_now = self._ledger.compute, 0
         left = self._budget.compute - self._began
         if self._cost is None or self._cost <= left:
             return True
@@ -51,17 +64,18 @@ class RoundCut:
         self.share = min(1.0, share)
         return share >= MIN_SHARE
 
-    def end_round(self) -> None:
-        """Note what the round cost."""
+    def end_round(self, champion: Policy) -> None:
+        """Note what the round cost, and whom it leaves as the champion."""
+        self.ends.append(RoundEnd(champion, self._ledger.compute))
         if self._budget.compute is not None and self.share == 1:
-            self._cost, self._fixed = self._ledger.usage.compute - self._began, self._fixed_now
+            self._cost, self._fixed = self._ledger.compute - self._began, self._fixed_now
 
     @contextmanager
     def fixed_cost(self) -> Iterator[None]:
         """A block whose cost does not shrink with the round."""
-        before = self._ledger.usage.compute
+        before = self._ledger.compute
         yield
-        self._fixed_now += self._ledger.usage.compute - before
+        self._fixed_now += self._ledger.compute - before
 
     def problems(self, subjects: Sequence[T]) -> Sequence[T]:
         """The first of the problems, as many as the round may use; attempts, which come of them, are left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from selftaught.control.budget import RunStopped
@@ -35,7 +36,7 @@ def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
             context.log_metrics(context.methods[-1][1], {"round": number})
         yield number
         if not inner:
-            context.cut.end_round()
+            context.cut.end_round(context.champion)
         end_round(context)
 
 
@@ -81,7 +82,7 @@ def round_payload(number: int, facts: Mapping[str, Any], spent: Usage) -> dict[s
         "pass_at": facts.get("pass_at", {}),
         "promoted": decision.promoted,
         "reason": decision.reason,
-        "tokens": spent.to_json(),
+        "tokens": asdict(spent),
         "metrics": facts.get("metrics", {}),
         **({"learners": learner_rows(facts["learners"])} if facts.get("learners") else {}),
         **({"truncation": dict(cut)} if (cut := facts.get("truncation")) and cut["truncated"] else {}),
