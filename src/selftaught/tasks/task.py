@@ -223,10 +223,6 @@ class Task:
             environment=self.environment, shown=self.shown,
         )  # fmt: skip
 
-    def with_splits(self, train: Iterable[Problem], dev: Iterable[Problem], test: Iterable[Problem]) -> Task:
-        """The same task with other problems, which it must parse and judge alike."""
-        return self._copy(train=tuple(train), dev=tuple(dev), test=tuple(test))
-
     def judged_by(self, verifier: Verifier) -> Task:
         """The same task under another verifier."""
         return self._copy(verifier=verifier)
