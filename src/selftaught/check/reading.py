@@ -48,6 +48,8 @@ def result_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def contrast_text(contrast: Mapping[str, Any]) -> str:
     """A verdict in words, such as "reproduced: +0.083 [+0.061, +0.105] over greedy"."""
+    if contrast.get("kind") in ("statistic", "alarm"):
+        return f"{contrast['verdict']}: {contrast['against']} {effect_text(contrast)}"
     return f"{contrast['verdict']}: {effect_text(contrast)} over {contrast['against']}"
 
 

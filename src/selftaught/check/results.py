@@ -230,6 +230,7 @@ def _contrast(found: ContrastResult) -> dict[str, Any]:
         "effect": _round(leg.value),
         "ci95": _interval(leg.ci95),
         "against": leg.against or leg.name,
+        "kind": leg.kind,
         "p_value": _p(found.p_value),
         "seeds": found.seeds,
     }
