@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.measure.flips import flips
 
 if TYPE_CHECKING:
-    from selftaught.check.claim import SystemResult
+    from selftaught.check.legs import SystemResult
 
 CHAINS = "chains"
 """Kind of the effect in which a solver that intervenes in answers journals its chains."""
@@ -30,6 +30,12 @@ def chains_cut(result: SystemResult) -> float | None:
     """The share of chains on test problems whose first budget ended before the answer; None without chains."""
     cut = [one for record in _records(result) for one in record["cut"]]
     return fmean(cut) if cut else None
+
+
+def net_mended(result: SystemResult) -> float:
+    """The share of revisions of test answers that mended a wrong one less the share that broke a right one."""
+    found = flips(result)
+    return found["wrong to right"] - found["right to wrong"]
 
 
 def chain_metrics(result: SystemResult) -> dict[str, float]:

@@ -267,19 +267,28 @@ def _bootstrap(
     """Percentile bootstrap interval of the mean of `values`, which lie within `bounds`."""
     import numpy as np
 
+    distinct, means = bootstrap_means(values, resamples, seed)
+    if len(distinct) == 1:
+        return _without_spread(float(distinct[0]), len(values), bounds, level)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values, rounded to 12 digits, and the mean of each resample; none if all are equal."""
+    import numpy as np
+
     # Rounding makes 0.75 - 0.5 and 0.25 one value. Drawing how often each distinct value comes up is the
     # same as drawing the values, and a handful of verdict means has few distinct ones.
     distinct, counts = np.unique(np.round(np.asarray(values, dtype=float), 12), return_counts=True)
-    n = len(values)
     if len(distinct) == 1:
-        return _without_spread(float(distinct[0]), n, bounds, level)
-    rng, means, left = np.random.default_rng(seed), [], resamples
+        return distinct, np.empty(0)
+    rng, means, left, n = np.random.default_rng(seed), [], resamples, len(values)
     while left > 0:
         block = min(left, max(1, RESAMPLE_BLOCK // len(distinct)))
         means.append(rng.multinomial(n, counts / n, size=block) @ distinct / n)
         left -= block
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return distinct, np.concatenate(means)
 
 
 def _without_spread(value: float, n: int, bounds: tuple[float, float], level: float) -> Interval:

@@ -289,6 +289,10 @@ class Task:
         new = {p.id: p for p in added if p.id not in self._known}.values()
         return self._copy(train=(*self.train, *new))
 
+    def with_splits(self, train: Iterable[Problem], dev: Iterable[Problem], test: Iterable[Problem]) -> Task:
+        """The same task with other problems, which it must be able to judge."""
+        return self._copy(train=tuple(train), dev=tuple(dev), test=tuple(test))
+
     def _copy(self, **changes: Any) -> Task:
         own = {name: getattr(self, name) for name in ("name", *SPLITS, *_PARTS)}
         own |= {"kinds": self._kinds, **changes}

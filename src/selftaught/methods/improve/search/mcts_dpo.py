@@ -2,20 +2,44 @@
 
 from dataclasses import replace
 
-from selftaught import Baseline, Claim, Policy, Preset, Run, Task, curate, recipe, routines, search
+from selftaught import (
+    Baseline,
+    Beats,
+    Claim,
+    Policy,
+    Precondition,
+    Preset,
+    Run,
+    Task,
+    curate,
+    recipe,
+    routines,
+    search,
+)
+from selftaught.check.readings import logged
 from selftaught.learn import round_schedule
 from selftaught.learn.objectives import step_dpo
 
 SCALE = {"rounds": 8, "problems": 64, "max_pairs": 96, "lr_scale": 1 / 3}
+OFFLINE = Baseline("offline: trees of the frozen start", options={"online": False})
+MOVED = {"value": logged("divergence", "kl"), "at_least": 0.1}
 
 CLAIM = Claim(
     "Step-level preferences from the current policy's own search trees teach more than as many from the frozen starting"
-    " model's trees, than as many between whole answers, and than fine-tuning on right answers.",
-    baselines=(
-        Baseline("offline: pairs from the frozen start", options={"online": False, **SCALE}),
-        Baseline("pairs of whole answers", method="online-dpo", options={**SCALE, "temperature": 1.0}),
-        Baseline("rest-em", method="rest-em"),
-        "greedy",
+    " model's trees, than as many between whole answers, and at equal compute than fine-tuning on right answers.",
+    legs=(
+        Beats(OFFLINE),
+        Beats(
+            Baseline(
+                "pairs of whole answers", method="online-dpo", options={**SCALE, "temperature": 1.0}, fit_with="rounds"
+            )
+        ),
+        Beats(Baseline("rest-em", method="rest-em", contrasts=("equal compute",))),
+        Beats("greedy"),
+    ),
+    preconditions=(
+        Precondition("the policy has moved from the start (KL, nats per response)", **MOVED),
+        Precondition("so has the one that learns offline", **MOVED, of=OFFLINE),
     ),
     options={**SCALE, "iterations": 32, "depth": 4, "max_step_tokens": 32},
     ablations={

@@ -4,26 +4,35 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from selftaught import Ask, Attempt, BadInput, Baseline, Claim, Problem, solver
+from selftaught import Ask, Attempt, BadInput, Baseline, Beats, Claim, Ordered, Precondition, Problem, solver
 from selftaught.curate import elect, with_confidence
 from selftaught.feedback.equality import same_answer
-from selftaught.measure.chains import CHAINS, chain_metrics, chain_record
+from selftaught.measure.chains import CHAINS, chain_metrics, chain_record, chains_cut, net_mended
 from selftaught.search import highest_p_true
 
 TRIGGER = "\nWait! Maybe I made some mistakes! I need to rethink from scratch.\n"
 NUM_BUDGETS = 3  # of a chain without a limit of its own
 
 CLAIM = Claim(
-    "A vote of chains with a rethink trigger at geometrically growing intervals is right more often than a vote of as"
-    " many plain samples.",
-    baselines=(
-        Baseline("vote", method="self-consistency", options={"samples": 8, "top_k": 0}, match_tokens_with="samples"),
-        Baseline("fixed intervals", options={"growth_factor": 1.0}),
+    "Chains with a rethink trigger at geometrically growing intervals give right answers more often than plain samples,"
+    " combined alike: by a vote, and as the best of N by the model's own judgment.",
+    legs=(
+        Beats(Baseline("vote", method="self-consistency", options={"samples": 8, "top_k": 0})),
+        Ordered(
+            (
+                Baseline("best of the chains", options={"aggregation": "p_true"}),
+                Baseline("best of N", method="best-of-n", options={"samples": 8, "self_eval": True}),
+            )
+        ),
+    ),
+    preconditions=(
+        Precondition("the first budget cuts answers (share of chains)", chains_cut, at_least=0.3),
+        Precondition("doubts mend more answers than they break (net share)", net_mended, at_least=0.0),
     ),
     options={"samples": 8},
     ablations={
+        "fixed intervals": {"growth_factor": 1.0},
         "trigger only where the budget cut the answer": {"recheck_finished": False},
-        "best by its own judgment": {"aggregation": "p_true"},
     },
     extra_metrics=chain_metrics,
 )
