@@ -160,7 +160,11 @@ def test_phrases_in_line_follow_the_last_whole_step_of_the_reasoning(said: str, 
     forced = kept + ("hm\n" if kept else "")
     assert attempt.text == f"{forced}D 4\nAnswer: {len(forced)}"
     assert attempt.answer == str(len(forced))
-    assert (attempt.role, len(attempt.prompt), attempt.prefix_tokens) == ("revise", 1, (kept, "hm\n") if kept else ("",))
+    assert (attempt.role, len(attempt.prompt), attempt.prefix_tokens) == (
+        "revise",
+        1,
+        (kept, "hm\n") if kept else ("",),
+    )
     assert full_text(samples, attempt.id) == attempt.text
     assert samples[samples[attempt.id]["parent"]]["text"] == said
 

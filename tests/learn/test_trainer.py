@@ -228,7 +228,7 @@ def test_rounds_of_different_lengths_go_through_the_schedule_without_a_leap():
 def test_a_round_of_a_schedule_that_is_none_is_refused():
     with pytest.raises(BadInput, match="no round 4 of 3"):
         round_schedule(TrainConfig(), 4, 3)
-    with pytest.raises(BadInput, match="the schedule must run from 0 to 1, got 0.5 to 0.5"):
+    with pytest.raises(BadInput, match=r"the schedule must run from 0 to 1, got 0\.5 to 0\.5"):
         TrainConfig(schedule_start=0.5, schedule_end=0.5)
     assert not round_schedule(TrainConfig(lora_rank=2), 1, 3)["keep_optimizer_state"]
 

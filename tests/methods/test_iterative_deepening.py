@@ -149,16 +149,15 @@ def test_a_chain_that_comes_out_right_is_a_trace_to_learn_from(tmp_path: Path) -
 
 
 class Reckoner:
-    """Two steps and an answer that is wrong until the doubt in line has come `needed` times; says who was asked what."""
+    """Two steps, and an answer that is wrong until the doubt in line has come `needed` times."""
 
     def __init__(self, needed: int) -> None:
-        self.needed, self.given, self.roles = needed, list[str](), list[str]()
+        self.needed = needed
 
     def __call__(self, policy: Policy, request: Request) -> str:
         """The whole answer, or what follows the text given."""
         del policy
         said = "".join(p if isinstance(p, str) else bytes([p]).decode() for p in request.prefix_tokens)
-        self.given.append(said)
         lines = ["one 1\n", "two 2\n"][len([x for x in said.splitlines() if x.split()[0] in ("one", "two")]) :]
         return "".join(lines) + f"Answer: {21 if said.count('hm') >= self.needed else 4}"
 
@@ -178,8 +177,8 @@ def in_line(folder: Path, script: Any, **options: Any) -> tuple[Attempt, list[di
 
 def test_the_doubt_is_put_into_the_reasoning_after_the_last_whole_step(tmp_path: Path) -> None:
     attempt, samples, (chains,) = in_line(tmp_path, Reckoner(2), samples=1)
-    whole = len("one 1\ntwo 2\nAnswer: 4") + 1  # tokens of the scripted engine are bytes, and the end
-    budgets = [whole // 2, whole, 7 * (whole // 2) - whole - whole // 2]
+    first = len("one 1\ntwo 2\nAnswer: 4") // 2  # tokens of the scripted engine are bytes
+    budgets = [first, 2 * first, 4 * first]
     assert samples[0]["sampling"]["temperature"] == 0  # whose length sets the first budget
     assert [s["sampling"]["max_tokens"] for s in samples[1:]] == chains["budgets"][: len(samples) - 1] == budgets
     texts = [s["injected"] for s in samples if s.get("prefix_chars")]

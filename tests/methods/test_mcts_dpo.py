@@ -167,9 +167,11 @@ def test_without_written_solutions_the_hinted_preset_says_so(tmp_path: Path) -> 
     task = make_task(train=6, dev=4, test=2)
     bare = [replace(p, meta={k: v for k, v in p.meta.items() if k != "solution"}) for p in task.train]
     task = Task("sums", bare, task.dev, task.test, verifier=task.verifier, kind=task.kind)
-    with make_run(tmp_path, engine=ScriptedEngine(by_steps()), task=task, settings=Settings()) as run:
-        with pytest.raises(BadInput, match="no written solution"):
-            find("mcts-dpo-hinted")(run, run.base, run.task, **SMALL)
+    with (
+        make_run(tmp_path, engine=ScriptedEngine(by_steps()), task=task, settings=Settings()) as run,
+        pytest.raises(BadInput, match="no written solution"),
+    ):
+        find("mcts-dpo-hinted")(run, run.base, run.task, **SMALL)
 
 
 def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:

@@ -2,27 +2,14 @@
 
 from dataclasses import replace
 
-from selftaught import (
-    Baseline,
-    Beats,
-    Claim,
-    Policy,
-    Precondition,
-    Preset,
-    Run,
-    Task,
-    curate,
-    recipe,
-    routines,
-    search,
-)
+from selftaught import Baseline, Beats, Claim, Policy, Precondition, Preset, Run, Task, curate, recipe, routines, search
 from selftaught.check.readings import logged
 from selftaught.learn import round_schedule
 from selftaught.learn.objectives import step_dpo
 
 SCALE = {"rounds": 8, "problems": 64, "max_pairs": 96, "lr_scale": 1 / 3}
 OFFLINE = Baseline("offline: trees of the frozen start", options={"online": False})
-MOVED = {"value": logged("divergence", "kl"), "at_least": 0.1}
+MOVED = logged("divergence", "kl")
 
 CLAIM = Claim(
     "Step-level preferences from the current policy's own search trees teach more than as many from the frozen starting"
@@ -38,8 +25,8 @@ CLAIM = Claim(
         Beats("greedy"),
     ),
     preconditions=(
-        Precondition("the policy has moved from the start (KL, nats per response)", **MOVED),
-        Precondition("so has the one that learns offline", **MOVED, of=OFFLINE),
+        Precondition("the policy has moved from the start (KL, nats per response)", MOVED, at_least=0.1),
+        Precondition("so has the one that learns offline", MOVED, at_least=0.1, of=OFFLINE),
     ),
     options={**SCALE, "iterations": 32, "depth": 4, "max_step_tokens": 32},
     ablations={
