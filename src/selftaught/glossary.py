@@ -57,6 +57,7 @@ GLOSSARY: dict[str, Term] = {
     # selection and combination
     "target": Term("right answers wanted per problem (n* of B-STaR)", COUNT),
     "per_problem": Term("records kept per problem, at most", "count; 0 for all"),
+    "correct_trees": Term("train only on search trees whose final answer is right", SWITCH),
     "max_pairs": Term("preference pairs trained on per round, at most", COUNT),
     "threshold": Term("reward above which an answer is trained on", "reward"),
     "min_confidence": Term("share of the votes that the winning answer must have", SHARE),
@@ -86,7 +87,7 @@ GLOSSARY: dict[str, Term] = {
     "both_orders": Term("compare a pair in both orders; a preference that flips is a tie", SWITCH),
     "compared": Term("what a judge sees of each of two answers", "a choice"),
     "self_filter": Term("train only on answers that the policy judges right", SWITCH),
-    "self_eval": Term("use the policy's own probability that a step is right", SWITCH),
+    "self_eval": Term("use the policy's own probability that an answer, or a step of it, is right", SWITCH),
     "self_talk": Term("also train on draft, critique and revision as one text", SWITCH),
     "learn_revisions": Term("also train on revisions under the prompt with draft and critique", SWITCH),
     "learn_solutions": Term("also train on the annotator's solutions", SWITCH),
@@ -95,6 +96,8 @@ GLOSSARY: dict[str, Term] = {
     ),
     "refine_at_test": Term("also measure answering with refinement", SWITCH),
     "recheck_finished": Term("ask again for a check of answers that have ended", SWITCH),
+    "reference_branch": Term("add the written solution to a search tree as a branch", SWITCH),
+    "hinted": Term("show a judge the written solution of what it judges", SWITCH),
     "rationalization": Term("sample failed problems again with the answer as a hint", SWITCH),
     "mixed_formats": Term("train on more than one prompt and answer format", SWITCH),
     # training

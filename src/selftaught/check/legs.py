@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from selftaught.errors import BadInput, suggest
-from selftaught.journal.ledger import Usage
 
 if TYPE_CHECKING:
     from selftaught.models import Policy
@@ -69,7 +68,9 @@ class SystemResult:
         answers: one verified final answer per test problem, in the order of `run.task.test`; empty for a study.
         tokens: generated, judge and trained tokens it spent, including those of `answers`.
         returned: the return value of a recipe or study.
-        usage: all tokens it spent, by kind.
+        compute: what is matched at equal compute, in sampled tokens (see `Ledger.compute`): of a recipe or study all
+            before the test problems are answered, of a solver the answers.
+        answer_compute: of the answers.
     """
 
     run: Run
@@ -77,7 +78,8 @@ class SystemResult:
     answers: Sequence[SolverResult]
     tokens: int
     returned: Any = None
-    usage: Usage = field(default_factory=Usage)
+    compute: int = 0
+    answer_compute: int = 0
 
 
 Scores = Mapping[str, float]

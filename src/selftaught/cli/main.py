@@ -25,7 +25,7 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "run": "train a model with a method, and test the result on held-out problems",
     "solve": "answer one question with a test-time method",
     "eval": "measure a model, alone or with a test-time method",
-    "check": "test what a method's paper claims, against its baselines at equal tokens",
+    "check": "test what a method's paper claims, as published and at equal compute",
     "lineage": "trace policies, records and attempts back to the model a run started from",
     "methods": "list the methods",
     "new": "write the files of a method of your own, with a claim and a test",

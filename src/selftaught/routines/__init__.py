@@ -21,6 +21,7 @@ from selftaught.routines.critiques import (
     right_revisions,
 )
 from selftaught.routines.difficulty import accuracy_on_unsolved, hard_coverage, hard_problems, hard_share
+from selftaught.routines.divergence import kl_from
 from selftaught.routines.repair import collect_critic_data, repair_failures
 from selftaught.routines.scoring import StepReward, score_attempts, selected_demos
 
@@ -46,6 +47,7 @@ __all__ = [
     "hard_problems",
     "hard_share",
     "hold_out",
+    "kl_from",
     "known_error_steps",
     "measure_critic",
     "purity",

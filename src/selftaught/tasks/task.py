@@ -30,7 +30,9 @@ from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
-_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment", "shown", "annotator")
+_PARTS = (
+    "verifier", "kind", "instruction", "notes", "phrases", "inline", "steps", "environment", "shown", "annotator",
+)  # fmt: skip
 _SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty", "shown")
 
 
@@ -47,6 +49,8 @@ class Task:
         instruction: text appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
         phrases: role -> wording for the task's own model, in place of a method's English; see `turn`.
+        inline: phrase -> what the task's own model writes into an answer between its steps ("reflect": "wait\\n"), in
+            place of a method's English; see `Ask.inject`.
         steps: step format of answers.
         kinds: problem id -> kind, for problems whose kind is not the task's.
         shown: a second verifier, which solvers may consult on any split (`Ask.verify_shown`): visible unit tests, a
@@ -71,6 +75,7 @@ class Task:
         instruction: str = "",
         notes: Iterable[str] = (),
         phrases: Mapping[str, str] | None = None,
+        inline: Mapping[str, str] | None = None,
         steps: StepFormat = LINES,
         kinds: Mapping[str, Kind] | None = None,
         environment: AnyEnvironment | None = None,
@@ -88,6 +93,7 @@ class Task:
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
+        self.inline: Mapping[str, str] = dict(inline or {})
         self.steps = steps
         self._kinds: Mapping[str, Kind] = dict(kinds or {})
         self._known: Mapping[str, Problem] = {p.id: p for split in SPLITS for p in self.split(split)}
@@ -100,6 +106,7 @@ class Task:
             RULES_VERSION,
             self.phrases,
             *([self._kinds] if self._kinds else []),
+            *([["inline", self.inline]] if self.inline else []),
             *([environment.version, environment.max_turns] if environment else []),
             *([["shown", shown.version]] if shown else []),
             *([["annotator", annotator.version]] if annotator else []),
@@ -226,7 +233,7 @@ class Task:
         return Task(
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
-            phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
+            phrases=self.phrases, inline=self.inline, steps=self.steps, kinds={**other._kinds, **self._kinds},
             environment=self.environment, shown=self.shown, annotator=self.annotator,
         )  # fmt: skip
 
