@@ -134,10 +134,12 @@ class Belief(NamedTuple):
     Attributes:
         right: probability that the line is right.
         key: name of the table entry with the opinion; None where the line needs none.
+        truly: whether the line is right.
     """
 
     right: float
     key: Any = None
+    truly: bool = True
 
 
 def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:

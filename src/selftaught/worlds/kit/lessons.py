@@ -40,12 +40,14 @@ class Target(NamedTuple):
         ids: token ids.
         probs: their probabilities.
         skill: of the decision; "" where the token is certain.
+        right: id of the right token; -1 where none or several are.
     """
 
     position: int
     ids: tuple[int, ...]
     probs: tuple[float, ...]
     skill: str
+    right: int = -1
 
 
 class Encoded(NamedTuple):
@@ -105,7 +107,8 @@ def _target(position: int, step: Choice | str, vocab: Mapping[str, int]) -> Targ
     if isinstance(step, str):
         return Target(position, (vocab[step],), (1.0,), "")
     options = step.distribution()
-    return Target(position, tuple(vocab[token] for token in options), tuple(options.values()), step.skill)
+    right = -1 if step.right is None else vocab[step.right]
+    return Target(position, tuple(vocab[token] for token in options), tuple(options.values()), step.skill, right)
 
 
 class Draft:
@@ -205,10 +208,10 @@ class LessonMaker:
 
     def lesson(self, role: str | None = None) -> Lesson:
         """A lesson of a role, or of one drawn from the mix."""
-        role = role or _pick(self._mix.roles, self._rng)
+        chosen: str = role or _pick(self._mix.roles, self._rng)
         draft = Draft(self._writer)
-        _MAKERS.get(role, _about_draft)(self, draft, role)
-        return draft.lesson(role)
+        _MAKERS.get(chosen, _about_draft)(self, draft, chosen)
+        return draft.lesson(chosen)
 
     def question(self, levels: tuple[tuple[int, float], ...]) -> tuple[Family, str]:
         """A question that is not held out, in any wording."""

@@ -41,11 +41,13 @@ class Choice(NamedTuple):
         skill: what the decision needs, such as "way" or "result:sure"; accuracy and divergence are reported by it.
         parts: components of the mixture; their weights sum to 1.
         gate: name of the table entry that holds the weights; None if they are not learned.
+        right: the right token; None where none or several are.
     """
 
     skill: str
     parts: tuple[Part, ...]
     gate: Hashable | None = None
+    right: str | None = None
 
     def distribution(self) -> Options:
         """Token -> its probability, given everything before it."""
@@ -132,10 +134,8 @@ def write(writing: Writing, pick: Pick, forced: Sequence[str] = (), limit: int =
         step = next(writing)
         while len(tokens) < limit:
             steps.append(step)
-            if len(tokens) < len(forced):
-                token = forced[len(tokens)]
-            else:
-                token = step if isinstance(step, str) else pick(step)
+            certain = forced[len(tokens)] if len(tokens) < len(forced) else step
+            token = certain if isinstance(certain, str) else pick(certain)
             if token == END:
                 return Written(tokens, steps)
             tokens.append(token)
@@ -177,12 +177,12 @@ def tempered(options: Options, temperature: float) -> Options:
 
 def draw(options: Options, rng: random.Random) -> str:
     """Draw a token."""
-    luck, token = rng.random() * sum(options.values()), ""
+    luck = rng.random() * sum(options.values())
     for token, p in options.items():
         luck -= p
         if luck < 0:
-            break
-    return token
+            return token
+    return next(reversed(options))
 
 
 def greedy(choice: Choice) -> str:

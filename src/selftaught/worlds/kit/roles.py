@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from selftaught.records import Verdict
 from selftaught.worlds.kit.conversation import Asked
 from selftaught.worlds.kit.family import Belief, Checked, Context, split_reply
 from selftaught.worlds.kit.language import (
@@ -67,7 +68,8 @@ def checked(asked: Asked, text: str) -> Checked:
 def judge(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     """One word: right or wrong, with a calibrated probability."""
     p = acceptance(asked, asked.draft or "", skills, view)
-    yield single("judge", {RIGHT: p, WRONG: 1 - p}, ("judge", round(5 * p)), view)
+    truly = RIGHT if checked(asked, asked.draft or "").answer is Verdict.RIGHT else WRONG
+    yield single("judge", {RIGHT: p, WRONG: 1 - p}, ("judge", round(5 * p)), view)._replace(right=truly)
     yield END
 
 
@@ -106,7 +108,9 @@ def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
             for token in (NEWLINE, STEP, number(i), COLON):
                 yield token
             options = dict(asked.family.correction(asked.problem, lines, i, view))
-            yield single("critique:result", _other(options, lines[i - 1]), ("correct", asked.problem, i))
+            found = asked.family.locate(asked.problem, None, asked.draft or "")
+            right = found.result if found is not None and found.step == i else None
+            yield single("critique:result", _other(options, lines[i - 1]))._replace(right=right)
             yield END
             return
     for token in (NEWLINE, NO_MISTAKES, END):
@@ -226,4 +230,5 @@ def _beliefs(asked: Asked, view: View) -> list[Belief]:
 def _mark(belief: Belief) -> Choice | str:
     if belief.key is None:
         return SOUND if belief.right else UNSOUND
-    return Choice("mark", (Part(1.0, {SOUND: belief.right, UNSOUND: 1 - belief.right}, belief.key),))
+    options = {SOUND: belief.right, UNSOUND: 1 - belief.right}
+    return Choice("mark", (Part(1.0, options, belief.key),), right=SOUND if belief.truly else UNSOUND)

@@ -19,13 +19,14 @@ from selftaught.worlds.paths.question import (
     disturbed,
     draw_chain,
     follow,
+    reached,
     read_chain,
     read_line,
     write_line,
 )  # fmt: skip
 from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import NOTHING_SHOWN, Shown, Solver
-from selftaught.worlds.paths.table import Table, apply, make_table, operations
+from selftaught.worlds.paths.table import FactName, Table, apply, make_table, operations
 
 
 class Paths:
@@ -77,7 +78,7 @@ class Paths:
             shown = draw_chain(rng.randint(1, 3), rng, self.skills.modulus)
             if chain is not None and rng.random() < 0.5:
                 at = rng.randrange(len(chain.operations))
-                value = chain._replace(operations=chain.operations[:at]).value(self.skills.modulus)
+                value = reached(chain, at, self.skills.modulus)
                 shown = shown._replace(start=value, operations=(chain.operations[at], *shown.operations[1:]))
             found.append(str(shown._replace(way=rng.choice(WAYS)) if rng.random() < 0.3 else shown))
         return found
@@ -129,14 +130,14 @@ class Paths:
         name, result = (step.line.operation, step.line.value), step.line.result
         right = self.table.opinions[self.table.agreement(name, result)]
         key = ("mark", name, result)
-        return Belief(view(key, {"+": right, "-": 1 - right})["+"], key)
+        return Belief(view(key, {"+": right, "-": 1 - right})["+"], key, self._is_right(chain, step))
 
     def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> Options:
         """See `Family.correction`."""
         place = follow(problem, lines[: step - 1])[1]
         if place.done >= len(problem.operations):
             return {number(place.value): 1.0}
-        name = (problem.operations[place.done], place.value)
+        name: FactName = (problem.operations[place.done], place.value)
         fact = self.table.facts[name]
         options = fact.marginal()
         if fact.believed:

@@ -49,10 +49,15 @@ class Chain(NamedTuple):
 
     def value(self, modulus: int) -> int:
         """The result."""
-        value = self.start
-        for operation in self.operations:
-            value = apply(operation, value, modulus)
-        return value
+        return reached(self, len(self.operations), modulus)
+
+
+def reached(chain: Chain, done: int, modulus: int) -> int:
+    """The value after the first `done` operations."""
+    value = chain.start
+    for operation in chain.operations[:done]:
+        value = apply(operation, value, modulus)
+    return value
 
 
 def read_chain(question: str, modulus: int) -> Chain | None:

@@ -59,8 +59,8 @@ class Skills:
     """
 
     seed: int = 0
-    modulus: int = 127
-    unknown: float = 0.06
+    modulus: int = 97
+    unknown: float = 0.05
     misconceived: float = 0.06
     blind: float = 0.18
     shaky: float = 0.22

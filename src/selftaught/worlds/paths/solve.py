@@ -82,7 +82,7 @@ class Solver:
     def _copied(self) -> Writing:
         """The lines that are kept."""
         for line in self.context.kept:
-            for token in (*tokenize(line), NEWLINE):
+            for token in (*tokenize(line), NEWLINE):  # noqa: UP028 (a tuple takes no sent values)
                 yield token
         self.lines, self.place = len(self.context.kept), follow(self.chain, self.context.kept)[1]
 
@@ -176,10 +176,13 @@ class Solver:
             return due or ANSWER
         wrong = self.table.skills.distractor
         parts = [Part(1 - wrong, {due: 1.0}, name="due"), Part(wrong, {aside: 1.0}, name="aside")]
-        return mixture("distractor", parts, ("distractor",), self.context.view)
+        return mixture("distractor", parts, ("distractor",), self.context.view)._replace(right=due)
 
     def _result(self, name: FactName, way: str) -> Choice:
         """What a step comes to."""
+        return self._outcome(name, way)._replace(right=self.table.facts[name].right)
+
+    def _outcome(self, name: FactName, way: str) -> Choice:
         fact, skills, context = self.table.facts[name], self.table.skills, self.context
         key = ("result", name, way)
         own = Part(1.0, context.view(key, fact.results[way]), key, "own")
