@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.cli.common import Call, add_quiet
+from selftaught.cli.worlds_build import add_build_options, build_kit_world, kit_worlds
 from selftaught.console import Console, training_progress
 from selftaught.errors import BadInput, suggest
 from selftaught.terminal import print_json, print_table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from selftaught.worlds.tiny.abilities import AbilityScore
 
 ABILITIES_FILE = "abilities.json"
+BUILD_FOLDER = Path("tiny-model")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from selftaught.worlds.tiny.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
-    parser.add_argument("world", help=" or ".join(_buildable()))
+    parser.add_argument("world", help=" or ".join((*_buildable(), *kit_worlds())))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("tiny-model"), help="folder to write the model to (default %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, help="folder to write the model to (default tiny-model, or WORLD-KIN-SEED)")
     sizes = BuildConfig().conversations
     parser.add_argument(
         "--conversations",
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of text, weights and problems (default %(default)s)")
     parser.add_argument("--problems", type=int, default=420, help="problems per level (default %(default)s)")
+    add_build_options(parser)
     add_quiet(parser)
 
 
@@ -51,6 +52,9 @@ def execute(call: Call) -> int:
         raise BadInput(
             f"unknown action {args.action!r}", where="worlds", fix=suggest(args.action, ("build", "examine"))
         )
+    if args.action == "build" and args.world in (of_kit := kit_worlds()):
+        return build_kit_world(args, of_kit[args.world], Console(quiet=args.quiet))
+    args.out = args.out or BUILD_FOLDER
     if args.world not in _buildable():
         raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
     if min(args.conversations) < 1 or args.problems < len(_families()):
@@ -74,7 +78,8 @@ def execute(call: Call) -> int:
 
 
 def _buildable() -> list[str]:
-    return [name for name, found in synthetic_worlds().items() if found.can_build]
+    """Worlds that are built by a module of their own."""
+    return [name for name, found in synthetic_worlds().items() if found.can_build and name not in kit_worlds()]
 
 
 def _families() -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""The training of a world's network: the same function as transformers' Llama, exact resume, and it becomes its writer."""
+"""Training of a world's network: the same function as transformers' Llama, exact resume, and it becomes its writer."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -218,7 +217,9 @@ def test_the_gate_is_the_mean_over_decisions_by_definition() -> None:
         coin = lesson.targets[0]
         with torch.no_grad():
             q = model(input_ids=torch.tensor([lesson.ids])).logits[0, coin.position - 1].double().softmax(-1)
-        kl[coin.skill].append(sum(p * (np.log(p) - np.log(float(q[i]))) for i, p in zip(coin.ids, coin.probs, strict=True)))
+        kl[coin.skill].append(
+            sum(p * (np.log(p) - np.log(float(q[i]))) for i, p in zip(coin.ids, coin.probs, strict=True))
+        )
         gap.append(float(q[coin.right]) - coin.probs[coin.ids.index(coin.right)])
     rows = {row.skill: row for row in gate(model, as_text(lessons)).rows}
     assert set(rows) == {"all", "coin", *kl}

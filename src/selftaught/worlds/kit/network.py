@@ -171,9 +171,7 @@ def _turns(tokens: int, size: int, heads: int) -> torch.Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-def surprise(
-    weights: Weights, shape: Shape, batch: Batch, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
+def surprise(weights: Weights, shape: Shape, batch: Batch, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Cross-entropy of the network against the writer at each target of a batch, in nats."""
     ids, at, _, *targets = (torch.from_numpy(array) for array in batch)
     return cast(torch.Tensor, _SoftCrossEntropy.apply(logits_of(weights, shape, ids, at, dtype), *targets))
