@@ -53,9 +53,9 @@ class TrainingConfig:
     chunk_tokens: int = 500_000
     passes: int = 1
     batch_tokens: int = 1024
-    batches: int = 4
-    learning_rate: float = 0.02
-    adam_rate: float = 3e-3
+    batches: int = 2
+    learning_rate: float = 0.04
+    adam_rate: float = 6e-3
     warmup: float = 0.02
     floor: float = 0.0
     weight_decay: float = 0.0

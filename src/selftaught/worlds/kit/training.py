@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from selftaught.machine.malloc import release_memory
 from selftaught.worlds.kit.build import TrainingConfig
 from selftaught.worlds.kit.network import Shape, Weights, initial_weights, surprise
 from selftaught.worlds.kit.optimizer import Muon, warmup_cosine
@@ -150,6 +151,7 @@ class Training:
             text = texts.load(visit % config.chunks)
             scale, entropy = _weights(text, config.weights), entropies(text)
             batches = plan(text, config.batch_tokens, [config.seed, visit])
+            release_memory()
             for first in range(progress.done, len(batches), config.batches):
                 began = time.monotonic()
                 self.step(text, batches[first : first + config.batches], scale, entropy)
@@ -213,6 +215,8 @@ def _by_group(text: Text, rows: Array, divergence: Array) -> dict[str, tuple[flo
     counts = np.bincount(text.skill[rows], minlength=len(text.skills))
     found: dict[str, tuple[float, int]] = {}
     for skill, total, count in zip(text.skills, sums, counts, strict=True):
+        if not count:
+            continue
         name = group_of(str(skill))
         old = found.get(name, (0.0, 0))
         found[name] = (old[0] + float(total), old[1] + int(count))
