@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.cli.common import Call, add_quiet
+from selftaught.cli.worlds_build import add_build_options, build_kit_world, kit_worlds
 from selftaught.cli.worlds_calibrate import add_calibration_options, calibrate_world
 from selftaught.console import Console, training_progress
 from selftaught.errors import BadInput, suggest
@@ -30,13 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from selftaught.worlds.tiny.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
-    parser.add_argument("world", help=" or ".join(_buildable()))
+    parser.add_argument("world", help=" or ".join((*_buildable(), *kit_worlds())))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="folder to write the model to (default tiny-model), or of the calibration (default in runs/calibrate)",
-    )
+    out = "folder to write the model to (default tiny-model, or WORLD-KIN-SEED), or of the calibration (runs/calibrate)"
+    parser.add_argument("--out", type=Path, help=out)
     sizes = BuildConfig().conversations
     parser.add_argument(
         "--conversations",
@@ -49,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     problems = f"problems per level (default {PROBLEMS}); with --calibrate: at most so many in each check"
     parser.add_argument("--problems", type=int, help=problems)
     add_calibration_options(parser)
+    add_build_options(parser)
     add_quiet(parser)
 
 
@@ -64,6 +63,8 @@ def execute(call: Call) -> int:
     for flag in ("smoke", "freeze", "twin"):
         if getattr(args, flag):
             raise BadInput(f"--{flag} belongs to --calibrate", where="worlds", fix="add --calibrate")
+    if args.action == "build" and args.world in (of_kit := kit_worlds()):
+        return build_kit_world(args, of_kit[args.world], Console(quiet=args.quiet))
     args.problems, args.out = args.problems or PROBLEMS, args.out or BUILD_FOLDER
     if args.world not in _buildable():
         raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
@@ -99,7 +100,8 @@ def _calibratable(args: argparse.Namespace) -> SyntheticWorld:
 
 
 def _buildable() -> list[str]:
-    return [name for name, found in synthetic_worlds().items() if found.can_build]
+    """Worlds that are built by a module of their own."""
+    return [name for name, found in synthetic_worlds().items() if found.can_build and name not in kit_worlds()]
 
 
 def _families() -> dict[str, Any]:
