@@ -19,7 +19,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selftaught.check.results import COLUMNS, result_cells, result_path
+from selftaught.check.reading import (
+    COLUMNS,
+    OLDER,
+    conditions_text,
+    contrast_text,
+    contrasts_of,
+    effect_text,
+    headline,
+    is_older,
+    q_values,
+    result_cells,
+)
+from selftaught.check.results import result_path
 from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
 from selftaught.method import NEEDS, Method, methods
@@ -102,21 +114,51 @@ def families() -> dict[Path, list[Method]]:
     return found
 
 
+VERDICTS = """*Reproduced*: better than every baseline of the claim, by more than chance explains (the whole 95 % interval
+is on the claimed side). *Contradicted*: worse than one of them. *No effect of the smallest size of interest*: a gain worth
+having is ruled out. *Inconclusive*: the interval allows both. *Not testable here*: a condition fails without which the
+claim says nothing, such as that the trained critic is better than the untrained one. The figure is the gain over the
+baseline that decides, with its 95 % interval. *As published*: as many samples or steps as in the paper; *at equal compute*:
+the baseline may read, sample and train as much as the method (a trained token counts as three)."""
+"""What the words of the table mean."""
+
+
 def overview() -> str:
-    """Format what the README says of the methods: some of them, and how many each family has."""
+    """Format what the README says of the methods: claims and results of some, and how many each family has."""
     picks = [method for found in families().values() for method in found if method.id in PICKS]
     if len(picks) != len(PICKS):
         raise ValueError(f"PICKS has names of no method: {set(PICKS) - {m.id for m in picks}}")
     counts = ", ".join(f"[{folder.name}]({folder.as_posix()}) {len(found)}" for folder, found in families().items())
-    return f"""{table(picks, source)}
+    head = ("method", "paper", "what was claimed", *COLUMNS)
+    rows = [(f"[{m.id}]({source(m)})", paper(m.paper), cell(m.claim.text if m.claim else ""), *checked(m)) for m in picks]
+    shown = "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+    return f"""{shown}
+
+{VERDICTS}{older_note(picks)}
 
 These are {len(picks)} of {len(methods())} methods, which `selftaught methods` lists. By family: {counts}."""
 
 
 def checked(method: Method) -> tuple[str, str, str]:
-    """Results of `selftaught check` on the tiny world, in the order of `COLUMNS`; dashes if there are none."""
-    path = result_path(RESULTS, method.id)
-    return result_cells(json.loads(path.read_text("utf-8"))) if path.is_file() else ("–", "–", "–")
+    """Results of `selftaught check` on the default world, in the order of `COLUMNS`; dashes if there are none."""
+    found = result_of(method.id)
+    return result_cells(found) if found else ("–", "–", "–")
+
+
+def result_of(name: str) -> dict[str, Any] | None:
+    """The result of a method on the default world, if there is one."""
+    path = result_path(RESULTS, name)
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def older_note(found: Sequence[Method]) -> str:
+    """A sentence on results that were measured before claims had contrasts; empty without any."""
+    older = [m.id for m in found if (result := result_of(m.id)) and is_older(result)]
+    if not older:
+        return ""
+    return f"""
+*{OLDER.capitalize()}*: measured by an earlier version of the check, at equal tokens over five seeds of 160 problems, where
+*not reproduced* may mean that the effect was too small to be seen; to be measured again."""
 
 
 def with_table(readme: str) -> str:
@@ -225,11 +267,21 @@ def claim_of(method: Method) -> str:
     """The method's claim, its result, and the command that checks it."""
     if method.claim is None:
         return ""
-    names = [b if isinstance(b, str) else b.name for b in method.claim.baselines]
-    verdict, effect, over = checked(method)
-    found = f"Result: {verdict}, effect {effect} over {over}." if verdict != "–" else "Not checked yet."
-    say = f"{method.claim.text} Baselines: {', '.join(names)}. {found}"
+    names = list(method.claim.leg_baselines) or ["none"]
+    say = f"{method.claim.text} Baselines: {', '.join(names)}. {result_text(result_of(method.id))}"
     return f"## Claim\n\n{say}\n\n```sh\nselftaught check {method.id}\n```\n\n"
+
+
+def result_text(found: Mapping[str, Any] | None) -> str:
+    """A result in sentences: each verdict, the preconditions, and how many false ones are expected among the like."""
+    if found is None:
+        return "Not checked yet."
+    if is_older(found):
+        return f"Result ({OLDER}, equal tokens): {contrast_text(headline(found))}."
+    parts = [f"{name.replace('_', ' ')}: {contrast_text(one)}" for name, one in contrasts_of(found).items()]
+    parts += [f"preconditions {conditions_text(found['preconditions'])}"] if found["preconditions"] else []
+    q = q_values([json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))])[found["id"]]
+    return f"Result: {'. '.join(parts)}. False-discovery rate over all checked methods: q = {q:.3f}."
 
 
 def options_table(method: Method) -> str:
@@ -325,13 +377,16 @@ def measured(name: str) -> str:
     if not path.is_file():
         return f"Not checked yet: `selftaught check {name} --ablate` measures it."
     found = json.loads(path.read_text("utf-8"))
-    rows = [(f"**{name}**", f"{found['score']:.3f}", "", f"{found['method_tokens']:,}")]
+    cost = "tokens" if is_older(found) else "compute"
+    rows = [(f"**{name}**", f"{found['score']:.3f}", "", f"{found[f'method_{cost}']:,}")]
     for one in (*found["baselines"], *found["ablations"]):
         kind = "" if one["in_claim"] else " (not in the claim)" if one in found["baselines"] else " (ablation)"
-        rows.append((cell(one["name"]) + kind, f"{one['score']:.3f}", effect(one), f"{one['tokens']:,}"))
-    head = ("system", "accuracy", f"{name} minus it, 95 % interval", "tokens")
+        kind = ", at equal compute" if one.get("contrast") == "equal_compute" else kind
+        rows.append((cell(one["name"]) + kind, f"{one['score']:.3f}", effect_text(one), f"{one[cost]:,}"))
+    head = ("system", "accuracy", f"{name} minus it, 95 % interval", cost)
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
-    made = f"{found['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
+    made = f"{headline(found)['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
+    made = f"{OLDER.capitalize()}, equal tokens. {made}" if is_older(found) else made
     more = [f"{what.replace('_', ' ')} {value:.3f}" for what, value in found.get("extra_metrics", {}).items()]
     said = ["", f"Metrics of {name} on the test problems: {', '.join(more)}."] if more else []
     return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines, *said])
@@ -339,16 +394,12 @@ def measured(name: str) -> str:
 
 def decided(found: Mapping[str, Any]) -> str:
     """Say which baseline determines the verdict, and which has the highest mean."""
-    claimed = {one["name"]: one for one in found["baselines"] if one["in_claim"]}
-    best = max(claimed, key=lambda name: claimed[name]["score"])  # no claim on the tiny world asks for less
-    said = f"The claim must hold against every baseline; the verdict is determined by {found['against']}."
-    return said if found["against"] == best else f"{said} {best} has the highest mean: {effect(claimed[best])}."
-
-
-def effect(one: Mapping[str, Any]) -> str:
-    """Format a difference with its interval."""
-    low, high = one["ci95"]
-    return f"{one['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    published = [one for one in found["baselines"] if one.get("contrast") != "equal_compute"]
+    claimed = {one["name"]: one for one in published if one["in_claim"]}
+    against = headline(found)["against"]
+    said = f"The claim must hold against every baseline; the verdict is determined by {against}."
+    best = max(claimed, key=lambda name: claimed[name]["score"], default=against)  # no claim asks for less
+    return said if against == best else f"{said} {best} has the highest mean: {effect_text(claimed[best])}."
 
 
 # --- mkdocs ---

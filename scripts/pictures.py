@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from selftaught.check.reading import headline
 from selftaught.report.charts import (
     Axis,
     Point,
@@ -20,6 +21,7 @@ from selftaught.report.charts import (
     svg_text,
 )
 from selftaught.report.figure import FIGURE_THEME
+from selftaught.worlds.world import DEFAULT_WORLD
 
 LEVELS = range(1, 6)
 MEASURES = (("pass@16", "square", 2), ("majority@16", "diamond", 1), ("greedy", "circle", 0))
@@ -90,8 +92,9 @@ def roles(abilities: Sequence[Mapping[str, Any]]) -> str:
 def claims(folder: Path) -> str:
     """The effect of each method over the baseline that it beats by least."""
     found = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    tiny = [one for one in found if one["model"] == "tiny"]
-    bars = [Bar(f"{one['id']} over {one['against']}", one["effect"], one["ci95"]) for one in tiny]
+    tiny = [one for one in found if one.get("world", one.get("model")) == DEFAULT_WORLD]
+    shown = [(one["id"], headline(one)) for one in tiny]
+    bars = [Bar(f"{name} over {one['against']}", one["effect"], one["ci95"]) for name, one in shown]
     far = max((abs(end) for bar in bars for end in bar.ci95), default=0.1)
     far = math.ceil(far * 10) / 10
     return forest(bars, "Effects found by selftaught check", lambda v: f"{v:+.2f}", (-far, far))

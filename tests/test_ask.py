@@ -16,6 +16,7 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.learn import sft
 from selftaught.learn.objectives.sampled import row_from_attempt
+from selftaught.measure.flips import full_text
 from selftaught.models import ChatTokenizer, Policy
 from selftaught.records import Attempt, Demo, Problem, make_problem
 from selftaught.run.ask import Ask
@@ -125,6 +126,47 @@ def test_interjections_are_turns_where_the_task_has_words_of_its_own(tmp_path: P
     assert [m.content for m in attempt.prompt[1:]] == ["one, two", "again"]
     assert attempt.text == SAID
     assert attempt.prefix_chars == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("A 1\nB 2\nC", "A 1\nB 2\n"),  # a step that was cut off is taken back
+        ("A 1\nB 2\n", "A 1\nB 2\n"),
+        ("A 1\nB 2\nAnswer: 3", "A 1\nB 2\n"),  # and so is the final answer
+        ("A 1\nhm\nB 2\nAnswer: 3\nA 1\n", "A 1\nhm\nB 2\n"),
+        ("A 1", ""),  # nothing to doubt yet: the answer is sampled anew without the phrase
+        ("Answer: 3", ""),
+    ],
+)
+def test_phrases_in_line_follow_the_last_whole_step_of_the_reasoning(said: str, kept: str, tmp_path: Path) -> None:
+    def script(policy: Policy, request: Request) -> str:
+        del policy
+        given = "".join(p if isinstance(p, str) else chr(p) for p in request.prefix_tokens)
+        return f"D 4\nAnswer: {len(given)}" if request.prefix_tokens else said
+
+    async def doubting(ask: Ask, problem: Problem) -> Attempt:
+        first = await ask(problem.prompt)
+        return await ask.inject(first, "reflect", "\nWait!\n", role="revise", max_tokens=64)
+
+    task = make_task()
+    task = Task(
+        "sums", task.train, task.dev, task.test, verifier=task.verifier, kind=task.kind, phrases={"reflect": "again"},
+        inline={"reflect": "hm\n"},
+    )  # fmt: skip
+    with make_run(tmp_path, script=script, task=task) as run:
+        (attempt,) = run.attempt(run.base, run.task.train[:1], solver=doubting)
+        samples = {key: payload for key, _, payload, _ in run.journal.effects("sample")}
+    forced = kept + ("hm\n" if kept else "")
+    assert attempt.text == f"{forced}D 4\nAnswer: {len(forced)}"
+    assert attempt.answer == str(len(forced))
+    assert (attempt.role, len(attempt.prompt), attempt.prefix_tokens) == (
+        "revise",
+        1,
+        (kept, "hm\n") if kept else ("",),
+    )
+    assert full_text(samples, attempt.id) == attempt.text
+    assert samples[samples[attempt.id]["parent"]]["text"] == said
 
 
 # --- against transformers ---

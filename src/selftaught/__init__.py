@@ -14,7 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selftaught.check.claim import Baseline, Claim, SystemResult
+    from selftaught.check.claim import (
+        Alarm,
+        Baseline,
+        Beats,
+        Claim,
+        NoWorse,
+        Ordered,
+        Precondition,
+        Statistic,
+        SystemResult,
+    )
     from selftaught.curate import (
         AnswerPool,
         Decontaminator,
@@ -70,11 +80,13 @@ if TYPE_CHECKING:
     from selftaught.tasks import Environment, Task, Turn, load_task, with_retries
 
 __all__ = [
+    "Alarm",
     "AnswerPool",
     "Ask",
     "Attempt",
     "BadInput",
     "Baseline",
+    "Beats",
     "Choice",
     "Claim",
     "Decontaminator",
@@ -89,11 +101,14 @@ __all__ = [
     "Measurement",
     "Message",
     "Method",
+    "NoWorse",
     "Notes",
     "Observation",
+    "Ordered",
     "Pair",
     "Piece",
     "Policy",
+    "Precondition",
     "Preset",
     "Problem",
     "Ranking",
@@ -104,6 +119,7 @@ __all__ = [
     "Settings",
     "Solution",
     "Solver",
+    "Statistic",
     "StudyReport",
     "SystemResult",
     "Task",
@@ -153,7 +169,7 @@ __all__ = [
 
 # Where each name lives (`attribute:name` where they differ); loaded on first use, so that `import selftaught` is fast.
 _HOMES = {
-    "check.claim": "Baseline Claim SystemResult",
+    "check.claim": "Alarm Baseline Beats Claim NoWorse Ordered Precondition Statistic SystemResult",
     "curate": (
         "AnswerPool Decontaminator Piece Vote by_problem decontaminate demo_of_pieces elect finished keep"
         " keep_judged keep_right pairs right_and_wrong turn_demos unsolved vote"

@@ -35,14 +35,15 @@ NEEDS: dict[Need, str] = {
 - "verifier": its choices use verdicts on train problems; refused otherwise.
 - "reference": it reads the reference answers of train problems; hidden otherwise.
 - "dev": a study that reads verdicts on dev problems; refused otherwise.
-- "teacher": it learns from a model other than the learner.
+- "teacher": it learns from a model other than the learner, or from the task's annotator (`run.annotate`, refused
+  otherwise).
 - "peers": other models take part as equals.
 - "judge": it uses scores of a judge in place of, or beside, verdicts.
 - "documents": it reads texts besides the problems.
 - "sandbox": it runs code that a model has written.
 - "env": it plays the task's environment; refused on a task without one, and any other method on a task with one.
 
-"teacher" to "sandbox" are declared only. Every need of a method that another one calls must be declared by the caller
+"peers" to "sandbox" are declared only. Every need of a method that another one calls must be declared by the caller
 too.
 """
 

@@ -237,6 +237,7 @@ def test_the_version_is_how_the_policy_is_made(base):
         {"records": [*demos()[:2], replace(demos()[2], weight=2.0)]},
         {"epochs": 3}, {"learning_rate": 1.0}, {"batch_size": 3}, {"warmup_ratio": 0.1}, {"schedule": "linear"},
         {"weight_decay": 0.1}, {"max_grad_norm": 2.0}, {"lora_rank": 2}, {"precision": "bf16"},
+        {"schedule_start": 0.5}, {"schedule_end": 0.5},
     ]  # fmt: skip
     versions = [version(**change) for change in changes]
     assert len({version(), *versions}) == len(changes) + 1

@@ -250,6 +250,20 @@ def test_steps_bear_the_loss_only_after_what_they_share_and_without_an_end(token
     assert len(o.step_dpo(learn_eos=True).rows(Pair(ask("what"), "the cat", "the cat is"), tokenizer)) == 2
 
 
+def test_trees_weigh_alike_whatever_their_number_of_pairs(tokenizer):
+    first, other = BRANCHES[:2]
+    assert first.prompt != other.prompt
+    pairs = [first, other, *(replace(first, rejected=f"the dog is {word}") for word in ("one", "is"))]
+    objective, plain = o.step_dpo(0.5, group_by_prompt=True), o.step_dpo(0.5)
+    groups = objective.groups(pairs, tokenizer)
+    alone = plain.groups(pairs, tokenizer)
+    assert groups == [(*alone[0], *alone[2], *alone[3]), alone[1]]
+    batch = drawn(objective, groups)
+    a, b, c, d = (plain.loss(replace(batch.select([i, i + 1]), sizes=(2,))).item() for i in (0, 2, 4, 6))
+    assert objective.loss(batch).item() == pytest.approx((a + b + c) / 3 + d)
+    assert [objective.normalizer(group) for group in groups] == [1, 1]  # a mean over trees
+
+
 def test_visits_and_advantages():
     assert o.visit_label_smoothing(3, 1) == 0.25
     assert o.visit_label_smoothing(9, 1) == pytest.approx(1 / (9 / 1 + 1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from selftaught.learn import Row, TrainConfig, sft
 from selftaught.learn.forward import target_logprobs
 from selftaught.learn.kernels import logits as vocabulary
 from selftaught.learn.objectives.base import Objective
-from selftaught.learn.schedules import learning_rate_at
+from selftaught.learn.schedules import learning_rate_at, round_schedule
 from selftaught.learn.train import _step_indices, train
 from selftaught.learn.trainer import Trainer, TrainingFailed
 
@@ -190,6 +192,45 @@ def test_carried_moments_are_those_that_were_left(tmp_path):
     train(fresh, groups, sft(), settings, seed=0, checkpoint=tmp_path / "c")
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
     assert not all(torch.allclose(a, b, atol=1e-4) for a, b in zip(fresh.parameters(), whole.parameters(), strict=True))
+
+
+def test_rounds_of_one_schedule_with_one_optimizer_are_one_training(tmp_path):
+    how = {"batch_size": 4, "schedule": "cosine", "warmup_ratio": 0.1, "learning_rate": 1e-3, "precision": "float32"}
+    whole, result = trained(tmp_path / "whole", epochs=3, **how)
+    model, groups, rates = make_model(), [(row,) for row in ROWS], []
+    for number in (1, 2, 3):
+        settings = TrainConfig(**how)
+        settings = replace(settings, epochs=1, **round_schedule(settings, number, 3))
+        assert settings.keep_optimizer_state
+        done = train(
+            model, groups, sft(), settings, seed=0, checkpoint=tmp_path / str(number),
+            optimizer_from=tmp_path / f"left{number - 1}", optimizer_to=tmp_path / f"left{number}",
+        )  # fmt: skip
+        rates += done.learning_rates
+    assert rates == pytest.approx(result.learning_rates)
+    assert len(ROWS) <= 4, "a step of all rows, so that their order does not count"
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_rounds_of_different_lengths_go_through_the_schedule_without_a_leap():
+    rates = []
+    for number, steps in enumerate((70, 20, 110, 40), 1):
+        settings = TrainConfig(schedule="linear", warmup_ratio=0.05, learning_rate=1.0)
+        settings = replace(settings, **round_schedule(settings, number, 4))
+        rates += [learning_rate_at(step, steps, settings) for step in range(steps)]
+    assert rates[:14] == pytest.approx([(i + 1) / 14 for i in range(14)])  # 5 % of four times 70
+    assert rates[13:] == sorted(rates[13:], reverse=True)
+    assert rates[70] == pytest.approx(1 - 0.2 / 0.95)  # a quarter of the schedule a round
+    assert max(a - b for a, b in pairwise(rates[13:])) < 0.02
+    assert 0 < rates[-1] < 0.01
+
+
+def test_a_round_of_a_schedule_that_is_none_is_refused():
+    with pytest.raises(BadInput, match="no round 4 of 3"):
+        round_schedule(TrainConfig(), 4, 3)
+    with pytest.raises(BadInput, match=r"the schedule must run from 0 to 1, got 0\.5 to 0\.5"):
+        TrainConfig(schedule_start=0.5, schedule_end=0.5)
+    assert not round_schedule(TrainConfig(lora_rank=2), 1, 3)["keep_optimizer_state"]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])

@@ -13,12 +13,14 @@ from selftaught.check.claim import SystemResult
 from selftaught.curate import keep_right
 from selftaught.engines import Request, ScriptedEngine
 from selftaught.errors import BadInput
+from selftaught.measure.chains import chain_metrics, chains_cut
 from selftaught.measure.flips import flips
 from selftaught.method import find
 from selftaught.methods.solve.budget.iterative_deepening import TRIGGER, token_budgets
 from selftaught.models import Policy
 from selftaught.records import Attempt
 from selftaught.run.run import Run
+from selftaught.tasks import Task
 from selftaught.testing import make_run, make_task
 
 METHOD = find("iterative-deepening")
@@ -141,3 +143,83 @@ def test_a_chain_that_comes_out_right_is_a_trace_to_learn_from(tmp_path: Path) -
     assert TRIGGER in demo.target
     assert demo.target.rstrip().endswith("Answer: 21")
     assert set(demo.attempts) <= {key for key, *_ in _effects(tmp_path)}
+
+
+# --- in line ---
+
+
+class Reckoner:
+    """Two steps, and an answer that is wrong until the doubt in line has come `needed` times."""
+
+    def __init__(self, needed: int) -> None:
+        self.needed = needed
+
+    def __call__(self, policy: Policy, request: Request) -> str:
+        """The whole answer, or what follows the text given."""
+        del policy
+        said = "".join(p if isinstance(p, str) else bytes([p]).decode() for p in request.prefix_tokens)
+        lines = ["one 1\n", "two 2\n"][len([x for x in said.splitlines() if x.split()[0] in ("one", "two")]) :]
+        return "".join(lines) + f"Answer: {21 if said.count('hm') >= self.needed else 4}"
+
+
+def in_line(folder: Path, script: Any, **options: Any) -> tuple[Attempt, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The answer, the samples in order, and the records of the chains, in a task whose model doubts in line."""
+    sums = make_task(train=2, dev=2, test=2)
+    task = Task(
+        "sums", sums.train, sums.dev, sums.test, verifier=sums.verifier, kind=sums.kind, phrases={"reflect": "again"},
+        inline={"reflect": "hm\n"},
+    )  # fmt: skip
+    with make_run(folder, engine=ScriptedEngine(script), task=task) as run:
+        (attempt,) = run.attempt(run.base, run.task.train[:1], solver=METHOD.with_options(**options))
+        effects = [[payload for _, _, payload, _ in run.journal.effects(kind)] for kind in ("sample", "chains")]
+        return attempt, effects[0], effects[1]
+
+
+def test_the_doubt_is_put_into_the_reasoning_after_the_last_whole_step(tmp_path: Path) -> None:
+    attempt, samples, (chains,) = in_line(tmp_path, Reckoner(2), samples=1)
+    first = len("one 1\ntwo 2\nAnswer: 4") // 2  # tokens of the scripted engine are bytes
+    budgets = [first, 2 * first, 4 * first]
+    assert samples[0]["sampling"]["temperature"] == 0  # whose length sets the first budget
+    assert [s["sampling"]["max_tokens"] for s in samples[1:]] == chains["budgets"][: len(samples) - 1] == budgets
+    texts = [s["injected"] for s in samples if s.get("prefix_chars")]
+    assert texts == ["hm\n", "hm\n"]
+    assert attempt.text == "one 1\nhm\ntwo 2\nhm\nAnswer: 21"  # cut in "two 2", then ended, and doubted again
+    assert attempt.answer == "21"
+    assert len(attempt.prompt) == 1  # one turn
+    assert (chains["cut"], chains["triggers"]) == ([True], [2])
+
+
+def test_with_a_first_budget_beyond_the_answer_no_chain_is_cut(tmp_path: Path) -> None:
+    attempt, samples, (chains,) = in_line(tmp_path, Reckoner(1), samples=3, initial_budget=64)
+    assert chains == {
+        "budgets": [64, 128, 256], "cut": [False] * 3, "triggers": [2] * 3, "problem": attempt.problem.id,
+        "policy": "base-model",
+    }  # fmt: skip
+    assert attempt.text == "one 1\ntwo 2\nhm\nhm\nAnswer: 21"  # 4, doubted: 21, doubted: 21, final
+    assert len(samples) == 9
+
+
+def test_the_share_of_chains_that_were_cut_is_read_off_a_finished_system(tmp_path: Path) -> None:
+    task = make_task(train=1, dev=1, test=4)
+    with make_run(tmp_path, engine=ScriptedEngine(Thinker([["4"], ["21"]], thought=20)), task=task) as run:
+        assert chains_cut(SystemResult(run, run.base, [], 0)) is None
+        solved = run.solve(run.base, task.test[:1], "test", solver=METHOD.with_options(samples=4, initial_budget=10))
+        solved += run.solve(run.base, task.test[1:], "test", solver=METHOD.with_options(samples=4, initial_budget=90))
+        run.solve(run.base, task.dev, "dev", solver=METHOD.with_options(samples=9, initial_budget=10))
+        result = SystemResult(run, run.base, solved, 0)
+        assert chains_cut(result) == 1 / 4
+        found = chain_metrics(result)
+    assert (found["chains cut"], found["first budget"]) == (1 / 4, (10 + 3 * 90) / 4)
+    assert found["triggers"] == pytest.approx(found["revisions"] / 4)
+
+
+def test_vote_and_best_of_n_without_doubts_choose_as_the_chains_do(tmp_path: Path) -> None:
+    script = Thinker([["4"], ["4"], ["5"], ["21"]])
+    plain = find("best-of-n").with_options(samples=24, self_eval=True)
+    with make_run(tmp_path, engine=ScriptedEngine(script)) as run:
+        (best,) = run.attempt(run.base, run.task.train[:1], solver=plain)
+        (other,) = run.attempt(run.base, run.task.train[:1], solver=find("best-of-n").with_options(samples=24))
+        assert run.ledger.usage.judge > 0
+    assert best.answer == "21"
+    assert best.feedback[0].source == "p_true"
+    assert other.feedback[0].source == "reward"

@@ -1,4 +1,4 @@
-"""Run the method and its baselines on one seed; each yields a `SystemResult`."""
+"""Run a method or baseline on one seed; each yields a `SystemResult`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote
+from selftaught.errors import BadInput
 from selftaught.method import Method
 from selftaught.records import Attempt
 from selftaught.run.best_of import BestOf
@@ -15,81 +16,128 @@ from selftaught.run.run import Run
 from selftaught.run.solver import SolverResult
 
 JUDGED_SAMPLES = 4  # answers that a judge chooses from
+VOTE_SAMPLES = 16  # of the starting model's vote that is shown beside a method that trains
 SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # self-consistency's own (2203.11171)
 
+Choose = Callable[[Sequence[Attempt]], Attempt]
 
-def run_system(run: Run, method: Method, options: Mapping[str, Any]) -> SystemResult:
-    """Run a method; a recipe's champion then answers the test problems, a judge chooses among samples of the model."""
+
+def run_system(run: Run, method: Method, options: Mapping[str, Any], *, limit: int | None = None) -> SystemResult:
+    """Run a method; a recipe's champion then answers the test problems, a judge chooses among samples of the model.
+
+    Args:
+        limit: compute that a recipe may have spent: the champion of the last round that ended within it answers.
+    """
     options = method.bind(dict(options))
-    if method.shape in ("solver", "judge"):
+    if trains_nothing(method):
         solver: Any = method.with_options(**options)
         solver = BestOf(solver, JUDGED_SAMPLES, SAMPLING) if method.shape == "judge" else solver
         solved = run.solve(run.base, run.task.test, "test", solver=solver)
-        return SystemResult(run, run.base, solved, _tokens(solved))
+        compute = run.ledger.compute
+        return SystemResult(run, run.base, solved, _tokens(solved), None, compute, compute)
     returned = method(run, run.base, run.task, **options)
-    spent = run.ledger.usage.spent
+    spent, compute, champion = run.ledger.usage.spent, run.ledger.compute, run.champion
     if method.shape == "study":
-        return SystemResult(run, run.base, (), spent, returned)
-    how = method.claim.solver if method.claim else None
-    solved = run.solve(run.champion, run.task.test, "test", solver=how, temperature=0.0)
-    return SystemResult(run, run.champion, solved, spent + _tokens(solved), returned)
+        return SystemResult(run, run.base, (), spent, returned, compute)
+    if limit is not None and compute > limit:
+        fitting = [end for end in run.round_ends if end.compute <= limit]
+        champion, compute = fitting[-1] if fitting else (run.base, 0)
+    how, before = method.claim.solver if method.claim else None, run.ledger.compute
+    solved = run.solve(champion, run.task.test, "test", solver=how, temperature=0.0)
+    answers = run.ledger.compute - before
+    return SystemResult(run, champion, solved, spent + _tokens(solved), returned, compute, answers)
 
 
-def greedy(run: Run, tokens: int) -> SystemResult:
+def trains_nothing(method: Method) -> bool:
+    """Whether its answers come of one fixed model, so that the problem is the random unit."""
+    return method.shape in ("solver", "judge")
+
+
+# --- plain samples of the starting model ---
+
+
+def greedy(run: Run) -> SystemResult:
     """Greedy answers of the starting model."""
-    del tokens
     return _plain(run, run.solve(run.base, run.task.test, "test", temperature=0.0))
 
 
-def sample(run: Run, tokens: int) -> SystemResult:
+def sample(run: Run) -> SystemResult:
     """One sample per problem from the starting model."""
-    del tokens
     return _plain(run, run.solve(run.base, run.task.test, "test", **SAMPLING))
 
 
-def majority(run: Run, tokens: int) -> SystemResult:
-    """Majority vote over samples of the starting model that spend at least `tokens`, equally many per problem."""
-    return _best(run, tokens, lambda group: won.voters[0] if (won := vote(group)) else group[0])
+def majority(run: Run, drawn: Sequence[SolverResult]) -> SystemResult:
+    """Majority vote over samples of the starting model."""
+    return _best(run, drawn, lambda group: won.voters[0] if (won := vote(group)) else group[0])
 
 
-def best_logprob(run: Run, tokens: int) -> SystemResult:
-    """The sample with the highest mean log-probability, of as many (sample-and-rank, 2203.11171, section 3.4)."""
-    return _best(run, tokens, lambda group: max(group, key=lambda one: one.mean_logprob))
+def best_logprob(run: Run, drawn: Sequence[SolverResult]) -> SystemResult:
+    """The sample with the highest mean log-probability (sample-and-rank, 2203.11171, section 3.4).
+
+    Raises:
+        BadInput: the engine returned no log-probabilities.
+    """
+    require_logprobs(run, drawn)
+    return _best(run, drawn, lambda group: max(group, key=lambda one: one.mean_logprob))
 
 
-BASELINE_FUNCTIONS: dict[str, Callable[[Run, int], SystemResult]] = {
-    "greedy": greedy,
-    "sample": sample,
+ONE_ANSWER: dict[str, Callable[[Run], SystemResult]] = {"greedy": greedy, "sample": sample}
+OF_SAMPLES: dict[str, Callable[[Run, Sequence[SolverResult]], SystemResult]] = {
     "majority": majority,
     "best-logprob": best_logprob,
 }
+"""Functions of the named baselines: of one answer a problem, and of several samples."""
 
 
-def sample_until(run: Run, tokens: int) -> list[SolverResult]:
-    """Sample the test problems equally often from the starting model until at least `tokens` are spent."""
-    drawn: list[SolverResult] = []
-    count, used = 0, 0
-    while not count or used < tokens:
-        more = math.ceil((tokens - used) * count / used) if count else 1
-        wave = run.solve(run.base, run.task.test, "test", samples=more, first=count, **SAMPLING)
-        drawn += wave
-        count += more
-        used += (paid := _tokens(wave))
-        if not paid:  # every request was refused; sampling more would change nothing
+def require_logprobs(run: Run, drawn: Sequence[SolverResult]) -> None:
+    """Refuse samples without log-probabilities.
+
+    Raises:
+        BadInput: none of the answers has any.
+    """
+    answered = [one.attempt for one in drawn if not one.attempt.failed]
+    if answered and not any(one.logprobs for one in answered):
+        fix = "use a server that returns them, or check a method whose claim does not compare with best-logprob"
+        raise BadInput(f"{run.engine.name} returns no log-probabilities", where="baseline best-logprob", fix=fix)
+
+
+def samples(run: Run, count: int) -> list[SolverResult]:
+    """`count` samples of each test problem from the starting model."""
+    return run.solve(run.base, run.task.test, "test", samples=count, **SAMPLING)
+
+
+def samples_to_fit(run: Run, compute: int) -> list[SolverResult]:
+    """As many samples of each test problem as fit the compute, equally many of each; one at least."""
+    drawn, count = samples(run, 1), 1
+    prompts = sum(one.attempt.sample.prompt_tokens for one in drawn)
+    while paid := _tokens(drawn):  # nothing is paid where every request was refused
+        more = math.floor((compute - prompts - paid) * count / paid)
+        if more < 1:
             break
+        drawn, count = samples(run, count + more), count + more
+    while count > 1 and plain_compute(drawn) > compute:
+        count -= 1
+        groups = by_problem(one.attempt for one in drawn)
+        kept = {attempt.id for group in groups.values() for attempt in group[:count]}
+        drawn = [one for one in drawn if one.attempt.id in kept]
     return drawn
 
 
-def _best(run: Run, tokens: int, choose: Callable[[Sequence[Attempt]], Attempt]) -> SystemResult:
-    drawn = sample_until(run, tokens)
+def plain_compute(drawn: Sequence[SolverResult]) -> int:
+    """Compute of plain samples: the prompt of each problem once, and all sampled tokens."""
+    prompts = {one.attempt.problem.id: one.attempt.sample.prompt_tokens for one in drawn}
+    return sum(prompts.values()) + _tokens(drawn)
+
+
+def _best(run: Run, drawn: Sequence[SolverResult], choose: Choose) -> SystemResult:
     chosen = [choose(group) for group in by_problem(one.attempt for one in drawn).values()]
-    return SystemResult(
-        run, run.base, [SolverResult(attempt, attempt.num_tokens) for attempt in chosen], _tokens(drawn)
-    )
+    answers, compute = [SolverResult(attempt, attempt.num_tokens) for attempt in chosen], plain_compute(drawn)
+    return SystemResult(run, run.base, answers, _tokens(drawn), None, compute, compute)
 
 
 def _plain(run: Run, solved: Sequence[SolverResult]) -> SystemResult:
-    return SystemResult(run, run.base, solved, _tokens(solved))
+    compute = plain_compute(solved)
+    return SystemResult(run, run.base, solved, _tokens(solved), None, compute, compute)
 
 
 def _tokens(solved: Sequence[SolverResult]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from selftaught.check.sample_store import SampleStore
 from selftaught.engines import Engine, HeadValues, Likelihood, Request, Sample
 from selftaught.models import Policy
 from selftaught.records import Prompt
@@ -23,10 +24,15 @@ class CachedEngine:
     Args:
         engine: the shared engine; its owner closes it.
         cache: samples so far, shared by the runs.
+        store: keeps samples for other checks.
+        kept: versions of the policies whose samples it keeps: those that other checks sample too.
     """
 
-    def __init__(self, engine: Engine, cache: SampleCache) -> None:
+    def __init__(
+        self, engine: Engine, cache: SampleCache, store: SampleStore | None = None, kept: Collection[str] = ()
+    ) -> None:
         self._engine, self._cache, self._before = engine, cache, engine.busy_seconds
+        self._store, self._kept = store, frozenset(kept if store else ())
         self.name, self.dtype, self.capabilities = engine.name, engine.dtype, engine.capabilities
 
     @property
@@ -44,8 +50,18 @@ class CachedEngine:
         same = replace(request, seed=0) if request.sampling.greedy else request
         key = (policy.version, same)
         if key not in self._cache:
-            self._cache[key] = await self._engine.sample(policy, request)
+            self._cache[key] = await self._sample(policy, request, same)
         return self._cache[key]
+
+    async def _sample(self, policy: Policy, request: Request, same: Request) -> Sample:
+        """From the store, or the engine; `same` is the request as it is known there."""
+        store = self._store if policy.version in self._kept else None
+        if store and (found := store.get(policy.version, same)):
+            return found
+        sample = await self._engine.sample(policy, request)
+        if store:
+            store.put(policy.version, same, sample)
+        return sample
 
     async def loglikelihood(self, policy: Policy, prompt: Prompt, text: str) -> Likelihood:
         """See `Engine.loglikelihood`."""

@@ -2,68 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from selftaught.check.legs import (
+    NAMED_BASELINES,
+    Alarm,
+    AnyBaseline,
+    Baseline,
+    Beats,
+    Contrast,
+    ExtraMetrics,
+    Leg,
+    Metric,
+    NoWorse,
+    Ordered,
+    Precondition,
+    Scores,
+    Statistic,
+    SystemResult,
+    accuracy,
+    baselines_of,
+    name_of,
+)
 from selftaught.errors import BadInput, suggest
 
 if TYPE_CHECKING:
-    from selftaught.models import Policy
-    from selftaught.run.run import Run
-    from selftaught.run.solver import Solver, SolverResult
+    from selftaught.run.solver import Solver
 
-NAMED_BASELINES = ("greedy", "sample", "majority", "best-logprob")
-"""Baselines that need no method, see `Claim`."""
+__all__ = [
+    "NAMED_BASELINES",
+    "Ability",
+    "Alarm",
+    "AnyBaseline",
+    "Baseline",
+    "Beats",
+    "Claim",
+    "Contrast",
+    "ExtraMetrics",
+    "Leg",
+    "Metric",
+    "NoWorse",
+    "Ordered",
+    "Precondition",
+    "Scores",
+    "Statistic",
+    "SystemResult",
+    "accuracy",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """A method, or the same method with other options, that a claim compares with.
-
-    Attributes:
-        name: label in the table.
-        method: id of the method; empty for the claiming method itself.
-        options: options of that method; for the claiming method itself, changes to the claim's options.
-        match_tokens_with: a numeric option of a solver (such as its number of samples) that is raised until the
-            baseline spends at least the claiming method's tokens.
-    """
-
-    name: str
-    method: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    match_tokens_with: str = ""
-
-
-@dataclass(frozen=True)
-class SystemResult:
-    """A method or baseline that has finished on one seed; metrics are computed from it.
-
-    Attributes:
-        run: its run, still open.
-        policy: the policy that answered: a recipe's champion, else the starting model.
-        answers: one verified final answer per test problem, in the order of `run.task.test`; empty for a study.
-        tokens: generated, judge and trained tokens it spent, including those of `answers`.
-        returned: the return value of a recipe or study.
-    """
-
-    run: Run
-    policy: Policy
-    answers: Sequence[SolverResult]
-    tokens: int
-    returned: Any = None
-
-
-Metric = Callable[[SystemResult], Mapping[str, float]]
-"""Scores a finished system: problem id -> number, for every test problem."""
-
-ExtraMetrics = Callable[[SystemResult], Mapping[str, float]]
-"""Named numbers that describe what a finished system did."""
-
-
-def accuracy(result: SystemResult) -> dict[str, float]:
-    """Return 1 for each test problem whose final answer is RIGHT, else 0."""
-    return {one.attempt.problem.id: float(one.attempt.right) for one in result.answers}
+Ability = Literal["planted", "learnt", "real"]
+"""Where the ability a claim rests on comes from: the synthetic world's text, the method's training, a real model."""
 
 
 @dataclass(frozen=True)
@@ -72,33 +62,39 @@ class Claim:
 
     Attributes:
         text: the claim in one sentence.
-        baselines: what the method must beat, each on the same test problems. By name:
+        baselines: short form of `legs`: what the method must beat, each on the same test problems. By name:
             "greedy", the starting model's greedy answer;
             "sample", one sample of it at temperature 0.7 and top-k 40, as in all that follow;
-            "majority", majority vote over samples of it that spend at least the method's tokens;
+            "majority", majority vote over samples of it: as published as many as the method's option `samples`, at
+            equal compute as many as fit the method's compute;
             "best-logprob", the one of those samples with the highest mean log-probability;
-            or a `Baseline`, another method or the same one with other options. A baseline that trains gets the same
-            train problems and continues until it has spent the method's tokens, unless its options or its preset fix
-            the number of rounds.
+            or a `Baseline`, another method or the same one with other options, on the same train problems.
+        legs: statements that must all hold, in place of or beside `baselines`: `Beats`, `NoWorse`, `Ordered`,
+            `Statistic`, `Alarm`.
+        preconditions: manipulation checks; where one fails the verdict is "not testable here".
         solver: how a recipe's champion answers the test problems, where its policies are meant for a solver; None:
             greedily.
         metric: `accuracy`, or another number per test problem.
-        vote_baseline: whether to add the starting model's vote at equal tokens, scored by accuracy. None: only if the
-            metric is accuracy. Set True if the metric is the accuracy of answers reached another way.
+        vote_baseline: whether to show the starting model's vote, scored by accuracy. None: only if the metric is
+            accuracy. Set True if the metric is the accuracy of answers reached another way.
         direction: whether the claim is that the metric is "higher" or "lower" than the baselines'.
         options: the method's options in a check, where its defaults take too long.
         ablations: name -> changes to `options`. Run with `--ablate` and reported; they do not affect the verdict.
-        min_effect: smallest effect of interest, in units of the metric. A claim is "not reproduced" once every effect
+        min_effect: smallest effect of interest, in units of the metric. The verdict is "no effect" once every effect
             at least this large is ruled out.
         extra_metrics: further metrics of the method to report; they do not affect the verdict.
         generalization: test on the world's harder problems, of which there are no train problems.
+        ability: see `Ability`; None: "planted" for what trains nothing, "learnt" for recipes. On a world with a real
+            model it is always "real".
+        champion: the policy of a recipe that answers: the "last" one, or the one that is best on "dev"; None: what the
+            world says.
 
     Raises:
-        BadInput: there is no baseline or an unknown one, or `direction` or `min_effect` is invalid.
+        BadInput: there is no leg, a baseline is unknown, two differ under one name, or a number is out of range.
     """
 
     text: str
-    baselines: tuple[str | Baseline, ...]
+    baselines: tuple[AnyBaseline, ...] = ()
     metric: Metric = accuracy
     vote_baseline: bool | None = None
     direction: Literal["higher", "lower"] = "higher"
@@ -108,14 +104,58 @@ class Claim:
     extra_metrics: ExtraMetrics | None = None
     generalization: bool = False
     solver: Solver | None = None
+    legs: tuple[Leg, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
+    ability: Ability | None = None
+    champion: Literal["last", "dev"] | None = None
 
     def __post_init__(self) -> None:
-        if not self.baselines:
+        if not self.baselines and not self.legs:
             raise BadInput("a claim needs at least one baseline", where="baselines", fix='name one, such as "greedy"')
-        for name in self.baselines:
-            if isinstance(name, str) and name not in NAMED_BASELINES:
-                raise BadInput(f"unknown baseline {name!r}", where="claim", fix=suggest(name, NAMED_BASELINES))
         if self.direction not in ("higher", "lower"):
             raise BadInput(f'direction must be "higher" or "lower", got {self.direction!r}', where="claim")
         if not self.min_effect > 0:
             raise BadInput(f"min_effect must be > 0, got {self.min_effect}", where="claim")
+        _check_baselines(self)
+
+    @property
+    def all_legs(self) -> tuple[Leg, ...]:
+        """`Beats` for each of `baselines`, then `legs`."""
+        return (*map(Beats, self.baselines), *self.legs)
+
+    @property
+    def all_baselines(self) -> dict[str, AnyBaseline]:
+        """Every baseline that a leg or a precondition needs, by name, in the order of their first mention."""
+        return _baselines((*self.all_legs, *self.preconditions))
+
+    @property
+    def leg_baselines(self) -> dict[str, AnyBaseline]:
+        """Those that a leg compares with."""
+        return _baselines(self.all_legs)
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is claimed, -1 where lower."""
+        return 1 if self.direction == "higher" else -1
+
+
+def _baselines(parts: Sequence[Leg | Precondition]) -> dict[str, AnyBaseline]:
+    """Baselines by name; a name stands for the `Baseline` of that name, wherever it is declared."""
+    found: dict[str, AnyBaseline] = {}
+    for baseline in (one for part in parts for one in baselines_of(part)):
+        if not isinstance(baseline, str) or name_of(baseline) not in found:
+            found[name_of(baseline)] = baseline
+    return found
+
+
+def _check_baselines(claim: Claim) -> None:
+    """Refuse an unknown name, and one name for two baselines."""
+    declared: dict[str, Baseline] = {}
+    named = [one for part in (*claim.all_legs, *claim.preconditions) for one in baselines_of(part)]
+    for one in named:
+        if isinstance(one, Baseline) and declared.setdefault(one.name, one) != one:
+            raise BadInput(f"two baselines are called {one.name!r}", where="claim", fix="give each its own name")
+    for one in named:
+        if isinstance(one, str) and one not in NAMED_BASELINES and one not in declared:
+            known = (*NAMED_BASELINES, *declared)
+            raise BadInput(f"unknown baseline {one!r}", where="claim", fix=suggest(one, known))

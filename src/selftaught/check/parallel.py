@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from functools import cache
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from selftaught.console import Console
 from selftaught.engines.create import EngineConfig, is_remote
@@ -20,17 +19,29 @@ from selftaught.errors import BadInput
 from selftaught.machine.device import pick_device
 from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
-from selftaught.worlds.world import World, find_world
-
-if TYPE_CHECKING:
-    from selftaught.check.cached_engine import SampleCache
+from selftaught.worlds.own import world_of
+from selftaught.worlds.world import World
 
 SMALL_MODEL_BYTES = 2**26  # bytes of weights up to which a model leaves cores idle
 BYTES_PER_PROCESS = 3 * 2**30  # bytes of memory that a process is to have
 
 
+class Place(NamedTuple):
+    """A world as the command line names it, for another process: see `world_of`."""
+
+    model: str
+    task: str = ""
+    quick: bool = False
+
+    @property
+    def world(self) -> World:
+        """The world."""
+        found = world_of(self.model, self.task)
+        return found.quickly() if self.quick else found
+
+
 class SeedPool:
-    """Processes that run seeds. Each seed keeps its process, so methods share the cached samples.
+    """Processes that run seeds.
 
     Args:
         jobs: number of processes.
@@ -45,22 +56,21 @@ class SeedPool:
         ]
 
     def run_seeds(
-        self, method: str, where: str, seeds: int, *, ablate: bool, engine: EngineConfig, console: Console
+        self, method: str, where: Place, seeds: range, *, ablate: bool, engine: EngineConfig, console: Console
     ) -> None:
-        """Run all seeds of a check; those that fail are left to the caller.
+        """Run seeds of a check; those that fail are left to the caller.
 
         Args:
             method: anything `method.find` takes.
-            where: name of the world.
         """
-        console.print(f"{seeds} seeds, {self.jobs} at a time")
+        console.print(f"{len(seeds)} seeds, {self.jobs} at a time")
         waiting: dict[Future[None], int] = {
             self._processes[seed % self.jobs].submit(_play, method, where, seed, ablate, engine, self._say): seed
-            for seed in range(seeds)
+            for seed in seeds
         }
         for number, done in enumerate(as_completed(waiting), 1):
             how = "finished" if done.exception() is None else "failed in its process and is resumed here"
-            console.print(f"  seed {waiting[done] + 1} {how}, {number} of {seeds}")
+            console.print(f"  seed {waiting[done] + 1} {how}, {number} of {len(seeds)}")
 
     def close(self, *, cancel: bool = False) -> None:
         """Stop the processes; `cancel` drops queued seeds."""
@@ -74,6 +84,7 @@ def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig, *, say:
 
     Args:
         jobs: seeds in parallel; 0 uses as many as cores and memory allow for a small model, else 1.
+        seeds: the most that a look adds.
 
     Raises:
         BadInput: several seeds at a time on an engine that does not run in the process.
@@ -120,18 +131,9 @@ def _begin(threads: int) -> None:
     use_passive_wait()
 
 
-@cache
-def _cache(where: str, seed: int) -> SampleCache:
-    """The starting model's samples on a seed, shared by successive methods."""
-    del where, seed
-    return {}
-
-
-def _play(method: str, where: str, seed: int, ablate: bool, engine: EngineConfig, say: bool) -> None:
+def _play(method: str, where: Place, seed: int, ablate: bool, engine: EngineConfig, say: bool) -> None:
     from selftaught.check.runner import run_seed
     from selftaught.method import find
 
     console = Console(quiet=not say, lines=True)
-    run_seed(
-        find(method), find_world(where), seed, ablate=ablate, engine=engine, console=console, cache=_cache(where, seed)
-    )
+    run_seed(find(method), where.world, seed, ablate=ablate, engine=engine, console=console)

@@ -25,7 +25,7 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "run": "train a model with a method, and test the result on held-out problems",
     "solve": "answer one question with a test-time method",
     "eval": "measure a model, alone or with a test-time method",
-    "check": "test what a method's paper claims, against its baselines at equal tokens",
+    "check": "test what a method's paper claims, as published and at equal compute",
     "lineage": "trace policies, records and attempts back to the model a run started from",
     "methods": "list the methods",
     "new": "write the files of a method of your own, with a claim and a test",
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if argv is None:  # this process is the command: a second Ctrl-C ends it at once and without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        resumes = "; the same command resumes" if words[:1] in (["run"], ["eval"], ["check"]) else ""
+        resumable = words[:1] in (["run"], ["eval"], ["check"]) or "--calibrate" in words
+        resumes = "; the same command resumes" if resumable else ""
         print_text(f"selftaught: interrupted{resumes}", to=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`

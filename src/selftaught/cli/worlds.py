@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftaught.cli.common import Call, add_quiet
+from selftaught.cli.worlds_build import add_build_options, build_kit_world, kit_worlds
+from selftaught.cli.worlds_calibrate import add_calibration_options, calibrate_world
 from selftaught.console import Console, training_progress
 from selftaught.errors import BadInput, suggest
 from selftaught.terminal import print_json, print_table
-from selftaught.worlds import synthetic_worlds
+from selftaught.worlds import SyntheticWorld, synthetic_worlds
 
 if TYPE_CHECKING:
     from selftaught.worlds.tiny.abilities import AbilityScore
 
 ABILITIES_FILE = "abilities.json"
+BUILD_FOLDER = Path("tiny-model")
+PROBLEMS = 420  # per level
+MIN_PROBLEMS = 8  # of a check in a calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from selftaught.worlds.tiny.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
-    parser.add_argument("world", help=" or ".join(_buildable()))
+    parser.add_argument("world", help=" or ".join((*_buildable(), *kit_worlds())))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("tiny-model"), help="folder to write the model to (default %(default)s)"
-    )
+    out = "folder to write the model to (default tiny-model, or WORLD-KIN-SEED), or of the calibration (runs/calibrate)"
+    parser.add_argument("--out", type=Path, help=out)
     sizes = BuildConfig().conversations
     parser.add_argument(
         "--conversations",
@@ -40,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training conversations per stage (default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of text, weights and problems (default %(default)s)")
-    parser.add_argument("--problems", type=int, default=420, help="problems per level (default %(default)s)")
+    problems = f"problems per level (default {PROBLEMS}); with --calibrate: at most so many in each check"
+    parser.add_argument("--problems", type=int, help=problems)
+    add_calibration_options(parser)
+    add_build_options(parser)
     add_quiet(parser)
 
 
@@ -51,6 +58,14 @@ def execute(call: Call) -> int:
         raise BadInput(
             f"unknown action {args.action!r}", where="worlds", fix=suggest(args.action, ("build", "examine"))
         )
+    if args.calibrate:
+        return calibrate_world(args, _calibratable(args))
+    for flag in ("smoke", "freeze", "twin"):
+        if getattr(args, flag):
+            raise BadInput(f"--{flag} belongs to --calibrate", where="worlds", fix="add --calibrate")
+    if args.action == "build" and args.world in (of_kit := kit_worlds()):
+        return build_kit_world(args, of_kit[args.world], Console(quiet=args.quiet))
+    args.problems, args.out = args.problems or PROBLEMS, args.out or BUILD_FOLDER
     if args.world not in _buildable():
         raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
     if min(args.conversations) < 1 or args.problems < len(_families()):
@@ -73,8 +88,20 @@ def execute(call: Call) -> int:
     return 0
 
 
+def _calibratable(args: argparse.Namespace) -> SyntheticWorld:
+    """The world that a calibration names."""
+    if args.action != "examine":
+        raise BadInput("only a model that is there is calibrated", where="--calibrate", fix="selftaught worlds examine")
+    if args.world not in (known := synthetic_worlds()):
+        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, known))
+    if args.problems is not None and args.problems < MIN_PROBLEMS:
+        raise BadInput("too few problems", where="--problems", fix=f"use at least {MIN_PROBLEMS}")
+    return known[args.world]
+
+
 def _buildable() -> list[str]:
-    return [name for name, found in synthetic_worlds().items() if found.can_build]
+    """Worlds that are built by a module of their own."""
+    return [name for name, found in synthetic_worlds().items() if found.can_build and name not in kit_worlds()]
 
 
 def _families() -> dict[str, Any]:

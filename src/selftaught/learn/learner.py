@@ -33,8 +33,10 @@ def policy_version(
 
 
 def config_key(config: TrainConfig) -> dict[str, Any]:
-    """The settings that decide what is learned."""
-    return {name: value for name, value in asdict(config).items() if name not in UNHASHED_FIELDS}
+    """The settings that decide what is learned; those of a schedule over rounds only where there is one."""
+    whole = (config.schedule_start, config.schedule_end) == (0.0, 1.0)
+    left_out = (*UNHASHED_FIELDS, *(("schedule_start", "schedule_end") if whole else ()))
+    return {name: value for name, value in asdict(config).items() if name not in left_out}
 
 
 def objective_key(objective: Objective) -> Any:

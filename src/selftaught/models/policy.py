@@ -30,6 +30,7 @@ class Policy:
         adapter: whether `path` holds a LoRA adapter to be applied to `base`.
         remote: the model's name at an endpoint, if the weights are not local and `path` is not a folder.
         notes: what the model reads before every prompt, or None.
+        annotator: whether it stands for the task's own annotator, and not for a model (`Run.annotate`).
     """
 
     version: str
@@ -38,6 +39,7 @@ class Policy:
     adapter: bool = False
     remote: str = ""
     notes: Notes | None = None
+    annotator: bool = False
 
     @property
     def weights_policy(self) -> Policy:

@@ -29,7 +29,8 @@ SCORE_STEPS = (
     " is right, - where it is wrong, as in: ++-"
 )
 
-_STEP = re.compile(r"\bstep (\d{1,3})\b", re.IGNORECASE)
+_STEP = re.compile(r"\bstep (\d{1,3})\b(?!: (?:right|correct)\b)", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
 _MARKS = re.compile(r"[-+]+")
 
 
@@ -113,9 +114,18 @@ def error_step(critique: Attempt) -> int | None:
 
 
 def first_step_number(text: str) -> int | None:
-    """The first step number that a text mentions; None if there is none."""
+    """The first step number that a text mentions, other than of one marked "step 1: right"; None if there is none."""
     found = _STEP.search(text)
     return int(found[1]) if found else None
+
+
+def keeps_steps(draft: str, revised: str, tolerance: int = 2) -> bool:
+    """Whether a revision still shows its work: at most so many fewer numbers than the draft.
+
+    Source: the shortcut barrier in the authors' code of 2411.16579 (`inference.py`), which a revision passes too if it
+    has as many numbers as the reference solution; that is not used here.
+    """
+    return len(_NUMBER.findall(revised)) >= len(_NUMBER.findall(draft)) - tolerance
 
 
 def parse_verdict(reply: Attempt) -> bool | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-from selftaught.curate.keep import finished
+from selftaught.curate.keep import finished, keep_right
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo
 from selftaught.refine.turns import criticize, error_step, finds_no_error, revise
@@ -67,12 +68,19 @@ def collect_critiques(
     drafts = [draft for draft in drafts if not draft.failed]
     found = _answered(run.attempt(critic, drafts, solver=criticize, samples=critiques, temperature=temperature))
     flawed = [critique for critique in found if not finds_no_error(critique)]
-    revised: dict[str | None, list[Attempt]] = {}
     rollouts = run.attempt(reviser, flawed, solver=revise, samples=rollouts_per_critique, temperature=temperature)
-    for attempt in _answered(rollouts):
+    return with_revisions(drafts, found, rollouts)
+
+
+def with_revisions(
+    drafts: Iterable[Attempt], critiques: Iterable[Attempt], revisions: Iterable[Attempt]
+) -> list[CritiqueExample]:
+    """Each critique with its draft and the revisions that it led to, except failed requests."""
+    by_draft = {draft.id: draft for draft in drafts}
+    revised: dict[str | None, list[Attempt]] = {}
+    for attempt in _answered(revisions):
         revised.setdefault(attempt.parent, []).append(attempt)
-    by_id = {draft.id: draft for draft in drafts}
-    return [CritiqueExample(by_id[one.parent or ""], one, tuple(revised.get(one.id, ()))) for one in found]
+    return [CritiqueExample(by_draft[one.parent or ""], one, tuple(revised.get(one.id, ()))) for one in critiques]
 
 
 def _answered(attempts: Iterable[Attempt]) -> list[Attempt]:
@@ -123,3 +131,30 @@ def revision_demos(examples: Iterable[CritiqueExample]) -> list[Demo]:
         for one in examples
         for a in right_revisions([one])
     ]
+
+
+def answer_demos(examples: Iterable[CritiqueExample]) -> list[Demo]:
+    """Right answers to imitate, one per example: the revision, or the draft in which the critique finds no mistakes."""
+    found: list[Attempt] = []
+    for one in examples:
+        found += right_revisions([one]) or ([one.draft] if one.draft.right and finds_no_error(one.critique) else [])
+    return keep_right(found)
+
+
+def purity(
+    before: Sequence[Attempt], after: Sequence[Attempt], kept: Sequence[Attempt], greedy: float
+) -> dict[str, float]:
+    """Shares of right attempts before refinement, after it, and after a filter, for `run.log_metrics`.
+
+    Imitating what is kept can only help where its share of right answers exceeds the policy's greedy accuracy.
+
+    Args:
+        greedy: accuracy of the policy's greedy answers, 0..1.
+
+    Returns:
+        `answers`, `refined`, `kept`, `greedy`, `gained by filter` (kept - refined), `above greedy` (kept - greedy), and
+        `of` (number kept).
+    """
+    shares = [fmean(a.right for a in some) if some else 0.0 for some in (before, after, kept)]
+    found = dict(zip(("answers", "refined", "kept"), shares, strict=True)) | {"greedy": greedy}
+    return found | {"gained by filter": shares[2] - shares[1], "above greedy": shares[2] - greedy, "of": len(kept)}

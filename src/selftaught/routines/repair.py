@@ -11,7 +11,7 @@ from selftaught.curate.keep import by_problem
 from selftaught.models import Policy
 from selftaught.records import Attempt, Verdict
 from selftaught.refine.perturbations import first_error_steps, perturb
-from selftaught.refine.turns import criticize, finds_no_error, revise
+from selftaught.refine.turns import criticize, finds_no_error, keeps_steps, revise
 from selftaught.routines.critiques import CritiqueExample, collect_critiques, deduplicate, filter_verified
 
 if TYPE_CHECKING:
@@ -70,16 +70,36 @@ def repair_failures(
 ) -> list[Attempt]:
     """Critique and revise failed attempts, more of them the harder the problem.
 
+    Each distinct failed attempt is critiqued once, greedily, and revised as often as its turn comes, as in the authors'
+    code of 2411.16579 (`critic.py`, `inference.py`).
+
     Args:
         tried: judged attempts.
-        max_repairs: critiques, each with a revision, at a problem all of whose attempts failed; at other problems,
-            this times the share that failed.
-        temperature: of critiques and revisions.
+        max_repairs: revisions at a problem all of whose attempts failed; at other problems, this times the share that
+            failed. As many as attempts per problem: each failure is revised once.
+        temperature: of revisions.
+
+    Returns:
+        The revisions that keep their steps (`refine.keeps_steps`).
     """
     chosen: list[Attempt] = []
     for group in by_problem(tried).values():
         failed = [a for a in group if not (a.right or a.failed) and a.text]
-        chosen += islice(cycle(deduplicate(failed)), math.ceil(max_repairs * len(failed) / len(group)))
-    critiques = run.attempt(critic, chosen, solver=criticize, temperature=temperature)
-    flawed = [one for one in critiques if not (one.failed or finds_no_error(one))]
-    return run.attempt(actor, flawed, solver=revise, temperature=temperature)
+        turns = [*deduplicate(failed), *repeated(failed)]
+        chosen += islice(cycle(turns), math.ceil(max_repairs * len(failed) / len(group)))
+    distinct = deduplicate(chosen)
+    critiques = run.attempt(critic, distinct, solver=criticize, temperature=0.0)
+    flawed = {_text(a): c for a, c in zip(distinct, critiques, strict=True) if not (c.failed or finds_no_error(c))}
+    subjects = [(one, flawed[_text(one)]) for one in chosen if _text(one) in flawed]
+    revised = run.attempt(actor, [critique for _, critique in subjects], solver=revise, temperature=temperature)
+    return [one for (draft, _), one in zip(subjects, revised, strict=True) if keeps_steps(draft.text, one.text)]
+
+
+def repeated(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts whose text an earlier one at the same problem has."""
+    first = {id(one) for one in deduplicate(attempts)}
+    return [one for one in attempts if id(one) not in first]
+
+
+def _text(attempt: Attempt) -> tuple[str, str]:
+    return attempt.problem.id, attempt.text

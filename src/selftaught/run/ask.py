@@ -118,15 +118,22 @@ class Ask(AskReading):
     async def inject(self, attempt: Attempt, phrase: str, text: str, **how: Any) -> Attempt:
         """Continue an answer after a sentence of the method's, in words that the task's model understands.
 
-        A task with its own wording for `phrase` puts it as a user's turn after `attempt`; the new attempt is then the
-        answer to that turn alone.
+        A task whose model knows `phrase` within an answer (`Task.inline`) puts it after the last whole step of the
+        reasoning: a step that was cut off and the final answer are taken back, and sampled anew. A task with its own
+        wording for `phrase` as a turn puts it as a user's turn after `attempt`; the new attempt is then the answer to
+        that turn alone.
 
         Args:
             phrase: name of the sentence among the task's phrases ("reflect").
             text: the sentence in English, with the white space around it.
             how: see `continue_from`.
         """
-        if attempt.failed or phrase not in self._task.phrases:
+        if attempt.failed:
+            return attempt
+        if own := self._task.inline.get(phrase):
+            reasoning = self.steps.reasoning(attempt.text + attempt.stop_text)
+            return await self.continue_from(cut_back(attempt, reasoning), own if reasoning else "", **how)
+        if phrase not in self._task.phrases:
             return await self.continue_from(attempt, text, **how)
         history = (*attempt.prompt, Message("assistant", attempt.text))
         return await self(self.with_turn(history, phrase, text), parent=attempt, **how)
@@ -187,6 +194,12 @@ class Ask(AskReading):
         self.tokens += attempt.num_tokens
         self._attempts[place] = attempt
         return attempt
+
+
+def cut_back(attempt: Attempt, text: str) -> Attempt:
+    """An attempt as if it had ended after `text`, the beginning of its own, for `Ask.continue_from`."""
+    sample = replace(attempt.sample, text=text, token_ids=(), logprobs=(), finish_reason="unfinished", stop_text="")
+    return replace(attempt, text=text, sample=sample, prefix_tokens=(), prefix_chars=0)
 
 
 def top_key(top_logprobs: int | None) -> tuple[int, ...]:

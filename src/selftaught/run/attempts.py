@@ -32,6 +32,7 @@ def sample_new(
     require_all(SUBJECTS, subjects, "run.attempt")
     access.check_not_test(context.method, subjects)
     require_lasting("attempt", policy)
+    subjects = context.cut.problems(subjects)
     how = override(context.settings.sampling, sampling)
     work = _new_work(context, policy, subjects, identify(solver).label, samples, how)
     verify = context.uses_verdicts and access.verdicts_allowed(context.method, subjects)

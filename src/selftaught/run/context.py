@@ -25,6 +25,7 @@ from selftaught.run.champions import MAIN, Champions
 from selftaught.run.config import configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
 from selftaught.run.noting import NotesReader
+from selftaught.run.round_cut import RoundCut
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.sampler import Sampler
 from selftaught.run.settings import Settings, override
@@ -43,6 +44,7 @@ class RunContext:
         sampler: samples and verifies, through the journal.
         access: what is closed to methods.
         monitor: raises alarms.
+        cut: shortens the last round to fit the budget.
         learn_seconds: spent in training since this start.
         methods: running methods, each with its label; inner ones last.
         calls: how often each method began, by label.
@@ -79,6 +81,7 @@ class RunContext:
             before = self.journal.usage()
             self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
         self.ledger, self.monitor, self.access = Ledger(), HealthMonitor(), AccessRules(task)
+        self.cut = RoundCut(settings.budget, self.ledger)
         self.champions, self.ensembles = Champions(self.base), dict[str, tuple[Policy, ...]]()
         self.round, self.loop_round, self.rounds_begun, self.learn_seconds = 0, 0, 0, 0.0
         self.history: list[dict[str, Any]] = []
@@ -178,8 +181,8 @@ class RunContext:
 
     def check_budget(self) -> None:
         """Raise RunStopped if the token budget is spent."""
-        if self.settings.budget.is_exhausted(self.ledger.usage):
-            raise self.stop(f"the budget of {self.settings.budget.tokens:,} tokens is spent; the run stops here")
+        if self.settings.budget.is_exhausted(self.ledger.usage, self.ledger.compute):
+            raise self.stop(f"the budget of {self.settings.budget.described} is spent; the run stops here")
 
     def stop(self, line: str) -> RunStopped:
         """Note why the run stops, once; returns the exception to raise."""

@@ -112,6 +112,26 @@ class DryRunVerifier:
         """Nothing to stop."""
 
 
+class DryRunAnnotator:
+    """Writes the right answers of `HalfRightEngine`, in place of the task's annotator."""
+
+    version = "dry-run"
+
+    def critique(self, problem: Problem, text: str) -> str:
+        """The right answer as the first step, or that nothing is wrong."""
+        right = right_answer(problem)
+        return "no mistakes" if text == right else f"step 1: {right}"
+
+    def revision(self, problem: Problem, text: str) -> str:
+        """The right answer."""
+        del text
+        return right_answer(problem)
+
+    def solution(self, problem: Problem) -> str:
+        """The right answer."""
+        return right_answer(problem)
+
+
 def right_answer(problem: Problem) -> str:
     """The reply that counts as right in a dry run."""
     return f"Answer: {'yes' if problem.reference is None else problem.reference}"
@@ -121,6 +141,6 @@ def _small_task(task: Task) -> Task:
     small = Task(
         task.name, task.train[:MAX_PROBLEMS], task.dev[:MAX_PROBLEMS], [],
         verifier=DryRunVerifier(), kind=task.kind, instruction=task.instruction,
-        shown=DryRunVerifier() if task.shown else None,
+        shown=DryRunVerifier() if task.shown else None, annotator=DryRunAnnotator() if task.annotator else None,
     )  # fmt: skip
     return with_retries(small, task.environment.max_turns) if task.environment else small

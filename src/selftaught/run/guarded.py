@@ -15,6 +15,7 @@ from selftaught.curate.decontaminate import Decontaminator, question_of, questio
 from selftaught.errors import BadInput
 from selftaught.identity import unwrap
 from selftaught.records import HIDDEN, Feedback, Problem, Prompt, Verdict
+from selftaught.run.closed import ClosedAnnotator, ClosedEnvironment, ClosedVerifier
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
 from selftaught.tasks.task import SPLITS, hide
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from selftaught.run.session import RunSession
 
 ALLOWED = frozenset({
-    "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
+    "annotate", "attempt", "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder",
     "gate_decisions", "history", "judge", "learn", "learn_online", "ledger", "log_metrics", "measure",
     "measure_ensemble", "method_scope", "model", "new_problems", "nll", "notes", "round", "rounds",
     "score", "search", "seconds", "settings", "write_notes",
 })  # fmt: skip
 """Members of a run that a method may use, besides its guarded task."""
+
+
+_CLOSED = ("verifier", "environment", "shown", "annotator")  # parts of a task that its guarded view replaces
 
 
 class GuardedRun:
@@ -57,35 +61,6 @@ class GuardedRun:
         return f"<{self._run!r} as {self._method.id} sees it>"
 
 
-class ClosedVerifier:
-    """Stands in for a verifier that a method may not use."""
-
-    def __init__(self, version: str, needs_reference: bool, refuse: Callable[..., Any]) -> None:
-        self.version, self.needs_reference = version, needs_reference
-        self.judge = self.decide = self.steps = refuse
-
-    def close(self) -> None:
-        """Nothing: the run closes the verifier."""
-
-
-class ClosedEnvironment:
-    """Stands in for an environment, whose answers would show rewards on held-out problems."""
-
-    def __init__(self, version: str, max_turns: int, method: str) -> None:
-        self.version, self.max_turns, self._method = version, max_turns, method
-
-    def start(self, *_: Any) -> Any:
-        """Refuse.
-
-        Raises:
-            BadInput: always.
-        """
-        fix = "act by ask.act in a solver (see refine.play)"
-        raise BadInput("it plays the environment outside of the run", where=self._method, fix=fix)
-
-    act = start
-
-
 class GuardedTask(Task):
     """A task as a method sees it.
 
@@ -103,9 +78,7 @@ class GuardedTask(Task):
         hidden = {split: tuple(map(hide, task.split(split))) for split in SPLITS}
         if "reference" in method.needs:
             hidden["train"] = task.train
-        self.__dict__.update(
-            {k: v for k, v in task.__dict__.items() if k not in ("verifier", "environment", "shown", *self.__dict__)}
-        )
+        self.__dict__.update({k: v for k, v in task.__dict__.items() if k not in (*_CLOSED, *self.__dict__)})
         self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
 
     @property
@@ -125,6 +98,12 @@ class GuardedTask(Task):
         """The verifier that solvers may consult, of which only the version is visible: call `verify_shown`."""
         real = self._task.shown
         return real and ClosedVerifier(real.version, real.needs_reference, self._refuse)
+
+    @property
+    def annotator(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The annotator, of which only the version is visible: it writes through `run.annotate`."""
+        real = self._task.annotator
+        return real and ClosedAnnotator(real.version, self._method.id)
 
     def verify_shown(self, problem: Problem, text: str) -> Feedback:
         """See `Task.verify_shown`."""

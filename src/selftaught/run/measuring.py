@@ -84,9 +84,10 @@ def _measure(
     if not task.dev:
         raise BadInput("the task has no dev problems to measure on", where=task.name, fix="ask for some (--dev 128)")
     sampling = override(context.settings.sampling, {"temperature": how.temperature})
-    solved = sample_fixed(
-        context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, keep_turns=turns
-    )
+    with context.cut.fixed_cost():
+        solved = sample_fixed(
+            context, policy, task.dev, "dev", sampling, range(how.samples), solver=how.solver, keep_turns=turns
+        )
     if gated:
         context.monitor.observe_measurement(policy.version, by_problem(one.attempt for one in solved))
     return measurement_of(policy, "dev", solver_name(how.solver), solved), solved

@@ -51,6 +51,7 @@ def learn_online(
     require_all(Problem, problems, "run.learn_online")
     if any(map(context.access.is_held_out, problems)):
         raise BadInput("a problem is of the dev or test split", where="learn_online", fix="use task.train only")
+    problems, steps = context.cut.problems(problems), context.cut.steps(steps)
     sampling, training = split_options(options)
     settings = train_settings(context, {"epochs": 1, "schedule": "constant", **training}, lr_scale)
     how = override(context.settings.sampling, {"temperature": 1.0, **sampling})

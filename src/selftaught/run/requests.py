@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -19,6 +19,7 @@ from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
 from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
+from selftaught.tasks.annotator import written
 from selftaught.tasks.thinking import thinking_alone
 
 Pay = Callable[[], Coroutine[Any, Any, tuple[dict[str, Any], Usage]]]
@@ -109,7 +110,7 @@ class JournaledEngine:
         except RequestRefused as error:
             self._note_refusal(key, error)
             return self._attempt(key, asked, NO_ANSWER, feedback=_no_answer(error, self.engine.name))
-        self._count(key, asked.request.sampling, payload, usage)
+        self._count(key, asked, payload, usage)
         return self._attempt(key, asked, payload, usage.prompt)
 
     async def nll(self, policy: Policy, attempt: Attempt) -> float:
@@ -123,11 +124,12 @@ class JournaledEngine:
         except RequestRefused:
             return math.nan
 
-    async def effect(self, key: str, pay: Pay) -> dict[str, Any]:
+    async def effect(self, key: str, pay: Pay, prompt: Hashable = None) -> dict[str, Any]:
         """The payload of an effect that reads text: from the journal, or paid for once.
 
         Args:
             pay: has the engine read, and journals the result under `key`.
+            prompt: who reads what before the text, where the payload has its `prompt_tokens`; see `Ledger.count`.
 
         Raises:
             RequestRefused: the engine refuses to read it; counted among the refusals.
@@ -137,7 +139,7 @@ class JournaledEngine:
         except RequestRefused as error:
             self._note_refusal(key, error)
             raise
-        self.ledger.count(key, usage)
+        self.ledger.count(key, usage, prompt=prompt, shared=payload.get("prompt_tokens"))
         return payload
 
     async def loglikelihood(self, policy: Policy, problem: Problem, prompt: Prompt, text: str) -> Likelihood:
@@ -149,7 +151,8 @@ class JournaledEngine:
         self.require("logprobs", "it cannot score a given text")
         key = content_hash("loglikelihood", policy.version, problem.id, prompt, text)
         try:
-            payload = await self.effect(key, partial(self._score, key, policy, problem, prompt, text))
+            pay = partial(self._score, key, policy, problem, prompt, text)
+            payload = await self.effect(key, pay, (policy.version, prompt, ""))
         except RequestRefused:
             return Likelihood((math.nan,))
         return Likelihood(tuple(payload["logprobs"]), payload["prompt_tokens"])
@@ -176,15 +179,30 @@ class JournaledEngine:
             raise self.failure
         return self.model_input(policy, prompt)
 
-    def _count(self, key: str, sampling: Sampling, payload: Mapping[str, Any], usage: Usage) -> None:
+    def _count(self, key: str, asked: JournaledRequest, payload: Mapping[str, Any], usage: Usage) -> None:
+        sampling = asked.request.sampling
         size = payload.get("num_tokens") or len(payload["tokens"])
         if payload["finish"] == "length" and 0 < size < sampling.max_tokens:
             self.counts.context_full.add(key)
         if payload.get("thinking_only") and not sampling.stop:
             self.counts.thinking_only.add(key)
-        if self.ledger.count(key, usage):
+        prompt = (asked.policy.version, asked.request.prompt, asked.prefix_text)
+        if self.ledger.count(key, usage, prompt=prompt, cached=min(usage.prompt, self._cached_by_parent(asked))):
             self.counts.add("answered")
             self.counts.add("replaced", payload.get("replaced", False))
+
+    def _cached_by_parent(self, asked: JournaledRequest) -> int:
+        """Prompt tokens that the parent's request and answer left in a prefix cache; 0 where it is another text's."""
+        parent, prompt = asked.parent, asked.request.prompt
+        if parent is None or parent.policy != asked.policy.version or not self.ledger.counted(parent.id):
+            return 0
+        if prompt == parent.prompt:  # the answer goes on, or again from the middle
+            own = asked.prefix_text.removesuffix(asked.injected_text)
+            follows = bool(own) and (own.startswith(parent.text) or parent.text.startswith(own))
+        else:
+            turn = len(parent.prompt)
+            follows = prompt[:turn] == parent.prompt and prompt[turn : turn + 1] == (("assistant", parent.text),)
+        return parent.sample.prompt_tokens + parent.num_tokens if follows else 0
 
     def _note_refusal(self, key: str, error: RequestRefused) -> None:
         if key not in self.refusals:
@@ -222,11 +240,7 @@ class JournaledEngine:
         Raises:
             RequestRefused: there is no answer.
         """
-        weights, prompt = await self.model_reads(asked.policy, asked.request.prompt)
-        sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
-        if sample.policy != weights.version:
-            what = f"sampled policy {sample.policy}, expected {weights.version}"
-            raise EngineError(f"engine {self.engine.name} {what}")
+        sample = self._annotation(asked) if asked.policy.annotator else await self._sampled(key, asked)
         payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
         usage = Usage(sample.prompt_tokens, judge=count) if judges else Usage(sample.prompt_tokens, generated=count)
@@ -236,6 +250,22 @@ class JournaledEngine:
             usage += failed[1]  # it was paid for, too
             self.journal.replace(key, payload, usage)
         return payload, usage
+
+    def _annotation(self, asked: JournaledRequest) -> Sample:
+        """What the task's annotator writes in place of a model: no tokens."""
+        problem = self.task.known(asked.problem)
+        if not (text := written(self.task.annotator, problem, asked.role, asked.request.prompt)):
+            raise RequestRefused(f"the task's annotator has nothing to write for role {asked.role}")
+        return Sample(text, policy=asked.policy.version)
+
+    async def _sampled(self, key: str, asked: JournaledRequest) -> Sample:
+        """What the engine samples."""
+        weights, prompt = await self.model_reads(asked.policy, asked.request.prompt)
+        sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
+        if sample.policy != weights.version:
+            what = f"sampled policy {sample.policy}, expected {weights.version}"
+            raise EngineError(f"engine {self.engine.name} {what}")
+        return sample
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
         weights, prompt = await self.model_reads(policy, attempt.prompt)

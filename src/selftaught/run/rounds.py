@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 def count_rounds(context: RunContext, max_rounds: int) -> Iterator[int]:
     """See `Run.rounds`."""
     require_positive("rounds", max_rounds)
+    inner = len(context.methods) > 1
     for number in range(1, max_rounds + 1):
         try:
             context.check_budget()
         except RunStopped:
             return
+        if not inner and not context.cut.begin_round():
+            return
         context.rounds_begun += 1
         context.enter_round(context.rounds_begun)
         context.loop_round, context.round_facts = number, {}
-        if len(context.methods) > 1:
+        if inner:
             context.log_metrics(context.methods[-1][1], {"round": number})
         yield number
+        if not inner:
+            context.cut.end_round(context.champion)
         end_round(context)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 from selftaught.models import Policy
 from selftaught.models.heads import ScoreAt
 from selftaught.records import Attempt, Problem, Solution
+from selftaught.run.annotating import AnnotationRole, annotate
 from selftaught.run.attempts import nll, sample_fixed, sample_new
 from selftaught.run.judging import judge_attempts
 from selftaught.run.problems import new_problems
@@ -45,6 +46,30 @@ class SamplingRun(RunSession):
         """
         results = sample_new(self._context, policy, problems, solver, samples, sampling, top_logprobs)
         return [one.attempt for one in results]
+
+    def annotate(
+        self, subjects: Sequence[Subject], role: AnnotationRole, *, teacher: str | Policy | None = None, **sampling: Any
+    ) -> list[Attempt]:
+        """Have a teacher, or the task's own annotator, write about train problems; for methods that need "teacher".
+
+        They are journaled as samples, and verified like those of `attempt`. The annotator's cost no tokens.
+
+        Args:
+            subjects: for "solve" problems; for "critique" drafts; for "revise" critiques of drafts, as `annotate` or
+                `refine.criticize` made them.
+            role: what to write: "solve", "critique" or "revise".
+            teacher: a policy, or what `models.resolve` takes; by default the annotator of the task.
+            sampling: fields of `Sampling` to change, for a teacher.
+
+        Returns:
+            One attempt for each subject, in order; failed (`Attempt.failed`) where the annotator has nothing to say.
+
+        Raises:
+            BadInput: the role is unknown, the task has no annotator, the method does not declare that it needs a
+                teacher, or a subject is not about a train problem.
+            RunStopped: the budget is spent.
+        """
+        return annotate(self._context, subjects, role, teacher, sampling)
 
     def search(
         self, policy: Policy, problems: Sequence[Subject], *, solver: Solver, samples: int = 1, **sampling: Any

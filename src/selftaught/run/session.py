@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from selftaught.models.policy import require_lasting
 from selftaught.run.champions import MAIN
 from selftaught.run.context import Learner, RunContext
 from selftaught.run.method_scope import method_scope
+from selftaught.run.round_cut import RoundEnd
 from selftaught.run.rounds import count_rounds
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
@@ -84,6 +85,11 @@ class RunSession:
     def ensembles(self) -> Mapping[str, tuple[Policy, ...]]:
         """Name -> members of the reigning ensemble (see `Run.measure_ensemble`); absent before the first promotion."""
         return MappingProxyType(self._context.ensembles)
+
+    @property
+    def round_ends(self) -> Sequence[RoundEnd]:
+        """For each finished round the champion and the compute so far; closed to methods."""
+        return self._context.cut.ends
 
     @property
     def round(self) -> int:

@@ -68,6 +68,6 @@ def with_retries(task: Task, max_turns: int = 3) -> Task:
     task.require(reference=task.verifier.needs_reference)
     return Task(
         f"{task.name}, {max_turns} tries", task.train, task.dev, task.test, kind=task.kind,
-        instruction=task.instruction, notes=task.notes, phrases=task.phrases, steps=task.steps, kinds=task.kinds,
-        environment=Retries(task, max_turns), shown=task.shown,
+        instruction=task.instruction, notes=task.notes, phrases=task.phrases, inline=task.inline, steps=task.steps,
+        kinds=task.kinds, environment=Retries(task, max_turns), shown=task.shown, annotator=task.annotator,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class StepFormat:
             elif piece:
                 steps.append(piece)
         return steps
+
+    def reasoning(self, text: str) -> str:
+        """The whole steps of an answer before the one that gives the final answer; what was cut off is left out."""
+        before = takewhile(lambda step: not self.finishes(step), self.split(text))
+        return "".join(takewhile(lambda step: self.says(step) and step.endswith(self.end), before))
 
 
 LINES = StepFormat()

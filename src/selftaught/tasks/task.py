@@ -21,6 +21,7 @@ from selftaught.records import (
     content_hash,
     make_problem,
 )
+from selftaught.tasks.annotator import Annotator, check_annotator
 from selftaught.tasks.environment import AnyEnvironment, EpisodeVerifier, check_environment
 from selftaught.tasks.extract import Found, Kind, canonical_answer, find_answer, reference_text
 from selftaught.tasks.kinds import file_line
@@ -29,7 +30,9 @@ from selftaught.tasks.steps import LINES, StepFormat
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
-_PARTS = ("verifier", "kind", "instruction", "notes", "phrases", "steps", "environment", "shown")
+_PARTS = (
+    "verifier", "kind", "instruction", "notes", "phrases", "inline", "steps", "environment", "shown", "annotator",
+)  # fmt: skip
 _SHOWN_WHEN_HIDDEN = ("source", "where", "question", "difficulty", "shown")
 
 
@@ -46,14 +49,18 @@ class Task:
         instruction: text appended to every question.
         notes: one-line remarks for the user, e.g. how many duplicates were dropped.
         phrases: role -> wording for the task's own model, in place of a method's English; see `turn`.
+        inline: phrase -> what the task's own model writes into an answer between its steps ("reflect": "wait\\n"), in
+            place of a method's English; see `Ask.inject`.
         steps: step format of answers.
         kinds: problem id -> kind, for problems whose kind is not the task's.
         shown: a second verifier, which solvers may consult on any split (`Ask.verify_shown`): visible unit tests, a
             judge of known accuracy, an oracle to stop by. It decides nothing: `verifier` measures, and stays closed.
         environment: answers back, see `tasks.environment`; by default the policy then plays it (`refine.play`).
+        annotator: writes right critiques, revisions and solutions, for methods that learn from an expert
+            (`run.annotate`).
 
     Raises:
-        BadInput: there is neither a verifier nor an environment, or the environment is none.
+        BadInput: there is neither a verifier nor an environment, or the environment or the annotator is none.
     """
 
     def __init__(
@@ -68,20 +75,25 @@ class Task:
         instruction: str = "",
         notes: Iterable[str] = (),
         phrases: Mapping[str, str] | None = None,
+        inline: Mapping[str, str] | None = None,
         steps: StepFormat = LINES,
         kinds: Mapping[str, Kind] | None = None,
         environment: AnyEnvironment | None = None,
         shown: Verifier | None = None,
+        annotator: Annotator | None = None,
     ) -> None:
         if environment is not None:
             check_environment(environment, name)
             verifier = verifier or EpisodeVerifier(environment)
         if verifier is None:
             raise BadInput("nothing judges its answers", where=name, fix="give it a verifier or an environment")
-        self.name, self.environment, self.shown = name, environment, shown
+        if annotator is not None:
+            check_annotator(annotator, name)
+        self.name, self.environment, self.shown, self.annotator = name, environment, shown, annotator
         self.train, self.dev, self.test = tuple(train), tuple(dev), tuple(test)
         self.verifier, self.kind, self.instruction, self.notes = verifier, Kind(kind), instruction, tuple(notes)
         self.phrases: Mapping[str, str] = dict(phrases or {})
+        self.inline: Mapping[str, str] = dict(inline or {})
         self.steps = steps
         self._kinds: Mapping[str, Kind] = dict(kinds or {})
         self._known: Mapping[str, Problem] = {p.id: p for split in SPLITS for p in self.split(split)}
@@ -94,8 +106,10 @@ class Task:
             RULES_VERSION,
             self.phrases,
             *([self._kinds] if self._kinds else []),
+            *([["inline", self.inline]] if self.inline else []),
             *([environment.version, environment.max_turns] if environment else []),
             *([["shown", shown.version]] if shown else []),
+            *([["annotator", annotator.version]] if annotator else []),
         )
 
     def split(self, name: str) -> tuple[Problem, ...]:
@@ -219,8 +233,8 @@ class Task:
         return Task(
             f"{self.name}, tested on {other.name}", self.train, self.dev, [p for p in other.test if p.id not in own],
             verifier=self.verifier, kind=self.kind, instruction=self.instruction, notes=self.notes,
-            phrases=self.phrases, steps=self.steps, kinds={**other._kinds, **self._kinds},
-            environment=self.environment, shown=self.shown,
+            phrases=self.phrases, inline=self.inline, steps=self.steps, kinds={**other._kinds, **self._kinds},
+            environment=self.environment, shown=self.shown, annotator=self.annotator,
         )  # fmt: skip
 
     def judged_by(self, verifier: Verifier) -> Task:
@@ -283,6 +297,10 @@ class Task:
                 )  # fmt: skip
         new = {p.id: p for p in added if p.id not in self._known}.values()
         return self._copy(train=(*self.train, *new))
+
+    def with_splits(self, train: Iterable[Problem], dev: Iterable[Problem], test: Iterable[Problem]) -> Task:
+        """The same task with other problems, which it must be able to judge."""
+        return self._copy(train=tuple(train), dev=tuple(dev), test=tuple(test))
 
     def _copy(self, **changes: Any) -> Task:
         own = {name: getattr(self, name) for name in ("name", *SPLITS, *_PARTS)}

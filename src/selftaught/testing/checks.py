@@ -25,7 +25,7 @@ from selftaught.run.judgments import group_size, takes_groups
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, with_retries
-from selftaught.testing.sums import Inverted, Learner, make_run, make_task, solve_or_judge
+from selftaught.testing.sums import Inverted, Learner, SumAnnotator, make_run, make_task, solve_or_judge
 from selftaught.testing.survival import assert_survives, expect, value_of
 
 TRAIN, DEV = 4, 6  # problems; of six on dev, one policy can be significantly better than another
@@ -97,9 +97,9 @@ def judge_two(method: Method, run: Run, problem: Problem, policy: Policy | None 
 def task_for(method: Method | None, **sizes: Any) -> Task:
     """Return a task of additions that a method can take: one that lets the model try again if it needs that.
 
-    Its verifier is shown to solvers, too.
+    Its verifier is shown to solvers, too. It has an annotator for methods that need a teacher.
     """
-    task = make_task(**sizes)
+    task = make_task(annotator=SumAnnotator() if method and "teacher" in method.needs else None, **sizes)
     task = task.showing(task.verifier)
     return with_retries(task) if method and "env" in method.needs else task
 
@@ -326,7 +326,7 @@ def _began(run: Run) -> list[int]:
 
         return through
 
-    for name in ("attempt", "search", "judge", "learn", "measure"):
+    for name in ("attempt", "annotate", "search", "judge", "learn", "measure"):
         setattr(run, name, watched(getattr(run, name)))
     return began
 

@@ -17,6 +17,7 @@ from selftaught.records import Feedback, Problem, Verdict, content_hash, make_pr
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
+from selftaught.tasks.annotator import Annotator
 
 SKILLED = 0.9  # share of right judgments
 SKILL = (0.3, 0.97, 0.99)  # share of right answers, by how often a policy was trained
@@ -29,10 +30,31 @@ def sums(count: int, start: int = 0) -> list[Problem]:
     return [make_problem(f"What is {a} + {b}?", str(a + b), meta) for (a, b), meta in zip(terms, written, strict=True)]
 
 
-def make_task(train: int = 12, dev: int = 8, test: int = 8, verifier: Any = None) -> Task:
+def make_task(
+    train: int = 12, dev: int = 8, test: int = 8, verifier: Any = None, annotator: Annotator | None = None
+) -> Task:
     """Return a task of additions with the given numbers of problems per split."""
     splits = sums(train), sums(dev, 1000), sums(test, 2000)
-    return Task("sums", *splits, verifier=verifier or Exact(), kind=Kind.NUMBER)
+    return Task("sums", *splits, verifier=verifier or Exact(), kind=Kind.NUMBER, annotator=annotator)
+
+
+class SumAnnotator:
+    """An annotator of additions: it names the sum in place of a wrong one, and repairs or writes two lines."""
+
+    version = "sums/1"
+
+    def critique(self, problem: Problem, text: str) -> str:
+        """The sum as it should be in the first step, or that nothing is wrong."""
+        right = f"Answer: {problem.reference}"
+        return "no mistakes" if text.endswith(right) else f"step 1: {problem.reference}"
+
+    def revision(self, problem: Problem, text: str) -> str:
+        """The draft if it is right, else a solution."""
+        return text if self.critique(problem, text) == "no mistakes" else self.solution(problem)
+
+    def solution(self, problem: Problem) -> str:
+        """The sum in two lines."""
+        return f"The sum is {problem.reference}.\nAnswer: {problem.reference}"
 
 
 def depth(policy: Policy) -> int:
@@ -118,15 +140,17 @@ def make_run(
 
 
 class Learner:
-    """The scripted trainer, remembering in `given` what it was given: policies and their records."""
+    """The scripted trainer, remembering in `given` what it was given, policies and their records, and what it `made`."""
 
     def __init__(self) -> None:
         self.given: list[tuple[Policy, list[Any]]] = []
+        self.made: list[Policy] = []
 
     def __call__(self, base: Policy, objective: Any, records: Any, settings: Any, **more: Any) -> Policy:
         """Train. See `scripted_learner`."""
         self.given.append((base, list(records)))
-        return scripted_learner(base, objective, records, settings, **more)
+        self.made.append(scripted_learner(base, objective, records, settings, **more))
+        return self.made[-1]
 
 
 class Inverted(Exact):

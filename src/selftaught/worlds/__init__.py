@@ -1,7 +1,8 @@
 """Worlds: models and tasks on which claims are checked. Each synthetic world is one folder here.
 
 A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, and `model/`, the weights of its starting
-model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. No code outside the folder names a world.
+model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. A folder without `world.py` has problems,
+but no model yet. No code outside the folder names a world.
 """
 
 from __future__ import annotations
@@ -40,13 +41,23 @@ class SyntheticWorld:
         return import_module(f"{__name__}.{self.name}.{part}")
 
 
+def _folders_with(file: str) -> dict[str, SyntheticWorld]:
+    found = sorted(path.parent for path in Path(__file__).parent.glob(f"*/{file}"))
+    return {folder.name: SyntheticWorld(folder.name, folder) for folder in found}
+
+
 @cache
 def synthetic_worlds() -> dict[str, SyntheticWorld]:
-    """All synthetic worlds by name, found by their folders."""
-    found = sorted(path.parent for path in Path(__file__).parent.glob("*/world.py"))
-    return {folder.name: SyntheticWorld(folder.name, folder) for folder in found}
+    """All synthetic worlds with a model by name, found by their folders."""
+    return _folders_with("world.py")
+
+
+@cache
+def problem_worlds() -> dict[str, SyntheticWorld]:
+    """All synthetic worlds with problems by name, whether they have a model or not."""
+    return _folders_with("task.py")
 
 
 def world_of_task(spec: str) -> SyntheticWorld | None:
     """The synthetic world that a task specification (`NAME` or `NAME:key=value`) belongs to, if any."""
-    return synthetic_worlds().get(spec.partition(":")[0])
+    return problem_worlds().get(spec.partition(":")[0])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal, cast
 
 from selftaught.control import Gate
 from selftaught.engines.base import Sampling
@@ -16,6 +17,10 @@ from selftaught.models.remote import PREFIX, remote_policy
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task, load_task
 from selftaught.worlds import synthetic_worlds
+
+Champion = Literal["last", "dev"]
+SHARED_TEST_SEED = 700_000
+"""Seed of a test set that all seeds share; calibration uses 900,000 to 900,999, claims small ones."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,22 @@ class World:
         settings: settings of every run, except the seed.
         train: problems to train on.
         dev: problems for choosing the champion.
-        test: held-out problems for the claim, different for each seed.
+        test: held-out problems for the claim.
         instruction: appended to every question; None for `load_task`'s default.
         generalization: a task of the same kind with harder problems, for claims with `generalization=True`.
+        solver_test: test problems for methods that train nothing, whose interval is over problems; 0: `test`.
+        study_dev: dev problems of studies, which measure on them; 0: `dev`.
+        looks: numbers of seeds after which a method that trains is looked at; a claim decided at one ends there.
+        solver_seeds: seeds of a method that trains nothing.
+        shared_test: whether all seeds share one test set, drawn apart from their train and dev problems; else each
+            seed has its own. Not for a task that is a function.
+        builds: further models, built as `model` was from other seeds; seed s starts from the (s modulo their number)-th
+            of all of them.
+        champion: the policy of a recipe that answers the test problems, unless its claim says otherwise: the "last"
+            one, or the one that is best on "dev".
+        version: of a synthetic world that passed its calibration, such as "paths/1".
+        real: whether the model is an external one, trained on human text.
+        quick: changes to these attributes for `selftaught check --quick`.
     """
 
     name: str
@@ -43,25 +61,79 @@ class World:
     test: int = 200
     instruction: str | None = None
     generalization: str = ""
+    solver_test: int = 0
+    study_dev: int = 0
+    looks: tuple[int, ...] = (5,)
+    solver_seeds: int = 5
+    shared_test: bool = False
+    builds: tuple[str | Path | Policy, ...] = ()
+    champion: Champion = "dev"
+    version: str = ""
+    real: bool = False
+    quick: Mapping[str, Any] = field(default_factory=dict)
 
-    def load(self, seed: int, *, generalization: bool = False) -> Task:
+    def load(self, seed: int, *, generalization: bool = False, shape: str = "recipe") -> Task:
         """Load the task with the problems of a seed.
 
         Args:
             generalization: test on the harder problems.
+            shape: of the method that is checked, for the sizes.
 
         Raises:
             BadInput: the world has no harder problems, or the task cannot be loaded.
         """
-        how = {"seed": seed, "instruction": self.instruction}
-        sizes = {"train": self.train, "dev": self.dev, "test": self.test}
-        task = self.task(seed) if callable(self.task) else load_task(self.task, **sizes, **how)
-        if not generalization:
-            return task
-        if not self.generalization:
+        if generalization and not self.generalization:
             raise BadInput("this world has no harder problems", where=self.name)
-        with load_task(self.generalization, train=0, dev=0, test=self.test, **how) as other:
-            return task.tested_on(other)
+        if callable(self.task):
+            return self.task(seed)
+        solver = shape in ("solver", "judge")
+        test = (self.solver_test if solver else 0) or self.test
+        dev = (self.study_dev if shape == "study" else 0) or self.dev
+        tested = self.generalization if generalization else self.task
+        if not self.shared_test and not generalization:
+            return self._load(self.task, seed, self.train, dev, test)
+        test_seed = SHARED_TEST_SEED if self.shared_test else seed
+        with self._load(tested, test_seed, 0, 0, test) as other:
+            if self.shared_test and not generalization:
+                return self._apart(other, seed, dev)
+            return self._load(self.task, seed, self.train, dev, 0 if self.shared_test else test).tested_on(other)
+
+    def _load(self, spec: str, seed: int, train: int, dev: int, test: int) -> Task:
+        return load_task(spec, train=train, dev=dev, test=test, seed=seed, instruction=self.instruction)
+
+    def _apart(self, other: Task, seed: int, dev: int) -> Task:
+        """The task with the test problems of `other`, and train and dev problems of the seed that are not among them.
+
+        Raises:
+            BadInput: there are too few.
+        """
+        held = {problem.id for problem in other.test}
+        spare = max(16, (self.train + dev) // 10)
+        own = self._load(cast(str, self.task), seed, self.train + spare, dev + spare, 0)
+        train, dev_ = ([p for p in split if p.id not in held] for split in (own.train, own.dev))
+        if len(train) < self.train or len(dev_) < dev:
+            fix = "use a task with more problems, or shared_test=False"
+            raise BadInput("too few problems besides the shared test set", where=self.name, fix=fix)
+        return own.with_splits(train[: self.train], dev_[:dev], other.test)
+
+    @property
+    def models(self) -> tuple[str | Path | Policy, ...]:
+        """All builds of the model, `model` first."""
+        return (self.model, *self.builds)
+
+    def model_of(self, seed: int) -> str | Path | Policy:
+        """The build that a seed starts from."""
+        return self.models[seed % len(self.models)]
+
+    def quickly(self) -> World:
+        """The world with its smaller sizes.
+
+        Raises:
+            BadInput: it declares none.
+        """
+        if not self.quick:
+            raise BadInput("this world has no quick sizes", where=self.name, fix="leave out --quick, or use --seeds 3")
+        return replace(self, **self.quick)
 
     def with_seed(self, seed: int) -> Settings:
         """Settings of a run with that seed."""
@@ -70,6 +142,8 @@ class World:
 
 BEST_ON_DEV = Gate(max_p_value=1.0)
 """Promote the best policy on dev in every case; the claim's test problems decide whether it is better."""
+LAST = Gate(max_p_value=1.0, always=True)
+"""Promote every policy: the last one is the champion."""
 
 SMOLLM2 = World(
     name="smollm2-135m",
@@ -79,6 +153,8 @@ SMOLLM2 = World(
     train=192,
     dev=160,
     test=300,
+    real=True,
+    quick={"looks": (2,), "solver_seeds": 1, "test": 100},
     instruction="Finish with 'Answer:' and the result.",
     settings=Settings(
         sampling=Sampling(max_tokens=48),

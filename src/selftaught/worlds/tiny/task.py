@@ -15,6 +15,7 @@ from selftaught.tasks.extract import Kind
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
+from selftaught.worlds.tiny.annotator import TinyAnnotator
 from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, exactly, split_reply
 from selftaught.worlds.tiny.language import PHRASES, family_of
 from selftaught.worlds.tiny.text import is_held_out
@@ -97,6 +98,7 @@ def load(spec: str, request: TaskRequest) -> Task:
         kind=Kind.STRING,
         phrases=PHRASES,
         steps=StepFormat(last=f"^{MARK}"),
+        annotator=TinyAnnotator(),
     )
 
 

@@ -16,6 +16,7 @@ WORLD = World(
     train=96,
     dev=96,
     test=160,
+    quick={"looks": (2,), "solver_seeds": 2},
     settings=Settings(
         sampling=Sampling(max_tokens=96),
         training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=8, max_tokens_per_pass=2048, precision="float32"),

@@ -1,27 +1,38 @@
 """Critique-in-the-loop: a trained critic repairs failed attempts, so that hard problems are learned too."""
 
-from collections.abc import Sequence, Set
-from statistics import fmean
-from typing import Any
+from collections.abc import Sequence
 
-from selftaught import Attempt, Baseline, Claim, Demo, Policy, Run, Task, recipe, refine, resolve, routines, sft
+from selftaught import Attempt, Baseline, Claim, Demo, Policy, Precondition, Run, Task, recipe, refine, routines, sft
+from selftaught.check.readings import logged
 from selftaught.curate import by_problem, finished, keep_right
 
 CLAIM = Claim(
-    "Self-training in which a trained critic repairs failures beats the model it began with, and plain rejection"
-    " sampling, which learns what is right at the first attempt.",
-    baselines=("greedy", Baseline("without the critic", options={"repairs": 0})),
-    options={"rounds": 2, "samples": 4, "repairs": 4, "drafts": 3, "rollouts_per_critique": 2, "per_problem": 4},
+    "Self-training in which a critic, trained on an annotator's critiques, repairs failures beats the model it began"
+    " with, and the same self-training without the critic.",
+    baselines=("greedy", Baseline("without the critic", options={"repairs": 0}, fit_with="samples")),
+    preconditions=(
+        Precondition("the critic learned from 1,000 critiques", logged("critic", "lessons", at=0), at_least=1000),
+        Precondition("it locates mistakes better than untrained", logged("critic", "f1_gain", at=0), at_least=0.1),
+        Precondition("its critiques mend more than untrained", logged("critic", "mended_gain", at=0), at_least=0.05),
+        Precondition("a quarter of the train problems is hard", routines.hard_share, at_least=0.25),
+        Precondition(
+            "repairs reach hard problems that answers do not", logged("hard problems", "gained", at=0), at_least=0.02
+        ),
+    ),
+    options={"samples": 8, "repairs": 8, "drafts": 8, "annotated": 256},
     ablations={
         "one round": {"rounds": 1},
-        "no Monte Carlo check": {"min_success_rate": 0.0},
+        "without the annotator's solutions": {"learn_solutions": False},
+        "without the annotator's revisions": {"learn_refinements": False},
+        "at most 4 answers per problem": {"per_problem": 4},
         "with self-talk": {"self_talk": True},
         "revisions not learned": {"learn_revisions": False},
     },
+    champion="last",
 )
 
 
-@recipe(paper="2411.16579", needs=("verifier",), claim=CLAIM)
+@recipe(paper="2411.16579", needs=("verifier", "teacher"), claim=CLAIM)
 def critique_in_the_loop(
     run: Run,
     base: Policy,
@@ -30,74 +41,83 @@ def critique_in_the_loop(
     rounds: int = 3,
     samples: int = 10,
     repairs: int = 10,
-    per_problem: int = 10,
+    per_problem: int = 0,
     temperature: float = 0.7,
+    teacher: str = "",
+    annotated: int = 0,
     drafts: int = 4,
-    critiques: int = 1,
     rollouts_per_critique: int = 4,
     min_success_rate: float = 0.5,
-    hard_threshold: float = 0.25,
-    teacher: str = "",
+    probe: int = 64,
+    hard_threshold: float = 0.1,
+    learn_solutions: bool = True,
+    learn_refinements: bool = True,
     learn_revisions: bool = True,
     self_talk: bool = False,
 ) -> Policy:
     """Train a critic, let it repair failures (most on hard problems), and fine-tune on all right answers.
 
     Source: Xi et al., Enhancing LLM Reasoning via Critique Models with Test-Time and Training-Time Supervision,
-    2411.16579, sections 3 and 5. Solutions that are wrong, or perturbed from right ones, are critiqued; a critique is
-    kept if its revisions are right often enough. Then each round the actor samples, the critic critiques failures and
-    the actor revises them, in proportion to the problem's share of failures; right answers, balanced over problems,
-    train the starting model.
+    2411.16579, sections 3 and 5, and the authors' code (github.com/WooooDyy/MathCritique, selfimprove). An annotator
+    critiques and revises the starting model's drafts. Its critiques train a critic; its solutions and revisions train
+    the actor for the first time. Each round the actor samples, the critic critiques each failure greedily and the actor
+    revises it; right answers and right revisions, with the annotator's data, train the starting model anew.
 
-    Differs from the paper: without a teacher the starting model writes the critiques, and the Monte Carlo check stands
-    in for the annotator's skill; mistakes are located by exact verdicts on steps where the task has them, else by where
-    a perturbed solution leaves its right original. The critic is trained once. There are no reference solutions in the
-    actor's training set. The sample counts are those of the paper's middle setting, unconfirmed.
+    Differs from the paper: the annotator is the task's own where it has one, whose critiques need no Monte Carlo check;
+    without it and without a teacher the starting model annotates. A critique is in the form that the task's model
+    knows. Revisions that lose their steps are recognized by the draft alone (`refine.keeps_steps`). One revision per
+    failure is sampled, where the code samples several and keeps one.
 
-    Costs `drafts * (2 + critiques * (1 + rollouts_per_critique))` answers a problem once, and per round `samples`
-    answers a problem, up to `2 * repairs` more on a hard one, and one fine-tuning.
+    Costs `drafts` answers a problem once, and a critique and a revision of each if the annotator is a model; then per
+    round `samples` answers a problem, up to `2 * repairs` more on a hard one, and one fine-tuning.
 
     Args:
         rounds: rounds of self-training.
-        samples: answers per problem and round.
-        repairs: most critiques, each with a revision, of failures at one problem; 0 trains without a critic.
-        per_problem: most answers trained on per problem.
-        temperature: sampling temperature of answers, critiques and revisions.
-        drafts: answers per problem that the critic's training set is made of.
-        critiques: critiques per draft.
-        rollouts_per_critique: revisions per critique.
-        min_success_rate: share of these that must be right to keep the critique; at 0, pointing at the mistake is
-            enough.
-        hard_threshold: a problem is hard if at most this share of the starting model's first samples is right.
-        teacher: model that writes the critic's training critiques, served by the run's engine; default the base model.
+        samples: answers per problem and round (N in the paper).
+        repairs: most revisions of failures at one problem; as many as `samples` revises each failure once; 0 trains
+            without a critic.
+        per_problem: most right answers per problem and round that are trained on; 0 for all.
+        temperature: sampling temperature of answers and revisions; critiques are greedy.
+        teacher: model that annotates, served by the run's engine; empty for the task's annotator, else the base model.
+        annotated: train problems that are annotated, the first ones; 0 for all but those of `probe`.
+        drafts: answers per problem that the annotator critiques.
+        rollouts_per_critique: revisions by the base model per critique of a model that annotates.
+        min_success_rate: share of a critique's revisions that must be right to keep it.
+        probe: train problems, not annotated, on which the critic is measured; at most a quarter.
+        hard_threshold: a problem is hard if at most this share of the first round's answers is right.
+        learn_solutions: also train the actor on the annotator's solutions.
+        learn_refinements: also train the actor on the annotator's revisions.
         learn_revisions: also train on right revisions under the prompt with draft and critique, to keep that skill.
         self_talk: also train on draft, critique and revision as one text.
     """
-    critic, examples = None, list[routines.CritiqueExample]()
+    annotator = routines.choose_teacher(run, base, task, teacher)
+    known, held_out = routines.hold_out(task.train, annotated, probe)
+    drafted = run.attempt(base, known, samples=drafts, temperature=temperature)
+    found = routines.annotate_drafts(
+        run, drafted, annotator, reviser=base, rollouts_per_critique=rollouts_per_critique, temperature=temperature
+    )
+    lessons = routines.filter_verified(found, min_success_rate=min_success_rate)
+    corpus = keep_right(run.annotate(known, "solve", teacher=annotator)) if learn_solutions else []
+    corpus += routines.revision_demos(lessons) if learn_refinements else []
+    actor, hard = run.learn(base, sft(), corpus) if corpus else base, set[str]()
+    critic = None
     if repairs:
-        annotator = resolve(teacher, run.console.print, where="--teacher") if teacher else base
-        how: dict[str, Any] = {"drafts": drafts, "critiques": critiques, "rollouts_per_critique": rollouts_per_critique}
-        how |= {"min_success_rate": min_success_rate, "temperature": temperature}
-        examples = routines.collect_critic_data(run, base, annotator, task, **how)
-        critic = run.learn(base, sft(), routines.critique_demos(examples)) if examples else annotator
-    actor, hard = base, set[str]()
+        probes = run.attempt(base, held_out, samples=2, temperature=temperature)
+        steps = routines.known_error_steps(run, task, probes)
+        critic = routines.train_measured_critic(run, base, actor, lessons, probes, steps, temperature=temperature)
     for number in run.rounds(rounds):
         tried = run.attempt(actor, task.train, samples=samples, temperature=temperature)
-        hard = hard_problems(tried, hard_threshold) if number == 1 else hard
-        repaired = routines.repair_failures(run, critic, actor, tried, repairs, temperature) if critic else []
-        demos = keep_right(routines.deduplicate([*tried, *repaired]), per_problem=per_problem)
+        hard = routines.hard_problems(tried, hard_threshold) if number == 1 else hard
+        repaired = []
+        if critic:
+            repaired = routines.repair_failures(run, critic.policy, actor, tried, repairs, temperature)
+            run.log_metrics("critic", {**critic.metrics, "repairs": len(repaired)})
+        run.log_metrics("hard problems", routines.hard_coverage(hard, tried, repaired))
+        demos = keep_right([*tried, *repaired], per_problem=per_problem or None)
         demos += repair_demos(repaired, per_problem, as_revisions=learn_revisions, as_self_talk=self_talk)
-        run.log_metrics("hard problems", coverage(hard, tried, repaired))
-        version, counts = critic.version if critic else "none", {"examples": len(examples), "repairs": len(repaired)}
-        run.log_metrics("critic", {"policy": version, **counts})
-        actor = run.learn(base, sft(), demos)
+        actor = run.learn(base, sft(), corpus + demos)
         run.measure(actor)
     return run.champion
-
-
-def hard_problems(tried: Sequence[Attempt], threshold: float) -> set[str]:
-    """Ids of the problems of which at most this share of the attempts is right."""
-    return {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= threshold}
 
 
 def repair_demos(
@@ -105,19 +125,6 @@ def repair_demos(
 ) -> list[Demo]:
     """The first right repairs of each problem, as revisions of their draft and as one self-correcting text."""
     fixed = by_problem(a for a in finished(repaired) if a.right).values()
-    kept = [a for group in fixed for a in group[:per_problem]]
+    kept = [a for group in fixed for a in group[: per_problem or None]]
     demos = [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in kept if as_revisions]
     return demos + [refine.self_talk(a) for a in kept if as_self_talk]
-
-
-def coverage(hard: Set[str], tried: Sequence[Attempt], repaired: Sequence[Attempt]) -> dict[str, float]:
-    """Share of the hard problems with a right answer, and distinct right answers, without and with repairs."""
-    direct, both = ([a for a in some if a.right and a.problem.id in hard] for some in (tried, [*tried, *repaired]))
-    count = max(1, len(hard))
-    return {
-        "of": len(hard),
-        "covered directly": len(by_problem(direct)) / count,
-        "covered": len(by_problem(both)) / count,
-        "distinct directly": len(routines.deduplicate(direct)) / count,
-        "distinct": len(routines.deduplicate(both)) / count,
-    }

@@ -1,15 +1,42 @@
 """STaR: bootstrapping reasoning with reasoning."""
 
-from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, keep_right, recipe, sft, unsolved
+from selftaught import (
+    Ask,
+    Attempt,
+    Baseline,
+    Beats,
+    Claim,
+    Policy,
+    Precondition,
+    Problem,
+    Run,
+    Task,
+    keep_right,
+    recipe,
+    routines,
+    sft,
+    unsolved,
+)  # fmt: skip
+from selftaught.check.readings import logged
+from selftaught.curate import by_problem
 
 HINT = "{question}\n\nHint: the correct answer is {answer}. Write the steps that lead to it, as if you did not know it."
 
 CLAIM = Claim(
-    "Learning one's own rationales that reach the right answer beats the model it began with, and more so where failed"
-    " problems are rationalized from the answer than where they are left out.",
-    baselines=("greedy", Baseline("without rationalization", options={"rationalization": False})),
-    options={"rounds": 2},
+    "Learning one's own rationales that reach the right answer beats the model it began with, and rationalizing failed"
+    " problems from the answer solves more of the problems that the start could not solve than leaving them out.",
+    baselines=("greedy",),
+    legs=(
+        Beats(
+            Baseline("without rationalization", options={"rationalization": False}),
+            metric=routines.accuracy_on_unsolved,
+        ),
+    ),
+    preconditions=(
+        Precondition("hints solve failed problems", logged("rationales", "rationalized", at=0), at_least=0.05),
+    ),
     ablations={"one round": {"rounds": 1}},
+    champion="last",
 )
 
 
@@ -48,6 +75,7 @@ def star(
         hinted = []
         if rationalization:
             hinted = run.attempt(policy, unsolved(tried), solver=rationalize, samples=samples, temperature=temperature)
+        run.log_metrics("rationales", {"direct": solved(tried, task), "rationalized": solved(hinted, task)})
         policy = run.learn(base, sft(), keep_right(tried + hinted, per_problem=1))
         run.measure(policy)
     return run.champion
@@ -56,3 +84,8 @@ def star(
 async def rationalize(ask: Ask, problem: Problem) -> Attempt:
     """Attempt a problem with the reference answer as a hint."""
     return await ask(ask.with_turn(problem.prompt, "rationalize", HINT, answer=problem.reference))
+
+
+def solved(attempts: list[Attempt], task: Task) -> float:
+    """Share of the train problems with a right attempt."""
+    return len(by_problem(a for a in attempts if a.right)) / max(1, len(task.train))

@@ -2,30 +2,39 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from selftaught import Ask, Attempt, BadInput, Baseline, Claim, Problem, solver
+from selftaught import Ask, Attempt, BadInput, Baseline, Beats, Claim, Ordered, Precondition, Problem, solver
 from selftaught.curate import elect, with_confidence
 from selftaught.feedback.equality import same_answer
-from selftaught.measure.flips import flips
-from selftaught.search import p_true
+from selftaught.measure.chains import CHAINS, chain_metrics, chain_record, chains_cut, net_mended
+from selftaught.search import highest_p_true
 
 TRIGGER = "\nWait! Maybe I made some mistakes! I need to rethink from scratch.\n"
+NUM_BUDGETS = 3  # of a chain without a limit of its own
 
 CLAIM = Claim(
-    "At equal tokens, answers with a rethink trigger at geometrically growing intervals are right more often than a"
-    " vote of plain samples, than the best of plain samples, and than answers with triggers at fixed intervals.",
-    baselines=(
-        "majority",
-        "best-logprob",
-        Baseline("fixed intervals", options={"growth_factor": 1.0, "samples": 1}, match_tokens_with="samples"),
+    "Chains with a rethink trigger at geometrically growing intervals give right answers more often than plain samples,"
+    " combined alike: by a vote, and as the best of N by the model's own judgment.",
+    legs=(
+        Beats(Baseline("vote", method="self-consistency", options={"samples": 8, "top_k": 0})),
+        Ordered(
+            (
+                Baseline("best of the chains", options={"aggregation": "p_true"}),
+                Baseline("best of N", method="best-of-n", options={"samples": 8, "self_eval": True}),
+            )
+        ),
     ),
-    options={"samples": 4},
+    preconditions=(
+        Precondition("the first budget cuts answers (share of chains)", chains_cut, at_least=0.3),
+        Precondition("doubts mend more answers than they break (net share)", net_mended, at_least=0.0),
+    ),
+    options={"samples": 8},
     ablations={
+        "fixed intervals": {"growth_factor": 1.0},
         "trigger only where the budget cut the answer": {"recheck_finished": False},
-        "best by its own judgment": {"aggregation": "p_true"},
     },
-    extra_metrics=flips,
+    extra_metrics=chain_metrics,
 )
 
 
@@ -34,9 +43,9 @@ async def iterative_deepening(
     ask: Ask,
     problem: Problem,
     *,
-    initial_budget: int = 64,
+    initial_budget: int = 0,
     growth_factor: float = 2.0,
-    max_chain_tokens: int = 448,
+    max_chain_tokens: int = 0,
     samples: int = 8,
     temperature: float = 0.7,
     recheck_finished: bool = True,
@@ -45,41 +54,54 @@ async def iterative_deepening(
     """Make the model rethink its answer at growing token budgets, in several chains, and combine their answers.
 
     Source: Chen, Koenig & Dilkina, Iterative Deepening Sampling as Efficient Test-Time Scaling, 2502.05449. An answer
-    is sampled until the budget B_k is used up or it ends; a sentence that questions it is appended, and sampling
-    continues with the budget B_k+1 = growth_factor * B_k, until the total budget is used up or the answer is final.
-    Chains are combined by a vote or by best-of-N.
+    is sampled until the budget B_k is used up or it ends; a sentence that questions it is put into its reasoning, and
+    sampling continues with the budget B_k+1 = growth_factor * B_k, until the total budget is used up or the answer is
+    final. Chains are combined by a vote or by best-of-N.
 
-    Differs from the paper: a chain is final once it gives the same answer twice in a row (without `recheck_finished`:
-    once it ends); best-of-N goes by the model's own judgment instead of a reward model; the budgets are set for short
-    answers. The sentence is that of Marco-o1 (2411.14405), section 4.2; a task with its own phrases sends it as a turn.
+    Differs from the paper: B_0 is half the length of the model's own answer, so that it cuts answers of any model and
+    task; a chain is final once it gives the same answer twice in a row (without `recheck_finished`: once it ends);
+    best-of-N goes by the model's own judgment instead of a reward model. The sentence is that of Marco-o1 (2411.14405),
+    section 4.2. Where the task's model has words of its own for it, they follow the last whole step, and a step that
+    the budget cut is sampled anew; a model that knows such a request only as a turn gets it as a turn.
 
-    Costs up to `samples * max_chain_tokens` tokens. A chain that ends right is a trace to learn from: its text holds
-    the triggers and what followed them.
+    Costs up to `samples * max_chain_tokens` tokens, and a greedy answer where `initial_budget` is 0. A chain that ends
+    right is a trace to learn from: its text holds the triggers and what followed them.
 
     Args:
-        initial_budget: tokens before the first trigger, B_0.
+        initial_budget: tokens before the first trigger, B_0; 0 for half the length of a greedy answer.
         growth_factor: ratio of each budget to the one before; 1 for fixed intervals.
-        max_chain_tokens: token limit of a chain.
+        max_chain_tokens: token limit of a chain; 0 for the sum of the first three budgets of ratio 2, 7 B_0.
         samples: chains.
         temperature: of sampling.
-        recheck_finished: append the trigger also to answers that ended by themselves.
+        recheck_finished: put the trigger also into answers that ended by themselves.
         aggregation: how chains are combined: "vote", or "p_true" (the chain that the model itself gives the highest
             probability of being right).
     """
-    budgets = token_budgets(initial_budget, growth_factor, max_chain_tokens)
+    first = initial_budget or half_length(await ask(problem.prompt, temperature=0.0))
+    budgets = token_budgets(first, growth_factor, max_chain_tokens or first * (2**NUM_BUDGETS - 1))
     sampled = (deepen(ask, problem, budgets, temperature, recheck_finished) for _ in range(samples))
     chains = await asyncio.gather(*sampled)
+    ask.log(CHAINS, chain_record(budgets, [one.cut for one in chains], [one.triggers for one in chains]))
+    answers = [one.answered for one in chains]
     if aggregation == "p_true":
-        return await highest_p_true(ask, chains)
-    return elect(chains) or with_confidence(chains[0], 0.0, "vote")
+        return await highest_p_true(ask, answers)
+    return elect(answers) or with_confidence(answers[0], 0.0, "vote")
+
+
+class Chain(NamedTuple):
+    """A chain: the attempt that gave its last answer, whether its first budget cut it, and its number of triggers."""
+
+    answered: Attempt
+    cut: bool
+    triggers: int
 
 
 async def deepen(
     ask: Ask, problem: Problem, budgets: Sequence[int], temperature: float, recheck_finished: bool
-) -> Attempt:
-    """Sample one chain; return the attempt that gave its last answer."""
+) -> Chain:
+    """Sample one chain."""
     latest = answered = await ask(problem.prompt, max_tokens=budgets[0], temperature=temperature)
-    confirmed = not recheck_finished
+    cut, triggers, confirmed = latest.truncated, 0, not recheck_finished
     for budget in budgets[1:]:
         ended = latest.finish_reason == "stop" and latest.answer is not None
         if latest.finish_reason == "error" or (ended and confirmed):
@@ -87,9 +109,15 @@ async def deepen(
         before = answered.answer
         how = {"role": "revise", "max_tokens": budget, "temperature": temperature}
         latest = await ask.inject(latest, "reflect", TRIGGER, **how)
+        triggers += 1
         answered = answered if latest.answer is None else latest
         confirmed = not recheck_finished or same_answer(answered.answer, before)
-    return answered
+    return Chain(answered, cut, triggers)
+
+
+def half_length(answer: Attempt) -> int:
+    """Half the tokens of an answer, at least 1; of a quarter of its characters where tokens are not reported."""
+    return max(1, (answer.num_tokens or len(answer.text) // 4) // 2)
 
 
 def token_budgets(initial_budget: int, growth_factor: float, max_chain_tokens: int) -> list[int]:
@@ -106,10 +134,3 @@ def token_budgets(initial_budget: int, growth_factor: float, max_chain_tokens: i
     while sum(budgets) < max_chain_tokens:
         budgets.append(min(round(initial_budget * growth_factor ** len(budgets)), max_chain_tokens - sum(budgets)))
     return budgets
-
-
-async def highest_p_true(ask: Ask, chains: Sequence[Attempt]) -> Attempt:
-    """Best-of-N by the model's own judgment; ties go to the first."""
-    scores = await asyncio.gather(*(p_true(ask, chain) for chain in chains))
-    best = max(range(len(chains)), key=lambda i: (chains[i].answer is not None, scores[i] or 0.0))
-    return with_confidence(chains[best], scores[best], "p_true")

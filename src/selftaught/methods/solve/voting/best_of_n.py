@@ -6,6 +6,7 @@ from math import inf, isnan
 
 from selftaught import Ask, Attempt, Claim, Policy, Problem, resolve, solver
 from selftaught.curate import elect, with_confidence
+from selftaught.search import highest_p_true
 
 CLAIM = Claim(
     "Without a reward model, the most probable of many sampled answers is right more often than a sample.",
@@ -23,6 +24,7 @@ async def best_of_n(
     samples: int = 100,
     voters: int = 1,
     reward_model: str | Policy = "",
+    self_eval: bool = False,
     temperature: float = 0.7,
     top_k: int = 0,
 ) -> Attempt:
@@ -32,21 +34,25 @@ async def best_of_n(
     best answers, section 5.1. The reward of an answer is read at its end; `outcome-reward-model` trains such a model.
     The probability that a head gives the best answer, or the share of a vote, is returned as the attempt's confidence.
 
-    Differs from the paper: without a reward model, a policy that has a value head scores its own answers, and any other
+    Differs from the paper: `self_eval` asks the solving policy for the probability that an answer is right. Without it
+    and without a reward model, a policy that has a value head scores its own answers, and any other
     policy's answers are ranked by mean log-probability, which is what the claim tests. Ties go to the first answer; an
     answer that the reward model cannot read is never better than another.
 
-    Costs `samples` answers, and with a reward model reading each of them once.
+    Costs `samples` answers, and with a reward model reading each of them once, with `self_eval` a judgment of each.
 
     Args:
         samples: answers per problem.
         voters: how many of the best answers vote; 1 returns the best.
         reward_model: policy with a value head, or its folder; without one, the solving policy's own head scores, and
             without a head the mean log-probability chooses.
+        self_eval: choose the answer that the solving policy itself gives the highest probability of being right.
         temperature: of sampling.
         top_k: sample from the k most probable tokens; 0 for no limit.
     """
     tried = await ask.sample(problem.prompt, samples, temperature=temperature, top_k=top_k)
+    if self_eval:
+        return await highest_p_true(ask, tried)
     scorer = load_policy(reward_model) if reward_model else None
     by_head = scorer is not None or ask.has_head
     if by_head:

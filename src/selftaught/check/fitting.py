@@ -1,0 +1,140 @@
+"""Fitting a baseline to the method's compute: rounds are added and the last one cut, samples raised or lowered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from selftaught.check.baselines import run_system, trains_nothing
+from selftaught.check.legs import Baseline
+from selftaught.check.outcome import Outcome, outcome_of
+from selftaught.check.setup import method_mark
+from selftaught.control import Budget
+from selftaught.errors import BadInput, suggest
+from selftaught.method import Method
+
+if TYPE_CHECKING:
+    from selftaught.check.outcome import SeedResult
+    from selftaught.check.setup import Check
+
+CLOSE = 0.95
+"""Share of the method's compute from which a baseline that does not exceed it counts as fitted."""
+MAX_TRIES = 5  # changes of a baseline's number of samples, or the like, until it fits
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """A baseline as published: what was found, and the compute at the end of each of its rounds."""
+
+    outcome: Outcome
+    ends: tuple[int, ...] = ()
+
+    @property
+    def round_compute(self) -> int:
+        """What a round takes, by the last one."""
+        return self.ends[-1] - (self.ends[-2] if len(self.ends) > 1 else 0) if self.ends else 0
+
+
+def fit_system(
+    what: Check, seed: int, rival: Baseline, method: Method, options: Mapping[str, Any], published: PublishedRun,
+    trial: SeedResult,
+) -> Outcome | None:  # fmt: skip
+    """A baseline that spends as much compute as the method, or a little less; None where it cannot be made to.
+
+    Raises:
+        BadInput: its `fit_with` is no numeric option.
+    """
+    limit, spent = trial.method.compute, published.outcome.compute
+    if CLOSE * limit <= spent <= limit:
+        return published.outcome
+    fit = fit_option(method, rival)
+    if trains_nothing(method) != what.by_problem:
+        trial.notes.append(f"only one of {rival.name} and the method trains: neither is cut to the other's compute")
+        return None
+    if fit == "rounds" or (not fit and published.ends):
+        found = _fit_rounds(what, seed, rival, method, dict(options), published, limit, grow=fit == "rounds")
+    elif fit:
+        found = _fit_number(what, seed, rival, method, dict(options), fit, spent, limit)
+    else:
+        found = published.outcome if spent <= limit else None
+    return _fitted(rival, found, limit, trial)
+
+
+def fit_option(method: Method, rival: Baseline) -> str:
+    """The numeric option that is changed at equal compute; empty where there is none. See `Baseline.fit_with`.
+
+    Raises:
+        BadInput: the method has no such option, or it is no number.
+    """
+    names = {option.name: option for option in method.options}
+    if rival.fit_with:
+        option, where = names.get(rival.fit_with), f"fit_with of {rival.name}"
+        if option is None:
+            raise BadInput(f"unknown option {rival.fit_with!r}", where=where, fix=suggest(rival.fit_with, list(names)))
+        if option.kind not in (int, float):
+            raise BadInput(f"{rival.fit_with} is no number", where=where, fix="name a numeric option")
+        return rival.fit_with
+    wanted = "samples" if trains_nothing(method) else "rounds"
+    pinned = {**(method.preset.options if method.preset else {}), **rival.options}
+    return wanted if wanted in names and not (wanted == "rounds" and wanted in pinned) else ""
+
+
+def _fit_rounds(
+    what: Check, seed: int, rival: Baseline, method: Method, options: dict[str, Any], published: PublishedRun,
+    limit: int, *, grow: bool,
+) -> Outcome | None:  # fmt: skip
+    """Give a recipe the rounds that fit, the last one cut."""
+    spent, cost = published.outcome.compute, published.round_compute
+    if grow and spent < limit and cost:
+        options["rounds"] = len(published.ends) + math.ceil((limit - spent) / cost)
+    elif spent < limit:
+        return published.outcome
+    budget = Budget(compute=limit, round_compute=published.ends[0] if published.ends else None)
+    return _run(what, seed, rival, method, options, budget)
+
+
+def _fit_number(
+    what: Check, seed: int, rival: Baseline, method: Method, options: dict[str, Any], fit: str, spent: int, limit: int
+) -> Outcome | None:  # fmt: skip
+    """Scale an option until the system fits: the best of a few tries."""
+    bound, best = method.bind(dict(options)), None
+    number, whole = bound[fit], not isinstance(bound[fit], float)
+    for _ in range(MAX_TRIES):
+        scaled = number * limit / max(1, spent)
+        number = max(1, math.floor(scaled)) if whole else scaled
+        found = _run(what, seed, rival, method, {**options, fit: number}, None)
+        spent = found.compute
+        if spent <= limit and (best is None or spent > best.compute):
+            best = found
+        if CLOSE * limit <= spent <= limit or (whole and (number == 1 or _next_exceeds(number, spent, limit))):
+            break
+        if spent > limit and whole:  # aim a little lower, so that it ends
+            spent = max(spent, math.ceil(limit * number / (number - 1)))
+    return best
+
+
+def _next_exceeds(number: int, spent: int, limit: int) -> bool:
+    return spent <= limit < spent * (number + 1) / number
+
+
+def _run(
+    what: Check, seed: int, rival: Baseline, method: Method, options: dict[str, Any], budget: Budget | None
+) -> Outcome:
+    """Run the baseline in a folder of its own; not shared, as the compute is that of this claim's method."""
+    with what.run(seed, rival.name, mark=method_mark(method, options, budget), budget=budget) as run:
+        limit = budget.compute if budget else None
+        return outcome_of(what.claim, rival.name, run_system(run, method, options, limit=limit))
+
+
+def _fitted(rival: Baseline, found: Outcome | None, limit: int, trial: SeedResult) -> Outcome | None:
+    """Count the cost, and say where it does not fit."""
+    if found is None or found.compute > limit:
+        trial.notes.append(f"{rival.name} cannot be made to fit the method's compute of {limit:,}: it is left out")
+        return None
+    trial.add_cost(found)
+    trial.seconds += found.seconds
+    if found.compute < CLOSE * limit:
+        trial.notes.append(f"{rival.name} spent {found.compute:,} of compute at most, the method {limit:,}")
+    return found

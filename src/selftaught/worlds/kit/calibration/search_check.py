@@ -1,0 +1,164 @@
+"""Check 14: beam search over steps with a trained process reward model, against the best of n whole answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+from selftaught.learn.objectives import prm
+from selftaught.models import Policy
+from selftaught.records import Attempt, Problem, ScoredSteps, Verdict
+from selftaught.run.ask import Ask
+from selftaught.run.run import Run
+from selftaught.run.solver import SolverResult
+from selftaught.tasks import Task
+from selftaught.worlds.kit.calibration.figures import Figure, difference_of, mean_of
+from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable
+
+SAMPLES = 8  # answers of best-of-n, and candidates at each step of the beam
+BEAMS = 2  # prefixes kept at each step
+MAX_STEPS = 16
+PRM_SAMPLES = 4  # answers per train problem that the reward model learns from
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """Sample `SAMPLES` answers and return the one whose last step the reward model scores highest."""
+
+    judge: Policy
+    id = "best-of-n-by-steps"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its answers depend on."""
+        return {"judge": self.judge.version, "samples": SAMPLES}
+
+    async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
+        """Sample and choose."""
+        tried = await ask.sample(problem.prompt, SAMPLES)
+        return await best(ask, tried, self.judge)
+
+
+@dataclass(frozen=True)
+class StepBeam:
+    """Keep the `BEAMS` best prefixes by the reward model, and continue them by `SAMPLES` candidates for each step.
+
+    Source: beam search of Snell et al., 2408.03314, section 5.2 (unconfirmed). Up to the last step it samples what
+    `SAMPLES` whole answers take.
+    """
+
+    judge: Policy
+    id = "step-beam"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its answers depend on."""
+        return {"judge": self.judge.version, "samples": SAMPLES, "beams": BEAMS}
+
+    async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
+        """Search; the best ended answer, or the best prefix where none ended."""
+        beams: list[Attempt | None] = [None]
+        ended: list[Attempt] = []
+        for _ in range(MAX_STEPS):
+            grown = await asyncio.gather(
+                *(grow(ask, problem, prefix) for prefix in beams for _ in range(SAMPLES // len(beams)))
+            )
+            candidates = [*ended, *{one.text: one for one in grown if not one.failed}.values()]
+            if not candidates:
+                return grown[0]
+            scores = await asyncio.gather(*(score(ask, one, self.judge) for one in candidates))
+            ranked = sorted(zip(candidates, scores, strict=True), key=lambda pair: -pair[1])[:BEAMS]
+            ended = [one for one, _ in ranked if has_ended(ask, one)]
+            beams = [one for one, _ in ranked if not has_ended(ask, one)]
+            if not beams:
+                break
+        return await best(ask, ended or [one for one in beams if one], self.judge)
+
+
+async def grow(ask: Ask, problem: Problem, prefix: Attempt | None) -> Attempt:
+    """One more step after a prefix."""
+    how: dict[str, Any] = {"stop": (ask.steps.end,)}
+    return await (ask(problem.prompt, **how) if prefix is None else ask.continue_from(prefix, **how))
+
+
+def has_ended(ask: Ask, attempt: Attempt) -> bool:
+    """Whether an answer is complete: it ended by itself, was cut off, or its last step gives the answer."""
+    steps = ask.steps.split(attempt.text)
+    return not attempt.stop_text or bool(steps and ask.steps.finishes(steps[-1]))
+
+
+async def score(ask: Ask, attempt: Attempt, judge: Policy) -> float:
+    """The probability that all steps so far are right, as the reward model reads it after the last; -inf unread."""
+    scores = await ask.score(replace(attempt, text=attempt.text + attempt.stop_text), judge, at="steps")
+    return scores[-1] if scores and not math.isnan(scores[-1]) else -math.inf
+
+
+async def best(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> Attempt:
+    """The attempt of the highest score, of equal ones the first."""
+    scores = await asyncio.gather(*(score(ask, one, judge) for one in attempts))
+    return attempts[scores.index(max(scores))]
+
+
+def step_search(lab: Lab) -> dict[str, Figure]:
+    """Check 14."""
+    if not lab.engine.capabilities.scores:
+        raise NotApplicable(f"engine {lab.engine.name} reads no reward models")
+    found: dict[str, Figure] = {}
+    for name, spec in (("long", lab.plan.search_long), ("short", lab.plan.search_short)):
+        if spec:
+            found |= search_figures(name, *_search(lab, name, spec))
+    if not found:
+        raise NotApplicable("the world names no long and short problems (CalibrationPlan.search_long, search_short)")
+    return found
+
+
+def search_figures(name: str, beam: Sequence[SolverResult], chosen: Sequence[SolverResult]) -> dict[str, Figure]:
+    """Beam search against best-of-n: accuracy, and sampled tokens as a ratio."""
+    scores = [{one.attempt.problem.id: float(one.attempt.right) for one in some} for some in (beam, chosen)]
+    tokens = [sum(one.tokens for one in some) for some in (beam, chosen)]
+    return {
+        f"{name}: beam - best-of-N": difference_of(*scores),
+        f"{name}: best-of-N": mean_of(list(scores[1].values())),
+        f"{name}: tokens of beam / best-of-N": Figure(tokens[0] / max(1, tokens[1])),
+    }
+
+
+def _search(lab: Lab, name: str, spec: str) -> tuple[list[SolverResult], list[SolverResult]]:
+    task = lab.problems(spec, train=lab.sizes.train, test=lab.sizes.some)
+    with lab.run(f"search-{name}", task) as run:
+        judge = train_prm(run)
+        solvers: Mapping[str, Any] = {"beam": StepBeam(judge), "best": BestOfN(judge)}
+        solved = [run.solve(run.base, task.test, "test", solver=solver, **SAMPLING) for solver in solvers.values()]
+    return solved[0], solved[1]
+
+
+def train_prm(run: Run) -> Policy:
+    """A process reward model trained on exact verdicts on the steps of the starting model's own answers.
+
+    A step's label is whether all steps up to it are right; the final one's, whether the answer is too (Lightman et
+    al., 2305.20050, label up to the first error: unconfirmed).
+
+    Raises:
+        NotApplicable: the verifier gives no verdicts on steps.
+    """
+    tried = run.attempt(run.base, run.task.train, samples=PRM_SAMPLES, **SAMPLING)
+    records = [record for one in tried if (record := scored_steps(run.task, one))]
+    if not records:
+        raise NotApplicable("the world's verifier gives no verdicts on steps")
+    return run.learn(run.base, prm(), records)
+
+
+def scored_steps(task: Task, attempt: Attempt) -> ScoredSteps | None:
+    """The steps of an answer with their labels; None without verdicts on steps, or for a failed or truncated answer."""
+    verdicts = task.step_verdicts(attempt.problem, attempt.text)
+    if verdicts is None or attempt.failed or attempt.truncated or not attempt.text:
+        return None
+    steps = task.steps.split(attempt.text)
+    known = [one is Verdict.RIGHT for one in verdicts[: len(steps)]]
+    known += [attempt.right] * (len(steps) - len(known))
+    labels = accumulate(known, lambda before, now: before and now)
+    return ScoredSteps(attempt.problem.prompt, tuple(steps), tuple(map(float, labels)), (attempt.id,))

@@ -1,0 +1,156 @@
+"""The interface of a family of problems: questions, exact writers of solutions, exact verdicts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from selftaught.records import Verdict
+from selftaught.worlds.kit.language import ANSWER
+from selftaught.worlds.kit.process import Options, View, Writing, as_written
+
+
+class Checked(NamedTuple):
+    """The true verdicts on a reply.
+
+    Attributes:
+        steps: a verdict on each line before the answer, given those before it.
+        answer: the verdict on the answer.
+        withdrawn: numbers, from 1, of lines that a later one replaces.
+    """
+
+    steps: tuple[Verdict, ...]
+    answer: Verdict
+    withdrawn: frozenset[int] = frozenset()
+
+    @property
+    def first_error(self) -> int | None:
+        """Number of the first line, from 1, that is not right and is not replaced later; None if there is none."""
+        lines = enumerate(self.steps, 1)
+        return next((i for i, v in lines if v is not Verdict.RIGHT and i not in self.withdrawn), None)
+
+
+class Correction(NamedTuple):
+    """Where a draft first goes wrong, from 1, and what its result should be there, as a token."""
+
+    step: int
+    result: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a writer of solutions sees beside the question.
+
+    Attributes:
+        demonstrations: solved problems shown before: (problem, reply).
+        hint: the answer, given away; as a token.
+        correction: a critique to follow.
+        kept: lines of a draft that are copied before anything new is written.
+        view: entries of tables, as they are or as a twin has learned them.
+    """
+
+    demonstrations: tuple[tuple[Any, str], ...] = ()
+    hint: str | None = None
+    correction: Correction | None = None
+    kept: tuple[str, ...] = ()
+    view: View = field(default=as_written)
+
+
+class Family(Protocol):
+    """A family of problems, with the skills of its writer. Immutable; `read` parses a question to a problem."""
+
+    name: str
+    levels: tuple[int, ...]
+
+    def question(self, level: int, rng: random.Random) -> tuple[str, Any]:
+        """A question of a level, and its reference."""
+        ...
+
+    def read(self, question: str) -> Any | None:
+        """The problem of a question; None if it is none of this family, or has no answer."""
+        ...
+
+    def answer(self, problem: Any) -> str:
+        """A right answer."""
+        ...
+
+    def reworded(self, question: str, rng: random.Random, *, wording: float, aside: float, way: float) -> str:
+        """The question, with these probabilities in other words, with an aside, and asking for a way."""
+        ...
+
+    def demonstrations(self, question: str, rng: random.Random) -> list[str]:
+        """Short questions that may be solved before this one to show how."""
+        ...
+
+    def solve(self, problem: Any, context: Context) -> Writing:
+        """Write a solution: steps, one a line, and the answer."""
+        ...
+
+    def direct(self, problem: Any, view: View) -> Writing:
+        """Write the answer without steps."""
+        ...
+
+    def propose(self, problem: Any, easier: bool, view: View) -> Writing:
+        """Write another question like `problem`, or an easier one."""
+        ...
+
+    def beliefs(self, problem: Any, lines: Sequence[str], view: View) -> list[Belief]:
+        """What a critic thinks of each line of a draft, given those before it."""
+        ...
+
+    def correction(self, problem: Any, lines: Sequence[str], step: int, view: View) -> Options:
+        """A critic's distribution over what the result of a line should be; `step` from 1, at most one past the end."""
+        ...
+
+    def concludes(self, problem: Any, lines: Sequence[str], answer: str | None) -> bool:
+        """Whether the lines lead to this answer, right or wrong."""
+        ...
+
+    def check(self, problem: Any, reference: Any, lines: Sequence[str], answer: str | None) -> Checked:
+        """Judge a reply exactly.
+
+        `reference` None judges by the question alone, as for a problem that a model proposed.
+        """
+        ...
+
+    def locate(self, problem: Any, reference: Any, text: str) -> Correction | None:
+        """The first error of a reply with its right result; None if the reply is right."""
+        ...
+
+    def mended(self, problem: Any, reference: Any, text: str) -> str:
+        """The reply with its first error corrected and everything after it right; a right one as it is."""
+        ...
+
+    def solution(self, problem: Any, reference: Any) -> str:
+        """A right solution."""
+        ...
+
+
+class Belief(NamedTuple):
+    """A critic's opinion on a line.
+
+    Attributes:
+        right: probability that the line is right.
+        key: name of the table entry with the opinion; None where the line needs none.
+        truly: whether the line is right.
+    """
+
+    right: float
+    key: Any = None
+    truly: bool = True
+
+
+def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:
+    """The lines of a reply before its answer, and the answer; None if it has none."""
+    lines = text.strip("\n").split("\n") if text.strip("\n") else []
+    at = next((i for i, line in enumerate(lines) if line.startswith(ANSWER)), None)
+    if at is None:
+        return tuple(lines), None
+    return tuple(lines[:at]), lines[at].removeprefix(ANSWER).strip()
+
+
+def verdict(right: bool) -> Verdict:
+    """RIGHT or WRONG."""
+    return Verdict.RIGHT if right else Verdict.WRONG

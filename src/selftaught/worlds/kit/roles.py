@@ -1,0 +1,234 @@
+"""The exact writers of all roles but solving: judge, verify, locate, critique, revise, choose, propose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from selftaught.records import Verdict
+from selftaught.worlds.kit.conversation import Asked
+from selftaught.worlds.kit.family import Belief, Checked, Context, split_reply
+from selftaught.worlds.kit.language import (
+    COLON,
+    NEWLINE,
+    NO_MISTAKES,
+    NO_STEP,
+    RIGHT,
+    SOUND,
+    STEP,
+    UNSOUND,
+    WRONG,
+    number,
+    tokenize,
+)  # fmt: skip
+from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, mixture, single
+
+
+class RoleSkills(Protocol):
+    """The rates that roles need of a world's skills."""
+
+    @property
+    def keeps(self) -> float:
+        """Probability that a reviser without a critique keeps the draft."""
+        ...
+
+    @property
+    def keeps_approved(self) -> float:
+        """The same after a critique without mistakes."""
+        ...
+
+    @property
+    def judges_broken(self) -> float:
+        """Probability that a judge accepts a reply that is not in the language."""
+        ...
+
+    @property
+    def position_bias(self) -> float:
+        """Added to the log-odds of the first of two answers."""
+        ...
+
+
+def acceptance(asked: Asked, text: str, skills: RoleSkills, view: View) -> float:
+    """A judge's probability that a reply is right: that every line is, and that the answer is theirs."""
+    lines, answer = split_reply(text)
+    beliefs = asked.family.beliefs(asked.problem, lines, view)
+    withdrawn = checked(asked, text).withdrawn
+    standing = [belief.right for i, belief in enumerate(beliefs, 1) if i not in withdrawn]
+    whole = bool(lines) and asked.family.concludes(asked.problem, lines, answer)
+    return max(skills.judges_broken, math.prod(standing) if whole else 0.0)
+
+
+def checked(asked: Asked, text: str) -> Checked:
+    """The true verdicts on a reply, without its reference."""
+    return asked.family.check(asked.problem, None, *split_reply(text))
+
+
+def judge(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """One word: right or wrong, with a calibrated probability."""
+    p = acceptance(asked, asked.draft or "", skills, view)
+    truly = RIGHT if checked(asked, asked.draft or "").answer is Verdict.RIGHT else WRONG
+    yield single("judge", {RIGHT: p, WRONG: 1 - p}, ("judge", round(5 * p)), view)._replace(right=truly)
+    yield END
+
+
+def verify(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """A mark for each line, given those before it."""
+    del skills
+    for belief in _beliefs(asked, view):
+        yield _mark(belief)
+    yield END
+
+
+def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """The first wrong line, or none."""
+    del skills
+    withdrawn = checked(asked, asked.draft or "").withdrawn
+    options: dict[str, float] = {}
+    sound = 1.0
+    for i, belief in enumerate(_beliefs(asked, view), 1):
+        if i not in withdrawn:
+            options[number(i)] = sound * (1 - belief.right)
+            sound *= belief.right
+    if (yield single("locate", {NO_STEP: sound, STEP: 1 - sound})) == NO_STEP:
+        yield END
+        return
+    yield single("locate:step", {step: p / (1 - sound) for step, p in options.items()} if sound < 1 else options)
+    yield END
+
+
+def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """Marks up to the first wrong line, then its number and what its result should be."""
+    del skills
+    lines = split_reply(asked.draft or "")[0]
+    withdrawn = checked(asked, asked.draft or "").withdrawn
+    for i, belief in enumerate(_beliefs(asked, view), 1):
+        if (yield SOUND if i in withdrawn else _mark(belief)) == UNSOUND:
+            for token in (NEWLINE, STEP, number(i), COLON):
+                yield token
+            options = dict(asked.family.correction(asked.problem, lines, i, view))
+            found = asked.family.locate(asked.problem, None, asked.draft or "")
+            right = found.result if found is not None and found.step == i else None
+            yield single("critique:result", _other(options, lines[i - 1]))._replace(right=right)
+            yield END
+            return
+    for token in (NEWLINE, NO_MISTAKES, END):
+        yield token
+
+
+def _other(options: Options, line: str) -> Options:
+    """Results other than the one that stands there."""
+    written = tokenize(line)[-1]
+    kept = {result: p for result, p in options.items() if result != written and p > 0}
+    total = sum(kept.values())
+    return {result: p / total for result, p in kept.items()} if kept else options
+
+
+def revise(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """Answer again: by the critique, or else the same again or afresh."""
+    draft, correction = asked.draft or "", asked.correction
+    lines = split_reply(draft)[0]
+    context = Context(asked.demonstrations, view=view)
+    if correction is not None and 1 <= correction.step <= len(lines) + 1:
+        kept = lines[: correction.step - 1]
+        return asked.family.solve(asked.problem, replace(context, correction=correction, kept=kept))
+    share = skills.keeps_approved if asked.approved else skills.keeps
+    p = acceptance(asked, draft, skills, view)
+    gate = ("keep", asked.approved, round(5 * p))
+    return keeping(asked.family.solve(asked.problem, context), draft, share, gate, view)
+
+
+def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...], view: View) -> Writing:
+    """A writing that, with probability `share`, copies a draft instead. Which of both it is shows as it goes."""
+    copied = [*tokenize(draft), END]
+    step, token = next(writing), ""
+    weight: float = view(gate, {"copy": share, "new": 1 - share})["copy"]
+    for i in range(400):
+        options: Options = {step: 1.0} if isinstance(step, str) else step.distribution()
+        expected = copied[i] if i < len(copied) else END
+        if weight <= 0:
+            token = yield step
+        elif options == {expected: 1.0}:
+            token = yield expected
+        else:
+            token = yield _copy_or_new(step, options, expected, weight, gate if i == 0 else None)
+            new = (1 - weight) * options.get(token, 0.0)
+            weight = weight / (weight + new) if token == expected else 0.0
+        if token == END:
+            return
+        try:
+            step = writing.send(token)
+        except StopIteration:
+            return
+
+
+def _copy_or_new(step: Choice | str, options: Options, expected: str, weight: float, gate: object) -> Choice:
+    """The next token of the draft, or one of the new reply."""
+    new = (Part(1.0, options),) if isinstance(step, str) else step.parts
+    skill = "revise" if isinstance(step, str) else f"revise:{step.skill}"
+    parts = [Part(weight, {expected: 1.0}, name="copy")]
+    parts += [part._replace(weight=part.weight * (1 - weight), name="new") for part in new]
+    return mixture(skill, parts, gate)  # type: ignore[arg-type]
+
+
+def choose(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """The letter of the better of two answers; answers without steps are alike to it."""
+    a, b = (acceptance(asked, text, skills, view) for text in asked.options)
+    odds = math.log(a / (1 - a)) - math.log(b / (1 - b)) + skills.position_bias
+    first = 1 / (1 + math.exp(-odds))
+    yield single("choose", {"A": first, "B": 1 - first}, ("choose", round(2 * odds)), view)
+    yield END
+
+
+def easier(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """An easier question."""
+    del skills
+    return asked.family.propose(asked.problem, True, view)
+
+
+def propose(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """Another question like the one shown."""
+    del skills
+    return asked.family.propose(asked.problem, False, view)
+
+
+def direct(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """The answer without steps."""
+    del skills
+    return asked.family.direct(asked.problem, view)
+
+
+def solve(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """A solution; with a hint, one that is led by it."""
+    del skills
+    return asked.family.solve(asked.problem, Context(asked.demonstrations, asked.hint, view=view))
+
+
+RoleWriter = Callable[[Asked, RoleSkills, View], Writing]
+
+WRITERS: Mapping[str, RoleWriter] = {
+    "solve": solve,
+    "rationalize": solve,
+    "judge": judge,
+    "verify": verify,
+    "locate": locate,
+    "critique": critique,
+    "revise": revise,
+    "choose": choose,
+    "easier": easier,
+    "propose": propose,
+    "direct": direct,
+}
+"""Role -> its writer."""
+
+
+def _beliefs(asked: Asked, view: View) -> list[Belief]:
+    return asked.family.beliefs(asked.problem, split_reply(asked.draft or "")[0], view)
+
+
+def _mark(belief: Belief) -> Choice | str:
+    if belief.key is None:
+        return SOUND if belief.right else UNSOUND
+    options = {SOUND: belief.right, UNSOUND: 1 - belief.right}
+    return Choice("mark", (Part(1.0, options, belief.key),), right=SOUND if belief.truly else UNSOUND)

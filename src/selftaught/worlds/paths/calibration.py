@@ -1,0 +1,105 @@
+"""What the world `paths` offers the calibration suite."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from statistics import fmean
+
+from selftaught.engines import Engine
+from selftaught.records import Message, Problem
+from selftaught.tasks.source import TaskRequest
+from selftaught.tasks.task import Task
+from selftaught.worlds.kit.calibration.kit_replies import kit_replies
+from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Scores, WrittenReply
+from selftaught.worlds.kit.language import ANSWER, INLINE, NEWLINE, OPERATIONS, WAYS, number
+from selftaught.worlds.kit.lessons import lessons
+from selftaught.worlds.kit.play import Player
+from selftaught.worlds.kit.twin import Twin
+from selftaught.worlds.kit.twin_engine import TwinEngine
+from selftaught.worlds.paths.question import Chain, draw_chain, write_line
+from selftaught.worlds.paths.table import apply
+from selftaught.worlds.paths.task import FAMILIES, load
+from selftaught.worlds.paths.writer import paths_writer
+
+TWIN_PROBLEMS = 400  # that all runs on the twin are tested on
+TWIN_TRAIN = 32  # problems of each run, with as many samples each as RFT_SAMPLES
+RFT_SAMPLES = 4
+SHOWN = 2  # demonstrations before a problem
+
+
+def replies(seed: int) -> Iterator[WrittenReply]:
+    """Replies by the writer in all roles."""
+    return kit_replies(paths_writer(), seed)
+
+
+def twin_engine() -> Engine:
+    """The engine that samples the writer's twin."""
+    return TwinEngine(Twin(paths_writer()))
+
+
+@cache
+def _tested() -> Task:
+    return load("paths", TaskRequest(0, 0, TWIN_PROBLEMS, CALIBRATION_SEEDS[0], ""))
+
+
+def rejection_sampling(seed: int) -> Scores:
+    """Greedy scores after one round of rejection sampling on the twin, on problems that all seeds share."""
+    player, base = Player(FAMILIES, seed), Twin(paths_writer())
+    train = load("paths", TaskRequest(TWIN_TRAIN, 0, 0, seed, "")).train
+    (after,) = player.self_train(base, train, samples=RFT_SAMPLES)
+    return {p.id: float(player.right(p, after.answer(p.prompt, player.rng, 0.0))) for p in _tested().test}
+
+
+@cache
+def good_ways() -> dict[str, str]:
+    """The sign of an operation -> the way that is right most often for it, over the writer's table."""
+    facts = FAMILIES[0].table.facts
+    rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (operation, _), fact in facts.items():
+        for way in WAYS:
+            rates[operation[1], way].append(fact.results[way].get(fact.right, 0.0))
+    return {sign: max(WAYS, key=lambda way: fmean(rates[sign, way])) for sign in OPERATIONS}
+
+
+def demonstrations(problem: Problem, seed: int) -> list[Message]:
+    """Worked problems that use every kind of operation, each step by its good way."""
+    rng, modulus = random.Random(f"shown/{seed}/{problem.id}"), FAMILIES[0].skills.modulus
+    shown: list[Message] = []
+    while len(shown) < 2 * SHOWN:
+        chain = draw_chain(len(OPERATIONS) + 1, rng, modulus)
+        if {operation[1] for operation in chain.operations} == set(OPERATIONS) and str(chain) != problem.question:
+            shown += [Message("user", str(chain)), Message("assistant", worked(chain, modulus))]
+    return shown
+
+
+def worked(chain: Chain, modulus: int) -> str:
+    """A right solution by good ways."""
+    value, lines = chain.start, list[str]()
+    for operation in chain.operations:
+        result = apply(operation, value, modulus)
+        lines.append(write_line(good_ways()[operation[1]], value, operation, number(result)))
+        value = result
+    return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
+
+
+def text() -> Iterator[str]:
+    """The beginning of the training text."""
+    for lesson in islice(lessons(paths_writer(), 0), 2000):
+        yield "\n".join(f"{message.role}: {message.content}" for message in lesson.messages)
+
+
+PLAN = CalibrationPlan(
+    replies=replies,
+    longer="paths:level=6",
+    search_long="paths:level=8",
+    search_short="paths:level=3",
+    wait=INLINE["reflect"],
+    demonstrations=demonstrations,
+    twin=rejection_sampling,
+    twin_engine=twin_engine,
+    text=text,
+)

@@ -1,0 +1,243 @@
+"""The family `paths`: questions, solutions by an imperfect writer, what a critic believes, and exact verdicts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from selftaught.records import Message, Verdict, content_hash
+from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, split_reply, verdict
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number
+from selftaught.worlds.kit.process import END, Options, View, Writing, single
+from selftaught.worlds.paths.question import (
+    LONGEST,
+    WORDINGS,
+    Chain,
+    Place,
+    Step,
+    disturbed,
+    draw_chain,
+    follow,
+    reached,
+    read_chain,
+    read_line,
+    write_line,
+)  # fmt: skip
+from selftaught.worlds.paths.skills import BASE, Skills
+from selftaught.worlds.paths.solve import NOTHING_SHOWN, Shown, Solver
+from selftaught.worlds.paths.table import FactName, Table, apply, make_table, operations
+
+
+class Paths:
+    """Chains of operations modulo a prime.
+
+    Args:
+        skills: of the writer; verdicts do not depend on them, but on the modulus.
+    """
+
+    name = "paths"
+    levels = tuple(range(1, 9))
+
+    def __init__(self, skills: Skills = BASE) -> None:
+        self.skills = skills
+
+    @property
+    def table(self) -> Table:
+        """The writer's table."""
+        return make_table(self.skills)
+
+    # --- questions ---
+
+    def question(self, level: int, rng: random.Random) -> tuple[str, str]:
+        """A question with `level` operations in the usual wording, and its answer."""
+        chain = draw_chain(level, rng, self.skills.modulus)
+        return str(chain), str(chain.value(self.skills.modulus))
+
+    def read(self, question: str) -> Chain | None:
+        """See `Family.read`."""
+        return read_chain(question, self.skills.modulus)
+
+    def answer(self, problem: Chain) -> str:
+        """See `Family.answer`."""
+        return str(problem.value(self.skills.modulus))
+
+    def reworded(self, question: str, rng: random.Random, *, wording: float, aside: float, way: float) -> str:
+        """See `Family.reworded`."""
+        chain = self.read(question)
+        if chain is None:
+            return question
+        chain = chain._replace(wording=rng.randrange(1, len(WORDINGS))) if rng.random() < wording else chain
+        chain = chain._replace(way=rng.choice(WAYS)) if rng.random() < way else chain
+        return str(disturbed(chain, rng) if rng.random() < aside else chain)
+
+    def demonstrations(self, question: str, rng: random.Random) -> list[str]:
+        """One to three short questions; about half of them begin with a fact that the question needs."""
+        chain, found = self.read(question), []
+        for _ in range(rng.randint(1, 3)):
+            shown = draw_chain(rng.randint(1, 3), rng, self.skills.modulus)
+            if chain is not None and rng.random() < 0.5:
+                at = rng.randrange(len(chain.operations))
+                value = reached(chain, at, self.skills.modulus)
+                shown = shown._replace(start=value, operations=(chain.operations[at], *shown.operations[1:]))
+            found.append(str(shown._replace(way=rng.choice(WAYS)) if rng.random() < 0.3 else shown))
+        return found
+
+    def good_example(self) -> tuple[Message, Message]:
+        """A solved problem that shows, for each operation, the way that this writer is best at."""
+        chain = Chain(5, (" +3", " -2", " *4"))
+        ways = [max(WAYS, key=lambda way, sign=op[1]: self._reliability(sign, way)) for op in chain.operations]
+        return Message("user", str(chain)), Message("assistant", self._finished(chain, (), ways))
+
+    def _reliability(self, sign: str, way: str) -> float:
+        """Sum over facts of an operation of the probability that a way gets them right."""
+        facts = (fact for (operation, _), fact in self.table.facts.items() if operation[1] == sign)
+        return sum(fact.results[way].get(fact.right, 0.0) for fact in facts)
+
+    # --- writing ---
+
+    def solve(self, problem: Chain, context: Context) -> Writing:
+        """See `Family.solve`."""
+        shown = _shown(context.demonstrations) if context.demonstrations else NOTHING_SHOWN
+        place = Place(0, problem.start)
+        return Solver(self.table, problem, context, shown, place, doubting=self.skills.doubting).writing()
+
+    def direct(self, problem: Chain, view: View) -> Writing:
+        """The answer without steps: a look-up for one step, a guess for more."""
+        yield ANSWER
+        if len(problem.operations) > 1:
+            guess = dict.fromkeys(map(number, range(self.skills.modulus)), 1 / self.skills.modulus)
+            yield single("direct:guess", guess, None, view)
+        else:
+            name = (problem.operations[0], problem.start)
+            yield single("direct", self.table.facts[name].marginal(), ("direct", name), view)
+        yield END
+
+    def propose(self, problem: Chain, easier: bool, view: View) -> Writing:
+        """Another question: about as long as `problem`, or shorter."""
+        level = len(problem.operations)
+        yield WORDINGS[0][0]
+        yield single("propose", dict.fromkeys(map(number, range(self.skills.modulus)), 1 / self.skills.modulus))
+        lengths = _lengths(level, easier, self.skills.malformed)
+        every = operations()
+        for done in range(LONGEST):
+            stop = lengths.get(done, 0.0) / sum(p for length, p in lengths.items() if length >= done)
+            options = {END: stop} if stop else {}
+            options |= dict.fromkeys(every, (1 - stop) / len(every)) if stop < 1 else {}
+            if (yield single("propose", options, ("propose", easier, level, done), view)) == END:
+                return
+
+    # --- criticism ---
+
+    def beliefs(self, problem: Chain, lines: Sequence[str], view: View) -> list[Belief]:
+        """See `Family.beliefs`."""
+        return [self._belief(problem, step, view) for step in follow(problem, lines)[0]]
+
+    def _belief(self, chain: Chain, step: Step, view: View) -> Belief:
+        if step.text == WAIT:
+            return Belief(1.0)
+        if step.line is None or not _in_place(chain, step):
+            return Belief(0.0)
+        name, result = (step.line.operation, step.line.value), step.line.result
+        right = self.table.opinions[self.table.agreement(name, result)]
+        key = ("mark", name, result)
+        return Belief(view(key, {"+": right, "-": 1 - right})["+"], key, self._is_right(chain, step))
+
+    def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> Options:
+        """See `Family.correction`."""
+        place = follow(problem, lines[: step - 1])[1]
+        if place.done >= len(problem.operations):
+            return {number(place.value): 1.0}
+        name: FactName = (problem.operations[place.done], place.value)
+        fact = self.table.facts[name]
+        options = fact.marginal()
+        if fact.believed:
+            share = self.skills.corrects
+            options = {r: p * (1 - share) for r, p in options.items()}
+            options[fact.believed] = options.get(fact.believed, 0.0) + share
+        return view(("correct", name), options)
+
+    def concludes(self, problem: Chain, lines: Sequence[str], answer: str | None) -> bool:
+        """See `Family.concludes`."""
+        place = follow(problem, lines)[1]
+        return place.done == len(problem.operations) and answer == str(place.value)
+
+    # --- exact verdicts ---
+
+    def check(self, problem: Chain, reference: Any, lines: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
+        """See `Family.check`; the question alone determines the answer."""
+        steps, _ = follow(problem, lines)
+        sound = tuple(verdict(self._is_right(problem, step)) for step in steps)
+        withdrawn = frozenset(i for i, step in enumerate(steps, 1) if step.withdrawn)
+        return Checked(sound, verdict(answer == str(problem.value(self.skills.modulus))), withdrawn)
+
+    def _is_right(self, chain: Chain, step: Step) -> bool:
+        if step.line is None:
+            return step.text == WAIT
+        expected = number(apply(step.line.operation, step.line.value, self.skills.modulus))
+        return _in_place(chain, step) and step.line.result == expected
+
+    def locate(self, problem: Chain, reference: Any, text: str) -> Correction | None:
+        """See `Family.locate`."""
+        lines, answer = split_reply(text)
+        checked = self.check(problem, reference, lines, answer)
+        first = checked.first_error
+        if first is None and checked.answer is Verdict.RIGHT:
+            return None
+        step = first or len(lines) + 1
+        place = follow(problem, lines[: step - 1])[1]
+        if place.done >= len(problem.operations):
+            return Correction(step, number(place.value))
+        return Correction(step, number(apply(problem.operations[place.done], place.value, self.skills.modulus)))
+
+    def mended(self, problem: Chain, reference: Any, text: str) -> str:
+        """See `Family.mended`; the ways of the draft are kept where it has them."""
+        found, lines = self.locate(problem, reference, text), split_reply(text)[0]
+        if found is None:
+            return text
+        kept = lines[: found.step - 1]
+        steps = (read_line(line) for line in lines[found.step - 1 :])
+        return self._finished(problem, kept, [line.way for line in steps if line is not None])
+
+    def solution(self, problem: Chain, reference: Any) -> str:  # noqa: ARG002
+        """See `Family.solution`; ways are drawn from the question."""
+        rng = random.Random(content_hash(str(problem)))
+        return self._finished(problem, (), [rng.choice(WAYS) for _ in problem.operations])
+
+    def _finished(self, chain: Chain, kept: Iterable[str], ways: Sequence[str]) -> str:
+        """The kept lines, right steps for the rest by the given ways, and the answer."""
+        lines = list(kept)
+        place = follow(chain, lines)[1]
+        value = place.value
+        for i, operation in enumerate(chain.operations[place.done :]):
+            result = apply(operation, value, self.skills.modulus)
+            lines.append(write_line(ways[i] if i < len(ways) else WAYS[0], value, operation, number(result)))
+            value = result
+        return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
+
+
+def _in_place(chain: Chain, step: Step) -> bool:
+    """Whether a step takes the value reached and the operation due."""
+    line, before = step.line, step.before
+    due = before.done < len(chain.operations)
+    return line is not None and due and (line.value, line.operation) == (before.value, chain.operations[before.done])
+
+
+def _shown(demonstrations: Iterable[tuple[Chain, str]]) -> Shown:
+    """What demonstrations show; later ones count."""
+    shown = Shown({}, {})
+    for _, text in demonstrations:
+        for line in map(read_line, split_reply(text)[0]):
+            if line is not None:
+                shown.ways[line.operation[1]] = line.way  # type: ignore[index]
+                shown.facts[line.operation, line.value] = (line.way, line.result)  # type: ignore[index]
+    return shown
+
+
+def _lengths(level: int, easier: bool, malformed: float) -> dict[int, float]:
+    """Number of operations of a proposed question -> probability; 0 operations are no question."""
+    near = {max(1, level - 1): 0.7, max(1, level - 2): 0.3} if easier else {level - 1: 0.2, level: 0.6, level + 1: 0.2}
+    kept = {length: p for length, p in near.items() if 1 <= length <= 8}
+    kept = kept if len(near) > 1 else {max(1, level - 1): 1.0}
+    total = sum(kept.values())
+    return {0: malformed} | {length: p / total * (1 - malformed) for length, p in kept.items()}

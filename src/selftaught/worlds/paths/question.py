@@ -1,0 +1,163 @@
+"""Questions of `paths`: `paths 27 *4 +3 -2`; an operation in parentheses does not count; ` by B` asks for a way."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from selftaught.worlds.kit.language import ANSWER, WAIT, number
+from selftaught.worlds.paths.table import apply, operations
+
+LONGEST = 10
+WORDINGS = (("paths", "", ""), ("start", " then", ""), ("from", "", " do"))
+"""First word, word before each operation, and word before the first operation."""
+_OPERATION = re.compile(r" (\([-+*][2-8]\)|[-+*][2-8])")
+_QUESTION = re.compile(r"(\w+) (\d{1,3})((?: (?:then|do|\([-+*][2-8]\)|[-+*][2-8]))+)(?: by ([ABC]))?")
+_LINE = re.compile(r"([ABC]) (\d{1,3})( [-+*][2-8])( \d{1,3})")
+
+
+class Chain(NamedTuple):
+    """A problem: a number and the operations on it, from left to right.
+
+    Attributes:
+        start: the number.
+        operations: operations with their operands, as tokens such as " *4".
+        asides: for each operation, one in parentheses before it, or "".
+        wording: number of its wording in `WORDINGS`.
+        way: the way that it asks for, or "".
+    """
+
+    start: int
+    operations: tuple[str, ...]
+    asides: tuple[str, ...] = ()
+    wording: int = 0
+    way: str = ""
+
+    def aside(self, i: int) -> str:
+        """The operation in parentheses before operation `i`, or ""."""
+        return self.asides[i] if i < len(self.asides) else ""
+
+    def __str__(self) -> str:
+        first, each, once = WORDINGS[self.wording]
+        parts = [first, number(self.start), once]
+        for i, operation in enumerate(self.operations):
+            aside = self.aside(i)
+            parts += [each, f" ({aside[1:]})" if aside else "", operation]
+        return "".join([*parts, f" by {self.way}" if self.way else ""])
+
+    def value(self, modulus: int) -> int:
+        """The result."""
+        return reached(self, len(self.operations), modulus)
+
+
+def reached(chain: Chain, done: int, modulus: int) -> int:
+    """The value after the first `done` operations."""
+    value = chain.start
+    for operation in chain.operations[:done]:
+        value = apply(operation, value, modulus)
+    return value
+
+
+def read_chain(question: str, modulus: int) -> Chain | None:
+    """The problem of a question; None if it is something else."""
+    found = _QUESTION.fullmatch(question)
+    first = {words[0]: i for i, words in enumerate(WORDINGS)}
+    if found is None or found[1] not in first or int(found[2]) >= modulus:
+        return None
+    own: list[str] = []
+    asides: list[str] = []
+    waiting = ""
+    for name in _OPERATION.findall(found[3]):
+        if name[0] == "(":
+            waiting = f" {name[1:-1]}"
+        else:
+            own.append(f" {name}")
+            asides.append(waiting)
+            waiting = ""
+    shown = tuple(asides) if any(asides) else ()
+    chain = Chain(int(found[2]), tuple(own), shown, first[found[1]], found[4] or "")
+    return chain if 1 <= len(own) <= LONGEST and str(chain) == question else None
+
+
+def draw_chain(level: int, rng: random.Random, modulus: int) -> Chain:
+    """A problem with `level` operations in the usual wording."""
+    every = operations()
+    return Chain(rng.randrange(modulus), tuple(rng.choice(every) for _ in range(level)))
+
+
+def disturbed(chain: Chain, rng: random.Random) -> Chain:
+    """The same problem with an operation in parentheses somewhere, which does not count."""
+    at, aside = rng.randrange(len(chain.operations)), rng.choice(operations())
+    return chain._replace(asides=tuple(aside if i == at else "" for i in range(len(chain.operations))))
+
+
+class Line(NamedTuple):
+    """A step as written: way, value, operation and result; all but the number tokens of a chain."""
+
+    way: str
+    value: int
+    operation: str
+    result: str
+
+
+def read_line(line: str) -> Line | None:
+    """`A 27 *4 108` as a `Line`; None if it is none."""
+    found = _LINE.fullmatch(line)
+    return Line(found[1], int(found[2]), found[3], found[4]) if found else None
+
+
+class Place(NamedTuple):
+    """Where a solution stands before a line: the number of operations done, and the value reached."""
+
+    done: int
+    value: int
+
+
+class Step(NamedTuple):
+    """A line of a reply with its place.
+
+    Attributes:
+        before: where the solution stood.
+        line: the line, if it is a step.
+        text: the line as it is.
+        withdrawn: whether a later line replaces it.
+    """
+
+    before: Place
+    line: Line | None
+    text: str
+    withdrawn: bool = False
+
+
+def follow(chain: Chain, lines: Sequence[str]) -> tuple[list[Step], Place]:
+    """Each line with the place it starts from, and the place after the last one.
+
+    `wait` goes back to before the step that precedes it, which it withdraws; a line that is no step moves nothing.
+    """
+    steps: list[Step] = []
+    place = Place(0, chain.start)
+    for text in lines:
+        line = read_line(text)
+        if text == WAIT:
+            last = next((i for i in reversed(range(len(steps))) if not steps[i].text.startswith(ANSWER)), -1)
+            if last >= 0 and steps[last].text != WAIT:
+                place = steps[last].before
+                steps[last] = steps[last]._replace(withdrawn=True)
+        steps.append(Step(place, line, text))
+        if line is not None:
+            place = moved(chain, place, line.operation, line.result)
+    return steps, place
+
+
+def moved(chain: Chain, place: Place, operation: str, result: str) -> Place:
+    """The place after a step; one in parentheses changes the value alone."""
+    expected = place.done < len(chain.operations) and operation == chain.operations[place.done]
+    aside = not expected and operation == chain.aside(place.done)
+    return Place(place.done + (not aside), int(result))
+
+
+def write_line(way: str, value: int, operation: str, result: str) -> str:
+    """A step as text."""
+    return f"{way}{number(value)}{operation}{result}"

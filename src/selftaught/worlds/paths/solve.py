@@ -1,0 +1,235 @@
+"""The exact writer of solutions of `paths`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from selftaught.worlds.kit.family import Context
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, tokenize
+from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
+from selftaught.worlds.paths.question import Chain, Place, follow, moved
+from selftaught.worlds.paths.table import Fact, FactName, Table
+
+Line = Generator["Choice | str", str, bool]
+"""A part of a writing; returns whether the text stayed in the language."""
+
+
+class Shown(NamedTuple):
+    """What demonstrations in the prompt show: ways by sign, and (way, result) by fact."""
+
+    ways: Mapping[str, str]
+    facts: Mapping[FactName, tuple[str, str]]
+
+
+NOTHING_SHOWN = Shown({}, {})
+
+
+class Last(NamedTuple):
+    """The step before the present line: its place, fact and result, and whether it replaced another."""
+
+    before: Place
+    fact: FactName
+    result: str
+    redone: bool
+
+
+@dataclass
+class Solver:
+    """Writes one solution.
+
+    Attributes:
+        table: what the writer knows.
+        chain: the problem.
+        context: what else the writer sees.
+        shown: what the demonstrations show.
+        place: where the solution stands.
+        lines: number of lines written.
+        last: the step before, unless the text was cut or copied there.
+        doubting: probability that this is the text of a writer that doubts.
+        strayed: whether the operation in parentheses here was done.
+        redo: the result that is reconsidered, "" if none.
+    """
+
+    table: Table
+    chain: Chain
+    context: Context
+    shown: Shown
+    place: Place
+    lines: int = 0
+    last: Last | None = None
+    doubting: float = 0.0
+    strayed: bool = False
+    redo: str = ""
+
+    def writing(self) -> Writing:
+        """The whole reply."""
+        yield from self._copied()
+        while True:
+            token = yield self._opening()
+            if token == WAIT:
+                going_on = yield from self._go_back()
+            elif token == ANSWER:
+                going_on = yield from self._answer()
+            else:
+                self.doubting = self._doubt_after_none()
+                going_on = token in WAYS and (yield from self._step(token))
+            self.lines += 1
+            if not going_on:
+                return
+
+    def _copied(self) -> Writing:
+        """The lines that are kept."""
+        for line in self.context.kept:
+            for token in (*tokenize(line), NEWLINE):  # noqa: UP028 (a tuple takes no sent values)
+                yield token
+        self.lines, self.place = len(self.context.kept), follow(self.chain, self.context.kept)[1]
+
+    @property
+    def _due(self) -> str:
+        """The operation that is due, "" before the answer."""
+        done, operations = self.place.done, self.chain.operations
+        return operations[done] if done < len(operations) else ""
+
+    # --- the first token of a line ---
+
+    def _opening(self) -> Choice | str:
+        """A way to do the next step, the answer, or `wait`."""
+        parts = self._ways() if self._due else [Part(1.0, {ANSWER: 1.0})]
+        at, wait = self._doubt()
+        waits = self.doubting * wait
+        skill = ("redo:way" if self.redo else "way") if self._due else "stop"
+        if waits:
+            going = [part._replace(weight=part.weight * (1 - waits), name="go") for part in parts]
+            doubt = Part(waits, {WAIT: 1.0}, name="wait")
+            return mixture(f"{skill}+wait", [doubt, *going], ("wait", at), self.context.view)
+        if not self._due:
+            return ANSWER
+        gate = ("ways", *(part.name for part in parts)) if len(parts) > 1 else None
+        return mixture(skill, parts, gate, self.context.view)
+
+    def _doubt(self) -> tuple[int, float]:
+        """How far the critic agrees with the step before, and the probability that a doubting writer then waits."""
+        if self.last is None or self.last.redone:
+            return 0, 0.0
+        at = self.table.agreement(self.last.fact, self.last.result)
+        return at, self.table.skills.doubts[at]
+
+    def _doubt_after_none(self) -> float:
+        """Probability of a doubting writer, where a line that is no `wait` begins."""
+        wait = self._doubt()[1]
+        return self.doubting * (1 - wait) / (1 - self.doubting * wait)
+
+    def _ways(self) -> list[Part]:
+        """The components of the choice of a way."""
+        skills, name = self.table.skills, (self._due, self.place.value)
+        fact = self.table.facts[name]
+        shown = self.shown.facts.get(name, (self.shown.ways.get(name[0][1], ""), ""))[0]
+        pulls = (
+            ("asked", self.chain.way, skills.steered),
+            ("shown", shown, skills.copies_way),
+            ("wording", WAYS[self.chain.wording] if self.chain.wording else "", skills.wording_pull),
+            ("hint", fact.best_way if self.context.hint else "", skills.hint_way),
+        )
+        parts, left = [], 1.0
+        for pull, way, weight in pulls:
+            if way:
+                parts.append(Part(left * weight, {way: 1.0}, name=pull))
+                left *= 1 - weight
+        own = self.context.view(("way", name), fact.ways)
+        return [*parts, Part(left, own, ("way", name), "own")]
+
+    # --- a step ---
+
+    def _step(self, way: str) -> Line:
+        """The rest of a line; a text that breaks off before its end may go on in the next."""
+        for token in (number(self.place.value), self._operation()):
+            written = yield token
+            if written == NEWLINE:
+                return self._cut()
+        name = (written, self.place.value)
+        if name not in self.table.facts:
+            return False
+        result = yield self._result(name, way)
+        if result == NEWLINE:
+            return self._cut()
+        if not result[1:].isdigit() or int(result) >= self.table.skills.modulus:
+            return False
+        self._move(name, result)
+        return (yield NEWLINE) == NEWLINE
+
+    def _cut(self) -> bool:
+        self.last, self.redo = None, ""
+        return True
+
+    def _move(self, name: FactName, result: str) -> None:
+        after = moved(self.chain, self.place, name[0], result)
+        self.last = Last(self.place, name, result, bool(self.redo))
+        self.strayed = after.done == self.place.done
+        self.place, self.redo = after, ""
+
+    def _operation(self) -> Choice | str:
+        """The operation that is due, or by mistake the one in parentheses before it."""
+        due, aside = self._due, self.chain.aside(self.place.done)
+        if not aside or aside == due or self.strayed:
+            return due or ANSWER
+        wrong = self.table.distraction(aside)
+        parts = [Part(1 - wrong, {due: 1.0}, name="due"), Part(wrong, {aside: 1.0}, name="aside")]
+        return mixture("distractor", parts, ("distractor", aside), self.context.view)._replace(right=due)
+
+    def _result(self, name: FactName, way: str) -> Choice:
+        """What a step comes to."""
+        return self._outcome(name, way)._replace(right=self.table.facts[name].right)
+
+    def _outcome(self, name: FactName, way: str) -> Choice:
+        fact, skills, context = self.table.facts[name], self.table.skills, self.context
+        key = ("result", name, way)
+        own = Part(1.0, context.view(key, fact.results[way]), key, "own")
+        correction, shown = context.correction, self.shown.facts.get(name)
+        if self.redo:
+            return self._again(fact, own)
+        if correction is not None and self.lines + 1 == correction.step:
+            return self._led("follow", skills.follows, correction.result, own)
+        if context.hint and self.place.done == len(self.chain.operations) - 1 and name[0] == self._due:
+            return self._led("hint", skills.hint_result, context.hint, own)
+        if shown and shown[0] == way:
+            return self._led("copy", skills.copies_fact, shown[1], own)
+        return Choice(f"result:{fact.kinds[way]}", (own,))
+
+    def _led(self, skill: str, weight: float, result: str, own: Part) -> Choice:
+        """A given result, or one's own."""
+        parts = [Part(weight, {result: 1.0}, name="led"), own._replace(weight=1 - weight)]
+        return mixture(skill, parts, (skill,), self.context.view)
+
+    def _again(self, fact: Fact, own: Part) -> Choice:
+        """The result after `wait`: what the critic believes, the same again, or a new one."""
+        skills, believed = self.table.skills, fact.believed
+        known = skills.redo_known if believed else 0.0
+        kept = (1 - known) * skills.redo_kept
+        parts = [
+            Part(known, _certain(believed), name="believed"),
+            Part(kept, {self.redo: 1.0}, name="same"),
+            own._replace(weight=1 - known - kept),
+        ]
+        return mixture("redo:result", parts, ("redo", bool(believed)), self.context.view)
+
+    # --- other lines ---
+
+    def _go_back(self) -> Line:
+        """`wait`: return to before the last step, if the line before was one."""
+        self.doubting, self.redo = 1.0, ""
+        if self.last is not None:
+            self.place, self.redo = self.last.before, self.last.result
+        self.last, self.strayed = None, False
+        return (yield NEWLINE) == NEWLINE
+
+    def _answer(self) -> Line:
+        """The answer, after which a text goes on only if it was made to."""
+        if (yield number(self.place.value)) == NEWLINE:
+            return True
+        return (yield END) == NEWLINE
+
+
+def _certain(token: str | None) -> Options:
+    return {token: 1.0} if token else {}
