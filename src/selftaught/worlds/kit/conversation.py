@@ -14,7 +14,7 @@ from selftaught.worlds.kit.language import NO_MISTAKES, PHRASES, number
 SOLVE = "solve"
 _HINT = re.compile(re.escape(PHRASES["rationalize"]).replace(re.escape("{answer}"), r"(\d{1,3})"))
 _ROLES = {text: role for role, text in PHRASES.items() if role not in ("evaluate", "rationalize")}
-_CRITIQUE = re.compile(r"[-+]*\n?step (\d{1,2}): (\d{1,3})")
+_CRITIQUE = re.compile(r"[-+]*\n?step (\d{1,2}):(.*?)( \S+)")
 _DRAFTED = ("judge", "verify", "locate", "critique", "revise")  # roles about a draft
 
 
@@ -119,7 +119,7 @@ def read_prompt(prompt: Prompt, families: Sequence[Family]) -> Asked | None:
 def parse_critique(text: str) -> Correction | None:
     """The step that a critique names, and its right result as a token; None if it names none."""
     found = _CRITIQUE.fullmatch(text.strip())
-    return Correction(int(found[1]), number(int(found[2]))) if found else None
+    return Correction(int(found[1]), found[3], found[2]) if found else None
 
 
 def parse_options(text: str) -> tuple[str, ...]:

@@ -33,10 +33,17 @@ class Checked(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """Where a draft first goes wrong, from 1, and what its result should be there, as a token."""
+    """Where a draft first goes wrong, and what its result should be there.
+
+    Attributes:
+        step: number of the line, from 1.
+        result: its right result, as a token.
+        given: what the result is of, as the line should have it: value and operation; "" for the answer.
+    """
 
     step: int
     result: str
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,10 @@ class Family(Protocol):
         """A right answer."""
         ...
 
+    def plain(self, question: str) -> str:
+        """The question in its usual wording, without anything that `reworded` adds."""
+        ...
+
     def reworded(self, question: str, rng: random.Random, *, wording: float, aside: float, way: float) -> str:
         """The question, with these probabilities in other words, with an aside, and asking for a way."""
         ...
@@ -100,8 +111,12 @@ class Family(Protocol):
         """What a critic thinks of each line of a draft, given those before it."""
         ...
 
-    def correction(self, problem: Any, lines: Sequence[str], step: int, view: View) -> Options:
-        """A critic's distribution over what the result of a line should be; `step` from 1, at most one past the end."""
+    def correction(self, problem: Any, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
+        """What a line should have before its result, and a critic's distribution over the result.
+
+        Args:
+            step: number of the line, from 1; at most one past the last.
+        """
         ...
 
     def concludes(self, problem: Any, lines: Sequence[str], answer: str | None) -> bool:
@@ -135,11 +150,13 @@ class Belief(NamedTuple):
         right: probability that the line is right.
         key: name of the table entry with the opinion; None where the line needs none.
         truly: whether the line is right.
+        provoked: whether the critic cannot tell and, asked for a critique, is inclined to find fault.
     """
 
     right: float
     key: Any = None
     truly: bool = True
+    provoked: bool = False
 
 
 def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:

@@ -168,15 +168,15 @@ class Mix:
     """
 
     roles: tuple[tuple[str, float], ...] = (
-        ("solve", 0.5), ("judge", 0.07), ("verify", 0.08), ("locate", 0.05), ("critique", 0.09), ("revise", 0.1),
-        ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.03), ("direct", 0.02),
+        ("solve", 0.34), ("judge", 0.08), ("verify", 0.13), ("locate", 0.06), ("critique", 0.13), ("revise", 0.12),
+        ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.06), ("direct", 0.02),
     )  # fmt: skip
     levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
     drafted: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
     family_weights: tuple[tuple[str, float], ...] = ()
     rare: float = 0.25
     flawed: float = 0.4
-    demonstrated: float = 0.08
+    demonstrated: float = 0.12
     waits: float = 0.1
     cut: float = 0.3
     wordings: float = 0.15
@@ -260,6 +260,8 @@ class LessonMaker:
         family, question = self.question(mix.levels)
         if rng.random() < mix.demonstrated:
             for shown in family.demonstrations(question, rng):
+                if is_held_out(family.plain(shown)):
+                    continue
                 draft.ask(shown)
                 draft.write(self.roughly)
         draft.ask(question)
@@ -343,7 +345,7 @@ def right_critique(family: Family, problem: Any, reference: Any, text: str) -> s
     if found is None:
         return f"{SOUND * len(lines)}{NEWLINE}{NO_MISTAKES}"
     marks = SOUND * (found.step - 1) + (UNSOUND if found.step <= len(lines) else "")
-    critique = f"{marks}{NEWLINE}{STEP}{number(found.step)}:{found.result}"
+    critique = f"{marks}{NEWLINE}{STEP}{number(found.step)}:{found.given}{found.result}"
     assert parse_critique(critique) == found
     return critique
 

@@ -59,12 +59,13 @@ class Player:
 
     def family(self, problem: Problem) -> Family:
         """The family of a problem."""
-        return next(family for family in self._families if family.read(problem.question) is not None)
+        question = question_of(problem)
+        return next(family for family in self._families if family.read(question) is not None)
 
     def check(self, problem: Problem, text: str) -> Checked:
         """All true verdicts on a reply."""
         family = self.family(problem)
-        return family.check(family.read(problem.question), problem.reference, *split_reply(text))
+        return family.check(family.read(question_of(problem)), problem.reference, *split_reply(text))
 
     def right(self, problem: Problem, text: str) -> bool:
         """Whether a reply's answer is right."""
@@ -137,7 +138,7 @@ class Player:
         """A critique of a draft: the right one, or the critic's."""
         if by == "true":
             family = self.family(problem)
-            return right_critique(family, family.read(problem.question), problem.reference, draft)
+            return right_critique(family, family.read(question_of(problem)), problem.reference, draft)
         return critic.answer(asked(problem, draft, "critique"), self.rng, temperature)
 
     def revision(
@@ -203,6 +204,11 @@ class Player:
         choices = twin.write(asked(problem, text, "verify"), self.rng, 0.0).steps
         last = [step for step in choices if not isinstance(step, str) or step in (SOUND, UNSOUND)][-1]
         return float(last == SOUND) if isinstance(last, str) else dict(last.distribution()).get(SOUND, 0.0)
+
+
+def question_of(problem: Problem) -> str:
+    """The question itself, whatever follows it in the prompt."""
+    return str(problem.meta.get("question", problem.question))
 
 
 def asked(problem: Problem, draft: str, role: str) -> Prompt:

@@ -182,7 +182,7 @@ def draw(options: Options, rng: random.Random) -> str:
         luck -= p
         if luck < 0:
             return token
-    return next(reversed(options))
+    return max(options, key=options.__getitem__)
 
 
 def greedy(choice: Choice) -> str:

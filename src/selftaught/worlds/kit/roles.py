@@ -40,6 +40,11 @@ class RoleSkills(Protocol):
         ...
 
     @property
+    def nags(self) -> float:
+        """Probability that a critic finds fault with a step that provokes it."""
+        ...
+
+    @property
     def judges_broken(self) -> float:
         """Probability that a judge accepts a reply that is not in the language."""
         ...
@@ -99,15 +104,14 @@ def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 
 
 def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
-    """Marks up to the first wrong line, then its number and what its result should be."""
-    del skills
+    """Marks up to the first wrong line, then its number and what should stand there."""
     lines = split_reply(asked.draft or "")[0]
     withdrawn = checked(asked, asked.draft or "").withdrawn
     for i, belief in enumerate(_beliefs(asked, view), 1):
-        if (yield SOUND if i in withdrawn else _mark(belief)) == UNSOUND:
-            for token in (NEWLINE, STEP, number(i), COLON):
+        if (yield SOUND if i in withdrawn else _found(belief, skills, view)) == UNSOUND:
+            given, options = asked.family.correction(asked.problem, lines, i, view)
+            for token in (NEWLINE, STEP, number(i), COLON, *tokenize(given)):
                 yield token
-            options = dict(asked.family.correction(asked.problem, lines, i, view))
             found = asked.family.locate(asked.problem, None, asked.draft or "")
             right = found.result if found is not None and found.step == i else None
             yield single("critique:result", _other(options, lines[i - 1]))._replace(right=right)
@@ -115,6 +119,16 @@ def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
             return
     for token in (NEWLINE, NO_MISTAKES, END):
         yield token
+
+
+def _found(belief: Belief, skills: RoleSkills, view: View) -> Choice | str:
+    """A mark in a critique: a step that provokes the critic may be found fault with, whatever it believes."""
+    mark = _mark(belief)
+    if isinstance(mark, str) or not belief.provoked:
+        return mark
+    nag = Part(skills.nags, {UNSOUND: 1.0}, name="nag")
+    own = mark.parts[0]._replace(weight=1 - skills.nags, name="own")
+    return mixture("critique:mark", [nag, own], ("nag",), view)._replace(right=mark.right)
 
 
 def _other(options: Options, line: str) -> Options:

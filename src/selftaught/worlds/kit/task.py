@@ -16,8 +16,9 @@ from selftaught.tasks.extract import Kind
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
+from selftaught.worlds.kit.annotator import KitAnnotator
 from selftaught.worlds.kit.family import Checked, Family, split_reply
-from selftaught.worlds.kit.language import ANSWER, PHRASES
+from selftaught.worlds.kit.language import ANSWER, INLINE, PHRASES
 from selftaught.worlds.kit.writer import is_held_out
 
 MOST_DRAWS = 200  # consecutive draws without a new problem after which a family's level counts as exhausted
@@ -126,7 +127,9 @@ def load_kit_task(
     dev = request.test + request.dev
     splits = problems[dev:], problems[request.test : dev], problems[: request.test]
     verifier = _verifier(world, request, KitVerifier(families, version), problems)
-    return Task(name, *splits, verifier=verifier, kind=Kind.STRING, phrases=PHRASES, steps=STEPS)
+    annotator = KitAnnotator(families, version)
+    own = {"phrases": PHRASES, "inline": INLINE, "steps": STEPS, "annotator": annotator}
+    return Task(name, *splits, verifier=verifier, kind=Kind.STRING, **own)
 
 
 def _verifier(world: str, request: TaskRequest, own: Verifier, problems: list[Problem]) -> Verifier:

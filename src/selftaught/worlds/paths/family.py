@@ -8,7 +8,7 @@ from typing import Any
 
 from selftaught.records import Message, Verdict, content_hash
 from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, split_reply, verdict
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, SOUND, UNSOUND, WAIT, WAYS, number
 from selftaught.worlds.kit.process import END, Options, View, Writing, single
 from selftaught.worlds.paths.question import (
     LONGEST,
@@ -62,6 +62,11 @@ class Paths:
         """See `Family.answer`."""
         return str(problem.value(self.skills.modulus))
 
+    def plain(self, question: str) -> str:
+        """See `Family.plain`."""
+        chain = self.read(question)
+        return question if chain is None else str(Chain(chain.start, chain.operations))
+
     def reworded(self, question: str, rng: random.Random, *, wording: float, aside: float, way: float) -> str:
         """See `Family.reworded`."""
         chain = self.read(question)
@@ -109,7 +114,7 @@ class Paths:
             guess = dict.fromkeys(map(number, range(self.skills.modulus)), 1 / self.skills.modulus)
             yield single("direct:guess", guess, None, view)
         else:
-            name = (problem.operations[0], problem.start)
+            name: FactName = (next(iter(problem.operations)), problem.start)
             yield single("direct", self.table.facts[name].marginal(), ("direct", name), view)
         yield END
 
@@ -139,15 +144,16 @@ class Paths:
         if step.line is None or not _in_place(chain, step):
             return Belief(0.0)
         name, result = (step.line.operation, step.line.value), step.line.result
-        right = self.table.opinions[self.table.agreement(name, result)]
-        key = ("mark", name, result)
-        return Belief(view(key, {"+": right, "-": 1 - right})["+"], key, self._is_right(chain, step))
+        agreement = self.table.agreement(name, result)
+        right, key = self.table.opinions[agreement], ("mark", name, result)
+        sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
+        return Belief(sound, key, self._is_right(chain, step), self.table.facts[name].provokes)
 
-    def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> Options:
+    def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`."""
         place = follow(problem, lines[: step - 1])[1]
         if place.done >= len(problem.operations):
-            return {number(place.value): 1.0}
+            return "", {number(place.value): 1.0}
         name: FactName = (problem.operations[place.done], place.value)
         fact = self.table.facts[name]
         options = fact.marginal()
@@ -155,7 +161,7 @@ class Paths:
             share = self.skills.corrects
             options = {r: p * (1 - share) for r, p in options.items()}
             options[fact.believed] = options.get(fact.believed, 0.0) + share
-        return view(("correct", name), options)
+        return f"{number(place.value)}{name[0]}", view(("correct", name), options)
 
     def concludes(self, problem: Chain, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""
@@ -188,7 +194,9 @@ class Paths:
         place = follow(problem, lines[: step - 1])[1]
         if place.done >= len(problem.operations):
             return Correction(step, number(place.value))
-        return Correction(step, number(apply(problem.operations[place.done], place.value, self.skills.modulus)))
+        due = problem.operations[place.done]
+        result = number(apply(due, place.value, self.skills.modulus))
+        return Correction(step, result, f"{number(place.value)}{due}")
 
     def mended(self, problem: Chain, reference: Any, text: str) -> str:
         """See `Family.mended`; the ways of the draft are kept where it has them."""

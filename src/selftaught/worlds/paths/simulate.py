@@ -12,13 +12,16 @@ from dataclasses import replace
 from itertools import pairwise
 
 from selftaught.records import Message, Problem, Verdict
-from selftaught.tasks.load import load_task
+from selftaught.tasks.source import TaskRequest
+from selftaught.tasks.task import Task
 from selftaught.worlds.kit.family import split_reply
 from selftaught.worlds.kit.language import NEWLINE, PHRASES, WAIT
 from selftaught.worlds.kit.play import Critic, Label, Ladder, Player, mean
+from selftaught.worlds.kit.task import load_kit_task
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.skills import KIN, Skills
+from selftaught.worlds.paths.task import LEVEL, VERSION
 from selftaught.worlds.paths.writer import paths_writer
 
 STRENGTH = 2.0
@@ -46,12 +49,15 @@ class Simulation:
 
     def test(self, level: int = 4, noise: str = "none") -> Sequence[Problem]:
         """Held-out problems of a level."""
-        spec = f"paths:level={level},noise={noise}"
-        return load_task(spec, train=0, dev=0, test=self._count, seed=self._seed).test
+        return self._task(f"paths:level={level},noise={noise}", 0).test
 
     def train(self, count: int = 384, level: int = 4) -> Sequence[Problem]:
         """Problems to train on."""
-        return load_task(f"paths:level={level}", train=count, dev=0, test=self._count, seed=self._seed).train
+        return self._task(f"paths:level={level}", count).train
+
+    def _task(self, spec: str, train: int) -> Task:
+        request = TaskRequest(train, 0, self._count, self._seed, "")
+        return load_kit_task("paths", self.writer.families, spec, request, level=LEVEL, version=VERSION)
 
     def drafts(self, level: int = 4) -> list[tuple[Problem, str]]:
         """A sampled draft for each problem of a level."""

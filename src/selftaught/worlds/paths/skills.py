@@ -11,13 +11,11 @@ class Rates:
 
     Attributes:
         right: probability of the right result.
-        favorite: probability of the most frequent wrong one.
-        spread: number of other wrong results that share the rest.
+        favorite: probability of the most frequent wrong one; all others share the rest.
     """
 
     right: float
     favorite: float = 0.0
-    spread: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class Skills:
         redo_kept: after `wait`, probability of the same result again, otherwise.
         knows: share of facts of a kind whose right result the critic knows.
         mistaken: share of ordinary facts where the critic believes a wrong result.
+        nags: probability that a critic, asked for a critique, finds fault with a step that provokes it.
+        provoking: share of the steps that the critic cannot judge that provoke it.
         corrects: probability that a critique names the result that the critic believes.
         follows: probability that a reviser writes the result that a critique names.
         keeps: probability that a reviser without a critique keeps the draft.
@@ -61,19 +61,19 @@ class Skills:
 
     seed: int = 0
     modulus: int = 97
-    unknown: float = 0.05
-    misconceived: float = 0.06
-    blind: float = 0.18
-    shaky: float = 0.22
+    unknown: float = 0.04
+    misconceived: float = 0.04
+    blind: float = 0.15
+    shaky: float = 0.1
     rates: tuple[tuple[str, Rates], ...] = (
-        ("unknown", Rates(0.03, 0.0, 12)),
-        ("misconceived", Rates(0.22, 0.5)),
-        ("blind", Rates(0.27, 0.38)),
-        ("shaky", Rates(0.72, 0.12)),
-        ("sure", Rates(0.985)),
+        ("unknown", Rates(0.03, 0.6)),
+        ("misconceived", Rates(0.22, 0.77)),
+        ("blind", Rates(0.35, 0.64)),
+        ("shaky", Rates(0.7, 0.29)),
+        ("sure", Rates(0.9985)),
     )
-    prior: tuple[float, ...] = (0.5, 0.3, 0.2)
-    better_first: float = 0.5
+    prior: tuple[float, ...] = (0.55, 0.28, 0.17)
+    better_first: float = 0.43
     good_way: float = 0.8
     distractors: tuple[float, float] = (0.04, 0.6)
     tempting: float = 0.2
@@ -83,10 +83,12 @@ class Skills:
     copies_fact: float = 0.9
     doubting: float = 0.15
     doubts: tuple[float, float, float] = (0.04, 0.2, 0.65)
-    redo_known: float = 0.72
+    redo_known: float = 0.66
     redo_kept: float = 0.62
-    knows: tuple[tuple[str, float], ...] = (("unknown", 0.3), ("misconceived", 0.35), ("ordinary", 0.7))
+    knows: tuple[tuple[str, float], ...] = (("unknown", 0.3), ("misconceived", 0.35), ("ordinary", 0.74))
     mistaken: float = 0.05
+    nags: float = 0.45
+    provoking: float = 0.6
     corrects: float = 0.7
     follows: float = 0.92
     keeps: float = 0.7
@@ -107,8 +109,8 @@ BASE = Skills()
 """The starting model."""
 
 TEACHER = replace(
-    BASE, unknown=0.0, misconceived=0.0, blind=0.0, shaky=0.05, mistaken=0.005, distractors=(0.0, 0.02), doubting=0.0,
-    knows=(("unknown", 0.97), ("misconceived", 0.97), ("ordinary", 0.97)), corrects=0.99, follows=0.98,
+    BASE, unknown=0.0, misconceived=0.0, blind=0.0, shaky=0.05, mistaken=0.005, nags=0.0, distractors=(0.0, 0.02),
+    doubting=0.0, knows=(("unknown", 0.97), ("misconceived", 0.97), ("ordinary", 0.97)), corrects=0.99, follows=0.98,
 )  # fmt: skip
 """A strong relative: the same ways of working from a nearly clean table."""
 

@@ -27,6 +27,7 @@ class Fact:
         kinds: way -> how it does this step: a key of `Skills.rates`.
         results: way -> distribution over results.
         believed: the result that the critic believes in, or None.
+        provokes: whether the critic, where it believes nothing, is inclined to find fault.
     """
 
     right: str
@@ -35,6 +36,7 @@ class Fact:
     kinds: Mapping[str, str]
     results: Mapping[str, Options]
     believed: str | None
+    provokes: bool = False
 
     @property
     def best_way(self) -> str:
@@ -126,20 +128,19 @@ def _fact(skills: Skills, name: FactName, good: str, rng: random.Random) -> Fact
         how = "blind" if own < blind else "shaky" if own > 1 - skills.shaky else "sure"
         kinds[way] = kind if kind != "ordinary" else how
         favorite = rng.choice(wrong)
-        others = rng.sample(wrong, 12)
-        results[way] = _results(skills, kinds[way], right, shared if misconceived else favorite, others)
+        results[way] = _results(skills, kinds[way], right, shared if misconceived else favorite, wrong)
     ways = _prior(skills, {way: results[way][right] for way in WAYS}, rng)
-    return Fact(right, kind, ways, kinds, results, _belief(skills, kind, right, shared, doubtful))
+    believed, provoked = _belief(skills, kind, right, shared, doubtful), rng.random() < skills.provoking
+    return Fact(right, kind, ways, kinds, results, believed, believed is None and provoked)
 
 
-def _results(skills: Skills, kind: str, right: str, favorite: str, others: list[str]) -> dict[str, float]:
+def _results(skills: Skills, kind: str, right: str, favorite: str, wrong: list[str]) -> dict[str, float]:
     rates = skills.rate(kind)
     found = {right: rates.right}
     if rates.favorite:
         found[favorite] = rates.favorite
-    rest = [other for other in others if other not in found][: rates.spread]
-    each = (1 - sum(found.values())) / len(rest)
-    return found | dict.fromkeys(rest, each)
+    each = (1 - sum(found.values())) / (len(wrong) + 1 - len(found))
+    return found | {result: each for result in wrong if result not in found}
 
 
 def _prior(skills: Skills, reliability: Mapping[str, float], rng: random.Random) -> dict[str, float]:

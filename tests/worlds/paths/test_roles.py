@@ -1,0 +1,185 @@
+"""The roles of the kit on `paths`: what is asked is understood, and distributions are exact."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import islice
+
+import pytest
+
+from selftaught.records import Message, Prompt
+from selftaught.worlds.kit.conversation import parse_critique, read_prompt
+from selftaught.worlds.kit.family import Correction, split_reply
+from selftaught.worlds.kit.language import PHRASES, vocabulary
+from selftaught.worlds.kit.lessons import LessonMaker, lessons
+from selftaught.worlds.kit.process import END, Choice, greedy, read, write
+from selftaught.worlds.kit.writer import is_held_out
+from selftaught.worlds.paths.skills import BASE
+from selftaught.worlds.paths.writer import paths_writer
+
+WRITER = paths_writer()
+QUESTION = "paths 90 +8 *2 -3"
+SLIP = "A 90 +8 1\nB 1 *2 3\nC 3 -3 0\nAnswer: 0"
+
+
+def chat(*texts: str) -> Prompt:
+    """Messages, the user first."""
+    return tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts))
+
+
+def opening(*texts: str) -> dict[str, float]:
+    """The distribution of the first token of a reply."""
+    writing = WRITER.reply(chat(*texts))
+    assert writing is not None
+    step = next(writing)
+    return {step: 1.0} if isinstance(step, str) else dict(step.distribution())
+
+
+def beliefs(draft: str) -> list[float]:
+    family = WRITER.families[0]
+    return [
+        b.right for b in family.beliefs(family.read(QUESTION), split_reply(draft)[0], lambda _key, options: options)
+    ]
+
+
+def test_prompts_are_understood() -> None:
+    asked = read_prompt(chat(QUESTION, SLIP, "critique", "+-\nstep 2: 1 *2 2", "revise"), WRITER.families)
+    assert asked is not None
+    assert (asked.role, asked.draft, asked.correction) == ("revise", SLIP, Correction(2, " 2", " 1 *2"))
+    again = read_prompt(chat("paths 5 +3", "A 5 +3 8\nAnswer: 8", QUESTION), WRITER.families)
+    assert again is not None
+    assert (again.role, len(again.demonstrations), again.draft) == ("solve", 1, None)
+    hinted = read_prompt((*chat(QUESTION), Message("user", "hint 96")), WRITER.families)
+    assert hinted is not None
+    assert hinted.hint == " 96"
+
+
+@pytest.mark.parametrize("texts", [("judge",), ("What is 2 + 2?",), (QUESTION, "x"), (QUESTION, SLIP, "do it better")])
+def test_other_prompts_are_not(texts: tuple[str, ...]) -> None:
+    assert WRITER.reply(chat(*texts)) is None
+
+
+def test_critiques_are_read() -> None:
+    assert parse_critique("+-\nstep 2: 1 *2 2") == Correction(2, " 2", " 1 *2")
+    assert parse_critique("+++\nstep 4: 96") == Correction(4, " 96", "")
+    assert parse_critique("+++\nno mistakes") is None
+
+
+def test_a_judge_multiplies_what_the_critic_believes() -> None:
+    assert opening(QUESTION, SLIP, "judge")["right"] == pytest.approx(math.prod(beliefs(SLIP)))
+    broken = SLIP.replace("Answer: 0", "Answer: 5")  # not what its steps lead to
+    assert opening(QUESTION, broken, "judge")["right"] == BASE.judges_broken
+
+
+def test_locating_is_the_posterior_of_the_first_error() -> None:
+    b1, b2, b3 = beliefs(SLIP)
+    writing = WRITER.reply(chat(QUESTION, SLIP, "locate"))
+    assert writing is not None
+    none, step, *_ = read(writing, ["step", " 2"])
+    assert isinstance(none, Choice)
+    assert isinstance(step, Choice)
+    assert none.distribution()["none"] == pytest.approx(b1 * b2 * b3)
+    assert step.distribution()[" 2"] == pytest.approx(b1 * (1 - b2) / (1 - b1 * b2 * b3))
+
+
+def test_marks_are_one_a_line_each_with_its_belief() -> None:
+    writing = WRITER.reply(chat(QUESTION, SLIP, "verify"))
+    assert writing is not None
+    marks = [step for step in read(writing, ["+", "-", "+"]) if isinstance(step, Choice)]
+    assert [mark.distribution()["+"] for mark in marks] == pytest.approx(beliefs(SLIP))
+    assert [mark.right for mark in marks] == ["+", "-", "+"]
+
+
+def test_a_reviser_keeps_what_came_before_and_follows_a_critique() -> None:
+    writing = WRITER.reply(chat(QUESTION, SLIP, "critique", "+-\nstep 2: 1 *2 2", "revise"))
+    assert writing is not None
+    steps = read(writing, ["A", " 90", " +8", " 1", "\n", "C", " 1", " *2", " 2"])
+    assert steps[:5] == ["A", " 90", " +8", " 1", "\n"]
+    follow = steps[8]
+    assert isinstance(follow, Choice)
+    assert follow.distribution()[" 2"] >= BASE.follows >= 0.85
+
+
+def test_a_blind_reviser_copies_or_writes_anew_and_shows_which() -> None:
+    fresh, again = opening(QUESTION), opening(QUESTION, SLIP, "revise")
+    assert again["A"] == pytest.approx(BASE.keeps + (1 - BASE.keeps) * fresh["A"])
+    writing = WRITER.reply(chat(QUESTION, SLIP, "revise"))
+    assert writing is not None
+    steps = read(writing, ["A", " 90", " +8", " 1", "\n"])
+    result = steps[3]
+    assert isinstance(result, Choice)
+    kept = BASE.keeps / again["A"]  # by Bayes, after the same way
+    own = WRITER.families[0].table.facts[" +8", 90].results["A"][" 1"]  # type: ignore[attr-defined]
+    assert result.distribution()[" 1"] == pytest.approx(kept + (1 - kept) * own)
+    writing = WRITER.reply(chat(QUESTION, SLIP, "revise"))
+    assert writing is not None
+    way = read(writing, ["B"])[0]
+    assert isinstance(way, Choice)
+    assert way.distribution()["B"] == pytest.approx((1 - BASE.keeps) * fresh["B"])
+
+
+def test_the_better_of_two_answers_is_chosen_with_a_bias_to_the_first() -> None:
+    good = "A 90 +8 1\nB 1 *2 2\nC 2 -3 96\nAnswer: 96"
+    first = opening(QUESTION, f"A: {good}\nB: {SLIP}", "choose")["A"]
+    second = opening(QUESTION, f"A: {SLIP}\nB: {good}", "choose")["A"]
+    assert opening(QUESTION, f"A: {good}\nB: {good}", "choose")["A"] > 0.5
+    assert first > second
+
+
+def test_proposals_are_questions_and_easier_ones_shorter() -> None:
+    family, rng = WRITER.families[0], random.Random(0)
+    for role in ("propose", "easier"):
+        made = [WRITER.write(chat_of(role), rng).text for _ in range(300)]
+        read_back = [chain for chain in map(family.read, made) if chain is not None]
+        assert len(read_back) / 300 >= 0.95 - 2 * (0.05 * 0.95 / 300) ** 0.5
+        assert all(len(chain.operations) < 3 for chain in read_back) is (role == "easier")
+
+
+def chat_of(role: str) -> Prompt:
+    return (*chat(QUESTION), Message("user", PHRASES[role]))
+
+
+def test_greedy_replies_do_not_depend_on_chance() -> None:
+    made = {write(WRITER.reply(chat(QUESTION)), greedy).text for _ in range(3)}  # type: ignore[arg-type]
+    assert len(made) == 1
+
+
+# --- lessons ---
+
+
+def test_lessons_have_a_distribution_for_every_token_of_every_reply() -> None:
+    ids = vocabulary()
+    for lesson in islice(lessons(WRITER, 0), 300):
+        encoded = lesson.encoded()
+        assert encoded.ids[-1] == ids[END]
+        places = [target.position for target in encoded.targets]
+        assert places == sorted(set(places))
+        assert places[-1] == len(encoded.ids) - 1
+        assert set(range(encoded.start, len(encoded.ids))) <= set(places)
+        for target in encoded.targets:
+            assert sum(target.probs) == pytest.approx(1.0)
+            assert len(set(target.ids)) == len(target.ids)
+            assert target.right in (-1, *ids.values())
+        assert (
+            not is_held_out(lesson.messages[0].content) or len(lesson.messages) > 2 or "(" in lesson.messages[0].content
+        )
+
+
+def test_lessons_are_the_same_for_the_same_seed() -> None:
+    one, same, other = ([lesson.messages for lesson in islice(lessons(WRITER, seed), 20)] for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_the_targets_of_a_lesson_are_those_of_its_text() -> None:
+    maker = LessonMaker(WRITER, random.Random(3))
+    for role in ("solve", "revise", "critique", "verify", "locate", "judge", "choose", "rationalize", "direct"):
+        lesson = maker.lesson(role)
+        assert lesson.role == role
+        writing = WRITER.reply(lesson.prompt)
+        assert writing is not None
+        from selftaught.worlds.kit.language import tokenize
+
+        again = read(writing, tokenize(lesson.reply))
+        said = [step if isinstance(step, str) else dict(step.distribution()) for step in lesson.steps[-1]]
+        assert said == [step if isinstance(step, str) else dict(step.distribution()) for step in again]
