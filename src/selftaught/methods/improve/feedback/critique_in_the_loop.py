@@ -1,6 +1,7 @@
 """Critique-in-the-loop: a trained critic repairs failed attempts, so that hard problems are learned too."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from selftaught import Attempt, Baseline, Claim, Demo, Policy, Precondition, Run, Task, recipe, refine, routines, sft
 from selftaught.check.readings import logged
@@ -49,7 +50,6 @@ def critique_in_the_loop(
     rollouts_per_critique: int = 4,
     min_success_rate: float = 0.5,
     probe: int = 64,
-    hard_threshold: float = 0.1,
     learn_solutions: bool = True,
     learn_refinements: bool = True,
     learn_revisions: bool = True,
@@ -84,35 +84,27 @@ def critique_in_the_loop(
         rollouts_per_critique: revisions by the base model per critique of a model that annotates.
         min_success_rate: share of a critique's revisions that must be right to keep it.
         probe: train problems, not annotated, on which the critic is measured; at most a quarter.
-        hard_threshold: a problem is hard if at most this share of the first round's answers is right.
         learn_solutions: also train the actor on the annotator's solutions.
         learn_refinements: also train the actor on the annotator's revisions.
         learn_revisions: also train on right revisions under the prompt with draft and critique, to keep that skill.
         self_talk: also train on draft, critique and revision as one text.
     """
-    annotator = routines.choose_teacher(run, base, task, teacher)
-    known, held_out = routines.hold_out(task.train, annotated, probe)
-    drafted = run.attempt(base, known, samples=drafts, temperature=temperature)
-    found = routines.annotate_drafts(
-        run, drafted, annotator, reviser=base, rollouts_per_critique=rollouts_per_critique, temperature=temperature
-    )
-    lessons = routines.filter_verified(found, min_success_rate=min_success_rate)
-    corpus = keep_right(run.annotate(known, "solve", teacher=annotator)) if learn_solutions else []
-    corpus += routines.revision_demos(lessons) if learn_refinements else []
-    actor, hard = run.learn(base, sft(), corpus) if corpus else base, set[str]()
-    critic = None
-    if repairs:
-        probes = run.attempt(base, held_out, samples=2, temperature=temperature)
-        steps = routines.known_error_steps(run, task, probes)
-        critic = routines.train_measured_critic(run, base, actor, lessons, probes, steps, temperature=temperature)
-    for number in run.rounds(rounds):
+    how: dict[str, Any] = {"annotated": annotated, "probe": probe, "drafts": drafts, "temperature": temperature}
+    how |= {
+        "rollouts_per_critique": rollouts_per_critique,
+        "min_success_rate": min_success_rate,
+        "solve": learn_solutions,
+    }
+    expert = routines.collect_expert_data(run, base, task, teacher, **how)
+    corpus = expert.demos(revisions=learn_refinements)
+    actor, first = run.learn(base, sft(), corpus) if corpus else base, list[Attempt]()
+    critic = routines.train_measured_critic(run, base, actor, expert, temperature=temperature) if repairs else None
+    for _ in run.rounds(rounds):
         tried = run.attempt(actor, task.train, samples=samples, temperature=temperature)
-        hard = routines.hard_problems(tried, hard_threshold) if number == 1 else hard
-        repaired = []
-        if critic:
-            repaired = routines.repair_failures(run, critic.policy, actor, tried, repairs, temperature)
-            run.log_metrics("critic", {**critic.metrics, "repairs": len(repaired)})
-        run.log_metrics("hard problems", routines.hard_coverage(hard, tried, repaired))
+        repaired = routines.repair_failures(run, critic.policy, actor, tried, repairs, temperature) if critic else []
+        first = first or tried
+        run.log_metrics("critic", {**(critic.metrics if critic else {}), "repairs": len(repaired)})
+        run.log_metrics("hard problems", routines.hard_coverage(first, tried, repaired))
         demos = keep_right([*tried, *repaired], per_problem=per_problem or None)
         demos += repair_demos(repaired, per_problem, as_revisions=learn_revisions, as_self_talk=self_talk)
         actor = run.learn(base, sft(), corpus + demos)
