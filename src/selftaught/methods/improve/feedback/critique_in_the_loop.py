@@ -48,7 +48,6 @@ def critique_in_the_loop(
     annotated: int = 0,
     drafts: int = 4,
     rollouts_per_critique: int = 4,
-    min_success_rate: float = 0.5,
     probe: int = 64,
     learn_solutions: bool = True,
     learn_refinements: bool = True,
@@ -81,20 +80,16 @@ def critique_in_the_loop(
         teacher: model that annotates, served by the run's engine; empty for the task's annotator, else the base model.
         annotated: train problems that are annotated, the first ones; 0 for all but those of `probe`.
         drafts: answers per problem that the annotator critiques.
-        rollouts_per_critique: revisions by the base model per critique of a model that annotates.
-        min_success_rate: share of a critique's revisions that must be right to keep it.
+        rollouts_per_critique: revisions by the base model per critique of a model that annotates; a critique is kept if
+            half of its revisions are right.
         probe: train problems, not annotated, on which the critic is measured; at most a quarter.
         learn_solutions: also train the actor on the annotator's solutions.
         learn_refinements: also train the actor on the annotator's revisions.
         learn_revisions: also train on right revisions under the prompt with draft and critique, to keep that skill.
         self_talk: also train on draft, critique and revision as one text.
     """
-    how: dict[str, Any] = {"annotated": annotated, "probe": probe, "drafts": drafts, "temperature": temperature}
-    how |= {
-        "rollouts_per_critique": rollouts_per_critique,
-        "min_success_rate": min_success_rate,
-        "solve": learn_solutions,
-    }
+    how: dict[str, Any] = {"annotated": annotated, "probe": probe, "drafts": drafts, "solve": learn_solutions}
+    how |= {"rollouts_per_critique": rollouts_per_critique, "temperature": temperature}
     expert = routines.collect_expert_data(run, base, task, teacher, **how)
     corpus = expert.demos(revisions=learn_refinements)
     actor, first = run.learn(base, sft(), corpus) if corpus else base, list[Attempt]()
@@ -105,18 +100,23 @@ def critique_in_the_loop(
         first = first or tried
         run.log_metrics("critic", {**(critic.metrics if critic else {}), "repairs": len(repaired)})
         run.log_metrics("hard problems", routines.hard_coverage(first, tried, repaired))
-        demos = keep_right([*tried, *repaired], per_problem=per_problem or None)
-        demos += repair_demos(repaired, per_problem, as_revisions=learn_revisions, as_self_talk=self_talk)
-        actor = run.learn(base, sft(), corpus + demos)
+        new = right_demos(tried, repaired, per_problem or None, as_revisions=learn_revisions, as_self_talk=self_talk)
+        actor = run.learn(base, sft(), corpus + new)
         run.measure(actor)
     return run.champion
 
 
-def repair_demos(
-    repaired: Sequence[Attempt], per_problem: int, *, as_revisions: bool, as_self_talk: bool
+def right_demos(
+    tried: Sequence[Attempt],
+    repaired: Sequence[Attempt],
+    per_problem: int | None,
+    *,
+    as_revisions: bool,
+    as_self_talk: bool,
 ) -> list[Demo]:
-    """The first right repairs of each problem, as revisions of their draft and as one self-correcting text."""
+    """Right answers and repairs; the first repairs of each problem also as revisions, and as self-correcting texts."""
     fixed = by_problem(a for a in finished(repaired) if a.right).values()
-    kept = [a for group in fixed for a in group[: per_problem or None]]
-    demos = [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in kept if as_revisions]
+    kept = [a for group in fixed for a in group[:per_problem]]
+    demos = keep_right([*tried, *repaired], per_problem=per_problem)
+    demos += [Demo(a.prompt, a.text, attempts=(a.id, a.parent or a.id)) for a in kept if as_revisions]
     return demos + [refine.self_talk(a) for a in kept if as_self_talk]
