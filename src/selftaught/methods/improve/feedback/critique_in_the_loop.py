@@ -17,7 +17,7 @@ CLAIM = Claim(
         Precondition("its critiques mend more than untrained", logged("critic", "mended_gain", at=0), at_least=0.05),
         Precondition("a quarter of the train problems is hard", routines.hard_share, at_least=0.25),
         Precondition(
-            "repairs reach hard problems that answers do not", logged("hard problems", "gained", at=0), at_least=0.02
+            "repairs reach hard problems that answers do not", logged("hard problems", "gained", at=1), at_least=0.02
         ),
     ),
     options={"samples": 8, "repairs": 8, "drafts": 8, "annotated": 256},
