@@ -20,20 +20,26 @@ from selftaught.method import find
 from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.settings import Settings
-from selftaught.testing import make_run, make_task
+from selftaught.testing import SumAnnotator, make_run, make_task, solve_sum
+from talking_world import talk
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rest-em": {"rounds": 2, "samples": 4},
     "star": {"rounds": 2, "samples": 2, "temperature": 0.7},
     "lmsi": {"rounds": 2, "samples": 4},
+    "self": {"rounds": 1, "samples": 2, "annotated": 2, "drafts": 3},
+    "critique-in-the-loop": {"rounds": 1, "samples": 3, "repairs": 3, "drafts": 3, "probe": 1},
 }
+ANNOTATED = ("self", "critique-in-the-loop")  # they learn from an annotator, and talk about answers
 KILLED = 77
 
 
 def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = False) -> dict[str, Any]:
     """Learn, conclude and write; what came of it."""
-    engine = NarrowEngine(delay=delay, log=folder / "calls.log")
-    task = make_task(train=5, dev=7, test=3) if small else make_task(train=12, dev=8, test=8)
+    annotated = method in ANNOTATED
+    engine = NarrowEngine(talk if annotated else solve_sum, delay=delay, log=folder / "calls.log")
+    sizes = {"train": 5, "dev": 7, "test": 3} if small else {"train": 12, "dev": 8, "test": 8}
+    task = make_task(**sizes, annotator=SumAnnotator() if annotated else None)
     settings = Settings(training=TrainConfig(epochs=1))
     with make_run(folder, task=task, engine=engine, delay=20 * delay, settings=settings) as run:
         if not small:

@@ -59,7 +59,7 @@ def rate(attempt: Attempt) -> float:
 
 @recipe(
     paper="2501.00001",
-    needs=("verifier", "env"),
+    needs=("verifier", "env", "teacher"),
     claim=Claim("All parts together beat the model they began with.", baselines=("greedy",)),
 )
 def every_verb(run: Run, base: Policy, task: Task, *, rounds: int = 1, samples: int = 6) -> Policy:
@@ -87,8 +87,11 @@ def every_verb(run: Run, base: Policy, task: Task, *, rounds: int = 1, samples: 
         found = run.search(run.champion, task.train, solver=player.with_options(reward_model=reward_model))
         posed = run.new_problems([task.pose(f"What is 5{i} + 4{i}?", str(90 + 2 * i)) for i in range(2)])
         tried += run.attempt(run.champion, posed, temperature=1.0)
+        expert = run.annotate(task.train, "solve")
+        notes = run.annotate(tried[:2], "critique")
+        expert += run.annotate(notes, "revise")
         surprise = run.nll(run.champion, tried[:2])
-        policy = run.learn(base, sft(), keep_right(tried, per_problem=2))
+        policy = run.learn(base, sft(), keep_right([*expert, *tried], per_problem=2))
         chosen = pairs(tried, per_problem=1)
         rival = run.learn(policy, dpo(), chosen) if chosen else policy
         online = run.learn_online(
@@ -104,8 +107,8 @@ def every_verb(run: Run, base: Policy, task: Task, *, rounds: int = 1, samples: 
     return run.champion
 '''
 VERBS = {
-    "attempt", "search", "judge", "learn", "score", "new_problems", "nll", "learn_online", "write_notes", "measure",
-    "measure_ensemble", "log_metrics", "rounds",
+    "annotate", "attempt", "search", "judge", "learn", "score", "new_problems", "nll", "learn_online", "write_notes",
+    "measure", "measure_ensemble", "log_metrics", "rounds",
 }  # fmt: skip
 FACTS = {
     "base", "champion", "champions", "config", "console", "cost_line", "ensembles", "folder", "gate_decisions",

@@ -75,3 +75,13 @@ def test_killed_at_each_commit_a_run_ends_like_an_undisturbed_one(tmp_path: Path
     assert swept["wrong"] == []
     assert {"gate", "learn", "rename", "round", "sample", "test"} <= set(swept["kinds"])
     assert swept["undisturbed"]["promoted"] == [True, False]
+
+
+@pytest.mark.parametrize("method", ["self", "critique-in-the-loop"])
+def test_killed_while_an_annotator_teaches_a_run_ends_like_an_undisturbed_one(tmp_path: Path, method: str) -> None:
+    swept = outcome(start("sweep", method, tmp_path, 2))
+    assert swept["wrong"] == []
+    assert {"gate", "learn", "rename", "round", "sample", "test"} <= set(swept["kinds"])
+    undisturbed = swept["undisturbed"]
+    assert undisturbed["journal"] == undisturbed["ledger"]
+    assert 0 < undisturbed["calls"] < undisturbed["samples"]  # the annotator's texts are no calls of the engine

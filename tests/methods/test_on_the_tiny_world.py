@@ -22,12 +22,12 @@ SETTINGS = Settings(
 SMALL: dict[str, dict[str, Any]] = {
     "b-star": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2},
     "self": {"samples": 2, "drafts": 3},
-    "critique-in-the-loop": {"samples": 3, "repairs": 3, "drafts": 3, "rollouts_per_critique": 2},
+    "critique-in-the-loop": {"samples": 3, "repairs": 3, "drafts": 3},
     "evolve": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2, "repairs": 2},
 }
 SPOKEN = {
     "b-star": {"solve", "judge"},
-    "self": {"solve", "critique", "revise", "judge"},
+    "self": {"solve", "critique", "revise"},
     "critique-in-the-loop": {"solve", "critique", "revise"},
     "evolve": {"solve", "critique", "revise"},
 }

@@ -2,8 +2,10 @@
 
 from selftaught.routines.acquire import Acquired, AcquiredRound, acquire, acquire_rounds, train_critic
 from selftaught.routines.annotations import (
+    ExpertData,
     annotate_drafts,
     choose_teacher,
+    collect_expert_data,
     hold_out,
     known_error_steps,
     split_train,
@@ -30,6 +32,7 @@ __all__ = [
     "AcquiredRound",
     "CriticScores",
     "CritiqueExample",
+    "ExpertData",
     "StepReward",
     "TrainedCritic",
     "accuracy_on_unsolved",
@@ -40,6 +43,7 @@ __all__ = [
     "choose_teacher",
     "collect_critic_data",
     "collect_critiques",
+    "collect_expert_data",
     "critique_demos",
     "deduplicate",
     "filter_verified",

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from selftaught.curate.keep import keep_right
 from selftaught.models import Policy, resolve
-from selftaught.records import Attempt, Problem
+from selftaught.records import Attempt, Demo, Problem
 from selftaught.refine.turns import error_step, finds_no_error, revise
-from selftaught.routines.critiques import CritiqueExample, deduplicate, with_revisions
+from selftaught.routines.critiques import (
+    CritiqueExample,
+    deduplicate,
+    filter_verified,
+    revision_demos,
+    with_revisions,
+)
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
@@ -96,3 +104,51 @@ def known_error_steps(run: Run, task: Task, drafts: Sequence[Attempt]) -> dict[s
     wrong = [one for one in drafts if not (one.right or one.failed)]
     found = [(a.parent or "", error_step(a)) for a in run.annotate(wrong, "critique") if not a.failed]
     return {draft: step for draft, step in found if step}
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertData:
+    """What an annotator wrote about some train problems, and drafts of others.
+
+    Attributes:
+        lessons: the starting model's drafts with critiques and revisions.
+        solutions: judged solutions of the annotated problems.
+        probes: judged drafts of problems that were not annotated.
+        error_steps: id of a probe -> its first wrong step, where it is known.
+    """
+
+    lessons: Sequence[CritiqueExample]
+    solutions: Sequence[Attempt]
+    probes: Sequence[Attempt]
+    error_steps: Mapping[str, int]
+
+    def demos(self, *, revisions: bool = True) -> list[Demo]:
+        """Right solutions under the question, and right revisions under question, draft and critique."""
+        return keep_right(self.solutions) + (revision_demos(self.lessons) if revisions else [])
+
+
+def collect_expert_data(
+    run: Run, base: Policy, task: Task, teacher: str, *, annotated: int = 0, probe: int = 64, drafts: int = 4,
+    rollouts_per_critique: int = 4, min_success_rate: float = 0.5, temperature: float = 0.7, solve: bool = True,
+) -> ExpertData:  # fmt: skip
+    """Have an annotator critique and revise the starting model's drafts, and solve the problems.
+
+    Args:
+        base: writes the drafts, and revises by the critiques of a teacher that is a model.
+        teacher: see `choose_teacher`.
+        annotated: see `hold_out`, as for `probe`. Two drafts are drawn of each problem that is held out.
+        drafts: per annotated problem.
+        rollouts_per_critique: see `annotate_drafts`.
+        min_success_rate: see `filter_verified`.
+        temperature: of drafts and revisions.
+        solve: whether solutions are written too.
+    """
+    annotator = choose_teacher(run, base, task, teacher)
+    known, held_out = hold_out(task.train, annotated, probe)
+    drafted = run.attempt(base, known, samples=drafts, temperature=temperature)
+    checked: dict[str, Any] = {"reviser": base, "rollouts_per_critique": rollouts_per_critique}
+    found = annotate_drafts(run, drafted, annotator, **checked, temperature=temperature)
+    lessons = filter_verified(found, min_success_rate=min_success_rate)
+    solutions = run.annotate(known, "solve", teacher=annotator) if solve else []
+    probes = run.attempt(base, held_out, samples=2, temperature=temperature)
+    return ExpertData(lessons, solutions, probes, known_error_steps(run, task, probes))

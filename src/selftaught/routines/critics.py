@@ -11,7 +11,8 @@ from selftaught.learn import sft
 from selftaught.models import Policy
 from selftaught.records import Attempt
 from selftaught.refine.turns import criticize, error_step, finds_no_error, revise
-from selftaught.routines.critiques import CritiqueExample, critique_demos
+from selftaught.routines.annotations import ExpertData
+from selftaught.routines.critiques import critique_demos
 
 if TYPE_CHECKING:
     from selftaught.run.run import Run
@@ -50,25 +51,23 @@ class TrainedCritic:
 
 
 def train_measured_critic(
-    run: Run, base: Policy, reviser: Policy, lessons: Sequence[CritiqueExample], probes: Sequence[Attempt],
-    error_steps: Mapping[str, int], *, temperature: float = 0.7,
-) -> TrainedCritic:  # fmt: skip
-    """Fine-tune a critic on the lessons' critiques; measure it and the untrained model on the same drafts.
+    run: Run, base: Policy, reviser: Policy, expert: ExpertData, *, temperature: float = 0.7
+) -> TrainedCritic:
+    """Fine-tune a critic on an annotator's critiques; measure it and the untrained model on the same drafts.
 
     Args:
         base: what is trained; it is the critic itself where there are no lessons.
         reviser: revises for both critics.
-        lessons: critiques to imitate.
-        probes: judged drafts of other problems.
-        error_steps: see `measure_critic`.
+        expert: the lessons, and the drafts of other problems on which critics are measured.
         temperature: of revisions; critiques are greedy.
     """
+    lessons, probes = expert.lessons, expert.probes
     policy = run.learn(base, sft(), critique_demos(lessons)) if lessons else base
     metrics: dict[str, float | int | str] = {"policy": policy.version, "lessons": len(lessons)}
     metrics["pointing"] = sum(not finds_no_error(one.critique) for one in lessons)
     if probes:
         before, after = (
-            measure_critic(run, critic, reviser, probes, error_steps, temperature=temperature)
+            measure_critic(run, critic, reviser, probes, expert.error_steps, temperature=temperature)
             for critic in (base, policy)
         )
         metrics |= {"probes": after.wrong, "f1": after.f1, "untrained_f1": before.f1, "f1_gain": after.f1 - before.f1}

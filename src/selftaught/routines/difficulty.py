@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +14,32 @@ if TYPE_CHECKING:
     from selftaught.check.claim import SystemResult
     from selftaught.run.run import Run
 
+HARD = 0.1  # share of right attempts up to which a problem counts as hard
 SAMPLES = 16  # of the starting model per problem; one right of them stands for a probability of 0.1
 PROBLEMS = 256  # train problems that are looked at, at most
 SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_k": 40}  # as in the baselines of a claim
 
 
-def hard_problems(tried: Sequence[Attempt], threshold: float) -> set[str]:
+def hard_problems(tried: Sequence[Attempt], threshold: float = HARD) -> set[str]:
     """Ids of the problems of which at most this share of the attempts is right."""
     return {name for name, group in by_problem(tried).items() if fmean(a.right for a in group) <= threshold}
 
 
-def hard_coverage(hard: Set[str], tried: Sequence[Attempt], repaired: Sequence[Attempt]) -> dict[str, float]:
-    """Share of the hard problems with a right answer, and distinct right answers to each, without and with repairs.
+def hard_coverage(
+    first: Sequence[Attempt], tried: Sequence[Attempt], repaired: Sequence[Attempt]
+) -> dict[str, float | int]:
+    """What became of the hard problems, without and with repairs.
+
+    Args:
+        first: attempts of the first round, which say what is hard (`hard_problems`).
+        tried: the actor's attempts of this round.
+        repaired: revisions of failures among them.
 
     Returns:
-        `of` (hard problems), `covered directly`, `covered`, `gained` (their difference), `distinct directly`,
-        `distinct`.
+        `of` (number of hard problems); the share of them with a right answer `covered directly` and `covered`, and the
+        difference `gained`; distinct right answers to each, `distinct directly` and `distinct`.
     """
+    hard = hard_problems(first)
     direct, both = ([a for a in some if a.right and a.problem.id in hard] for some in (tried, [*tried, *repaired]))
     count = max(1, len(hard))
     covered = [len(by_problem(some)) / count for some in (direct, both)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
-from selftaught.engines import Engine, EngineError, Likelihood, Request, RequestRefused, Sample, Sampling
+from selftaught.engines import Engine, Likelihood, Request, RequestRefused, Sample, Sampling
 from selftaught.engines.base import RequestFailed
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
@@ -17,9 +17,9 @@ from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_j
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
+from selftaught.run.sources import sample_of
 from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
-from selftaught.tasks.annotator import written
 from selftaught.tasks.thinking import thinking_alone
 
 Pay = Callable[[], Coroutine[Any, Any, tuple[dict[str, Any], Usage]]]
@@ -240,7 +240,7 @@ class JournaledEngine:
         Raises:
             RequestRefused: there is no answer.
         """
-        sample = self._annotation(asked) if asked.policy.annotator else await self._sampled(key, asked)
+        sample = await sample_of(self, key, asked)
         payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
         usage = Usage(sample.prompt_tokens, judge=count) if judges else Usage(sample.prompt_tokens, generated=count)
@@ -250,22 +250,6 @@ class JournaledEngine:
             usage += failed[1]  # it was paid for, too
             self.journal.replace(key, payload, usage)
         return payload, usage
-
-    def _annotation(self, asked: JournaledRequest) -> Sample:
-        """What the task's annotator writes in place of a model: no tokens."""
-        problem = self.task.known(asked.problem)
-        if not (text := written(self.task.annotator, problem, asked.role, asked.request.prompt)):
-            raise RequestRefused(f"the task's annotator has nothing to write for role {asked.role}")
-        return Sample(text, policy=asked.policy.version)
-
-    async def _sampled(self, key: str, asked: JournaledRequest) -> Sample:
-        """What the engine samples."""
-        weights, prompt = await self.model_reads(asked.policy, asked.request.prompt)
-        sample = await self.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
-        if sample.policy != weights.version:
-            what = f"sampled policy {sample.policy}, expected {weights.version}"
-            raise EngineError(f"engine {self.engine.name} {what}")
-        return sample
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:
         weights, prompt = await self.model_reads(policy, attempt.prompt)

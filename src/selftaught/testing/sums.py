@@ -140,7 +140,7 @@ def make_run(
 
 
 class Learner:
-    """The scripted trainer, remembering in `given` what it was given, policies and their records, and what it `made`."""
+    """The scripted trainer, remembering in `given` policies and records, and in `made` what it made of them."""
 
     def __init__(self) -> None:
         self.given: list[tuple[Policy, list[Any]]] = []
