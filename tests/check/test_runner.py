@@ -106,7 +106,9 @@ def test_a_recipe_s_rivals_run_as_published_and_at_equal_compute_and_never_over_
     mine = result.method_compute
     for name, row in fitted.items():
         assert 0.75 * mine < row.compute <= mine, name
-    assert fitted["itself, one each"].compute > found["itself, one each"].compute  # it learns less, and gets more rounds
+    assert (
+        fitted["itself, one each"].compute > found["itself, one each"].compute
+    )  # it learns less, and gets more rounds
     assert found["one round"].tokens < 0.8 * result.method_tokens
     plain = run_check(rest_em, tmp_path, seeds=3)
     assert result.tokens == plain.tokens
@@ -126,14 +128,16 @@ def test_other_methods_as_baselines_and_plain_samples_are_shared_by_claims(tmp_p
     star = Baseline("star", "star", {"rounds": 1}, contrasts=("as published",))
     first = Claim("x", ("greedy", star), options={"rounds": 1, "samples": 2})
     run_check(claiming(find("rest-em"), first), tmp_path, seeds=2)
-    before = {one: (one / "journal.sqlite").read_bytes() for name in ("star", "start") for one in folders(tmp_path, name)}
+    before = {
+        one: (one / "journal.sqlite").read_bytes() for name in ("star-", "start") for one in folders(tmp_path, name)
+    }
     assert len(before) == 4
     engine_of_second = engine()
     second = claiming(find("lmsi"), Claim("y", ("greedy", star), options={"samples": 2}))
     alone = engine()
     check(second, make_world(tmp_path), folder=tmp_path / "alone", seeds=2, **options(engine=alone))
     check(second, make_world(tmp_path), folder=tmp_path / "check", seeds=2, **options(engine=engine_of_second))
-    assert [one for name in ("star", "start") for one in folders(tmp_path, name)] == list(before)  # none of its own
+    assert [one for name in ("star-", "start") for one in folders(tmp_path, name)] == list(before)  # none of its own
     assert engine_of_second.calls < alone.calls - 2 * TEST
 
 
@@ -329,7 +333,7 @@ def blind(run: Run, base: Policy, task: Task, *, rounds: int = 1) -> Policy:
 def test_seeds_have_problems_of_their_own_and_the_champion_is_what_the_gate_let_through(tmp_path: Path) -> None:
     run_check(blind, tmp_path, seeds=3)
     problems, promoted = [], []
-    for seed in sorted((tmp_path / "check").glob("*/seed-*")):
+    for seed in sorted((tmp_path / "check").glob("blind.*/seed-*")):
         journal = Journal(seed / "method")
         problems.append({payload["problem"] for _, _, payload, _ in journal.effects("sample")})
         promoted += [payload["promoted"] for _, _, payload, _ in journal.effects("gate")]
