@@ -114,12 +114,13 @@ def families() -> dict[Path, list[Method]]:
     return found
 
 
-VERDICTS = """*Reproduced*: better than every baseline of the claim, by more than chance explains (the whole 95 % interval
-is on the claimed side). *Contradicted*: worse than one of them. *No effect of the smallest size of interest*: a gain worth
-having is ruled out. *Inconclusive*: the interval allows both. *Not testable here*: a condition fails without which the
-claim says nothing, such as that the trained critic is better than the untrained one. The figure is the gain over the
-baseline that decides, with its 95 % interval. *As published*: as many samples or steps as in the paper; *at equal compute*:
-the baseline may read, sample and train as much as the method (a trained token counts as three)."""
+VERDICTS = """*Reproduced*: better than every baseline of the claim, by more than chance explains (the whole 95 %
+interval is on the claimed side). *Contradicted*: worse than one of them. *No effect of the smallest size of interest*:
+a gain worth having is ruled out. *Inconclusive*: the interval allows both. *Not testable here*: a condition fails
+without which the claim says nothing, such as that the trained critic is better than the untrained one. The figure is
+the gain over the baseline that decides, with its 95 % interval. *As published*: as many samples or steps as in the
+paper; *at equal compute*: the baseline may read, sample and train as much as the method (a trained token counts as
+three)."""
 """What the words of the table mean."""
 
 
@@ -130,13 +131,18 @@ def overview() -> str:
         raise ValueError(f"PICKS has names of no method: {set(PICKS) - {m.id for m in picks}}")
     counts = ", ".join(f"[{folder.name}]({folder.as_posix()}) {len(found)}" for folder, found in families().items())
     head = ("method", "paper", "what was claimed", *COLUMNS)
-    rows = [(f"[{m.id}]({source(m)})", paper(m.paper), cell(m.claim.text if m.claim else ""), *checked(m)) for m in picks]
+    rows = [(f"[{m.id}]({source(m)})", paper(m.paper), cell(said_of(m)), *checked(m)) for m in picks]
     shown = "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
     return f"""{shown}
 
 {VERDICTS}{older_note(picks)}
 
 These are {len(picks)} of {len(methods())} methods, which `selftaught methods` lists. By family: {counts}."""
+
+
+def said_of(method: Method) -> str:
+    """What was claimed of a method."""
+    return method.claim.text if method.claim else ""
 
 
 def checked(method: Method) -> tuple[str, str, str]:
@@ -157,8 +163,8 @@ def older_note(found: Sequence[Method]) -> str:
     if not older:
         return ""
     return f"""
-*{OLDER.capitalize()}*: measured by an earlier version of the check, at equal tokens over five seeds of 160 problems, where
-*not reproduced* may mean that the effect was too small to be seen; to be measured again."""
+*{OLDER.capitalize()}*: measured by an earlier version of the check, at equal tokens over five seeds of 160 problems,
+where *not reproduced* may mean that the effect was too small to be seen; to be measured again."""
 
 
 def with_table(readme: str) -> str:

@@ -1,4 +1,4 @@
-"""Claims: what they need, and what is refused; where results are kept, and their intervals against SciPy's."""
+"""Claims: what they need, and what is refused; where results are kept."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy import stats
 
 from selftaught.check.claim import NAMED_BASELINES, Baseline, Claim
-from selftaught.check.results import T_975, clustered_effect, result_cells, result_path
+from selftaught.check.legs import Alarm, Beats, NoWorse, Ordered, Precondition, Statistic
+from selftaught.check.reading import OLDER, headline, is_older, result_cells
+from selftaught.check.results import result_path
 from selftaught.errors import BadInput
+from selftaught.measure.association import auroc_of
 from selftaught.worlds import synthetic_worlds, world_of_task
 from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
+
+STEPS = Baseline("one stage", options={"stages": 1})
+
+
+def value(_: Any) -> float:
+    return 1.0
+
+
+def observations(_: Any) -> dict[str, list[Any]]:
+    return {}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +36,9 @@ from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
         ({"direction": "up"}, 'direction must be "higher" or "lower", got \'up\''),
         ({"min_effect": 0}, "min_effect must be > 0, got 0"),
         ({"min_effect": float("nan")}, "min_effect must be > 0, got nan"),
+        ({"legs": (Ordered((None, "one stag", STEPS)),)}, "unknown baseline 'one stag'; did you mean 'one stage'"),
+        ({"baselines": (STEPS, Baseline("one stage"))}, "two baselines are called 'one stage'"),
+        ({"preconditions": (Precondition("x", value, at_least=0, of="onlin-rft"),)}, "unknown baseline 'onlin-rft'"),
     ],
 )
 def test_a_claim_that_cannot_fail_is_refused(more: dict[str, Any], said: str) -> None:
@@ -31,49 +46,61 @@ def test_a_claim_that_cannot_fail_is_refused(more: dict[str, Any], said: str) ->
         Claim("x", **{"baselines": ("greedy",), **more})
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: NoWorse("greedy", 0.0), "margin must be > 0, got 0"),
+        (lambda: Ordered((None,)), "an order needs at least two systems"),
+        (lambda: Statistic("AUROC", observations, auroc_of), "AUROC: a statistic needs one bound"),
+        (lambda: Statistic("AUROC", observations, auroc_of, at_least=0, at_most=1), "a statistic needs one bound"),
+        (lambda: Alarm("diversity", share=1.0), "share must lie between 0 and 1, got 1"),
+        (lambda: Precondition("it moved", value), "it moved: a precondition needs a bound"),
+        (lambda: Baseline("x", contrasts=()), "a baseline needs a contrast"),
+        (lambda: Baseline("x", contrasts=("equal tokens",)), "unknown contrast 'equal tokens'"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_leg_or_baseline_that_says_nothing_is_refused(make: Any, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        make()
+
+
 def test_every_named_baseline_and_any_method_will_do() -> None:
     baselines = (*NAMED_BASELINES, Baseline("one round", options={"rounds": 1}))
     assert Claim("x", baselines).baselines == baselines
 
 
-def test_every_named_baseline_has_a_function() -> None:
-    from selftaught.check.baselines import BASELINE_FUNCTIONS
-
-    assert tuple(BASELINE_FUNCTIONS) == NAMED_BASELINES
-
-
-@pytest.mark.parametrize("freedom", list(T_975))
-def test_students_points_are_scipys(freedom: int) -> None:
-    assert T_975[freedom] == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4)
+def test_the_short_form_stands_for_a_leg_for_each_and_comes_first() -> None:
+    moved = Precondition("y", value, 0.0, of=STEPS)
+    claim = Claim("x", ("greedy",), legs=(NoWorse("greedy", 0.01),), preconditions=(moved,))
+    assert claim.all_legs == (Beats("greedy"), NoWorse("greedy", 0.01))
+    assert list(claim.all_baselines) == ["greedy", "one stage"]
+    assert list(claim.leg_baselines) == ["greedy"]
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 11])
-def test_an_effect_over_seeds_has_students_interval(seeds: int) -> None:
-    means = [0.1 + 0.03 * (i % 3) for i in range(seeds)]
-    mine = [{"a": mean + 0.05, "b": mean - 0.05} for mean in means]
-    theirs = [{"a": 0.0, "b": 0.0} for _ in means]
-    effect, interval = clustered_effect(mine, theirs)
-    golden = stats.ttest_1samp(means, 0.0).confidence_interval(0.95)
-    assert effect == pytest.approx(sum(means) / seeds)
-    if seeds - 1 in T_975:
-        assert tuple(interval) == pytest.approx((golden.low, golden.high), abs=1e-4)
-    else:  # the next smaller number of degrees: wider, never narrower
-        assert interval.low <= golden.low
-        assert interval.high >= golden.high
+def test_a_name_stands_for_the_baseline_that_is_declared_anywhere() -> None:
+    claim = Claim("x", legs=(Ordered((None, "one stage", "greedy")), Beats(STEPS)))
+    assert claim.all_baselines == {"one stage": STEPS, "greedy": "greedy"}
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "said"),
+    ("bounds", "found", "holds"),
     [
-        ([{"a": 1.0}], [{"a": 1.0}], "two or more seeds"),
-        ([{"a": 1.0}] * 2, [{"a": 1.0}] * 3, "two or more seeds"),
-        ([{"a": 1.0}] * 2, [{"b": 1.0}] * 2, "same problems"),
-        ([{}] * 2, [{}] * 2, "same problems"),
+        ({"at_least": 0.1}, 0.1, True), ({"at_least": 0.1}, 0.0999, False), ({"at_most": 0.1}, 0.1, True),
+        ({"at_most": 0.1}, 0.2, False), ({"at_least": 0.0, "at_most": 1.0}, 0.5, True),
+        ({"at_least": 0.0, "at_most": 1.0}, 2.0, False), ({"at_least": 0.0}, None, False),
+        ({"at_least": 0.0}, float("nan"), False),
     ],
-)
-def test_scores_that_do_not_match_are_refused(mine: Any, theirs: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        clustered_effect(mine, theirs)
+)  # fmt: skip
+def test_a_precondition_holds_within_its_bounds_and_not_where_it_is_unknown(
+    bounds: dict[str, float], found: float | None, holds: bool
+) -> None:
+    assert Precondition("x", value, **bounds).holds(found) is holds
+
+
+def test_every_named_baseline_has_a_function() -> None:
+    from selftaught.check.baselines import OF_SAMPLES, ONE_ANSWER
+
+    assert (*ONE_ANSWER, *OF_SAMPLES) == NAMED_BASELINES
 
 
 def test_results_on_the_default_world_have_the_short_name() -> None:
@@ -82,16 +109,16 @@ def test_results_on_the_default_world_have_the_short_name() -> None:
 
 
 def test_stored_results_are_of_this_form() -> None:
-    """What `selftaught check` wrote for the README can be read by what reads it today."""
+    """What `selftaught check` wrote for the README can be read by what reads it today; older ones are marked."""
     files = sorted(Path(__file__).parents[2].glob("results/*.json"))
     assert len(files) >= 14
     for file in files:
         found = json.loads(file.read_text("utf-8"))
-        verdict, effect, against = result_cells(found)
-        assert verdict == found["verdict"]
-        assert effect.startswith(f"{found['effect']:+.3f} [")
-        row = next(row for row in found["baselines"] if row["name"] == against)
-        assert row["in_claim"]
+        shown, head = result_cells(found)[0], headline(found)
+        assert f"{head['verdict']}: {head['effect']:+.3f} [" in shown
+        assert shown.startswith(OLDER) == is_older(found)
+        if head.get("kind") not in ("statistic", "alarm"):
+            assert next(row for row in found["baselines"] if row["name"] == head["against"])["in_claim"]
         assert found["min_effect"] > 0
 
 

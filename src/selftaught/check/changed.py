@@ -15,9 +15,7 @@ from selftaught.method import Method, find
 from selftaught.records import content_hash
 
 ROOT = Path(selftaught.__file__).parent
-PARTS = frozenset(
-    {"control", "curate", "feedback", "learn", "measure", "methods", "refine", "routines", "search"}
-)
+PARTS = frozenset({"control", "curate", "feedback", "learn", "measure", "methods", "refine", "routines", "search"})
 """Packages that are followed: what methods are made of. The frame that runs them (run, engines, ...) is not."""
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CLOSE = 0.95
 """Share of the method's compute from which a baseline that does not exceed it counts as fitted."""
+SHORT = 0.8
+"""Share below which what a baseline spent is reported: a cut round leaves a little over."""
 MAX_TRIES = 5  # changes of a baseline's number of samples, or the like, until it fits
 
 
@@ -58,7 +60,9 @@ def fit_system(
     elif fit:
         found = _fit_number(what, seed, rival, method, dict(options), fit, spent, limit)
     else:
-        found = published.outcome if spent <= limit else None
+        found = None
+    if found is None and spent <= limit:
+        found = published.outcome
     return _fitted(rival, found, limit, trial)
 
 
@@ -98,25 +102,22 @@ def _fit_rounds(
 def _fit_number(
     what: Check, seed: int, rival: Baseline, method: Method, options: dict[str, Any], fit: str, spent: int, limit: int
 ) -> Outcome | None:  # fmt: skip
-    """Scale an option until the system fits: the best of a few tries."""
-    bound, best = method.bind(dict(options)), None
-    number, whole = bound[fit], not isinstance(bound[fit], float)
+    """Change an option until the system fits, by what it cost so far: the best of a few tries."""
+    number, best = method.bind(dict(options))[fit], None
+    whole, slope = not isinstance(number, float), spent / number
     for _ in range(MAX_TRIES):
-        scaled = number * limit / max(1, spent)
-        number = max(1, math.floor(scaled)) if whole else scaled
-        found = _run(what, seed, rival, method, {**options, fit: number}, None)
-        spent = found.compute
+        wanted = number + (limit - spent) / slope
+        wanted = max(1, math.floor(wanted)) if whole else wanted
+        if wanted == number or wanted <= 0:
+            break
+        found = _run(what, seed, rival, method, {**options, fit: wanted}, None)
+        slope = max(1.0, (found.compute - spent) / (wanted - number))
+        number, spent = wanted, found.compute
         if spent <= limit and (best is None or spent > best.compute):
             best = found
-        if CLOSE * limit <= spent <= limit or (whole and (number == 1 or _next_exceeds(number, spent, limit))):
+        if CLOSE * limit <= spent <= limit:
             break
-        if spent > limit and whole:  # aim a little lower, so that it ends
-            spent = max(spent, math.ceil(limit * number / (number - 1)))
     return best
-
-
-def _next_exceeds(number: int, spent: int, limit: int) -> bool:
-    return spent <= limit < spent * (number + 1) / number
 
 
 def _run(
@@ -135,6 +136,6 @@ def _fitted(rival: Baseline, found: Outcome | None, limit: int, trial: SeedResul
         return None
     trial.add_cost(found)
     trial.seconds += found.seconds
-    if found.compute < CLOSE * limit:
+    if found.compute < SHORT * limit:
         trial.notes.append(f"{rival.name} spent {found.compute:,} of compute at most, the method {limit:,}")
     return found

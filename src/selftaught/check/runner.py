@@ -104,9 +104,7 @@ def _opened(
     console: Console,
 ) -> Iterator[Check]:  # fmt: skip
     with open_engine(engine, world, console) as used:
-        what = open_check(
-            method, world, used, ablate=ablate, folder=folder, learner=learner, console=console
-        )
+        what = open_check(method, world, used, ablate=ablate, folder=folder, learner=learner, console=console)
         with closing(what.store):
             yield what
 

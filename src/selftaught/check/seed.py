@@ -70,7 +70,8 @@ def vote_shown(what: Check) -> int:
 def contrasts_of(what: Check, baseline: AnyBaseline) -> tuple[Contrast, ...]:
     """The contrasts that a baseline takes part in."""
     if isinstance(baseline, Baseline):
-        return baseline.contrasts
+        fixed = what.method.shape == "study" and not baseline.fit_with  # a study cannot be stopped by a budget
+        return tuple(c for c in baseline.contrasts if c == "as published" or not fixed)
     if baseline in FIXED_BASELINES:
         return ("as published",)
     found: list[Contrast] = ["as published"] if samples_as_published(what) else []
@@ -145,9 +146,9 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult) ->
         outcome = outcome_of(what.claim, rival.name, found)
         published = PublishedRun(outcome, tuple(end.compute for end in run.round_ends))
         _note(trial, outcome, run.notes, outcome.seconds)
-    if "as published" in rival.contrasts:
+    if "as published" in contrasts_of(what, rival):
         trial.published[rival.name] = outcome
-    if "equal compute" in rival.contrasts:
+    if "equal compute" in contrasts_of(what, rival):
         fitted = fit_system(what, seed, rival, method, options, published, trial)
         if fitted is not None:
             trial.fitted[rival.name] = fitted

@@ -109,9 +109,7 @@ class Check:
             yield run
 
     @contextmanager
-    def _run(
-        self, seed: int, base_of: int, folder: Path, name: str, mark: str, budget: Budget | None
-    ) -> Iterator[Run]:
+    def _run(self, seed: int, base_of: int, folder: Path, name: str, mark: str, budget: Budget | None) -> Iterator[Run]:
         settings = replace(self.world.settings, seed=seed, gate=LAST if self.champion == "last" else BEST_ON_DEV)
         settings = replace(settings, budget=budget) if budget else settings
         task = load_task(self.method, self.world, seed, self.claim)
