@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OPTIMIZER_FOLDER = "optimizer"  # in a policy's folder, for the next training (`TrainConfig.keep_optimizer_state`)
 UNHASHED_FIELDS = ("checkpoint_seconds", "max_tokens_per_pass", "gradient_checkpointing")  # of the machine
+LATER_FIELDS = ("steps", "min_lr_ratio")  # hashed where set: without them, versions are as before there were any
 
 
 def policy_version(
@@ -34,7 +35,8 @@ def policy_version(
 
 def config_key(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide what is learned."""
-    return {name: value for name, value in asdict(config).items() if name not in UNHASHED_FIELDS}
+    dropped = {*UNHASHED_FIELDS, *(name for name in LATER_FIELDS if not getattr(config, name))}
+    return {name: value for name, value in asdict(config).items() if name not in dropped}
 
 
 def objective_key(objective: Objective) -> Any:

@@ -58,4 +58,5 @@ def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:
     """
     warmup = max(1, round(config.warmup_ratio * total))
     done = min(1.0, max(0, step - warmup) / max(1, total - warmup))
-    return config.learning_rate * min((step + 1) / warmup, SCHEDULES[config.schedule](done, config))
+    decayed = config.min_lr_ratio + (1 - config.min_lr_ratio) * SCHEDULES[config.schedule](done, config)
+    return config.learning_rate * min((step + 1) / warmup, decayed)
