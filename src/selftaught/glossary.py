@@ -99,6 +99,7 @@ GLOSSARY: dict[str, Term] = {
     "alpha": Term("weight of a bonus in the reward", FACTOR),
     "nll_coef": Term("weight of the chosen answer's negative log-likelihood per token in a preference loss", FACTOR),
     "advantage": Term("how the rewards of a problem's answers become advantages", "a choice"),
+    "second_advantage": Term("how the rewards of second answers become advantages", "a choice"),
     "loss_aggregation": Term("how a loss is averaged over tokens and answers", "a choice"),
     "loss_type": Term("form of a preference loss", "a choice"),
     "clip_low": Term("how far below 1 the probability ratio of PPO and its kin may fall (ε)", FACTOR),

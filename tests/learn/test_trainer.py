@@ -226,7 +226,9 @@ def test_steps_cycle_through_the_records_in_new_orders_and_are_full():
     assert stream[:10] == [i for step in _step_indices(10, TrainConfig(epochs=1, batch_size=4), seed=1) for i in step]
     assert [len(step) for step in _step_indices(3, TrainConfig(steps=2, batch_size=4), seed=1)] == [4, 4]
     assert TrainConfig(steps=7).num_steps(10) == 7
-    assert TrainConfig(epochs=3, batch_size=4).num_steps(10) == len(_step_indices(10, TrainConfig(batch_size=4), 0)) == 9
+    assert (
+        TrainConfig(epochs=3, batch_size=4).num_steps(10) == len(_step_indices(10, TrainConfig(batch_size=4), 0)) == 9
+    )
 
 
 def test_a_training_by_steps_takes_that_many_and_resumes_exactly(tmp_path):

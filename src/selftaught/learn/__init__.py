@@ -9,5 +9,6 @@ from selftaught.curate.replay import mix_replay
 from selftaught.learn.config import TrainConfig
 from selftaught.learn.objectives import Objective, Row, sft
 from selftaught.learn.population import Population
+from selftaught.learn.schedules import round_schedule
 
-__all__ = ["Objective", "Population", "Row", "TrainConfig", "mix_replay", "sft"]
+__all__ = ["Objective", "Population", "Row", "TrainConfig", "mix_replay", "round_schedule", "sft"]

@@ -27,6 +27,9 @@ class TrainConfig:
         decay_ratio: fraction of the steps after the warm-up in which "wsd" decays at the end, and in which "infinite"
             both cools down at the start and anneals at the end.
         constant_lr_ratio: constant rate of "infinite", as a fraction of the peak rate.
+        schedule_start: fraction of the schedule that earlier trainings have gone through, for one schedule over several
+            trainings (`learn.round_schedule`); warm-up and decay are fractions of the whole.
+        schedule_end: fraction of the schedule at which this training ends.
         min_lr_ratio: lowest rate after the warm-up, as a fraction of the peak rate: a schedule falls to it, not to 0.
         weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
         max_grad_norm: gradients with a larger norm are scaled down to it; infinity clips nothing.
@@ -52,6 +55,8 @@ class TrainConfig:
     schedule: Literal["cosine", "linear", "constant", "wsd", "infinite"] = "cosine"
     decay_ratio: float = 0.2
     constant_lr_ratio: float = 0.5
+    schedule_start: float = 0.0
+    schedule_end: float = 1.0
     min_lr_ratio: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -76,6 +81,9 @@ class TrainConfig:
             if not 0 <= getattr(self, name) <= high:
                 got = f"must be in 0..{high:g}, got {getattr(self, name)}"
                 raise BadInput(got, where=name, fix=f"use 0 to {high:g}")
+        if not 0 <= self.schedule_start < self.schedule_end <= 1:
+            got = f"the schedule must run from 0 to 1, got {self.schedule_start} to {self.schedule_end}"
+            raise BadInput(got, where="schedule_start, schedule_end", fix="use 0 and 1 for a training of its own")
         if self.keep_optimizer_state and self.lora_rank:
             problem = "each LoRA training has a new adapter"
             raise BadInput(problem, where="keep_optimizer_state", fix="train full weights")

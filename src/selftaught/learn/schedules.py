@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from selftaught.errors import BadInput
 
 if TYPE_CHECKING:
     from selftaught.learn.config import TrainConfig
@@ -54,9 +56,26 @@ def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:
     """The learning rate of a step, counted from 0: a linear warm-up, then the schedule.
 
     Args:
-        total: number of steps of the training.
+        total: number of steps of the training, which covers the schedule from `schedule_start` to `schedule_end`.
     """
-    warmup = max(1, round(config.warmup_ratio * total))
-    done = min(1.0, max(0, step - warmup) / max(1, total - warmup))
+    whole = total / (config.schedule_end - config.schedule_start)  # steps of the whole schedule
+    place = step + config.schedule_start * whole
+    warmup = max(1, round(config.warmup_ratio * whole))
+    done = min(1.0, max(0.0, place - warmup) / max(1.0, whole - warmup))
     decayed = config.min_lr_ratio + (1 - config.min_lr_ratio) * SCHEDULES[config.schedule](done, config)
-    return config.learning_rate * min((step + 1) / warmup, decayed)
+    return config.learning_rate * min((place + 1) / warmup, decayed)
+
+
+def round_schedule(config: TrainConfig, number: int, rounds: int) -> dict[str, Any]:
+    """Changes to `TrainConfig` that make round `number`, from 1, of `rounds` part of one training.
+
+    One learning-rate schedule goes through all rounds, whatever their numbers of steps, and one optimizer state; with
+    LoRA, where each round has a new adapter, the state is new.
+
+    Raises:
+        BadInput: there is no such round.
+    """
+    if not 1 <= number <= rounds:
+        raise BadInput(f"there is no round {number} of {rounds}", where="round_schedule", fix="count from 1")
+    span = {"schedule_start": (number - 1) / rounds, "schedule_end": number / rounds}
+    return {**span, "keep_optimizer_state": not config.lora_rank}

@@ -61,7 +61,9 @@ def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: fl
     """
     if not (math.isfinite(lr_scale) and lr_scale > 0):
         raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
-    of_epochs = {"steps": 0} if "epochs" in changes else {}  # what a call asks for counts, not what the run usually does
+    of_epochs = (
+        {"steps": 0} if "epochs" in changes else {}
+    )  # what a call asks for counts, not what the run usually does
     settings = override(context.settings.training, of_epochs | dict(changes))
     return replace(settings, learning_rate=settings.learning_rate * lr_scale) if lr_scale != 1.0 else settings
 
