@@ -11,7 +11,14 @@ from selftaught.routines.critiques import (
     right_revisions,
 )
 from selftaught.routines.repair import collect_critic_data, repair_failures
-from selftaught.routines.scoring import StepReward, score_attempts, selected_demos
+from selftaught.routines.scoring import (
+    StepReward,
+    process_auroc,
+    score_attempts,
+    selected_demos,
+    step_judge,
+    train_process_reward,
+)
 
 __all__ = [
     "Acquired",
@@ -25,10 +32,13 @@ __all__ = [
     "critique_demos",
     "deduplicate",
     "filter_verified",
+    "process_auroc",
     "repair_failures",
     "revision_demos",
     "right_revisions",
     "score_attempts",
     "selected_demos",
+    "step_judge",
     "train_critic",
+    "train_process_reward",
 ]

@@ -4,6 +4,7 @@ from selftaught.search.mcts import mcts
 from selftaught.search.p_true import p_true
 from selftaught.search.preferences import collapse_chain, pairs_from, preferences, to_pair, to_record
 from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, prefix_attempt
+from selftaught.search.step_rollouts import StepRollouts, scored_steps
 from selftaught.search.tree import Node, backup, most_visited_path, puct, select, step_prior
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "MCTSConfig",
     "MCTSSolver",
     "Node",
+    "StepRollouts",
     "backup",
     "collapse_chain",
     "mcts",
@@ -20,6 +22,7 @@ __all__ = [
     "preferences",
     "prefix_attempt",
     "puct",
+    "scored_steps",
     "select",
     "step_prior",
     "to_pair",
