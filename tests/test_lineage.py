@@ -112,6 +112,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
         play(method, run, options)
         samples, others, policies = everything(run)
         noted = {facts["policy"]: facts for _, _, facts, _ in run.journal.effects("notes")}
+        written = {key for key, *_ in run.journal.effects("reference_step")}
         trains = any(run.journal.count(kind) for kind in ("learn", "online", "tune"))
         made = {name: load_policy(run.folder / "policies" / name) for name in policies}
         with JournalReader(run.folder) as reader:
@@ -143,7 +144,7 @@ def test_whatever_a_method_makes_walks_back_to_the_starting_model(
             behind = [link.target for link in together.sources(f"{name}:{i}")]
             assert behind == attempts_of(json.loads(line))
             assert behind
-            assert set(behind) <= set(samples)
+            assert set(behind) <= {*samples, *written}
 
 
 def test_verdicts_are_those_of_the_run(tmp_path: Path) -> None:

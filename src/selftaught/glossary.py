@@ -56,6 +56,7 @@ GLOSSARY: dict[str, Term] = {
     # selection and combination
     "target": Term("right answers wanted per problem (n* of B-STaR)", COUNT),
     "per_problem": Term("records kept per problem, at most", COUNT),
+    "correct_trees": Term("train only on search trees whose final answer is right", SWITCH),
     "max_pairs": Term("preference pairs trained on per round, at most", COUNT),
     "threshold": Term("reward above which an answer is trained on", "reward"),
     "min_confidence": Term("share of the votes that the winning answer must have", SHARE),
@@ -90,6 +91,8 @@ GLOSSARY: dict[str, Term] = {
     "learn_revisions": Term("also train on revisions under the prompt with draft and critique", SWITCH),
     "refine_at_test": Term("also measure answering with refinement", SWITCH),
     "recheck_finished": Term("ask again for a check of answers that have ended", SWITCH),
+    "reference_branch": Term("add the written solution to a search tree as a branch", SWITCH),
+    "hinted": Term("show a judge the written solution of what it judges", SWITCH),
     "rationalization": Term("sample failed problems again with the answer as a hint", SWITCH),
     "mixed_formats": Term("train on more than one prompt and answer format", SWITCH),
     # training

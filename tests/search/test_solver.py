@@ -18,7 +18,7 @@ from selftaught.models import ChatTokenizer, resolve
 from selftaught.records import Attempt, Problem, Solution, Verdict
 from selftaught.run.ask import Ask
 from selftaught.run.run import Run
-from selftaught.search import MCTSConfig, MCTSSolver, Node, most_visited_path, p_true, pairs_from
+from selftaught.search import MCTSConfig, MCTSSolver, Node, SearchTree, p_true, pairs_from
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
 from selftaught.testing import make_run, make_task
@@ -33,11 +33,13 @@ class Grown:
 
     def __init__(self, run: Run, how: MCTSConfig) -> None:
         self.trees: dict[str, Node] = {}
+        self.searches: dict[str, SearchTree] = {}
         grower = MCTSSolver(how)
 
         async def keeping(ask: Ask, problem: Problem) -> Solution:
-            self.trees[problem.id] = root = await grower.search(ask, problem)
-            return await grower.to_solution(ask, problem, root)
+            self.searches[problem.id] = found = await grower.search(ask, problem)
+            self.trees[problem.id] = found.root
+            return await grower.to_solution(ask, problem, found)
 
         self.found = run.search(run.base, run.task.train, solver=keeping)
         self.pairs = {one.attempt.problem.id: pairs_from(one) for one in self.found}
@@ -119,14 +121,16 @@ def test_pairs_share_their_beginning_and_prefer_the_higher_q(tmp_path: Path) -> 
     assert len(pairs) > 10
     for problem, root in grower.trees.items():
         by_answer = {node.answer: node for node in root}
+        made = {made.children[0].parent: made for made in grower.searches[problem].decisions}
         for pair in grower.pairs[problem]:
             best, worst = by_answer[pair.chosen], by_answer[pair.rejected]
             fork = next(i for i, (a, b) in enumerate(zip(best.path, worst.path, strict=False)) if a is not b)
             a, b = best.path[fork], worst.path[fork]
             assert a.parent is b.parent
-            assert a.q == max(c.q for c in a.parent.children)  # pyright: ignore
-            assert b.q == min(c.q for c in a.parent.children)  # pyright: ignore
-            n, m = max(1, a.visits), max(1, b.visits)
+            knew = made[a.parent]
+            i, j = knew.children.index(a), knew.children.index(b)
+            assert (knew.qs[i], knew.qs[j]) == (max(knew.qs), min(knew.qs))
+            n, m = knew.visits[i], knew.visits[j]
             assert pair.label_smoothing == pytest.approx(min(1 / (n / m + 1), 0.5))
             assert set(pair.attempts) == {step.id for step in (*best.path, *worst.path)}
     spoiled = [p for p in pairs if p.chosen.count("wrong") > p.rejected.count("wrong")]
@@ -156,7 +160,7 @@ def test_every_node_is_journalled_with_its_lineage_and_a_rerun_grows_the_same_tr
             assert samples[row["id"]]["parent"] == (above or None)
             assert samples[row["id"]]["policy"] == "base-model"
         line = [tree["nodes"][i]["id"] for i in tree["line"]]
-        assert line == [n.id for n in most_visited_path(root)]
+        assert line == [n.id for n in first.searches[tree["problem"]].line]
 
 
 def test_no_verdict_is_seen_on_problems_that_are_measured(tmp_path: Path) -> None:

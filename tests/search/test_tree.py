@@ -8,10 +8,11 @@ import itertools
 import math
 import tracemalloc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from selftaught.search import Node, backup, mcts, most_visited_path, puct, select, step_prior
+from selftaught.search import Decision, Node, backup, decide, mcts, puct, select, step_prior
 from selftaught.search.mcts import run_iteration
 
 BYTES_A_NODE = 2048
@@ -32,6 +33,14 @@ def test_puct_weighs_worth_against_what_was_seldom_visited() -> None:
     assert puct(seldom, 2.0) == pytest.approx(0.3 + 2 * 0.5 * 3 / 2)
     assert select(root, 2.0)[-1] is seldom
     assert select(root, 0.0)[-1] is often
+
+
+def most_visited_path(root: Node) -> list[Node]:
+    path: list[Node] = []
+    while root.children:
+        root = decide(root, diversity=False).chosen
+        path.append(root)
+    return path
 
 
 def check_definitions(root: Node, gamma: float) -> None:
@@ -81,28 +90,32 @@ def test_the_search_finds_the_best_answer_and_keeps_to_its_definitions(best: int
 
     asyncio.run(search())
     check_definitions(root, gamma)
-    line = [int(step.text) for step in most_visited_path(root)]
+    path = most_visited_path(root)
+    line = [int(step.text) for step in path]
     assert sum(d * 3 ** (2 - i) for i, d in enumerate(line)) == best  # which brute force over all 27 would find
-    assert most_visited_path(root)[-1].value == 1.0
-    assert root.visits == 300
+    assert path[-1].value == 1.0
+    assert root.visits == 600  # an iteration counts its root twice
     assert sum(child.visits for child in root.children) == 300
     assert world.expanded <= 13  # every inner node once
 
 
 def test_from_root_to_root_the_main_line_is_searched_again() -> None:
     world, root = World(3, 3, [1.0] + [-1.0] * 26), Node()
-    asyncio.run(mcts(root, world.expand, iterations=50, c_puct=2.0))
-    line = most_visited_path(root)
+    made = asyncio.run(mcts(root, world.expand, iterations=50, c_puct=2.0))
+    line = [one.chosen for one in made]
     assert [step.text for step in line] == ["0", "0", "0"]
-    assert root.visits == 50
-    assert 50 < line[0].visits <= 100 < line[1].visits <= 150
+    assert root.visits == 400  # four times as many from the first root, each counted twice there
+    assert [sum(one.visits) for one in made] == [200, made[0].visits[0] + 50, made[1].visits[0] + 50]
+    assert made[0].visits[0] < line[0].visits == made[0].visits[0] + 100
+    few = asyncio.run(mcts(Node(), world.expand, iterations=50, c_puct=2.0, first_factor=1))
+    assert sum(few[0].visits) == 50
 
 
 def test_few_iterations_leave_most_of_a_wide_tree_alone() -> None:
     world, root = World(5, 4, [0.0] * 625), Node()
-    asyncio.run(mcts(root, world.expand, iterations=2))
+    made = asyncio.run(mcts(root, world.expand, iterations=2, first_factor=1))
     assert world.expanded < 30 < 156
-    assert most_visited_path(root)[-1].ended
+    assert made[-1].chosen.ended
 
 
 def test_a_dead_end_ends_the_search() -> None:
@@ -111,9 +124,8 @@ def test_a_dead_end_ends_the_search() -> None:
         return []
 
     root = Node()
-    asyncio.run(mcts(root, nothing, iterations=3))
+    assert asyncio.run(mcts(root, nothing, iterations=3)) == []
     assert root.ended
-    assert most_visited_path(root) == []
 
 
 def test_backup_counts_each_visit_once_along_the_way() -> None:
@@ -149,3 +161,61 @@ def test_a_node_weighs_at_most_two_kilobytes_beyond_its_tokens() -> None:
     in_tokens = count * (tokens * (8 + 28) + 56)
     assert len(list(root)) == count + 1
     assert (held - in_tokens) / count <= BYTES_A_NODE
+
+
+# --- the authors' code ---
+
+AUTHORS = (
+    (
+        {
+            "0": (0.6, (-0.2, -0.9, -1.4, -1.4)), "00": (0.4, (-0.9, -0.5, -0.5, -0.9)),
+            "000": (1.25, (-0.5, -0.9, -0.2)), "001": (1.9, (-1.4, -0.2, -0.9)), "01": (0.6, (-0.5, -1.4, -1.4)),
+            "010": (-0.25, (-0.2,)), "011": (-0.9, (-1.4,)), "1": (0.4, (-0.9, -0.2)), "10": (0.25, (-0.5, -0.5)),
+            "100": (-0.25, (-0.2,)), "101": (-0.6, (-0.9,)), "11": (0.75, (-0.2, -0.9, -0.5)),
+            "110": (-0.25, (-0.2, -1.4, -0.9, -0.5)), "111": (1.4, (-0.5, -0.2)),
+        },
+        [((47, 17), (1.764361702, 1.195588235), 0), ((62, 1), (1.226612903, -1.175), 0), ((8, 70), (0.85, 1.5), 1)],
+    ),
+    (
+        {
+            "0": (0.75, (-0.9, -0.2, -1.4)), "00": (0.25, (-0.5,)), "000": (-0.9, (-0.5, -1.4, -0.2, -0.5)),
+            "001": (1.1, (-0.9, -0.5, -1.4, -0.5)), "01": (0.1, (-1.4, -0.5)), "010": (1.25, (-0.5,)),
+            "011": (1.25, (-0.9, -0.9)), "1": (0.25, (-0.5, -0.5)), "10": (0.6, (-0.2, -0.9, -1.4)),
+            "100": (1.25, (-0.2, -0.9, -0.9)), "101": (1.75, (-0.2, -0.9, -0.9)), "11": (0.4, (-0.9, -0.5, -1.4, -1.4)),
+            "110": (1.9, (-0.9,)), "111": (-0.9, (-0.2, -1.4, -0.9, -1.4)),
+        },
+        [((7, 57), (1.085714286, 1.74374269), 1), ((28, 45), (1.428571429, 1.587777778), 1), ((60, 1), (1.5, -1.3), 0)],
+    ),
+)  # fmt: skip
+"""Value and log-probabilities of each step by its path, and what the `MCTS` of github.com/YuxiXie/MCTS-DPO (fb23437)
+knew at each root: visits and Q of both children, and the next root (16 iterations, its defaults, run once)."""
+
+
+@pytest.mark.parametrize(("steps", "expected"), AUTHORS)
+def test_the_search_is_that_of_the_authors_code(steps: dict[str, Any], expected: list[Any]) -> None:
+    async def expand(node: Node) -> list[Node]:
+        found = [(node.answer + digit, digit) for digit in "01"]
+        return [
+            Node(path, digit, prior=step_prior(steps[path][1]), value=steps[path][0], ended=len(path) == 3)
+            for path, digit in found
+        ]
+
+    made = asyncio.run(mcts(Node(), expand, iterations=16))
+    assert [(one.visits, one.children.index(one.chosen)) for one in made] == [(n, i) for n, _, i in expected]
+    for one, (_, qs, _) in zip(made, expected, strict=True):
+        assert one.qs == pytest.approx(qs, abs=1e-9)
+
+
+def test_the_next_root_is_where_continuations_differ() -> None:
+    root = Node()
+    even, odd = (root.add_child(Node(visits=n, value=0.5)) for n in (6, 4))
+    for parent, visits in ((even, (3, 3)), (odd, (3, 1))):
+        for n in visits:
+            parent.add_child(Node(visits=n))
+    assert decide(root).chosen is odd  # 4 * (2 + 1) > 6 * (0 + 1)
+    assert decide(root, diversity=False) == Decision((even, odd), (6, 4), (0.5, 0.5), even)
+    odd.children[0].visits = 1
+    even.visits, odd.q = 4, 0.6
+    assert decide(root).chosen is odd  # of equals, the higher Q
+    odd.q, odd.v = 0.5, 0.1
+    assert decide(root).chosen is odd  # then the higher V

@@ -86,9 +86,9 @@ def _ranked(group: Sequence[ScoredAttempt]) -> Ranked:
 def select(groups: Groups, threshold: float, size: float) -> dict[str, list[ScoredAttempt]]:
     """Select answers whose reward is above the threshold, best first, evenly over problems.
 
-    Of each problem, the same number of best answers is taken, and of those equal to each other, one is kept. That number
-    is the smallest with which `size` answers a problem are kept on average, as in the authors' code: so easy problems
-    do not crowd out hard ones.
+    Of each problem, the same number of best answers is taken, and of those equal to each other, one is kept. That
+    number is the smallest with which `size` answers a problem are kept on average, as in the authors' code: so easy
+    problems do not crowd out hard ones.
 
     Args:
         size: answers wanted per problem, on average.

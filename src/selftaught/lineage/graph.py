@@ -51,8 +51,8 @@ class LineageLink:
         target: id of the node that it leads to.
         how: "trained from", "learned" and, while in training, "updated from" (a policy's); "made of" (a record's);
             "notes for" and "made of" (of a policy with notes);
-            "by", "continues", and "answers a problem from" where the run posed it (an attempt's); "by" and "step"
-            (a tree's).
+            "by" ("read by" of a step of a written solution), "continues", and "answers a problem from" where the run
+            posed it (an attempt's); "by" and "step" (a tree's).
     """
 
     source: str

@@ -53,7 +53,7 @@ def walk(facts: RunFolder, starts: Iterable[str]) -> Lineage:
 
 
 def _missing(id: str, how: str) -> Visit:
-    kind = "policy" if how in ("by", "trained from", "updated from", "notes for") else "attempt"
+    kind = "policy" if how in ("by", "read by", "trained from", "updated from", "notes for") else "attempt"
     return LineageNode(id, kind, gap=f"{kind} {id} is not in this run"), []
 
 
@@ -182,4 +182,15 @@ def _tree(facts: RunFolder, id: str, number: int, tree: Mapping[str, Any]) -> Vi
     return node, [("by", tree["policy"]), *(("step", step) for step in steps)]
 
 
-EFFECTS: dict[str, Callable[[RunFolder, str, int, Mapping[str, Any]], Visit]] = {"sample": _attempt, "tree": _tree}
+def _reference_step(facts: RunFolder, id: str, number: int, step: Mapping[str, Any]) -> Visit:
+    """A step of a problem's written solution in a search tree, which a policy read and did not sample."""
+    question = facts.question(step["problem"])
+    node = LineageNode(id, "attempt", "written", "", question, text=step["text"], round=number, note="written solution")
+    return node, [("read by", step["policy"]), *([("continues", step["parent"])] if step["parent"] else [])]
+
+
+EFFECTS: dict[str, Callable[[RunFolder, str, int, Mapping[str, Any]], Visit]] = {
+    "sample": _attempt,
+    "tree": _tree,
+    "reference_step": _reference_step,
+}

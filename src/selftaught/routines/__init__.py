@@ -10,6 +10,7 @@ from selftaught.routines.critiques import (
     revision_demos,
     right_revisions,
 )
+from selftaught.routines.divergence import kl_from
 from selftaught.routines.repair import collect_critic_data, repair_failures
 from selftaught.routines.scoring import (
     StepReward,
@@ -32,6 +33,7 @@ __all__ = [
     "critique_demos",
     "deduplicate",
     "filter_verified",
+    "kl_from",
     "process_auroc",
     "repair_failures",
     "revision_demos",

@@ -3,20 +3,22 @@
 from selftaught.search.mcts import mcts
 from selftaught.search.p_true import p_true
 from selftaught.search.preferences import collapse_chain, pairs_from, preferences, to_pair, to_record
-from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, prefix_attempt
+from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, SearchTree, prefix_attempt
 from selftaught.search.step_rollouts import StepRollouts, scored_steps
-from selftaught.search.tree import Node, backup, most_visited_path, puct, select, step_prior
+from selftaught.search.tree import Decision, Node, backup, decide, puct, select, step_prior
 
 __all__ = [
+    "Decision",
     "Expander",
     "MCTSConfig",
     "MCTSSolver",
     "Node",
+    "SearchTree",
     "StepRollouts",
     "backup",
     "collapse_chain",
+    "decide",
     "mcts",
-    "most_visited_path",
     "p_true",
     "pairs_from",
     "preferences",

@@ -9,29 +9,33 @@ from selftaught.records import Attempt, Message
 from selftaught.run.ask import Ask
 
 P_TRUE_PROMPT = "Is the answer above right as far as it goes? Say only: right, or: wrong."
+HINTED_PROMPT = "A right solution is:\n{solution}\n" + P_TRUE_PROMPT
 _WORD = re.compile(r"\W*(?:(right|correct|yes|true|sound)|(wrong|incorrect|no|not|false))\b", re.IGNORECASE)
 _MARKS = re.compile(r"[+-]*([+-])")
 
 
-async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge") -> float | None:
+async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge", solution: str = "") -> float | None:
     """Ask the model in one word whether an answer is right as far as it goes; return the probability that it is.
 
     The word is sampled greedily. The result is the probability of its first token, or one minus that where the word is
-    "wrong". A reply of marks (`++-`, one token for each step) is read at its last mark. The reference is not shown.
+    "wrong". A reply of marks (`++-`, one token for each step) is read at its last mark.
 
     Sources: P(True) of Kadavath et al., "Language models (mostly) know what they know", 2207.05221; as the
     self-evaluation C of Xie et al., 2405.00451, section 2.1. The code of the latter shows the model the reference
-    solution with the question; here the model judges without it.
+    solution, as here with `solution`.
 
     Args:
         phrase: name of the request among the task's phrases: "judge" for a whole answer, "evaluate" for its last step.
+        solution: a right solution to show the model; the phrase is then `phrase` + " with solution", and its wording
+            holds `{solution}`.
 
     Returns:
         The probability, in 0..1; None where the reply says neither. 0 or 1 where an endpoint returns no
         log-probabilities.
     """
     history = (*attempt.prompt, Message("assistant", attempt.text.rstrip()))
-    prompt = ask.with_turn(history, phrase, P_TRUE_PROMPT)
+    hinted = ask.with_turn(history, f"{phrase} with solution", HINTED_PROMPT, solution=solution) if solution else None
+    prompt = hinted or ask.with_turn(history, phrase, P_TRUE_PROMPT)
     reply = await ask(prompt, role="judge", parent=attempt, temperature=0.0, max_tokens=8)
     marks, word = _MARKS.fullmatch(reply.text), _WORD.match(reply.text)
     if not marks and not word:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from selftaught.learn.objectives.step_dpo import visit_label_smoothing
 from selftaught.records import Pair, Problem, Solution
-from selftaught.search.tree import Node, most_visited_path
+from selftaught.search.tree import Decision, Node
 
 RECORD_DIGITS = 6  # decimals kept of the numbers in a tree's record
 
@@ -20,22 +20,26 @@ class Preference(NamedTuple):
     smoothing: float
 
 
-def preferences(root: Node) -> list[Preference]:
-    """At each depth of the most visited path, prefer the child of the highest Q to that of the lowest Q.
+def preferences(decisions: Sequence[Decision]) -> list[Preference]:
+    """At each root of a search, prefer the child of the highest Q to that of the lowest Q.
 
-    Label smoothing is 1 / (N(chosen) / N(rejected) + 1), at most 0.5; a step without visits counts as visited once.
-    A step with a single continuation is extended to the next branch point, as in the authors' code. No preference
-    where the Q values are equal or one answer is a prefix of the other.
+    Q and visits N are those at the time when the search went on. Label smoothing is 1 / (N(chosen) / N(rejected) + 1),
+    at most 0.5. A step with a single continuation is extended to the next branch point, as in the authors' code. No
+    preference where the Q values are equal or one answer is a prefix of the other.
     """
     found: list[Preference] = []
-    for node in [root, *most_visited_path(root)]:
-        if len(node.children) < 2:
-            continue
-        best, worst = max(node.children, key=lambda c: c.q), min(node.children, key=lambda c: c.q)
-        chosen, rejected = collapse_chain(best).answer, collapse_chain(worst).answer
-        if best.q > worst.q and not chosen.startswith(rejected) and not rejected.startswith(chosen):
-            found.append(Preference(best, worst, visit_label_smoothing(max(1, best.visits), max(1, worst.visits))))
+    for made in decisions:
+        best, worst = made.qs.index(max(made.qs)), made.qs.index(min(made.qs))
+        pair = made.children[best], made.children[worst]
+        chosen, rejected = (collapse_chain(node).answer for node in pair)
+        if made.qs[best] > made.qs[worst] and not chosen.startswith(rejected) and not rejected.startswith(chosen):
+            found.append(Preference(*pair, smoothing_of(made.visits[best], made.visits[worst])))
     return found
+
+
+def smoothing_of(chosen: int, rejected: int) -> float:
+    """`visit_label_smoothing` of two visit counts; 0 where the rejected step was never visited."""
+    return visit_label_smoothing(max(1, chosen), rejected) if rejected else 0.0
 
 
 def collapse_chain(node: Node) -> Node:
@@ -67,8 +71,8 @@ def pairs_from(solution: Solution) -> list[Pair]:
     ]
 
 
-def to_record(root: Node, found: Sequence[Preference]) -> dict[str, Any]:
-    """A tree as plain data for the journal: its nodes with their statistics, the preferences, the most visited path.
+def to_record(root: Node, decisions: Sequence[Decision], found: Sequence[Preference]) -> dict[str, Any]:
+    """A tree as plain data for the journal: its nodes with their statistics, the preferences, the path of its roots.
 
     Nodes are numbered in the order of `nodes`, parents first; the other lists hold these numbers.
     """
@@ -90,4 +94,4 @@ def to_record(root: Node, found: Sequence[Preference]) -> dict[str, Any]:
         for node in nodes
     ]
     pairs = [[number[id(one.chosen)], number[id(one.rejected)], round(one.smoothing, RECORD_DIGITS)] for one in found]
-    return {"nodes": rows, "pairs": pairs, "line": [number[id(node)] for node in most_visited_path(root)]}
+    return {"nodes": rows, "pairs": pairs, "line": [number[id(made.chosen)] for made in decisions]}

@@ -20,7 +20,7 @@ class Node:
     Attributes:
         id: key of the effect that sampled the step; empty for the root, which is no step.
         text: the step, with its end mark.
-        tokens: ids of the step's tokens.
+        tokens: ids of the step's tokens; its text where it has none.
         prior: the policy's probability of the step, see `step_prior`.
         value: of the answer up to here: outcome reward plus `p_true`.
         parent: the step before; None for the root.
@@ -36,7 +36,7 @@ class Node:
 
     id: str = ""
     text: str = ""
-    tokens: tuple[int, ...] = ()
+    tokens: tuple[int | str, ...] = ()
     prior: float = 1.0
     value: float = 0.0
     parent: Node | None = None
@@ -101,11 +101,23 @@ def puct(node: Node, c_puct: float = 1.0) -> float:
     return node.q + c_puct * node.prior * math.sqrt(above) / (1 + node.visits)
 
 
+def select_child(node: Node, c_puct: float = 1.0) -> Node:
+    """The child of the highest PUCT; ties go to the first."""
+    scale = c_puct * math.sqrt(node.visits)
+    chosen, highest = node, -math.inf
+    for child in node.children:
+        score = child.q + scale * child.prior / (1 + child.visits)
+        if score > highest:
+            chosen, highest = child, score
+    return chosen
+
+
 def select(root: Node, c_puct: float = 1.0) -> list[Node]:
-    """Follow the highest PUCT from `root` to a leaf; ties go to the first child. Returns all nodes on the path."""
-    path = [root]
-    while path[-1].children:
-        path.append(max(path[-1].children, key=lambda child: puct(child, c_puct)))
+    """Follow the highest PUCT from `root` to a leaf. Returns all nodes on the path."""
+    node, path = root, [root]
+    while node.children:
+        node = select_child(node, c_puct)
+        path.append(node)
     return path
 
 
@@ -117,15 +129,48 @@ def backup(path: Sequence[Node], gamma: float = 1.0) -> None:
     for node in reversed(path):
         node.visits += 1
         if node.children:
-            weights = [child.visits or 1 for child in node.children]
-            total = math.fsum([w * child.q for w, child in zip(weights, node.children, strict=True)])
-            node.v = total / sum(weights)
+            total, weights = 0.0, 0
+            for child in node.children:
+                weight = child.visits or 1
+                total += weight * child.q
+                weights += weight
+            node.v = total / weights
         node.q = node.reward + gamma * node.v
 
 
-def most_visited_path(root: Node) -> list[Node]:
-    """The answer that the search settles on: from the root, always the most visited child; ties go to the higher Q."""
-    path = [root]
-    while path[-1].children:
-        path.append(max(path[-1].children, key=lambda child: (child.visits, child.q)))
-    return path[1:]
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the search knew of the children of a root when it went on to one of them.
+
+    Attributes:
+        children: all of them.
+        visits: N of each child.
+        qs: Q of each child.
+        chosen: the next root.
+    """
+
+    children: tuple[Node, ...]
+    visits: tuple[int, ...]
+    qs: tuple[float, ...]
+    chosen: Node
+
+
+def decide(root: Node, diversity: bool = True) -> Decision:
+    """Choose the next root: the child with the highest N * (gap + 1), then the highest Q, then the highest V.
+
+    The gap is that between the most and the least visits of the child's own children, 0 without children: the search
+    moves to where its continuations differ. Source: the authors' code (`consider_diversity`, on by default).
+
+    Args:
+        root: has children.
+        diversity: whether to count the gap; otherwise the most visited child is chosen.
+    """
+    chosen = max(root.children, key=lambda c: (c.visits * ((visit_gap(c) if diversity else 0) + 1), c.q, c.v))
+    found = tuple(root.children)
+    return Decision(found, tuple(c.visits for c in found), tuple(c.q for c in found), chosen)
+
+
+def visit_gap(node: Node) -> int:
+    """The most visits of a child of the node less the fewest; 0 without children."""
+    visits = [child.visits for child in node.children]
+    return max(visits) - min(visits) if visits else 0

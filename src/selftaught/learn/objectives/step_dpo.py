@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from selftaught.errors import BadInput
 from selftaught.learn.checks import check_positive
-from selftaught.learn.objectives.base import Row
-from selftaught.learn.objectives.preference import Dpo, encode_pair
-from selftaught.records import Pair
+from selftaught.learn.objectives.base import Batch, Group, Row
+from selftaught.learn.objectives.preference import Dpo, encode_pair, split_pairs
+from selftaught.records import Pair, Prompt
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from selftaught.models.chat import ChatTokenizer
 
 __all__ = ["advantage_margin", "step_dpo", "visit_label_smoothing"]
@@ -50,11 +52,24 @@ class StepDpo(Dpo):
 
     Attributes:
         learn_eos: whether the responses are complete, so that their end of sequence is learned; steps are not.
+        group_by_prompt: average over the pairs of a prompt first, and then over prompts, so that each search tree has
+            the same weight (the code of 2405.00451); `batch_size` then counts prompts.
     """
 
     beta: float = 0.4
     learn_eos: bool = False
+    group_by_prompt: bool = False
     name: str = "step-dpo"
+
+    def groups(self, records: Sequence[Pair], tokenizer: ChatTokenizer) -> list[Group]:
+        """One group for each pair; with `group_by_prompt`, for each prompt, in the order of their first pairs."""
+        found = Dpo.groups(self, records, tokenizer)
+        if not self.group_by_prompt:
+            return found
+        by_prompt: dict[Prompt, Group] = {}
+        for record, group in zip(records, found, strict=True):
+            by_prompt[record.prompt] = (*by_prompt.get(record.prompt, ()), *group)
+        return list(by_prompt.values())
 
     def rows(self, record: Pair, tokenizer: ChatTokenizer, where: str = "") -> Sequence[Row]:
         """What follows the shared beginning.
@@ -75,6 +90,12 @@ class StepDpo(Dpo):
             Row(prompt, ids[shared:], row.weight, row.row_features)
             for row, ids in zip(rows, (chosen, rejected), strict=True)
         ]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The sum over groups of the mean weighted loss of their pairs."""
+        losses = self.per_pair(batch) * split_pairs(batch.weights)[0]
+        pairs = losses.split([size // 2 for size in batch.sizes])
+        return sum((one.mean() for one in pairs), losses.new_zeros(()))
 
 
 step_dpo = StepDpo
