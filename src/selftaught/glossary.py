@@ -55,6 +55,8 @@ GLOSSARY: dict[str, Term] = {
     "depth": Term("steps at which a search tree branches", COUNT),
     # selection and combination
     "target": Term("right answers wanted per problem (n* of B-STaR)", COUNT),
+    "selected": Term("answers trained on per problem, on average", COUNT),
+    "tune_samples": Term("choose the number of answers per problem each round", SWITCH),
     "per_problem": Term("records kept per problem, at most", COUNT),
     "correct_trees": Term("train only on search trees whose final answer is right", SWITCH),
     "max_pairs": Term("preference pairs trained on per round, at most", COUNT),
@@ -73,6 +75,8 @@ GLOSSARY: dict[str, Term] = {
     "mode": Term("how a solver arranges its calls", "a choice"),
     "data": Term("which samples are trained on", "a choice"),
     "step_reward": Term("who judges the steps of an answer", "a choice"),
+    "step_solutions": Term("solutions per problem whose steps are labeled by rollouts", COUNT, quick=1),
+    "step_rollouts": Term("continuations sampled from each step to label it", COUNT, quick=1),
     # critique and revision
     "drafts": Term("answers per problem that a critique corpus is made of", COUNT),
     "critiques": Term("critiques per draft", COUNT, quick=1),

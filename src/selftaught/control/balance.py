@@ -1,9 +1,11 @@
 """Select answers by reward, and measure how varied and how right the selection is: the balance score of B-STaR.
 
 The score (Zeng et al., 2412.17256, section 3) is high where enough right answers are selected for each problem
-(exploration) and few wrong ones (exploitation). Only answers that the policy wrote and the verifier called RIGHT count.
-A problem of which nothing is selected counts 0: the authors' code adds the reference solution to every problem's
-samples, as an answer of reward 1 that is right, so that no problem is ever without a selection there.
+(exploration) and few wrong ones (exploitation). Only answers that the verifier called RIGHT count.
+
+The authors' code adds each problem's reference solution to its samples, as a right answer of reward 1. So no problem is
+ever without a selection, and wrong answers cost something where no sample is right, too. `reference=True` counts such
+an answer in selection and score; as it is no attempt, it is not among what is selected.
 """
 
 from __future__ import annotations
@@ -46,44 +48,56 @@ class Ranked:
     """The complete answers to one problem, highest reward first, equal ones included.
 
     Attributes:
-        answers: the answers; of equal rewards the first sampled comes first.
+        answers: the answers; of equal rewards the first sampled comes first. None stands for the reference solution.
+        rewards: their rewards, negative, so that they rise.
         distinct: how many different texts are among the first 0, 1, 2, … of them.
         right: how many different right ones.
     """
 
-    answers: Sequence[ScoredAttempt]
+    answers: Sequence[ScoredAttempt | None]
+    rewards: Sequence[float]
     distinct: Sequence[int]
     right: Sequence[int]
 
     def above(self, threshold: float) -> int:
         """How many answers have a reward above the threshold."""
-        return bisect_left(self.answers, -threshold, key=lambda one: -one.reward)
+        return bisect_left(self.rewards, -threshold)
 
     def best(self, count: int) -> list[ScoredAttempt]:
-        """The different answers among the first `count`."""
+        """The different answers among the first `count`, without the reference solution."""
         found: dict[str, ScoredAttempt] = {}
         for one in self.answers[:count]:
-            found.setdefault(one.attempt.text, one)
+            if one is not None:
+                found.setdefault(one.attempt.text, one)
         return list(found.values())
 
 
-def rank(groups: Groups) -> dict[str, Ranked]:
-    """Sort the complete answers to each problem, for trying many thresholds; truncated and failed ones are dropped."""
-    return {problem: _ranked(group) for problem, group in groups.items()}
+def rank(groups: Groups, *, reference: bool = False) -> dict[str, Ranked]:
+    """Sort the complete answers to each problem, for trying many thresholds; truncated and failed ones are dropped.
+
+    Args:
+        reference: count a reference solution among them, as a right answer of reward 1.
+    """
+    return {problem: _ranked(group, reference) for problem, group in groups.items()}
 
 
-def _ranked(group: Sequence[ScoredAttempt]) -> Ranked:
-    whole = [one for one in group if not (one.attempt.truncated or one.attempt.failed)]
-    answers, seen, distinct, right = sorted(whole, key=lambda one: -one.reward), set[str](), [0], [0]
-    for one in answers:
-        new = one.attempt.text not in seen
-        seen.add(one.attempt.text)
+def _ranked(group: Sequence[ScoredAttempt], reference: bool) -> Ranked:
+    whole: list[ScoredAttempt | None] = [
+        one for one in group if not (one.attempt.truncated or one.attempt.failed)
+    ]  # fmt: skip
+    pairs = [(-1.0 if one is None else -one.reward, one) for one in [*whole, *([None] if reference else [])]]
+    pairs.sort(key=lambda pair: pair[0])
+    seen, distinct, right = set[str | None](), [0], [0]
+    for _, one in pairs:
+        text = one and one.attempt.text
+        new = text not in seen
+        seen.add(text)
         distinct.append(distinct[-1] + new)
-        right.append(right[-1] + (new and one.attempt.right))
-    return Ranked(answers, distinct, right)
+        right.append(right[-1] + (new and (one is None or one.attempt.right)))
+    return Ranked([one for _, one in pairs], [reward for reward, _ in pairs], distinct, right)
 
 
-def select(groups: Groups, threshold: float, size: float) -> dict[str, list[ScoredAttempt]]:
+def select(groups: Groups, threshold: float, size: float, *, reference: bool = False) -> dict[str, list[ScoredAttempt]]:
     """Select answers whose reward is above the threshold, best first, evenly over problems.
 
     Of each problem, the same number of best answers is taken, and of those equal to each other, one is kept. That
@@ -92,8 +106,9 @@ def select(groups: Groups, threshold: float, size: float) -> dict[str, list[Scor
 
     Args:
         size: answers wanted per problem, on average.
+        reference: count a reference solution among them, which is not returned.
     """
-    ranked = rank(groups)
+    ranked = rank(groups, reference=reference)
     return {problem: ranked[problem].best(count) for problem, count in _counts(ranked, threshold, size).items()}
 
 
@@ -111,7 +126,9 @@ def _counts(ranked: Mapping[str, Ranked], threshold: float, size: float) -> dict
     return {problem: min(high, count) for problem, count in above.items()}
 
 
-def balance_scores(groups: Groups, threshold: float, target: int, size: float | None = None) -> dict[str, float]:
+def balance_scores(
+    groups: Groups, threshold: float, target: int, size: float | None = None, *, reference: bool = False
+) -> dict[str, float]:
     """Compute bs_i = min(n'_i / n*, 1) n'_i / n_i for each problem, 0..1; 0 where nothing is selected.
 
     n_i answers are selected for problem i, n'_i of them are right; n* are wanted. Source: 2412.17256, section 3.
@@ -119,8 +136,9 @@ def balance_scores(groups: Groups, threshold: float, target: int, size: float | 
     Args:
         target: n*.
         size: answers to select per problem, on average; None: n*.
+        reference: count a reference solution among them.
     """
-    return ranked_scores(rank(groups), threshold, target, size)
+    return ranked_scores(rank(groups, reference=reference), threshold, target, size)
 
 
 def ranked_scores(
@@ -164,16 +182,20 @@ class Dynamics:
     balance_score: float
 
 
-def dynamics(groups: Groups, threshold: float, target: int, size: float | None = None) -> Dynamics:
+def dynamics(
+    groups: Groups, threshold: float, target: int, size: float | None = None, *, reference: bool = False
+) -> Dynamics:
     """Measure exploration and exploitation.
 
     Args:
         groups: attempts by problem, one problem at least.
         target: n*.
         size: answers to select per problem, on average; None: n*.
+        reference: count a reference solution in selection and balance score.
     """
+    wanted = target if size is None else size
     right = [len({one.attempt.text for one in group if one.attempt.right}) for group in groups.values()]
-    chosen = [one for found in select(groups, threshold, target if size is None else size).values() for one in found]
+    chosen = [one for found in select(groups, threshold, wanted, reference=reference).values() for one in found]
     best_of = fmean(max(group, key=lambda one: one.reward).attempt.right for group in groups.values())
     pass_at = fmean(count > 0 for count in right)
     return Dynamics(
@@ -185,5 +207,5 @@ def dynamics(groups: Groups, threshold: float, target: int, size: float | None =
         selected=len(chosen) / len(groups),
         best_of_k=best_of,
         reward_gap=pass_at - best_of,
-        balance_score=fmean(balance_scores(groups, threshold, target, size).values()),
+        balance_score=fmean(balance_scores(groups, threshold, target, size, reference=reference).values()),
     )

@@ -82,6 +82,7 @@ class BalanceTuner:
         thresholds: candidate rewards.
         target: n*, right answers wanted per problem.
         size: answers to select per problem, on average; None: n*.
+        reference: count a reference solution in selection and score, see `control.balance`.
 
     Raises:
         BadInput: nothing to choose from, or `target` or `size` below 1.
@@ -92,6 +93,7 @@ class BalanceTuner:
     thresholds: tuple[float, ...]
     target: int = 8
     size: float | None = None
+    reference: bool = False
 
     def __post_init__(self) -> None:
         for name in ("temperatures", "samples", "thresholds"):
@@ -143,7 +145,7 @@ class BalanceTuner:
 
     def _best_threshold(self, groups: Groups) -> tuple[float, float, list[float]]:
         """The highest mean score, its threshold, the strictest of equally good ones, and the score of each problem."""
-        ranked = rank(groups)  # once for all thresholds
+        ranked = rank(groups, reference=self.reference)  # once for all thresholds
         scores = ((x, list(ranked_scores(ranked, x, self.target, self.size).values())) for x in self.thresholds)
         return max((fmean(values), x, values) for x, values in scores)
 
@@ -189,5 +191,5 @@ def linspace(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(round(low + i * step, 6) for i in range(count))
 
 
-THRESHOLDS = linspace(-1.0, 1.0, 201)
-"""The reward thresholds that the authors' code of 2412.17256 tries."""
+THRESHOLDS = linspace(-1.0, 0.99, 200)
+"""The reward thresholds that the authors' code of 2412.17256 tries; a reference solution, of reward 1, is above all."""

@@ -14,7 +14,7 @@ from selftaught.routines.divergence import kl_from
 from selftaught.routines.repair import collect_critic_data, repair_failures
 from selftaught.routines.scoring import (
     StepReward,
-    process_auroc,
+    balance_metrics,
     score_attempts,
     selected_demos,
     step_judge,
@@ -28,13 +28,13 @@ __all__ = [
     "StepReward",
     "acquire",
     "acquire_rounds",
+    "balance_metrics",
     "collect_critic_data",
     "collect_critiques",
     "critique_demos",
     "deduplicate",
     "filter_verified",
     "kl_from",
-    "process_auroc",
     "repair_failures",
     "revision_demos",
     "right_revisions",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
-from selftaught.control.balance import ScoredAttempt
+from selftaught.control.balance import Groups, ScoredAttempt, dynamics
 from selftaught.curate.keep import source_ids
 from selftaught.errors import BadInput
 from selftaught.learn.objectives import prm
@@ -122,12 +123,23 @@ def _exact_steps(task: Task, attempt: Attempt) -> float:
     return (1.0 if all(step is Verdict.RIGHT for step in steps) else -1.0) / MAX_LOG_ODDS
 
 
-def process_auroc(scored: Iterable[ScoredAttempt]) -> dict[str, float]:
-    """How well the process reward alone tells right answers from wrong ones, to log; nothing where all are alike."""
-    pairs = [(round(one.reward - one.attempt.right, 9), one.attempt.right) for one in scored]
-    if len({right for _, right in pairs}) < 2:
-        return {}
-    return {"process_auroc": auroc([reward for reward, _ in pairs], [right for _, right in pairs])}
+def balance_metrics(groups: Groups, threshold: float, target: int, size: float) -> dict[str, float]:
+    """Exploration and exploitation of a round to log: `balance.dynamics`, and how well the process reward judges.
+
+    Reference solutions count, as in the authors' code of 2412.17256. "process_auroc" is the probability that a right
+    answer has a better worst step than a wrong one; it is left out where all answers are right, or all wrong, or no
+    steps were judged.
+
+    Args:
+        target: n*.
+        size: answers to select per problem, on average.
+    """
+    found = asdict(dynamics(groups, threshold, target, size, reference=True))
+    scored = [one for group in groups.values() for one in group]
+    process, right = [round(one.reward - one.attempt.right, 9) for one in scored], [one.attempt.right for one in scored]
+    if len(set(right)) > 1 and any(process):
+        found["process_auroc"] = auroc(process, right)
+    return found
 
 
 def selected_demos(selected: Mapping[str, Sequence[ScoredAttempt]]) -> list[Demo]:
