@@ -123,14 +123,17 @@ def test_a_process_reward_model_learns_the_labels_of_all_train_problems(tmp_path
     learner = Objectives()
     with opened(tmp_path, learner=learner) as run:
         model = train_process_reward(run, run.base, run.task, 6, 4)
+        train_process_reward(run, run.base, run.task, 6, 4, soft=True, min_steps=1)
         tried = run.attempt(run.base, run.task.train, temperature=1.0)
         scores = run.score(model, tried, at="steps")
         found = run.search(run.base, run.task.train, solver=StepRollouts(6, 4))
     assert [len(each) for each in scores] == [3] * 5
-    assert learner.objectives == [prm()]
-    assert learner.settings[0].epochs == 2
-    ((base, records),) = learner.given
+    assert learner.objectives == [prm(), prm()]
+    (base, records), (_, soft) = learner.given
+    assert [one.steps for one in learner.settings] == [300, 2 * -(-len(soft) // 16)]  # at least, or two passes
     assert base.version == "base-model"
+    assert {score for record in records for score in record.scores} == {0.0, 1.0}
+    assert {score for record in soft for score in record.scores} - {0.0, 1.0}
     assert {record.prompt for record in records} == {p.prompt for p in run.task.train}
     assert len(found) == 5
     assert all(0 < p < 1 for each in scores for p in each)

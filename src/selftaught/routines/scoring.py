@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal
 
 from selftaught.control.balance import Groups, ScoredAttempt, dynamics
@@ -25,7 +25,8 @@ StepReward = Literal["trained", "model", "exact", "none"]
 """Who judges the steps: a trained process reward model, a prompted model, the task's exact verdicts, or nobody."""
 
 MAX_LOG_ODDS = 5.0  # beyond which a step counts as certain; the authors' code gives -5 where it finds no score
-PRM_EPOCHS = 2  # as the authors' script
+PRM_EPOCHS = 2  # as in the authors' script
+PRM_STEPS = 300  # at least, as a new head learns little from the two passes over a small set
 
 
 def step_judge(
@@ -42,25 +43,28 @@ def step_judge(
 
 def train_process_reward(
     run: Run, base: Policy, task: Task, solutions: int = 8, rollouts: int = 8, *, soft: bool = False,
-    epochs: int = PRM_EPOCHS,
+    min_steps: int = PRM_STEPS,
 ) -> Policy:  # fmt: skip
     """Train a process reward model on Monte Carlo labels of the steps of the base model's own solutions.
 
     Source: Wang et al., Math-Shepherd, 2312.08935, section 3, as used by Zeng et al., 2412.17256: a value head with a
-    cross-entropy loss, read at the end of each step (`run.score(policy, attempts, at="steps")`).
+    cross-entropy loss, read at the end of each step (`run.score(policy, attempts, at="steps")`). It is trained for two
+    passes over the labeled solutions, as in the latter's script, or longer.
 
     Args:
         base: writes solutions and rollouts, and is what the model is trained from.
         solutions: per train problem.
         rollouts: from the end of each step (see `search.StepRollouts`).
         soft: learn the share of right rollouts, not whether any is right.
-        epochs: passes over the labeled solutions.
+        min_steps: optimizer steps, at least, for which the solutions are cycled through.
 
     Raises:
         BadInput: no solution could be labeled.
     """
     found = run.search(base, task.train, solver=StepRollouts(solutions, rollouts))
-    return run.learn(base, prm(), [record for one in found for record in scored_steps(one, soft=soft)], epochs=epochs)
+    records = [record for one in found for record in scored_steps(one, soft=soft)]
+    usual = replace(run.settings.training, epochs=PRM_EPOCHS, steps=0).num_steps(len(records))
+    return run.learn(base, prm(), records, steps=max(min_steps, usual))
 
 
 def score_attempts(
