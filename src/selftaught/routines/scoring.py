@@ -13,11 +13,12 @@ from selftaught.errors import BadInput
 from selftaught.learn.objectives import prm
 from selftaught.measure import auroc
 from selftaught.models import Policy
-from selftaught.records import Attempt, Demo, Verdict
+from selftaught.records import Attempt, Demo, Problem, Verdict
 from selftaught.refine import score_steps, step_scores
 from selftaught.search import StepRollouts, scored_steps
 
 if TYPE_CHECKING:
+    from selftaught.control.tuning import SampleFn
     from selftaught.run.run import Run
     from selftaught.tasks import Task
 
@@ -87,6 +88,16 @@ def score_attempts(
     texts = {_key(one): one for one in attempts}
     worst = dict(zip(texts, _worst_steps(run, judge, task, list(texts.values()), step_reward), strict=True))
     return [ScoredAttempt(one, float(one.right) + worst[_key(one)]) for one in attempts]
+
+
+def scored_sampler(run: Run, policy: Policy, judge: Policy, task: Task, step_reward: StepReward) -> SampleFn:
+    """A function that samples a policy and scores its attempts (`score_attempts`), for a `BalanceTuner`."""
+
+    def sample(problems: Sequence[Problem], temperature: float, n: int) -> list[ScoredAttempt]:
+        tried = run.attempt(policy, problems, samples=n, temperature=temperature)
+        return score_attempts(run, judge, task, tried, step_reward)
+
+    return sample
 
 
 def _key(attempt: Attempt) -> tuple[str, str]:

@@ -1,9 +1,8 @@
 """B-STaR: self-training that balances exploration and exploitation."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from selftaught import Baseline, Claim, Policy, Problem, Run, Task, recipe, routines, sft
+from selftaught import Baseline, Claim, Policy, Run, Task, recipe, routines, sft
 from selftaught.control import balance, tuning
 from selftaught.learn import round_schedule
 
@@ -90,13 +89,7 @@ def b_star(
     shuffled = sorted(task.train, key=lambda problem: problem.id)  # ids are hashes
     policy, near = base, None
     for number in run.rounds(rounds):
-
-        def sample(
-            problems: Sequence[Problem], temperature: float, n: int, policy: Policy = policy
-        ) -> list[balance.ScoredAttempt]:
-            tried = run.attempt(policy, problems, samples=n, temperature=temperature)
-            return routines.score_attempts(run, judge, task, tried, step_reward)
-
+        sample = routines.scored_sampler(run, policy, judge, task, step_reward)
         choice = tuner.choose(shuffled[:probe], sample, near)
         rest = balance.group_by_problem(sample(shuffled[probe:], choice.config.temperature, choice.config.samples))
         groups = balance.first_samples({**choice.groups, **rest}, choice.config.samples)
