@@ -57,6 +57,8 @@ GLOSSARY: dict[str, Term] = {
     # selection and combination
     "target": Term("right answers wanted per problem (n* of B-STaR)", COUNT),
     "per_problem": Term("records kept per problem, at most", "count; 0 for all"),
+    "selected": Term("answers trained on per problem, on average", COUNT),
+    "tune_samples": Term("choose the number of answers per problem each round", SWITCH),
     "correct_trees": Term("train only on search trees whose final answer is right", SWITCH),
     "max_pairs": Term("preference pairs trained on per round, at most", COUNT),
     "threshold": Term("reward above which an answer is trained on", "reward"),
@@ -74,6 +76,8 @@ GLOSSARY: dict[str, Term] = {
     "mode": Term("how a solver arranges its calls", "a choice"),
     "data": Term("which samples are trained on", "a choice"),
     "step_reward": Term("who judges the steps of an answer", "a choice"),
+    "step_solutions": Term("solutions per problem whose steps are labeled by rollouts", COUNT, quick=1),
+    "step_rollouts": Term("continuations sampled from each step to label it", COUNT, quick=1),
     # critique and revision
     "drafts": Term("answers per problem that a critique corpus is made of", COUNT),
     "critiques": Term("critiques per draft", COUNT, quick=1),
@@ -107,6 +111,7 @@ GLOSSARY: dict[str, Term] = {
     "alpha": Term("weight of a bonus in the reward", FACTOR),
     "nll_coef": Term("weight of the chosen answer's negative log-likelihood per token in a preference loss", FACTOR),
     "advantage": Term("how the rewards of a problem's answers become advantages", "a choice"),
+    "second_advantage": Term("how the rewards of second answers become advantages", "a choice"),
     "loss_aggregation": Term("how a loss is averaged over tokens and answers", "a choice"),
     "loss_type": Term("form of a preference loss", "a choice"),
     "clip_low": Term("how far below 1 the probability ratio of PPO and its kin may fall (ε)", FACTOR),

@@ -46,27 +46,52 @@ def groups_of(drawn: Drawn) -> dict[str, list[ScoredAttempt]]:
     return groups
 
 
-@given(drawn, some.sampled_from([-1.0, 0.0, 0.5, 1.0]), some.integers(1, 4))
-@settings(max_examples=100, deadline=None)
-def test_scores_are_those_of_the_formula_by_brute_force(drawn: Drawn, threshold: float, target: int) -> None:
+@given(drawn, some.sampled_from([-1.0, 0.0, 0.5, 0.99, 1.0]), some.integers(1, 4), some.integers(1, 3), some.booleans())
+@settings(max_examples=200, deadline=None)
+def test_scores_are_those_of_the_formula_by_brute_force(
+    drawn: Drawn, threshold: float, target: int, size: int, reference: bool
+) -> None:
+    """The loop of the authors' code: take more and more of the best answers, equal ones included, then drop those."""
     groups = groups_of(drawn)
-    chosen: dict[str, list[bool]] = {}
-    for cap in range(1, 7):  # the paper's loop: raise the cap until enough is selected
+    chosen: dict[str, list[tuple[str, bool]]] = {}
+    for cap in range(1, 9):
         chosen = {}
         for problem, group in groups.items():
-            seen: dict[str, tuple[float, bool]] = {}
-            for one in group:
-                if one.reward > threshold:
-                    seen.setdefault(one.attempt.text, (one.reward, one.attempt.right))
-            chosen[problem] = [right for _, right in sorted(seen.values(), key=lambda x: -x[0])[:cap]]
-        if sum(map(len, chosen.values())) >= target * len(groups):
+            rows = [(one.reward, one.attempt.text, one.attempt.right) for one in group]
+            rows += [(1.0, "the reference", True)] if reference else []
+            taken = [row for row in sorted(rows, key=lambda row: -row[0]) if row[0] > threshold][:cap]
+            chosen[problem] = list(dict.fromkeys((text, right) for _, text, right in taken))
+        if sum(map(len, chosen.values())) >= size * len(groups):
             break
-    for problem, score in balance_scores(groups, threshold, target).items():
-        kept = chosen[problem]
-        right = kept.count(True)
-        assert score == pytest.approx(min(right / target, 1) * right / len(kept) if kept else 0.0)
+    for problem, score in balance_scores(groups, threshold, target, size, reference=reference).items():
+        right = sum(good for _, good in chosen[problem])
+        assert score == pytest.approx(min(right / target, 1) * right / len(chosen[problem]) if chosen[problem] else 0.0)
         assert 0 <= score <= 1
-    assert sum(map(len, select(groups, threshold, target).values())) == sum(map(len, chosen.values()))
+    found = select(groups, threshold, size, reference=reference)
+    for problem, answers in found.items():
+        assert [one.attempt.text for one in answers] == [t for t, _ in chosen[problem] if t != "the reference"]
+    assert all(chosen.values()) or not reference or threshold >= 1  # never without a selection
+
+
+def test_a_reference_makes_wrong_selections_cost_something_where_nothing_is_right() -> None:
+    problem = PROBLEMS[0]
+    wrong = [answer(problem, f"w{i}", False, 0.3) for i in range(3)]
+    assert balance_scores({problem.id: wrong}, 0.2, 8, 6) == balance_scores({problem.id: wrong}, 0.5, 8, 6)
+    assert balance_scores({problem.id: wrong}, 0.2, 8, 6, reference=True) == {problem.id: pytest.approx(1 / 8 / 4)}
+    assert balance_scores({problem.id: wrong}, 0.5, 8, 6, reference=True) == {problem.id: pytest.approx(1 / 8)}
+    seen = dynamics({problem.id: wrong}, 0.2, 8, 6, reference=True)
+    assert (seen.selected, seen.precision, seen.pass_at_k) == (3, 0.0, 0.0)  # of the attempts alone
+
+
+def test_the_best_are_taken_before_equal_ones_are_dropped() -> None:
+    a, b = PROBLEMS[:2]
+    groups = {
+        a.id: [answer(a, "x", True, 1.2, name=f"x{i}") for i in range(3)] + [answer(a, "y", True, 1.0)],
+        b.id: [answer(b, str(i), True, 1.0) for i in range(4)],
+    }
+    assert [[one.attempt.text for one in found] for found in select(groups, 0.5, 1.5).values()] == [["x"], ["0", "1"]]
+    assert [len(found) for found in select(groups, 0.5, 2).values()] == [1, 3]
+    assert [len(found) for found in select(groups, 0.5, 3).values()] == [2, 4]
 
 
 def test_wrong_selections_lower_the_score_and_wanting_more_does_too() -> None:
@@ -107,6 +132,8 @@ def test_dynamics_of_a_small_example() -> None:
     assert seen.diversity == 3 / 4
     assert seen.precision == pytest.approx(2 / 3)  # x and y of the first, y of the second
     assert (seen.best_of_k, seen.reward_gap) == (0.5, 0.5)
+    assert seen.selected == 1.5
+    # the best three are taken: twice x and y of the first, twice y of the second
     assert seen.balance_score == pytest.approx((1.0 + 0.0) / 2)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scripted_world import judged
 from selftaught.control.balance import ScoredAttempt
-from selftaught.control.tuning import BalanceTuner, SamplingConfig, halving_grid, linspace
+from selftaught.control.tuning import THRESHOLDS, BalanceTuner, SamplingConfig, halving_grid, linspace
 from selftaught.errors import BadInput
 from selftaught.records import Problem, Verdict
 from selftaught.testing import sums
@@ -91,11 +91,39 @@ def test_numbers_to_log_are_those_of_the_samples_that_count() -> None:
     assert all(math.isfinite(value) for value in logged.values())
 
 
+def test_the_threshold_is_chosen_anew_on_other_attempts() -> None:
+    """On the probe wrong answers have low rewards; on all problems they reach higher."""
+
+    def groups(wrong: float) -> dict[str, list[ScoredAttempt]]:
+        found = {}
+        for problem in sums(3):
+            made = [judged(problem, str(i), Verdict.RIGHT if i else Verdict.WRONG, name=f"{i}") for i in range(4)]
+            rewards = (wrong, 0.7, 0.8, 0.9)
+            found[problem.id] = [ScoredAttempt(one, reward) for one, reward in zip(made, rewards, strict=True)]
+        return found
+
+    tuner = BalanceTuner((1.0,), (4,), linspace(0, 0.9, 10), target=3)
+    config = SamplingConfig(1.0, 4, 0.1)
+    assert tuner.rechoose_threshold(config, groups(0.15)) == SamplingConfig(1.0, 4, 0.6)  # of 0.2..0.6 the strictest
+    assert tuner.rechoose_threshold(config, groups(0.65)) == SamplingConfig(1.0, 4, 0.6)
+    assert tuner.rechoose_threshold(config, groups(0.75)) == SamplingConfig(1.0, 4, 0.7)  # a right one is given up
+
+
+def test_thresholds_are_those_of_the_authors_loop() -> None:
+    found, threshold = [], -1.0
+    while threshold <= 1.0:  # the addition's error keeps 1 itself out
+        found.append(threshold)
+        threshold += 0.01
+    assert pytest.approx(found) == THRESHOLDS
+    assert len(THRESHOLDS) == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"samples": ()}, r"BalanceTuner.samples: nothing to choose from; give at least one value"),
         ({"thresholds": ()}, r"BalanceTuner.thresholds: nothing to choose from; give at least one value"),
+        ({"size": 0}, "BalanceTuner: size must be at least 1, got 0"),
         ({"samples": (4, 0)}, r"BalanceTuner: target and samples must be at least 1, got target=8, samples=0"),
     ],
 )

@@ -109,12 +109,15 @@ def never_ending(policy: Policy, request: Request) -> str:
 LINE = "{truncated:,} of {answers:,} answers were cut off at max_tokens"
 
 
+B_STAR = {"samples": 4, "probe": 8, "num_temperatures": 1, "step_reward": "none", "steps": 2}
+
+
 @pytest.mark.parametrize("name", ["rest-em", "star", "lmsi", "b-star"])
 def test_a_method_drops_them_and_says_so_each_round_and_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     learner, task = Learner(), make_task(train=12, dev=4, test=2)
-    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": {"samples": 4, "probe": 8, "num_temperatures": 1}}
+    options = {"star": {"samples": 4, "temperature": 1.0}, "b-star": B_STAR}
     with make_run(tmp_path, script=long_winded, learner=learner, task=task) as run:
         run._context.console = Console(lines=True, every=1e9)
         find(name)(run, run.base, run.task, rounds=2, **options.get(name, {"samples": 4}))

@@ -237,6 +237,38 @@ def test_problems_whose_answers_agree_are_skipped_whatever_their_rewards(base, t
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def only_anchored(rollouts: Sequence[Rollout]) -> list[TokenAdvantages]:
+    """No turn is reinforced, each is anchored."""
+    return [TokenAdvantages(one.attempt, (0.0,) * one.attempt.num_tokens, kl_coef=0.5) for one in rollouts]
+
+
+def test_where_rollouts_agree_the_anchor_acts_if_asked_to(base, tmp_path):
+    """A policy that has left the reference is drawn back to it by the KL penalty alone."""
+    with make_run(tmp_path, base) as run:
+        away = run.learn(run.base, sft(), demos(), epochs=8, learning_rate=1e-2, precision="float32")
+        kl, versions = {}, []
+        for skip in (True, False):
+            credit = CreditAssignment(
+                advantages=only_anchored, outcome_key=lambda _: "all the same", skip_agreeing=skip
+            )  # fmt: skip
+            before = len(steps_of(run))
+            policy = run.learn_online(
+                away, run.task.train, credit=credit, objective=reinforce(reference=base), steps=8, samples=8, **HOW
+            )
+            kl[skip], versions = steps_of(run)[before:], [*versions, policy.version]
+    assert [facts["skipped"] for facts in kl[True]] == [2] * 8
+    assert [facts["updates"] for facts in kl[True]] == [0] * 8
+    assert "agreeing" not in kl[True][0]
+    told = [facts["kl"]["1"] for facts in kl[False]]
+    assert [facts["skipped"] for facts in kl[False]] == [0] * 8
+    assert [facts["agreeing"] for facts in kl[False]] == [2] * 8
+    assert told[0] > 0.1
+    assert sum(told[-2:]) < 0.5 * sum(told[:2])
+    assert len(set(versions)) == 2
+    with pytest.raises(BadInput, match=r"skip_agreeing=False\): objectives leave out problems"):
+        CreditAssignment(skip_agreeing=False)
+
+
 def per_turn(first_anchor: float):
     """Credits with an anchor of its own for each turn, as SCoRe has them."""
 

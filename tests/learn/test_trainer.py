@@ -16,6 +16,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import Row, TrainConfig, sft
 from selftaught.learn.forward import target_logprobs
 from selftaught.learn.kernels import logits as vocabulary
+from selftaught.learn.learner import config_key
 from selftaught.learn.objectives.base import Objective
 from selftaught.learn.schedules import learning_rate_at, round_schedule
 from selftaught.learn.train import _step_indices, train
@@ -244,6 +245,61 @@ def test_the_rate_rises_to_its_peak_and_then_follows_its_schedule(schedule, warm
     shapes = {"cosine": lambda x: 1 + math.cos(math.pi * x), "linear": lambda x: 2 * (1 - x), "constant": lambda _: 2.0}
     assert rates[rising:] == pytest.approx([shapes[schedule](x) for x in rest])
     assert all(0 < rate <= 2.0 for rate in rates)
+
+
+def test_a_floor_is_where_a_schedule_ends():
+    for schedule in ("cosine", "linear"):
+        settings = TrainConfig(schedule=schedule, warmup_ratio=0.0, learning_rate=2.0, min_lr_ratio=0.1)
+        rates = [learning_rate_at(step, 10_001, settings) for step in range(10_001)]
+        assert rates[0] == pytest.approx(2.0)
+        assert rates[-1] == pytest.approx(0.2, abs=1e-3)
+        assert rates[5000] == pytest.approx(1.1, abs=1e-3)  # halfway between the peak and the floor
+        assert rates == sorted(rates, reverse=True)
+
+
+def test_steps_cycle_through_the_records_in_new_orders_and_are_full():
+    plan = _step_indices(10, TrainConfig(steps=7, epochs=1, batch_size=4), seed=1)
+    assert [len(step) for step in plan] == [4] * 7
+    stream = [i for step in plan for i in step]
+    assert [sorted(stream[i : i + 10]) for i in (0, 10)] == [list(range(10))] * 2
+    assert len(set(stream[20:])) == 8
+    assert stream[:10] != stream[10:20]
+    assert stream[:10] == [i for step in _step_indices(10, TrainConfig(epochs=1, batch_size=4), seed=1) for i in step]
+    assert [len(step) for step in _step_indices(3, TrainConfig(steps=2, batch_size=4), seed=1)] == [4, 4]
+    assert TrainConfig(steps=7).num_steps(10) == 7
+    assert (
+        TrainConfig(epochs=3, batch_size=4).num_steps(10) == len(_step_indices(10, TrainConfig(batch_size=4), 0)) == 9
+    )
+
+
+def test_a_training_by_steps_takes_that_many_and_resumes_exactly(tmp_path):
+    class Stopped(Exception):
+        """The process ends here."""
+
+    def stop(step, *_):
+        if step == 3:
+            raise Stopped
+
+    how = {"steps": 5, "checkpoint_seconds": 0.0}
+    whole, done = trained(tmp_path / "whole", **how)
+    assert done.steps == 5
+    with pytest.raises(Stopped):
+        trained(tmp_path / "cut", progress=stop, **how)
+    resumed, again = trained(tmp_path / "cut", **how)
+    assert again == done
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_versions_are_as_before_where_later_settings_are_not_used():
+    """What is hashed of the settings, as it was before `steps` and `min_lr_ratio`."""
+    usual = {
+        "epochs": 3, "learning_rate": 2e-5, "batch_size": 16, "warmup_ratio": 0.05, "schedule": "cosine",
+        "decay_ratio": 0.2, "constant_lr_ratio": 0.5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0,
+        "keep_optimizer_state": False, "precision": "auto",
+    }  # fmt: skip
+    assert config_key(TrainConfig()) == usual
+    assert list(config_key(TrainConfig())) == list(usual)
+    assert config_key(TrainConfig(steps=5, min_lr_ratio=0.1)) == usual | {"steps": 5, "min_lr_ratio": 0.1}
 
 
 @pytest.mark.parametrize(("name", "value"), [("schedule", "cosin"), ("precision", "fp16")])

@@ -16,7 +16,7 @@ from selftaught.learn import TrainConfig
 from selftaught.learn.objectives import grpo, reinforce
 from selftaught.learn.online.config import OnlineConfig
 from selftaught.learn.online.rollouts import CreditAssignment, Rollout, broadcast_advantage
-from selftaught.learn.online.rows import mixed_outcomes, records_of
+from selftaught.learn.online.rows import learned_groups, records_of
 from selftaught.learn.online.turn_credit import TurnCredit, credit_by_episode, credit_by_turn
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, TokenAdvantages, Verdict, make_problem
@@ -91,8 +91,8 @@ def test_groups_of_equal_rewards_teach_nothing() -> None:
     credit = credit_by_turn()
     same = [rollout("a", (0.5, 1.0)), rollout("b", (0.5, 1.0))]
     other = [rollout("a", (0.5, 1.0)), rollout("b", (1.0, 0.5))]
-    assert mixed_outcomes([same, other], plan(credit)) == [other]
-    assert mixed_outcomes([same, other], plan(credit_by_episode())) == []
+    assert learned_groups([same, other], plan(credit)) == [other]
+    assert learned_groups([same, other], plan(credit_by_episode())) == []
 
 
 def test_credit_has_an_identity_and_refuses_an_unknown_estimator() -> None:
@@ -124,7 +124,7 @@ def test_an_answer_of_another_policy_alone_is_not_learned() -> None:
     group = [rollout("a", (1.0,), R, "x"), rollout("b", (0.0,), W, "x"), rollout("c", (0.0,), W, "m")]
     (record,) = records_of(group, plan(CreditAssignment(), reinforce()))
     assert record.attempts == ("c0",)
-    assert mixed_outcomes([group], plan(CreditAssignment())) == []
+    assert learned_groups([group], plan(CreditAssignment())) == []
 
 
 def test_a_partner_without_token_ids_does_not_spoil_the_rollout() -> None:
@@ -133,7 +133,7 @@ def test_a_partner_without_token_ids_does_not_spoil_the_rollout() -> None:
         replace(each, turns=(with_facts(each.turns[0], token_ids=(), logprobs=(), num_tokens=3), each.turns[1]))
         for each in (one, two)
     ]
-    assert mixed_outcomes([group], plan(CreditAssignment())) == [group]
+    assert learned_groups([group], plan(CreditAssignment())) == [group]
 
 
 def test_two_policies_play_one_episode_and_each_token_is_credited_to_its_speaker(tmp_path: Path) -> None:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
-from scripted_world import two_rounds
+from scripted_world import Objectives, judged, two_rounds
+from selftaught.control.balance import ScoredAttempt, balance_scores
+from selftaught.control.tuning import THRESHOLDS
 from selftaught.engines import Request
-from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
+from selftaught.records import Problem, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
-from selftaught.testing import Learner, make_run
+from selftaught.testing import Learner, make_run, make_task
 from selftaught.testing.sums import depth, draw
 from selftaught.worlds.tiny.families.chain import Chain
 
+R, W = Verdict.RIGHT, Verdict.WRONG
 BSTAR, ONLINE_RFT = find("b-star"), find("online-rft")
-SMALL: dict[str, Any] = {"rounds": 2, "samples": 8, "probe": 6, "num_temperatures": 4, "target": 2}
-RFT: dict[str, Any] = {"samples": 8, "target": 2}
+RFT: dict[str, Any] = {"samples": 8, "target": 2, "selected": 3, "steps": 4, "step_reward": "model"}
+SMALL: dict[str, Any] = {**RFT, "rounds": 2, "probe": 6, "num_temperatures": 4}
 
 
 def warm(policy: Policy, request: Request) -> str:
@@ -52,25 +59,74 @@ def fixed(folder: Path, learner: Learner, **options: Any) -> Run:
     return run
 
 
-def test_each_round_learns_distinct_right_answers_on_top_of_the_last_policy(tmp_path: Path) -> None:
+def test_each_round_learns_distinct_answers_above_the_threshold_on_top_of_the_last_policy(tmp_path: Path) -> None:
     learner = Learner()
     with played(tmp_path, learner) as run:
         texts = {key: p for key, _, p, _ in run.journal.effects("sample")}
-        right = {p.prompt: p.reference for p in run.task.train}
-        assert [base.version for base, _ in learner.given] == [
-            run.base.version, json.loads((p := learner.given[1][0].path / "selftaught.json").read_text())["version"]
-        ]  # fmt: skip
-        assert p.exists()
-        for base, demos in learner.given:
-            assert len({(d.prompt, d.target) for d in demos}) == len(demos) > 0
-            assert all(d.target.endswith(f"Answer: {right[d.prompt]}") for d in demos)
-            assert {texts[d.attempts[0]]["policy"] for d in demos} == {base.version}
+        train = {p.id: p for p in run.task.train}
+        last = json.loads((learner.given[1][0].path / "selftaught.json").read_text())["version"]
+        assert [base.version for base, _ in learner.given] == [run.base.version, last]
         told = [row["metrics"]["balance"] for row in run.history]
         assert len(told) == 2
-        for row in told:
-            assert row["precision"] == 1.0
-            assert row["pass_at_k"] >= row["balance_score"] > 0
+        for (base, demos), row in zip(learner.given, told, strict=True):
+            sampled = [texts[d.attempts[0]] for d in demos]
+            assert len({(d.prompt, d.target) for d in demos}) == len(demos) > 0
+            assert {(p["policy"], p["sampling"]["temperature"]) for p in sampled} == {
+                (base.version, row["temperature"])
+            }
+            right = [
+                d.target.endswith(f"Answer: {train[p['problem']].reference}")
+                for d, p in zip(demos, sampled, strict=True)
+            ]
+            assert row["precision"] == pytest.approx(sum(right) / len(right))
+            assert row["selected"] == len(demos) / len(train)
+            assert 0 < row["balance_score"] <= 1
             assert row["reward_gap"] == pytest.approx(row["pass_at_k"] - row["best_of_k"])
+            drawn = [p for p in texts.values() if p["policy"] == base.version and p["role"] == "solve"]
+            mine = [p for p in drawn if p["sampling"]["temperature"] == row["temperature"] and p["problem"] in train]
+            assert len(mine) == 8 * len(train)  # all train problems, those of the probe once
+            solved = {p["problem"] for p in mine if p["text"].endswith(f"Answer: {train[p['problem']].reference}")}
+            assert row["pass_at_k"] == pytest.approx(len(solved) / len(train))
+
+
+def test_the_threshold_is_chosen_on_all_answers_not_on_the_probe(tmp_path: Path) -> None:
+    """Steps of problems on the probe are marked as they should be, those of the others the other way round."""
+    shuffled = sorted(make_task().train, key=lambda p: p.id)
+    probed = [p.question for p in shuffled[:4]]
+
+    def says(question: str, way: int) -> tuple[str, bool]:
+        a, b = map(int, re.findall(r"(\d+) \+ (\d+)", question)[0])
+        off = int(2 * draw(question, way))
+        return f"way {way}. Answer: {a + b + off}", not off
+
+    def script(policy: Policy, request: Request) -> str:
+        question = request.prompt[0].content
+        if "+ where" not in request.prompt[-1].content:
+            return says(question, request.seed % 1000)[0]
+        good = says(question, int(request.prompt[-2].content.split(".")[0][4:]))[1]
+        return "+" if good is (question in probed) else "-"
+
+    def chosen(problems: Sequence[Problem], samples: Sequence[Mapping[str, Any]]) -> float:
+        plus = [math.exp(-44 / 256), 1 - math.exp(-46 / 256)]  # the scripted engine's p(+) where it writes "+", or "-"
+        groups = {}
+        for problem in problems:
+            rows = [p for p in samples if p["problem"] == problem.id and p["role"] == "solve"]
+            right = [p["text"].endswith(f"Answer: {problem.reference}") for p in rows]
+            marks = [plus[0 if good is (problem.question in probed) else 1] for good in right]
+            rewards = [math.log(mark / (1 - mark)) / 5 for mark in marks]
+            groups[problem.id] = [
+                ScoredAttempt(replace(judged(problem, "", R if good else W), text=p["text"]), good + reward)
+                for p, good, reward in zip(rows, right, rewards, strict=True)
+            ]  # fmt: skip
+        scores = {x: fmean(balance_scores(groups, x, 2, 3, reference=True).values()) for x in THRESHOLDS}
+        return max(x for x in THRESHOLDS if scores[x] == max(scores.values()))
+
+    how = {**SMALL, "rounds": 1, "probe": 4, "num_temperatures": 1, "min_temperature": 1.0}
+    with make_run(tmp_path, script=script) as run:
+        BSTAR(run, run.base, run.task, **how)
+        found = run.history[0]["metrics"]["balance"]["threshold"]
+        samples = [p for _, _, p, _ in run.journal.effects("sample") if p["sampling"]["temperature"]]
+    assert found == chosen(shuffled, samples) != chosen(shuffled[:4], samples)
 
 
 def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> None:
@@ -172,24 +228,54 @@ def test_exact_verdicts_on_steps_of_the_tiny_world(tmp_path: Path) -> None:
         assert all(verdict == "right" for verdict in task.step_verdicts(problems[demo.prompt], demo.target) or ["none"])
 
 
-def test_the_optimiser_goes_on_with_full_weights_and_not_with_adapters(tmp_path: Path) -> None:
-    for rank, carry in ((0, True), (4, False)):
-        given: list[Any] = []
+@pytest.mark.parametrize("play", [played, fixed])
+def test_every_round_has_the_same_steps_of_one_schedule_and_optimizer(tmp_path: Path, play: Any) -> None:
+    learner = Objectives()
+    with play(tmp_path, learner, rounds=4):
+        pass
+    assert len({len(records) for _, records in learner.given}) > 1  # however much is selected
+    assert {(one.steps, one.min_lr_ratio, one.keep_optimizer_state) for one in learner.settings} == {(4, 0.05, True)}
+    spans = [(one.schedule_start, one.schedule_end) for one in learner.settings]
+    assert spans == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
 
-        def learner(
-            base: Policy, objective: Any, records: Any, settings: Any, *, given: list[Any] = given, **more: Any
-        ) -> Policy:
-            given.append(settings)
-            return scripted_learner(base, objective, records, settings, **more)
 
-        settings = Settings(training=TrainConfig(lora_rank=rank))
-        with make_run(tmp_path / str(rank), script=warm, learner=learner, settings=settings) as run:
-            BSTAR(run, run.base, run.task, **SMALL)
-        assert [one.keep_optimizer_state for one in given] == [carry, carry]
+def test_with_adapters_each_round_has_a_fresh_optimizer(tmp_path: Path) -> None:
+    learner, settings = Objectives(), Settings(training=TrainConfig(lora_rank=4))
+    with make_run(tmp_path, script=warm, learner=learner, settings=settings) as run:
+        BSTAR(run, run.base, run.task, **SMALL)
+    assert [one.keep_optimizer_state for one in learner.settings] == [False, False]
+
+
+@pytest.mark.parametrize(("method", "more"), [(BSTAR, {"probe": 6, "num_temperatures": 2}), (ONLINE_RFT, {})])
+def test_a_trained_process_reward_is_learned_once_and_judges_every_round(
+    tmp_path: Path, method: Any, more: dict[str, Any]
+) -> None:
+    learner = Objectives()
+    how = {**RFT, "rounds": 2, "step_reward": "trained", "step_solutions": 4, "step_rollouts": 2, **more}
+    with make_run(tmp_path, script=warm, learner=learner) as run:
+        method(run, run.base, run.task, **how)
+        told = [row["metrics"]["balance"] for row in run.history]
+        read = {(p["of"], p["policy"]): p["values"] for _, _, p, _ in run.journal.effects("score")}
+        samples = {key: p for key, _, p, _ in run.journal.effects("sample")}
+        answers = {p.id: p.reference for p in run.task.train}
+    assert [one.name for one in learner.objectives] == ["prm", "sft", "sft"]
+    assert learner.given[0][0] == learner.given[1][0]  # trained aside of the policy
+    (judge,) = {policy for _, policy in read}
+    assert not any(p["role"] == "judge" for p in samples.values())
+    values = {(samples[name]["problem"], samples[name]["text"]): each for (name, _), each in read.items()}
+    for row, (_, demos) in zip(told, learner.given[1:], strict=True):
+        rewards = []
+        for demo in demos:
+            problem = samples[demo.attempts[0]]["problem"]
+            log_odds = max(-5, min(5, min(values[problem, demo.target])))
+            rewards.append(demo.target.endswith(f"Answer: {answers[problem]}") + log_odds / 5)
+        assert min(rewards) > row.get("threshold", 0.5)
+        assert 0 <= row["process_auroc"] <= 1
+    assert judge not in {base.version for base, _ in learner.given}
 
 
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
-    wrong = "step_reward: must be one of 'model', 'exact', 'none', got 'exakt'; did you mean 'exact'"
+    wrong = "step_reward: must be one of 'trained', 'model', 'exact', 'none', got 'exakt'; did you mean 'exact'"
     with make_run(tmp_path) as run, pytest.raises(BadInput, match=wrong):
         BSTAR(run, run.base, run.task, step_reward="exakt")
     with make_run(tmp_path / "b") as run, pytest.raises(BadInput, match="no verdicts on steps"):
@@ -197,6 +283,6 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
 
 
 def test_two_rounds_improve_the_scripted_model(tmp_path: Path) -> None:
-    champion, learner = two_rounds(tmp_path, "b-star", samples=3, num_temperatures=2, probe=2)
+    champion, learner = two_rounds(tmp_path, "b-star", samples=3, num_temperatures=2, probe=2, steps=4)
     assert champion.base
-    assert len(learner.given) == 2
+    assert [type(records[0]).__name__ for _, records in learner.given] == ["ScoredSteps", "Demo", "Demo"]

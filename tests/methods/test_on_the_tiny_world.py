@@ -20,7 +20,7 @@ SETTINGS = Settings(
     sampling=Sampling(max_tokens=96), training=TrainConfig(epochs=1, learning_rate=3e-4, max_tokens_per_pass=2048)
 )
 SMALL: dict[str, dict[str, Any]] = {
-    "b-star": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2},
+    "b-star": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2, "step_reward": "model", "steps": 4},
     "self": {"samples": 2, "drafts": 3},
     "critique-in-the-loop": {"samples": 3, "repairs": 3, "drafts": 3},
     "evolve": {"samples": 4, "probe": 6, "num_temperatures": 2, "target": 2, "repairs": 2},

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from scripted_world import judged, two_rounds
+from scripted_world import Objectives, judged, two_rounds
 from selftaught.check.baselines import greedy, run_system
 from selftaught.console import Console
 from selftaught.engines.base import Sampling
+from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
+from selftaught.learn.objectives import reinforce
+from selftaught.learn.online.config import OnlineConfig
 from selftaught.learn.online.rollouts import Rollout
+from selftaught.learn.online.rows import learned_groups
 from selftaught.learn.online.two_turn_credit import TwoTurnReward
-from selftaught.measure.flips import correction_metrics, turn_verdicts
+from selftaught.measure.flips import correction_metrics, flip_rates, turn_verdicts
 from selftaught.method import find
 from selftaught.records import Verdict, make_problem
 from selftaught.refine.turns import SELF_CORRECT
+from selftaught.routines.self_correction import start_change_rate, start_fix_surplus, start_flip_rates
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import SolverResult
@@ -39,6 +46,7 @@ def rollout(first: Verdict, second: Verdict, name: str) -> Rollout:
 
 
 ALL_FOUR = [rollout(W, R, "mends"), rollout(R, W, "spoils"), rollout(R, R, "keeps"), rollout(W, W, "fails")]
+NAMES = ("mends", "spoils", "keeps", "fails")
 
 
 def gains(stage: TwoTurnReward, rollouts: list[Rollout]) -> dict[str, float]:
@@ -80,13 +88,36 @@ def test_what_cannot_be_judged_is_left_out_and_a_draft_is_not_learnt() -> None:
     assert [stage.verdicts(one) for one in later] == [[W, R], [W, W]]
 
 
+def test_standardized_second_answers_weigh_as_much_as_first_ones_whatever_the_bonus() -> None:
+    for bonus in (0.0, 3.0, 10.0):
+        found = gains(TwoTurnReward(1.0, bonus, (0.01, 0.01), second_advantage="group_std"), ALL_FOUR)
+        rewards = np.array([1 + bonus, -bonus, 1, 0])
+        wanted = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
+        assert [found[f"{name}2"] for name in NAMES] == pytest.approx(wanted.tolist())
+        assert [found[f"{name}1"] for name in NAMES] == [-0.5, 0.5, 0.5, -0.5]  # as without
+    with pytest.raises(BadInput, match="second_advantage: unknown 'std'"):
+        TwoTurnReward(1.0, 1.0, (0.0, 0.0), second_advantage="std")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("verdicts", [(R, R), (W, W), (W, R), (R, W)])
+def test_rollouts_that_agree_are_anchored_and_not_reinforced(verdicts: tuple[Verdict, Verdict]) -> None:
+    alike = [rollout(*verdicts, name) for name in ("a", "b", "c")]
+    for second in ("group_mean", "group_std"):
+        stage = TwoTurnReward(1.0, 10.0, (0.11, 0.01), second_advantage=second)
+        assert set(gains(stage, alike).values()) == {0.0}
+        assert {(c.attempt.id[-1], c.kl_coef) for c in stage(alike)} == {("1", 0.11), ("2", 0.01)}
+        plan = OnlineConfig(reinforce(), TrainConfig(), 1, 3, stage.credit_assignment, 2.0, "", 0)
+        assert learned_groups([alike, ALL_FOUR], plan) == [alike, ALL_FOUR]
+
+
 def test_other_stages_have_other_names() -> None:
     stages = [
         TwoTurnReward(0.0, 0.0, (0.1, 0.0)),
         TwoTurnReward(1.0, 0.0, (0.1, 0.0)),
         TwoTurnReward(1.0, 1.0, (0.1, 0.0)),
+        TwoTurnReward(1.0, 1.0, (0.1, 0.0), second_advantage="group_std"),
     ]
-    assert len({stage.id for stage in stages}) == 3
+    assert len({stage.id for stage in stages}) == 4
 
 
 def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
@@ -97,6 +128,16 @@ def test_what_the_second_answer_made_of_the_first_is_counted() -> None:
         "unchanged": 2 / 6,
     })  # fmt: skip
     assert set(correction_metrics([]).values()) == {0.0}
+
+
+def test_flips_are_counted_by_what_the_first_answer_was() -> None:
+    groups = [*ALL_FOUR, rollout(W, R, "again"), rollout(U, R, "none"), rollout(R, U, "loses")]
+    found = flip_rates([turn_verdicts(SolverResult(one.attempt, 4, one.turns)) for one in groups])
+    # first not right: mends, fails, again, none; first right: spoils, keeps, loses
+    assert found == pytest.approx({"changed": 5 / 7, "fixed": 3 / 4, "broken": 2 / 3})
+    only = flip_rates([turn_verdicts(SolverResult(one.attempt, 4, one.turns)) for one in ALL_FOUR[1:3]])
+    assert (only["changed"], only["broken"]) == (0.5, 0.5)
+    assert math.isnan(only["fixed"])
 
 
 # --- on scripted answers ---
@@ -164,6 +205,47 @@ def test_the_gate_goes_by_the_second_answer_and_the_round_tells_both(tmp_path: P
     assert told["wrong to right"] == sum(b and not a for a, b in pairs) / 40 > 0.2
 
 
+def test_every_rollout_is_learned_and_one_schedule_and_optimizer_go_through_all_rounds(tmp_path: Path) -> None:
+    learner = Objectives()
+    with played(tmp_path / "a", learner, rounds=4, stage1_rounds=2, batch_size=5) as run:
+        told = [facts for _, _, facts, _ in run.journal.effects("online")]
+        live = {facts["live"] for facts in told}
+        rolled = [key for key, p in samples_of(run).items() if p["policy"] in live]
+    credited = [c.attempt.id for _, made in learner.given for c in made]
+    assert sorted(credited) == sorted(rolled)
+    zero = [all(a == 0 for a in c.advantages) for _, made in learner.given[2:] for c in made]
+    assert 0 < sum(zero) < len(zero)
+    spans = [(one.schedule_start, one.schedule_end) for one in learner.settings]
+    assert spans == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
+    assert {(one.keep_optimizer_state, one.schedule, one.batch_size) for one in learner.settings} == {
+        (True, "constant", 5)
+    }
+    adapters, how = Objectives(), Settings(training=TrainConfig(lora_rank=4))
+    with make_run(tmp_path / "b", script=twice, learner=adapters, settings=how) as run:
+        SCORE(run, run.base, run.task, steps=1, samples=2)
+    assert {one.keep_optimizer_state for one in adapters.settings} == {False}
+
+
+def test_what_the_starting_model_shows_is_known_before_training(tmp_path: Path) -> None:
+    task = make_task(train=4, dev=4, test=200)
+    with make_run(tmp_path, script=twice, task=task) as run:
+        start = greedy(run, 0)
+        found = start_flip_rates(start)
+        assert start_change_rate(start) == found["changed"]
+        assert start_fix_surplus(start) == found["fixed"] - found["broken"]
+        samples = samples_of(run)
+        answers = {p.id: p.reference for p in task.test}
+    drawn = [p for p in samples.values() if p["sampling"]["temperature"] == 1.0]
+    right = {
+        (p["problem"], p["role"]): p["text"].endswith(f"Answer: {answers[p['problem']]}") for p in drawn
+    }  # fmt: skip
+    assert len(right) == len(drawn) == 400
+    pairs = [(right[name, "solve"], right[name, "revise"]) for name in answers]
+    assert found["fixed"] == pytest.approx(np.mean([b for a, b in pairs if not a]))
+    assert found["broken"] == pytest.approx(1 - np.mean([b for a, b in pairs if a]))
+    assert found["changed"] > 0.3
+
+
 def test_its_claim_measures_second_answers_and_a_rerun_the_same(tmp_path: Path) -> None:
     claim, found = SCORE.claim, []
     assert claim is not None
@@ -208,5 +290,5 @@ def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
 
 
 def test_a_round_is_a_training(tmp_path: Path) -> None:
-    _, learner = two_rounds(tmp_path, "score", samples=3)
+    _, learner = two_rounds(tmp_path, "score", samples=3, steps=2)
     assert len(learner.given) == 2

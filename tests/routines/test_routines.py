@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from selftaught.control.tuning import SamplingConfig
 from selftaught.errors import BadInput
 from selftaught.records import Attempt, Verdict
 from selftaught.refine.turns import answer_turn, first_step_number, step_scores
-from selftaught.routines import Acquired, CritiqueExample, repair_failures, score_attempts, selected_demos
+from selftaught.routines import (
+    Acquired,
+    CritiqueExample,
+    balance_metrics,
+    repair_failures,
+    score_attempts,
+    selected_demos,
+)
+from selftaught.routines.scoring import _process_reward
 from selftaught.testing import make_run, sums
 from talking_world import talk
 
@@ -49,16 +58,48 @@ def test_harder_problems_get_more_repairs_and_solved_ones_none(tmp_path: Path) -
         assert repair_failures(run, run.base, run.base, [judged(ONE, "21", R)], 3, 0.7) == []
 
 
-def test_the_worst_step_weighs_a_fifth_of_the_outcome(tmp_path: Path) -> None:
+def test_the_worst_step_counts_by_its_log_odds(tmp_path: Path) -> None:
     right, bad = judged(ONE, "21", R), wrong(1)
     with make_run(tmp_path, script=lambda policy, ask: " ++-" if "mark" in ask.prompt[-1].content else "") as run:
         task = run.task
         none = score_attempts(run, run.base, task, [right, bad], "none")
         assert [one.reward for one in none] == [1.0, 0.0]
-        marked = score_attempts(run, run.base, task, [right, bad], "model")
-        assert [one.reward for one in marked] == pytest.approx([0.8, -0.2])
+        marked = score_attempts(run, run.base, task, [right, bad], "model")  # a mark without probability is certain
+        assert [one.reward for one in marked] == pytest.approx([0.0, -1.0])
         with pytest.raises(BadInput, match="step_reward: this task has no verdicts on steps"):
             score_attempts(run, run.base, task, [right], "exact")
+        with pytest.raises(BadInput, match="no value head"):
+            score_attempts(run, run.base, task, [right], "trained")
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "reward"),
+    [
+        ((0.9, 0.6, 0.8), math.log(0.6 / 0.4) / 5),
+        ((0.5,), 0.0),
+        ((0.2, 0.9), math.log(0.25) / 5),
+        ((1.0, 0.999999), 1.0),
+        ((0.9, 0.0), -1.0),
+        ((0.9, math.nan), -1.0),
+        ((), -1.0),
+    ],
+)
+def test_a_process_reward_is_a_fifth_of_the_lowest_log_odds(probabilities: tuple[float, ...], reward: float) -> None:
+    assert _process_reward(probabilities) == pytest.approx(reward)
+
+
+def test_how_well_the_process_reward_judges_is_logged() -> None:
+    rewards = {R: (1.5, 0.8), W: (0.1, -0.3)}  # process rewards 0.5, -0.2 and 0.1, -0.3
+    rows = [
+        ScoredAttempt(replace(judged(ONE, str(i), verdict), text=f"{verdict}{i}"), reward)
+        for verdict, each in rewards.items() for i, reward in enumerate(each)
+    ]  # fmt: skip
+    found = balance_metrics({ONE.id: rows}, 0.5, 2, 6)
+    assert found["process_auroc"] == 0.75  # -0.2 is above one of the two, 0.5 above both
+    assert (found["precision"], found["pass_at_k"], found["distinct_right"]) == (1.0, 1.0, 2.0)
+    flat = [ScoredAttempt(one.attempt, float(one.attempt.right)) for one in rows]
+    assert "process_auroc" not in balance_metrics({ONE.id: flat}, 0.5, 2, 6)
+    assert "process_auroc" not in balance_metrics({ONE.id: rows[:2]}, 0.5, 2, 6)
 
 
 def test_selected_attempts_are_learned_under_the_problems_own_prompt() -> None:

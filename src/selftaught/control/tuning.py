@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 
 from selftaught.control.balance import (
@@ -13,9 +13,8 @@ from selftaught.control.balance import (
     dynamics,
     first_samples,
     group_by_problem,
-    problem_score,
     rank,
-    select_ranked,
+    ranked_scores,
 )
 from selftaught.errors import BadInput
 from selftaught.records import Problem
@@ -82,15 +81,19 @@ class BalanceTuner:
         samples: candidate numbers of attempts per problem.
         thresholds: candidate rewards.
         target: n*, right answers wanted per problem.
+        size: answers to select per problem, on average; None: n*.
+        reference: count a reference solution in selection and score, see `control.balance`.
 
     Raises:
-        BadInput: nothing to choose from, or `target` below 1.
+        BadInput: nothing to choose from, or `target` or `size` below 1.
     """
 
     temperatures: tuple[float, ...]
     samples: tuple[int, ...]
     thresholds: tuple[float, ...]
     target: int = 8
+    size: float | None = None
+    reference: bool = False
 
     def __post_init__(self) -> None:
         for name in ("temperatures", "samples", "thresholds"):
@@ -99,6 +102,8 @@ class BalanceTuner:
         if self.target < 1 or min(self.samples) < 1:
             got = f"target={self.target}, samples={min(self.samples)}"
             raise BadInput(f"target and samples must be at least 1, got {got}", where="BalanceTuner")
+        if self.size is not None and self.size < 1:
+            raise BadInput(f"size must be at least 1, got {self.size}", where="BalanceTuner")
 
     def choose(
         self, problems: Sequence[Problem], sample: SampleFn, near: SamplingConfig | None = None
@@ -130,6 +135,20 @@ class BalanceTuner:
         score, config = self._best(groups, candidates[0])
         return SamplingChoice(config, score, groups, tried)
 
+    def rechoose_threshold(self, config: SamplingConfig, groups: Groups) -> SamplingConfig:
+        """The same setting, with the threshold whose mean score on other attempts is highest.
+
+        Args:
+            groups: attempts sampled at the setting's temperature, such as those at all problems.
+        """
+        return replace(config, threshold=self._best_threshold(groups)[1])
+
+    def _best_threshold(self, groups: Groups) -> tuple[float, float, list[float]]:
+        """The highest mean score, its threshold, the strictest of equally good ones, and the score of each problem."""
+        ranked = rank(groups, reference=self.reference)  # once for all thresholds
+        scores = ((x, list(ranked_scores(ranked, x, self.target, self.size).values())) for x in self.thresholds)
+        return max((fmean(values), x, values) for x, values in scores)
+
     def _candidates(self, near: SamplingConfig | None) -> list[float]:
         """The temperatures that compete."""
         if near is None:
@@ -139,12 +158,7 @@ class BalanceTuner:
 
     def _best(self, groups: Groups, temperature: float) -> tuple[float, SamplingConfig]:
         """The best setting at a temperature, with its mean score."""
-        best: dict[int, tuple[float, float, list[float]]] = {}
-        for samples in self.samples:
-            ranked = rank(first_samples(groups, samples))  # once for all thresholds
-            chosen = ((x, select_ranked(ranked, x, self.target).values()) for x in self.thresholds)
-            scores = ((x, [problem_score(answers, self.target) for answers in found]) for x, found in chosen)
-            best[samples] = max((fmean(values), x, values) for x, values in scores)
+        best = {n: self._best_threshold(first_samples(groups, n)) for n in self.samples}
         top, _, scores = max(best.values(), key=lambda row: row[0])
         near = [n for n, (mean, _, mine) in best.items() if top - mean <= _error(scores, mine)]
         samples = min(near)
@@ -175,3 +189,7 @@ def linspace(low: float, high: float, count: int) -> tuple[float, ...]:
     """`count` evenly spaced numbers from `low` to `high`; only `low` where `count` is 1."""
     step = (high - low) / max(1, count - 1)
     return tuple(round(low + i * step, 6) for i in range(count))
+
+
+THRESHOLDS = linspace(-1.0, 0.99, 200)
+"""The reward thresholds that the authors' code of 2412.17256 tries; a reference solution, of reward 1, is above all."""

@@ -189,7 +189,8 @@ def scripted_learner(
         out.writelines(json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
     made: dict[str, Any] = {"version": version, "base": base_reference(base, target), "adapter": False}
     made |= {"objective": objective.name, "records": len(records)} | head_entry(objective)
-    publish(draft, target, made | {"tokens": settings.epochs * sum(map(_size, records))})
+    passes = settings.steps * settings.batch_size / len(records) if settings.steps else settings.epochs
+    publish(draft, target, made | {"tokens": round(passes * sum(map(_size, records)))})
     shutil.rmtree(work, ignore_errors=True)
     return load_policy(target)
 

@@ -16,6 +16,8 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the records.
+        steps: optimizer steps in place of `epochs`; the records are cycled through, each pass in a new order, and every
+            batch is full. 0: as many as the epochs take.
         learning_rate: peak learning rate of AdamW.
         batch_size: records in one optimizer step.
         max_tokens_per_pass: most tokens in one forward pass; bounds memory and changes only the rounding.
@@ -28,6 +30,7 @@ class TrainConfig:
         schedule_start: fraction of the schedule that earlier trainings have gone through, for one schedule over several
             trainings (`learn.round_schedule`); warm-up and decay are fractions of the whole.
         schedule_end: fraction of the schedule at which this training ends.
+        min_lr_ratio: lowest rate after the warm-up, as a fraction of the peak rate: a schedule falls to it, not to 0.
         weight_decay: AdamW's decoupled decay of matrices; 0 as fine-tuning is short.
         max_grad_norm: gradients with a larger norm are scaled down to it; infinity clips nothing.
         lora_rank: 0 trains all weights; otherwise a LoRA adapter (2106.09685) of this rank on all linear layers.
@@ -43,6 +46,7 @@ class TrainConfig:
     """
 
     epochs: int = 3
+    steps: int = 0
     learning_rate: float = 2e-5
     batch_size: int = 16
     max_tokens_per_pass: int = 512
@@ -53,6 +57,7 @@ class TrainConfig:
     constant_lr_ratio: float = 0.5
     schedule_start: float = 0.0
     schedule_end: float = 1.0
+    min_lr_ratio: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     lora_rank: int = 0
@@ -65,14 +70,14 @@ class TrainConfig:
         for name in ("epochs", "learning_rate", "batch_size", "max_tokens_per_pass", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"must be above 0, got {getattr(self, name)}", where=name, fix="use more than 0")
-        for name in ("warmup_ratio", "weight_decay", "lora_rank", "checkpoint_seconds"):
+        for name in ("steps", "warmup_ratio", "weight_decay", "lora_rank", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"must be ≥ 0, got {getattr(self, name)}", where=name, fix="use 0 or more")
         for name in ("learning_rate", "weight_decay"):
             if not math.isfinite(getattr(self, name)):
                 raise BadInput(f"must be finite, got {getattr(self, name)}", where=name, fix="use a finite number")
         longest = 0.5 if self.schedule == "infinite" else 1.0
-        for name, high in (("decay_ratio", longest), ("constant_lr_ratio", 1.0)):
+        for name, high in (("decay_ratio", longest), ("constant_lr_ratio", 1.0), ("min_lr_ratio", 1.0)):
             if not 0 <= getattr(self, name) <= high:
                 got = f"must be in 0..{high:g}, got {getattr(self, name)}"
                 raise BadInput(got, where=name, fix=f"use 0 to {high:g}")
@@ -82,3 +87,7 @@ class TrainConfig:
         if self.keep_optimizer_state and self.lora_rank:
             problem = "each LoRA training has a new adapter"
             raise BadInput(problem, where="keep_optimizer_state", fix="train full weights")
+
+    def num_steps(self, records: int) -> int:
+        """Optimizer steps of a training on so many records."""
+        return self.steps or self.epochs * -(-records // self.batch_size)

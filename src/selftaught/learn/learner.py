@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OPTIMIZER_FOLDER = "optimizer"  # in a policy's folder, for the next training (`TrainConfig.keep_optimizer_state`)
 UNHASHED_FIELDS = ("checkpoint_seconds", "max_tokens_per_pass", "gradient_checkpointing")  # of the machine
+LATER_FIELDS = {"steps": 0, "schedule_start": 0.0, "schedule_end": 1.0, "min_lr_ratio": 0.0}
+"""Fields with the value at which they are not hashed, so that versions are as before there were any."""
 
 
 def policy_version(
@@ -33,10 +35,9 @@ def policy_version(
 
 
 def config_key(config: TrainConfig) -> dict[str, Any]:
-    """The settings that decide what is learned; those of a schedule over rounds only where there is one."""
-    whole = (config.schedule_start, config.schedule_end) == (0.0, 1.0)
-    left_out = (*UNHASHED_FIELDS, *(("schedule_start", "schedule_end") if whole else ()))
-    return {name: value for name, value in asdict(config).items() if name not in left_out}
+    """The settings that decide what is learned."""
+    values = {name: value for name, value in asdict(config).items() if name not in UNHASHED_FIELDS}
+    return {name: value for name, value in values.items() if name not in LATER_FIELDS or value != LATER_FIELDS[name]}
 
 
 def objective_key(objective: Objective) -> Any:

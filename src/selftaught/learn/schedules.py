@@ -62,7 +62,8 @@ def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:
     place = step + config.schedule_start * whole
     warmup = max(1, round(config.warmup_ratio * whole))
     done = min(1.0, max(0.0, place - warmup) / max(1.0, whole - warmup))
-    return config.learning_rate * min((place + 1) / warmup, SCHEDULES[config.schedule](done, config))
+    decayed = config.min_lr_ratio + (1 - config.min_lr_ratio) * SCHEDULES[config.schedule](done, config)
+    return config.learning_rate * min((place + 1) / warmup, decayed)
 
 
 def round_schedule(config: TrainConfig, number: int, rounds: int) -> dict[str, Any]:

@@ -79,11 +79,19 @@ def _train_steps(
 
 
 def _step_indices(count: int, config: TrainConfig, seed: int) -> list[list[int]]:
-    """The groups of each optimizer step: every epoch in a new seeded order, its last step may be short."""
+    """The groups of each optimizer step, every pass over them in a new seeded order.
+
+    Of epochs, the last step of each may be short; `config.steps` are all full, and a pass goes on within a step.
+    """
     order, size = random.Random(seed), config.batch_size
-    steps = []
-    for _ in range(config.epochs):
-        epoch = list(range(count))
-        order.shuffle(epoch)
-        steps += [epoch[i : i + size] for i in range(0, count, size)]
-    return steps
+    if config.steps:
+        stream = [i for _ in range(-(-config.steps * size // count)) for i in _shuffled(count, order)]
+        return [stream[i : i + size] for i in range(0, config.steps * size, size)]
+    passes = [_shuffled(count, order) for _ in range(config.epochs)]
+    return [one[i : i + size] for one in passes for i in range(0, count, size)]
+
+
+def _shuffled(count: int, order: random.Random) -> list[int]:
+    found = list(range(count))
+    order.shuffle(found)
+    return found

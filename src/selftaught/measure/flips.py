@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from selftaught.feedback.equality import same_answer
@@ -100,6 +102,26 @@ def correction_metrics(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
         "wrong to right": share([b and not a for a, b in pairs]),
         "right to wrong": share([a and not b for a, b in pairs]),
         "unchanged": share([c.unchanged for c in turns]),
+    }
+
+
+def flip_rates(turns: Sequence[TurnVerdicts]) -> dict[str, float]:
+    """How often the last turn changes the first, given what the first was.
+
+    Args:
+        turns: verdicts of solutions whose turns were judged.
+
+    Returns:
+        "changed": share of solutions whose last answer is another than the first; "fixed": share of right last answers
+        among solutions whose first answer is not right; "broken": share of last answers that are not right among those
+        whose first answer is; NaN where there is none.
+    """
+    right = [(c.verdicts[0] is Verdict.RIGHT, c.verdicts[-1] is Verdict.RIGHT) for c in turns]
+    after_wrong, after_right = [b for a, b in right if not a], [b for a, b in right if a]
+    return {
+        "changed": fmean(not c.unchanged for c in turns) if turns else math.nan,
+        "fixed": fmean(after_wrong) if after_wrong else math.nan,
+        "broken": 1 - fmean(after_right) if after_right else math.nan,
     }
 
 

@@ -25,7 +25,15 @@ from selftaught.routines.critiques import (
 from selftaught.routines.difficulty import accuracy_on_unsolved, hard_coverage, hard_problems, hard_share
 from selftaught.routines.divergence import kl_from
 from selftaught.routines.repair import collect_critic_data, repair_failures
-from selftaught.routines.scoring import StepReward, score_attempts, selected_demos
+from selftaught.routines.scoring import (
+    StepReward,
+    balance_metrics,
+    score_attempts,
+    scored_sampler,
+    selected_demos,
+    step_judge,
+    train_process_reward,
+)
 
 __all__ = [
     "Acquired",
@@ -40,6 +48,7 @@ __all__ = [
     "acquire_rounds",
     "annotate_drafts",
     "answer_demos",
+    "balance_metrics",
     "choose_teacher",
     "collect_critic_data",
     "collect_critiques",
@@ -59,8 +68,11 @@ __all__ = [
     "revision_demos",
     "right_revisions",
     "score_attempts",
+    "scored_sampler",
     "selected_demos",
     "split_train",
+    "step_judge",
     "train_critic",
     "train_measured_critic",
+    "train_process_reward",
 ]

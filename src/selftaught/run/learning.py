@@ -61,7 +61,10 @@ def train_settings(context: RunContext, changes: Mapping[str, Any], lr_scale: fl
     """
     if not (math.isfinite(lr_scale) and lr_scale > 0):
         raise BadInput(f"lr_scale must be more than 0, got {lr_scale}")
-    settings = override(context.settings.training, changes)
+    of_epochs = (
+        {"steps": 0} if "epochs" in changes else {}
+    )  # what a call asks for counts, not what the run usually does
+    settings = override(context.settings.training, of_epochs | dict(changes))
     return replace(settings, learning_rate=settings.learning_rate * lr_scale) if lr_scale != 1.0 else settings
 
 
@@ -165,7 +168,7 @@ def _train(
         context.record_time()
 
     label = context.progress_label(f"learning from {len(records)}")
-    steps = settings.epochs * -(-len(records) // settings.batch_size)
+    steps = settings.num_steps(len(records))
     how = {"seed": context.settings.seed, "folder": context.policies}
     with training_progress(context.console, label, steps, tick) as progress:
         try:

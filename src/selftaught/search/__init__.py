@@ -4,6 +4,7 @@ from selftaught.search.mcts import mcts
 from selftaught.search.p_true import highest_p_true, p_true
 from selftaught.search.preferences import collapse_chain, pairs_from, preferences, to_pair, to_record
 from selftaught.search.solver import Expander, MCTSConfig, MCTSSolver, SearchTree, prefix_attempt
+from selftaught.search.step_rollouts import StepRollouts, scored_steps
 from selftaught.search.tree import Decision, Node, backup, decide, puct, select, step_prior
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "MCTSSolver",
     "Node",
     "SearchTree",
+    "StepRollouts",
     "backup",
     "collapse_chain",
     "decide",
@@ -23,6 +25,7 @@ __all__ = [
     "preferences",
     "prefix_attempt",
     "puct",
+    "scored_steps",
     "select",
     "step_prior",
     "to_pair",

@@ -67,7 +67,8 @@ class OnlineConfig:
     def _additions(self) -> list[Any]:
         """What is set of the fields that came later: without them, versions are as before."""
         usual = self.max_gen_batches == 1 and self.reference_decay == 1
-        return [] if usual else [self.max_gen_batches, self.reference_decay]
+        found: list[Any] = [] if usual else [self.max_gen_batches, self.reference_decay]
+        return found if self.credit.skip_agreeing else [*found, "agreeing problems, too"]
 
     def problems_of(self, problems: Sequence[Problem], step: int, draw: int = 0) -> list[Problem]:
         """The problems of a step's draw: every pass over them in a new seeded order, draws not made passed over."""

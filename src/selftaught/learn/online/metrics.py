@@ -8,7 +8,7 @@ from typing import Any
 
 from selftaught.learn.objectives.base import Batch
 from selftaught.learn.online.config import OnlineConfig
-from selftaught.learn.online.rollouts import Rollout
+from selftaught.learn.online.rollouts import Rollout, agree
 from selftaught.records import Record
 
 
@@ -63,12 +63,14 @@ class StepMetrics:
 def rollout_metrics(
     rolled: Sequence[Sequence[Rollout]], kept: Sequence[Sequence[Rollout]], config: OnlineConfig
 ) -> dict[str, Any]:
-    """Figures of a step's rollouts: mean reward and length, how many are right, unknown and skipped."""
+    """Figures of a step's rollouts: mean reward and length, how many are right, unknown, and skipped or agree."""
     every = [one for group in rolled for one in group]
     rewards = [value for one in every if (value := config.credit.reward_of(one)) is not None]
     length = [sum(turn.num_tokens for turn in one.turns) for one in every]
-    missing = {"unrewarded": len(every) - len(rewards)} if config.credit.deferred else {}
-    return missing | {
+    credit = config.credit
+    more = {"unrewarded": len(every) - len(rewards)} if credit.deferred else {}
+    more |= {} if credit.skip_agreeing else {"agreeing": sum(agree(group, credit) for group in kept)}
+    return more | {
         "reward": mean(rewards), "right": mean([float(one.attempt.right) for one in every]),
         "unknown": sum(one.attempt.verdict == "unknown" for one in every), "length": mean(length),
         "rollouts": len(every), "skipped": len(rolled) - len(kept),

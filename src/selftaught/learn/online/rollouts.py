@@ -9,7 +9,7 @@ from typing import Any
 
 from selftaught.errors import BadInput
 from selftaught.learn.objectives.advantages import ADVANTAGE_ESTIMATORS
-from selftaught.records import Attempt, TokenAdvantages
+from selftaught.records import Attempt, TokenAdvantages, content_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,23 @@ class CreditAssignment:
         outcome_key: the outcome of a rollout. A problem whose rollouts all have the same is skipped, even if their
             rewards differ: reward shaping among failures teaches how to fail. By default whether the answer is right;
             the reward itself where it is a judge's or an asynchronous function's.
+        skip_agreeing: whether those problems are skipped. False learns from what `advantages` makes of them: where
+            their advantages are zero, the KL penalty alone acts on them, and it acts on all problems alike.
 
     Raises:
-        BadInput: `reward` is no function of one rollout.
+        BadInput: `reward` is no function of one rollout, or problems that agree are to be learned without `advantages`.
     """
 
     reward: RewardFn | AsyncRewardFn = outcome_reward
     advantages: AdvantageFn | None = None
     outcome_key: Callable[[Rollout], Any] = outcome_key
+    skip_agreeing: bool = True
 
     def __post_init__(self) -> None:
         check_reward(self.reward)
+        if not self.skip_agreeing and self.advantages is None:
+            what = "objectives leave out problems whose rollouts all have the same reward"
+            raise BadInput(what, where="CreditAssignment(skip_agreeing=False)", fix="give advantages=, too")
 
     @property
     def functions(self) -> tuple[Any, Any, Any]:
@@ -105,6 +111,11 @@ class CreditAssignment:
         """The outcome of a rollout; see `outcome_key`."""
         by_reward = self.deferred and self.outcome_key is outcome_key
         return rollout.reward if by_reward else self.outcome_key(rollout)
+
+
+def agree(group: Sequence[Rollout], credit: CreditAssignment) -> bool:
+    """Whether all rollouts have the same outcome."""
+    return len({content_hash(credit.outcome_of(one)) for one in group}) < 2
 
 
 def check_reward(reward: Any) -> None:

@@ -10,24 +10,25 @@ from selftaught.errors import BadInput
 from selftaught.learn.objectives.base import Group, Row
 from selftaught.learn.online.config import OnlineConfig
 from selftaught.learn.online.host import OnlineHost
-from selftaught.learn.online.rollouts import Rollout, broadcast_advantage
-from selftaught.records import Attempt, Record, RolloutGroup, TokenAdvantages, content_hash
+from selftaught.learn.online.rollouts import Rollout, agree, broadcast_advantage
+from selftaught.records import Attempt, Record, RolloutGroup, TokenAdvantages
 
 Weighted = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def mixed_outcomes(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
-    """The groups whose outcomes differ, at most a batch, without rollouts that failed or hold no own turn.
+def learned_groups(rolled: Sequence[Sequence[Rollout]], config: OnlineConfig) -> list[Sequence[Rollout]]:
+    """The groups to learn from, at most a batch, without rollouts that failed or hold no own turn.
 
-    Those to which a judge or an asynchronous function gave no reward are left out, too.
+    Those to which a judge or an asynchronous function gave no reward are left out, too. Groups whose outcomes agree are
+    skipped unless the credit assignment learns from them.
     """
     credit = config.credit
     complete = [
         [one for one in group if one.own_turns and all(turn.token_ids for turn in one.own_turns)] for group in rolled
     ]
     rewarded = [[one for one in group if not credit.deferred or one.reward is not None] for group in complete]
-    mixed = [g for g in rewarded if len({content_hash(credit.outcome_of(one)) for one in g}) > 1]
-    return list(mixed[: config.training.batch_size])
+    kept = [g for g in rewarded if g and not (credit.skip_agreeing and agree(g, credit))]
+    return list(kept[: config.training.batch_size])
 
 
 def records_of(group: Sequence[Rollout], config: OnlineConfig) -> list[Record]:

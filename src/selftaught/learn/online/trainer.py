@@ -22,7 +22,7 @@ from selftaught.learn.online.host import OnlineHost
 from selftaught.learn.online.metrics import StepMetrics, mean, rollout_metrics, source_attempts
 from selftaught.learn.online.reference import ReferenceModel
 from selftaught.learn.online.rollouts import Rollout
-from selftaught.learn.online.rows import mixed_outcomes, pair_with_attempts, records_of, turn_numbers, weight_rows
+from selftaught.learn.online.rows import learned_groups, pair_with_attempts, records_of, turn_numbers, weight_rows
 from selftaught.learn.tracking import ExperimentTracker
 from selftaught.machine.threads import releasing_threads
 from selftaught.models.cache import config_files
@@ -116,7 +116,7 @@ class OnlineTrainer:
         """Roll out every step, and return the records of all."""
         found: list[Record] = []
         for step in range(self._config.steps):
-            kept = mixed_outcomes(self._roll(step), self._config)
+            kept = learned_groups(self._roll(step), self._config)
             records = [record for group in kept for record in records_of(group, self._config)]
             self._host.record_step(self._key(step), self._names(step) | source_attempts(records), 0)
             found += records
@@ -138,7 +138,7 @@ class OnlineTrainer:
         for draw in range(config.max_gen_batches):
             problems = config.problems_of(self._problems, step, draw)
             rolled += self._host.collect_rollouts(self._live(step), problems, config.samples, draw)
-            if len(mixed_outcomes(rolled, config)) >= len(problems):
+            if len(learned_groups(rolled, config)) >= len(problems):
                 break
         return rolled
 
@@ -198,7 +198,7 @@ class OnlineTrainer:
         self, trainer: Trainer, reference: ReferenceModel, step: int, rolled: Sequence[Sequence[Rollout]]
     ) -> None:
         """The updates of one step, and its metrics."""
-        kept = mixed_outcomes(rolled, self._config)
+        kept = learned_groups(rolled, self._config)
         records = [record for group in kept for record in records_of(group, self._config)]
         groups = reference.with_logprobs(self._groups(trainer, kept, records))
         watched = StepMetrics(*self._config.objective.clip_range)

@@ -3,6 +3,9 @@
 from selftaught import Baseline, Claim, Policy, Run, Task, dpo, recipe, routines
 from selftaught.control import tuning
 
+BALANCED = {"samples": 8, "probe": 24, "num_temperatures": 3}
+FOUR_ROUNDS = {"rounds": 4, "steps": 48, "target": 4, "selected": 4, "step_reward": "model"}
+
 CLAIM = Claim(
     "Joined in one loop, balanced sampling, a critic's repairs and preferences for right answers teach what carries"
     " over to harder problems better than each of four single methods.",
@@ -11,9 +14,9 @@ CLAIM = Claim(
         Baseline("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
         Baseline("star", method="star", options={"samples": 4}),
         Baseline("self", method="self", options={"samples": 2, "drafts": 2}),
-        Baseline("b-star", method="b-star", options={"samples": 8, "probe": 24, "num_temperatures": 3, "target": 4}),
+        Baseline("b-star", method="b-star", options={**BALANCED, **FOUR_ROUNDS}),
     ),
-    options={"rounds": 2, "samples": 8, "probe": 24, "num_temperatures": 3, "repairs": 2},
+    options={"rounds": 2, **BALANCED, "repairs": 2},
     ablations={
         "no critic": {"repairs": 0},
         "one temperature": {"min_temperature": 0.7, "num_temperatures": 1},

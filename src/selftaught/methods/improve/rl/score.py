@@ -2,35 +2,41 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, by_problem, recipe, refine
+from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, by_problem, curate, recipe, refine
+from selftaught.learn import round_schedule
 from selftaught.learn.objectives import reinforce
 from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.measure.flips import correction_metrics
 from selftaught.records import content_hash
-from selftaught.routines.self_correction import correction_rates, second_answer_accuracy
+from selftaught.routines.self_correction import correction_and_start_rates, second_answer_accuracy
 
 DRAFTS = 2  # first attempts of the starting model per problem, sampled once for `offline_fraction`
 
 CLAIM = Claim(
     "Reinforcement learning that first trains the second attempt alone, and then rewards progress between the two,"
-    " makes second answers right more often than the model it began with, SFT on correction traces, and one stage of"
-    " plain reinforcement learning over both turns.",
+    " makes second answers right more often than the model it began with, SFT on correction traces, and the same number"
+    " of steps of reinforcement learning over both turns without its first stage, without its bonus, or without both.",
     baselines=(
         "greedy",
         Baseline("SFT on corrections that worked (STaR)", method="star-corrections", options={"samples": 4}),
         Baseline("SFT on wrong and right answers (Pair-SFT)", method="pair-sft", options={"samples": 4}),
-        Baseline("one stage, no bonus", options={"stage1_rounds": 0, "alpha": 0.0, "offline_fraction": 0.0}),
+        Baseline(
+            "one stage, no bonus", options={"rounds": 2, "stage1_rounds": 0, "alpha": 0.0, "offline_fraction": 0.0}
+        ),
+        Baseline("without stage I", options={"rounds": 2, "stage1_rounds": 0}),
+        Baseline("without the bonus", options={"rounds": 2, "alpha": 0.0}),
     ),
     metric=second_answer_accuracy,
     vote_baseline=True,
-    options={"rounds": 2, "stage1_rounds": 1, "steps": 4, "samples": 4, "lr_scale": 0.5},
+    options={"steps": 100, "batch_size": 16, "samples": 8, "alpha": 3.0, "lr_scale": 0.5},
     ablations={
-        "without stage I": {"stage1_rounds": 0},
-        "without the bonus": {"alpha": 0.0},
+        "the paper's bonus": {"alpha": 10.0},
+        "the paper's bonus, standardized": {"alpha": 10.0, "second_advantage": "group_std"},
         "on-policy attempts alone": {"offline_fraction": 0.0},
     },
-    extra_metrics=correction_rates,
+    extra_metrics=correction_and_start_rates,
 )
 
 
@@ -42,9 +48,11 @@ def score(
     *,
     rounds: int = 2,
     stage1_rounds: int = 1,
-    steps: int = 20,
+    steps: int = 100,
+    batch_size: int = 16,
     samples: int = 8,
     alpha: float = 10.0,
+    second_advantage: Literal["group_mean", "group_std"] = "group_mean",
     kl_coef: float = 0.01,
     stage1_kl_coef: float = 0.1,
     offline_fraction: float = 0.25,
@@ -55,24 +63,27 @@ def score(
     Source: Kumar et al., Training Language Models to Self-Correct via Reinforcement Learning, 2409.12917, sections 4.1
     and 4.2. The model answers, reads that there may be a mistake, and answers again. Stage I (equation 3) rewards r2
     alone, with a strong KL penalty to the starting model on the first attempt. Stage II (equation 4) rewards r1 and
-    r2 + alpha * (r2 - r1), with a small KL penalty on both. REINFORCE against the mean of a problem's rollouts.
+    r2 + alpha * (r2 - r1), with a small KL penalty on both. REINFORCE, each turn credited with its own reward (see
+    `TwoTurnReward`), against the mean of that turn over a problem's rollouts. One optimizer goes through both stages.
 
-    Differs from the paper: a turn is credited with its own reward alone, so that the bonus cannot reward a wrong first
-    answer; the gradient of equation 4 also credits it with what follows. Problems whose rollouts all have the same two
-    verdicts are skipped, as are rollouts that the verifier cannot judge. First attempts of the starting model are
-    sampled once, and all rollouts of a problem in a step share one; their fraction is our choice. Each stage is one or
-    more rounds, each with a fresh optimizer state and measured at its end. Promotion depends on the second answer.
-    Steps and batch are far smaller than 1,500 to 3,000 of 512. Settings are quoted from secondary sources, unconfirmed.
+    Differs from the paper: rollouts that the verifier cannot judge are left out. First attempts of the starting model
+    are sampled once, and all rollouts of a problem in a step share one; their fraction is our choice. Each stage is one
+    or more rounds, measured at their ends (with adapters each has a fresh optimizer). Promotion depends on the second
+    answer. Steps and batch are smaller than the paper's 3,000 of 512, so that an alpha of 10 makes the second turn's
+    advantages about 40 times as variable as the first's and its updates mostly noise: use 2 to 3, or
+    `second_advantage="group_std"`. Settings are quoted from secondary sources, unconfirmed.
 
-    Costs per round `steps * batch * samples` two-turn rollouts, each learned once; with `offline_fraction` also two
-    answers per problem at the start.
+    Costs per round `steps * batch_size * samples` two-turn rollouts, each learned once; with `offline_fraction` also
+    two answers per problem at the start.
 
     Args:
         rounds: trainings in sequence; each reports acc@t1, acc@t2 and their breakdown on dev.
         stage1_rounds: how many of the rounds, from the first, are Stage I.
         steps: rollout and update steps per round.
+        batch_size: problems per step.
         samples: rollouts per problem and step.
         alpha: weight of the progress bonus.
+        second_advantage: how rewards of second answers become advantages: less their mean, or standardized.
         kl_coef: weight of the KL penalty to the starting model, on each turn (beta1).
         stage1_kl_coef: extra weight on the first turn in Stage I (beta2): 0.1 for mathematics, 0.25 for code.
         offline_fraction: share of problems that start from a first attempt of the starting model, 0..1.
@@ -81,18 +92,20 @@ def score(
     drafts = run.attempt(base, task.train, samples=DRAFTS, temperature=1.0) if offline_fraction else []
     by_id, rollout = {draft.id: draft for draft in drafts}, TwoTurns(offline_fraction, by_problem(drafts))
     stage1 = TwoTurnReward(0.0, 0.0, (kl_coef + stage1_kl_coef, kl_coef), by_id)
-    stage2 = TwoTurnReward(1.0, alpha, (kl_coef, kl_coef), by_id)
+    stage2 = TwoTurnReward(1.0, alpha, (kl_coef, kl_coef), by_id, second_advantage)
     policy = base
     for number in run.rounds(rounds):
         policy = run.learn_online(
             policy,
-            task.train,
+            curate.round_batch(task.train, steps * batch_size, number),
             solver=rollout,
             credit=(stage1 if number <= stage1_rounds else stage2).credit_assignment,
             objective=reinforce(reference=base),
             steps=steps,
+            batch_size=batch_size,
             samples=samples,
             lr_scale=lr_scale,
+            **round_schedule(run.settings.training, number, rounds),
         )
         run.measure(policy, solver=refine.two_turns, gated=True, metrics=correction_metrics)
     return run.champion
