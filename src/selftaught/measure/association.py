@@ -15,12 +15,14 @@ Pair = tuple[float, float]
 
 def auroc_of(pairs: Sequence[tuple[float, bool]]) -> float:
     """AUROC of (score, outcome) pairs; see `calibration.auroc`."""
-    return auroc(*_columns(pairs)) if pairs else math.nan
+    return auroc([score for score, _ in pairs], [outcome for _, outcome in pairs]) if pairs else math.nan
 
 
 def ece_of(pairs: Sequence[tuple[float, bool]]) -> float:
     """Expected calibration error of (probability, outcome) pairs in 10 bins of equal size, 0..1; lower is better."""
-    return expected_calibration_error(*_columns(pairs)) if pairs else math.nan
+    if not pairs:
+        return math.nan
+    return expected_calibration_error([probability for probability, _ in pairs], [outcome for _, outcome in pairs])
 
 
 def f1_of(pairs: Sequence[tuple[bool, bool]]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from selftaught.curate.pairs import written_solutions
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
@@ -25,7 +27,7 @@ def solution_steps(problem: Problem, form: StepFormat) -> list[str]:
     return [*whole, f"Answer: {problem.reference}"]
 
 
-def next_reference_step(steps: list[str], before: str, rest: bool) -> str:
+def next_reference_step(steps: Sequence[str], before: str, rest: bool) -> str:
     """The step of the solution that follows an answer so far; empty where the answer has left it, or is complete.
 
     Args:

@@ -1,4 +1,4 @@
-"""The tabular twin plays known effects of self-improvement; figures are of `python -m ...paths.simulate`, made small."""
+"""The tabular twin plays known effects of self-improvement, as `python -m selftaught.worlds.paths.simulate`, small."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
 from selftaught.learn.checks import check_positive
@@ -61,7 +61,7 @@ class StepDpo(Dpo):
     group_by_prompt: bool = False
     name: str = "step-dpo"
 
-    def groups(self, records: Sequence[Pair], tokenizer: ChatTokenizer) -> list[Group]:
+    def groups(self, records: Sequence[Any], tokenizer: ChatTokenizer) -> list[Group]:
         """One group for each pair; with `group_by_prompt`, for each prompt, in the order of their first pairs."""
         found = Dpo.groups(self, records, tokenizer)
         if not self.group_by_prompt:

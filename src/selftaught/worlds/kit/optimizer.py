@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
                     state = self.state[parameter]
                     buffer = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
                     pieces += zip(_halves(parameter), _halves(parameter.grad), _halves(buffer), strict=True)
-            list(self.each(lambda piece, group=group: _update(*piece, group), pieces))
+            list(self.each(lambda piece, group=group: _update(piece, group), pieces))
 
 
 def _halves(stack: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -67,7 +67,9 @@ def _halves(stack: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 @torch.no_grad()
-def _update(weights: torch.Tensor, gradient: torch.Tensor, buffer: torch.Tensor, group: dict[str, Any]) -> None:
+def _update(piece: tuple[torch.Tensor, ...], group: dict[str, Any]) -> None:
+    """One step of a weight, given with its gradient and momentum."""
+    weights, gradient, buffer = piece
     buffer.lerp_(gradient, 1 - group["momentum"])
     update = orthogonalize(gradient.lerp(buffer, group["momentum"]))
     weights.mul_(1 - group["lr"] * group["weight_decay"])
