@@ -194,9 +194,10 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     less = row | {"name": "one | round", "in_claim": False}
     found = {"score": 0.5, "method_tokens": 34000, "baselines": [row, vote], "ablations": [less], "against": "greedy"}
     found |= {"verdict": "reproduced", "seeds": 5, "problems": 800, "command": "selftaught check star"}
+    found |= {"effect": 0.1, "ci95": [0.05, 0.15]}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
-    assert "Reproduced: 5 seeds, 800 test problems, `selftaught check star`. " in made
+    assert "Older check, equal tokens. Reproduced: 5 seeds, 800 test problems, `selftaught check star`. " in made
     assert "the verdict is determined by greedy.\n" in made
     assert "| **star** | 0.500 |  | 34,000 |" in made
     assert "| greedy | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
@@ -208,6 +209,15 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     made = generate.with_measurements(page)
     assert "determined by other. greedy has the highest mean: +0.100 [+0.050, +0.150].\n" in made
     assert "Metrics of star on the test problems: wrong to right 0.250." in made
+    published = {"verdict": "contradicted", "effect": -0.1, "ci95": [-0.15, -0.05], "against": "greedy"}
+    rows = [{**row, "compute": 1200, "contrast": name} for name in ("as_published", "equal_compute")]
+    found |= {"contrasts": {"as_published": published}, "method_compute": 34000, "baselines": rows, "ablations": []}
+    (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
+    made = generate.with_measurements(page)
+    assert "below" in made
+    assert made.count("Contradicted: 5 seeds, 800 test problems") == 1
+    assert "Older" not in made
+    assert "| greedy, at equal compute | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
 
 
 # --- words ---

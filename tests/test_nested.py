@@ -56,9 +56,10 @@ def test_recipes_run_within_a_recipe_and_again_for_nothing(tmp_path: Path) -> No
     assert config["curriculum/rest-em 2.option.samples"] == 3
     assert config["curriculum/star.option.rounds"] == 1
     assert [row["round"] for row in history] == [2, 3, 4, 1, 5]
+    rationales = {"direct": 11 / 12, "rationalized": 1 / 12}  # what star says of its round
     assert [row["metrics"] for row in history] == [
         {"curriculum/rest-em": {"round": 1}}, {"curriculum/rest-em": {"round": 2}},
-        {"curriculum/star": {"round": 1}}, {}, {"curriculum/rest-em 2": {"round": 1}},
+        {"curriculum/star": {"round": 1}, "rationales": rationales}, {}, {"curriculum/rest-em 2": {"round": 1}},
     ]  # fmt: skip
 
 

@@ -33,8 +33,6 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "budget": ("token_budget", "max_tokens"),
     "first": ("initial_budget",),
     "growth": ("growth_factor",),
-    "least": ("min_success_rate",),
-    "hard": ("hard_threshold",),
     "most": ("max_pairs",),
     "checks": ("rollouts_per_critique",),
     "pinned": ("stage1_rounds",),

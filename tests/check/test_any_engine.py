@@ -45,7 +45,7 @@ def test_a_solver_is_checked_on_an_endpoint_and_resumes(server: Endpoint, capsys
     command += ["--completion-price", "1"]
     assert main(command) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["model"], result["score"]) == ("openai-tiny", 1.0)
+    assert (result["world"], result["score"]) == ("openai-tiny", 1.0)
     assert result["command"] == ("selftaught check own.py:careful --seeds 2 --model openai:tiny --completion-price 1.0")
     assert result["versions"]["model"].startswith("openai:tiny@")
     assert Path("results/careful.openai-tiny.json").is_file()

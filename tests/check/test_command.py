@@ -62,13 +62,13 @@ def test_a_users_own_method_from_its_file_to_its_result(
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
     world = make_world(tmp_path)
-    monkeypatch.setattr(checking, "find_world", lambda name: world)
+    monkeypatch.setattr(checking, "world_of", lambda model, task: world)
     with_engine = options(engine=engine())
     monkeypatch.setattr(checking, "check", lambda *a, **kw: really_check(*a, **{**kw, **with_engine}))
     assert main(["check", "own.py:careful", "--jobs", "1", "--json", "--seeds", "3", "--out", "found"]) == 0
     said = capsys.readouterr()
     data = json.loads(said.out)
-    assert data["verdict"] == "reproduced"
+    assert data["contrasts"]["as_published"]["verdict"] == "reproduced"
     assert data["command"] == "selftaught check own.py:careful --seeds 3 --model tiny"
     assert json.loads(Path("found/careful.scripted.json").read_text()) == data
     assert main(["check", "own.py:careful", "--jobs", "1", "--seeds", "3", "--out", "found"]) == 0

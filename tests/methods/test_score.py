@@ -229,7 +229,7 @@ def test_every_rollout_is_learned_and_one_schedule_and_optimizer_go_through_all_
 def test_what_the_starting_model_shows_is_known_before_training(tmp_path: Path) -> None:
     task = make_task(train=4, dev=4, test=200)
     with make_run(tmp_path, script=twice, task=task) as run:
-        start = greedy(run, 0)
+        start = greedy(run)
         found = start_flip_rates(start)
         assert start_change_rate(start) == found["changed"]
         assert start_fix_surplus(start) == found["fixed"] - found["broken"]
@@ -254,7 +254,7 @@ def test_its_claim_measures_second_answers_and_a_rerun_the_same(tmp_path: Path) 
         with make_run(tmp_path, script=twice, task=make_task(train=12, dev=40, test=40)) as run:
             mine = run_system(run, SCORE, {"rounds": 1, "steps": 4, "samples": 4})
             scores, figures = claim.metric(mine), claim.extra_metrics(mine)
-            start = claim.metric(greedy(run, 0))  # the starting model's own second answers, in the same run
+            start = claim.metric(greedy(run))  # the starting model's own second answers, in the same run
             plain = {one.attempt.problem.id: one.attempt.right for one in mine.answers}
             found.append((scores, figures, start, plain))
     assert found[0] == found[1]

@@ -10,6 +10,7 @@ from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RECORDS, RunFolder
 from selftaught.lineage.graph import Lineage, LineageLink, LineageNode
 from selftaught.models.notes import Notes
+from selftaught.models.policy import ANNOTATOR
 
 Visit = tuple[LineageNode, list[tuple[str, str]]]
 """A node, and (how, id) of each of its sources."""
@@ -63,6 +64,8 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
         return LineageNode(id, "policy", "base", note="the starting model"), []
     if id == facts.weights:
         return LineageNode(id, "policy", "base", note="the weights of the starting model"), []
+    if id.startswith(ANNOTATOR):
+        return LineageNode(id, "policy", "annotator", note="the task's annotator, which is no model"), []
     if id in facts.noted:
         return _noted(facts, id)
     if id in facts.trainings or id in facts.published:

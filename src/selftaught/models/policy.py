@@ -16,6 +16,7 @@ from selftaught.records import content_hash
 
 MANIFEST = "selftaught.json"
 ONE_ANSWER = "one-answer"  # folder in a run of the weights that live for one answer (`Ask.tuned`)
+ANNOTATOR = "annotator:"  # what the version of an annotator's policy begins with (`Run.annotate`)
 
 
 @dataclass(frozen=True, slots=True)

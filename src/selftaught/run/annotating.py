@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from selftaught.errors import BadInput, suggest
 from selftaught.models import Policy
+from selftaught.models.policy import ANNOTATOR
 from selftaught.models.resolve import resolve
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
@@ -41,7 +42,7 @@ def exact_policy(context: RunContext) -> Policy:
     if annotator is None:
         fix = "name a teacher (--teacher MODEL), or give the task an annotator (Task(annotator=...))"
         raise BadInput("the task has no annotator", where=context.task.name, fix=fix)
-    return Policy(f"annotator:{annotator.version}", Path("annotator"), annotator=True)
+    return Policy(f"{ANNOTATOR}{annotator.version}", Path("annotator"), annotator=True)
 
 
 def _check_access(context: RunContext, subjects: Sequence[Subject]) -> None:

@@ -242,7 +242,7 @@ def learns_from_train_problems(method: Method, folder: Path) -> None:
         champion = play(method, run)
         new = (row["question"] for _, _, found, _ in run.journal.effects("problems") for row in found["kept"])
         train = {*(p.question for p in run.task.train), *new}
-        sampled = {key for key, *_ in run.journal.effects("sample")}
+        sampled = {key for kind in ("sample", "reference_step") for key, *_ in run.journal.effects(kind)}
         promoted = [gate["policy"] for gate in run.gate_decisions if gate["promoted"] and "learner" not in gate]
         expect(champion.version == [run.base.version, *promoted][-1], "it returns another policy than the champion")
         noted = [facts for _, _, facts, _ in run.journal.effects("notes")]

@@ -1,8 +1,8 @@
 """Worlds: models and tasks on which claims are checked. Each synthetic world is one folder here.
 
 A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, and `model/`, the weights of its starting
-model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. A folder without `world.py` has problems,
-but no model yet. No code outside the folder names a world.
+model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. A folder without `model/` has problems, but no
+model yet. No code outside the folder names a world.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ class SyntheticWorld:
 
 
 def _folders_with(file: str) -> dict[str, SyntheticWorld]:
-    found = sorted(path.parent for path in Path(__file__).parent.glob(f"*/{file}"))
+    here = Path(__file__).parent
+    found = sorted(folder for folder in here.iterdir() if (folder / file).is_file())
     return {folder.name: SyntheticWorld(folder.name, folder) for folder in found}
 
 
 @cache
 def synthetic_worlds() -> dict[str, SyntheticWorld]:
     """All synthetic worlds with a model by name, found by their folders."""
-    return _folders_with("world.py")
+    return _folders_with("model/config.json")
 
 
 @cache

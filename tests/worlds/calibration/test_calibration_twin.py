@@ -107,7 +107,7 @@ def test_true_critiques_mend_and_a_second_look_fixes_more_than_it_spoils(tmp_pat
 def test_training_counts_and_resumes(tmp_path: Path) -> None:
     lab = lab_in(tmp_path)
     with lab.run("learning", lab.trained(1)) as run:
-        tried = run.attempt(run.base, run.task.train, samples=4, temperature=0.7)
+        tried = run.attempt(run.base, run.task.train, samples=16, temperature=0.7)
         from selftaught import keep_right
 
         policy = run.learn(run.base, sft(), keep_right(tried))

@@ -12,6 +12,7 @@ import selftaught as st
 from selftaught.errors import BadInput
 from selftaught.records import Message, Verdict
 from selftaught.refine.turns import error_step, finds_no_error
+from selftaught.samples import Sample
 from selftaught.worlds import problem_worlds, world_of_task
 from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.lessons import right_critique
@@ -86,7 +87,8 @@ def test_methods_read_the_annotators_critiques() -> None:
     assert task.verify(problem, good).verdict is R
     first, rest = good.split("\n", 1)
     wrong = f"{first.rpartition(' ')[0]} {(int(first.rpartition(' ')[2]) + 1) % 97}\n{rest}"
-    critique = st.Attempt(problem, "p", problem.prompt, task.annotator.critique(problem, wrong), "critique")
+    said = task.annotator.critique(problem, wrong)
+    critique = st.Attempt("c", problem, problem.prompt, said, None, Sample(said), role="critique")
     assert error_step(critique) == 1
     assert not finds_no_error(critique)
     assert task.verify(problem, task.annotator.revision(problem, wrong)).verdict is R

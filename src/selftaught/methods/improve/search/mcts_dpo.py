@@ -8,6 +8,7 @@ from selftaught.learn import round_schedule
 from selftaught.learn.objectives import step_dpo
 
 SCALE = {"rounds": 8, "problems": 64, "max_pairs": 96, "lr_scale": 1 / 3}
+SEARCH = {**SCALE, "iterations": 32, "depth": 4, "max_step_tokens": 32}
 OFFLINE = Baseline("offline: trees of the frozen start", options={"online": False})
 MOVED = logged("divergence", "kl")
 
@@ -28,7 +29,7 @@ CLAIM = Claim(
         Precondition("the policy has moved from the start (KL, nats per response)", MOVED, at_least=0.1),
         Precondition("so has the one that learns offline", MOVED, at_least=0.1, of=OFFLINE),
     ),
-    options={**SCALE, "iterations": 32, "depth": 4, "max_step_tokens": 32},
+    options=SEARCH,
     ablations={
         "without self-evaluation": {"self_eval": False},
         "without smoothing": {"visit_smoothing": False},
@@ -41,6 +42,11 @@ HINTED = Preset(
     needs=("verifier", "reference"),
     differs="""The written solution guides the search. It is a branch of each tree, and the model sees it when it judges
         its steps; a right answer that departs from it earns 1.25 (the authors' setting for arithmetic).""",
+    claim=Claim(
+        "Search that the written solution guides teaches more than search without it.",
+        baselines=(Baseline("without the written solution", method="mcts-dpo", options=SEARCH), "greedy"),
+        options=SEARCH,
+    ),
 )
 
 
