@@ -20,8 +20,8 @@ class LineageNode:
         kind: "policy", "record", "attempt" or "tree".
         role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
             "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", "noted" where it has
-            notes, "live" where its weights were in training, "tuned" where they lived for one answer, or "annotator" where
-            it is the task's annotator.
+            notes, "live" where its weights were in training, "tuned" where they lived for one answer, or "annotator"
+            for the task's annotator.
         policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
         problem: the question, or the problem's id if the run does not record it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.

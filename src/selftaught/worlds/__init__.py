@@ -1,8 +1,8 @@
 """Worlds: models and tasks on which claims are checked. Each synthetic world is one folder here.
 
 A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, and `model/`, the weights of its starting
-model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. A folder without `model/` has problems, but no
-model yet. No code outside the folder names a world.
+model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. A folder without `model/` has problems,
+but no model yet. No code outside the folder names a world.
 """
 
 from __future__ import annotations
