@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selftaught.engines.base import Request, RequestFailed, RequestRefused
@@ -94,6 +94,7 @@ def test_usage_leaves_the_window_after_a_minute_and_can_be_corrected() -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(uses=[(1, 2.2e-309), (1, 0.0), (1, 30.0), (3, 30.0)], limit=5)
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 30)), max_size=30), st.integers(5, 12))
 def test_who_waits_as_told_never_exceeds_the_limit_of_any_minute(uses: list[tuple[int, float]], limit: int) -> None:
     window, now, sent = SlidingWindow(limit), 0.0, list[tuple[float, int]]()

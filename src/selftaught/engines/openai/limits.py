@@ -86,7 +86,7 @@ class SlidingWindow:
                 break
             excess -= entry.amount
             if excess <= 0:
-                return entry.at + MINUTE - now
+                return max(entry.at + MINUTE - now, 1e-9)  # the difference may round to 0, which would say that it fits
         return 0.0
 
     def add(self, amount: int, now: float) -> UsageEntry:
