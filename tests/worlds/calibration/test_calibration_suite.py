@@ -89,6 +89,7 @@ def test_problems_are_of_the_reserved_seeds_and_held_out(lab: Lab) -> None:
     assert min(CALIBRATION_SEEDS) > 1000  # claims count theirs from 0
 
 
+@pytest.mark.slow
 def test_training_checks_measure_every_policy(lab: Lab) -> None:
     lab.sizes = replace(FEW, seeds=1, test=12, few=8, train=16, dev=4)
     found = {one.spec.number: one for one in suite.calibrate(lab, (7, 8, 16))}
@@ -98,6 +99,7 @@ def test_training_checks_measure_every_policy(lab: Lab) -> None:
     assert set(found[16].figures) >= set(spec(16).wanted)
 
 
+@pytest.mark.slow
 def test_critics_are_compared_on_the_same_drafts(lab: Lab) -> None:
     figures = {one.spec.number: one.figures for one in suite.calibrate(lab, (12, 13))}
     found = critiques_of(lab)
@@ -109,6 +111,7 @@ def test_critics_are_compared_on_the_same_drafts(lab: Lab) -> None:
     assert right.count("no mistakes") >= 0.9 * len(right) > 0
 
 
+@pytest.mark.slow
 def test_beam_search_and_best_of_n_spend_about_the_same(lab: Lab) -> None:
     lab.plan = replace(lab.plan, search_short="")
     (found,) = suite.calibrate(lab, (14,))
@@ -116,6 +119,7 @@ def test_beam_search_and_best_of_n_spend_about_the_same(lab: Lab) -> None:
     assert 0.6 < found.figures["long: tokens of beam / best-of-N"].value < 1.4
 
 
+@pytest.mark.slow
 def test_judging_and_demonstrations_are_measured(lab: Lab) -> None:
     found = {one.spec.number: one for one in suite.calibrate(lab, (6, 17, 18, 19))}
     assert set(found[6].figures) == set(spec(6).wanted)
