@@ -72,3 +72,41 @@ def test_what_an_endpoint_cannot_do_is_one_line_before_anything_is_paid(
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line
     assert server.all == []
+
+
+def problems_of_my_own(folder: Path, test: int) -> Path:
+    path = folder / "my.jsonl"
+    rows = [{"question": f"What is {a} + 1?", "answer": str(a + 1)} for a in range(10, 10 + test)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_a_claim_is_checked_on_an_address_and_a_task_of_one_s_own(
+    server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = server.url
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")  # the address that is given counts
+    problems_of_my_own(tmp_path, 12)
+    words = ["check", "own.py:careful", "--model", address, "--task", "my.jsonl", "--quick", "--json", "--quiet"]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["world"] == "openai-tiny-my.jsonl"
+    assert result["problems"] == 12
+    assert result["command"].startswith(f"selftaught check own.py:careful --model {address} --task my.jsonl --quick")
+    assert set(result["contrasts"]) <= {"as_published", "equal_compute"}
+    published = result["contrasts"]["as_published"]
+    assert (published["verdict"], published["effect"]) == ("inconclusive", 0)  # both solve every problem
+    assert Path("results/quick/careful.openai-tiny-my.jsonl.json").is_file()
+    asked = {got.question for got in server.got}
+    assert any("What is 10 + 1?" in question for question in asked)
+
+
+def test_a_task_without_test_problems_is_one_line(
+    server: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    words = ["check", "own.py:careful", "--model", server.url, "--task", "empty.jsonl", "--quiet"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "empty.jsonl" in line
+    assert server.got == []

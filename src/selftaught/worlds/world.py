@@ -37,7 +37,8 @@ class World:
         test: held-out problems for the claim.
         instruction: appended to every question; None for `load_task`'s default.
         generalization: a task of the same kind with harder problems, for claims with `generalization=True`.
-        solver_test: test problems for methods that train nothing, whose interval is over problems; 0: `test`.
+        solver_test: test problems for methods that train nothing, whose interval is over problems; 0: `test`. On a
+            real model they get no train and dev problems, so that all of a small file can be test problems.
         study_dev: dev problems of studies, which measure on them; 0: `dev`.
         looks: numbers of seeds after which a method that trains is looked at; a claim decided at one ends there.
         solver_seeds: seeds of a method that trains nothing.
@@ -91,7 +92,8 @@ class World:
         dev = (self.study_dev if shape == "study" else 0) or self.dev
         tested = self.generalization if generalization else self.task
         if not self.shared_test and not generalization:
-            return self._load(self.task, seed, self.train, dev, test)
+            spared = solver and self.real  # a solver learns from no problem: those of a file of one's own are few
+            return self._load(self.task, seed, 0 if spared else self.train, 0 if spared else dev, test)
         test_seed = SHARED_TEST_SEED if self.shared_test else seed
         with self._load(tested, test_seed, 0, 0, test) as other:
             if self.shared_test and not generalization:
