@@ -14,7 +14,7 @@ from selftaught.worlds.kit.language import NO_MISTAKES, PHRASES, number
 SOLVE = "solve"
 _HINT = re.compile(re.escape(PHRASES["rationalize"]).replace(re.escape("{answer}"), r"(\d{1,3})"))
 _ROLES = {text: role for role, text in PHRASES.items() if role not in ("evaluate", "rationalize")}
-_CRITIQUE = re.compile(r"[-+]*\n?step (\d{1,2}):(.*?)( \S+)")
+_CRITIQUE = re.compile(r"[-+]*\n?step (\d{1,2})\)(.*?)( \S+)")
 _DRAFTED = ("judge", "verify", "locate", "critique", "revise")  # roles about a draft
 
 
