@@ -53,6 +53,8 @@ def test_judgements(text: str, found: bool | None) -> None:
 def test_marks_are_probabilities_where_tokens_tell_them() -> None:
     logs = (math.log(0.9), math.log(0.6), -0.01)
     assert step_scores(note("+-", logs)) == pytest.approx((0.9, 0.4))  # the third is the end of the reply
+    numbered = (-0.001, math.log(0.9), -0.001, math.log(0.6), -0.01)
+    assert step_scores(note("1) +2) -", numbered)) == pytest.approx((0.9, 0.4))
     assert step_scores(note("+-", logs[:1])) == (1.0, 0.0)  # two marks in one token
     assert step_scores(note("+-\n", logs)) == (1.0, 0.0)
     assert step_scores(note("++ ok")) is None

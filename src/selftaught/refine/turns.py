@@ -31,7 +31,7 @@ SCORE_STEPS = (
 
 _STEP = re.compile(r"\bstep (\d{1,3})\b(?!: (?:right|correct)\b)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
-_MARKS = re.compile(r"[-+]+")
+_MARKS = re.compile(r"(?:(\d+\)\s*)?[-+]\s*)+")
 
 
 async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
@@ -137,13 +137,16 @@ def parse_verdict(reply: Attempt) -> bool | None:
 def step_scores(reply: Attempt) -> tuple[float, ...] | None:
     """For each step the probability, in 0..1, that a reply to `score_steps` gives it of being right.
 
-    Where each mark is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where
-    the reply holds no marks.
+    Where each mark, and each number before a mark (`1) +2) -`), is one token, the probability of "+", taken as 1 minus
+    that of "-"; otherwise 1 or 0. None where the reply holds no marks.
     """
     text = reply.text.strip()
-    if not _MARKS.fullmatch(text):
+    found = _MARKS.fullmatch(text)
+    if not found:
         return None
-    if len(reply.logprobs) - len(reply.text) not in (0, 1) or text != reply.text:
-        return tuple(float(mark == "+") for mark in text)
-    probabilities = [math.exp(logprob) for logprob in reply.logprobs[: len(text)]]
-    return tuple(p if mark == "+" else 1 - p for mark, p in zip(text, probabilities, strict=True))
+    marks = re.findall("[-+]", text)
+    each = 2 if found[1] else 1  # tokens for a mark
+    if len(reply.logprobs) - each * len(marks) not in (0, 1) or text != reply.text:
+        return tuple(float(mark == "+") for mark in marks)
+    probabilities = [math.exp(logprob) for logprob in reply.logprobs[each - 1 : each * len(marks) : each]]
+    return tuple(p if mark == "+" else 1 - p for mark, p in zip(marks, probabilities, strict=True))

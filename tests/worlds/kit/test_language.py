@@ -9,7 +9,7 @@ from selftaught.worlds.kit.language import PHRASES, TEMPLATE, make_tokenizer, to
 STEP = "1) A 27 *4 11\n"
 TEXTS = [
     f"paths 2: 27 1) *4 (+5) 2) +3 by B\n{STEP}wait\nAnswer: 11",
-    "++-\nstep 3) 31 +8 39",
+    "1) +2) +3) -\nstep 3) 31 +8 39",
     "A: 1) A 5 +3 8\nAnswer: 8\nB: 1) B 5 +3 9\nAnswer: 9",
     "Is this 277 or 12345? (something else entirely)",
 ]

@@ -69,14 +69,14 @@ def test_steps_are_judged_given_those_before(
 
 
 def test_the_annotator_mends_from_the_first_error_on() -> None:
-    assert right_critique(PATHS, CHAIN, None, SLIP) == "+-\nstep 2) 1 *2 2"
+    assert right_critique(PATHS, CHAIN, None, SLIP) == "1) +2) -\nstep 2) 1 *2 2"
     assert PATHS.mended(CHAIN, None, SLIP) == GOOD
-    assert right_critique(PATHS, CHAIN, None, GOOD) == "+++\nno mistakes"
+    assert right_critique(PATHS, CHAIN, None, GOOD) == "1) +2) +3) +\nno mistakes"
     assert PATHS.mended(CHAIN, None, GOOD) == GOOD
     unfinished = "1) A 54 +8 1\n2) B 1 *2 2"
-    assert right_critique(PATHS, CHAIN, None, unfinished) == "++\nstep 3) 2 -3 60"
+    assert right_critique(PATHS, CHAIN, None, unfinished) == "1) +2) +\nstep 3) 2 -3 60"
     misread = GOOD.replace("Answer: 60", "Answer: 59")
-    assert right_critique(PATHS, CHAIN, None, misread) == "+++\nstep 4) 60"
+    assert right_critique(PATHS, CHAIN, None, misread) == "1) +2) +3) +\nstep 4) 60"
     assert PATHS.mended(CHAIN, None, misread) == GOOD
 
 

@@ -46,7 +46,7 @@ def beliefs(draft: str) -> list[float]:
 
 
 def test_prompts_are_understood() -> None:
-    asked = read_prompt(chat(QUESTION, SLIP, "critique", "+-\nstep 2) 1 *2 2", "revise"), WRITER.families)
+    asked = read_prompt(chat(QUESTION, SLIP, "critique", "1) +2) -\nstep 2) 1 *2 2", "revise"), WRITER.families)
     assert asked is not None
     assert (asked.role, asked.draft, asked.correction) == ("revise", SLIP, Correction(2, " 2", " 1 *2"))
     again = read_prompt(chat("paths 1: 5 1) +3", "1) A 5 +3 8\nAnswer: 8", QUESTION), WRITER.families)
@@ -63,9 +63,9 @@ def test_other_prompts_are_not(texts: tuple[str, ...]) -> None:
 
 
 def test_critiques_are_read() -> None:
-    assert parse_critique("+-\nstep 2) 1 *2 2") == Correction(2, " 2", " 1 *2")
-    assert parse_critique("+++\nstep 4) 60") == Correction(4, " 60", "")
-    assert parse_critique("+++\nno mistakes") is None
+    assert parse_critique("1) +2) -\nstep 2) 1 *2 2") == Correction(2, " 2", " 1 *2")
+    assert parse_critique("1) +2) +3) +\nstep 4) 60") == Correction(4, " 60", "")
+    assert parse_critique("1) +2) +3) +\nno mistakes") is None
 
 
 def test_a_judge_multiplies_what_the_critic_believes() -> None:
@@ -88,13 +88,13 @@ def test_locating_is_the_posterior_of_the_first_error() -> None:
 def test_marks_are_one_a_line_each_with_its_belief() -> None:
     writing = WRITER.reply(chat(QUESTION, SLIP, "verify"))
     assert writing is not None
-    marks = [step for step in read(writing, ["+", "-", "+"]) if isinstance(step, Choice)]
+    marks = [step for step in read(writing, ["1) ", "+", "2) ", "-", "3) ", "+"]) if isinstance(step, Choice)]
     assert [mark.distribution()["+"] for mark in marks] == pytest.approx(beliefs(SLIP))
     assert [mark.right for mark in marks] == ["+", "-", "+"]
 
 
 def test_a_reviser_keeps_what_came_before_and_follows_a_critique() -> None:
-    writing = WRITER.reply(chat(QUESTION, SLIP, "critique", "+-\nstep 2) 1 *2 2", "revise"))
+    writing = WRITER.reply(chat(QUESTION, SLIP, "critique", "1) +2) -\nstep 2) 1 *2 2", "revise"))
     assert writing is not None
     steps = read(writing, ["1) ", "A", " 54 +8", " 1", "\n", "2) ", "C", " 1 *2", " 2"])
     assert steps[:5] == ["1) ", "A", " 54 +8", " 1", "\n"]
@@ -164,7 +164,8 @@ def test_lessons_have_a_distribution_for_every_token_of_every_reply() -> None:
             assert sum(target.probs) == pytest.approx(1.0)
             assert len(set(target.ids)) == len(target.ids)
             assert target.right in (-1, *ids.values())
-        assert not is_held_out(WRITER.families[0].plain(lesson.messages[0].content))
+        asked = lesson.messages[0].content
+        assert lesson.role in ("facts", "again") or not is_held_out(WRITER.families[0].plain(asked))
 
 
 def test_lessons_are_the_same_for_the_same_seed() -> None:

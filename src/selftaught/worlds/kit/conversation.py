@@ -13,9 +13,9 @@ from selftaught.worlds.kit.language import NO_MISTAKES, PHRASES, number
 
 SOLVE = "solve"
 _HINT = re.compile(re.escape(PHRASES["rationalize"]).replace(re.escape("{answer}"), r"(\d{1,3})"))
-_ROLES = {text: role for role, text in PHRASES.items() if role not in ("evaluate", "rationalize")}
-_CRITIQUE = re.compile(r"[-+]*\n?step (\d{1,2})\)(.*?)( \S+)")
-_DRAFTED = ("judge", "verify", "locate", "critique", "revise")  # roles about a draft
+_ROLES = {text: role for role, text in PHRASES.items() if role != "rationalize"}
+_CRITIQUE = re.compile(r"(?:\d{1,2}\) [-+])*\n?step (\d{1,2})\)(.*?)( \S+)")
+_DRAFTED = ("judge", "verify", "evaluate", "locate", "critique", "revise")  # roles about a draft
 
 
 @dataclass(frozen=True)

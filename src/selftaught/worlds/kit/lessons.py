@@ -25,6 +25,7 @@ from selftaught.worlds.kit.language import (
     UNSOUND,
     WAIT,
     of_place,
+    place,
     tokenize,
     vocabulary,
 )  # fmt: skip
@@ -170,7 +171,7 @@ class Mix:
     """
 
     roles: tuple[tuple[str, float], ...] = (
-        ("solve", 0.2), ("judge", 0.08), ("verify", 0.12), ("locate", 0.05), ("critique", 0.11), ("revise", 0.17),
+        ("solve", 0.2), ("judge", 0.08), ("verify", 0.1), ("evaluate", 0.05), ("locate", 0.05), ("critique", 0.11), ("revise", 0.17),
         ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.07), ("direct", 0.02),
         ("facts", 0.08), ("again", 0.08),
     )  # fmt: skip
@@ -362,11 +363,16 @@ def right_critique(family: Family, problem: Any, reference: Any, text: str) -> s
     """The right critique of a reply, in the words of the world's critics."""
     found, lines = family.locate(problem, reference, text), split_reply(text)[0]
     if found is None:
-        return f"{SOUND * len(lines)}{NEWLINE}{NO_MISTAKES}"
-    marks = SOUND * (found.step - 1) + (UNSOUND if found.step <= len(lines) else "")
+        return f"{_sound(len(lines))}{NEWLINE}{NO_MISTAKES}"
+    marks = _sound(found.step - 1) + (f"{place(found.step)}{UNSOUND}" if found.step <= len(lines) else "")
     critique = f"{marks}{NEWLINE}{STEP}{of_place(found.step)}{found.given}{found.result}"
     assert parse_critique(critique) == found
     return critique
+
+
+def _sound(lines: int) -> str:
+    """Marks of so many right lines."""
+    return "".join(f"{place(i)}{SOUND}" for i in range(1, lines + 1))
 
 
 def _pick(weights: Any, rng: random.Random) -> Any:

@@ -201,7 +201,7 @@ class Player:
 
     def step_mark(self, twin: Twin, problem: Problem, text: str) -> float:
         """A critic's probability that the last line is right."""
-        choices = twin.write(asked(problem, text, "verify"), self.rng, 0.0).steps
+        choices = twin.write(asked(problem, text, "evaluate"), self.rng, 0.0).steps
         last = [step for step in choices if not isinstance(step, str) or step in (SOUND, UNSOUND)][-1]
         return float(last == SOUND) if isinstance(last, str) else dict(last.distribution()).get(SOUND, 0.0)
 

@@ -20,6 +20,7 @@ from selftaught.worlds.kit.language import (
     UNSOUND,
     WRONG,
     of_place,
+    place,
     tokenize,
 )  # fmt: skip
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, mixture, other_than, single
@@ -80,8 +81,16 @@ def judge(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 def verify(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     """A mark for each line, given those before it."""
     del skills
-    for belief in _beliefs(asked, view):
+    for i, belief in enumerate(_beliefs(asked, view), 1):
+        yield place(i)
         yield _mark(belief)
+    yield END
+
+
+def evaluate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
+    """A mark for the last line, given those before it."""
+    del skills
+    yield _mark((_beliefs(asked, view) or [Belief(0.0)])[-1])
     yield END
 
 
@@ -107,6 +116,7 @@ def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     lines = split_reply(asked.draft or "")[0]
     withdrawn = checked(asked, asked.draft or "").withdrawn
     for i, belief in enumerate(_beliefs(asked, view), 1):
+        yield place(i)
         if (yield SOUND if i in withdrawn else _found(belief, skills, view)) == UNSOUND:
             given, options = asked.family.correction(asked.problem, lines, i, view)
             for token in (NEWLINE, STEP, of_place(i), *tokenize(given)):
@@ -218,6 +228,7 @@ WRITERS: Mapping[str, RoleWriter] = {
     "rationalize": solve,
     "judge": judge,
     "verify": verify,
+    "evaluate": evaluate,
     "locate": locate,
     "critique": critique,
     "revise": revise,

@@ -26,8 +26,8 @@ from selftaught.worlds.paths.task import FAMILIES, load
 from selftaught.worlds.paths.writer import paths_writer
 
 TWIN_PROBLEMS = 400  # that all runs on the twin are tested on
-TWIN_TRAIN = 32  # problems of each run, with as many samples each as RFT_SAMPLES
-RFT_SAMPLES = 4
+TWIN_TRAIN = 64  # problems of each run, with as many samples each as RFT_SAMPLES
+RFT_SAMPLES = 8
 SHOWN = 2  # demonstrations before a problem
 
 
