@@ -387,10 +387,65 @@ def test_a_search_mostly_takes_what_leads_straight_to_the_goal() -> None:
     assert seen > 60
 
 
+# --- program ---
+
+
+def test_the_reference_of_a_program_does_both_runs() -> None:
+    for question, _, reference in posed("program", 4, 40):
+        shown, tested = (list(map(int, run.split())) for run in question.removeprefix("program ").split(" with "))
+        for run in (shown, tested):
+            for i, operation in enumerate(reference.split()):
+                assert done(run[i], operation) == run[i + 1]
+
+
+PROGRAM = "program 1 2 5 with 5 10 13"  # *2, then +3; on 1 alone no other tool does the first
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "answer", "critique"),
+    [
+        ("A 1 *2 2\nB 2 +3 5\nAnswer: *2 +3", (R, R), R, "++\nno mistakes"),
+        ("A 1 *2 2\nB 2 *3 5\nAnswer: *2 *3", (R, W), W, "+-\nstep 2: 2 +3 5"),
+        ("A 1 *2 2\nB 2 +3 6\nAnswer: *2 +3", (R, W), R, "+-\nstep 2: 2 +3 5"),  # not what the run shows
+        ("A 1 *2 2\nAnswer: *2", (R,), W, "+\nstep 2: 2 +3 5"),
+        ("A 1 *2 2\nB 2 +3 5\nAnswer: *2 +7", (R, R), W, "++\nstep 3: *2 +3"),
+        ("A 1 *3 2\nwait\nA 1 *2 2\nB 2 +3 5\nAnswer: *2 +3", (W, R, R, R), R, "++++\nno mistakes"),
+    ],
+)
+def test_programs_are_judged_by_running_them(
+    text: str, steps: tuple[Verdict, ...], answer: Verdict, critique: str
+) -> None:
+    family = FAMILIES["program"]
+    problem = family.read(PROGRAM)
+    checked = family.check(problem, None, *split_reply(text))
+    assert (checked.steps, checked.answer) == (steps, answer)
+    assert right_critique(family, problem, None, text) == critique
+
+
+def test_a_second_run_tells_apart_what_the_first_cannot() -> None:
+    family = FAMILIES["program"]
+    one, both = family.read("program 3 6"), family.read("program 3 6 with 4 7")
+    assert [family.check(one, None, (), answer).answer for answer in ("*2", "+3")] == [R, R]
+    assert [family.check(both, None, (), answer).answer for answer in ("*2", "+3")] == [W, R]
+    assert family.read("program 3 6 with 4 11") is None  # no tool does both
+
+
+def test_what_is_known_forwards_is_known_backwards() -> None:
+    family, writer = FAMILIES["program"], WRITERS["program"]
+    facts = family.table.facts  # type: ignore[attr-defined]
+    (value,) = [v for v in range(MODULUS) if facts[" *2", v].kinds["A"] == "sure" and v not in (3, 7)][:1]
+    question = f"program {value} {2 * value % MODULUS}"
+    choice = read(writer.reply(chat(question)), ["A", f" {value}"])[2]  # type: ignore[arg-type]
+    assert isinstance(choice, Choice)
+    assert choice.skill == "infer:sure"
+    others = family.read(question).tools(0, MODULUS)  # type: ignore[union-attr]
+    assert choice.distribution()[" *2"] == pytest.approx(BASE.rate("sure").right / len(others))
+
+
 # --- what families are for ---
 
 
-@pytest.mark.parametrize("name", ["equation", "target"])
+@pytest.mark.parametrize("name", ["equation", "target", "program"])
 def test_checking_is_easier_than_solving(name: str) -> None:
     from selftaught.worlds.paths.simulate_families import FamilySimulation
 

@@ -10,6 +10,7 @@ from functools import cache
 from selftaught.worlds.kit.language import WAYS
 from selftaught.worlds.kit.process import Options
 from selftaught.worlds.paths.skills import TEACHER, WEAK, Skills
+from selftaught.worlds.paths.table import make_table
 
 TOOLS: tuple[str, ...] = (" *2", " +3", " *5", " -2", " +7", " *3", " -5", " *6")
 """Operations of searches and programs, as tokens; few, so that each is met often. The order is that of `STRENGTHS`."""
@@ -73,11 +74,15 @@ def slips(skills: Skills, operations: Sequence[str]) -> Mapping[str, float]:
 
 
 @cache
-def usual_ways(skills: Skills, family: str) -> Options:
-    """How often the ways are used where they are chosen before the operation."""
-    ways = list(WAYS)
-    random.Random(f"ways/{family}/{skills.seed}").shuffle(ways)
-    used = dict(zip(ways, skills.prior, strict=True))
+def usual_ways(skills: Skills) -> Options:
+    """How often the ways are used where they are chosen before the tool: those that more often do it right, more."""
+    facts = make_table(skills).facts
+    reliability = dict.fromkeys(WAYS, 0.0)
+    for (operation, _), fact in facts.items():
+        for way in WAYS if operation in TOOLS else ():
+            reliability[way] += fact.results[way].get(fact.right, 0.0)
+    ranked = sorted(WAYS, key=lambda way: -reliability[way])
+    used = dict(zip(ranked, skills.prior, strict=True))
     return {way: used[way] for way in WAYS}
 
 

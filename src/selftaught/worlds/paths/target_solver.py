@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, tokenize
-from selftaught.worlds.kit.process import END, Choice, Part, Writing, mixture
-from selftaught.worlds.paths.lookups import OperationSolver, shown_in, track
+from selftaught.worlds.kit.language import ANSWER, tokenize
+from selftaught.worlds.kit.process import Choice, Part, Writing, mixture
+from selftaught.worlds.paths.lookups import shown_in, track
+from selftaught.worlds.paths.open_solver import OpenSolver
 from selftaught.worlds.paths.question import Chain, Place
-from selftaught.worlds.paths.strategy import policy, strategy_of, strengths, usual_ways
-from selftaught.worlds.paths.table import FactName, Table, apply
+from selftaught.worlds.paths.strategy import policy, strategy_of, strengths
+from selftaught.worlds.paths.table import Table, apply
 from selftaught.worlds.paths.target_question import Goal, find_path, leading
-
-
-@dataclass
-class OpenSolver(OperationSolver):
-    """Writes a solution whose way is chosen before its operation, and whose answer are the operations.
-
-    Attributes:
-        family: its name.
-        path: operations done, of which the first `place.done` count.
-        hinted: operations of the hint.
-    """
-
-    family: str = ""
-    path: list[str] = field(default_factory=list)
-    hinted: tuple[str, ...] = ()
-
-    @property
-    def done(self) -> list[str]:
-        """Operations done up to here."""
-        return self.path[: self.place.done]
-
-    def _ways(self) -> list[Part]:
-        """The components of the choice of a way."""
-        skills = self.table.skills
-        shown = ["", *self.shown.ways.values()][-1]
-        pulls = (("asked", self.chain.way, skills.steered), ("shown", shown, skills.copies_way))
-        parts, left = [], 1.0
-        for pull, way, weight in pulls:
-            if way:
-                parts.append(Part(left * weight, {way: 1.0}, name=pull))
-                left *= 1 - weight
-        key = ("way", self.family)
-        own = self.context.view(key, usual_ways(skills, self.family))
-        return [*parts, Part(left, own, key, "own")]
-
-    def _led_to(self, operation: str, own: Sequence[Part], weight: float, name: str) -> list[Part]:
-        """A given operation, or one's own."""
-        if not operation:
-            return list(own)
-        return [Part(weight, {operation: 1.0}, name=name), *(p._replace(weight=p.weight * (1 - weight)) for p in own)]
-
-    @property
-    def _hint(self) -> str:
-        """The operation of the hint that is next, "" if there is none."""
-        done = self.done
-        follows = tuple(done) == self.hinted[: len(done)] and len(done) < len(self.hinted)
-        return self.hinted[len(done)] if follows else ""
-
-    def _move(self, name: FactName, result: str) -> None:
-        path = [*self.done, name[0]]
-        super()._move(name, result)
-        self.path, self.place = path, Place(len(path), int(result))
-
-    def _answer(self) -> Generator[Choice | str, str, bool]:
-        """The operations."""
-        for operation in self.done:
-            if (yield operation) == NEWLINE:
-                return True
-        return (yield END) == NEWLINE
 
 
 @dataclass
