@@ -95,7 +95,8 @@ class LookUpFamily(ABC):
         problem = self.read(question)
         if problem is None:
             return question
-        problem = problem._replace(wording=rng.randrange(1, self.wordings)) if rng.random() < wording else problem
+        if self.wordings > 1 and rng.random() < wording:
+            problem = problem._replace(wording=rng.randrange(1, self.wordings))
         return str(problem._replace(way=rng.choice(WAYS)) if rng.random() < way else problem)
 
     def demonstrations(self, question: str, rng: random.Random) -> list[str]:  # noqa: ARG002
