@@ -187,7 +187,7 @@ def critiqued(own: float, trained: float, true: float, names: tuple[float, float
     """Drafts of which 40 % are right, after revisions by three critics; critics name the first error this often."""
     drafts = [attempt_of(problem_of(i), RIGHT if i < 0.4 * N else "8", text=f"draft {i}") for i in range(N)]
     steps = {draft.id: 2 for draft in drafts if draft.verdict is Verdict.WRONG}
-    texts = [["step 2: x" if i % 10 < 10 * share else "step 1: x" for i in range(N)] for share in names]
+    texts = [["step 2) x" if i % 10 < 10 * share else "step 1) x" for i in range(N)] for share in names]
     written = {
         name: [attempt_of(draft.problem, None, text=text) for draft, text in zip(drafts, some, strict=True)]
         for name, some in zip(("own", "trained"), texts, strict=True)

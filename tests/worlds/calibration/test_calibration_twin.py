@@ -132,8 +132,8 @@ def ask(engine: TwinEngine, lab: Lab, question: str, seed: int = 0, **how: Any) 
 def test_the_engine_samples_what_the_writer_writes(tmp_path: Path) -> None:
     engine = TwinEngine(Twin(paths_writer()))
     lab = lab_in(tmp_path, engine)
-    question = "paths 27 *4 +3"
-    ways = Counter(ask(engine, lab, question, seed).text[0] for seed in range(600))
+    question = "paths 2: 27 1) *4 2) +3"
+    ways = Counter(ask(engine, lab, question, seed).text[3] for seed in range(600))
     usual = FAMILIES[0].table.facts[" *4", 27].ways
     assert all(abs(ways[way] / 600 - p) < 0.07 for way, p in usual.items())
     one = ask(engine, lab, question, 5)
@@ -147,16 +147,17 @@ def test_the_engine_samples_what_the_writer_writes(tmp_path: Path) -> None:
 def test_the_engine_stops_continues_and_is_cut_off(tmp_path: Path) -> None:
     engine = TwinEngine(Twin(paths_writer()))
     lab = lab_in(tmp_path, engine)
-    step = ask(engine, lab, "paths 27 *4 +3", stop=("\n",))
+    step = ask(engine, lab, "paths 2: 27 1) *4 2) +3", stop=("\n",))
     assert step.stop_text == "\n"
-    assert step.text.startswith(("A 27 *4", "B 27 *4", "C 27 *4"))
-    rest = ask(engine, lab, "paths 27 *4 +3", prefix_tokens=step.token_ids)
-    assert rest.text.splitlines()[0][2:].startswith(step.text.split(" ")[-1])  # goes on from what was reached
+    assert step.text.startswith(("1) A 27 *4", "1) B 27 *4", "1) C 27 *4"))
+    rest = ask(engine, lab, "paths 2: 27 1) *4 2) +3", prefix_tokens=step.token_ids)
+    going_on = next(line for line in (step.text + rest.text).splitlines() if line.startswith(("2) ", "wait")))
+    assert going_on == "wait" or going_on[5:].startswith(step.text.split(" ")[-1])  # goes on from what was reached
     assert "Answer:" in rest.text
     reached = FAMILIES[0].table.facts[" *4", 27].right
-    forced = ask(engine, lab, "paths 27 *4 +3", prefix=f"A 27 *4{reached}\n")
-    assert forced.text[1:].startswith(f"{reached} +3") or forced.text.startswith("wait")
-    cut = ask(engine, lab, "paths 27 *4 +3", max_tokens=3)
+    forced = ask(engine, lab, "paths 2: 27 1) *4 2) +3", prefix=f"1) A 27 *4{reached}\n")
+    assert forced.text[4:].startswith(f"{reached} +3") or forced.text.startswith("wait")
+    cut = ask(engine, lab, "paths 2: 27 1) *4 2) +3", max_tokens=3)
     assert (cut.finish_reason, len(cut.token_ids)) == ("length", 3)
     assert ask(engine, lab, "What is love?").text == ""
 

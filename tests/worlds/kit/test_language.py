@@ -6,18 +6,18 @@ import pytest
 
 from selftaught.worlds.kit.language import PHRASES, TEMPLATE, make_tokenizer, tokenize, vocabulary
 
-STEP = "A 27 *4 11\n"
+STEP = "1) A 27 *4 11\n"
 TEXTS = [
-    f"paths 27 *4 (+5) +3 by B\n{STEP}wait\nAnswer: 11",
-    "++-\nstep 3: 31 +8 39",
-    "A: A 5 +3 8\nAnswer: 8\nB: B 5 +3 9\nAnswer: 9",
+    f"paths 2: 27 1) *4 (+5) 2) +3 by B\n{STEP}wait\nAnswer: 11",
+    "++-\nstep 3) 31 +8 39",
+    "A: 1) A 5 +3 8\nAnswer: 8\nB: 1) B 5 +3 9\nAnswer: 9",
     "Is this 277 or 12345? (something else entirely)",
 ]
 
 
-def test_a_step_is_five_tokens_and_a_question_one_a_number() -> None:
-    assert tokenize(STEP) == ["A", " 27", " *4", " 11", "\n"]
-    assert tokenize("paths 27 *4 +3") == ["paths", " 27", " *4", " +3"]
+def test_a_step_is_five_tokens_and_a_question_two_an_operation() -> None:
+    assert tokenize(STEP) == ["1) ", "A", " 27 *4", " 11", "\n"]
+    assert tokenize("paths 2: 27 1) *4 2) +3") == ["paths", " 2:", " 27", " 1)", " *4", " 2)", " +3"]
 
 
 def test_no_number_is_cut_out_of_a_longer_one() -> None:

@@ -26,29 +26,29 @@ from selftaught.worlds.paths.writer import paths_writer
 
 PATHS = Paths()
 R, W = Verdict.RIGHT, Verdict.WRONG
-QUESTION = "paths 90 +8 *2 -3"  # 98 = 1, 2, -1 = 96 (mod 97)
-CHAIN = read_chain(QUESTION, 97)
+QUESTION = "paths 3: 54 1) +8 2) *2 3) -3"  # 62 = 1, 2, -1 = 60 (mod 61)
+CHAIN = read_chain(QUESTION, 61)
 assert CHAIN is not None
-GOOD = "A 90 +8 1\nB 1 *2 2\nC 2 -3 96\nAnswer: 96"
-SLIP = "A 90 +8 1\nB 1 *2 3\nC 3 -3 0\nAnswer: 0"
+GOOD = "1) A 54 +8 1\n2) B 1 *2 2\n3) C 2 -3 60\nAnswer: 60"
+SLIP = "1) A 54 +8 1\n2) B 1 *2 3\n3) C 3 -3 0\nAnswer: 0"
 
 
 @pytest.mark.parametrize(
-    "question", [QUESTION, "start 5 then +3 then *4", "from 5 do +3 (-2) *4", "paths 5 (+3) +4 by C", "paths 0 *8"]
+    "question", [QUESTION, "start 2: 5 then 1) +3 then 2) *4", "from 2: 5 do 1) +3 (-2) 2) *4", "paths 1: 5 (+3) 1) +4 by C", "paths 1: 0 1) *8"]
 )
 def test_questions_are_read_back(question: str) -> None:
-    chain = read_chain(question, 97)
+    chain = read_chain(question, 61)
     assert chain is not None
     assert str(chain) == question
 
 
-@pytest.mark.parametrize("text", ["", "paths 97 +3", "paths 5", "paths 5 +9", "start 5 +3", "paths 5 +3 by D", "judge"])
+@pytest.mark.parametrize("text", ["", "paths 1: 61 1) +3", "paths 5", "paths 5 +9", "start 1: 5 1) +3", "paths 1: 5 1) +3 by D", "judge"])
 def test_other_texts_are_no_questions(text: str) -> None:
-    assert read_chain(text, 97) is None
+    assert read_chain(text, 61) is None
 
 
 def test_an_operation_in_parentheses_does_not_count() -> None:
-    assert Chain(5, (" +3",), (" *4",)).value(97) == 8
+    assert Chain(5, (" +3",), (" *4",)).value(61) == 8
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_an_operation_in_parentheses_does_not_count() -> None:
     [
         (GOOD, (R, R, R), R, None),
         (SLIP, (R, W, R), W, 2),
-        ("A 90 +8 1\nB 1 *2 3\nwait\nC 1 *2 2\nC 2 -3 96\nAnswer: 96", (R, W, R, R, R), R, None),
-        ("A 90 +8 1\nB 2 *2 4\nAnswer: 4", (R, W), W, 2),  # takes another value than it reached
-        ("A 90 +8 1\nnonsense\nAnswer: 96", (R, W), R, 2),
+        ("1) A 54 +8 1\n2) B 1 *2 3\nwait\n2) C 1 *2 2\n3) C 2 -3 60\nAnswer: 60", (R, W, R, R, R), R, None),
+        ("1) A 54 +8 1\n2) B 2 *2 4\nAnswer: 4", (R, W), W, 2),  # takes another value than it reached
+        ("1) A 54 +8 1\nnonsense\nAnswer: 60", (R, W), R, 2),
     ],
 )
 def test_steps_are_judged_given_those_before(
@@ -69,14 +69,14 @@ def test_steps_are_judged_given_those_before(
 
 
 def test_the_annotator_mends_from_the_first_error_on() -> None:
-    assert right_critique(PATHS, CHAIN, None, SLIP) == "+-\nstep 2: 1 *2 2"
+    assert right_critique(PATHS, CHAIN, None, SLIP) == "+-\nstep 2) 1 *2 2"
     assert PATHS.mended(CHAIN, None, SLIP) == GOOD
     assert right_critique(PATHS, CHAIN, None, GOOD) == "+++\nno mistakes"
     assert PATHS.mended(CHAIN, None, GOOD) == GOOD
-    unfinished = "A 90 +8 1\nB 1 *2 2"
-    assert right_critique(PATHS, CHAIN, None, unfinished) == "++\nstep 3: 2 -3 96"
-    misread = GOOD.replace("Answer: 96", "Answer: 95")
-    assert right_critique(PATHS, CHAIN, None, misread) == "+++\nstep 4: 96"
+    unfinished = "1) A 54 +8 1\n2) B 1 *2 2"
+    assert right_critique(PATHS, CHAIN, None, unfinished) == "++\nstep 3) 2 -3 60"
+    misread = GOOD.replace("Answer: 60", "Answer: 59")
+    assert right_critique(PATHS, CHAIN, None, misread) == "+++\nstep 4) 60"
     assert PATHS.mended(CHAIN, None, misread) == GOOD
 
 
@@ -86,7 +86,7 @@ def test_methods_read_the_annotators_critiques() -> None:
     good = task.annotator.solution(problem)
     assert task.verify(problem, good).verdict is R
     first, rest = good.split("\n", 1)
-    wrong = f"{first.rpartition(' ')[0]} {(int(first.rpartition(' ')[2]) + 1) % 97}\n{rest}"
+    wrong = f"{first.rpartition(' ')[0]} {(int(first.rpartition(' ')[2]) + 1) % 61}\n{rest}"
     said = task.annotator.critique(problem, wrong)
     critique = st.Attempt("c", problem, problem.prompt, said, None, Sample(said), role="critique")
     assert error_step(critique) == 1
@@ -162,11 +162,11 @@ def test_the_critic_is_calibrated_on_drafts_as_they_are_sampled() -> None:
 
 
 def test_wait_tells_more_and_more_that_a_writer_doubts() -> None:
-    steps = [s for s in read(PATHS.solve(CHAIN, Context()), ["A", " 90", " +8", " 1", "\n"]) if isinstance(s, Choice)]
+    steps = [s for s in read(PATHS.solve(CHAIN, Context()), ["1) ", "A", " 54 +8", " 1", "\n"]) if isinstance(s, Choice)]
     before = steps[-1].distribution()["wait"]
-    at = PATHS.table.agreement((" +8", 90), " 1")
+    at = PATHS.table.agreement((" +8", 54), " 1")
     assert before == pytest.approx(BASE.doubting * BASE.doubts[at])
-    forced = ["A", " 90", " +8", " 1", "\n", "wait", "\n", "A", " 90", " +8", " 1", "\n", "B", " 1", " *2", " 2", "\n"]
+    forced = ["1) ", "A", " 54 +8", " 1", "\n", "wait", "\n", "1) ", "A", " 54 +8", " 1", "\n", "2) ", "B", " 1 *2", " 2", "\n"]
     after = read(PATHS.solve(CHAIN, Context()), forced)[-1]
     assert isinstance(after, Choice)
     again = PATHS.table.agreement((" *2", 1), " 2")
@@ -181,7 +181,7 @@ def test_without_doubt_no_text_holds_wait() -> None:
 
 
 def test_wait_after_a_cut_or_finished_reply_is_understood() -> None:
-    for begun in ("A 90 +8\nwait\n", f"{GOOD}\nwait\n"):
+    for begun in ("1) A 54 +8\nwait\n", f"{GOOD}\nwait\n"):
         written = paths_writer().write((Message("user", QUESTION),), random.Random(0), prefix=begun)
         assert written.finished
         assert written.text.startswith(begun)
@@ -193,15 +193,16 @@ def test_a_question_a_wording_and_a_demonstration_steer_the_way() -> None:
     def first(question: str, *shown: Message) -> dict[str, float]:
         writing = paths_writer().reply((*shown, Message("user", question)))
         assert writing is not None
-        step = next(writing)
+        assert next(writing) == "1) "
+        step = writing.send("1) ")
         assert isinstance(step, Choice)
         return dict(step.distribution())
 
-    plain = first("paths 40 +8 *2")
-    assert first("paths 40 +8 *2 by C")["C"] == pytest.approx(BASE.steered + (1 - BASE.steered) * plain["C"])
-    assert first("start 40 then +8 then *2")["B"] > plain["B"]
-    shown = (Message("user", "paths 7 +3"), Message("assistant", "C 7 +3 10\nAnswer: 10"))
-    assert first("paths 40 +8 *2", *shown)["C"] == pytest.approx(BASE.copies_way + (1 - BASE.copies_way) * plain["C"])
+    plain = first("paths 2: 40 1) +8 2) *2")
+    assert first("paths 2: 40 1) +8 2) *2 by C")["C"] == pytest.approx(BASE.steered + (1 - BASE.steered) * plain["C"])
+    assert first("start 2: 40 then 1) +8 then 2) *2")["B"] > plain["B"]
+    shown = (Message("user", "paths 1: 7 1) +3"), Message("assistant", "1) C 7 +3 10\nAnswer: 10"))
+    assert first("paths 2: 40 1) +8 2) *2", *shown)["C"] == pytest.approx(BASE.copies_way + (1 - BASE.copies_way) * plain["C"])
 
 
 def test_a_writer_without_errors_is_right() -> None:

@@ -15,8 +15,8 @@ from selftaught.worlds.paths.simulate import Simulation, flips, forced_waits, lo
 from selftaught.worlds.paths.skills import BASE
 from selftaught.worlds.paths.writer import paths_writer
 
-PROMPT = (Message("user", "paths 90 +8"),)
-REPLY = "C 90 +8 5\nAnswer: 5"
+PROMPT = (Message("user", "paths 1: 54 1) +8"),)
+REPLY = "1) C 54 +8 5\nAnswer: 5"
 
 
 @cache
@@ -37,11 +37,11 @@ def test_learning_is_a_dirichlet_posterior() -> None:
 
 def test_what_is_learned_in_one_problem_counts_in_another() -> None:
     base = Twin(paths_writer())
-    longer = (Message("user", "paths 82 +8 +8"),)  # 82 + 8 = 90
-    text = "A 82 +8 90\nC 90 +8 1\nAnswer: 1"
+    longer = (Message("user", "paths 2: 46 1) +8 2) +8"),)  # 46 + 8 = 54
+    text = "1) A 46 +8 54\n2) C 54 +8 1\nAnswer: 1"
 
     def of(twin: Twin) -> float:
-        choices = [choice for choice, _ in twin.decisions(PROMPT, "C 90 +8 1\nAnswer: 1")]
+        choices = [choice for choice, _ in twin.decisions(PROMPT, "1) C 54 +8 1\nAnswer: 1")]
         return dict(choices[1].distribution())[" 1"]
 
     assert of(base.learn([(longer, text)] * 5)) > of(base) or of(base) > 0.9
@@ -49,7 +49,7 @@ def test_what_is_learned_in_one_problem_counts_in_another() -> None:
 
 def test_decisions_stop_where_a_text_leaves_the_language() -> None:
     base = Twin(paths_writer())
-    assert len(base.decisions(PROMPT, "C 90 banana")) == 1
+    assert len(base.decisions(PROMPT, "1) C 54 banana")) == 1
     assert base.decisions((Message("user", "hello"),), "x") == []
     with pytest.raises(ValueError, match="hello"):
         base.answer((Message("user", "hello"),), random.Random(0))
@@ -71,7 +71,7 @@ def test_right_answers_teach_and_wrong_ones_harm() -> None:
 
     train = sim.train(200)
     (right,) = sim.player.self_train(sim.base, train)
-    (wrong,) = sim.player.self_train(sim.base, train, label="wrong", samples=4)
+    (wrong,) = sim.player.self_train(sim.base, train, label="wrong")
     assert greedy(right) > greedy(sim.base) + 0.02
     assert greedy(wrong) < greedy(sim.base) - 0.02
 
@@ -91,7 +91,7 @@ def test_only_a_critique_that_knows_helps() -> None:
     true = flips(sim, drafts, "true", sim.base)
     assert abs(blind[0]) < 0.05
     assert true[0] > 0.25
-    trained = sim.base.learn(sim.player.critic_lessons(sim.base, sim.train(250)))
+    trained = sim.base.learn(sim.player.critic_lessons(sim.base, sim.train(500)))
     assert location_f1(sim.player, trained, drafts) > location_f1(sim.player, sim.base, drafts) + 0.03
 
 
@@ -123,4 +123,7 @@ def test_a_demonstration_of_good_ways_raises_samples() -> None:
 
 
 def test_a_choice_of_a_twin_is_a_choice() -> None:
-    assert isinstance(next(Twin(paths_writer()).reply(PROMPT)), Choice)
+    reply = Twin(paths_writer()).reply(PROMPT)
+    assert reply is not None
+    assert next(reply) == "1) "
+    assert isinstance(reply.send("1) "), Choice)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from selftaught.records import Verdict
 from selftaught.worlds.kit.language import ANSWER
-from selftaught.worlds.kit.process import Options, View, Writing, as_written
+from selftaught.worlds.kit.process import Choice, Options, View, Writing, as_written
 
 
 class Checked(NamedTuple):
@@ -70,6 +70,23 @@ class Context:
     correction: Correction | None = None
     kept: tuple[str, ...] = ()
     view: View = field(default=as_written)
+
+
+Steps = Sequence["Choice | str | None"]
+"""What a writer had in the place of each token of a text: a choice, a certain token, or nothing that is learned."""
+
+
+@runtime_checkable
+class Drilled(Protocol):
+    """A family whose critic's beliefs, and copying, can be practiced apart from problems."""
+
+    def nonsense(self, rng: random.Random) -> str:
+        """Lines that look like steps of a solution, drawn evenly."""
+        ...
+
+    def drill(self, rng: random.Random) -> tuple[str, Steps]:
+        """Facts with results, each with the critic's mark and, where it is wrong, its correction."""
+        ...
 
 
 class Family(Protocol):

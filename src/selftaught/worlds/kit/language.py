@@ -1,7 +1,8 @@
 """The language of the kit's worlds: words, requests, tokens and the chat template.
 
-A number with the space before it is one token, and so is an operation with its operand: a step of a solution is a
-look-up in a table that a small model can hold.
+A number with the space before it is one token, and so is an operation with its operand; a value that an operation
+directly follows is one token with it, so that a step of a solution is a look-up in a table that a small model can hold.
+Steps and the operations of a question are numbered, so that a small model finds what belongs together.
 """
 
 from __future__ import annotations
@@ -42,12 +43,25 @@ NO_STEP = "none"
 ANSWER = "Answer:"
 NEWLINE = "\n"
 STEP = "step"
-COLON = ":"
 WAYS = ("A", "B", "C")
 
 NUMBERS = 128  # " 0" .. " 127" are tokens
+VALUES = 61  # " 0 *4" .. " 60 *4" are tokens
+PLACES = 24  # "1) " .. "24) " are tokens
 OPERATIONS = "+-*"
 OPERANDS = range(2, 10)
+
+_SIGNS = re.escape(OPERATIONS)
+_PLACE = r"(?:2[0-4]|1\d|[1-9])"
+_NUMBERED = (  # longer ones first; no number may end within a longer one
+    rf" (?:60|[1-5]\d|\d) [{_SIGNS}][2-9](?!\d)",
+    rf" {_PLACE}[):]",
+    rf"(?<![ \d]){_PLACE}\) ",
+    rf" \([{_SIGNS}][2-9]\)",
+    rf" [{_SIGNS}][2-9](?!\d)",
+    r" (?:12[0-7]|1[01]\d|[1-9]\d|\d)(?!\d)",
+)
+"""Patterns of the tokens that hold numbers: facts, places and counts, asides, operations, numbers."""
 
 UNKNOWN_TOKEN = "<|unknown|>"
 TURNS: Mapping[str, str] = {role: f"<|{role}|>" for role in ("user", "assistant", "system")}
@@ -55,7 +69,7 @@ TEMPLATE = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{
 """Chat template; an assistant's turn ends where the next one begins, the last one with the end token."""
 
 _WORDS = (
-    *("judge", "verify", "locate", "critique", "revise", "choose", "easier", "propose", "hint", "answer only"),
+    *("judge", "verify", "locate", "critique", "revise", "choose", "easier", "propose", "hint", "answer only", "facts", "again"),
     *(WAIT, RIGHT, WRONG, NO_MISTAKES, NO_STEP, ANSWER, STEP),
     *("paths", "start", " then", "from", " do", " by", " A", " B", " C"),
     *("equation", "target", "program", "list", "run", "test", " ?", " =", " x", " of", " with", " in", " not"),
@@ -67,6 +81,21 @@ def number(value: int) -> str:
     return f" {value}"
 
 
+def place(i: int) -> str:
+    """The token that begins step `i`, from 1."""
+    return f"{i}) "
+
+
+def of_place(i: int) -> str:
+    """The token that names step `i` elsewhere."""
+    return f" {i})"
+
+
+def count(n: int) -> str:
+    """The token that tells how many operations follow."""
+    return f" {n}:"
+
+
 @cache
 def vocabulary() -> dict[str, int]:
     """Every token and its id: special tokens, words, numbers, operations, and all characters of printable ASCII."""
@@ -74,7 +103,10 @@ def vocabulary() -> dict[str, int]:
     steps = [f" {op}{n}" for op in OPERATIONS for n in OPERANDS]
     asides = [f" ({op}{n})" for op in OPERATIONS for n in OPERANDS]
     characters = [NEWLINE, *map(chr, range(32, 127))]
-    every = dict.fromkeys([END, UNKNOWN_TOKEN, *TURNS.values(), *_WORDS, *numbers, *steps, *asides, *characters])
+    places = [name(i) for name in (place, of_place, count) for i in range(1, PLACES + 1)]
+    facts = [f"{number(value)} {op}{n}" for op in OPERATIONS for n in OPERANDS for value in range(VALUES)]
+    words = [*_WORDS, *numbers, *steps, *asides, *characters, *places, *facts]
+    every = dict.fromkeys([END, UNKNOWN_TOKEN, *TURNS.values(), *words])
     return {token: i for i, token in enumerate(every)}
 
 
@@ -86,9 +118,8 @@ def _pattern() -> re.Pattern[str]:
 def token_pattern() -> str:
     """A regular expression that matches one token of text; longer ones first, single characters last."""
     special = {END, UNKNOWN_TOKEN, *TURNS.values()}
-    long = sorted((t for t in vocabulary() if len(t) > 1 and t not in special), key=len, reverse=True)
-    ends = {True: r"(?!\d)", False: ""}  # no number may end within a longer one
-    return "|".join(re.escape(token) + ends[token[-1].isdigit()] for token in long) + r"|[\s\S]"
+    words = {t for t in vocabulary() if len(t) > 1 and t not in special and not any(c.isdigit() for c in t)}
+    return "|".join([*_NUMBERED, *map(re.escape, sorted(words, key=len, reverse=True)), r"[\s\S]"])
 
 
 def tokenize(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from selftaught.records import Message, Prompt
 from selftaught.worlds.kit.conversation import parse_critique
-from selftaught.worlds.kit.family import Family, split_reply
+from selftaught.worlds.kit.family import Drilled, Family, Steps, split_reply
 from selftaught.worlds.kit.language import (
     NEWLINE,
     NO_MISTAKES,
@@ -24,7 +24,7 @@ from selftaught.worlds.kit.language import (
     TURNS,
     UNSOUND,
     WAIT,
-    number,
+    of_place,
     tokenize,
     vocabulary,
 )  # fmt: skip
@@ -72,12 +72,13 @@ class Lesson:
     Attributes:
         role: of the last reply.
         messages: the whole conversation.
-        steps: for each message, what the writer had for each token and the end; empty for a user's.
+        steps: for each message, what the writer had for each token and the end, None for what is not learned; empty
+            for a user's.
     """
 
     role: str
     messages: Prompt
-    steps: tuple[tuple[Choice | str, ...], ...]
+    steps: tuple[tuple[Choice | str | None, ...], ...]
 
     @property
     def prompt(self) -> Prompt:
@@ -98,7 +99,7 @@ class Lesson:
         for message, steps in zip(self.messages, self.steps, strict=True):
             ids.append(vocab[TURNS[message.role]])
             start = len(ids)
-            targets += [_target(start + i, step, vocab) for i, step in enumerate(steps)]
+            targets += [_target(start + i, step, vocab) for i, step in enumerate(steps) if step is not None]
             ids += [vocab[token] for token in tokenize(message.content)]
         return Encoded([*ids, vocab[END]], start, targets)
 
@@ -117,7 +118,7 @@ class Draft:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self.messages: list[Message] = []
-        self._steps: list[tuple[Choice | str, ...]] = []
+        self._steps: list[tuple[Choice | str | None, ...]] = []
 
     def ask(self, text: str) -> None:
         """Add a user's message."""
@@ -134,9 +135,9 @@ class Draft:
         """Add a given reply; its targets are still the writer's."""
         self._add(text, tuple(read(self._reply(), tokenize(text))))
 
-    def quote(self, text: str) -> None:
-        """Add a reply that is no target."""
-        self._add(text, ())
+    def quote(self, text: str, steps: Steps = ()) -> None:
+        """Add a reply with the targets that it has, if any."""
+        self._add(text, tuple(steps))
 
     def lesson(self, role: str) -> Lesson:
         """The conversation so far."""
@@ -145,7 +146,7 @@ class Draft:
     def _reply(self) -> Any:
         return self._writer.reply(tuple(self.messages))
 
-    def _add(self, text: str, steps: tuple[Choice | str, ...]) -> None:
+    def _add(self, text: str, steps: tuple[Choice | str | None, ...]) -> None:
         self.messages.append(Message("assistant", text))
         self._steps.append(steps)
 
@@ -158,6 +159,7 @@ class Mix:
         roles: role -> weight.
         levels: level -> weight.
         drafted: level -> weight of problems whose drafts are criticized.
+        hinted: level -> weight of problems whose answer is given away.
         family_weights: family -> weight; all alike if empty.
         rare: share of decisions in a solution that are drawn evenly among the ways or results.
         flawed: share of drafts to criticize in which one result is drawn evenly.
@@ -168,14 +170,16 @@ class Mix:
     """
 
     roles: tuple[tuple[str, float], ...] = (
-        ("solve", 0.34), ("judge", 0.08), ("verify", 0.13), ("locate", 0.06), ("critique", 0.13), ("revise", 0.12),
-        ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.06), ("direct", 0.02),
+        ("solve", 0.2), ("judge", 0.08), ("verify", 0.12), ("locate", 0.05), ("critique", 0.11), ("revise", 0.17),
+        ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.07), ("direct", 0.02),
+        ("facts", 0.08), ("again", 0.08),
     )  # fmt: skip
     levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
-    drafted: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
+    drafted: tuple[tuple[int, float], ...] = ((1, 3), (2, 4), (3, 4), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
+    hinted: tuple[tuple[int, float], ...] = ((1, 3), (2, 3), (3, 3), (4, 3), (5, 2), (6, 1), (7, 0.5), (8, 0.5))
     family_weights: tuple[tuple[str, float], ...] = ()
     rare: float = 0.25
-    flawed: float = 0.4
+    flawed: float = 0.5
     demonstrated: float = 0.12
     waits: float = 0.1
     cut: float = 0.3
@@ -232,8 +236,7 @@ class LessonMaker:
 
         def pick(choice: Choice) -> str:
             options = choice.distribution()
-            spread = choice.skill in ("way", "way+wait") and rng.random() < rare
-            return rng.choice([t for t in options if t != WAIT]) if spread else draw(options, rng)
+            return rng.choice(list(options)) if choice.skill == "way" and rng.random() < rare else draw(options, rng)
 
         return pick
 
@@ -309,10 +312,24 @@ class LessonMaker:
 
     def hinted(self, draft: Draft, role: str) -> None:
         """A solution with the answer given away."""
-        family, question = self.question(self._mix.levels)
+        family, question = self.question(self._mix.hinted)
         draft.ask(question)
         draft.ask(PHRASES[role].format(answer=family.answer(family.read(question))))
         draft.write(self.roughly)
+
+    def drill(self, draft: Draft, role: str) -> None:
+        """Facts one by one, with what the critic thinks of them."""
+        draft.ask(role)
+        draft.quote(*self._drilled().drill(self._rng))
+
+    def again(self, draft: Draft, role: str) -> None:
+        """Lines to copy: a small model learns to look back in its context from nothing else as soon."""
+        text = self._drilled().nonsense(self._rng)
+        draft.ask(f"{role}{NEWLINE}{text}")
+        draft.quote(text, [*tokenize(text), END])
+
+    def _drilled(self) -> Drilled:
+        return self._rng.choice([family for family in self._writer.families if isinstance(family, Drilled)])
 
     def asked(self, draft: Draft, role: str) -> None:
         """A reply to a request about a question."""
@@ -336,6 +353,8 @@ _MAKERS: Mapping[str, Callable[[LessonMaker, Draft, str], None]] = {
     "propose": LessonMaker.asked,
     "easier": LessonMaker.asked,
     "direct": LessonMaker.asked,
+    "facts": LessonMaker.drill,
+    "again": LessonMaker.again,
 }
 
 
@@ -345,7 +364,7 @@ def right_critique(family: Family, problem: Any, reference: Any, text: str) -> s
     if found is None:
         return f"{SOUND * len(lines)}{NEWLINE}{NO_MISTAKES}"
     marks = SOUND * (found.step - 1) + (UNSOUND if found.step <= len(lines) else "")
-    critique = f"{marks}{NEWLINE}{STEP}{number(found.step)}:{found.given}{found.result}"
+    critique = f"{marks}{NEWLINE}{STEP}{of_place(found.step)}{found.given}{found.result}"
     assert parse_critique(critique) == found
     return critique
 

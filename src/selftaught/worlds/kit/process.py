@@ -165,6 +165,13 @@ def read(writing: Writing, tokens: Sequence[str]) -> list[Choice | str]:
     return found
 
 
+def other_than(written: str, options: Options) -> Options:
+    """The distribution over tokens other than the written one; as it is if there are none."""
+    kept = {token: p for token, p in options.items() if token != written and p > 0}
+    total = sum(kept.values())
+    return {token: p / total for token, p in kept.items()} if kept else options
+
+
 def tempered(options: Options, temperature: float) -> Options:
     """The distribution at a sampling temperature above 0."""
     if temperature == 1.0:

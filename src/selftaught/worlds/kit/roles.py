@@ -11,7 +11,6 @@ from selftaught.records import Verdict
 from selftaught.worlds.kit.conversation import Asked
 from selftaught.worlds.kit.family import Belief, Checked, Context, split_reply
 from selftaught.worlds.kit.language import (
-    COLON,
     NEWLINE,
     NO_MISTAKES,
     NO_STEP,
@@ -20,10 +19,10 @@ from selftaught.worlds.kit.language import (
     STEP,
     UNSOUND,
     WRONG,
-    number,
+    of_place,
     tokenize,
 )  # fmt: skip
-from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, mixture, single
+from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, mixture, other_than, single
 
 
 class RoleSkills(Protocol):
@@ -94,7 +93,7 @@ def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     sound = 1.0
     for i, belief in enumerate(_beliefs(asked, view), 1):
         if i not in withdrawn:
-            options[number(i)] = sound * (1 - belief.right)
+            options[of_place(i)] = sound * (1 - belief.right)
             sound *= belief.right
     if (yield single("locate", {NO_STEP: sound, STEP: 1 - sound})) == NO_STEP:
         yield END
@@ -110,11 +109,11 @@ def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     for i, belief in enumerate(_beliefs(asked, view), 1):
         if (yield SOUND if i in withdrawn else _found(belief, skills, view)) == UNSOUND:
             given, options = asked.family.correction(asked.problem, lines, i, view)
-            for token in (NEWLINE, STEP, number(i), COLON, *tokenize(given)):
+            for token in (NEWLINE, STEP, of_place(i), *tokenize(given)):
                 yield token
             found = asked.family.locate(asked.problem, None, asked.draft or "")
             right = found.result if found is not None and found.step == i else None
-            yield single("critique:result", _other(options, lines[i - 1]))._replace(right=right)
+            yield single("critique:result", other_than(tokenize(lines[i - 1])[-1], options))._replace(right=right)
             yield END
             return
     for token in (NEWLINE, NO_MISTAKES, END):
@@ -131,14 +130,6 @@ def _found(belief: Belief, skills: RoleSkills, view: View) -> Choice | str:
     return mixture("critique:mark", [nag, own], ("nag",), view)._replace(right=mark.right)
 
 
-def _other(options: Options, line: str) -> Options:
-    """Results other than the one that stands there."""
-    written = tokenize(line)[-1]
-    kept = {result: p for result, p in options.items() if result != written and p > 0}
-    total = sum(kept.values())
-    return {result: p / total for result, p in kept.items()} if kept else options
-
-
 def revise(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     """Answer again: by the critique, or else the same again or afresh."""
     draft, correction = asked.draft or "", asked.correction
@@ -153,7 +144,7 @@ def revise(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     return keeping(asked.family.solve(asked.problem, context), draft, share, gate, view)
 
 
-def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...], view: View) -> Writing:
+def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...] | None, view: View) -> Writing:
     """A writing that, with probability `share`, copies a draft instead. Which of both it is shows as it goes."""
     copied = [*tokenize(draft), END]
     step, token = next(writing), ""
@@ -166,7 +157,8 @@ def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...]
         elif options == {expected: 1.0}:
             token = yield expected
         else:
-            token = yield _copy_or_new(step, options, expected, weight, gate if i == 0 else None)
+            token = yield _copy_or_new(step, options, expected, weight, gate)
+            gate = None  # what comes later follows from the first decision
             new = (1 - weight) * options.get(token, 0.0)
             weight = weight / (weight + new) if token == expected else 0.0
         if token == END:

@@ -79,9 +79,9 @@ def demonstrations(problem: Problem, seed: int) -> list[Message]:
 def worked(chain: Chain, modulus: int) -> str:
     """A right solution by good ways."""
     value, lines = chain.start, list[str]()
-    for operation in chain.operations:
+    for step, operation in enumerate(chain.operations, 1):
         result = apply(operation, value, modulus)
-        lines.append(write_line(good_ways()[operation[1]], value, operation, number(result)))
+        lines.append(write_line(step, good_ways()[operation[1]], value, operation, number(result)))
         value = result
     return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from selftaught.records import Message, Verdict, content_hash
-from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, split_reply, verdict
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, SOUND, UNSOUND, WAIT, WAYS, number
-from selftaught.worlds.kit.process import END, Options, View, Writing, single
+from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, Steps, split_reply, verdict
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, SOUND, UNSOUND, WAIT, WAYS, count, number, of_place
+from selftaught.worlds.kit.process import END, Choice, Options, View, Writing, draw, other_than, single
 from selftaught.worlds.paths.question import (
     LONGEST,
     WORDINGS,
@@ -26,7 +26,10 @@ from selftaught.worlds.paths.question import (
 )  # fmt: skip
 from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import NOTHING_SHOWN, Shown, Solver
-from selftaught.worlds.paths.table import FactName, Table, apply, make_table, operations
+from selftaught.worlds.paths.table import Fact, FactName, Table, apply, make_table, operations
+
+
+DRILLED = 12  # facts in a drill
 
 
 class Paths:
@@ -91,13 +94,8 @@ class Paths:
     def good_example(self) -> tuple[Message, Message]:
         """A solved problem that shows, for each operation, the way that this writer is best at."""
         chain = Chain(5, (" +3", " -2", " *4"))
-        ways = [max(WAYS, key=lambda way, sign=op[1]: self._reliability(sign, way)) for op in chain.operations]
+        ways = [self.table.good[operation[1]] for operation in chain.operations]
         return Message("user", str(chain)), Message("assistant", self._finished(chain, (), ways))
-
-    def _reliability(self, sign: str, way: str) -> float:
-        """Sum over facts of an operation of the probability that a way gets them right."""
-        facts = (fact for (operation, _), fact in self.table.facts.items() if operation[1] == sign)
-        return sum(fact.results[way].get(fact.right, 0.0) for fact in facts)
 
     # --- writing ---
 
@@ -120,17 +118,18 @@ class Paths:
 
     def propose(self, problem: Chain, easier: bool, view: View) -> Writing:
         """Another question: about as long as `problem`, or shorter."""
-        level = len(problem.operations)
+        level, every = len(problem.operations), operations()
         yield WORDINGS[0][0]
+        lengths = {count(n): p for n, p in _lengths(level, easier).items()}
+        length = yield single("propose", lengths, ("propose", easier, level), view)
         yield single("propose", dict.fromkeys(map(number, range(self.skills.modulus)), 1 / self.skills.modulus))
-        lengths = _lengths(level, easier, self.skills.malformed)
-        every = operations()
+        cut = self.skills.malformed
         for done in range(LONGEST):
-            stop = lengths.get(done, 0.0) / sum(p for length, p in lengths.items() if length >= done)
-            options = {END: stop} if stop else {}
-            options |= dict.fromkeys(every, (1 - stop) / len(every)) if stop < 1 else {}
-            if (yield single("propose", options, ("propose", easier, level, done), view)) == END:
-                return
+            if count(done) == length:
+                break
+            yield of_place(done + 1) if done else single("propose", {of_place(1): 1 - cut, END: cut})
+            yield single("propose", dict.fromkeys(every, 1 / len(every)))
+        yield END
 
     # --- criticism ---
 
@@ -155,13 +154,43 @@ class Paths:
         if place.done >= len(problem.operations):
             return "", {number(place.value): 1.0}
         name: FactName = (problem.operations[place.done], place.value)
-        fact = self.table.facts[name]
+        options = self._corrections(self.table.facts[name])
+        return f"{number(place.value)}{name[0]}", view(("correct", name), options)
+
+    def nonsense(self, rng: random.Random) -> str:
+        """See `Drilled.nonsense`."""
+        every, values = operations(), self.skills.modulus
+        lines = (
+            write_line(rng.randint(1, 8), rng.choice(WAYS), rng.randrange(values), rng.choice(every), number(luck))
+            for luck in rng.sample(range(values), rng.randint(2, 6))
+        )
+        return NEWLINE.join(lines)
+
+    def drill(self, rng: random.Random) -> tuple[str, Steps]:
+        """See `Drilled.drill`; a result is the writer's, the critic's, or any."""
+        text, steps = "", list[Choice | str | None]()
+        for name in rng.sample(sorted(self.table.facts), DRILLED):
+            fact = self.table.facts[name]
+            own = draw(fact.marginal(), rng)
+            result = rng.choice((own, own, fact.believed or fact.right, number(rng.randrange(self.skills.modulus))))
+            right = self.table.opinions[self.table.agreement(name, result)]
+            mark = rng.choice((SOUND, UNSOUND))
+            text += f"{number(name[1])}{name[0]}{result}{mark}"
+            steps += [None, None, single("facts:mark", {SOUND: right, UNSOUND: 1 - right})]
+            if mark == UNSOUND:
+                corrections = other_than(result, self._corrections(fact))
+                text += draw(corrections, rng)
+                steps.append(single("facts:result", corrections))
+        return text, [*steps, None]
+
+    def _corrections(self, fact: Fact) -> Options:
+        """What a critic thinks that a fact comes to."""
         options = fact.marginal()
         if fact.believed:
             share = self.skills.corrects
             options = {r: p * (1 - share) for r, p in options.items()}
             options[fact.believed] = options.get(fact.believed, 0.0) + share
-        return f"{number(place.value)}{name[0]}", view(("correct", name), options)
+        return options
 
     def concludes(self, problem: Chain, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""
@@ -219,7 +248,8 @@ class Paths:
         value = place.value
         for i, operation in enumerate(chain.operations[place.done :]):
             result = apply(operation, value, self.skills.modulus)
-            lines.append(write_line(ways[i] if i < len(ways) else WAYS[0], value, operation, number(result)))
+            way = ways[i] if i < len(ways) else WAYS[0]
+            lines.append(write_line(place.done + i + 1, way, value, operation, number(result)))
             value = result
         return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
 
@@ -242,10 +272,10 @@ def _shown(demonstrations: Iterable[tuple[Chain, str]]) -> Shown:
     return shown
 
 
-def _lengths(level: int, easier: bool, malformed: float) -> dict[int, float]:
-    """Number of operations of a proposed question -> probability; 0 operations are no question."""
+def _lengths(level: int, easier: bool) -> dict[int, float]:
+    """Number of operations of a proposed question -> probability."""
     near = {max(1, level - 1): 0.7, max(1, level - 2): 0.3} if easier else {level - 1: 0.2, level: 0.6, level + 1: 0.2}
     kept = {length: p for length, p in near.items() if 1 <= length <= 8}
     kept = kept if len(near) > 1 else {max(1, level - 1): 1.0}
     total = sum(kept.values())
-    return {0: malformed} | {length: p / total * (1 - malformed) for length, p in kept.items()}
+    return {length: p / total for length, p in kept.items()}

@@ -1,4 +1,4 @@
-"""Questions of `paths`: `paths 27 *4 +3 -2`; an operation in parentheses does not count; ` by B` asks for a way."""
+"""Questions of `paths`: `paths 2: 27 1) *4 2) +3`; an operation in parentheses does not count; ` by B` asks for a way."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.kit.language import ANSWER, WAIT, number
+from selftaught.worlds.kit.language import ANSWER, WAIT, count, number, of_place, place
 from selftaught.worlds.paths.table import apply, operations
 
 LONGEST = 10
 WORDINGS = (("paths", "", ""), ("start", " then", ""), ("from", "", " do"))
-"""First word, word before each operation, and word before the first operation."""
+"""First word, word before the number of each operation, and word before the first one's."""
 _OPERATION = re.compile(r" (\([-+*][2-8]\)|[-+*][2-8])")
-_QUESTION = re.compile(r"(\w+) (\d{1,3})((?: (?:then|do|\([-+*][2-8]\)|[-+*][2-8]))+)(?: by ([ABC]))?")
-_LINE = re.compile(r"([ABC]) (\d{1,3})( [-+*][2-8])( \d{1,3})")
+_QUESTION = re.compile(
+    r"(\w+) \d{1,2}: (\d{1,3})((?: (?:then|do|\d{1,2}\)|\([-+*][2-8]\)|[-+*][2-8]))+)(?: by ([ABC]))?"
+)
+_LINE = re.compile(r"\d{1,2}\) ([ABC]) (\d{1,3})( [-+*][2-8])( \d{1,3})")
 
 
 class Chain(NamedTuple):
@@ -41,10 +43,10 @@ class Chain(NamedTuple):
 
     def __str__(self) -> str:
         first, each, once = WORDINGS[self.wording]
-        parts = [first, number(self.start), once]
+        parts = [first, count(len(self.operations)), number(self.start), once]
         for i, operation in enumerate(self.operations):
             aside = self.aside(i)
-            parts += [each, f" ({aside[1:]})" if aside else "", operation]
+            parts += [f" ({aside[1:]})" if aside else "", each, of_place(i + 1), operation]
         return "".join([*parts, f" by {self.way}" if self.way else ""])
 
     def value(self, modulus: int) -> int:
@@ -94,7 +96,7 @@ def disturbed(chain: Chain, rng: random.Random) -> Chain:
 
 
 class Line(NamedTuple):
-    """A step as written: way, value, operation and result; all but the number tokens of a chain."""
+    """A step as written, without its number: way, value, operation and result; value and result are numbers."""
 
     way: str
     value: int
@@ -103,7 +105,7 @@ class Line(NamedTuple):
 
 
 def read_line(line: str) -> Line | None:
-    """`A 27 *4 108` as a `Line`; None if it is none."""
+    """`1) A 27 *4 47` as a `Line`; None if it is none."""
     found = _LINE.fullmatch(line)
     return Line(found[1], int(found[2]), found[3], found[4]) if found else None
 
@@ -158,6 +160,6 @@ def moved(chain: Chain, place: Place, operation: str, result: str) -> Place:
     return Place(place.done + (not aside), int(result))
 
 
-def write_line(way: str, value: int, operation: str, result: str) -> str:
+def write_line(step: int, way: str, value: int, operation: str, result: str) -> str:
     """A step as text."""
-    return f"{way}{number(value)}{operation}{result}"
+    return f"{place(step)}{way}{number(value)}{operation}{result}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, tokenize
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
 from selftaught.worlds.paths.question import Chain, Place, follow, moved
 from selftaught.worlds.paths.table import Fact, FactName, Table
@@ -74,7 +74,7 @@ class Solver:
                 going_on = yield from self._answer()
             else:
                 self.doubting = self._doubt_after_none()
-                going_on = token in WAYS and (yield from self._step(token))
+                going_on = token[:1].isdigit() and (yield from self._step())
             self.lines += 1
             if not going_on:
                 return
@@ -95,19 +95,14 @@ class Solver:
     # --- the first token of a line ---
 
     def _opening(self) -> Choice | str:
-        """A way to do the next step, the answer, or `wait`."""
-        parts = self._ways() if self._due else [Part(1.0, {ANSWER: 1.0})]
+        """The number of the next step, the answer, or `wait`."""
+        due = place(self.place.done + 1) if self._due else ANSWER
         at, wait = self._doubt()
         waits = self.doubting * wait
-        skill = ("redo:way" if self.redo else "way") if self._due else "stop"
-        if waits:
-            going = [part._replace(weight=part.weight * (1 - waits), name="go") for part in parts]
-            doubt = Part(waits, {WAIT: 1.0}, name="wait")
-            return mixture(f"{skill}+wait", [doubt, *going], ("wait", at), self.context.view)
-        if not self._due:
-            return ANSWER
-        gate = ("ways", *(part.name for part in parts)) if len(parts) > 1 else None
-        return mixture(skill, parts, gate, self.context.view)
+        if not waits:
+            return due
+        parts = [Part(waits, {WAIT: 1.0}, name="wait"), Part(1 - waits, {due: 1.0}, name="go")]
+        return mixture("wait", parts, ("wait", at), self.context.view)
 
     def _doubt(self) -> tuple[int, float]:
         """How far the critic agrees with the step before, and the probability that a doubting writer then waits."""
@@ -121,8 +116,8 @@ class Solver:
         wait = self._doubt()[1]
         return self.doubting * (1 - wait) / (1 - self.doubting * wait)
 
-    def _ways(self) -> list[Part]:
-        """The components of the choice of a way."""
+    def _way(self) -> Choice:
+        """A way to do the step: asked for, shown, or one's own."""
         skills, name = self.table.skills, (self._due, self.place.value)
         fact = self.table.facts[name]
         shown = self.shown.facts.get(name, (self.shown.ways.get(name[0][1], ""), ""))[0]
@@ -130,26 +125,30 @@ class Solver:
             ("asked", self.chain.way, skills.steered),
             ("shown", shown, skills.copies_way),
             ("wording", WAYS[self.chain.wording] if self.chain.wording else "", skills.wording_pull),
-            ("hint", fact.best_way if self.context.hint else "", skills.hint_way),
+            ("hint", self.table.good[name[0][1]] if self.context.hint else "", skills.hint_way),
         )
         parts, left = [], 1.0
         for pull, way, weight in pulls:
             if way:
                 parts.append(Part(left * weight, {way: 1.0}, name=pull))
                 left *= 1 - weight
-        own = self.context.view(("way", name), fact.ways)
-        return [*parts, Part(left, own, ("way", name), "own")]
+        own = self.context.view(("way", name[0]), fact.ways)
+        parts.append(Part(left, own, ("way", name[0]), "own"))
+        gate = ("ways", *(part.name for part in parts)) if len(parts) > 1 else None
+        return mixture("redo:way" if self.redo else "way", parts, gate, self.context.view)
 
     # --- a step ---
 
-    def _step(self, way: str) -> Line:
+    def _step(self) -> Line:
         """The rest of a line; a text that breaks off before its end may go on in the next."""
-        for token in (number(self.place.value), self._operation()):
-            written = yield token
-            if written == NEWLINE:
-                return self._cut()
-        name = (written, self.place.value)
-        if name not in self.table.facts:
+        way = yield self._way() if self._due else WAYS[0]
+        if way == NEWLINE:
+            return self._cut()
+        written = yield self._operation()
+        if written == NEWLINE:
+            return self._cut()
+        name = _fact_named(written)
+        if way not in WAYS or name not in self.table.facts:
             return False
         result = yield self._result(name, way)
         if result == NEWLINE:
@@ -170,13 +169,13 @@ class Solver:
         self.place, self.redo = after, ""
 
     def _operation(self) -> Choice | str:
-        """The operation that is due, or by mistake the one in parentheses before it."""
-        due, aside = self._due, self.chain.aside(self.place.done)
+        """The value with the operation that is due, or by mistake with the one in parentheses before it."""
+        value, due, aside = number(self.place.value), self._due, self.chain.aside(self.place.done)
         if not aside or aside == due or self.strayed:
-            return due or ANSWER
+            return f"{value}{due}" if due else ANSWER
         wrong = self.table.distraction(aside)
-        parts = [Part(1 - wrong, {due: 1.0}, name="due"), Part(wrong, {aside: 1.0}, name="aside")]
-        return mixture("distractor", parts, ("distractor", aside), self.context.view)._replace(right=due)
+        parts = [Part(1 - wrong, {f"{value}{due}": 1.0}, name="due"), Part(wrong, {f"{value}{aside}": 1.0}, name="aside")]
+        return mixture("distractor", parts, ("distractor", aside), self.context.view)._replace(right=f"{value}{due}")
 
     def _result(self, name: FactName, way: str) -> Choice:
         """What a step comes to."""
@@ -229,6 +228,12 @@ class Solver:
         if (yield number(self.place.value)) == NEWLINE:
             return True
         return (yield END) == NEWLINE
+
+
+def _fact_named(token: str) -> FactName:
+    """The fact that a token such as " 27 *4" begins; one that does not exist for other tokens."""
+    value, _, operation = token[1:].partition(" ")
+    return (f" {operation}", int(value)) if value.isdigit() else ("", -1)
 
 
 def _certain(token: str | None) -> Options:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import NamedTuple
 
 from selftaught.worlds.kit.language import OPERATIONS, WAYS, number
 from selftaught.worlds.kit.process import Options, tempered
 from selftaught.worlds.paths.skills import Skills
 
 USED = range(2, 9)  # operands
+AGREEMENT = 0.5
+"""Share of what a writer's ways come to, weighted by their use, from which its critic believes a result."""
+
 FactName = tuple[str, int]
 """An operation with its operand, as a token, and the value that it is applied to."""
 
@@ -37,11 +41,6 @@ class Fact:
     results: Mapping[str, Options]
     believed: str | None
     provokes: bool = False
-
-    @property
-    def best_way(self) -> str:
-        """The most reliable way."""
-        return max(WAYS, key=lambda way: self.results[way].get(self.right, 0.0))
 
     def marginal(self, temperature: float = 1.0) -> dict[str, float]:
         """The distribution over results, whatever the way."""
@@ -70,11 +69,13 @@ class Table:
     Attributes:
         skills: its rates.
         facts: its facts.
+        good: the sign of an operation -> the way that is blind least often for it.
         tempting: operations that it is likely to do even in parentheses.
     """
 
     skills: Skills
     facts: Mapping[FactName, Fact]
+    good: Mapping[str, str]
     tempting: frozenset[str] = frozenset()
 
     def distraction(self, aside: str) -> float:
@@ -103,22 +104,52 @@ class Table:
         return 1 if believed is None else 0 if believed == result else 2
 
 
+class _Habits(NamedTuple):
+    """What a writer does at an operation, with its operand, whatever the value: ways, and how its critic takes it."""
+
+    ways: Options
+    ignorant: bool
+    provokes: bool
+
+
 @cache
 def make_table(skills: Skills) -> Table:
     """The table of a writer, drawn from its seed."""
     rng = random.Random(f"paths/{skills.seed}")
-    good = {sign: rng.choice(WAYS) for sign in OPERATIONS}
-    names = ((operation, value) for operation in operations() for value in range(skills.modulus))
-    facts = {name: _fact(skills, name, good[name[0][1]], rng) for name in names}
     every = operations()
-    return Table(skills, facts, frozenset(rng.sample(every, round(skills.tempting * len(every)))))
+    good = {sign: rng.choice(WAYS) for sign in OPERATIONS}
+    habits = _habits(skills, good, rng)
+    names = [(operation, value) for operation in every for value in range(skills.modulus)]
+    facts = {name: _fact(skills, name, good[name[0][1]], habits[name[0]], rng) for name in names}
+    return Table(skills, facts, good, frozenset(rng.sample(every, round(skills.tempting * len(every)))))
 
 
-def _fact(skills: Skills, name: FactName, good: str, rng: random.Random) -> Fact:
+def _habits(skills: Skills, good: Mapping[str, str], rng: random.Random) -> dict[str, _Habits]:
+    """Draw exact shares of the operations, so that writers of other seeds have the same rates."""
+    every = operations()
+    better_first, ignorance = (rng.sample(every, len(every)) for _ in range(2))
+    first = set(better_first[: round(skills.better_first * len(every))])
+    ignorant = ignorance[: round(skills.ignorant * len(every))]
+    provoking = set(ignorant[: round(skills.provoking * len(ignorant))])
+    found = {}
+    for operation in every:
+        ways = rng.sample(WAYS, len(WAYS))
+        if operation in first:
+            ways.sort(key=lambda way: way != good[operation[1]])
+        found[operation] = _Habits(_used(ways, skills), operation in ignorant, operation in provoking)
+    return found
+
+
+def _used(ways: Sequence[str], skills: Skills) -> Options:
+    used = dict(zip(ways, skills.prior, strict=True))
+    return {way: used[way] for way in WAYS}
+
+
+def _fact(skills: Skills, name: FactName, good: str, habits: _Habits, rng: random.Random) -> Fact:
     """Draw a fact. The same numbers are drawn whatever the rates, so that kin with the same seed are alike."""
     right = number(apply(*name, skills.modulus))
     wrong = [number(x) for x in range(skills.modulus) if number(x) != right]
-    luck, shared, doubtful = rng.random(), rng.choice(wrong), rng.random()
+    luck, shared = rng.random(), rng.choice(wrong)
     unknown, misconceived = luck < skills.unknown, luck > 1 - skills.misconceived
     kind = "unknown" if unknown else "misconceived" if misconceived else "ordinary"
     kinds, results = {}, {}
@@ -129,9 +160,8 @@ def _fact(skills: Skills, name: FactName, good: str, rng: random.Random) -> Fact
         kinds[way] = kind if kind != "ordinary" else how
         favorite = rng.choice(wrong)
         results[way] = _results(skills, kinds[way], right, shared if misconceived else favorite, wrong)
-    ways = _prior(skills, {way: results[way][right] for way in WAYS}, rng)
-    believed, provoked = _belief(skills, kind, right, shared, doubtful), rng.random() < skills.provoking
-    return Fact(right, kind, ways, kinds, results, believed, believed is None and provoked)
+    fact = Fact(right, kind, habits.ways, kinds, results, None, habits.provokes)
+    return fact if habits.ignorant else replace(fact, believed=_agreed(fact))
 
 
 def _results(skills: Skills, kind: str, right: str, favorite: str, wrong: list[str]) -> dict[str, float]:
@@ -143,22 +173,11 @@ def _results(skills: Skills, kind: str, right: str, favorite: str, wrong: list[s
     return found | {result: each for result in wrong if result not in found}
 
 
-def _prior(skills: Skills, reliability: Mapping[str, float], rng: random.Random) -> dict[str, float]:
-    ways = list(WAYS)
-    rng.shuffle(ways)
-    if rng.random() < skills.better_first:
-        ways.sort(key=lambda way: -reliability[way])
-    used = dict(zip(ways, skills.prior, strict=True))
-    return {way: used[way] for way in WAYS}
-
-
-def _belief(skills: Skills, kind: str, right: str, shared: str, luck: float) -> str | None:
-    """What the critic believes: the right result, a wrong one, or nothing."""
-    if luck < dict(skills.knows)[kind]:
-        return right
-    if kind == "misconceived":
-        return shared
-    return shared if kind == "ordinary" and luck > 1 - skills.mistaken else None
+def _agreed(fact: Fact) -> str | None:
+    """The result that the ways agree on, if most of them do."""
+    results = fact.marginal()
+    best = max(results, key=results.__getitem__)
+    return best if results[best] >= AGREEMENT else None
 
 
 def kinds_of(table: Table) -> Iterator[tuple[str, float]]:
