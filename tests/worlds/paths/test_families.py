@@ -12,7 +12,8 @@ import pytest
 
 import selftaught as st
 from selftaught.records import Message, Prompt, Verdict
-from selftaught.worlds.kit.family import Context, Family, split_reply
+from selftaught.worlds.kit.conversation import parse_critique
+from selftaught.worlds.kit.family import Context, Correction, Family, split_reply
 from selftaught.worlds.kit.language import PHRASES, tokenize, vocabulary
 from selftaught.worlds.kit.lessons import MIX, LessonMaker, Mix, right_critique
 from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, sampled, write
@@ -29,6 +30,7 @@ R, W = Verdict.RIGHT, Verdict.WRONG
 FAMILIES = {family.name: family for family in make_families()}
 OTHERS = [name for name in NAMES if name not in CORE]
 CASES = [(name, level) for name in OTHERS for level in FAMILIES[name].levels]
+ROLES = [role for role in MIX.roles if role[0] in ("solve", *PHRASES)]  # those that every family has
 WRITERS = {name: paths_writer(BASE, (name,)) for name in OTHERS}
 
 
@@ -47,13 +49,13 @@ def posed(name: str, level: int, count: int) -> Iterator[tuple[str, Any, str]]:
         yield question, family.read(question), reference
 
 
-def drafts(name: str, count: int, skills: Any = BASE) -> Iterator[tuple[Family, Any, str]]:
+def drafts(name: str, count: int, skills: Any = BASE, temperature: float = 1.0) -> Iterator[tuple[Family, Any, str]]:
     """Problems of all levels, with a sampled draft."""
     family = paths_writer(skills, (name,)).families[0]
     rng = random.Random(name)
     for i in range(count):
         problem = family.read(family.question(family.levels[i % len(family.levels)], rng)[0])
-        yield family, problem, write(family.solve(problem, Context()), sampled(rng)).text
+        yield family, problem, write(family.solve(problem, Context()), sampled(rng, temperature)).text
 
 
 def chat(*texts: str) -> Prompt:
@@ -116,7 +118,7 @@ def test_mended_drafts_are_right_and_keep_what_was_right(name: str) -> None:
 def test_lessons_of_all_roles_have_distributions_for_every_token(name: str) -> None:
     ids, writer = vocabulary(), WRITERS[name]
     maker = LessonMaker(writer, random.Random(5))
-    for role, _ in MIX.roles:
+    for role, _ in ROLES:
         for _ in range(25):
             lesson = maker.lesson(role)
             encoded = lesson.encoded()
@@ -136,7 +138,7 @@ def test_what_the_writer_writes_is_what_it_reads(name: str) -> None:
     """Every token of every role has a probability above 0 where the writer reads its own text."""
     writer, rng = WRITERS[name], random.Random(9)
     maker = LessonMaker(writer, rng)
-    for role, _ in MIX.roles:
+    for role, _ in ROLES:
         for _ in range(10):
             prompt = maker.lesson(role).prompt
             written = writer.write(prompt, rng)
@@ -151,7 +153,7 @@ def test_what_the_writer_writes_is_what_it_reads(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_critic_is_calibrated_on_the_drafts_of_its_writer(name: str) -> None:
     said, truly = [], []
-    for family, problem, text in drafts(name, 900):
+    for family, problem, text in drafts(name, 900, temperature=0.7):
         for belief in family.beliefs(problem, split_reply(text)[0], as_written):
             if belief.key is not None:
                 said.append(belief.right)
@@ -159,7 +161,7 @@ def test_a_critic_is_calibrated_on_the_drafts_of_its_writer(name: str) -> None:
     bins = [[(s, t) for s, t in zip(said, truly, strict=True) if low <= s < low + 0.25] for low in (0, 0.25, 0.5, 0.75)]
     for some in (one for one in bins if len(one) > 100):
         mean_said, share = sum(s for s, _ in some) / len(some), sum(t for _, t in some) / len(some)
-        assert abs(mean_said - share) < 0.1, (mean_said, share, len(some))
+        assert abs(mean_said - share) < 0.02 + 3 * (0.25 / len(some)) ** 0.5, (mean_said, share, len(some))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -249,7 +251,7 @@ def test_a_writer_of_all_families_mixes_them_by_weight() -> None:
     writer = paths_writer(BASE, NAMES)
     weights = tuple((name, float(i + 1)) for i, name in enumerate(NAMES))
     maker = LessonMaker(writer, random.Random(0), Mix(family_weights=weights))
-    firsts = [maker.lesson().messages[0].content for _ in range(600)]
+    firsts = [maker.lesson("judge").messages[0].content for _ in range(600)]
     for i, name in enumerate(NAMES):
         count = sum(next(f.name for f in writer.families if f.read(text) is not None) == name for text in firsts)
         expected = (i + 1) / sum(w for _, w in weights)
@@ -262,39 +264,40 @@ def test_a_writer_of_all_families_mixes_them_by_weight() -> None:
 @pytest.mark.parametrize("level", [1, 4, 8])
 def test_the_root_of_an_equation_solves_it_and_no_other_number_does(level: int) -> None:
     for question, _, reference in posed("equation", level, 30):
-        left, _, result = question.removeprefix("equation x").partition(" = ")
+        left, _, result = question.partition(" x")[2].partition(" = ")
         assert [x for x in range(MODULUS) if done(x, left) == int(result)] == [int(reference)]
 
 
-EQUATION = "equation x +3 -5 = 2"  # x = 2 + 5 - 3
-BACK = "A 2 +5 7\nB 7 -3 4\nAnswer: 4"
+EQUATION = "equation 2: x 2) +3 1) -5 = 2"  # x = 2 + 5 - 3
+BACK = "1) A 2 +5 7\n2) B 7 -3 4\nAnswer: 4"
 
 
 @pytest.mark.parametrize(
-    ("text", "steps", "answer", "critique"),
+    ("text", "steps", "answer", "found"),
     [
-        (BACK, (R, R), R, "++\nno mistakes"),
+        (BACK, (R, R), R, None),
         (
-            f"A 2 -5 {MODULUS - 3}\nB {MODULUS - 3} -3 {MODULUS - 6}\nAnswer: {MODULUS - 6}",
+            f"1) A 2 -5 {MODULUS - 3}\n2) B {MODULUS - 3} -3 {MODULUS - 6}\nAnswer: {MODULUS - 6}",
             (W, R),
             W,
-            "-\nstep 1: 2 +5 7",
+            Correction(1, " 7", " 2 +5"),
         ),
-        ("A 2 +5 8\nB 8 -3 5\nAnswer: 5", (W, R), W, "-\nstep 1: 2 +5 7"),
-        ("A 2 +5 8\nwait\nB 2 +5 7\nB 7 -3 4\nAnswer: 4", (W, R, R, R), R, "++++\nno mistakes"),
+        ("1) A 2 +5 8\n2) B 8 -3 5\nAnswer: 5", (W, R), W, Correction(1, " 7", " 2 +5")),
+        ("1) A 2 +5 8\nwait\n1) B 2 +5 7\n2) B 7 -3 4\nAnswer: 4", (W, R, R, R), R, None),
     ],
 )
 def test_equations_are_judged_step_by_step(
-    text: str, steps: tuple[Verdict, ...], answer: Verdict, critique: str
+    text: str, steps: tuple[Verdict, ...], answer: Verdict, found: Correction | None
 ) -> None:
     family = FAMILIES["equation"]
     checked = family.check(family.read(EQUATION), None, *split_reply(text))
     assert (checked.steps, checked.answer) == (steps, answer)
-    assert right_critique(family, family.read(EQUATION), None, text) == critique
+    assert parse_critique(right_critique(family, family.read(EQUATION), None, text)) == found
 
 
 @pytest.mark.parametrize(
-    "text", ["equation x = 3", "equation x *3 = 5", f"equation x +3 = {MODULUS}", "equation +3 = 5"]
+    "text",
+    ["equation 1: x = 3", "equation 1: x 1) *3 = 5", f"equation 1: x 1) +3 = {MODULUS}", "equation 2: x 1) +3 = 5"],
 )
 def test_other_texts_are_no_equations(text: str) -> None:
     assert FAMILIES["equation"].read(text) is None
@@ -303,12 +306,12 @@ def test_other_texts_are_no_equations(text: str) -> None:
 def test_a_step_that_is_not_inverted_is_plainly_wrong_and_one_that_is_is_checked_twice() -> None:
     family = FAMILIES["equation"]
     problem = family.read(EQUATION)
-    slipped = family.beliefs(problem, ("A 2 -5 58",), as_written)
+    slipped = family.beliefs(problem, ("1) A 2 -5 58",), as_written)
     assert (slipped[0].right, slipped[0].key) == (0.0, None)
     found, degrees = [], set[float]()
     for operand, value in itertools.product(range(2, 9), range(0, MODULUS, 8)):
-        problem = family.read(f"equation x -{operand} = {value}")
-        said = [family.beliefs(problem, (f"A {value} +{operand} {x}",), as_written)[0].right for x in range(MODULUS)]
+        problem = family.read(f"equation 1: x 1) -{operand} = {value}")
+        said = [family.beliefs(problem, (f"1) A {value} +{operand} {x}",), as_written)[0].right for x in range(MODULUS)]
         found.append(max(range(MODULUS), key=said.__getitem__) == (value + operand) % MODULUS)
         degrees |= set(said)
     assert len(degrees) > 3  # it looks up two facts: one alone tells three cases apart
@@ -317,13 +320,16 @@ def test_a_step_that_is_not_inverted_is_plainly_wrong_and_one_that_is_is_checked
 
 def test_inverting_is_a_decision_and_a_critique_settles_it() -> None:
     writer = WRITERS["equation"]
-    choice = read(writer.reply(chat(EQUATION)), ["A", " 2"])[2]  # type: ignore[arg-type]
+    choice = read(writer.reply(chat(EQUATION)), ["1) ", "A"])[2]  # type: ignore[arg-type]
     assert isinstance(choice, Choice)
-    assert (choice.skill, choice.right, set(choice.distribution())) == ("invert", " +5", {" +5", " -5"})
-    assert choice.distribution()[" -5"] in strategy_of(BASE).slips
-    told = chat(EQUATION, f"A 2 -5 {MODULUS - 3}\nAnswer: 1", "critique", "-\nstep 1: 2 +5 7", "revise")
-    steps = read(writer.reply(told), ["A", " 2", " +5", " 7"])  # type: ignore[arg-type]
-    assert steps[2] == " +5"
+    assert (choice.skill, choice.right, set(choice.distribution())) == ("invert", " 2 +5", {" 2 +5", " 2 -5"})
+    assert choice.distribution()[" 2 -5"] in strategy_of(BASE).slips
+    draft = f"1) A 2 -5 {MODULUS - 3}\nAnswer: 1"
+    family = WRITERS["equation"].families[0]
+    critique = right_critique(family, family.read(EQUATION), None, draft)
+    told = chat(EQUATION, draft, PHRASES["critique"], critique, PHRASES["revise"])
+    steps = read(writer.reply(told), ["1) ", "A", " 2 +5", " 7"])  # type: ignore[arg-type]
+    assert steps[2] == " 2 +5"
     assert isinstance(steps[3], Choice)
     assert steps[3].distribution()[" 7"] >= BASE.follows
 
@@ -334,8 +340,7 @@ def test_inverting_is_a_decision_and_a_critique_settles_it() -> None:
 @pytest.mark.parametrize("level", FAMILIES["target"].levels)
 def test_the_reference_of_a_search_is_the_shortest_of_all_sequences(level: int) -> None:
     for question, _, reference in posed("target", level, 15):
-        given, _, goal = question.removeprefix("target ").partition(" = ")
-        start, *tools = given.split()
+        start, goal, *tools = question.removeprefix("target ").replace("= ", "").replace("with ", "").split()
         lengths = [
             n
             for n in range(len(tools) + 1)
@@ -346,17 +351,17 @@ def test_the_reference_of_a_search_is_the_shortest_of_all_sequences(level: int) 
         assert done(int(start), reference) == int(goal)
 
 
-SEARCH = "target 5 +3 *2 -2 = 14"  # (5 + 3) * 2 - 2, or 5 * 2 ... never
+SEARCH = "target 5 = 14 with +3 *2 -2"  # (5 + 3) * 2 - 2, or 5 * 2 ... never
 
 
 @pytest.mark.parametrize(
     ("text", "steps", "answer"),
     [
-        ("A 5 +3 8\nB 8 *2 16\nA 16 -2 14\nAnswer: +3 *2 -2", (R, R, R), R),
-        ("A 5 *2 10\nA 10 +3 13\nA 13 -2 11\nAnswer: *2 +3 -2", (W, R, R), W),  # a dead end, and then no worse
-        ("A 5 +3 8\nB 8 +3 11\nAnswer: +3 +3", (R, W), W),  # twice
-        ("A 5 +3 9\nB 9 *2 18\nA 18 -2 16\nAnswer: +3 *2 -2", (W, W, R), R),  # 9 -2 *2 would have done
-        ("A 5 *2 10\nwait\nA 5 +3 8\nB 8 *2 16\nA 16 -2 14\nAnswer: +3 *2 -2", (W, R, R, R, R), R),
+        ("1) A 5 +3 8\n2) B 8 *2 16\n3) A 16 -2 14\nAnswer: +3 *2 -2", (R, R, R), R),
+        ("1) A 5 *2 10\n2) A 10 +3 13\n3) A 13 -2 11\nAnswer: *2 +3 -2", (W, R, R), W),  # a dead end, and then no worse
+        ("1) A 5 +3 8\n2) B 8 +3 11\nAnswer: +3 +3", (R, W), W),  # twice
+        ("1) A 5 +3 9\n2) B 9 *2 18\n3) A 18 -2 16\nAnswer: +3 *2 -2", (W, W, R), R),  # 9 -2 *2 would have done
+        ("1) A 5 *2 10\nwait\n1) A 5 +3 8\n2) B 8 *2 16\n3) A 16 -2 14\nAnswer: +3 *2 -2", (W, R, R, R, R), R),
         ("Answer: +3 *2", (), W),
         ("Answer: +3 *2 -2 *7", (), W),
         ("Answer:", (), W),
@@ -371,7 +376,14 @@ def test_searches_are_judged_by_what_can_still_be_reached(
 
 
 @pytest.mark.parametrize(
-    "text", ["target 5 +3 *2 = 5", "target 5 +3 +3 = 11", "target 5 +3 = 9", "target 5 +4 = 9", "target 5 = 8"]
+    "text",
+    [
+        "target 5 = 5 with +3 *2",
+        "target 5 = 11 with +3 +3",
+        "target 5 = 9 with +3",
+        "target 5 = 9 with +4",
+        "target 5 = 8",
+    ],
 )
 def test_other_texts_are_no_searches(text: str) -> None:
     assert FAMILIES["target"].read(text) is None
@@ -382,7 +394,7 @@ def test_a_search_mostly_takes_what_leads_straight_to_the_goal() -> None:
     seen = 0
     for _ in range(200):
         problem = family.read(family.question(1, rng)[0])
-        choice = read(family.solve(problem, Context()), ["A", f" {problem.start}"])[2]  # type: ignore[union-attr]
+        choice = read(family.solve(problem, Context()), ["1) ", "A"])[2]  # type: ignore[union-attr]
         assert isinstance(choice, Choice)
         if choice.skill == "search:seen" and choice.right is not None:
             seen += 1
@@ -396,59 +408,61 @@ def test_a_search_mostly_takes_what_leads_straight_to_the_goal() -> None:
 
 def test_the_reference_of_a_program_does_both_runs() -> None:
     for question, _, reference in posed("program", 4, 40):
-        shown, tested = (list(map(int, run.split())) for run in question.removeprefix("program ").split(" with "))
+        shown, tested = (
+            [int(x) for x in run.split() if x.isdigit()] for run in question.partition(": ")[2].split(" with ")
+        )
         for run in (shown, tested):
             for i, operation in enumerate(reference.split()):
                 assert done(run[i], operation) == run[i + 1]
 
 
-PROGRAM = "program 1 2 5 with 5 10 13"  # *2, then +3; on 1 alone no other tool does the first
+PROGRAM = "program 2: 1 1) 2 2) 5 with 5 1) 10 2) 13"  # *2, then +3; on 1 alone no other tool does the first
 
 
 @pytest.mark.parametrize(
-    ("text", "steps", "answer", "critique"),
+    ("text", "steps", "answer", "found"),
     [
-        ("A 1 *2 2\nB 2 +3 5\nAnswer: *2 +3", (R, R), R, "++\nno mistakes"),
-        ("A 1 *2 2\nB 2 *3 5\nAnswer: *2 *3", (R, W), W, "+-\nstep 2: 2 +3 5"),
-        ("A 1 *2 2\nB 2 +3 6\nAnswer: *2 +3", (R, W), R, "+-\nstep 2: 2 +3 5"),  # not what the run shows
-        ("A 1 *2 2\nAnswer: *2", (R,), W, "+\nstep 2: 2 +3 5"),
-        ("A 1 *2 2\nB 2 +3 5\nAnswer: *2 +7", (R, R), W, "++\nstep 3: *2 +3"),
-        ("A 1 *3 2\nwait\nA 1 *2 2\nB 2 +3 5\nAnswer: *2 +3", (W, R, R, R), R, "++++\nno mistakes"),
+        ("1) A 1 *2 2\n2) B 2 +3 5\nAnswer: *2 +3", (R, R), R, None),
+        ("1) A 1 *2 2\n2) B 2 *3 5\nAnswer: *2 *3", (R, W), W, Correction(2, " 5", " 2 +3")),
+        ("1) A 1 *2 2\n2) B 2 +3 6\nAnswer: *2 +3", (R, W), R, Correction(2, " 5", " 2 +3")),  # not what the run shows
+        ("1) A 1 *2 2\nAnswer: *2", (R,), W, Correction(2, " 5", " 2 +3")),
+        ("1) A 1 *2 2\n2) B 2 +3 5\nAnswer: *2 +7", (R, R), W, Correction(3, " +3", " *2")),
+        ("1) A 1 *3 2\nwait\n1) A 1 *2 2\n2) B 2 +3 5\nAnswer: *2 +3", (W, R, R, R), R, None),
     ],
 )
 def test_programs_are_judged_by_running_them(
-    text: str, steps: tuple[Verdict, ...], answer: Verdict, critique: str
+    text: str, steps: tuple[Verdict, ...], answer: Verdict, found: Correction | None
 ) -> None:
     family = FAMILIES["program"]
     problem = family.read(PROGRAM)
     checked = family.check(problem, None, *split_reply(text))
     assert (checked.steps, checked.answer) == (steps, answer)
-    assert right_critique(family, problem, None, text) == critique
+    assert parse_critique(right_critique(family, problem, None, text)) == found
 
 
 def test_a_second_run_tells_apart_what_the_first_cannot() -> None:
     family = FAMILIES["program"]
-    one, both = family.read("program 3 6"), family.read("program 3 6 with 4 7")
+    one, both = family.read("program 1: 3 1) 6"), family.read("program 1: 3 1) 6 with 4 1) 7")
     assert [family.check(one, None, (), answer).answer for answer in ("*2", "+3")] == [R, R]
     assert [family.check(both, None, (), answer).answer for answer in ("*2", "+3")] == [W, R]
-    assert family.read("program 3 6 with 4 11") is None  # no tool does both
+    assert family.read("program 1: 3 1) 6 with 4 1) 11") is None  # no tool does both
 
 
 def test_what_is_known_forwards_is_known_backwards() -> None:
     family, writer = FAMILIES["program"], WRITERS["program"]
     facts = family.table.facts  # type: ignore[attr-defined]
     (value,) = [v for v in range(MODULUS) if facts[" *2", v].kinds["A"] == "sure" and v not in (3, 7)][:1]
-    question = f"program {value} {2 * value % MODULUS}"
-    choice = read(writer.reply(chat(question)), ["A", f" {value}"])[2]  # type: ignore[arg-type]
+    question = f"program 1: {value} 1) {2 * value % MODULUS}"
+    choice = read(writer.reply(chat(question)), ["1) ", "A"])[2]  # type: ignore[arg-type]
     assert isinstance(choice, Choice)
     assert choice.skill == "infer:sure"
     others = family.read(question).tools(0, MODULUS)  # type: ignore[union-attr]
-    assert choice.distribution()[" *2"] == pytest.approx(BASE.rate("sure").right / len(others))
+    assert choice.distribution()[f" {value} *2"] == pytest.approx(BASE.rate("sure").right / len(others))
 
 
 # --- lists ---
 
-LIST = "list with 5 *4 with 7 +3 with 1 +2 not 11"  # 20, 10, 3
+LIST = "list 3: 1) 5 *4 2) 7 +3 3) 1 +2 not 11"  # 20, 10, 3
 
 
 @pytest.mark.parametrize(
@@ -481,7 +495,7 @@ def test_scores_reach_the_feedback_without_a_reference() -> None:
         assert problem.meta["family"] == "lists"
 
 
-@pytest.mark.parametrize("text", ["list not 3", "list with 5 *4 not 20", "list with 5 *9", "list with 5 *4 of 7 +3"])
+@pytest.mark.parametrize("text", ["list not 3", "list 1: 1) 5 *4 not 20", "list 1: 1) 5 *9", "list 3: 1) 5 *4 2) 7 +3"])
 def test_other_texts_are_no_lists(text: str) -> None:
     assert FAMILIES["lists"].read(text) is None
 
@@ -489,11 +503,12 @@ def test_other_texts_are_no_lists(text: str) -> None:
 def test_a_list_may_end_too_early_and_a_critique_says_what_is_missing() -> None:
     family = FAMILIES["lists"]
     problem = family.read(LIST)
-    choice = read(family.solve(problem, Context()), ["A", " 5", " *4", " 20", "\n"])[-1]
+    choice = read(family.solve(problem, Context()), ["1) ", "A", " 5 *4", " 20", "\n"])[-1]
     assert isinstance(choice, Choice)
     share = 1 - choice.distribution()["wait"] if "wait" in choice.distribution() else 1.0
     assert choice.distribution()["Answer:"] == pytest.approx(strategy_of(BASE).forgets * share)
-    assert right_critique(family, problem, None, "A 5 *4 20\nB 7 +3 10\nAnswer: 20 10") == "++\nstep 3: 1 +2 3"
+    short = "1) A 5 *4 20\n2) B 7 +3 10\nAnswer: 20 10"
+    assert parse_critique(right_critique(family, problem, None, short)) == Correction(3, " 3", " 1 +2")
 
 
 # --- what families are for ---

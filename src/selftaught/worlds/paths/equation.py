@@ -1,4 +1,4 @@
-"""The family `equation`: `equation x +3 -5 = 20`, solved backwards by inverse operations.
+"""The family `equation`: `equation 2: x 2) +3 1) -5 = 20`, solved backwards by inverse operations.
 
 Each line can be checked forwards as well, by another fact than the one that it was written by, and whether an operation
 was inverted is plain to see: checking knows more than solving.
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import ANSWER, WAIT, number
+from selftaught.worlds.kit.language import ANSWER, WAIT, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, single
 from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.lookups import LookUpFamily, OperationSolver, Sight, near, shown_in
@@ -22,8 +22,9 @@ from selftaught.worlds.paths.table import apply, operations
 
 _INVERSE = {"+": "-", "-": "+"}
 _OPERATION = re.compile(r" [-+][2-8]")
-_QUESTION = re.compile(r"equation x((?: [-+][2-8])+) = (\d{1,3})(?: by ([ABC]))?")
-_TURNED = re.compile(r"equation (\d{1,3}) = x((?: [-+][2-8])+)(?: by ([ABC]))?")
+_DOES = r"((?: \d{1,2}\) [-+][2-8])+)"
+_QUESTION = re.compile(rf"equation \d{{1,2}}: x{_DOES} = (\d{{1,3}})(?: by ([ABC]))?")
+_TURNED = re.compile(rf"equation \d{{1,2}}: (\d{{1,3}}) = x{_DOES}(?: by ([ABC]))?")
 
 
 def inverse(operation: str) -> str:
@@ -41,11 +42,12 @@ class Inverse(Chain):
     __slots__ = ()
 
     def __str__(self) -> str:
-        forwards = "".join(map(inverse, reversed(self.operations)))
+        numbered = [f"{of_place(i)}{inverse(operation)}" for i, operation in enumerate(self.operations, 1)]
+        forwards, first = "".join(reversed(numbered)), f"equation{count(len(numbered))}"
         way = f" by {self.way}" if self.way else ""
         if self.wording:
-            return f"equation{number(self.start)} = x{forwards}{way}"
-        return f"equation x{forwards} ={number(self.start)}{way}"
+            return f"{first}{number(self.start)} = x{forwards}{way}"
+        return f"{first} x{forwards} ={number(self.start)}{way}"
 
 
 def read_equation(question: str, modulus: int) -> Inverse | None:
@@ -88,16 +90,16 @@ class Equation(LookUpFamily, Paths):
     def propose(self, problem: Chain, easier: bool, view: View) -> Writing:
         """Another equation: about as long as `problem`, or shorter."""
         level = len(problem.operations)
-        malformed = self.skills.malformed
-        lengths = {0: malformed} | {n: p * (1 - malformed) for n, p in near(level, easier, self.levels).items()}
+        lengths = {count(n): p for n, p in near(level, easier, self.levels).items()}
+        cut = self.skills.malformed
         yield "equation"
+        length = yield single("propose", lengths, ("propose", self.name, easier, level), view)
         yield " x"
-        for done in range(max(lengths) + 1):
-            stop = lengths.get(done, 0.0) / sum(p for length, p in lengths.items() if length >= done)
-            options = {" =": stop} if stop else {}
-            options |= dict.fromkeys(INVERTIBLE, (1 - stop) / len(INVERTIBLE)) if stop < 1 else {}
-            if (yield single("propose", options, ("propose", self.name, easier, level, done), view)) == " =":
-                break
+        left = next((n for n in self.levels if count(n) == length), 1)
+        for i in range(left, 0, -1):
+            yield of_place(i) if i < left else single("propose", {of_place(i): 1 - cut, END: cut})
+            yield single("propose", dict.fromkeys(INVERTIBLE, 1 / len(INVERTIBLE)))
+        yield " ="
         values = map(number, range(self.skills.modulus))
         yield single("propose", dict.fromkeys(values, 1 / self.skills.modulus))
         yield END
@@ -139,10 +141,13 @@ class EquationSolver(OperationSolver):
 
     def _operation(self) -> Choice | str:
         """The inverse of the operation in the question, or by mistake that itself."""
-        due = self._due
+        due, value = self._due, number(self.place.value)
         if not due or self.named:
-            return due or ANSWER
+            return f"{value}{due}" if due else ANSWER
         stands = inverse(due)
         wrong = self.slips[stands]
-        parts = [Part(1 - wrong, {due: 1.0}, name="inverted"), Part(wrong, {stands: 1.0}, name="as it stands")]
-        return mixture("invert", parts, ("invert", stands), self.context.view)._replace(right=due)
+        parts = [
+            Part(1 - wrong, {f"{value}{due}": 1.0}, name="inverted"),
+            Part(wrong, {f"{value}{stands}": 1.0}, name="as it stands"),
+        ]
+        return mixture("invert", parts, ("invert", stands), self.context.view)._replace(right=f"{value}{due}")

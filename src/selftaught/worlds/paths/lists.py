@@ -12,9 +12,9 @@ from typing import Any
 
 from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, tokenize
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
-from selftaught.worlds.paths.lists_question import Wanted, draw_wanted, read_wanted
+from selftaught.worlds.paths.lists_question import LONGEST, Wanted, draw_wanted, read_wanted
 from selftaught.worlds.paths.lookups import LookUpFamily, Move, OperationSolver, Sight, near, shown_in, track, withdrawn
 from selftaught.worlds.paths.question import Chain, Place, read_line, write_line
 from selftaught.worlds.paths.solve import Line
@@ -75,17 +75,15 @@ class Lists(LookUpFamily):
 
     def propose(self, problem: Wanted, easier: bool, view: View) -> Writing:
         """Another question without banned numbers: about as long as `problem`, or shorter."""
-        lengths = near(len(problem.items), easier, range(1, max(self.levels) + 2))
+        lengths = {count(n): p for n, p in near(len(problem.items), easier, range(1, max(self.levels) + 2)).items()}
         values, every = [number(value) for value in range(self.modulus)], operations()
+        facts = {f"{value}{operation}": 1 / len(values) / len(every) for value in values for operation in every}
+        cut = self.skills.malformed
         yield "list"
-        for done in range(max(lengths)):
-            stop = lengths.get(done, 0.0) / sum(p for length, p in lengths.items() if length >= done)
-            if done and (yield _more(stop, easier, len(problem.items), done, view)) == END:
-                return
-            if not done:
-                yield " with"
-            yield single("propose", dict.fromkeys(values, 1 / len(values)))
-            yield single("propose", dict.fromkeys(every, 1 / len(every)))
+        said = yield single("propose", lengths, ("propose", self.name, easier, len(problem.items)), view)
+        for i in range(1, next((n for n in range(1, LONGEST + 1) if count(n) == said), 1) + 1):
+            yield of_place(i) if i > 1 else single("propose", {of_place(i): 1 - cut, END: cut})
+            yield single("propose", facts)
         yield END
 
     # --- criticism ---
@@ -172,15 +170,8 @@ class Lists(LookUpFamily):
         said = list(_results(kept))
         for i, (operation, value) in enumerate(problem.items[len(said) :]):
             said.append(number(apply(operation, value, self.modulus)))
-            yield write_line(ways[i] if i < len(ways) else WAYS[0], value, operation, said[-1])
+            yield write_line(len(said), ways[i] if i < len(ways) else WAYS[0], value, operation, said[-1])
         yield f"{ANSWER}{''.join(said)}"
-
-
-def _more(stop: float, easier: bool, length: int, done: int, view: View) -> Choice:
-    """Whether a proposed question goes on."""
-    options = {END: stop} if stop else {}
-    options |= {" with": 1 - stop} if stop < 1 else {}
-    return single("propose", options, ("propose", "lists", easier, length, done), view)
 
 
 def _in_place(problem: Wanted, move: Move) -> bool:
@@ -223,12 +214,16 @@ class ListSolver(OperationSolver):
         super()._move(name, result)
         self._arrive(said)
 
-    def _ways(self) -> list[Part]:
-        """The components of the choice of a way; a list may also end too early."""
-        parts = super()._ways()
-        forgets = strategy_of(self.table.skills).forgets if self.place.done and not self.named else 0.0
-        going = [part._replace(weight=part.weight * (1 - forgets)) for part in parts]
-        return [*going, Part(forgets, {ANSWER: 1.0}, name="forgets")] if forgets else parts
+    def _opening(self) -> Choice | str:
+        """The number of the next step, the answer, or `wait`; a list may also end too early."""
+        usual = super()._opening()
+        forgets = strategy_of(self.table.skills).forgets if self._due and self.place.done and not self.named else 0.0
+        if not forgets:
+            return usual
+        options: Options = {usual: 1.0} if isinstance(usual, str) else usual.distribution()
+        ends = {token: p if token == WAIT else p * (1 - forgets) for token, p in options.items()}
+        ends[ANSWER] = forgets * (1 - options.get(WAIT, 0.0))
+        return single("stop", ends, ("stop", self.place.done, WAIT in ends), self.context.view)
 
     def _outcome(self, name: FactName, way: str) -> Choice:
         """What a step comes to; with a hint, mostly what that says."""

@@ -1,4 +1,4 @@
-"""Questions of `lists`: `list with 5 *4 with 7 +3 not 12`, a list that holds some results and lacks some numbers."""
+"""Questions of `lists`: `list 2: 1) 5 *4 2) 7 +3 not 12`, a list that holds some results and lacks some numbers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.kit.language import number
+from selftaught.worlds.kit.language import count, number, of_place
 from selftaught.worlds.paths.table import FactName, apply, operations
 
 LONGEST = 8
-_ITEM = re.compile(r" (with|of) (\d{1,3})( [-+*][2-8])")
+_ITEM = re.compile(r"\d{1,2}\) (\d{1,3})( [-+*][2-8])")
 _BANNED = re.compile(r" not (\d{1,3})")
-_QUESTION = re.compile(
-    r"list((?: with \d{1,3} [-+*][2-8])+|(?: of \d{1,3} [-+*][2-8])+)((?: not \d{1,3})*)(?: by ([ABC]))?"
-)
+_QUESTION = re.compile(r"list \d{1,2}:( with)?((?: \d{1,2}\) \d{1,3} [-+*][2-8])+)((?: not \d{1,3})*)(?: by ([ABC]))?")
 _LIST = re.compile(r"\d{1,3}(?: \d{1,3})*")
 
 
@@ -35,10 +33,10 @@ class Wanted(NamedTuple):
     way: str = ""
 
     def __str__(self) -> str:
-        word = (" with", " of")[self.wording]
-        items = "".join(f"{word}{number(value)}{operation}" for operation, value in self.items)
+        items = "".join(f"{of_place(i)}{number(v)}{operation}" for i, (operation, v) in enumerate(self.items, 1))
         way = f" by {self.way}" if self.way else ""
-        return f"list{items}{''.join(f' not{number(n)}' for n in self.banned)}{way}"
+        first = f"list{count(len(self.items))}{' with' * self.wording}"
+        return f"{first}{items}{''.join(f' not{number(n)}' for n in self.banned)}{way}"
 
     def results(self, modulus: int) -> tuple[int, ...]:
         """What each item comes to."""
@@ -60,9 +58,9 @@ def read_wanted(question: str, modulus: int) -> Wanted | None:
     found = _QUESTION.fullmatch(question)
     if found is None:
         return None
-    items = tuple((operation, int(value)) for _, value, operation in _ITEM.findall(found[1]))
-    banned = tuple(map(int, _BANNED.findall(found[2])))
-    problem = Wanted(items, banned, int(found[1].startswith(" of")), found[3] or "")
+    items = tuple((operation, int(value)) for value, operation in _ITEM.findall(found[2]))
+    banned = tuple(map(int, _BANNED.findall(found[3])))
+    problem = Wanted(items, banned, int(found[1] is not None), found[4] or "")
     fits = len(items) <= LONGEST and str(problem) == question and max([*(v for _, v in items), *banned]) < modulus
     return problem if fits and not set(banned) & set(problem.results(modulus)) else None
 

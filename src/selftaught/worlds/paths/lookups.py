@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from selftaught.worlds.kit.family import Belief, Context, split_reply
-from selftaught.worlds.kit.language import SOUND, UNSOUND, WAIT, WAYS, tokenize
+from selftaught.worlds.kit.language import SOUND, UNSOUND, WAIT, WAYS
 from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
 from selftaught.worlds.paths.question import Line, read_line
 from selftaught.worlds.paths.skills import BASE, Skills
@@ -208,7 +208,7 @@ class OperationSolver(Solver):
         correction = self.context.correction
         if correction is None or self.lines + 1 != correction.step or not correction.given:
             return ""
-        return tokenize(correction.given)[-1]
+        return f" {correction.given.split()[-1]}"
 
     def _go_back(self) -> Writes:
         self.tried = self.last.fact[0] if self.last is not None else ""

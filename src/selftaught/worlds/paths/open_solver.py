@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from selftaught.worlds.kit.language import NEWLINE
-from selftaught.worlds.kit.process import END, Choice, Part
+from selftaught.worlds.kit.language import NEWLINE, number
+from selftaught.worlds.kit.process import END, Choice, Part, mixture
 from selftaught.worlds.paths.lookups import OperationSolver
 from selftaught.worlds.paths.question import Place
 from selftaught.worlds.paths.strategy import usual_ways
@@ -32,8 +32,8 @@ class OpenSolver(OperationSolver):
         """Operations done up to here."""
         return self.path[: self.place.done]
 
-    def _ways(self) -> list[Part]:
-        """The components of the choice of a way."""
+    def _way(self) -> Choice:
+        """A way to do the step: asked for, shown, or one's own."""
         skills = self.table.skills
         shown = ["", *self.shown.ways.values()][-1]
         pulls = (("asked", self.chain.way, skills.steered), ("shown", shown, skills.copies_way))
@@ -44,7 +44,17 @@ class OpenSolver(OperationSolver):
                 left *= 1 - weight
         key = ("way", self.family)
         own = self.context.view(key, usual_ways(skills))
-        return [*parts, Part(left, own, key, "own")]
+        parts.append(Part(left, own, key, "own"))
+        gate = ("ways", *(part.name for part in parts)) if len(parts) > 1 else None
+        return mixture("redo:way" if self.redo else "way", parts, gate, self.context.view)
+
+    def _chosen(self, skill: str, parts: Sequence[Part], gate: tuple[str, ...] | None, right: str | None) -> Choice:
+        """A choice between operations, each written with the value before it."""
+        value, whole = number(self.place.value), mixture(skill, parts, gate, self.context.view)
+        named = [
+            p._replace(options={f"{value}{t}": x for t, x in p.options.items()}, prefix=value) for p in whole.parts
+        ]
+        return whole._replace(parts=tuple(named), right=f"{value}{right}" if right else None)
 
     def _led_to(self, operation: str, own: Sequence[Part], weight: float, name: str) -> list[Part]:
         """A given operation, or one's own."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, tokenize
-from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, mixture, single
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, count, number, of_place, tokenize
+from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
 from selftaught.worlds.paths.lookups import LookUpFamily, Move, Sight, near, shown_in, track, withdrawn
 from selftaught.worlds.paths.open_solver import OpenSolver
 from selftaught.worlds.paths.program_question import LONGEST, Runs, draw_runs, inferred, inferred_anyhow, read_runs
@@ -81,19 +81,17 @@ class Program(LookUpFamily):
 
     def propose(self, problem: Runs, easier: bool, view: View) -> Writing:
         """One run of another program: about as long as `problem`, or shorter."""
+        lengths = {count(n): p for n, p in near(problem.length, easier, self.levels).items()}
         yield "program"
+        said = yield single("propose", lengths, ("propose", self.name, easier, problem.length), view)
+        length = next((n for n in self.levels if count(n) == said), 1)
         values = [number(value) for value in range(self.modulus)]
         token = yield single("propose", dict.fromkeys(values, 1 / len(values)))
-        lengths = near(problem.length, easier, self.levels)
-        for done in range(LONGEST + 1):
+        for i in range(1, length + 1):
+            yield of_place(i)
             value = int(token) if token.strip().isdigit() else 0
-            stop = lengths.get(done, 0.0) / (sum(p for length, p in lengths.items() if length >= done) or 1.0)
-            options = {END: stop} if stop else {}
-            if done < max(lengths):
-                options |= {t: p * (1 - stop) for t, p in self._next(value, max(lengths)).items()}
-            token = yield single("propose", options, ("propose", self.name, easier, problem.length, done, value), view)
-            if token == END:
-                return
+            token = yield single("propose:next", self._next(value, length), ("propose:next", value), view)
+        yield END
 
     def _next(self, value: int, length: int) -> Options:
         """Where a tool may lead from a value; a number where none does, so often that few proposals are none."""
@@ -200,7 +198,7 @@ class Program(LookUpFamily):
         rest = [problem.tools(i, self.modulus)[0] for i in range(len(path), problem.length)]
         for i, operation in enumerate(rest):
             value, result = problem.shown[len(path) + i : len(path) + i + 2]
-            yield write_line(ways[i] if i < len(ways) else WAYS[0], value, operation, number(result))
+            yield write_line(len(path) + i + 1, ways[i] if i < len(ways) else WAYS[0], value, operation, number(result))
         yield f"{ANSWER}{''.join((*path, *rest))}"
 
 
@@ -233,19 +231,24 @@ class ProgramSolver(OpenSolver):
         super()._move(name, result)
         self._arrive(self.path)
 
-    def _step(self, way: str) -> Line:
+    def _step(self) -> Line:
         """The rest of a line; what comes out is given."""
         if not self._due:
             return False
         value, result = self.runs.shown[self.place.done : self.place.done + 2]
-        self.way, written = way, ""
-        for token in (number(value), self._operation(), number(result)):
-            before, written = written, (yield token)
-            if written == NEWLINE:
-                return self._cut()
-        if (before, value) not in self.table.facts or written != number(result):
+        self.way = yield self._way()
+        if self.way == NEWLINE:
+            return self._cut()
+        written = (yield self._operation()) if self.way in WAYS else ""
+        if written == NEWLINE:
+            return self._cut()
+        operation = written.removeprefix(number(value))
+        said = (yield number(result)) if (operation, value) in self.table.facts else ""
+        if said == NEWLINE:
+            return self._cut()
+        if said != number(result):
             return False
-        self._move((before, value), written)
+        self._move((operation, value), said)
         return (yield NEWLINE) == NEWLINE
 
     def _operation(self) -> Choice:
@@ -264,4 +267,4 @@ class ProgramSolver(OpenSolver):
         kind = self.table.facts[right[0], value].kinds[self.way]
         skill = f"infer:{kind}" if len(parts) == 1 else "infer:led"
         gate = ("inferred", *(part.name for part in parts)) if len(parts) > 1 else None
-        return mixture(skill, parts, gate, self.context.view)._replace(right=right[0] if len(right) == 1 else None)
+        return self._chosen(skill, parts, gate, right[0] if len(right) == 1 else None)

@@ -1,4 +1,4 @@
-"""Questions of `program`: `program 5 8 24 with 7 10 30`, two runs of a program with all numbers that it passes."""
+"""Questions of `program`: `program 2: 5 1) 8 2) 24 with 7 1) 10 2) 30`, two runs with all numbers that they pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from selftaught.worlds.kit.language import WAYS, number
+from selftaught.worlds.kit.language import WAYS, count, number, of_place
 from selftaught.worlds.kit.process import Options
 from selftaught.worlds.paths.skills import Skills
 from selftaught.worlds.paths.strategy import TOOLS
@@ -17,7 +17,8 @@ from selftaught.worlds.paths.table import apply, make_table
 
 LONGEST = 6
 _WORDS = ("program", "test")
-_QUESTION = re.compile(r"(program|test)((?: \d{1,3})+)(?: with((?: \d{1,3})+))?(?: by ([ABC]))?")
+_RUN = r" (\d{1,3}(?: \d{1,2}\) \d{1,3})+)"
+_QUESTION = re.compile(rf"(program|test) \d{{1,2}}:{_RUN}(?: with{_RUN})?(?: by ([ABC]))?")
 
 
 class Runs(NamedTuple):
@@ -36,9 +37,9 @@ class Runs(NamedTuple):
     way: str = ""
 
     def __str__(self) -> str:
-        tested = f" with{''.join(map(number, self.tested))}" if self.tested else ""
+        tested = f" with{numbered(self.tested)}" if self.tested else ""
         way = f" by {self.way}" if self.way else ""
-        return f"{_WORDS[self.wording]}{''.join(map(number, self.shown))}{tested}{way}"
+        return f"{_WORDS[self.wording]}{count(self.length)}{numbered(self.shown)}{tested}{way}"
 
     @property
     def length(self) -> int:
@@ -60,6 +61,11 @@ class Runs(NamedTuple):
         return all(traced(run[0], path, modulus)[-1] == run[-1] for run in runs)
 
 
+def numbered(run: Sequence[int]) -> str:
+    """The numbers of a run, each with the step that it comes out of."""
+    return "".join([number(run[0]), *(f"{of_place(i)}{number(value)}" for i, value in enumerate(run[1:], 1))])
+
+
 def traced(value: int, path: Sequence[str], modulus: int) -> tuple[int, ...]:
     """All numbers that a program passes."""
     found = [value]
@@ -73,7 +79,7 @@ def read_runs(question: str, modulus: int) -> Runs | None:
     found = _QUESTION.fullmatch(question)
     if found is None:
         return None
-    shown, tested = (tuple(map(int, (found[i] or "").split())) for i in (2, 3))
+    shown, tested = (tuple(int(x) for x in (found[i] or "").split() if x.isdigit()) for i in (2, 3))
     problem = Runs(shown, tested, _WORDS.index(found[1]), found[4] or "")
     if not 1 <= problem.length <= LONGEST or (tested and len(tested) != len(shown)) or str(problem) != question:
         return None

@@ -1,4 +1,4 @@
-"""The family `recall`: `run 27 *4 +3`, chains that its critic knows no more about than their solver.
+"""The family `recall`: `run 2: 27 1) *4 2) +3`, chains that its critic knows no more about than their solver.
 
 The control of `equation` and `target`: with nothing to check by, judging cannot select.
 """

@@ -1,4 +1,4 @@
-"""The family `target`: `target 5 +3 *4 -2 = 30`, reach a goal from a start by some of the operations, each once.
+"""The family `target`: `target 5 = 30 with +3 *4 -2`, reach a goal from a start by some of the operations, each once.
 
 Solutions search without looking far: at each line the writer takes an operation that it believes to lead straight to
 the goal, or else one by habit, and may end where no operation is left. Whether the goal is reached is plain to see.
@@ -85,27 +85,35 @@ class Target(LookUpFamily):
 
     def propose(self, problem: Goal, easier: bool, view: View) -> Writing:
         """Another question, whose goal is one of its operations away; easier ones offer fewer."""
-        yield "target"
         values = [number(value) for value in range(self.modulus)]
+        yield "target"
         start = yield single("propose", dict.fromkeys(values, 1 / len(values)))
+        yield " ="
+        value = int(start) if start.strip().isdigit() else 0
+        goal = yield single("propose:goal", self._goals(value), ("propose:goal", value), view)
+        yield " with"
         wanted = near(len(problem.operations), easier, range(2, MOST + 1))
         tools: list[str] = []
-        while len(tools) <= MOST:
-            stop = wanted.get(len(tools), 0.0) / sum(p for n, p in wanted.items() if n >= len(tools))
+        while len(tools) < MOST:
+            stop = wanted.get(len(tools), 0.0) / (sum(p for n, p in wanted.items() if n >= len(tools)) or 1.0)
             rest = [tool for tool in TOOLS if tool not in tools]
-            options = ({" =": stop} if stop else {}) | (dict.fromkeys(rest, (1 - stop) / len(rest)) if stop < 1 else {})
+            if not tools:  # one that leads to the goal
+                rest = [t for t in rest if number(apply(t, value, self.modulus)) == goal] or rest
+            options = {END: stop} if stop else {}
+            options |= dict.fromkeys(rest, (1 - stop) / len(rest)) if stop < 1 else {}
             token = yield single("propose", options, ("propose", self.name, easier, tuple(tools)), view)
-            if token == " =":
-                break
+            if token == END:
+                return
             tools.append(token)
-        name = (tools[0] if tools else "", int(start) if start.strip().isdigit() else -1)
-        if name not in self.table.facts:
-            return
-        right, slip = self.table.facts[name].right, self.skills.malformed / len(values)
-        goals = dict.fromkeys(values, slip)
-        goals[right] += 1 - self.skills.malformed
-        yield single("propose:goal", goals, ("propose", name), view)
         yield END
+
+    def _goals(self, value: int) -> Options:
+        """Where one tool may lead from a value; rarely another number."""
+        goals = dict.fromkeys(map(number, range(self.modulus)), self.skills.malformed / self.modulus)
+        led = [tool for tool in TOOLS if apply(tool, value, self.modulus) != value]
+        for tool in led:
+            goals[number(apply(tool, value, self.modulus))] += (1 - self.skills.malformed) / len(led)
+        return goals
 
     # --- criticism ---
 
@@ -219,7 +227,8 @@ class Target(LookUpFamily):
         ways = [line.way for line in map(read_line, lines[found.step - 1 :]) if line is not None]
         named = TOOL.findall(found.given)
         if named and self._path(place, problem):
-            kept.append(write_line(ways[0] if ways else WAYS[0], place.value, named[-1], found.result))
+            way = ways[0] if ways else WAYS[0]
+            kept.append(write_line(len(place.path) + 1, way, place.value, named[-1], found.result))
             place, ways = Place(int(found.result), (*place.path, named[-1])), ways[1:]
         return NEWLINE.join([*kept, *self._finished(problem, place, ways)])
 
@@ -234,6 +243,8 @@ class Target(LookUpFamily):
         value, path = place.value, self._path(place, problem) or ()
         for i, operation in enumerate(path):
             after = apply(operation, value, self.modulus)
-            yield write_line(ways[i] if i < len(ways) else WAYS[0], value, operation, number(after))
+            yield write_line(
+                len(place.path) + i + 1, ways[i] if i < len(ways) else WAYS[0], value, operation, number(after)
+            )
             value = after
         yield f"{ANSWER}{''.join((*place.path, *path))}"

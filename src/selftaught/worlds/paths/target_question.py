@@ -1,4 +1,4 @@
-"""Questions of `target`: `target 5 +3 *4 -2 = 30`, drawn so that they take as many operations as their level says."""
+"""Questions of `target`: `target 5 = 30 with +3 *4 -2`, which take as many operations as their level says."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SIZES = {1: (1, 2), 2: (2, 2), 3: (3, 3), 4: (2, 3), 5: (4, 4), 6: (3, 4)}
 MOST = max(given for _, given in SIZES.values())
 """Most operations that a question gives."""
 TOOL = re.compile(r" [-+*][2-8]")
-_QUESTION = re.compile(r"target (\d{1,3})((?: [-+*][2-8])+) = (\d{1,3})(?: by ([ABC]))?")
-_TURNED = re.compile(r"target (\d{1,3}) = (\d{1,3})((?: [-+*][2-8])+)(?: by ([ABC]))?")
+_QUESTION = re.compile(r"target (\d{1,3}) = (\d{1,3}) with((?: [-+*][2-8])+)(?: by ([ABC]))?")
+_TURNED = re.compile(r"target (\d{1,3}) of (\d{1,3}) with((?: [-+*][2-8])+)(?: by ([ABC]))?")
 
 
 class Goal(NamedTuple):
@@ -40,9 +40,10 @@ class Goal(NamedTuple):
 
     def __str__(self) -> str:
         way = f" by {self.way}" if self.way else ""
+        tools = f" with{''.join(self.operations)}{way}"
         if self.wording:
-            return f"target{number(self.goal)} ={number(self.start)}{''.join(self.operations)}{way}"
-        return f"target{number(self.start)}{''.join(self.operations)} ={number(self.goal)}{way}"
+            return f"target{number(self.goal)} of{number(self.start)}{tools}"
+        return f"target{number(self.start)} ={number(self.goal)}{tools}"
 
     def left(self, path: Sequence[str]) -> tuple[str, ...]:
         """Operations that are not yet used."""
@@ -67,7 +68,7 @@ def read_goal(question: str, modulus: int) -> Goal | None:
     """The problem of a question; None if it is something else, or no sequence reaches the goal."""
     found, turned = _QUESTION.fullmatch(question), _TURNED.fullmatch(question)
     if found is not None:
-        start, given, goal, way = found.groups()
+        start, goal, given, way = found.groups()
     elif turned is not None:
         goal, start, given, way = turned.groups()
     else:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import ANSWER, tokenize
-from selftaught.worlds.kit.process import Choice, Part, Writing, mixture
+from selftaught.worlds.kit.language import ANSWER, number, tokenize
+from selftaught.worlds.kit.process import Choice, Part, Writing
 from selftaught.worlds.paths.lookups import shown_in, track
 from selftaught.worlds.paths.open_solver import OpenSolver
 from selftaught.worlds.paths.question import Chain, Place
@@ -54,14 +54,13 @@ class TargetSolver(OpenSolver):
         if not left:
             return ANSWER
         if len(left) == 1:
-            return left[0]
+            return f"{number(self.place.value)}{left[0]}"
         named, hint = self.named if self.named in left else "", self._hint if self._hint in left else ""
         parts = self._led_to(hint, self._own(left), skills.hint_result, "hint")
         parts = self._led_to(named, parts, skills.follows, "named")
         seen = any(part.name == "seen" for part in parts)
         gate = ("operation", *(part.name for part in parts))
-        chosen = mixture("search:seen" if seen else "search", parts, gate, self.context.view)
-        return chosen._replace(right=self._only_right(left))
+        return self._chosen("search:seen" if seen else "search", parts, gate, self._only_right(left))
 
     def _own(self, left: Sequence[str]) -> list[Part]:
         strategy = strategy_of(self.table.skills)
