@@ -9,10 +9,11 @@ from typing import Any
 
 from selftaught.records import Prompt
 from selftaught.worlds.kit.family import Correction, Family
-from selftaught.worlds.kit.language import NO_MISTAKES, PHRASES, number
+from selftaught.worlds.kit.language import NO_MISTAKES, PHRASES
 
 SOLVE = "solve"
-_HINT = re.compile(re.escape(PHRASES["rationalize"]).replace(re.escape("{answer}"), r"(\d{1,3})"))
+_ITEM = r"(?:\d{1,3}|[-+*]\d)"  # of an answer: a number, or an operation
+_HINT = re.compile(re.escape(PHRASES["rationalize"]).replace(re.escape("{answer}"), rf"({_ITEM}(?: {_ITEM})*)"))
 _ROLES = {text: role for role, text in PHRASES.items() if role != "rationalize"}
 _CRITIQUE = re.compile(r"(?:\d{1,2}\) [-+])*\n?step (\d{1,2})\)(.*?)( \S+)")
 _DRAFTED = ("judge", "verify", "evaluate", "locate", "critique", "revise")  # roles about a draft
@@ -29,7 +30,7 @@ class Asked:
         demonstrations: solved problems before it: (problem, reply).
         draft: the reply that it is about, if any.
         critique: what a critic said about the draft, if anything.
-        hint: the answer given away, as a token.
+        hint: the answer given away, as tokens.
         options: the two answers to choose from.
     """
 
@@ -70,8 +71,9 @@ class _Reading:
         """Read a user's message; returns whether it belongs to the language."""
         hint = _HINT.fullmatch(text)
         if hint:
-            self.hint, self.role = number(int(hint[1])), "rationalize"
-        elif text in _ROLES:
+            self.hint, self.role = f" {hint[1]}", "rationalize"
+            return self.family is not None and alike(hint[1], self.family.answer(self.problem))
+        if text in _ROLES:
             self.role = _ROLES[text]
         else:
             return self._question(text)
@@ -94,6 +96,12 @@ class _Reading:
             self.draft, self.critique = text, None
         elif self.role == "critique":
             self.critique = text
+
+
+def alike(hint: str, answer: str) -> bool:
+    """Whether a hint has the form of an answer: as many numbers, or operations."""
+    given, wanted = ([item.isdigit() for item in text.split()] for text in (hint, answer))
+    return given[0] == wanted[0] and (not given[0] or len(given) == len(wanted))
 
 
 def read_prompt(prompt: Prompt, families: Sequence[Family]) -> Asked | None:

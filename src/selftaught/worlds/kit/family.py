@@ -19,11 +19,18 @@ class Checked(NamedTuple):
         steps: a verdict on each line before the answer, given those before it.
         answer: the verdict on the answer.
         withdrawn: numbers, from 1, of lines that a later one replaces.
+        degree: how far an answer meets what was asked, 0..1; None where it is right or wrong.
     """
 
     steps: tuple[Verdict, ...]
     answer: Verdict
     withdrawn: frozenset[int] = frozenset()
+    degree: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The degree, or 1 for a right answer and 0 for any other."""
+        return float(self.answer is Verdict.RIGHT) if self.degree is None else self.degree
 
     @property
     def first_error(self) -> int | None:
@@ -52,7 +59,7 @@ class Context:
 
     Attributes:
         demonstrations: solved problems shown before: (problem, reply).
-        hint: the answer, given away; as a token.
+        hint: the answer, given away; as tokens.
         correction: a critique to follow.
         kept: lines of a draft that are copied before anything new is written.
         view: entries of tables, as they are or as a twin has learned them.

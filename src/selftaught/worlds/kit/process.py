@@ -26,12 +26,14 @@ class Part(NamedTuple):
         options: its distribution over tokens.
         key: name of the table entry that holds these options; None if they are not learned.
         name: name of the component in its gate.
+        prefix: what the tokens have before those of the table entry.
     """
 
     weight: float
     options: Options
     key: Hashable | None = None
     name: str = ""
+    prefix: str = ""
 
 
 class Choice(NamedTuple):

@@ -48,8 +48,9 @@ class KitVerifier:
         """Same as `judge`, which is fast."""
         if answer.raw is None:
             return unknown_verdict("no answer", self.version)
-        verdict = self.check(problem, answer.text).answer
-        return Feedback(verdict, 1.0 if verdict is Verdict.RIGHT else 0.0, "", self.version)
+        checked = self.check(problem, answer.text)
+        verdict = checked.answer
+        return Feedback(verdict, checked.score, "", self.version)
 
     def reads(self, problem: Problem) -> bool:
         """Whether it is a question of this world."""
@@ -99,9 +100,16 @@ class Options:
 
 
 def load_kit_task(
-    world: str, families: Sequence[Family], spec: str, request: TaskRequest, *, level: int, version: str
+    world: str,
+    families: Sequence[Family],
+    spec: str,
+    request: TaskRequest,
+    *,
+    level: int,
+    version: str,
+    usual: Sequence[str] = (),
 ) -> Task:
-    """Load `WORLD` or `WORLD:family=NAME|NAME,level=1|2,noise=aside`; by default every family at one level.
+    """Load `WORLD` or `WORLD:family=NAME|NAME,level=1|2,noise=aside`; by default the usual families at one level.
 
     Questions that may be in the model's training text are never drawn. Test is drawn first, then dev, then train, so
     that test and dev do not change with the size of train.
@@ -113,11 +121,12 @@ def load_kit_task(
         request: sizes, seed and verifier.
         level: the default level.
         version: of the verdicts.
+        usual: names of the families of a specification that names none; all if empty.
 
     Raises:
         BadInput: an unknown option or value, a verifier that cannot judge the world, or fewer problems than requested.
     """
-    options = read_options(spec, families, level)
+    options = read_options(spec, families, level, usual)
     chosen = [family for family in families if family.name in options.families]
     total = request.test + request.dev + request.train
     problems = list(islice(problems_of(world, chosen, options, request.seed), total))
@@ -143,7 +152,7 @@ def _verifier(world: str, request: TaskRequest, own: Verifier, problems: list[Pr
     return choose_verifier(wanted, Kind.STRING, problems)
 
 
-def read_options(spec: str, families: Sequence[Family], level: int) -> Options:
+def read_options(spec: str, families: Sequence[Family], level: int, usual: Sequence[str] = ()) -> Options:
     """The options of a specification.
 
     Raises:
@@ -151,7 +160,7 @@ def read_options(spec: str, families: Sequence[Family], level: int) -> Options:
     """
     levels = sorted({str(level) for family in families for level in family.levels}, key=int)
     known = {"family": [family.name for family in families], "level": levels, "noise": list(NOISE)}
-    chosen = {"family": known["family"], "level": [str(level)], "noise": ["none"]}
+    chosen = {"family": list(usual) or known["family"], "level": [str(level)], "noise": ["none"]}
     for part in filter(None, spec.partition(":")[2].split(",")):
         key, _, value = part.partition("=")
         if key not in known:

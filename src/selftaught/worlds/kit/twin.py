@@ -86,7 +86,7 @@ class Twin:
             for choice, token in self.decisions(prompt, text):
                 for part, share in zip(choice.parts, choice.posterior(token), strict=True):
                     if part.key is not None and token in part.options:
-                        counts.setdefault(part.key, Counter())[token] += share * weight  # type: ignore[assignment]
+                        counts.setdefault(part.key, Counter())[token.removeprefix(part.prefix)] += share * weight  # type: ignore[assignment]
                     if choice.gate is not None:
                         counts.setdefault(choice.gate, Counter())[part.name] += share * weight  # type: ignore[assignment]
         return Twin(self.writer, self.strength, counts)

@@ -6,11 +6,13 @@ from functools import cache
 
 from selftaught.records import content_hash
 from selftaught.worlds.kit.writer import Writer
-from selftaught.worlds.paths.family import Paths
+from selftaught.worlds.paths.families import CORE, make_families
 from selftaught.worlds.paths.skills import BASE, Skills
 
 
 @cache
-def paths_writer(skills: Skills = BASE) -> Writer:
-    """The writer with these skills."""
-    return Writer((Paths(skills),), skills, f"paths/{content_hash(repr(skills))}")
+def paths_writer(skills: Skills = BASE, families: tuple[str, ...] = CORE) -> Writer:
+    """The writer with these skills, of the families with these names."""
+    chosen = [family for family in make_families(skills) if family.name in families]
+    named = "" if families == CORE else f"/{'+'.join(families)}"
+    return Writer(chosen, skills, f"paths/{content_hash(repr(skills))}{named}")

@@ -1,0 +1,153 @@
+"""The family `equation`: `equation 2: x 2) +3 1) -5 = 20`, solved backwards by inverse operations.
+
+Each line can be checked forwards as well, by another fact than the one that it was written by, and whether an operation
+was inverted is plain to see: checking knows more than solving.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from selftaught.worlds.kit.family import Context
+from selftaught.worlds.kit.language import ANSWER, WAIT, count, number, of_place
+from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, single
+from selftaught.worlds.paths.family import Paths
+from selftaught.worlds.paths.lookups import LookUpFamily, OperationSolver, Sight, near, shown_in
+from selftaught.worlds.paths.question import Chain, Place, Step, follow
+from selftaught.worlds.paths.strategy import slips
+from selftaught.worlds.paths.table import apply, operations
+
+_INVERSE = {"+": "-", "-": "+"}
+_OPERATION = re.compile(r" [-+][2-8]")
+_DOES = r"((?: \d{1,2}\) [-+][2-8])+)"
+_QUESTION = re.compile(rf"equation \d{{1,2}}: x{_DOES} = (\d{{1,3}})(?: by ([ABC]))?")
+_TURNED = re.compile(rf"equation \d{{1,2}}: (\d{{1,3}}) = x{_DOES}(?: by ([ABC]))?")
+
+
+def inverse(operation: str) -> str:
+    """The operation that undoes another, as tokens: " -3" for " +3"."""
+    return f" {_INVERSE[operation[1]]}{operation[2:]}"
+
+
+INVERTIBLE = tuple(operation for operation in operations() if operation[1] in _INVERSE)
+"""Operations of equations, as tokens."""
+
+
+class Inverse(Chain):
+    """An equation, as the chain of operations that solves it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        numbered = [f"{of_place(i)}{inverse(operation)}" for i, operation in enumerate(self.operations, 1)]
+        forwards, first = "".join(reversed(numbered)), f"equation{count(len(numbered))}"
+        way = f" by {self.way}" if self.way else ""
+        if self.wording:
+            return f"{first}{number(self.start)} = x{forwards}{way}"
+        return f"{first} x{forwards} ={number(self.start)}{way}"
+
+
+def read_equation(question: str, modulus: int) -> Inverse | None:
+    """The problem of a question; None if it is something else."""
+    found, turned = _QUESTION.fullmatch(question), _TURNED.fullmatch(question)
+    if found is not None:
+        does, result, way = found.groups()
+    elif turned is not None:
+        result, does, way = turned.groups()
+    else:
+        return None
+    undone = tuple(inverse(operation) for operation in reversed(_OPERATION.findall(does)))
+    problem = Inverse(int(result), undone, (), int(turned is not None), way or "")
+    return problem if int(result) < modulus and str(problem) == question else None
+
+
+class Equation(LookUpFamily, Paths):
+    """Equations of additions and subtractions modulo a prime; level L has L of them. See `LookUpFamily`."""
+
+    name = "equation"
+    levels = tuple(range(1, 9))
+
+    def question(self, level: int, rng: random.Random) -> tuple[str, str]:
+        """See `Family.question`."""
+        undone = tuple(rng.choice(INVERTIBLE) for _ in range(level))
+        problem = Inverse(rng.randrange(self.skills.modulus), undone)
+        return str(problem), self.answer(problem)
+
+    def read(self, question: str) -> Inverse | None:
+        """See `Family.read`."""
+        return read_equation(question, self.skills.modulus)
+
+    def solve(self, problem: Chain, context: Context) -> Writing:
+        """See `Family.solve`."""
+        start, slip = Place(0, problem.start), slips(self.skills, INVERTIBLE)
+        shown = shown_in(context.demonstrations)
+        doubting = self.skills.doubting
+        return EquationSolver(self.table, problem, context, shown, start, doubting=doubting, slips=slip).writing()
+
+    def propose(self, problem: Chain, easier: bool, view: View) -> Writing:
+        """Another equation: about as long as `problem`, or shorter."""
+        level = len(problem.operations)
+        lengths = {count(n): p for n, p in near(level, easier, self.levels).items()}
+        cut = self.skills.malformed
+        yield "equation"
+        length = yield single("propose", lengths, ("propose", self.name, easier, level), view)
+        yield " x"
+        left = next((n for n in self.levels if count(n) == length), 1)
+        for i in range(left, 0, -1):
+            yield of_place(i) if i < left else single("propose", {of_place(i): 1 - cut, END: cut})
+            yield single("propose", dict.fromkeys(INVERTIBLE, 1 / len(INVERTIBLE)))
+        yield " ="
+        values = map(number, range(self.skills.modulus))
+        yield single("propose", dict.fromkeys(values, 1 / self.skills.modulus))
+        yield END
+
+    def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
+        """See `LookUpFamily.sights`: the step's own fact, and the one that leads back."""
+        return [self._sight(problem, step) for step in follow(problem, lines)[0]]
+
+    def _sight(self, problem: Chain, step: Step) -> Sight | bool:
+        line, before = step.line, step.before
+        if line is None:
+            return step.text == WAIT
+        due = problem.operations[before.done] if before.done < len(problem.operations) else ""
+        if (line.value, line.operation) != (before.value, due) or int(line.result) >= self.skills.modulus:
+            return False
+        name, back = (line.operation, line.value), (inverse(line.operation), int(line.result))
+        cell = self.table.agreement(name, line.result), self.table.agreement(back, number(line.value))
+        right = number(apply(*name, self.skills.modulus)) == line.result
+        return Sight(cell, name, line.result, right, cell == (1, 1) and self.table.facts[name].provokes)
+
+
+@dataclass
+class EquationSolver(OperationSolver):
+    """Writes a solution; inverting an operation is a decision.
+
+    Attributes:
+        slips: operation -> probability of doing it as it stands.
+    """
+
+    slips: Mapping[str, float] = field(default_factory=dict)
+
+    def _doubt(self) -> tuple[int, float]:
+        """A step that was not inverted is one that the critic thinks wrong."""
+        if self.last is not None and not self.last.redone:
+            due = self.chain.operations[self.last.before.done : self.last.before.done + 1]
+            if due != (self.last.fact[0],):
+                return 2, self.table.skills.doubts[2]
+        return super()._doubt()
+
+    def _operation(self) -> Choice | str:
+        """The inverse of the operation in the question, or by mistake that itself."""
+        due, value = self._due, number(self.place.value)
+        if not due or self.named:
+            return f"{value}{due}" if due else ANSWER
+        stands = inverse(due)
+        wrong = self.slips[stands]
+        parts = [
+            Part(1 - wrong, {f"{value}{due}": 1.0}, name="inverted"),
+            Part(wrong, {f"{value}{stands}": 1.0}, name="as it stands"),
+        ]
+        return mixture("invert", parts, ("invert", stands), self.context.view)._replace(right=f"{value}{due}")

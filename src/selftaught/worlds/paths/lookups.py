@@ -1,0 +1,238 @@
+"""What the families of look-ups beside `paths` have in common: wordings, a calibrated critic, proposals, solving."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from selftaught.worlds.kit.family import Belief, Context, split_reply
+from selftaught.worlds.kit.language import SOUND, UNSOUND, WAIT, WAYS
+from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
+from selftaught.worlds.paths.question import Line, read_line
+from selftaught.worlds.paths.skills import BASE, Skills
+from selftaught.worlds.paths.solve import Line as Writes
+from selftaught.worlds.paths.solve import Shown, Solver
+from selftaught.worlds.paths.strategy import Strategy, strategy_of
+from selftaught.worlds.paths.table import FactName, Table, make_table
+
+DRAFTS = 1500
+"""Drafts by which a critic's opinions are calibrated."""
+
+
+class Sight(NamedTuple):
+    """What a critic sees of a line that it has to have an opinion on.
+
+    Attributes:
+        cell: what tells lines apart to it; lines of one cell have one probability.
+        fact: the look-up of the line.
+        result: what it came to.
+        right: whether the line is right.
+        provoked: whether the critic cannot tell and is inclined to find fault.
+    """
+
+    cell: Hashable
+    fact: FactName
+    result: str
+    right: bool
+    provoked: bool = False
+
+
+class LookUpFamily(ABC):
+    """A family whose steps are look-ups in the table of `paths`.
+
+    Args:
+        skills: of the writer; verdicts do not depend on them, but on the modulus.
+
+    Attributes:
+        wordings: number of wordings of its questions.
+    """
+
+    name: str
+    levels: tuple[int, ...]
+    wordings = 2
+
+    def __init__(self, skills: Skills = BASE) -> None:
+        self.skills = skills
+
+    @property
+    def table(self) -> Table:
+        """The writer's table."""
+        return make_table(self.skills)
+
+    @property
+    def strategy(self) -> Strategy:
+        """The writer's other rates."""
+        return strategy_of(self.skills)
+
+    @abstractmethod
+    def question(self, level: int, rng: random.Random) -> tuple[str, Any]:
+        """See `Family.question`."""
+
+    @abstractmethod
+    def read(self, question: str) -> Any | None:
+        """See `Family.read`."""
+
+    @abstractmethod
+    def solve(self, problem: Any, context: Context) -> Writing:
+        """See `Family.solve`."""
+
+    @abstractmethod
+    def sights(self, problem: Any, lines: Sequence[str]) -> list[Sight | bool]:
+        """For each line what the critic sees, or whether it is right where that is plain."""
+
+    def plain(self, question: str) -> str:
+        """See `Family.plain`."""
+        problem = self.read(question)
+        return question if problem is None else str(problem._replace(wording=0, way=""))
+
+    def reworded(self, question: str, rng: random.Random, *, wording: float, aside: float, way: float) -> str:  # noqa: ARG002
+        """See `Family.reworded`; these questions have no asides."""
+        problem = self.read(question)
+        if problem is None:
+            return question
+        if self.wordings > 1 and rng.random() < wording:
+            problem = problem._replace(wording=rng.randrange(1, self.wordings))
+        return str(problem._replace(way=rng.choice(WAYS)) if rng.random() < way else problem)
+
+    def demonstrations(self, question: str, rng: random.Random) -> list[str]:  # noqa: ARG002
+        """One to three questions of the lowest levels, some asking for a way."""
+        shown = [self.question(rng.choice(self.levels[:2]), rng)[0] for _ in range(rng.randint(1, 3))]
+        return [self.reworded(one, rng, wording=0.0, aside=0.0, way=0.3) for one in shown]
+
+    def beliefs(self, problem: Any, lines: Sequence[str], view: View) -> list[Belief]:
+        """See `Family.beliefs`; calibrated on the writer's own drafts."""
+        return [self._opinion(sight, view) for sight in self.sights(problem, lines)]
+
+    def _opinion(self, sight: Sight | bool, view: View) -> Belief:
+        if isinstance(sight, bool):
+            return Belief(float(sight))
+        right = calibrated(type(self), self.skills).get(sight.cell, 0.5)
+        key = ("mark", self.name, sight.cell, sight.fact, sight.result)
+        sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
+        return Belief(sound, key, sight.right, sight.provoked)
+
+
+@cache
+def calibrated(kind: type[LookUpFamily], skills: Skills) -> Mapping[Hashable, float]:
+    """Cell -> share of right lines in it, over drafts of all levels sampled at temperature 0.7."""
+    family, rng = kind(skills), random.Random(f"critic/{kind.name}/{skills.seed}")
+    right, total = Counter[Hashable](), Counter[Hashable]()
+    for i in range(DRAFTS):
+        problem = family.read(family.question(family.levels[i % len(family.levels)], rng)[0])
+        text = write(family.solve(problem, Context()), sampled(rng, 0.7)).text
+        for sight in family.sights(problem, split_reply(text)[0]):
+            if not isinstance(sight, bool):
+                total[sight.cell] += 1
+                right[sight.cell] += sight.right
+    usual = sum(right.values()) / max(1, sum(total.values()))
+    return {cell: (right[cell] + usual) / (n + 1) for cell, n in total.items()}
+
+
+class Place(NamedTuple):
+    """Where a solution stands before a line.
+
+    Attributes:
+        value: the number reached.
+        path: operations done.
+    """
+
+    value: int
+    path: tuple[str, ...] = ()
+
+
+class Move(NamedTuple):
+    """A line of a reply with its place: like `question.Step`, for problems whose operations are not given.
+
+    Attributes:
+        before: where the solution stood.
+        line: the line, if it is a step.
+        text: the line as it is.
+        withdrawn: whether a later line replaces it.
+    """
+
+    before: Place
+    line: Line | None
+    text: str
+    withdrawn: bool = False
+
+
+def track(start: int, lines: Sequence[str]) -> tuple[list[Move], Place]:
+    """Each line with the place it starts from, and the place after the last one; see `question.follow`."""
+    moves: list[Move] = []
+    place = Place(start)
+    for text in lines:
+        if text == WAIT and moves and moves[-1].text != WAIT:
+            place = moves[-1].before
+            moves[-1] = moves[-1]._replace(withdrawn=True)
+        line = read_line(text)
+        moves.append(Move(place, line, text))
+        if line is not None:
+            place = Place(int(line.result), (*place.path, line.operation))
+    return moves, place
+
+
+def withdrawn(moves: Sequence[Any]) -> frozenset[int]:
+    """Numbers, from 1, of lines that a later one replaces."""
+    return frozenset(i for i, move in enumerate(moves, 1) if move.withdrawn)
+
+
+def shown_in(demonstrations: Sequence[tuple[Any, str]]) -> Shown:
+    """The ways and facts that demonstrations show; later ones count."""
+    ways: dict[str, str] = {}
+    facts: dict[FactName, tuple[str, str]] = {}
+    for _, text in demonstrations:
+        for line in filter(None, map(read_line, split_reply(text)[0])):
+            ways[line.operation[1]] = line.way
+            facts[line.operation, line.value] = (line.way, line.result)
+    return Shown(ways, facts)
+
+
+@dataclass
+class OperationSolver(Solver):
+    """Writes a solution whose operations, too, are decisions.
+
+    Attributes:
+        tried: operation of the step that `wait` took back, "" if none.
+    """
+
+    tried: str = ""
+
+    @property
+    def named(self) -> str:
+        """The operation that a critique names for this line, "" if none."""
+        correction = self.context.correction
+        if correction is None or self.lines + 1 != correction.step or not correction.given:
+            return ""
+        return f" {correction.given.split()[-1]}"
+
+    def _go_back(self) -> Writes:
+        self.tried = self.last.fact[0] if self.last is not None else ""
+        return (yield from super()._go_back())
+
+    def _move(self, name: FactName, result: str) -> None:
+        super()._move(name, result)
+        self.tried = ""
+
+    def _outcome(self, name: FactName, way: str) -> Choice:
+        """What a step comes to; what was taken back, or a critique named, counts for the same operation alone."""
+        if name[0] != self.tried:
+            self.redo = ""
+        whole = self.context
+        if self.named not in ("", name[0]):
+            self.context = replace(whole, correction=None)
+        outcome = super()._outcome(name, way)
+        self.context = whole
+        return outcome
+
+
+def near(level: int, easier: bool, levels: Sequence[int]) -> dict[int, float]:
+    """Level of a proposed question -> probability: about as high as `level`, or lower."""
+    wanted = {level - 1: 0.7, level - 2: 0.3} if easier else {level - 1: 0.2, level: 0.6, level + 1: 0.2}
+    kept = {one: p for one, p in wanted.items() if one in levels} or {min(levels): 1.0}
+    total = sum(kept.values())
+    return {one: p / total for one, p in kept.items()}

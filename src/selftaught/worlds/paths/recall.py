@@ -1,0 +1,87 @@
+"""The family `recall`: `run 2: 27 1) *4 2) +3`, chains that its critic knows no more about than their solver.
+
+The control of `equation` and `target`: with nothing to check by, judging cannot select.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from selftaught.worlds.kit.family import Context
+from selftaught.worlds.kit.language import WAIT, number
+from selftaught.worlds.kit.process import Options, View, Writing
+from selftaught.worlds.paths.family import Paths
+from selftaught.worlds.paths.lookups import LookUpFamily, Sight
+from selftaught.worlds.paths.question import Chain, Step, draw_chain, follow, read_chain
+from selftaught.worlds.paths.table import apply
+
+_WORD, _USUAL = "run", "paths"
+
+
+class Recalled(Chain):
+    """A chain in the words of this family."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return _WORD + str(Chain(*self)).removeprefix(_USUAL)
+
+
+class Recall(LookUpFamily, Paths):
+    """Chains of `level` operations that a critic believes nothing about. See `LookUpFamily`."""
+
+    name = "recall"
+    levels = (1, 2, 3)
+    wordings = 1
+
+    def question(self, level: int, rng: random.Random) -> tuple[str, str]:
+        """See `Family.question`."""
+        problem = Recalled(*draw_chain(level, rng, self.skills.modulus))
+        return str(problem), self.answer(problem)
+
+    def read(self, question: str) -> Recalled | None:
+        """See `Family.read`."""
+        if not question.startswith(f"{_WORD} "):
+            return None
+        chain = read_chain(_USUAL + question.removeprefix(_WORD), self.skills.modulus)
+        return Recalled(*chain) if chain is not None and not any(chain.asides) else None
+
+    def solve(self, problem: Chain, context: Context) -> Writing:
+        """See `Family.solve`."""
+        return Paths.solve(self, problem, context)
+
+    def propose(self, problem: Chain, easier: bool, view: View) -> Writing:
+        """Another question: about as long as `problem`, or shorter."""
+        writing = Paths.propose(self, problem, easier, view)
+        next(writing)
+        step = writing.send((yield _WORD))
+        while True:
+            token = yield step
+            try:
+                step = writing.send(token)
+            except StopIteration:
+                return
+
+    def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
+        """See `Family.correction`: what the solver would write."""
+        place = follow(problem, lines[: step - 1])[1]
+        if place.done >= len(problem.operations):
+            return "", {number(place.value): 1.0}
+        name = (problem.operations[place.done], place.value)
+        return f"{number(place.value)}{name[0]}", view(("correct", self.name, name), self.table.facts[name].marginal())
+
+    def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
+        """See `LookUpFamily.sights`: nothing but whether a step is in its place."""
+        return [self._sight(problem, step) for step in follow(problem, lines)[0]]
+
+    def _sight(self, problem: Chain, step: Step) -> Sight | bool:
+        line, before = step.line, step.before
+        if line is None:
+            return step.text == WAIT
+        due = problem.operations[before.done : before.done + 1]
+        if (line.value, (line.operation,)) != (before.value, due) or int(line.result) >= self.skills.modulus:
+            return False
+        name = (line.operation, line.value)
+        right = number(apply(*name, self.skills.modulus)) == line.result
+        return Sight("in place", name, line.result, right, self.table.facts[name].provokes)
