@@ -17,8 +17,10 @@ CLAIM = Claim(
         Baseline("neither refined nor filtered", options={"self_refine": False, "self_filter": False}),
     ),
     preconditions=(
-        Precondition("what is kept beats greedy answers", logged("share right", "above greedy", at=0), at_least=0.01),
-        Precondition("the filter keeps right answers", logged("share right", "gained by filter", at=0), at_least=0.0),
+        Precondition(
+            "answers kept are purer than greedy ones (gap)", logged("share right", "above greedy", at=0), at_least=0.01
+        ),
+        Precondition("the filter makes it purer (gain)", logged("share right", "gained by filter", at=0), at_least=0.0),
         Precondition("the corpus has 500 critiques", logged("corpus", "examples", at=0), at_least=500),
     ),
     options={"annotated": 256, "problems": 512, "drafts": 4},
