@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from scripted_world import Objectives
 from selftaught.control import Budget, Gate
 from selftaught.curate import keep_right
 from selftaught.journal import Ledger, Usage
@@ -59,6 +60,29 @@ def test_the_first_round_is_cut_where_its_cost_is_known(tmp_path: Path) -> None:
         assert train(run, 3) == []
 
 
+def test_trainings_of_a_fixed_number_of_steps_are_cut_too(tmp_path: Path) -> None:
+    def train_steps(run: Run, rounds: int) -> None:
+        for _ in run.rounds(rounds):
+            tried = run.attempt(run.base, run.task.train, samples=2, temperature=0.7)
+            run.measure(run.learn(run.base, sft(), keep_right(tried), steps=40))
+
+    def fixed(folder: Path, budget: Budget, rounds: int) -> tuple[list[int], int]:
+        learner, settings = Objectives(), Settings(gate=Gate(1.0), budget=budget)
+        task = make_task(train=160)
+        with make_run(folder, task=task, settings=settings, learner=learner) as run:
+            train_steps(run, rounds)
+            return [one.steps for one in learner.settings], run.ledger.compute
+
+    steps, whole = fixed(tmp_path / "whole", Budget(), 2)
+    assert steps == [40, 40]
+    limit = round(1.3 * whole)
+    steps, spent = fixed(tmp_path / "fitted", Budget(compute=limit), 9)
+    assert steps[:2] == [40, 40]
+    assert len(steps) == 3
+    assert 0.4 * 40 < steps[2] < 0.7 * 40  # 0.6 of a round is left, less a margin and what does not shrink
+    assert 0.9 * limit < spent <= limit
+
+
 def test_what_does_not_shrink_is_taken_off_before_the_share_is_computed() -> None:
     ledger = Ledger()
     cut = RoundCut(Budget(compute=250), ledger)
@@ -71,6 +95,7 @@ def test_what_does_not_shrink_is_taken_off_before_the_share_is_computed() -> Non
     assert cut.begin_round()
     assert cut.share == pytest.approx((MARGIN * 70 - 40) / 60)
     assert cut.steps(10) == 4  # 0.383 of them, rounded up
+    assert cut.steps(0) == 0  # epochs count
     assert not cut.begin_round()
 
 

@@ -46,6 +46,7 @@ def learn(
         _check_cause(context)
     require_lasting("learn", base, objective.reference, objective.teacher)
     settings = train_settings(context, training, lr_scale)
+    settings = replace(settings, steps=context.cut.steps(settings.steps))  # fewer in a round that is cut to fit
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)
     context.monitor.observe_training(records, by_verdict=context.uses_verdicts)

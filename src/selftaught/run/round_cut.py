@@ -84,5 +84,5 @@ class RoundCut:
         return subjects[: math.ceil(self.share * len(subjects))]
 
     def steps(self, steps: int) -> int:
-        """Optimizer steps, as many as the round may use; 0 stays 0."""
-        return math.ceil(self.share * steps)
+        """Optimizer steps, as many as the round may use, one at least; 0 stays 0."""
+        return max(1, math.ceil(self.share * steps)) if steps else 0
