@@ -75,12 +75,14 @@ class ContrastResult:
         deciding: the leg that decides it.
         p_value: one-sided, of the whole claim in this contrast.
         seeds: after which it was decided.
+        left_out: baselines of the claim that are not compared in this contrast, by name, and why.
     """
 
     verdict: ClaimVerdict
     deciding: LegResult
     p_value: float
     seeds: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ def _contrast(found: ContrastResult) -> dict[str, Any]:
         "kind": leg.kind,
         "p_value": _p(found.p_value),
         "seeds": found.seeds,
+        "left_out": dict(found.left_out),
     }
 
 
