@@ -90,6 +90,7 @@ class Claim:
             and a baseline trains. The other may then spend its share of the training on each question. With 0 such a
             baseline cannot be compared at equal compute, and the verdict on that contrast is "not testable here" unless
             the baseline's `contrasts` leave it out.
+        train: train problems of a seed that the claim needs, for the method and its baselines; 0: the world's number.
         champion: the policy of a recipe that answers: the "last" one, or the one that is best on "dev"; None: what the
             world says.
 
@@ -113,6 +114,7 @@ class Claim:
     ability: Ability | None = None
     champion: Literal["last", "dev"] | None = None
     amortized_over: int = 0
+    train: int = 0
 
     def __post_init__(self) -> None:
         if not self.baselines and not self.legs:
@@ -121,8 +123,9 @@ class Claim:
             raise BadInput(f'direction must be "higher" or "lower", got {self.direction!r}', where="claim")
         if not self.min_effect > 0:
             raise BadInput(f"min_effect must be > 0, got {self.min_effect}", where="claim")
-        if self.amortized_over < 0:
-            raise BadInput(f"amortized_over must be ≥ 0, got {self.amortized_over}", where="claim")
+        for name in ("amortized_over", "train"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} must be ≥ 0, got {getattr(self, name)}", where="claim")
         _check_baselines(self)
 
     @property

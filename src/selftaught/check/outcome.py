@@ -46,6 +46,7 @@ class SeedResult:
         seed: its number.
         build: version of the starting model.
         task: name of the task.
+        train: number of its train problems.
         method: the claiming method.
         published: baselines as published, by name.
         fitted: baselines at equal compute.
@@ -64,6 +65,7 @@ class SeedResult:
     seed: int
     build: str = ""
     task: str = ""
+    train: int = 0
     method: Outcome = field(default_factory=lambda: Outcome({}, 0, 0))
     published: dict[str, Outcome] = field(default_factory=dict)
     fitted: dict[str, Outcome] = field(default_factory=dict)

@@ -122,6 +122,7 @@ class Result:
         min_effect: the smallest effect of interest.
         seeds: number of seeds.
         builds: number of builds of the starting model.
+        train: train problems of a seed; 0 where nothing is trained.
         problems: distinct test problems, over all seeds.
         tokens: generated, judge and trained tokens of the method and its baselines, over all seeds.
         compute: of the method and its baselines: prompt tokens not cached + sampled + 3 times trained.
@@ -155,6 +156,7 @@ class Result:
     min_effect: float
     seeds: int
     builds: int
+    train: int
     problems: int
     tokens: int
     compute: int
@@ -199,6 +201,7 @@ class Result:
             "champion": self.champion,
             "seeds": self.seeds,
             "builds": self.builds,
+            "train": self.train,
             "problems": self.problems,
             "tokens": self.tokens,
             "compute": self.compute,

@@ -33,7 +33,9 @@ def run_all(what: Check, seed: int) -> SeedResult:
     trial = SeedResult(seed, what.base(seed).version)
     _require_served(what, seed)
     with what.run(seed, "method") as run:
-        trial.task = run.task.name
+        trial.task, trial.train = run.task.name, len(run.task.train)
+        if trial.train < what.claim.train:
+            trial.notes.append(f"the claim needs {what.claim.train:,} train problems, the task has {trial.train:,}")
         mine = run_system(run, what.method, what.options)
         trial.method = outcome_of(what.claim, None, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}

@@ -61,6 +61,7 @@ def summarize(
         min_effect=claim.min_effect,
         seeds=len(trials),
         builds=len({t.build for t in trials}),
+        train=0 if what.by_problem else min(t.train for t in trials),
         problems=len({problem for t in trials for problem in t.method.scores[claim.metric]}),
         tokens=sum(t.tokens for t in trials),
         compute=sum(t.compute for t in trials),

@@ -172,7 +172,10 @@ def print_result(result: Result, path: Path) -> None:
     """Print a result: the claim, each system with the method's effect over it, preconditions, and the verdicts."""
     found = result.to_json("")
     print_wrapped(f"\n{result.id}: {result.claim}")
-    size = f"{result.problems:,} test problems, {result.seeds} seeds, {result.builds} builds of the model"
+    size = f"{result.problems:,} test problems, " + (
+        f"{result.train:,} train problems a seed, " if result.train else ""
+    )
+    size += f"{result.seeds} seeds, {result.builds} builds of the model"
     print_wrapped(f"{size}, {result.compute:,} tokens of compute in all\n")
     rows = [(result.id, "", f"{result.score:.3f}", "", f"{result.method_compute:,}")]
     for row in (*found["baselines"], *found["ablations"]):

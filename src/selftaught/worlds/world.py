@@ -73,12 +73,13 @@ class World:
     real: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
 
-    def load(self, seed: int, *, generalization: bool = False, shape: str = "recipe") -> Task:
+    def load(self, seed: int, *, generalization: bool = False, shape: str = "recipe", train: int = 0) -> Task:
         """Load the task with the problems of a seed.
 
         Args:
             generalization: test on the harder problems.
             shape: of the method that is checked, for the sizes.
+            train: train problems in place of the world's number; 0: that one. A task that is a function has its own.
 
         Raises:
             BadInput: the world has no harder problems, or the task cannot be loaded.
@@ -87,6 +88,8 @@ class World:
             raise BadInput("this world has no harder problems", where=self.name)
         if callable(self.task):
             return self.task(seed)
+        if train:
+            return replace(self, train=train).load(seed, generalization=generalization, shape=shape)
         solver = shape in ("solver", "judge")
         test = (self.solver_test if solver else 0) or self.test
         dev = (self.study_dev if shape == "study" else 0) or self.dev

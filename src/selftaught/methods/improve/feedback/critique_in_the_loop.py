@@ -21,6 +21,7 @@ CLAIM = Claim(
         ),
     ),
     options={"samples": 8, "repairs": 8, "drafts": 8, "annotated": 256},
+    train=512,
     ablations={
         "one round": {"rounds": 1},
         "without the annotator's solutions": {"learn_solutions": False},

@@ -24,6 +24,7 @@ CLAIM = Claim(
         Precondition("the corpus has 500 critiques", logged("corpus", "examples", at=0), at_least=500),
     ),
     options={"annotated": 256, "problems": 512, "drafts": 4},
+    train=256 + 3 * 512,
     ablations={
         "not refined": {"self_refine": False},
         "not filtered": {"self_filter": False},

@@ -31,6 +31,7 @@ CLAIM = Claim(
         Precondition("so has the one that learns offline (KL)", MOVED, at_least=0.1, of=OFFLINE),
     ),
     options=SEARCH,
+    train=512,
     ablations={
         "without self-evaluation": {"self_eval": False},
         "without smoothing": {"visit_smoothing": False},
@@ -48,6 +49,7 @@ HINTED = Preset(
         baselines=(Baseline("without the written solution", method="mcts-dpo", options=SEARCH), "greedy"),
         preconditions=(HAS_MOVED,),
         options=SEARCH,
+        train=512,
     ),
 )
 
