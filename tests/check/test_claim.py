@@ -55,6 +55,7 @@ def test_a_claim_that_cannot_fail_is_refused(more: dict[str, Any], said: str) ->
         (lambda: Statistic("AUROC", observations, auroc_of), "AUROC: a statistic needs one bound"),
         (lambda: Statistic("AUROC", observations, auroc_of, at_least=0, at_most=1), "a statistic needs one bound"),
         (lambda: Alarm("diversity", share=1.0), "share must lie between 0 and 1, got 1"),
+        (lambda: Alarm("degeneration"), "unknown alarm 'degeneration'"),
         (lambda: Precondition("it moved", value), "it moved: a precondition needs a bound"),
         (lambda: Baseline("x", contrasts=()), "a baseline needs a contrast"),
         (lambda: Baseline("x", contrasts=("equal tokens",)), "unknown contrast 'equal tokens'"),  # type: ignore[arg-type]

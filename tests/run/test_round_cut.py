@@ -56,6 +56,8 @@ def test_the_first_round_is_cut_where_its_cost_is_known(tmp_path: Path) -> None:
     with opened(tmp_path / "cut", Budget(compute=cost // 2, round_compute=cost)) as run:
         (sampled,) = train(run, 3)
         assert 60 <= sampled <= 84
+        (whole,) = run.round_ends
+        assert 0 < whole.fixed < whole.compute - whole.began == run.ledger.compute
     with opened(tmp_path / "none", Budget(compute=cost // 50, round_compute=cost)) as run:
         assert train(run, 3) == []
 
@@ -97,6 +99,9 @@ def test_what_does_not_shrink_is_taken_off_before_the_share_is_computed() -> Non
     assert cut.steps(10) == 4  # 0.383 of them, rounded up
     assert cut.steps(0) == 0  # epochs count
     assert not cut.begin_round()
+    known = RoundCut(Budget(compute=70, round_compute=100, round_fixed=40), Ledger())  # as a run before found it
+    assert known.begin_round()
+    assert known.share == pytest.approx((MARGIN * 70 - 40) / 60)
 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(tokens=5)])

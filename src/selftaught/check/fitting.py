@@ -14,6 +14,7 @@ from selftaught.check.setup import method_mark
 from selftaught.control import Budget
 from selftaught.errors import BadInput, suggest
 from selftaught.method import Method
+from selftaught.run.round_cut import RoundEnd
 
 if TYPE_CHECKING:
     from selftaught.check.outcome import SeedResult
@@ -23,20 +24,28 @@ CLOSE = 0.95
 """Share of the method's compute from which a baseline that does not exceed it counts as fitted."""
 SHORT = 0.8
 """Share below which what a baseline spent is reported: a cut round leaves a little over."""
+SHARES = (1.0, 0.75, 0.5)  # of the method's compute, tried in turn while not even one round of a recipe fits
 MAX_TRIES = 5  # changes of a baseline's number of samples, or the like, until it fits
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A baseline as published: what was found, and the compute at the end of each of its rounds."""
+    """A baseline as published: what was found, and what each of its rounds left."""
 
     outcome: Outcome
-    ends: tuple[int, ...] = ()
+    ends: tuple[RoundEnd, ...] = ()
 
     @property
     def round_compute(self) -> int:
         """What a round takes, by the last one."""
-        return self.ends[-1] - (self.ends[-2] if len(self.ends) > 1 else 0) if self.ends else 0
+        return self.ends[-1].compute - self.ends[-1].began if self.ends else 0
+
+    def budget(self, compute: int) -> Budget:
+        """A budget under which the first round is cut, too."""
+        if not self.ends:
+            return Budget(compute=compute)
+        first = self.ends[0]
+        return Budget(compute=compute, round_compute=first.compute - first.began, round_fixed=first.fixed)
 
 
 def fit_system(
@@ -65,7 +74,7 @@ def fit_system(
         found = None
     if found is None and spent <= limit:
         found = published.outcome
-    if found is None or found.compute > limit or (spent and not found.compute):
+    if found is None or found.compute > limit:
         return f"nothing that it can be cut to fits the method's compute of {limit:,}"
     if found is not published.outcome:
         trial.add_cost(found)
@@ -120,14 +129,17 @@ def _fit_rounds(
     what: Check, seed: int, rival: Baseline, method: Method, options: dict[str, Any], published: PublishedRun,
     limit: int, *, grow: bool,
 ) -> Outcome | None:  # fmt: skip
-    """Give a recipe the rounds that fit, the last one cut."""
+    """Give a recipe the rounds that fit, the last one cut; None where not even the first does."""
     spent, cost = published.outcome.compute, published.round_compute
     if grow and spent < limit and cost:
         options["rounds"] = len(published.ends) + math.ceil((limit - spent) / cost)
     elif spent < limit:
         return published.outcome
-    budget = Budget(compute=limit, round_compute=published.ends[0] if published.ends else None)
-    return _run(what, seed, rival, method, options, budget)
+    for share in SHARES:
+        found = _run(what, seed, rival, method, options, published.budget(round(share * limit)))
+        if found.compute:  # else its only round came out dearer than it was cut to, and the start would answer
+            return found
+    return None
 
 
 def _fit_number(

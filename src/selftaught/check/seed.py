@@ -145,7 +145,7 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult) ->
     with what.run(seed, rival.name, shared=shared, mark=method_mark(method, options)) as run:
         found = run_system(run, method, options)
         outcome = outcome_of(what.claim, rival.name, found)
-        published = PublishedRun(outcome, tuple(end.compute for end in run.round_ends))
+        published = PublishedRun(outcome, tuple(run.round_ends))
         _note(trial, outcome, run.notes, outcome.seconds)
     trial.measured[rival.name] = outcome
     if "as published" in contrasts_of(what, rival):

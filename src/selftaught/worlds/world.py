@@ -113,13 +113,17 @@ class World:
             BadInput: there are too few.
         """
         held = {problem.id for problem in other.test}
+        number = seed + 1 if seed == SHARED_TEST_SEED else seed  # of which a file gives the test problems first
         spare = max(16, (self.train + dev) // 10)
-        own = self._load(cast(str, self.task), seed, self.train + spare, dev + spare, 0)
-        train, dev_ = ([p for p in split if p.id not in held] for split in (own.train, own.dev))
-        if len(train) < self.train or len(dev_) < dev:
-            fix = "use a task with more problems, or shared_test=False"
-            raise BadInput("too few problems besides the shared test set", where=self.name, fix=fix)
-        return own.with_splits(train[: self.train], dev_[:dev], other.test)
+        while True:
+            own = self._load(cast(str, self.task), number, self.train + spare, dev + spare, 0)
+            train, dev_ = ([p for p in split if p.id not in held] for split in (own.train, own.dev))
+            if len(train) >= self.train and len(dev_) >= dev:
+                return own.with_splits(train[: self.train], dev_[:dev], other.test)
+            if len(own.train) < self.train + spare or len(own.dev) < dev + spare:  # it has no more
+                fix = "use a task with more problems, or shared_test=False"
+                raise BadInput("too few problems besides the shared test set", where=self.name, fix=fix)
+            spare *= 2
 
     @property
     def models(self) -> tuple[str | Path | Policy, ...]:
