@@ -77,7 +77,7 @@ def self(
         problems: train problems per round of the evolution, new in each round; fewer if there are not enough.
         drafts: answers per problem that the meta-skill corpus is made of.
         temperature: sampling temperature of answers and refinements; feedback is greedy.
-        teacher: model that annotates, served by the run's engine; empty for the task's annotator, else the base model.
+        teacher: model that annotates, also behind an endpoint; empty for the task's annotator, else the base model.
         beta: β in the paper, weight of the corpus's refined responses as plain answers.
         self_refine: critique and revise answers before training on them.
         self_filter: train only on answers in which the policy's own feedback finds no mistakes.
