@@ -76,6 +76,7 @@ class ContrastResult:
         p_value: one-sided, of the whole claim in this contrast.
         seeds: after which it was decided.
         left_out: baselines of the claim that are not compared in this contrast, by name, and why.
+        failed: what makes it untestable: preconditions, and baselines that are left out though the claim asks for them.
     """
 
     verdict: ClaimVerdict
@@ -83,6 +84,7 @@ class ContrastResult:
     p_value: float
     seeds: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,9 +238,11 @@ def _contrast(found: ContrastResult) -> dict[str, Any]:
         "ci95": _interval(leg.ci95),
         "against": leg.against or leg.name,
         "kind": leg.kind,
+        "leg": leg.name,
         "p_value": _p(found.p_value),
         "seeds": found.seeds,
         "left_out": dict(found.left_out),
+        "failed": list(found.failed),
     }
 
 

@@ -92,7 +92,7 @@ def _legs(contrast: Contrast, one: Decided) -> list[LegResult]:
 def _contrast(one: Decided, legs: Sequence[LegResult], left: Mapping[str, str]) -> ContrastResult:
     decision = one.decision
     deciding = legs[decision.legs.index(decision.deciding)]
-    return ContrastResult(decision.verdict, deciding, decision.p_value, one.seeds, left)
+    return ContrastResult(decision.verdict, deciding, decision.p_value, one.seeds, left, decision.failed)
 
 
 def _baselines(what: Check, trials: Sequence[SeedResult]) -> list[BaselineComparison]:

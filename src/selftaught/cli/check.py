@@ -14,6 +14,7 @@ from selftaught.check.parallel import Place, SeedPool, seed_pool
 from selftaught.check.reading import (
     COLUMNS,
     conditions_text,
+    contrast_text,
     effect_text,
     q_values,
     read_result,
@@ -191,7 +192,7 @@ def print_result(result: Result, path: Path) -> None:
         print_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.extra_metrics.items()))
     print_text("")
     for name, contrast in found["contrasts"].items():
-        print_wrapped(f"{name.replace('_', ' ').capitalize()}: {contrast['verdict']} (by {contrast['against']})")
+        print_wrapped(f"{name.replace('_', ' ').capitalize()}: {contrast_text(contrast, result.direction)}")
     print_wrapped(f"Took {result.seconds:.0f} s; written to {path}")
 
 
@@ -199,6 +200,6 @@ def print_results(results: Sequence[Result]) -> None:
     """Print a line for each result, in the columns of the README, with its q-value."""
     found: list[Mapping[str, Any]] = [result.to_json("") for result in results]
     q = q_values(found)
-    rows = [(one["id"], *result_cells(one), f"{q[one['id']]:.3f}", f"{one['seconds']:.0f}") for one in found]
+    rows = [(one["id"], *result_cells(one, q[one["id"]]), f"{one['seconds']:.0f}") for one in found]
     print_text("")
-    print_table(rows, columns=("method", *COLUMNS, "q", "seconds"))
+    print_table(rows, columns=("method", *COLUMNS, "seconds"))
