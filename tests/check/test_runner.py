@@ -89,7 +89,12 @@ def test_a_vote_stands_beside_answers_reached_another_way_by_its_accuracy(tmp_pa
 
 CLAIMED = Claim(
     "It beats the start.",
-    ("greedy", "majority", Baseline("itself, one each", options={"per_problem": 1}), Baseline("star", "star")),
+    (
+        "greedy",
+        "majority",
+        Baseline("itself, one each", options={"per_problem": 1}),
+        Baseline("star", "star", {"steps": 2}),
+    ),
     options={"rounds": 2, "samples": 4},
     ablations={"one round": {"rounds": 1}},
 )

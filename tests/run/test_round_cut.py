@@ -10,13 +10,16 @@ import pytest
 from scripted_world import Objectives
 from selftaught.control import Budget, Gate
 from selftaught.curate import keep_right
+from selftaught.errors import BadInput
 from selftaught.journal import Ledger, Usage
 from selftaught.learn import TrainConfig, sft
+from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Message
 from selftaught.run.round_cut import MARGIN, RoundCut
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.tasks import Task
 from selftaught.testing import make_run, make_task
 
 
@@ -60,6 +63,24 @@ def test_the_first_round_is_cut_where_its_cost_is_known(tmp_path: Path) -> None:
         assert 0 < whole.fixed < whole.compute - whole.began == run.ledger.compute
     with opened(tmp_path / "none", Budget(compute=cost // 50, round_compute=cost)) as run:
         assert train(run, 3) == []
+
+
+@recipe(paper="2203.14465")
+def barren(run: Run, base: Policy, task: Task, *, rounds: int = 3) -> Policy:
+    """Find nothing to learn from."""
+    for _ in run.rounds(rounds):
+        run.attempt(base, task.train)
+        run.learn(base, sft(), [])
+    return run.champion
+
+
+def test_a_cut_round_that_finds_nothing_to_learn_ends_the_run_and_a_whole_one_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "cut", Budget(compute=4000, round_compute=8000)) as run:
+        assert barren(run, run.base, run.task) == run.base
+        assert any("produced no training records; the run stops here" in note for note in run.notes)
+        assert list(run.round_ends) == []
+    with opened(tmp_path / "whole", Budget()) as run, pytest.raises(BadInput, match="nothing to learn from"):
+        barren(run, run.base, run.task)
 
 
 def test_trainings_of_a_fixed_number_of_steps_are_cut_too(tmp_path: Path) -> None:
