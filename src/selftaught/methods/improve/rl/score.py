@@ -4,32 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selftaught import (
-    Ask,
-    Attempt,
-    Baseline,
-    Claim,
-    Policy,
-    Precondition,
-    Problem,
-    Run,
-    Task,
-    by_problem,
-    curate,
-    recipe,
-    refine,
-)  # fmt: skip
+from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, by_problem, curate, recipe, refine
+from selftaught.check.claim import Precondition
 from selftaught.learn import round_schedule
 from selftaught.learn.objectives import reinforce
 from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.measure.flips import correction_metrics
 from selftaught.records import content_hash
-from selftaught.routines.self_correction import (
-    correction_and_start_rates,
-    second_answer_accuracy,
-    start_change_rate,
-    start_fix_rate,
-)
+from selftaught.routines import self_correction as rates
 
 DRAFTS = 2  # first attempts of the starting model per problem, sampled once for `offline_fraction`
 
@@ -48,10 +30,14 @@ CLAIM = Claim(
         Baseline("without the bonus", options={"rounds": 2, "alpha": 0.0}),
     ),
     preconditions=(
-        Precondition("the start changes answers when asked to (share of samples)", start_change_rate, at_least=0.1),
-        Precondition("the start mends wrong answers when asked to (share of them)", start_fix_rate, at_least=0.05),
+        Precondition(
+            "the start changes answers when asked to (share of samples)", rates.start_change_rate, at_least=0.1
+        ),
+        Precondition(
+            "the start mends wrong answers when asked to (share of them)", rates.start_fix_rate, at_least=0.05
+        ),
     ),
-    metric=second_answer_accuracy,
+    metric=rates.second_answer_accuracy,
     vote_baseline=True,
     options={"steps": 100, "batch_size": 16, "samples": 8, "alpha": 3.0, "lr_scale": 0.5},
     ablations={
@@ -59,7 +45,7 @@ CLAIM = Claim(
         "the paper's bonus, standardized": {"alpha": 10.0, "second_advantage": "group_std"},
         "on-policy attempts alone": {"offline_fraction": 0.0},
     },
-    extra_metrics=correction_and_start_rates,
+    extra_metrics=rates.correction_and_start_rates,
 )
 
 
