@@ -22,14 +22,15 @@ from typing import Any
 from selftaught.check.reading import (
     COLUMNS,
     OLDER,
-    conditions_text,
     contrast_text,
     contrasts_of,
     effect_text,
     headline,
     is_older,
+    needed_text,
     q_values,
     result_cells,
+    sure_text,
 )
 from selftaught.check.results import result_path
 from selftaught.cli import main as cli
@@ -37,6 +38,7 @@ from selftaught.glossary import GLOSSARY
 from selftaught.method import NEEDS, Method, methods
 from selftaught.run.judgments import takes_groups
 from selftaught.worlds import synthetic_worlds
+from selftaught.worlds.world import DEFAULT_WORLD
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -114,13 +116,20 @@ def families() -> dict[Path, list[Method]]:
     return found
 
 
-VERDICTS = """*Reproduced*: better than every baseline of the claim, by more than chance explains (the whole 95 %
-interval is on the claimed side). *Contradicted*: worse than one of them. *No effect of the smallest size of interest*:
-a gain worth having is ruled out. *Inconclusive*: the interval allows both. *Not testable here*: a condition fails
-without which the claim says nothing, such as that the trained critic is better than the untrained one. The figure is
-the gain over the baseline that decides, with its 95 % interval. *As published*: as many samples or steps as in the
-paper; *at equal compute*: the baseline may read, sample and train as much as the method (a trained token counts as
-three)."""
+VERDICTS = """Each claim is tested twice. *As published*: the baselines get as many samples, rounds or steps as in the
+paper. *At equal compute*: each baseline may read, sample and train as much as the method does (a trained token counts
+as three). The figure is the gain over the baseline that decides, with its 95 % interval.
+
+- *reproduced*: better than every baseline of the claim, by more than chance explains (all intervals are on the claimed
+  side)
+- *contradicted*: worse than one of them
+- *no effect of the smallest size of interest*: a gain worth having is ruled out
+- *inconclusive*: the interval allows both
+- *not testable here*: a condition fails without which the claim says nothing, such as that the trained critic is better
+  than the untrained one; or a baseline cannot be given the method's compute
+
+*How sure*: what a result rests on, and its q-value: of the claims reproduced with a q of at most 0.05, one in twenty is
+expected to be a coincidence."""
 """What the words of the table mean."""
 
 
@@ -145,10 +154,18 @@ def said_of(method: Method) -> str:
     return method.claim.text if method.claim else ""
 
 
-def checked(method: Method) -> tuple[str, str, str]:
+def checked(method: Method) -> tuple[str, ...]:
     """Results of `selftaught check` on the default world, in the order of `COLUMNS`; dashes if there are none."""
     found = result_of(method.id)
-    return result_cells(found) if found else ("–", "–", "–")
+    if found is None:
+        return ("–",) * len(COLUMNS)
+    return tuple(map(cell, result_cells(found, all_q().get(method.id))))
+
+
+def all_q() -> dict[str, float]:
+    """The q-value of each result on the default world."""
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    return q_values([one for one in found if one.get("world", DEFAULT_WORLD) == DEFAULT_WORLD])
 
 
 def result_of(name: str) -> dict[str, Any] | None:
@@ -163,6 +180,7 @@ def older_note(found: Sequence[Method]) -> str:
     if not older:
         return ""
     return f"""
+
 *{OLDER.capitalize()}*: measured by an earlier version of the check, at equal tokens over five seeds of 160 problems,
 where *not reproduced* may mean that the effect was too small to be seen; to be measured again."""
 
@@ -274,20 +292,37 @@ def claim_of(method: Method) -> str:
     if method.claim is None:
         return ""
     names = list(method.claim.leg_baselines) or ["none"]
-    say = f"{method.claim.text} Baselines: {', '.join(names)}. {result_text(result_of(method.id))}"
-    return f"## Claim\n\n{say}\n\n```sh\nselftaught check {method.id}\n```\n\n"
+    say = f"{method.claim.text} Baselines: {', '.join(names)}."
+    return f"## Claim\n\n{say}\n\n{result_text(result_of(method.id))}\n\n```sh\nselftaught check {method.id}\n```\n\n"
 
 
 def result_text(found: Mapping[str, Any] | None) -> str:
-    """A result in sentences: each verdict, the preconditions, and how many false ones are expected among the like."""
+    """A result as Markdown: both verdicts, what is not compared and why, the conditions, and what they rest on."""
     if found is None:
         return "Not checked yet."
     if is_older(found):
         return f"Result ({OLDER}, equal tokens): {contrast_text(headline(found))}."
-    parts = [f"{name.replace('_', ' ')}: {contrast_text(one)}" for name, one in contrasts_of(found).items()]
-    parts += [f"preconditions {conditions_text(found['preconditions'])}"] if found["preconditions"] else []
-    q = q_values([json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))])[found["id"]]
-    return f"Result: {'. '.join(parts)}. False-discovery rate over all checked methods: q = {q:.3f}."
+    lines = [f"Measured on {sure_text(found, all_q().get(found['id']))}."]
+    for name, one in contrasts_of(found).items():
+        left = "; ".join(
+            f"{what} ({why})" for what, why in one.get("left_out", {}).items() if what not in one["failed"]
+        )
+        note = f". Not compared: {left}" if left else ""
+        lines.append(f"- *{name.replace('_', ' ')}*: {contrast_text(one, found['direction'])}{note}")
+    return "\n".join([lines[0], "", *lines[1:], *conditions_table(found["preconditions"])])
+
+
+def conditions_table(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a table of preconditions; none without any."""
+    if not conditions:
+        return []
+    head = ("condition", "measured", "needed", "holds")
+    rows = [
+        (cell(one["name"]), "–" if one["value"] is None else f"{one['value']:.3g}", needed_text(one),
+         "yes" if one["holds"] else "**no**")
+        for one in conditions
+    ]  # fmt: skip
+    return ["", *("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))]
 
 
 def options_table(method: Method) -> str:
@@ -391,18 +426,24 @@ def measured(name: str) -> str:
         rows.append((cell(one["name"]) + kind, f"{one['score']:.3f}", effect_text(one), f"{one[cost]:,}"))
     head = ("system", "accuracy", f"{name} minus it, 95 % interval", cost)
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
-    made = f"{headline(found)['verdict'].capitalize()}: {found['seeds']} seeds, {found['problems']} test problems"
-    made = f"{OLDER.capitalize()}, equal tokens. {made}" if is_older(found) else made
+    verdicts = " ".join(
+        f"{what.replace('_', ' ').capitalize()}: {one['verdict']}." for what, one in contrasts_of(found).items()
+    )
+    made = f"{verdicts} {found['seeds']} seeds, {found['problems']} test problems"
+    made = f"{OLDER.capitalize()}. {made}" if is_older(found) else made
     more = [f"{what.replace('_', ' ')} {value:.3f}" for what, value in found.get("extra_metrics", {}).items()]
     said = ["", f"Metrics of {name} on the test problems: {', '.join(more)}."] if more else []
-    return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines, *said])
+    needed = conditions_table(found.get("preconditions", ()))
+    return "\n".join([f"{made}, `{found['command']}`. {decided(found)}", "", *lines, *said, *needed])
 
 
 def decided(found: Mapping[str, Any]) -> str:
     """Say which baseline determines the verdict, and which has the highest mean."""
     published = [one for one in found["baselines"] if one.get("contrast") != "equal_compute"]
     claimed = {one["name"]: one for one in published if one["in_claim"]}
-    against = headline(found)["against"]
+    against, verdict = headline(found)["against"], headline(found)["verdict"]
+    if verdict == "not testable here":
+        return "See below for what fails." if found["preconditions"] else ""
     said = f"The claim must hold against every baseline; the verdict is determined by {against}."
     best = max(claimed, key=lambda name: claimed[name]["score"], default=against)  # no claim asks for less
     return said if against == best else f"{said} {best} has the highest mean: {effect_text(claimed[best])}."

@@ -89,11 +89,15 @@ def roles(abilities: Sequence[Mapping[str, Any]]) -> str:
     return forest(bars, "The tiny model in each role", lambda v: f"{v:.0%}", (0.0, 1.0))
 
 
+OTHER_KINDS = ("statistic", "alarm")  # legs that measure no effect over a baseline
+
+
 def claims(folder: Path) -> str:
     """The effect of each method over the baseline that it beats by least."""
     found = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
     tiny = [one for one in found if one.get("world", one.get("model")) == DEFAULT_WORLD]
     shown = [(one["id"], headline(one)) for one in tiny]
+    shown = [(name, one) for name, one in shown if one["effect"] is not None and one.get("kind") not in OTHER_KINDS]
     bars = [Bar(f"{name} over {one['against']}", one["effect"], one["ci95"]) for name, one in shown]
     far = max((abs(end) for bar in bars for end in bar.ci95), default=0.1)
     far = math.ceil(far * 10) / 10

@@ -197,7 +197,7 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     found |= {"effect": 0.1, "ci95": [0.05, 0.15]}
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
-    assert "Older check, equal tokens. Reproduced: 5 seeds, 800 test problems, `selftaught check star`. " in made
+    assert "Older check. Equal tokens: reproduced. 5 seeds, 800 test problems, `selftaught check star`. " in made
     assert "the verdict is determined by greedy.\n" in made
     assert "| **star** | 0.500 |  | 34,000 |" in made
     assert "| greedy | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
@@ -215,7 +215,7 @@ def test_measurements_come_from_results_alone(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "star.json").write_text(json.dumps(found), "utf-8")
     made = generate.with_measurements(page)
     assert "below" in made
-    assert made.count("Contradicted: 5 seeds, 800 test problems") == 1
+    assert made.count("As published: contradicted. 5 seeds, 800 test problems") == 1
     assert "Older" not in made
     assert "| greedy, at equal compute | 0.400 | +0.100 [+0.050, +0.150] | 1,200 |" in made
 

@@ -30,6 +30,7 @@ GLOSSARY: dict[str, Term] = {
     # how long
     "rounds": Term("rounds of a recipe: sample, train, measure", COUNT, quick=2),
     "steps": Term("optimizer or rollout steps per round", COUNT, quick=1),
+    "step_growth": Term("ratio of a round's optimizer steps to those of the round before", FACTOR),
     "epochs": Term("passes over a round's training records", COUNT),
     "batch_size": Term("train problems per optimizer or rollout step", COUNT),
     "turns": Term("critiques and revisions of one answer, at most", COUNT, quick=2),

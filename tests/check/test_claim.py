@@ -14,6 +14,7 @@ from selftaught.check.reading import OLDER, headline, is_older, result_cells
 from selftaught.check.results import result_path
 from selftaught.errors import BadInput
 from selftaught.measure.association import auroc_of
+from selftaught.method import find
 from selftaught.worlds import synthetic_worlds, world_of_task
 from selftaught.worlds.world import DEFAULT_WORLD, find_world, worlds
 
@@ -54,6 +55,7 @@ def test_a_claim_that_cannot_fail_is_refused(more: dict[str, Any], said: str) ->
         (lambda: Statistic("AUROC", observations, auroc_of), "AUROC: a statistic needs one bound"),
         (lambda: Statistic("AUROC", observations, auroc_of, at_least=0, at_most=1), "a statistic needs one bound"),
         (lambda: Alarm("diversity", share=1.0), "share must lie between 0 and 1, got 1"),
+        (lambda: Alarm("degeneration"), "unknown alarm 'degeneration'"),
         (lambda: Precondition("it moved", value), "it moved: a precondition needs a bound"),
         (lambda: Baseline("x", contrasts=()), "a baseline needs a contrast"),
         (lambda: Baseline("x", contrasts=("equal tokens",)), "unknown contrast 'equal tokens'"),  # type: ignore[arg-type]
@@ -75,6 +77,17 @@ def test_the_short_form_stands_for_a_leg_for_each_and_comes_first() -> None:
     assert claim.all_legs == (Beats("greedy"), NoWorse("greedy", 0.01))
     assert list(claim.all_baselines) == ["greedy", "one stage"]
     assert list(claim.leg_baselines) == ["greedy"]
+
+
+def test_claims_say_how_many_train_problems_they_need() -> None:
+    """As many as their options give a use to: SELF's corpus and three rounds of new prompts, eight rounds of trees."""
+    needed = {name: (claim.train, claim.options) for name in ("self", "mcts-dpo") if (claim := find(name).claim)}
+    train, options = needed["self"]
+    assert train == options["annotated"] + 3 * options["problems"] == 1792
+    train, options = needed["mcts-dpo"]
+    assert train == options["rounds"] * options["problems"] == 512
+    with pytest.raises(BadInput, match="train must be ≥ 0, got -1"):
+        Claim("x", ("greedy",), train=-1)
 
 
 def test_a_name_stands_for_the_baseline_that_is_declared_anywhere() -> None:

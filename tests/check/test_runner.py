@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_world import CLAIM, TEST, add, engine, harmer, helper, idler, make_world, options
+from check_world import CLAIM, TEST, TRAIN, add, engine, harmer, helper, idler, make_world, options
 
 from selftaught.check.baselines import run_system
 from selftaught.check.claim import Baseline, Claim, SystemResult
@@ -89,7 +89,12 @@ def test_a_vote_stands_beside_answers_reached_another_way_by_its_accuracy(tmp_pa
 
 CLAIMED = Claim(
     "It beats the start.",
-    ("greedy", "majority", Baseline("itself, one each", options={"per_problem": 1}), Baseline("star", "star")),
+    (
+        "greedy",
+        "majority",
+        Baseline("itself, one each", options={"per_problem": 1}),
+        Baseline("star", "star", {"steps": 2}),
+    ),
     options={"rounds": 2, "samples": 4},
     ablations={"one round": {"rounds": 1}},
 )
@@ -117,6 +122,20 @@ def test_a_recipe_s_rivals_run_as_published_and_at_equal_compute_and_never_over_
     assert found["greedy"].effect > 0.1
     assert found["greedy"].in_claim
     assert not found["one round"].in_claim
+
+
+def test_a_claim_that_needs_more_train_problems_than_the_task_has_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for train in (TRAIN, TRAIN + 1):
+        claim = Claim("x", ("greedy",), options={"rounds": 1, "samples": 1}, vote_baseline=False, train=train)
+        result = run_check(claiming(find("rest-em"), claim), tmp_path, seeds=2, console=Console())
+        assert result.to_json("")["train"] == result.train == TRAIN
+        found[train] = capsys.readouterr().err
+    assert f"{TRAIN + 1} train problems each" in found[TRAIN + 1]
+    assert f"note: the claim needs {TRAIN + 1} train problems, the task has {TRAIN}" in found[TRAIN + 1]
+    assert "note" not in found[TRAIN]
 
 
 def folders(tmp_path: Path, name: str) -> list[Path]:

@@ -26,7 +26,7 @@ from selftaught.measure.flips import correction_metrics, flip_rates, turn_verdic
 from selftaught.method import find
 from selftaught.records import Verdict, make_problem
 from selftaught.refine.turns import SELF_CORRECT
-from selftaught.routines.self_correction import start_change_rate, start_fix_surplus, start_flip_rates
+from selftaught.routines.self_correction import start_change_rate, start_fix_rate, start_fix_surplus, start_flip_rates
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.run.solver import SolverResult
@@ -233,6 +233,7 @@ def test_what_the_starting_model_shows_is_known_before_training(tmp_path: Path) 
         found = start_flip_rates(start)
         assert start_change_rate(start) == found["changed"]
         assert start_fix_surplus(start) == found["fixed"] - found["broken"]
+        assert start_fix_rate(start) == found["fixed"]
         samples = samples_of(run)
         answers = {p.id: p.reference for p in task.test}
     drawn = [p for p in samples.values() if p["sampling"]["temperature"] == 1.0]

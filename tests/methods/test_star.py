@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from scripted_world import two_rounds
+from scripted_world import Objectives, two_rounds
 from selftaught.engines import Request
+from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.methods.improve.self_training.star import HINT
 from selftaught.models import Policy
 from selftaught.records import Problem
+from selftaught.run.settings import Settings
 from selftaught.testing import Learner, make_run, solve_sum
 
 
@@ -34,6 +36,18 @@ def test_star_hints_at_failures_only_and_learns_them_without_the_hint(tmp_path: 
     assert base == run.base
     assert {demo.prompt for demo in demos} == {p.prompt for p in kept}
     assert len(demos) == len(kept)
+
+
+@pytest.mark.parametrize("rationalization", [True, False])
+def test_rounds_take_the_paper_s_steps_however_much_there_is_to_learn(tmp_path: Path, rationalization: bool) -> None:
+    learner = Objectives()
+    with make_run(tmp_path, learner=learner) as run:
+        find("star")(run, run.base, run.task, rounds=4, rationalization=rationalization)
+    assert [one.steps for one in learner.settings] == [40, 48, 57, 69]  # int(40 * 1.2^k), as in the authors' code
+    epochs = Objectives()
+    with make_run(tmp_path / "epochs", learner=epochs, settings=Settings(training=TrainConfig(epochs=3))) as run:
+        find("star")(run, run.base, run.task, rounds=2, rationalization=rationalization, steps=0)
+    assert [(one.steps, one.epochs) for one in epochs.settings] == [(0, 3), (0, 3)]
 
 
 def solved_greedily(policy: Policy, problem: Problem) -> str:

@@ -7,15 +7,19 @@ from typing import cast
 
 import pytest
 
+from scripted_world import Objectives
 from selftaught.control import Budget, Gate
 from selftaught.curate import keep_right
+from selftaught.errors import BadInput
 from selftaught.journal import Ledger, Usage
 from selftaught.learn import TrainConfig, sft
+from selftaught.method import recipe
 from selftaught.models import Policy
 from selftaught.records import Message
 from selftaught.run.round_cut import MARGIN, RoundCut
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
+from selftaught.tasks import Task
 from selftaught.testing import make_run, make_task
 
 
@@ -55,8 +59,51 @@ def test_the_first_round_is_cut_where_its_cost_is_known(tmp_path: Path) -> None:
     with opened(tmp_path / "cut", Budget(compute=cost // 2, round_compute=cost)) as run:
         (sampled,) = train(run, 3)
         assert 60 <= sampled <= 84
+        (whole,) = run.round_ends
+        assert 0 < whole.fixed < whole.compute - whole.began == run.ledger.compute
     with opened(tmp_path / "none", Budget(compute=cost // 50, round_compute=cost)) as run:
         assert train(run, 3) == []
+
+
+@recipe(paper="2203.14465")
+def barren(run: Run, base: Policy, task: Task, *, rounds: int = 3) -> Policy:
+    """Find nothing to learn from."""
+    for _ in run.rounds(rounds):
+        run.attempt(base, task.train)
+        run.learn(base, sft(), [])
+    return run.champion
+
+
+def test_a_cut_round_that_finds_nothing_to_learn_ends_the_run_and_a_whole_one_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "cut", Budget(compute=4000, round_compute=8000)) as run:
+        assert barren(run, run.base, run.task) == run.base
+        assert any("produced no training records; the run stops here" in note for note in run.notes)
+        assert list(run.round_ends) == []
+    with opened(tmp_path / "whole", Budget()) as run, pytest.raises(BadInput, match="nothing to learn from"):
+        barren(run, run.base, run.task)
+
+
+def test_trainings_of_a_fixed_number_of_steps_are_cut_too(tmp_path: Path) -> None:
+    def train_steps(run: Run, rounds: int) -> None:
+        for _ in run.rounds(rounds):
+            tried = run.attempt(run.base, run.task.train, samples=2, temperature=0.7)
+            run.measure(run.learn(run.base, sft(), keep_right(tried), steps=40))
+
+    def fixed(folder: Path, budget: Budget, rounds: int) -> tuple[list[int], int]:
+        learner, settings = Objectives(), Settings(gate=Gate(1.0), budget=budget)
+        task = make_task(train=160)
+        with make_run(folder, task=task, settings=settings, learner=learner) as run:
+            train_steps(run, rounds)
+            return [one.steps for one in learner.settings], run.ledger.compute
+
+    steps, whole = fixed(tmp_path / "whole", Budget(), 2)
+    assert steps == [40, 40]
+    limit = round(1.3 * whole)
+    steps, spent = fixed(tmp_path / "fitted", Budget(compute=limit), 9)
+    assert steps[:2] == [40, 40]
+    assert len(steps) == 3
+    assert 0.4 * 40 < steps[2] < 0.7 * 40  # 0.6 of a round is left, less a margin and what does not shrink
+    assert 0.9 * limit < spent <= limit
 
 
 def test_what_does_not_shrink_is_taken_off_before_the_share_is_computed() -> None:
@@ -71,7 +118,11 @@ def test_what_does_not_shrink_is_taken_off_before_the_share_is_computed() -> Non
     assert cut.begin_round()
     assert cut.share == pytest.approx((MARGIN * 70 - 40) / 60)
     assert cut.steps(10) == 4  # 0.383 of them, rounded up
+    assert cut.steps(0) == 0  # epochs count
     assert not cut.begin_round()
+    known = RoundCut(Budget(compute=70, round_compute=100, round_fixed=40), Ledger())  # as a run before found it
+    assert known.begin_round()
+    assert known.share == pytest.approx((MARGIN * 70 - 40) / 60)
 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(tokens=5)])

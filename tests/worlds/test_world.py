@@ -25,6 +25,14 @@ def test_harder_problems_are_only_tested_on(name: str) -> None:
     assert harder.fingerprint != usual.fingerprint
 
 
+def test_a_claim_may_need_more_train_problems_than_the_world_has() -> None:
+    usual, more = TINY.load(0), TINY.load(0, train=512)
+    assert (len(usual.train), len(more.train)) == (TINY.train, 512)
+    assert (len(more.dev), len(more.test)) == (TINY.dev, TINY.test)
+    assert not {p.id for p in more.train} & {p.id for p in (*more.dev, *more.test)}
+    assert len(TINY.load(0, train=512, generalization=True).train) == 512
+
+
 def test_the_tiny_worlds_harder_problems_are_of_the_next_level() -> None:
     task = TINY.load(1, generalization=True)
     assert {p.meta["level"] for p in task.train} == {p.meta["level"] for p in task.dev} == {MIDDLE}

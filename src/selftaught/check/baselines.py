@@ -41,7 +41,7 @@ def run_system(run: Run, method: Method, options: Mapping[str, Any], *, limit: i
         return SystemResult(run, run.base, (), spent, returned, compute)
     if limit is not None and compute > limit:
         fitting = [end for end in run.round_ends if end.compute <= limit]
-        champion, compute = fitting[-1] if fitting else (run.base, 0)
+        champion, compute = (fitting[-1].champion, fitting[-1].compute) if fitting else (run.base, 0)
     how, before = method.claim.solver if method.claim else None, run.ledger.compute
     solved = run.solve(champion, run.task.test, "test", solver=how, temperature=0.0)
     answers = run.ledger.compute - before

@@ -86,6 +86,11 @@ class Claim:
         generalization: test on the world's harder problems, of which there are no train problems.
         ability: see `Ability`; None: "planted" for what trains nothing, "learnt" for recipes. On a world with a real
             model it is always "real".
+        amortized_over: number of questions over which training is spread at equal compute, where only one of the method
+            and a baseline trains. The other may then spend its share of the training on each question. With 0 such a
+            baseline cannot be compared at equal compute, and the verdict on that contrast is "not testable here" unless
+            the baseline's `contrasts` leave it out.
+        train: train problems of a seed that the claim needs, for the method and its baselines; 0: the world's number.
         champion: the policy of a recipe that answers: the "last" one, or the one that is best on "dev"; None: what the
             world says.
 
@@ -108,6 +113,8 @@ class Claim:
     preconditions: tuple[Precondition, ...] = ()
     ability: Ability | None = None
     champion: Literal["last", "dev"] | None = None
+    amortized_over: int = 0
+    train: int = 0
 
     def __post_init__(self) -> None:
         if not self.baselines and not self.legs:
@@ -116,6 +123,9 @@ class Claim:
             raise BadInput(f'direction must be "higher" or "lower", got {self.direction!r}', where="claim")
         if not self.min_effect > 0:
             raise BadInput(f"min_effect must be > 0, got {self.min_effect}", where="claim")
+        for name in ("amortized_over", "train"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} must be ≥ 0, got {getattr(self, name)}", where="claim")
         _check_baselines(self)
 
     @property

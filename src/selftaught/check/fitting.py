@@ -14,6 +14,7 @@ from selftaught.check.setup import method_mark
 from selftaught.control import Budget
 from selftaught.errors import BadInput, suggest
 from selftaught.method import Method
+from selftaught.run.round_cut import RoundEnd
 
 if TYPE_CHECKING:
     from selftaught.check.outcome import SeedResult
@@ -23,39 +24,49 @@ CLOSE = 0.95
 """Share of the method's compute from which a baseline that does not exceed it counts as fitted."""
 SHORT = 0.8
 """Share below which what a baseline spent is reported: a cut round leaves a little over."""
+SHARES = (1.0, 0.75, 0.5)  # of the method's compute, tried in turn while not even one round of a recipe fits
 MAX_TRIES = 5  # changes of a baseline's number of samples, or the like, until it fits
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A baseline as published: what was found, and the compute at the end of each of its rounds."""
+    """A baseline as published: what was found, and what each of its rounds left."""
 
     outcome: Outcome
-    ends: tuple[int, ...] = ()
+    ends: tuple[RoundEnd, ...] = ()
 
     @property
     def round_compute(self) -> int:
         """What a round takes, by the last one."""
-        return self.ends[-1] - (self.ends[-2] if len(self.ends) > 1 else 0) if self.ends else 0
+        return self.ends[-1].compute - self.ends[-1].began if self.ends else 0
+
+    def budget(self, compute: int) -> Budget:
+        """A budget under which the first round is cut, too."""
+        if not self.ends:
+            return Budget(compute=compute)
+        first = self.ends[0]
+        return Budget(compute=compute, round_compute=first.compute - first.began, round_fixed=first.fixed)
 
 
 def fit_system(
     what: Check, seed: int, rival: Baseline, method: Method, options: Mapping[str, Any], published: PublishedRun,
     trial: SeedResult,
-) -> Outcome | None:  # fmt: skip
-    """A baseline that spends as much compute as the method, or a little less; None where it cannot be made to.
+) -> Outcome | str:  # fmt: skip
+    """A baseline that spends as much compute as the method, or a little less; or why it cannot be made to.
 
     Raises:
         BadInput: its `fit_with` is no numeric option.
     """
-    limit, spent = trial.method.compute, published.outcome.compute
+    spent, fit = published.outcome.compute, fit_option(method, rival)
+    limit = compute_limit(what, trial.method, trains=not trains_nothing(method), answers=published.outcome)
+    if isinstance(limit, str):
+        return limit
     if CLOSE * limit <= spent <= limit:
         return published.outcome
-    fit = fit_option(method, rival)
-    if trains_nothing(method) != what.by_problem:
-        trial.notes.append(f"only one of {rival.name} and the method trains: neither is cut to the other's compute")
-        return None
-    if fit == "rounds" or (not fit and published.ends):
+    study = method.shape == "study"  # whose rounds no budget cuts
+    if study and not rival.fit_with:
+        return "a study cannot be cut, and no option says how much it does (fit_with)"
+    if not study and (fit == "rounds" or (not fit and published.ends)):
         found = _fit_rounds(what, seed, rival, method, dict(options), published, limit, grow=fit == "rounds")
     elif fit:
         found = _fit_number(what, seed, rival, method, dict(options), fit, spent, limit)
@@ -63,7 +74,36 @@ def fit_system(
         found = None
     if found is None and spent <= limit:
         found = published.outcome
-    return _fitted(rival, found, limit, trial)
+    if found is None or found.compute > limit:
+        return f"nothing that it can be cut to fits the method's compute of {limit:,}"
+    if found is not published.outcome:
+        trial.add_cost(found)
+        trial.seconds += found.seconds
+    if found.compute < SHORT * limit:
+        trial.notes.append(f"{rival.name} spent {found.compute:,} of compute at most, the method {limit:,}")
+    return found
+
+
+def compute_limit(what: Check, mine: Outcome, *, trains: bool, answers: Outcome | None = None) -> int | str:
+    """The compute that a baseline may spend, in training if it trains, else in answering; or why there is none.
+
+    What training takes is spread over `Claim.amortized_over` questions if only one of baseline and method trains.
+
+    Args:
+        mine: the method's outcome.
+        trains: whether the baseline trains.
+        answers: of the baseline as published, if it trains.
+    """
+    if trains != what.by_problem:
+        return mine.compute
+    spread, who = what.claim.amortized_over, "it trains" if trains else f"{what.method.id} trains"
+    if not spread:
+        other = f"{what.method.id} does not" if trains else "it does not"
+        return f"{who}, {other}, and the claim does not say over how many questions (amortized_over)"
+    if not trains:
+        return mine.answer_compute + round(mine.compute * mine.answers / spread)
+    left = mine.compute - (answers.answer_compute if answers else 0)
+    return max(0, round(left * spread / max(1, mine.answers)))
 
 
 def fit_option(method: Method, rival: Baseline) -> str:
@@ -89,14 +129,17 @@ def _fit_rounds(
     what: Check, seed: int, rival: Baseline, method: Method, options: dict[str, Any], published: PublishedRun,
     limit: int, *, grow: bool,
 ) -> Outcome | None:  # fmt: skip
-    """Give a recipe the rounds that fit, the last one cut."""
+    """Give a recipe the rounds that fit, the last one cut; None where not even the first does."""
     spent, cost = published.outcome.compute, published.round_compute
     if grow and spent < limit and cost:
         options["rounds"] = len(published.ends) + math.ceil((limit - spent) / cost)
     elif spent < limit:
         return published.outcome
-    budget = Budget(compute=limit, round_compute=published.ends[0] if published.ends else None)
-    return _run(what, seed, rival, method, options, budget)
+    for share in SHARES:
+        found = _run(what, seed, rival, method, options, published.budget(round(share * limit)))
+        if found.compute:  # else its only round came out dearer than it was cut to, and the start would answer
+            return found
+    return None
 
 
 def _fit_number(
@@ -126,16 +169,4 @@ def _run(
     """Run the baseline in a folder of its own; not shared, as the compute is that of this claim's method."""
     with what.run(seed, rival.name, mark=method_mark(method, options, budget), budget=budget) as run:
         limit = budget.compute if budget else None
-        return outcome_of(what.claim, rival.name, run_system(run, method, options, limit=limit))
-
-
-def _fitted(rival: Baseline, found: Outcome | None, limit: int, trial: SeedResult) -> Outcome | None:
-    """Count the cost, and say where it does not fit."""
-    if found is None or found.compute > limit:
-        trial.notes.append(f"{rival.name} cannot be made to fit the method's compute of {limit:,}: it is left out")
-        return None
-    trial.add_cost(found)
-    trial.seconds += found.seconds
-    if found.compute < SHORT * limit:
-        trial.notes.append(f"{rival.name} spent {found.compute:,} of compute at most, the method {limit:,}")
-    return found
+        return outcome_of(what.claim, rival.name, run_system(run, method, options, limit=limit), fitted=True)

@@ -179,8 +179,8 @@ class Alarm:
     """The method's run raises this alarm of the framework (see `control.alarms`) on most seeds.
 
     Attributes:
-        name: such as "degeneration", "diversity", "regression".
-        share: share of seeds, 0..1, on which it must be raised; decided by Wilson's interval.
+        name: one of `control.alarms.NAMES`, such as "diversity" or "regression".
+        share: more than this share of seeds, 0..1, must raise it; decided by an exact binomial test.
     """
 
     name: str
@@ -189,6 +189,10 @@ class Alarm:
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
             raise BadInput(f"share must lie between 0 and 1, got {self.share}", where=f"Alarm {self.name}")
+        from selftaught.control.alarms import NAMES
+
+        if self.name not in NAMES:
+            raise BadInput(f"unknown alarm {self.name!r}", where="claim", fix=suggest(self.name, NAMES))
 
 
 Leg = Beats | NoWorse | Ordered | Statistic | Alarm

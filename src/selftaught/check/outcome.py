@@ -19,6 +19,8 @@ class Outcome:
         scores: problem id -> number, by the metric that computed it.
         tokens: that it spent.
         compute: that is matched at equal compute, see `SystemResult`.
+        answer_compute: of the answers to the test problems.
+        answers: number of them.
         seconds: that its run took.
         observations: problem id -> observations, by the index of the `Statistic` among the claim's legs.
         values: by the index of the precondition.
@@ -32,6 +34,8 @@ class Outcome:
     observations: Mapping[int, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     values: Mapping[int, float | None] = field(default_factory=dict)
     alarms: frozenset[str] = frozenset()
+    answer_compute: int = 0
+    answers: int = 0
 
 
 @dataclass
@@ -42,9 +46,13 @@ class SeedResult:
         seed: its number.
         build: version of the starting model.
         task: name of the task.
+        train: number of its train problems.
         method: the claiming method.
         published: baselines as published, by name.
         fitted: baselines at equal compute.
+        unfitted: why a baseline could not be given the method's compute, by name.
+        measured: every baseline as declared, by name, whatever contrasts it takes part in: what preconditions and
+            statistics read.
         shown: systems that are shown beside and not of the claim.
         ablations: the method with other options.
         tokens: of all but the ablations, at the method's and the baselines' own expense.
@@ -57,9 +65,12 @@ class SeedResult:
     seed: int
     build: str = ""
     task: str = ""
+    train: int = 0
     method: Outcome = field(default_factory=lambda: Outcome({}, 0, 0))
     published: dict[str, Outcome] = field(default_factory=dict)
     fitted: dict[str, Outcome] = field(default_factory=dict)
+    unfitted: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, Outcome] = field(default_factory=dict)
     shown: dict[str, Outcome] = field(default_factory=dict)
     ablations: dict[str, Outcome] = field(default_factory=dict)
     tokens: int = 0
@@ -69,22 +80,30 @@ class SeedResult:
     notes: list[str] = field(default_factory=list)
     extra_metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def leave_out(self, name: str, why: str) -> None:
+        """Note that a baseline cannot be given the method's compute."""
+        self.unfitted[name] = why
+        self.notes.append(f"{name} is not compared at equal compute: {why}")
+
     def add_cost(self, outcome: Outcome) -> None:
         """Add what a system of the claim cost."""
         self.tokens += outcome.tokens
         self.compute += outcome.compute
 
 
-def outcome_of(claim: Claim, name: str | None, found: SystemResult, *, seconds: float | None = None) -> Outcome:
+def outcome_of(
+    claim: Claim, name: str | None, found: SystemResult, *, seconds: float | None = None, fitted: bool = False
+) -> Outcome:
     """What the claim needs to know of a finished system.
 
     Args:
         name: of the baseline; None: the claiming method.
         seconds: that it took; None: what its run took.
+        fitted: whether it was fitted to the method's compute; preconditions and statistics are about what is declared.
     """
-    legs = claim.all_legs
-    statistics = {i: leg for i, leg in enumerate(legs) if isinstance(leg, Statistic) and _about(leg, name)}
-    conditions = {i: one for i, one in enumerate(claim.preconditions) if name in _systems(one.of, one.over)}
+    legs, preconditions = claim.all_legs, () if fitted else claim.preconditions
+    statistics = {} if fitted else {i: x for i, x in enumerate(legs) if isinstance(x, Statistic) and _about(x, name)}
+    conditions = {i: one for i, one in enumerate(preconditions) if name in _systems(one.of, one.over)}
     alarms = [line.partition(":")[0] for row in found.run.history for line in row.get("alarms", ())]
     return Outcome(
         scores={metric: dict(metric(found)) for metric in metrics_of(claim, name)},
@@ -93,6 +112,8 @@ def outcome_of(claim: Claim, name: str | None, found: SystemResult, *, seconds: 
         seconds=found.run.seconds()["total"] if seconds is None else seconds,
         observations={i: leg.observations(found) for i, leg in statistics.items()},
         values={i: _number(one.value(found)) for i, one in conditions.items()},
+        answer_compute=found.answer_compute,
+        answers=len(found.answers),
         alarms=frozenset(alarms) if any(isinstance(leg, Alarm) for leg in legs) else frozenset(),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.measure import benjamini_hochberg
 
-COLUMNS = ("as published", "at equal compute", "conditions")
+COLUMNS = ("as published", "at equal compute", "conditions", "how sure")
 """Columns of a table of results, see `result_cells`."""
 
 NONE = "–"
@@ -36,21 +36,53 @@ def headline(found: Mapping[str, Any]) -> Mapping[str, Any]:
     return contrasts.get("as_published") or next(iter(contrasts.values()))
 
 
-def result_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A result as cells for `COLUMNS`: the verdicts with effect, 95 % interval and baseline, and the preconditions."""
-    contrasts = contrasts_of(found)
+def result_cells(found: Mapping[str, Any], q: float | None = None) -> tuple[str, str, str, str]:
+    """A result as cells for `COLUMNS`: both verdicts with what was seen, the conditions, and what they rest on.
+
+    Args:
+        q: of the result, see `q_values`.
+    """
+    contrasts, sure = contrasts_of(found), sure_text(found, q)
     if is_older(found):
-        return f"{OLDER}, equal tokens: {contrast_text(contrasts['equal_tokens'])}", NONE, NONE
+        return f"{OLDER}, equal tokens: {contrast_text(contrasts['equal_tokens'])}", NONE, NONE, sure
     published, equal = (contrasts.get(key) for key in ("as_published", "equal_compute"))
-    cells = (contrast_text(one) if one else NONE for one in (published, equal))
-    return *cells, conditions_text(found["preconditions"])  # type: ignore[return-value]
+    cells = (contrast_text(one, found["direction"]) if one else NONE for one in (published, equal))
+    return *cells, conditions_text(found["preconditions"], brief=True), sure  # type: ignore[return-value]
 
 
-def contrast_text(contrast: Mapping[str, Any]) -> str:
-    """A verdict in words, such as "reproduced: +0.083 [+0.061, +0.105] over greedy"."""
-    if contrast.get("kind") in ("statistic", "alarm"):
-        return f"{contrast['verdict']}: {contrast['against']} {effect_text(contrast)}"
-    return f"{contrast['verdict']}: {effect_text(contrast)} over {contrast['against']}"
+def contrast_text(contrast: Mapping[str, Any], direction: str = "higher") -> str:
+    """A verdict in words, such as "reproduced: +0.083 [+0.061, +0.105] over greedy".
+
+    Args:
+        direction: that is claimed.
+    """
+    verdict, seen = contrast["verdict"], seen_text(contrast)
+    left_out = contrast.get("left_out", {})
+    missing = [name for name in contrast.get("failed", ()) if name in left_out]
+    if missing:
+        why = "; ".join(f"{name} cannot be given the method's compute ({left_out[name]})" for name in missing)
+        return f"{verdict}: {why}" + ("" if contrast["effect"] is None else f". Of the others: {seen}")
+    if contrast.get("failed"):
+        return f"{verdict}, as a condition fails: {seen}"
+    return f"{verdict}: {seen}" + (" (lower was claimed)" if direction == "lower" else "")
+
+
+def seen_text(contrast: Mapping[str, Any]) -> str:
+    """What the leg that decides a verdict measured, with its 95 % interval."""
+    against, kind = contrast["against"], contrast.get("kind", "beats")
+    leg = contrast.get("leg", against)
+    if kind in ("statistic", "alarm"):
+        value, low, high = (_unsigned(number, kind) for number in (contrast["effect"], *contrast["ci95"]))
+        return f"{leg} {value} [{low}, {high}]" + (" of the seeds" if kind == "alarm" else "")
+    if kind == "ordered":
+        return f"{leg} by {effect_text(contrast)}"
+    return f"{effect_text(contrast)} over {against}"
+
+
+def _unsigned(number: float | None, kind: str) -> str:
+    if number is None:
+        return "unknown"
+    return f"{number:.0%}" if kind == "alarm" else f"{number:.3f}"
 
 
 def effect_text(row: Mapping[str, Any]) -> str:
@@ -60,20 +92,45 @@ def effect_text(row: Mapping[str, Any]) -> str:
     return "unknown" if None in (low, high, value) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def conditions_text(conditions: Sequence[Mapping[str, Any]]) -> str:
-    """Preconditions in words: those that fail with their values, else that all hold."""
+def sure_text(found: Mapping[str, Any], q: float | None = None) -> str:
+    """What a result rests on: seeds, builds of the model, test problems, and its q-value."""
+    parts = [_count(found["seeds"], "seed")] if found["seeds"] > 1 else []
+    parts += [_count(found["builds"], "model")] if found.get("builds", 1) > 1 else []
+    parts += [_count(found["problems"], "problem")]
+    return ", ".join(parts) + ("" if q is None else f"; q = {q:.3f}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def conditions_text(conditions: Sequence[Mapping[str, Any]], *, brief: bool = False) -> str:
+    """Preconditions in words: those that fail with their values, else that all hold.
+
+    Args:
+        brief: without the names of those that hold.
+    """
     if not conditions:
         return "none needed"
-    failed = [f"{one['name']} ({_value(one)})" for one in conditions if not one["holds"]]
-    return "fails: " + "; ".join(failed) if failed else "hold: " + "; ".join(one["name"] for one in conditions)
+    failed = [_measured(one) for one in conditions if not one["holds"]]
+    if failed and brief:
+        return f"{len(failed)} of {len(conditions)} fail{'s' if len(failed) == 1 else ''}: {'; '.join(failed)}"
+    if failed:
+        return f"fails: {'; '.join(failed)}"
+    if brief:
+        return {1: "holds", 2: "both hold"}.get(len(conditions), f"all {len(conditions)} hold")
+    return f"hold: {'; '.join(map(_measured, conditions))}"
 
 
-def _value(one: Mapping[str, Any]) -> str:
-    if one["value"] is None:
-        return "not measured"
+def needed_text(one: Mapping[str, Any]) -> str:
+    """The bounds of a precondition, such as "≥ 0.1"."""
     bounds = [f"≥ {one['at_least']:g}"] if "at_least" in one else []
-    bounds += [f"≤ {one['at_most']:g}"] if "at_most" in one else []
-    return f"{one['value']:.3g}, needs {' and '.join(bounds)}"
+    return " and ".join([*bounds, *([f"≤ {one['at_most']:g}"] if "at_most" in one else [])])
+
+
+def _measured(one: Mapping[str, Any]) -> str:
+    value = "not measured" if one["value"] is None else f"{one['value']:.3g}"
+    return f"{one['name']}: {value}, needs {needed_text(one)}"
 
 
 def q_values(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:

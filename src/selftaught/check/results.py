@@ -75,12 +75,16 @@ class ContrastResult:
         deciding: the leg that decides it.
         p_value: one-sided, of the whole claim in this contrast.
         seeds: after which it was decided.
+        left_out: baselines of the claim that are not compared in this contrast, by name, and why.
+        failed: what makes it untestable: preconditions, and baselines that are left out though the claim asks for them.
     """
 
     verdict: ClaimVerdict
     deciding: LegResult
     p_value: float
     seeds: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Result:
         min_effect: the smallest effect of interest.
         seeds: number of seeds.
         builds: number of builds of the starting model.
+        train: train problems of a seed; 0 where nothing is trained.
         problems: distinct test problems, over all seeds.
         tokens: generated, judge and trained tokens of the method and its baselines, over all seeds.
         compute: of the method and its baselines: prompt tokens not cached + sampled + 3 times trained.
@@ -153,6 +158,7 @@ class Result:
     min_effect: float
     seeds: int
     builds: int
+    train: int
     problems: int
     tokens: int
     compute: int
@@ -197,6 +203,7 @@ class Result:
             "champion": self.champion,
             "seeds": self.seeds,
             "builds": self.builds,
+            "train": self.train,
             "problems": self.problems,
             "tokens": self.tokens,
             "compute": self.compute,
@@ -231,8 +238,11 @@ def _contrast(found: ContrastResult) -> dict[str, Any]:
         "ci95": _interval(leg.ci95),
         "against": leg.against or leg.name,
         "kind": leg.kind,
+        "leg": leg.name,
         "p_value": _p(found.p_value),
         "seeds": found.seeds,
+        "left_out": dict(found.left_out),
+        "failed": list(found.failed),
     }
 
 

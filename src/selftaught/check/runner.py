@@ -60,7 +60,8 @@ def check(
     looks = looks_of(method, world, seeds)
     with _opened(method, world, ablate, folder, engine, learner, console or Console()) as what:
         say = what.console.print
-        say(f"{method.id} on {world.name}, {_planned(looks)}, in {what.folder}\n  claim: {what.claim.text}")
+        trained = f", {what.claim.train:,} train problems each" if what.claim.train else ""
+        say(f"{method.id} on {world.name}, {_planned(looks)}{trained}, in {what.folder}\n  claim: {what.claim.text}")
         trials: list[SeedResult] = []
         decided: dict[Contrast, Decided] = {}
         for look, number in enumerate(looks.seeds):

@@ -17,8 +17,8 @@ from selftaught.check.baselines import (
     samples_to_fit,
 )
 from selftaught.check.claim import accuracy
-from selftaught.check.fitting import PublishedRun, fit_system
-from selftaught.check.legs import FIXED_BASELINES, AnyBaseline, Baseline, Contrast, SystemResult
+from selftaught.check.fitting import PublishedRun, compute_limit, fit_system
+from selftaught.check.legs import CONTRASTS, FIXED_BASELINES, AnyBaseline, Baseline, Contrast, SystemResult
 from selftaught.check.outcome import Outcome, SeedResult, outcome_of
 from selftaught.check.setup import Check, method_mark
 from selftaught.method import Method, find
@@ -33,14 +33,16 @@ def run_all(what: Check, seed: int) -> SeedResult:
     trial = SeedResult(seed, what.base(seed).version)
     _require_served(what, seed)
     with what.run(seed, "method") as run:
-        trial.task = run.task.name
+        trial.task, trial.train = run.task.name, len(run.task.train)
+        if trial.train < what.claim.train:
+            trial.notes.append(f"the claim needs {what.claim.train:,} train problems, the task has {trial.train:,}")
         mine = run_system(run, what.method, what.options)
         trial.method = outcome_of(what.claim, None, mine)
         trial.extra_metrics = what.claim.extra_metrics(mine) if what.claim.extra_metrics else {}
         _note(trial, trial.method, run.notes, run.seconds()["total"])
     for name, baseline in what.claim.all_baselines.items():
         if isinstance(baseline, str):
-            _run_named(what, seed, name, trial, mine)
+            _run_named(what, seed, name, trial)
         else:
             _run_baseline(what, seed, baseline, trial)
     if shown := vote_shown(what):
@@ -68,15 +70,12 @@ def vote_shown(what: Check) -> int:
 
 
 def contrasts_of(what: Check, baseline: AnyBaseline) -> tuple[Contrast, ...]:
-    """The contrasts that a baseline takes part in."""
+    """The contrasts that a baseline is to take part in, whether it can be fitted to the method's compute or not."""
     if isinstance(baseline, Baseline):
-        fixed = what.method.shape == "study" and not baseline.fit_with  # a study cannot be stopped by a budget
-        return tuple(c for c in baseline.contrasts if c == "as published" or not fixed)
+        return baseline.contrasts
     if baseline in FIXED_BASELINES:
         return ("as published",)
-    found: list[Contrast] = ["as published"] if samples_as_published(what) else []
-    fits = what.by_problem or what.claim.solver is not None
-    return (*found, "equal compute") if fits else tuple(found)
+    return CONTRASTS if samples_as_published(what) else ("equal compute",)
 
 
 def samples_as_published(what: Check) -> int:
@@ -97,21 +96,23 @@ def _number_of(options: Mapping[str, Any]) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) else 0
 
 
-def _run_named(what: Check, seed: int, name: str, trial: SeedResult, mine: SystemResult) -> None:
+def _run_named(what: Check, seed: int, name: str, trial: SeedResult) -> None:
     with what.start(seed) as run:
         if name in ONE_ANSWER:
-            trial.published[name] = _plain(what, name, ONE_ANSWER[name](run), trial)
+            trial.published[name] = trial.measured[name] = _plain(what, name, ONE_ANSWER[name](run), trial)
             return
-        contrasts = contrasts_of(what, name)
-        if "as published" in contrasts:
-            found = OF_SAMPLES[name](run, samples(run, samples_as_published(what)))
-            trial.published[name] = _plain(what, name, found, trial)
-        if "equal compute" in contrasts:
-            limit = mine.answer_compute
-            found = OF_SAMPLES[name](run, samples_to_fit(run, limit))
-            trial.fitted[name] = _plain(what, name, found, trial)
-            if found.compute > limit:
-                trial.notes.append(f"{name} takes {found.compute:,} of compute with one sample, the method {limit:,}")
+        if count := samples_as_published(what):
+            found = OF_SAMPLES[name](run, samples(run, count))
+            trial.published[name] = trial.measured[name] = _plain(what, name, found, trial)
+        limit = compute_limit(what, trial.method, trains=False)
+        if isinstance(limit, str):
+            trial.leave_out(name, limit)
+            return
+        found = OF_SAMPLES[name](run, samples_to_fit(run, limit))
+        trial.fitted[name] = _plain(what, name, found, trial)
+        trial.measured.setdefault(name, trial.fitted[name])
+        if found.compute > limit:
+            trial.notes.append(f"{name} takes {found.compute:,} of compute with one sample, the method {limit:,}")
 
 
 def _plain(what: Check, name: str, found: SystemResult, trial: SeedResult) -> Outcome:
@@ -144,13 +145,16 @@ def _run_baseline(what: Check, seed: int, rival: Baseline, trial: SeedResult) ->
     with what.run(seed, rival.name, shared=shared, mark=method_mark(method, options)) as run:
         found = run_system(run, method, options)
         outcome = outcome_of(what.claim, rival.name, found)
-        published = PublishedRun(outcome, tuple(end.compute for end in run.round_ends))
+        published = PublishedRun(outcome, tuple(run.round_ends))
         _note(trial, outcome, run.notes, outcome.seconds)
+    trial.measured[rival.name] = outcome
     if "as published" in contrasts_of(what, rival):
         trial.published[rival.name] = outcome
     if "equal compute" in contrasts_of(what, rival):
         fitted = fit_system(what, seed, rival, method, options, published, trial)
-        if fitted is not None:
+        if isinstance(fitted, str):
+            trial.leave_out(rival.name, fitted)
+        else:
             trial.fitted[rival.name] = fitted
 
 

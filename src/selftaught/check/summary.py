@@ -13,7 +13,7 @@ from selftaught.check.legs import CONTRASTS, Contrast, Metric, name_of
 from selftaught.check.outcome import Outcome, SeedResult, mean_score
 from selftaught.check.results import BaselineComparison, Condition, ContrastResult, LegResult, Result
 from selftaught.check.setup import Check
-from selftaught.check.verdicts import LegTest, condition_values, effect_of, systems
+from selftaught.check.verdicts import LegTest, condition_values, effect_of, left_out, systems
 from selftaught.measure import Decision
 
 VERSIONED_PACKAGES = ("selftaught", "torch", "transformers")
@@ -46,7 +46,10 @@ def summarize(
         task=trials[0].task,
         claim=claim.text,
         ability="real" if world.real else claim.ability or ("planted" if what.by_problem else "learnt"),
-        contrasts={contrast: _contrast(one, legs[contrast]) for contrast, one in decided.items()},
+        contrasts={
+            contrast: _contrast(one, legs[contrast], left_out(what, trials, contrast))
+            for contrast, one in decided.items()
+        },
         legs=tuple(leg for found in legs.values() for leg in found),
         conditions=tuple(map(Condition, claim.preconditions, condition_values(what, trials))),
         score=mean_score([t.method for t in trials], claim.metric),
@@ -58,6 +61,7 @@ def summarize(
         min_effect=claim.min_effect,
         seeds=len(trials),
         builds=len({t.build for t in trials}),
+        train=0 if what.by_problem else min(t.train for t in trials),
         problems=len({problem for t in trials for problem in t.method.scores[claim.metric]}),
         tokens=sum(t.tokens for t in trials),
         compute=sum(t.compute for t in trials),
@@ -85,10 +89,10 @@ def _legs(contrast: Contrast, one: Decided) -> list[LegResult]:
     return rows
 
 
-def _contrast(one: Decided, legs: Sequence[LegResult]) -> ContrastResult:
+def _contrast(one: Decided, legs: Sequence[LegResult], left: Mapping[str, str]) -> ContrastResult:
     decision = one.decision
     deciding = legs[decision.legs.index(decision.deciding)]
-    return ContrastResult(decision.verdict, deciding, decision.p_value, one.seeds)
+    return ContrastResult(decision.verdict, deciding, decision.p_value, one.seeds, left, decision.failed)
 
 
 def _baselines(what: Check, trials: Sequence[SeedResult]) -> list[BaselineComparison]:

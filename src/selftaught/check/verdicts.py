@@ -10,8 +10,10 @@ from typing import Any
 
 from selftaught.check.legs import (
     CONTRASTS,
+    FIXED_BASELINES,
     Alarm,
     AnyBaseline,
+    Baseline,
     Beats,
     Contrast,
     Leg,
@@ -24,17 +26,17 @@ from selftaught.check.legs import (
 from selftaught.check.outcome import Outcome, SeedResult
 from selftaught.check.seed import contrasts_of
 from selftaught.check.setup import Check
+from selftaught.check.statistics import statistic_of_seeds
 from selftaught.measure import (
     Decision,
     Estimate,
     Interval,
     Looks,
     ShareEstimate,
-    TEstimate,
     crossed_effect,
     decide,
     paired_effect,
-    statistic_estimate,
+    untestable,
 )
 from selftaught.measure.inference import Leg as TestedLeg
 from selftaught.measure.inference import Precondition as TestedPrecondition
@@ -48,13 +50,13 @@ class LegTest:
         kind: "beats", "no worse", "ordered", "statistic" or "alarm".
         against: the baseline, if it is compared with one.
         sign: -1 where the estimate is negated because lower is claimed.
-        tested: what `measure.decide` gets.
+        tested: what `measure.decide` gets; None where the leg cannot be tested.
     """
 
     kind: str
     against: str
     sign: int
-    tested: TestedLeg
+    tested: TestedLeg | None
 
     def raw(self, value: float, interval: Interval) -> tuple[float, Interval]:
         """A value and an interval as measured, not in the claimed direction."""
@@ -63,7 +65,7 @@ class LegTest:
 
 
 def systems(trial: SeedResult, contrast: Contrast) -> Mapping[str, Outcome]:
-    """The baselines of a contrast; those that one answer a problem makes stand in both."""
+    """The baselines of a contrast."""
     if contrast == "as published":
         return trial.published
     return trial.fitted
@@ -103,19 +105,48 @@ def takes_part(what: Check, leg: Leg, contrast: Contrast, trials: Sequence[SeedR
     )
 
 
+def left_out(what: Check, trials: Sequence[SeedResult], contrast: Contrast) -> dict[str, str]:
+    """Baselines of the claim's legs that are not compared in a contrast, by name, and why."""
+    found: dict[str, str] = {}
+    for name, baseline in what.claim.leg_baselines.items():
+        if contrast in contrasts_of(what, baseline):
+            why = [trial.unfitted[name] for trial in trials if name in trial.unfitted]
+            found |= {name: why[0]} if why and contrast == "equal compute" else {}
+        elif isinstance(baseline, Baseline):
+            found[name] = "the claim does not compare it there"
+        else:
+            one = baseline in FIXED_BASELINES
+            found[name] = "it gives one answer per problem" if one else f"{what.method.id} has no number of samples"
+    return found
+
+
+def cannot_fit(what: Check, trials: Sequence[SeedResult], contrast: Contrast) -> dict[str, str]:
+    """Those of them that the claim asks for in this contrast."""
+    known, found = what.claim.leg_baselines, left_out(what, trials, contrast)
+    return {name: why for name, why in found.items() if contrast in contrasts_of(what, known[name])}
+
+
 def decisions(
     what: Check, trials: Sequence[SeedResult], looks: Looks, look: int
 ) -> dict[Contrast, tuple[Decision, list[LegTest]]]:
-    """The verdict on each contrast that the claim has, at a look."""
+    """The verdict on each contrast that the claim has, at a look.
+
+    It is "not testable here" where a precondition fails, and where a baseline cannot be given the method's compute:
+    without it the claim would be easier than declared.
+    """
     conditions = [
         TestedPrecondition(one.name, one.holds(value), value)
         for one, value in zip(what.claim.preconditions, condition_values(what, trials), strict=True)
     ]
     found: dict[Contrast, tuple[Decision, list[LegTest]]] = {}
     for contrast in CONTRASTS:
-        if tests := leg_tests(what, trials, contrast):
-            decided = decide([one.tested for one in tests], preconditions=conditions, looks=looks, look=look)
-            found[contrast] = decided, tests
+        tests, missing = leg_tests(what, trials, contrast), cannot_fit(what, trials, contrast)
+        if tests:
+            needed = [*conditions, *(TestedPrecondition(name, False) for name in missing)]
+            legs = [one.tested for one in tests if one.tested]
+            found[contrast] = decide(legs, preconditions=needed, looks=looks, look=look), tests
+        elif missing:
+            found[contrast] = untestable(list(missing)), [LegTest("beats", name, 1, None) for name in missing]
     return found
 
 
@@ -135,7 +166,7 @@ def condition_values(what: Check, trials: Sequence[SeedResult]) -> list[float | 
 def _value_on(trial: SeedResult, index: int, name: str | None) -> float | None:
     if name is None:
         return trial.method.values.get(index)
-    outcome = trial.published.get(name) or trial.fitted.get(name)
+    outcome = trial.measured.get(name)
     return outcome.values.get(index) if outcome else None
 
 
@@ -188,45 +219,6 @@ def _statistic(what: Check, trials: Sequence[SeedResult], index: int, leg: Stati
     if leg.at_least is not None:
         return LegTest("statistic", against, 1, TestedLeg(leg.name, found, leg.at_least))
     return LegTest("statistic", against, -1, TestedLeg(leg.name, -found, -(leg.at_most or 0.0)))
-
-
-def statistic_of_seeds(trials: Sequence[SeedResult], index: int, leg: Statistic, *, by_problem: bool) -> Estimate:
-    """A statistic over all seeds: problems are resampled; where policies were trained the seeds differ too.
-
-    With seeds, the standard error adds the spread of the seeds' own values to that of resampled problems, which counts
-    the problems' part twice where seeds do not share them, and is then too wide, never too narrow.
-    """
-    groups: dict[str, list[tuple[bool, Any]]] = {}
-    values: list[float] = []
-    for trial in trials:
-        own: dict[str, list[tuple[bool, Any]]] = {}
-        for mine, outcome in _sources(trial, leg):
-            for problem, observed in outcome.observations.get(index, {}).items():
-                own.setdefault(problem, []).extend((mine, one) for one in observed)
-        values.append(_statistic_value(leg, [one for group in own.values() for one in group]))
-        for problem, observed in own.items():
-            groups.setdefault(problem, []).extend(observed)
-    pooled = statistic_estimate(lambda drawn: _statistic_value(leg, drawn), list(groups.values()))
-    known = [value for value in values if not math.isnan(value)]
-    if by_problem or len(known) < 2:
-        return pooled
-    mean = math.fsum(known) / len(known)
-    between = math.fsum((v - mean) ** 2 for v in known) / (len(known) - 1) / len(known)
-    within = float(pooled.draws.var()) if len(pooled.draws) else math.nan
-    return TEstimate(mean, max(1e-12, math.sqrt(between + within)), len(known) - 1)
-
-
-def _sources(trial: SeedResult, leg: Statistic) -> list[tuple[bool, Outcome]]:
-    """The method, and the baseline whose statistic is subtracted."""
-    if leg.over is None:
-        return [(True, trial.method)]
-    name = name_of(leg.over)
-    return [(True, trial.method), (False, trial.published.get(name) or trial.fitted[name])]
-
-
-def _statistic_value(leg: Statistic, drawn: Sequence[tuple[bool, Any]]) -> float:
-    mine = leg.function([one for own, one in drawn if own])
-    return mine if leg.over is None else mine - leg.function([one for own, one in drawn if not own])
 
 
 def _comparable(builds: Sequence[str]) -> bool:

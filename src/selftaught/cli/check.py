@@ -14,6 +14,7 @@ from selftaught.check.parallel import Place, SeedPool, seed_pool
 from selftaught.check.reading import (
     COLUMNS,
     conditions_text,
+    contrast_text,
     effect_text,
     q_values,
     read_result,
@@ -172,7 +173,10 @@ def print_result(result: Result, path: Path) -> None:
     """Print a result: the claim, each system with the method's effect over it, preconditions, and the verdicts."""
     found = result.to_json("")
     print_wrapped(f"\n{result.id}: {result.claim}")
-    size = f"{result.problems:,} test problems, {result.seeds} seeds, {result.builds} builds of the model"
+    size = f"{result.problems:,} test problems, " + (
+        f"{result.train:,} train problems a seed, " if result.train else ""
+    )
+    size += f"{result.seeds} seeds, {result.builds} builds of the model"
     print_wrapped(f"{size}, {result.compute:,} tokens of compute in all\n")
     rows = [(result.id, "", f"{result.score:.3f}", "", f"{result.method_compute:,}")]
     for row in (*found["baselines"], *found["ablations"]):
@@ -188,7 +192,7 @@ def print_result(result: Result, path: Path) -> None:
         print_wrapped("\n" + ", ".join(f"{name} {value:.3f}" for name, value in result.extra_metrics.items()))
     print_text("")
     for name, contrast in found["contrasts"].items():
-        print_wrapped(f"{name.replace('_', ' ').capitalize()}: {contrast['verdict']} (by {contrast['against']})")
+        print_wrapped(f"{name.replace('_', ' ').capitalize()}: {contrast_text(contrast, result.direction)}")
     print_wrapped(f"Took {result.seconds:.0f} s; written to {path}")
 
 
@@ -196,6 +200,6 @@ def print_results(results: Sequence[Result]) -> None:
     """Print a line for each result, in the columns of the README, with its q-value."""
     found: list[Mapping[str, Any]] = [result.to_json("") for result in results]
     q = q_values(found)
-    rows = [(one["id"], *result_cells(one), f"{q[one['id']]:.3f}", f"{one['seconds']:.0f}") for one in found]
+    rows = [(one["id"], *result_cells(one, q[one["id"]]), f"{one['seconds']:.0f}") for one in found]
     print_text("")
-    print_table(rows, columns=("method", *COLUMNS, "q", "seconds"))
+    print_table(rows, columns=("method", *COLUMNS, "seconds"))

@@ -20,7 +20,7 @@ from selftaught.cli.common import (
     require_split,
     task_of,
 )
-from selftaught.cli.engine_options import at_least, engine_of
+from selftaught.cli.engine_options import at_least, engine_config, engine_of
 from selftaught.cli.options import naming_flags
 from selftaught.console import Console
 from selftaught.control import Budget
@@ -105,7 +105,8 @@ def _train(call: Call, task: Task, settings: Settings) -> int:
     args, method = call.args, call.chosen
     folder = args.out or Path("runs") / f"{method.id}-{_slug(task.name)}"
     console = Console(quiet=args.quiet)
-    with Run(folder, model=args.model, task=task, engine=engine_of(args), settings=settings, console=console) as run:
+    how = {"engine": engine_of(args), "endpoint": engine_config(args)}
+    with Run(folder, model=args.model, task=task, **how, settings=settings, console=console) as run:
         console.print(f"{method.id} on {task.name} with {args.model}, in {folder}")
         with naming_flags(call.options):
             method(run, run.base, task, **call.options)

@@ -28,6 +28,11 @@ from selftaught.feedback.equality import equality_key
 from selftaught.measure import Comparison, sign_flip
 from selftaught.records import Attempt, Verdict
 
+NAMES = (
+    "diversity", "entropy", "length", "repetition", "verdicts", "agreement", "regression", "overoptimization",
+)  # fmt: skip
+"""Names of the alarms."""
+
 MIN_ATTEMPTS = 32
 """Fewest attempts (or pairs) from which a share is estimated: 16 of 32 has a standard error of 0.09."""
 

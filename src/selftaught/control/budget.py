@@ -19,11 +19,13 @@ class Budget:
         compute: `Ledger.compute` of a recipe. The last round is cut to fit: it gets a share of its problems and steps.
         round_compute: what a round is expected to cost, so that the first one can be cut too; None: what the round
             before cost.
+        round_fixed: the part of it that does not shrink with the round, such as measurements.
     """
 
     tokens: int | None = None
     compute: int | None = None
     round_compute: int | None = None
+    round_fixed: int = 0
 
     def is_exhausted(self, usage: Usage, compute: int = 0) -> bool:
         """Whether nothing is left.

@@ -75,6 +75,7 @@ class Capabilities:
         scores: value heads are read (`Engine.scores`).
         trained_policies: policies trained here can be sampled.
         live_models: models can be sampled while they are in training (`Engine.attach_model`).
+        endpoints: policies of models behind an endpoint (`Policy.remote`) can be sampled.
     """
 
     seeds: bool = False
@@ -85,6 +86,7 @@ class Capabilities:
     scores: bool = False
     trained_policies: bool = False
     live_models: bool = False
+    endpoints: bool = False
 
 
 @runtime_checkable

@@ -71,7 +71,7 @@ class ScriptedEngine(BusyTimer, BaseEngine):
     name = "scripted"
     capabilities = Capabilities(
         seeds=True, prefix=True, prefix_tokens=True, top_logprobs=True, logprobs=True, scores=True,
-        trained_policies=True,
+        trained_policies=True, endpoints=True,
     )  # fmt: skip
 
     def __init__(

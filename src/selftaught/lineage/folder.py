@@ -69,6 +69,11 @@ class RunFolder:
         return {f["policy"]: (n, f) for _, n, f, _ in self.reader.effects("notes") if f["policy"] != self.base}
 
     @cached_property
+    def teachers(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Version of each model that taught here without being trained here -> its round and journal entry."""
+        return {facts["policy"]: (number, facts) for _, number, facts, _ in self.reader.effects("teacher")}
+
+    @cached_property
     def live(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Name of each policy in training -> its round and journal entry."""
         return {key: (number, facts) for key, number, facts, _ in self.reader.effects("live")}

@@ -21,7 +21,7 @@ class LineageNode:
         role: of an attempt "solve", "critique", "judge", "revise", ...; of a record "demo", "pair", "ranking", "label",
             "token advantages", "rollout group", "scored steps"; of a policy "base", "trained", "noted" where it has
             notes, "live" where its weights were in training, "tuned" where they lived for one answer, or "annotator"
-            for the task's annotator.
+            for the task's annotator, or "teacher" for a model that annotated.
         policy: who wrote the attempt, grew the tree or learned the record; empty for a policy.
         problem: the question, or the problem's id if the run does not record it.
         verdict: the verifier's, "right", "wrong" or "unknown"; empty where it gave none.
@@ -88,7 +88,8 @@ class Lineage:
 
     @cached_property
     def gaps(self) -> dict[str, str]:
-        """What is missing: node id -> why the walk incomplete there. Empty where all ways end at the base."""
+        """What is missing: node id -> why the walk incomplete there. Empty where all end at the base, an annotator
+        or a teacher."""
         return {node.id: node.gap for node in self.nodes.values() if node.gap}
 
     def to_json(self) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def trace(folder: str | Path, id: str = "") -> Lineage:
             (`VERSION:NUMBER`); or a unique prefix of one. By default the champion's.
 
     Returns:
-        The graph. Anything missing from the folder is listed in `Lineage.gaps`.
+        The graph. Anything missing from the folder is listed in `Lineage.gaps`; a teacher and the task's annotator
+        have no further sources.
 
     Raises:
         BadInput: the folder holds no run, or the id is unknown or ambiguous.
@@ -77,6 +78,9 @@ def _step(facts: RunFolder, id: str) -> Visit | None:
     version, colon, number = id.rpartition(":")
     if colon and number.isdecimal() and version in facts.published:
         return _record(facts, id, version, int(number))
+    if id in facts.teachers:
+        number, told = facts.teachers[id]
+        return LineageNode(id, "policy", "teacher", round=number, note=f"the teacher {told['name']}"), []
     found = facts.reader.entry(id)
     if found is None or found[0] not in EFFECTS:
         return None

@@ -15,6 +15,7 @@ from selftaught.measure.inference import (
     Precondition,
     decide,
     ordered,
+    untestable,
 )
 from selftaught.measure.measurement import (
     Comparison,
@@ -89,5 +90,6 @@ __all__ = [
     "problems_needed",
     "sign_flip",
     "statistic_estimate",
+    "untestable",
     "wilson",
 ]

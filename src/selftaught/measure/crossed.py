@@ -70,7 +70,7 @@ def crossed_effect(
     the two-way layout without replication, and where runs share no problems the variance of their means alone.
     Degrees of freedom are Satterthwaite's (1946, An Approximate Distribution of Estimates of Variance Components); of
     runs that share no problems they are S - 1 (Cameron & Miller 2015, A Practitioner's Guide to Cluster-Robust
-    Inference, section VI). Every build has the same weight, however many runs it has.
+    Inference, section VI: unconfirmed). Every build has the same weight, however many runs it has.
 
     Args:
         mine: for each run, problem id -> score of the method.

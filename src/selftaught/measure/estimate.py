@@ -70,8 +70,8 @@ class BootstrapEstimate:
     """A statistic with the bootstrap distribution of it: percentile intervals, or BCa ones.
 
     BCa: the bias-corrected and accelerated interval (Efron 1987, Better Bootstrap Confidence Intervals; Efron &
-    Tibshirani 1993, section 14.3); with `bias` and `acceleration` 0 it is the percentile interval. A p-value is the
-    level at which the interval ends at the null, never below 1 / (draws + 1).
+    Tibshirani 1993, section 14.3: unconfirmed); with `bias` and `acceleration` 0 it is the percentile interval. A
+    p-value is the level at which the interval ends at the null, never below 1 / (draws + 1).
 
     Attributes:
         value: the statistic of the data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -151,6 +152,17 @@ def decide(
     elif verdict != "inconclusive":
         stop = "efficacy" if verdict == "reproduced" else "futility"
     return Decision(verdict, deciding, tuple(results), max(r.p_value for r in results), stop, failed)
+
+
+def untestable(names: Sequence[str]) -> Decision:
+    """The decision on a claim of which no leg could be measured: "not testable here".
+
+    Args:
+        names: of its legs, at least one.
+    """
+    unknown = Interval(math.nan, math.nan)
+    legs = tuple(LegResult(name, math.nan, unknown, "inconclusive", 1.0, 1.0, None) for name in names)
+    return Decision("not testable here", legs[0], legs, 1.0, "precondition", tuple(names))
 
 
 def ordered(names: Sequence[str], effects: Sequence[Estimate], *, min_effect: float | None = None) -> list[Leg]:

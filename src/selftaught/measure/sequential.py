@@ -6,7 +6,7 @@ c such that all looks together err with chance alpha. c is found by numerical in
 crossed yet (Armitage, McPherson & Rowe 1969, Repeated Significance Tests on Accumulating Data).
 
 Student's t takes the place of the normal distribution by its p-value: at each look p is compared with the boundary's
-nominal p-value (the significance-level approach of Pocock 1977).
+nominal p-value (a significance-level approach, attributed to Pocock 1977; unconfirmed).
 The fractions are those of the seeds. Where test problems are shared by the seeds, the statistics of two looks are
 correlated more closely than by seeds alone, which makes the boundaries err less (Slepian's inequality), not more.
 """

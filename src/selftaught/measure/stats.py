@@ -32,7 +32,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """The score interval of a proportion: `successes` out of `n` independent trials.
 
     It never leaves 0..1 and keeps its coverage near 0 and 1, where the textbook interval collapses
-    (Wilson 1927; Brown, Cai & DasGupta 2001, section 3.1.1). If `n == 0`: (0, 1).
+    (Wilson 1927; Brown, Cai & DasGupta 2001, section 3.1.1: unconfirmed). If `n == 0`: (0, 1).
 
     Raises:
         ValueError: `successes` outside 0..n, or `level` outside 0..1.
@@ -57,8 +57,8 @@ def clustered_bootstrap(
     """Percentile interval of the mean over problems of each problem's mean value.
 
     Samples of one problem resemble each other, so whole problems are resampled, with replacement
-    (percentile interval: Efron & Tibshirani 1993, section 13.3). Constant data would give an interval of zero width,
-    which is overconfident: see `_without_spread`. Without problems: (0, 1).
+    (percentile interval: Efron & Tibshirani 1993, section 13.3: unconfirmed). Constant data would give an interval of
+    zero width, which is overconfident: see `_without_spread`. Without problems: (0, 1).
 
     Args:
         values: for each problem the values of its samples, each in 0..1.
@@ -116,7 +116,7 @@ def paired_bootstrap(
     """Percentile interval of mean(b - a), where `a[i]` and `b[i]` were measured on the same problem.
 
     Problems are resampled with both their values, so shared difficulty cancels
-    (percentile interval: Efron & Tibshirani 1993, section 13.3). Without problems: (-1, 1).
+    (percentile interval: Efron & Tibshirani 1993, section 13.3: unconfirmed). Without problems: (-1, 1).
 
     Args:
         a: the old system's value per problem, each in 0..1 (0/1, or the mean of several samples).
@@ -228,7 +228,7 @@ def sign_flip(
     """p-value of the paired permutation test on the sum of `differences` (new - old, per problem).
 
     Under the null hypothesis, each difference is as likely as its negative (Fisher 1935, The
-    Design of Experiments, section 21).
+    Design of Experiments, section 21: unconfirmed).
     With up to 14 differences that are not zero every sign pattern is enumerated; with more, `resamples`
     patterns are drawn and p = (1 + hits) / (1 + resamples), which never reports 0 (Phipson & Smyth
     2010). On differences of +-1 this is McNemar's test.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from selftaught.curate.keep import keep_right
-from selftaught.models import Policy, resolve
+from selftaught.models import Policy
+from selftaught.models.served import resolve_teacher
 from selftaught.records import Attempt, Demo, Problem
 from selftaught.refine.turns import error_step, finds_no_error, revise
 from selftaught.routines.critiques import (
@@ -28,13 +29,13 @@ def choose_teacher(run: Run, base: Policy, task: Task, teacher: str) -> Policy |
 
     Args:
         base: annotates where no teacher is named and the task has no annotator.
-        teacher: what `models.resolve` takes; empty for none.
+        teacher: what `models.resolve` takes, or an endpoint's http address; empty for none.
 
     Raises:
         BadInput: the teacher cannot be resolved.
     """
     if teacher:
-        return resolve(teacher, run.console.print, where="--teacher")
+        return resolve_teacher(teacher, run.console.print)
     return None if task.annotator else base
 
 

@@ -50,10 +50,19 @@ def start_change_rate(system: SystemResult) -> float:
     return start_flip_rates(system)["changed"]
 
 
+def start_fix_rate(system: SystemResult) -> float:
+    """Share of right second answers among the starting model's samples whose first is wrong; a precondition of SCoRe.
+
+    NaN without wrong first answers.
+    """
+    return start_flip_rates(system)["fixed"]
+
+
 def start_fix_surplus(system: SystemResult) -> float:
     """P(right second answer | wrong first) - P(wrong second answer | right first) of the starting model's samples.
 
-    Above 0, second answers carry something to reinforce; a precondition of SCoRe.
+    Below 0 second answers do harm as they are. That is where SCoRe's own base model begins (2409.12917: a gain of 15.6
+    points on MATH that ends at +4.4), so it is no precondition of SCoRe.
     """
     rates = start_flip_rates(system)
     return rates["fixed"] - rates["broken"]

@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args
 from selftaught.errors import BadInput, suggest
 from selftaught.models import Policy
 from selftaught.models.policy import ANNOTATOR
-from selftaught.models.resolve import resolve
+from selftaught.models.served import resolve_teacher
 from selftaught.records import Attempt, Problem
 from selftaught.run.ask import Ask
 from selftaught.run.attempts import sample_new
 from selftaught.run.checks import SUBJECTS, require_all
 from selftaught.run.context import RunContext
 from selftaught.run.solver import Solver, Subject, problem_of
+from selftaught.run.teachers import admit
 
 AnnotationRole = Literal["critique", "revise", "solve"]
 """What an annotation is: a critique of a draft, a revision by a critique, or a solution of a problem."""
@@ -28,7 +29,7 @@ def annotate(
     """See `Run.annotate`."""
     require_all(SUBJECTS, subjects, "run.annotate")
     _check_access(context, subjects)
-    policy = resolve(teacher, context.console.print, where="teacher") if teacher else exact_policy(context)
+    policy = admit(context, resolve_teacher(teacher, context.console.print)) if teacher else exact_policy(context)
     return [one.attempt for one in sample_new(context, policy, subjects, _solver(role), 1, sampling)]
 
 

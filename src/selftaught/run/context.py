@@ -13,7 +13,7 @@ from selftaught import models
 from selftaught.console import Console
 from selftaught.control.budget import RunStopped
 from selftaught.control.health import HealthMonitor
-from selftaught.engines import Engine, PaidEngine, Sampling, create_engine
+from selftaught.engines import Engine, EngineConfig, PaidEngine, Sampling, create_engine
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger
 from selftaught.measure import Measurement
@@ -65,8 +65,9 @@ class RunContext:
 
     def __init__(
         self, folder: Path, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
-        learner: Learner, console: Console,
+        learner: Learner, console: Console, endpoint: EngineConfig | None = None,
     ) -> None:  # fmt: skip
+        self.endpoint = endpoint
         self.folder, self.task, self.settings, self.learner, self.console = folder, task, settings, learner, console
         self.journal = Journal(folder)
         try:
@@ -195,7 +196,8 @@ class RunContext:
     @property
     def notes(self) -> list[str]:
         """See `Run.notes`."""
-        spent = self.engine.spent if isinstance(self.engine, PaidEngine) else 0.0
+        paid = [one for one in (self.engine, *self.sampler.beside.engines) if isinstance(one, PaidEngine)]
+        spent = sum(one.spent for one in paid)
         money = [f"${spent:,.4f} spent at the endpoint, at the prices given"] if spent else []
         cut = [truncation_line(self.truncation_counts)] if self.truncation_counts["truncated"] else []
         ends = [wrong_ends_line(self.end_counts)] if self.end_counts["wrong"] else []
@@ -222,4 +224,6 @@ class RunContext:
             last_to_first.callback(self.task.close)
             last_to_first.callback(self._stop_listening)
             last_to_first.callback(self.sampler.stop_verifying)
+            for teacher in self.sampler.beside.engines:
+                last_to_first.callback(teacher.close)
             last_to_first.callback(self.engine.close)

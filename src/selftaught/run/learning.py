@@ -46,6 +46,7 @@ def learn(
         _check_cause(context)
     require_lasting("learn", base, objective.reference, objective.teacher)
     settings = train_settings(context, training, lr_scale)
+    settings = replace(settings, steps=context.cut.steps(settings.steps))  # fewer in a round that is cut to fit
     policy = _learned(context, base, objective, records, settings)
     context.round_facts["records"] = len(records)
     context.monitor.observe_training(records, by_verdict=context.uses_verdicts)
@@ -129,8 +130,9 @@ def _of_attempts(sources: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _check_cause(context: RunContext) -> None:
-    """Without records, stop the run in a method's later round; if answers were cut off, name that as the cause."""
-    if context.method and context.loop_round > 1:
+    """Without records, stop the run in a method's later round or one that is cut to fit a budget; else, if answers were
+    cut off, name that as the cause."""
+    if context.method and (context.loop_round > 1 or context.cut.share < 1):
         raise context.stop(f"round {context.round} produced no training records; the run stops here")
     if context.truncation_counts["truncated"]:
         cause = f"nothing to learn from: {truncation_line(context.truncation_counts)} and are not learned from"

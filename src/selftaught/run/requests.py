@@ -17,7 +17,7 @@ from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_j
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
-from selftaught.run.sources import sample_of
+from selftaught.run.sources import Beside, sample_of
 from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
 from selftaught.tasks.thinking import thinking_alone
@@ -68,6 +68,7 @@ class JournaledEngine:
 
     Attributes:
         engine: where tokens come from.
+        beside: the engine of a teacher behind an endpoint, if the first cannot sample it.
         task: extracts answers.
         journal: where effects are looked up and kept.
         ledger: where their cost is counted.
@@ -89,6 +90,7 @@ class JournaledEngine:
     failure: BaseException | None = None
     refusals: dict[str, RequestRefused] = field(default_factory=dict)
     make_ready: Callable[[Policy], Awaitable[None]] | None = None
+    beside: Beside = field(default_factory=Beside)
     _share: SharedTasks = field(default_factory=SharedTasks)
 
     async def sample(self, asked: JournaledRequest) -> Attempt:

@@ -21,10 +21,19 @@ T = TypeVar("T")
 
 
 class RoundEnd(NamedTuple):
-    """What a round left: the champion, and the compute from the start of the run (`Ledger.compute`)."""
+    """What a round left.
+
+    Attributes:
+        champion: of the main learner.
+        compute: from the start of the run to the end of the round (`Ledger.compute`).
+        began: from the start of the run to its beginning.
+        fixed: the part of the round's compute that does not shrink with it.
+    """
 
     champion: Policy
     compute: int
+    began: int = 0
+    fixed: int = 0
 
 
 class RoundCut:
@@ -41,22 +50,22 @@ class RoundCut:
 
     Attributes:
         share: of its problems that the current round may use.
-        ends: for each round that ended, not of nested methods, the champion and the compute so far.
+        ends: for each round that ended, not of nested methods, what it left.
     """
 
     def __init__(self, budget: Budget, ledger: Ledger) -> None:
         self._budget, self._ledger = budget, ledger
-        self._cost, self._fixed, self._began, self._fixed_now = budget.round_compute, 0, 0, 0
+        self._cost, self._fixed, self._began, self._fixed_now = budget.round_compute, budget.round_fixed, 0, 0
         self.share = 1.0
         self.ends: list[RoundEnd] = []
 
     def begin_round(self) -> bool:
         """Begin a round, cut if needed; False if none fits any more."""
+        self._began, self._fixed_now = self._ledger.compute, 0
         if self._budget.compute is None:
             return True
         if self.share < 1:  # the round before was the last
             return False
-        self._began, self._fixed_now = self._ledger.compute, 0
         left = self._budget.compute - self._began
         if self._cost is None or self._cost <= left:
             return True
@@ -66,7 +75,7 @@ class RoundCut:
 
     def end_round(self, champion: Policy) -> None:
         """Note what the round cost, and whom it leaves as the champion."""
-        self.ends.append(RoundEnd(champion, self._ledger.compute))
+        self.ends.append(RoundEnd(champion, self._ledger.compute, self._began, self._fixed_now))
         if self._budget.compute is not None and self.share == 1:
             self._cost, self._fixed = self._ledger.compute - self._began, self._fixed_now
 
@@ -84,5 +93,5 @@ class RoundCut:
         return subjects[: math.ceil(self.share * len(subjects))]
 
     def steps(self, steps: int) -> int:
-        """Optimizer steps, as many as the round may use; 0 stays 0."""
-        return math.ceil(self.share * steps)
+        """Optimizer steps, as many as the round may use, one at least; 0 stays 0."""
+        return max(1, math.ceil(self.share * steps)) if steps else 0

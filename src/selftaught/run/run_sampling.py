@@ -58,7 +58,8 @@ class SamplingRun(RunSession):
             subjects: for "solve" problems; for "critique" drafts; for "revise" critiques of drafts, as `annotate` or
                 `refine.criticize` made them.
             role: what to write: "solve", "critique" or "revise".
-            teacher: a policy, or what `models.resolve` takes; by default the annotator of the task.
+            teacher: a policy, what `models.resolve` takes, or the http address of an endpoint that serves one model; by
+                default the annotator of the task. A model behind an endpoint may teach one whose weights are here.
             sampling: fields of `Sampling` to change, for a teacher.
 
         Returns:

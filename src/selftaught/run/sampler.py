@@ -61,6 +61,7 @@ class Sampler:
 
     Attributes:
         judgments: judges attempts, on the loop.
+        beside: the engine of a teacher behind an endpoint; see `JournaledEngine`.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Sampler:
         self.environment = JournaledEnvironment(task, journal, ledger, self._counts, seed, posed)
         self._loop = BackgroundLoop()
         self.tuner: Tuner | None = None
-        self._engine.make_ready = self._make_ready
+        self._engine.make_ready, self.beside = self._make_ready, self._engine.beside
 
     def solve(self, batch: SolveBatch) -> list[SolverResult]:
         """Run a batch; the results are in the order of its work.
@@ -117,9 +118,13 @@ class Sampler:
 
         return self._loop.run(gather())
 
+    @property
+    def _engines(self) -> list[Engine]:
+        return [self._engine.engine, *self.beside.engines]
+
     def request_counts(self) -> dict[str, int]:
         """See `Run.request_counts`."""
-        return self._counts.to_json() | {"retried": self._engine.engine.num_retries}
+        return self._counts.to_json() | {"retried": sum(one.num_retries for one in self._engines)}
 
     def no_answer_reason(self) -> str:
         """Why no request at all got an answer; empty where one did."""
@@ -183,8 +188,10 @@ class Sampler:
             done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
             self._engine.failure = failure
-            if isinstance(failure, Exception) and isinstance(self._engine.engine, PaidEngine) and left:
-                self._engine.engine.cancel_unsent(failure)
+            paid = [one for one in self._engines if isinstance(one, PaidEngine)]
+            if isinstance(failure, Exception) and paid and left:
+                for engine in paid:
+                    engine.cancel_unsent(failure)
                 _, left = await asyncio.wait(left, timeout=NOTICE_SECONDS)
                 if left:
                     self._console.print("  waiting for the answers in progress; interrupt to abandon them")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from selftaught.console import Console
-from selftaught.engines import Engine
+from selftaught.engines import Engine, EngineConfig
 from selftaught.learn.learner import train_policy as local_learner
 from selftaught.method import Method
 from selftaught.models import Policy
@@ -35,6 +35,7 @@ class RunSession:
         settings: see `Settings`.
         learner: trains a policy; `learn.learner.train_policy` by default.
         console: where progress is shown.
+        endpoint: limits and prices of a teacher behind an endpoint, beside an engine that samples weights.
 
     Attributes:
         base: the starting model.
@@ -54,9 +55,10 @@ class RunSession:
     def __init__(
         self, folder: str | Path, *, model: str | Path | Policy, task: Task, engine: Engine | None = None,
         settings: Settings | None = None, learner: Learner = local_learner, console: Console | None = None,
+        endpoint: EngineConfig | None = None,
     ) -> None:  # fmt: skip
         settings, console = settings or Settings(), console or Console()
-        at = RunContext(Path(folder), model, task, engine, settings, learner, console)
+        at = RunContext(Path(folder), model, task, engine, settings, learner, console, endpoint)
         self._context, self.folder, self.task, self.settings, self.console = at, at.folder, task, settings, console
         self.base, self.engine, self.journal, self.ledger = at.base, at.engine, at.journal, at.ledger
         self.model = model.version if isinstance(model, Policy) else str(model)

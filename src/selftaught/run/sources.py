@@ -1,15 +1,27 @@
-"""Where a sample that is not in the journal comes from: the engine, or the task's annotator."""
+"""Where a sample that is not in the journal comes from: the engine, a teacher's, or the task's annotator."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from selftaught.engines import EngineError, RequestRefused, Sample
+from selftaught.engines import Engine, EngineError, RequestRefused, Sample
 from selftaught.tasks.annotator import written
 
 if TYPE_CHECKING:
     from selftaught.run.requests import JournaledEngine, JournaledRequest
+
+
+@dataclass(slots=True)
+class Beside:
+    """The engine of a teacher behind an endpoint, once a run has one."""
+
+    engine: Engine | None = None
+
+    @property
+    def engines(self) -> list[Engine]:
+        """It alone, or none."""
+        return [self.engine] if self.engine else []
 
 
 async def sample_of(source: JournaledEngine, key: str, asked: JournaledRequest) -> Sample:
@@ -21,10 +33,11 @@ async def sample_of(source: JournaledEngine, key: str, asked: JournaledRequest) 
     if asked.policy.annotator:
         return _annotation(source, asked)
     weights, prompt = await source.model_reads(asked.policy, asked.request.prompt)
-    sample = await source.engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
+    engine = source.beside.engine if source.beside.engine and weights.remote else source.engine
+    sample = await engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
     if sample.policy != weights.version:
         what = f"sampled policy {sample.policy}, expected {weights.version}"
-        raise EngineError(f"engine {source.engine.name} {what}")
+        raise EngineError(f"engine {engine.name} {what}")
     return sample
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
-from selftaught.errors import BadInput
-from selftaught.models.remote import KEY_VARIABLE, PREFIX, URL_VARIABLE, base_url, remote_policy
+from selftaught.models.remote import PREFIX, remote_policy
+from selftaught.models.served import endpoint_model
 from selftaught.run.settings import Settings
 from selftaught.worlds.world import BEST_ON_DEV, World, find_world, worlds
-
-CONNECT_SECONDS = 10.0
 
 
 def world_of(model: str, task: str = "") -> World:
@@ -43,46 +37,7 @@ def world_of(model: str, task: str = "") -> World:
     )  # fmt: skip
 
 
-def endpoint_model(address: str) -> str:
-    """The one model that an endpoint serves, as `openai:NAME`; its address becomes this process's endpoint.
-
-    Raises:
-        BadInput: it cannot be reached, or does not list exactly one model.
-    """
-    url = base_url(address)
-    found = _served(url)
-    if found is None and not url.endswith("/v1"):
-        url, found = f"{url}/v1", _served(f"{url}/v1")
-    fix = f"set {URL_VARIABLE} to the address, and give the model as openai:NAME"
-    if found is None:
-        raise BadInput("no list of models is served there", where=address, fix=fix)
-    if len(found) != 1:
-        raise BadInput(f"it serves {len(found)} models: {', '.join(found[:5])}", where=address, fix=fix)
-    os.environ[URL_VARIABLE] = url
-    return PREFIX + found[0]
-
-
 def slug(text: str) -> str:
     """A model or a task as part of a file name, at most 40 characters of its last part."""
     last = Path(text.partition(":")[0] or text).name if "/" in text and not text.startswith(PREFIX) else text
     return "".join(c if c.isalnum() or c in "-." else "-" for c in last)[:40].strip("-.")
-
-
-def _served(url: str) -> list[str] | None:
-    """Names in the list of models at a base address; None where there is no list.
-
-    Raises:
-        BadInput: nothing answers there.
-    """
-    key = os.environ.get(KEY_VARIABLE, "")
-    request = Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
-    try:
-        with urlopen(request, timeout=CONNECT_SECONDS) as got:
-            listed = json.loads(got.read())
-        return [str(one["id"]) for one in listed["data"]]
-    except URLError as error:
-        if hasattr(error, "code"):  # it answers, but has no such page
-            return None
-        raise BadInput(f"it cannot be reached ({error.reason})", where=url, fix="start the server first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"its list of models cannot be read ({type(error).__name__})", where=url) from None

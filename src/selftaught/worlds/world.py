@@ -73,12 +73,13 @@ class World:
     real: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
 
-    def load(self, seed: int, *, generalization: bool = False, shape: str = "recipe") -> Task:
+    def load(self, seed: int, *, generalization: bool = False, shape: str = "recipe", train: int = 0) -> Task:
         """Load the task with the problems of a seed.
 
         Args:
             generalization: test on the harder problems.
             shape: of the method that is checked, for the sizes.
+            train: train problems in place of the world's number; 0: that one. A task that is a function has its own.
 
         Raises:
             BadInput: the world has no harder problems, or the task cannot be loaded.
@@ -87,6 +88,8 @@ class World:
             raise BadInput("this world has no harder problems", where=self.name)
         if callable(self.task):
             return self.task(seed)
+        if train:
+            return replace(self, train=train).load(seed, generalization=generalization, shape=shape)
         solver = shape in ("solver", "judge")
         test = (self.solver_test if solver else 0) or self.test
         dev = (self.study_dev if shape == "study" else 0) or self.dev
@@ -110,13 +113,17 @@ class World:
             BadInput: there are too few.
         """
         held = {problem.id for problem in other.test}
+        number = seed + 1 if seed == SHARED_TEST_SEED else seed  # of which a file gives the test problems first
         spare = max(16, (self.train + dev) // 10)
-        own = self._load(cast(str, self.task), seed, self.train + spare, dev + spare, 0)
-        train, dev_ = ([p for p in split if p.id not in held] for split in (own.train, own.dev))
-        if len(train) < self.train or len(dev_) < dev:
-            fix = "use a task with more problems, or shared_test=False"
-            raise BadInput("too few problems besides the shared test set", where=self.name, fix=fix)
-        return own.with_splits(train[: self.train], dev_[:dev], other.test)
+        while True:
+            own = self._load(cast(str, self.task), number, self.train + spare, dev + spare, 0)
+            train, dev_ = ([p for p in split if p.id not in held] for split in (own.train, own.dev))
+            if len(train) >= self.train and len(dev_) >= dev:
+                return own.with_splits(train[: self.train], dev_[:dev], other.test)
+            if len(own.train) < self.train + spare or len(own.dev) < dev + spare:  # it has no more
+                fix = "use a task with more problems, or shared_test=False"
+                raise BadInput("too few problems besides the shared test set", where=self.name, fix=fix)
+            spare *= 2
 
     @property
     def models(self) -> tuple[str | Path | Policy, ...]:

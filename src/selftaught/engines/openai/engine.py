@@ -53,7 +53,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
             what = f"timeout must be > 0 and max_tries ≥ 1, got {timeout} and {max_tries}"
             raise BadInput(what, where="OpenAIEngine", fix="leave them at their defaults")
         self._endpoint, limits = endpoint or Endpoint(), limits or Limits()
-        self.capabilities = Capabilities(prefix=self._endpoint.continue_final_message is not False)
+        self.capabilities = Capabilities(prefix=self._endpoint.continue_final_message is not False, endpoints=True)
         self._client = HttpClient(self._endpoint, timeout, limits.concurrency)
         self._limits, self._lock, self._closed = limits, threading.Lock(), False
         self._thread = LoopThread("selftaught-endpoint")

@@ -35,7 +35,7 @@ def statistics(result: SystemResult) -> dict[str, float]:
 CLAIM = Claim(
     "The vote of several samples, weighted by the probability that the model itself finds each of them true, is right"
     " more often than a sample.",
-    baselines=(Baseline("random sample", options={"aggregation": "random", "epochs": 0}),),
+    baselines=(Baseline("random sample", options={"aggregation": "random", "epochs": 0}, contrasts=("as published",)),),
     metric=accuracy_of_choices,
     options={"samples": 8},
     ablations={

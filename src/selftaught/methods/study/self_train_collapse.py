@@ -22,9 +22,9 @@ CLAIM = Claim(
     "Learning one's own unfiltered samples again and again raises the perplexity of held-out text above the frozen"
     " model's, and above that of training on filtered or half replayed text for as many steps.",
     baselines=(
-        Baseline("frozen", options={"data": "none"}),
-        Baseline("right ones only", options={"data": "right"}),
-        Baseline("half replay", options={"data": "replay"}),
+        Baseline("frozen", options={"data": "none"}, contrasts=("as published",)),
+        Baseline("right ones only", options={"data": "right"}, contrasts=("as published",)),
+        Baseline("half replay", options={"data": "replay"}, contrasts=("as published",)),
     ),
     metric=held_out_nll,
     options={"rounds": 3, "samples": 2, "lr_scale": 4.0},

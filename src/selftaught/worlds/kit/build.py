@@ -54,14 +54,14 @@ class TrainingConfig:
     passes: int = 1
     batch_tokens: int = 1024
     batches: int = 2
-    learning_rate: float = 0.04
-    adam_rate: float = 6e-3
+    learning_rate: float = 0.007
+    adam_rate: float = 3e-3
     warmup: float = 0.02
     floor: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     weights: tuple[tuple[str, float], ...] = ()
-    dtype: str = "float32"
+    dtype: str = "bfloat16"
     seed: int = 0
 
     @property

@@ -210,10 +210,13 @@ class LessonMaker:
 
     def __init__(self, writer: Writer, rng: random.Random, mix: Mix = MIX) -> None:
         self._writer, self._rng, self._mix = writer, rng, mix
+        self._drilled = [family for family in writer.families if isinstance(family, Drilled)]
+        drills = ("facts", "again")
+        self._roles = [(role, share) for role, share in mix.roles if self._drilled or role not in drills]
 
     def lesson(self, role: str | None = None) -> Lesson:
         """A lesson of a role, or of one drawn from the mix."""
-        chosen: str = role or _pick(self._mix.roles, self._rng)
+        chosen: str = role or _pick(self._roles, self._rng)
         draft = Draft(self._writer)
         _MAKERS.get(chosen, _about_draft)(self, draft, chosen)
         return draft.lesson(chosen)
@@ -321,16 +324,13 @@ class LessonMaker:
     def drill(self, draft: Draft, role: str) -> None:
         """Facts one by one, with what the critic thinks of them."""
         draft.ask(role)
-        draft.quote(*self._drilled().drill(self._rng))
+        draft.quote(*self._rng.choice(self._drilled).drill(self._rng))
 
     def again(self, draft: Draft, role: str) -> None:
         """Lines to copy: a small model learns to look back in its context from nothing else as soon."""
-        text = self._drilled().nonsense(self._rng)
+        text = self._rng.choice(self._drilled).nonsense(self._rng)
         draft.ask(f"{role}{NEWLINE}{text}")
         draft.quote(text, [*tokenize(text), END])
-
-    def _drilled(self) -> Drilled:
-        return self._rng.choice([family for family in self._writer.families if isinstance(family, Drilled)])
 
     def asked(self, draft: Draft, role: str) -> None:
         """A reply to a request about a question."""

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from selftaught.worlds.kit.build import BuildConfig
+from selftaught.worlds.kit.build import BuildConfig, TrainingConfig
 from selftaught.worlds.kit.lessons import Encoded
 from selftaught.worlds.kit.lessons import lessons as lessons_by
 from selftaught.worlds.paths.skills import KIN
 from selftaught.worlds.paths.writer import paths_writer
 
-PRESETS: Mapping[str, BuildConfig] = {kin: BuildConfig(kin) for kin in KIN}
+WEIGHTS = (
+    *((skill, 4.0) for skill in ("result", "follow", "hint", "copy", "critique", "redo", "direct", "mark")),
+    *((skill, 3.0) for skill in ("distractor", "choose", "locate", "judge", "revise")),
+    ("facts", 2.0),
+    ("way", 1.5),
+)  # fmt: skip
+"""Rare decisions count more in the loss, and what tokens are certain of, less."""
+
+PRESETS: Mapping[str, BuildConfig] = {kin: BuildConfig(kin, training=TrainingConfig(weights=WEIGHTS)) for kin in KIN}
 """Kin -> its build. Each is held against its own writer; another seed gives another model of the same writer."""
 
 

@@ -39,7 +39,7 @@ def corpus_sft(
         annotated: train problems that are annotated, the first ones; at most half of all, as in `self`.
         drafts: answers per problem and round.
         temperature: sampling temperature of drafts.
-        teacher: model that annotates, served by the run's engine; empty for the task's annotator, else the base model.
+        teacher: model that annotates, also behind an endpoint; empty for the task's annotator, else the base model.
     """
     annotator = routines.choose_teacher(run, base, task, teacher)
     known, _ = routines.split_train(task.train, annotated, 1, len(task.train))

@@ -21,6 +21,7 @@ CLAIM = Claim(
         ),
     ),
     options={"samples": 8, "repairs": 8, "drafts": 8, "annotated": 256},
+    train=512,
     ablations={
         "one round": {"rounds": 1},
         "without the annotator's solutions": {"learn_solutions": False},
@@ -77,7 +78,7 @@ def critique_in_the_loop(
             without a critic.
         per_problem: most right answers per problem and round that are trained on; 0 for all.
         temperature: sampling temperature of answers and revisions; critiques are greedy.
-        teacher: model that annotates, served by the run's engine; empty for the task's annotator, else the base model.
+        teacher: model that annotates, also behind an endpoint; empty for the task's annotator, else the base model.
         annotated: train problems that are annotated, the first ones; 0 for all but those of `probe`.
         drafts: answers per problem that the annotator critiques.
         rollouts_per_critique: revisions by the base model per critique of a model that annotates; a critique is kept if

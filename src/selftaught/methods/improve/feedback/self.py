@@ -17,11 +17,14 @@ CLAIM = Claim(
         Baseline("neither refined nor filtered", options={"self_refine": False, "self_filter": False}),
     ),
     preconditions=(
-        Precondition("what is kept beats greedy answers", logged("share right", "above greedy", at=0), at_least=0.01),
-        Precondition("the filter keeps right answers", logged("share right", "gained by filter", at=0), at_least=0.0),
+        Precondition(
+            "answers kept are purer than greedy ones (gap)", logged("share right", "above greedy", at=0), at_least=0.01
+        ),
+        Precondition("the filter makes it purer (gain)", logged("share right", "gained by filter", at=0), at_least=0.0),
         Precondition("the corpus has 500 critiques", logged("corpus", "examples", at=0), at_least=500),
     ),
     options={"annotated": 256, "problems": 512, "drafts": 4},
+    train=256 + 3 * 512,
     ablations={
         "not refined": {"self_refine": False},
         "not filtered": {"self_filter": False},
@@ -74,7 +77,7 @@ def self(
         problems: train problems per round of the evolution, new in each round; fewer if there are not enough.
         drafts: answers per problem that the meta-skill corpus is made of.
         temperature: sampling temperature of answers and refinements; feedback is greedy.
-        teacher: model that annotates, served by the run's engine; empty for the task's annotator, else the base model.
+        teacher: model that annotates, also behind an endpoint; empty for the task's annotator, else the base model.
         beta: β in the paper, weight of the corpus's refined responses as plain answers.
         self_refine: critique and revise answers before training on them.
         self_filter: train only on answers in which the policy's own feedback finds no mistakes.

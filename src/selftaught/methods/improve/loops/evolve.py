@@ -12,7 +12,7 @@ CLAIM = Claim(
     baselines=(
         "greedy",
         Baseline("rest-em", method="rest-em", options={"samples": 4, "per_problem": 4}),
-        Baseline("star", method="star", options={"samples": 4}),
+        Baseline("star", method="star", options={"samples": 4, "steps": 16}),
         Baseline("self", method="self", options={"samples": 2, "drafts": 2}),
         Baseline("b-star", method="b-star", options={**BALANCED, **FOUR_ROUNDS}),
     ),

@@ -7,12 +7,13 @@ from selftaught.methods.solve.voting.best_of_n import best_of_n
 
 CLAIM = Claim(
     "A vote among the solutions that a trained outcome reward model scores highest is right more often than the"
-    " starting model's most probable one, than a sample of it, and than a vote that spends as many tokens (readings of"
-    " the head are not counted).",
+    " starting model's most probable one, than a sample of it, and than a vote that spends as much, where the model's"
+    " training is spread over 100,000 questions (readings of the head are not counted).",
     baselines=("greedy", "sample", "majority"),
     options={"samples": 8, "candidates": 8, "voters": 4, "top_k": 40},
     ablations={"no language modeling loss": {"lm_coef": 0.0}},
     solver=best_of_n.with_options(samples=8, voters=4, top_k=40),
+    amortized_over=100_000,
 )
 
 

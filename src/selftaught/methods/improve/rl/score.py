@@ -4,13 +4,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selftaught import Ask, Attempt, Baseline, Claim, Policy, Problem, Run, Task, by_problem, curate, recipe, refine
+from selftaught import (
+    Ask,
+    Attempt,
+    Baseline,
+    Claim,
+    Policy,
+    Precondition,
+    Problem,
+    Run,
+    Task,
+    by_problem,
+    curate,
+    recipe,
+    refine,
+)  # fmt: skip
 from selftaught.learn import round_schedule
 from selftaught.learn.objectives import reinforce
 from selftaught.learn.online.two_turn_credit import TwoTurnReward
 from selftaught.measure.flips import correction_metrics
 from selftaught.records import content_hash
-from selftaught.routines.self_correction import correction_and_start_rates, second_answer_accuracy
+from selftaught.routines.self_correction import (
+    correction_and_start_rates,
+    second_answer_accuracy,
+    start_change_rate,
+    start_fix_rate,
+)
 
 DRAFTS = 2  # first attempts of the starting model per problem, sampled once for `offline_fraction`
 
@@ -27,6 +46,10 @@ CLAIM = Claim(
         ),
         Baseline("without stage I", options={"rounds": 2, "stage1_rounds": 0}),
         Baseline("without the bonus", options={"rounds": 2, "alpha": 0.0}),
+    ),
+    preconditions=(
+        Precondition("the start changes answers when asked to (share of samples)", start_change_rate, at_least=0.1),
+        Precondition("the start mends wrong answers when asked to (share of them)", start_fix_rate, at_least=0.05),
     ),
     metric=second_answer_accuracy,
     vote_baseline=True,

@@ -2,17 +2,23 @@
 
 from dataclasses import asdict
 
-from selftaught import Baseline, Claim, Policy, Run, Task, recipe, routines, sft
+from selftaught import Baseline, Claim, Policy, Precondition, Run, Task, recipe, routines, sft
 from selftaught.control import balance, tuning
 from selftaught.learn import round_schedule
+from selftaught.routines.plateau import late_gain, pass_at_k_change
 
 SCALE = {"rounds": 8, "samples": 16, "steps": 64, "step_solutions": 4, "step_rollouts": 4}
+FIXED = Baseline("online-rft", method="online-rft", options={**SCALE, "step_reward": "trained"})
 
 CLAIM = Claim(
     "Choosing temperature and reward threshold anew each round, to keep exploration and exploitation in balance, beats"
     " as many rounds and optimizer steps of online rejection-sampling fine-tuning on the same reward at a fixed"
     " temperature and threshold, and the model it began with.",
-    baselines=("greedy", Baseline("online-rft", method="online-rft", options={**SCALE, "step_reward": "trained"})),
+    baselines=("greedy", FIXED),
+    preconditions=(
+        Precondition("the fixed arm levels off (gain in its last 3 rounds)", late_gain, at_most=0.01, of=FIXED),
+        Precondition("the fixed arm loses pass@16 (change since half time)", pass_at_k_change, at_most=0.0, of=FIXED),
+    ),
     options={**SCALE, "probe": 128, "num_temperatures": 5},
     ablations={
         "temperature only": {"threshold": 0.5},

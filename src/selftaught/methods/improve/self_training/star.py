@@ -33,8 +33,11 @@ CLAIM = Claim(
         ),
     ),
     preconditions=(
-        Precondition("hints solve failed problems", logged("rationales", "rationalized", at=0), at_least=0.05),
+        Precondition(
+            "hints solve failed problems (share of all)", logged("rationales", "rationalized", at=0), at_least=0.05
+        ),
     ),
+    options={"steps": 16},
     ablations={"one round": {"rounds": 1}},
     champion="last",
 )
@@ -50,33 +53,39 @@ def star(
     samples: int = 1,
     temperature: float = 0.0,
     rationalization: bool = True,
+    steps: int = 40,
+    step_growth: float = 1.2,
 ) -> Policy:
     """Keep rationales that reach the right answer, add rationales written from hints, and fine-tune the base model.
 
     Source: Zelikman et al., STaR: Bootstrapping Reasoning With Reasoning, 2203.14465, Algorithm 1.
     Problems the policy fails are sampled again with the answer as a hint; a hinted rationale that reaches
     the answer is trained on under the prompt without the hint (rationalization, section 3.2). Every round
-    trains the base model afresh (line 7).
+    trains the base model afresh (line 7). The first round trains for 40 optimizer steps and each further one for 20 %
+    more, however many rationales there are (the authors' code, github.com/ezelikman/STaR, `iteration_train.py`).
 
-    Differs from the paper: zero-shot through the chat template instead of few-shot rationales, a fixed
-    number of epochs instead of 40 steps growing by 20 % a round.
+    Differs from the paper: zero-shot through the chat template instead of few-shot rationales; a step is a batch of the
+    run's size (there 8 packed sequences); the learning rate follows the run's schedule in each round.
 
-    Costs up to `2 * samples` answers a problem and round, and one fine-tuning a round.
+    Costs up to `2 * samples` answers a problem and round, and `steps * step_growth^(round - 1)` optimizer steps.
 
     Args:
         rounds: outer iterations.
         samples: rationales per problem; the first right one is kept.
         temperature: sampling temperature; 0 (greedy) suits one sample.
         rationalization: sample failed problems again with the answer as a hint.
+        steps: optimizer steps of the first round, for which the rationales are cycled through; 0 for the run's epochs.
+        step_growth: ratio of each round's steps to those of the round before.
     """
     policy = base
-    for _ in run.rounds(rounds):
+    for number in run.rounds(rounds):
         tried = run.attempt(policy, task.train, samples=samples, temperature=temperature)
         hinted = []
         if rationalization:
             hinted = run.attempt(policy, unsolved(tried), solver=rationalize, samples=samples, temperature=temperature)
         run.log_metrics("rationales", {"direct": solved(tried, task), "rationalized": solved(hinted, task)})
-        policy = run.learn(base, sft(), keep_right(tried + hinted, per_problem=1))
+        kept = keep_right(tried + hinted, per_problem=1)
+        policy = run.learn(base, sft(), kept, steps=int(steps * step_growth ** (number - 1)))
         run.measure(policy)
     return run.champion
 

@@ -1,0 +1,46 @@
+"""Models that teach: whatever samples them is made ready, and the journal says who they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from selftaught.engines import EngineConfig, PaidEngine, create_engine
+from selftaught.journal import Usage
+from selftaught.models import Policy
+from selftaught.models.remote import PREFIX
+from selftaught.records import content_hash
+
+if TYPE_CHECKING:
+    from selftaught.run.context import RunContext
+
+TEACHER = "teacher"
+"""Kind of the effect in which a run journals a policy that teaches, and is neither its own nor its start."""
+
+
+def admit(context: RunContext, teacher: Policy) -> Policy:
+    """Make a policy ready to teach; returns it.
+
+    One behind an endpoint is sampled by an engine of its own beside that of the run, which samples weights.
+    """
+    if teacher.remote and not context.engine.capabilities.endpoints and context.sampler.beside.engine is None:
+        config = replace(context.endpoint or EngineConfig(), engine="local", max_batch_size=None)
+        engine = create_engine(teacher, config)
+        context.sampler.beside.engine = engine
+        if isinstance(engine, PaidEngine):
+            before = _paid_before(context)
+            engine.add_prior_usage(before.prompt, before.generated + before.judge)
+    if teacher.version != context.base.version and not (context.policies / teacher.version).is_dir():
+        name = f"{PREFIX}{teacher.remote}" if teacher.remote else teacher.path.name
+        context.journal.put_new(
+            content_hash(TEACHER, teacher.version), TEACHER, {"policy": teacher.version, "name": name}
+        )
+    return teacher
+
+
+def _paid_before(context: RunContext) -> Usage:
+    """What was sampled at endpoints in earlier sessions of the run."""
+    usage = Usage()
+    for _, _, payload, cost in context.journal.effects("sample"):
+        usage += cost if payload["policy"].startswith(PREFIX) else Usage()
+    return usage
