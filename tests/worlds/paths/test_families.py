@@ -241,6 +241,13 @@ def test_tasks_hold_problems_of_the_family_that_the_text_never_has(name: str) ->
             assert task.verify(problem, str(problem.meta["solution"])).score == 1.0
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_role_of_the_text_has_lessons(name: str) -> None:
+    maker = LessonMaker(WRITERS[name], random.Random(8))
+    for role, _ in MIX.roles:
+        assert maker.lesson(role).encoded().targets
+
+
 def test_a_task_without_families_is_of_the_core_alone() -> None:
     with st.load_task("paths:level=2", train=4, dev=0, test=0) as task:
         assert {problem.meta["family"] for problem in task.train} == {"paths"}

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from selftaught.worlds.kit.family import Belief, Context, split_reply
+from selftaught.worlds.kit.family import Belief, Context, Steps, split_reply
 from selftaught.worlds.kit.language import SOUND, UNSOUND, WAIT, WAYS
 from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
+from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.question import Line, read_line
 from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import Line as Writes
@@ -84,6 +85,14 @@ class LookUpFamily(ABC):
     @abstractmethod
     def sights(self, problem: Any, lines: Sequence[str]) -> list[Sight | bool]:
         """For each line what the critic sees, or whether it is right where that is plain."""
+
+    def drill(self, rng: random.Random) -> tuple[str, Steps]:
+        """See `Drilled.drill`: the facts are those of `paths`."""
+        return Paths(self.skills).drill(rng)
+
+    def nonsense(self, rng: random.Random) -> str:
+        """See `Drilled.nonsense`."""
+        return Paths(self.skills).nonsense(rng)
 
     def plain(self, question: str) -> str:
         """See `Family.plain`."""
