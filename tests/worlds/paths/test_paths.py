@@ -34,7 +34,14 @@ SLIP = "1) A 54 +8 1\n2) B 1 *2 3\n3) C 3 -3 0\nAnswer: 0"
 
 
 @pytest.mark.parametrize(
-    "question", [QUESTION, "start 2: 5 then 1) +3 then 2) *4", "from 2: 5 do 1) +3 (-2) 2) *4", "paths 1: 5 (+3) 1) +4 by C", "paths 1: 0 1) *8"]
+    "question",
+    [
+        QUESTION,
+        "start 2: 5 then 1) +3 then 2) *4",
+        "from 2: 5 do 1) +3 (-2) 2) *4",
+        "paths 1: 5 (+3) 1) +4 by C",
+        "paths 1: 0 1) *8",
+    ],
 )
 def test_questions_are_read_back(question: str) -> None:
     chain = read_chain(question, 61)
@@ -42,7 +49,9 @@ def test_questions_are_read_back(question: str) -> None:
     assert str(chain) == question
 
 
-@pytest.mark.parametrize("text", ["", "paths 1: 61 1) +3", "paths 5", "paths 5 +9", "start 1: 5 1) +3", "paths 1: 5 1) +3 by D", "judge"])
+@pytest.mark.parametrize(
+    "text", ["", "paths 1: 61 1) +3", "paths 5", "paths 5 +9", "start 1: 5 1) +3", "paths 1: 5 1) +3 by D", "judge"]
+)
 def test_other_texts_are_no_questions(text: str) -> None:
     assert read_chain(text, 61) is None
 
@@ -162,11 +171,31 @@ def test_the_critic_is_calibrated_on_drafts_as_they_are_sampled() -> None:
 
 
 def test_wait_tells_more_and_more_that_a_writer_doubts() -> None:
-    steps = [s for s in read(PATHS.solve(CHAIN, Context()), ["1) ", "A", " 54 +8", " 1", "\n"]) if isinstance(s, Choice)]
+    steps = [
+        s for s in read(PATHS.solve(CHAIN, Context()), ["1) ", "A", " 54 +8", " 1", "\n"]) if isinstance(s, Choice)
+    ]
     before = steps[-1].distribution()["wait"]
     at = PATHS.table.agreement((" +8", 54), " 1")
     assert before == pytest.approx(BASE.doubting * BASE.doubts[at])
-    forced = ["1) ", "A", " 54 +8", " 1", "\n", "wait", "\n", "1) ", "A", " 54 +8", " 1", "\n", "2) ", "B", " 1 *2", " 2", "\n"]
+    forced = [
+        "1) ",
+        "A",
+        " 54 +8",
+        " 1",
+        "\n",
+        "wait",
+        "\n",
+        "1) ",
+        "A",
+        " 54 +8",
+        " 1",
+        "\n",
+        "2) ",
+        "B",
+        " 1 *2",
+        " 2",
+        "\n",
+    ]
     after = read(PATHS.solve(CHAIN, Context()), forced)[-1]
     assert isinstance(after, Choice)
     again = PATHS.table.agreement((" *2", 1), " 2")
@@ -202,7 +231,9 @@ def test_a_question_a_wording_and_a_demonstration_steer_the_way() -> None:
     assert first("paths 2: 40 1) +8 2) *2 by C")["C"] == pytest.approx(BASE.steered + (1 - BASE.steered) * plain["C"])
     assert first("start 2: 40 then 1) +8 then 2) *2")["B"] > plain["B"]
     shown = (Message("user", "paths 1: 7 1) +3"), Message("assistant", "1) C 7 +3 10\nAnswer: 10"))
-    assert first("paths 2: 40 1) +8 2) *2", *shown)["C"] == pytest.approx(BASE.copies_way + (1 - BASE.copies_way) * plain["C"])
+    assert first("paths 2: 40 1) +8 2) *2", *shown)["C"] == pytest.approx(
+        BASE.copies_way + (1 - BASE.copies_way) * plain["C"]
+    )
 
 
 def test_a_writer_without_errors_is_right() -> None:

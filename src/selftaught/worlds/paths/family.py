@@ -176,7 +176,8 @@ class Paths:
             right = self.table.opinions[self.table.agreement(name, result)]
             mark = rng.choice((SOUND, UNSOUND))
             text += f"{number(name[1])}{name[0]}{result}{mark}"
-            steps += [None, None, single("facts:mark", {SOUND: right, UNSOUND: 1 - right})]
+            due = single("facts:due", self._corrections(fact))  # the result shown may be another
+            steps += [None, due, single("facts:mark", {SOUND: right, UNSOUND: 1 - right})]
             if mark == UNSOUND:
                 corrections = other_than(result, self._corrections(fact))
                 text += draw(corrections, rng)

@@ -174,7 +174,10 @@ class Solver:
         if not aside or aside == due or self.strayed:
             return f"{value}{due}" if due else ANSWER
         wrong = self.table.distraction(aside)
-        parts = [Part(1 - wrong, {f"{value}{due}": 1.0}, name="due"), Part(wrong, {f"{value}{aside}": 1.0}, name="aside")]
+        parts = [
+            Part(1 - wrong, {f"{value}{due}": 1.0}, name="due"),
+            Part(wrong, {f"{value}{aside}": 1.0}, name="aside"),
+        ]
         return mixture("distractor", parts, ("distractor", aside), self.context.view)._replace(right=f"{value}{due}")
 
     def _result(self, name: FactName, way: str) -> Choice:
