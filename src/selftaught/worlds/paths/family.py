@@ -28,7 +28,6 @@ from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import NOTHING_SHOWN, Shown, Solver
 from selftaught.worlds.paths.table import Fact, FactName, Table, apply, make_table, operations
 
-
 DRILLED = 12  # facts in a drill
 
 

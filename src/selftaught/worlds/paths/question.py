@@ -1,4 +1,4 @@
-"""Questions of `paths`: `paths 2: 27 1) *4 2) +3`; an operation in parentheses does not count; ` by B` asks for a way."""
+"""Questions of `paths`: `paths 2: 27 1) *4 2) +3`; operations in parentheses do not count, ` by B` asks for a way."""
 
 from __future__ import annotations
 
