@@ -171,9 +171,9 @@ class Mix:
     """
 
     roles: tuple[tuple[str, float], ...] = (
-        ("solve", 0.19), ("judge", 0.08), ("verify", 0.1), ("evaluate", 0.05), ("locate", 0.05), ("critique", 0.11), ("revise", 0.17),
-        ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.07), ("direct", 0.02),
-        ("facts", 0.12), ("again", 0.05),
+        ("solve", 0.19), ("judge", 0.08), ("verify", 0.1), ("evaluate", 0.05), ("locate", 0.05), ("critique", 0.11),
+        ("revise", 0.17), ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.07),
+        ("direct", 0.02), ("facts", 0.12), ("again", 0.05),
     )  # fmt: skip
     levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
     drafted: tuple[tuple[int, float], ...] = ((1, 3), (2, 4), (3, 4), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
