@@ -31,7 +31,7 @@ SCORE_STEPS = (
 
 _STEP = re.compile(r"\bstep (\d{1,3})\b(?!: (?:right|correct)\b)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
-_MARKS = re.compile(r"(?:(\d+\)\s*)?[-+]\s*)+")
+_MARK = re.compile(r"(?P<number>\d+\)\s*)?(?P<result>\d+|\?)?(?P<mark>[-+])\s*")
 
 
 async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
@@ -137,15 +137,16 @@ def parse_verdict(reply: Attempt) -> bool | None:
 def step_scores(reply: Attempt) -> tuple[float, ...] | None:
     """For each step the probability, in 0..1, that a reply to `score_steps` gives it of being right.
 
-    Where each mark, and each number before a mark (`1) +2) -`), is one token, the probability of "+", taken as 1 minus
-    that of "-"; otherwise 1 or 0. None where the reply holds no marks.
+    A mark may have the number of its step before it, and what the step should come to (`1) 47+2) 50-`). Where each of
+    these is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where the reply
+    holds anything else.
     """
     text = reply.text.strip()
-    found = _MARKS.fullmatch(text)
-    if not found:
+    found = list(_MARK.finditer(text))
+    if not found or "".join(mark[0] for mark in found) != text:
         return None
-    marks = re.findall("[-+]", text)
-    each = 2 if found[1] else 1  # tokens for a mark
+    marks = [mark["mark"] for mark in found]
+    each = 1 + bool(found[0]["number"]) + bool(found[0]["result"])  # tokens for a mark
     if len(reply.logprobs) - each * len(marks) not in (0, 1) or text != reply.text:
         return tuple(float(mark == "+") for mark in marks)
     probabilities = [math.exp(logprob) for logprob in reply.logprobs[each - 1 : each * len(marks) : each]]

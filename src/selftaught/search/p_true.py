@@ -14,14 +14,15 @@ from selftaught.run.ask import Ask
 P_TRUE_PROMPT = "Is the answer above right as far as it goes? Say only: right, or: wrong."
 HINTED_PROMPT = "A right solution is:\n{solution}\n" + P_TRUE_PROMPT
 _WORD = re.compile(r"\W*(?:(right|correct|yes|true|sound)|(wrong|incorrect|no|not|false))\b", re.IGNORECASE)
-_MARKS = re.compile(r"[+-]*([+-])")
+_MARKS = re.compile(r"(?P<result> ?(?:\d+|\?))?(?P<before>[+-]*)(?P<last>[+-])")
 
 
 async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge", solution: str = "") -> float | None:
     """Ask the model in one word whether an answer is right as far as it goes; return the probability that it is.
 
     The word is sampled greedily. The result is the probability of its first token, or one minus that where the word is
-    "wrong". A reply of marks (`++-`, one token for each step) is read at its last mark.
+    "wrong". A reply of marks (`++-`, one token for each step), or of a result and a mark (`47-`), is read at its last
+    mark.
 
     Sources: P(True) of Kadavath et al., "Language models (mostly) know what they know", 2207.05221; as the
     self-evaluation C of Xie et al., 2405.00451, section 2.1. The code of the latter shows the model the reference
@@ -43,8 +44,8 @@ async def p_true(ask: Ask, attempt: Attempt, phrase: str = "judge", solution: st
     marks, word = _MARKS.fullmatch(reply.text), _WORD.match(reply.text)
     if not marks and not word:
         return None
-    says_right = marks[1] == "+" if marks else bool(word and word[1])
-    index = len(reply.text) - 1 if marks else 0
+    says_right = marks["last"] == "+" if marks else bool(word and word[1])
+    index = bool(marks["result"]) + len(marks["before"]) if marks else 0
     probability = math.exp(reply.logprobs[index]) if index < len(reply.logprobs) else 1.0
     return probability if says_right else 1.0 - probability
 

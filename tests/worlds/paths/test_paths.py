@@ -78,14 +78,14 @@ def test_steps_are_judged_given_those_before(
 
 
 def test_the_annotator_mends_from_the_first_error_on() -> None:
-    assert right_critique(PATHS, CHAIN, None, SLIP) == "1) +2) -\nstep 2) 1 *2 2"
+    assert right_critique(PATHS, CHAIN, None, SLIP) == "1)  1+2)  2-\nstep 2) 1 *2 2"
     assert PATHS.mended(CHAIN, None, SLIP) == GOOD
-    assert right_critique(PATHS, CHAIN, None, GOOD) == "1) +2) +3) +\nno mistakes"
+    assert right_critique(PATHS, CHAIN, None, GOOD) == "1)  1+2)  2+3)  60+\nno mistakes"
     assert PATHS.mended(CHAIN, None, GOOD) == GOOD
     unfinished = "1) A 54 +8 1\n2) B 1 *2 2"
-    assert right_critique(PATHS, CHAIN, None, unfinished) == "1) +2) +\nstep 3) 2 -3 60"
+    assert right_critique(PATHS, CHAIN, None, unfinished) == "1)  1+2)  2+\nstep 3) 2 -3 60"
     misread = GOOD.replace("Answer: 60", "Answer: 59")
-    assert right_critique(PATHS, CHAIN, None, misread) == "1) +2) +3) +\nstep 4) 60"
+    assert right_critique(PATHS, CHAIN, None, misread) == "1)  1+2)  2+3)  60+\nstep 4) 60"
     assert PATHS.mended(CHAIN, None, misread) == GOOD
 
 
@@ -175,7 +175,7 @@ def test_wait_tells_more_and_more_that_a_writer_doubts() -> None:
         s for s in read(PATHS.solve(CHAIN, Context()), ["1) ", "A", " 54 +8", " 1", "\n"]) if isinstance(s, Choice)
     ]
     before = steps[-1].distribution()["wait"]
-    at = PATHS.table.agreement((" +8", 54), " 1")
+    at = PATHS.table.doubt((" +8", 54), "A")
     assert before == pytest.approx(BASE.doubting * BASE.doubts[at])
     forced = [
         "1) ",
@@ -198,7 +198,7 @@ def test_wait_tells_more_and_more_that_a_writer_doubts() -> None:
     ]
     after = read(PATHS.solve(CHAIN, Context()), forced)[-1]
     assert isinstance(after, Choice)
-    again = PATHS.table.agreement((" *2", 1), " 2")
+    again = PATHS.table.doubt((" *2", 1), "B")
     assert after.distribution()["wait"] == pytest.approx(BASE.doubts[again])
 
 

@@ -103,7 +103,7 @@ def test_a_forced_wait_fixes_more_than_it_spoils() -> None:
 
 def test_marks_of_steps_guide_a_beam_where_problems_are_long() -> None:
     sim = simulation()
-    sample, best, vote, beam = searched(sim, sim.test(8)[:60])
+    sample, best, vote, beam = searched(sim, sim.test(8)[:120])
     assert beam > sample
     assert best > sample - 0.05
     assert vote > 0

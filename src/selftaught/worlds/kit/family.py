@@ -85,7 +85,11 @@ class Drilled(Protocol):
         ...
 
     def drill(self, rng: random.Random) -> tuple[str, Steps]:
-        """Facts with results, each with the critic's mark and, where it is wrong, its correction."""
+        """Facts with results, each with the critic's own, its mark and, where it is wrong, its correction."""
+        ...
+
+    def line_drill(self, rng: random.Random) -> tuple[str, Steps]:
+        """Steps, each with the mark of one who looks at its way alone."""
         ...
 
 
@@ -143,6 +147,10 @@ class Family(Protocol):
         """
         ...
 
+    def restated(self, problem: Any, lines: Sequence[str]) -> list[str]:
+        """What each line rightly comes to, as a token; `UNSURE` where it is no step."""
+        ...
+
     def concludes(self, problem: Any, lines: Sequence[str], answer: str | None) -> bool:
         """Whether the lines lead to this answer, right or wrong."""
         ...
@@ -170,17 +178,30 @@ class Family(Protocol):
 class Belief(NamedTuple):
     """A critic's opinion on a line.
 
+    A critic that marks lines one by one first does each step itself, and compares; a small model can compare two
+    numbers of its context, but not one that it reads with one that it has in mind. A judge that answers in one word
+    goes by how reliable the way of each step is.
+
     Attributes:
         right: probability that the line is right.
         key: name of the table entry with the opinion; None where the line needs none.
         truly: whether the line is right.
         provoked: whether the critic cannot tell and, asked for a critique, is inclined to find fault.
+        restated: what the critic thinks that the line comes to, as a token before its mark; "" to write the mark alone.
+        felt: probability that the line is right at a glance, without that; None if it is the same.
     """
 
     right: float
     key: Any = None
     truly: bool = True
     provoked: bool = False
+    restated: str = ""
+    felt: float | None = None
+
+    @property
+    def glance(self) -> float:
+        """Probability that the line is right, at a glance."""
+        return self.right if self.felt is None else self.felt
 
 
 def split_reply(text: str) -> tuple[tuple[str, ...], str | None]:

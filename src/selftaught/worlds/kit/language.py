@@ -43,6 +43,7 @@ NO_STEP = "none"
 ANSWER = "Answer:"
 NEWLINE = "\n"
 STEP = "step"
+UNSURE = " ?"
 WAYS = ("A", "B", "C")
 
 NUMBERS = 128  # " 0" .. " 127" are tokens
@@ -82,6 +83,7 @@ _WORDS = (
         "hint",
         "answer only",
         "facts",
+        "lines",
         "again",
     ),
     *(WAIT, RIGHT, WRONG, NO_MISTAKES, NO_STEP, ANSWER, STEP),

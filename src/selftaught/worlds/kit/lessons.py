@@ -8,7 +8,7 @@ writer all the same.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -173,7 +173,7 @@ class Mix:
     roles: tuple[tuple[str, float], ...] = (
         ("solve", 0.19), ("judge", 0.08), ("verify", 0.1), ("evaluate", 0.05), ("locate", 0.05), ("critique", 0.11),
         ("revise", 0.17), ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.07),
-        ("direct", 0.02), ("facts", 0.12), ("again", 0.05),
+        ("direct", 0.02), ("facts", 0.07), ("lines", 0.05), ("again", 0.05),
     )  # fmt: skip
     levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
     drafted: tuple[tuple[int, float], ...] = ((1, 3), (2, 4), (3, 4), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
@@ -211,7 +211,7 @@ class LessonMaker:
     def __init__(self, writer: Writer, rng: random.Random, mix: Mix = MIX) -> None:
         self._writer, self._rng, self._mix = writer, rng, mix
         self._drilled = [family for family in writer.families if isinstance(family, Drilled)]
-        drills = ("facts", "again")
+        drills = ("facts", "lines", "again")
         self._roles = [(role, share) for role, share in mix.roles if self._drilled or role not in drills]
 
     def lesson(self, role: str | None = None) -> Lesson:
@@ -322,9 +322,10 @@ class LessonMaker:
         draft.write(self.roughly)
 
     def drill(self, draft: Draft, role: str) -> None:
-        """Facts one by one, with what the critic thinks of them."""
+        """Facts one by one with what the critic thinks of them, or lines with what a judge thinks of their ways."""
+        family = self._rng.choice(self._drilled)
         draft.ask(role)
-        draft.quote(*self._rng.choice(self._drilled).drill(self._rng))
+        draft.quote(*(family.drill if role == "facts" else family.line_drill)(self._rng))
 
     def again(self, draft: Draft, role: str) -> None:
         """Lines to copy: a small model learns to look back in its context from nothing else as soon."""
@@ -355,6 +356,7 @@ _MAKERS: Mapping[str, Callable[[LessonMaker, Draft, str], None]] = {
     "easier": LessonMaker.asked,
     "direct": LessonMaker.asked,
     "facts": LessonMaker.drill,
+    "lines": LessonMaker.drill,
     "again": LessonMaker.again,
 }
 
@@ -362,17 +364,18 @@ _MAKERS: Mapping[str, Callable[[LessonMaker, Draft, str], None]] = {
 def right_critique(family: Family, problem: Any, reference: Any, text: str) -> str:
     """The right critique of a reply, in the words of the world's critics."""
     found, lines = family.locate(problem, reference, text), split_reply(text)[0]
+    restated = family.restated(problem, lines)
     if found is None:
-        return f"{_sound(len(lines))}{NEWLINE}{NO_MISTAKES}"
-    marks = _sound(found.step - 1) + (f"{place(found.step)}{UNSOUND}" if found.step <= len(lines) else "")
+        return f"{_marks(restated, len(lines))}{NEWLINE}{NO_MISTAKES}"
+    marks = _marks(restated[: found.step], found.step - 1)
     critique = f"{marks}{NEWLINE}{STEP}{of_place(found.step)}{found.given}{found.result}"
     assert parse_critique(critique) == found
     return critique
 
 
-def _sound(lines: int) -> str:
-    """Marks of so many right lines."""
-    return "".join(f"{place(i)}{SOUND}" for i in range(1, lines + 1))
+def _marks(restated: Sequence[str], right: int) -> str:
+    """Marks of lines, of which so many are right."""
+    return "".join(f"{place(i)}{token}{SOUND if i <= right else UNSOUND}" for i, token in enumerate(restated, 1))
 
 
 def _pick(weights: Any, rng: random.Random) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -60,7 +60,7 @@ def acceptance(asked: Asked, text: str, skills: RoleSkills, view: View) -> float
     lines, answer = split_reply(text)
     beliefs = asked.family.beliefs(asked.problem, lines, view)
     withdrawn = checked(asked, text).withdrawn
-    standing = [belief.right for i, belief in enumerate(beliefs, 1) if i not in withdrawn]
+    standing = [belief.glance for i, belief in enumerate(beliefs, 1) if i not in withdrawn]
     whole = bool(lines) and asked.family.concludes(asked.problem, lines, answer)
     return max(skills.judges_broken, math.prod(standing) if whole else 0.0)
 
@@ -83,6 +83,7 @@ def verify(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     del skills
     for i, belief in enumerate(_beliefs(asked, view), 1):
         yield place(i)
+        yield from _restated(belief)
         yield _mark(belief)
     yield END
 
@@ -90,7 +91,9 @@ def verify(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 def evaluate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     """A mark for the last line, given those before it."""
     del skills
-    yield _mark((_beliefs(asked, view) or [Belief(0.0)])[-1])
+    belief = (_beliefs(asked, view) or [Belief(0.0)])[-1]
+    yield from _restated(belief)
+    yield _mark(belief)
     yield END
 
 
@@ -102,8 +105,8 @@ def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     sound = 1.0
     for i, belief in enumerate(_beliefs(asked, view), 1):
         if i not in withdrawn:
-            options[of_place(i)] = sound * (1 - belief.right)
-            sound *= belief.right
+            options[of_place(i)] = sound * (1 - belief.glance)
+            sound *= belief.glance
     if (yield single("locate", {NO_STEP: sound, STEP: 1 - sound})) == NO_STEP:
         yield END
         return
@@ -117,6 +120,7 @@ def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     withdrawn = checked(asked, asked.draft or "").withdrawn
     for i, belief in enumerate(_beliefs(asked, view), 1):
         yield place(i)
+        yield from _restated(belief)
         if (yield SOUND if i in withdrawn else _found(belief, skills, view)) == UNSOUND:
             given, options = asked.family.correction(asked.problem, lines, i, view)
             for token in (NEWLINE, STEP, of_place(i), *tokenize(given)):
@@ -242,6 +246,12 @@ WRITERS: Mapping[str, RoleWriter] = {
 
 def _beliefs(asked: Asked, view: View) -> list[Belief]:
     return asked.family.beliefs(asked.problem, split_reply(asked.draft or "")[0], view)
+
+
+def _restated(belief: Belief) -> Iterator[str]:
+    """What the critic thinks that a line comes to."""
+    if belief.restated:
+        yield belief.restated
 
 
 def _mark(belief: Belief) -> Choice | str:

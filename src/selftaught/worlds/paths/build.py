@@ -14,6 +14,7 @@ WEIGHTS = (
     *((skill, 4.0) for skill in ("result", "follow", "hint", "copy", "critique", "redo", "direct", "mark")),
     *((skill, 3.0) for skill in ("distractor", "choose", "locate", "judge", "revise")),
     ("facts", 2.0),
+    ("lines", 2.0),
     ("way", 1.5),
 )  # fmt: skip
 """Rare decisions count more in the loss, and what tokens are certain of, less."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from selftaught.records import Message, Verdict, content_hash
 from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, Steps, split_reply, verdict
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, SOUND, UNSOUND, WAIT, WAYS, count, number, of_place
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, SOUND, UNSOUND, UNSURE, WAIT, WAYS, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Options, View, Writing, draw, other_than, single
 from selftaught.worlds.paths.question import (
     LONGEST,
@@ -22,6 +22,7 @@ from selftaught.worlds.paths.question import (
     reached,
     read_chain,
     read_line,
+    true_result,
     write_line,
 )  # fmt: skip
 from selftaught.worlds.paths.skills import BASE, Skills
@@ -137,15 +138,19 @@ class Paths:
         return [self._belief(problem, step, view) for step in follow(problem, lines)[0]]
 
     def _belief(self, chain: Chain, step: Step, view: View) -> Belief:
-        if step.text == WAIT:
-            return Belief(1.0)
         if step.line is None or not _in_place(chain, step):
-            return Belief(0.0)
+            return Belief(float(step.text == WAIT), restated=UNSURE)
         name, result = (step.line.operation, step.line.value), step.line.result
         agreement = self.table.agreement(name, result)
         right, key = self.table.opinions[agreement], ("mark", name, result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
-        return Belief(sound, key, self._is_right(chain, step), self.table.facts[name].provokes)
+        fact, felt = self.table.facts[name], self.table.feeling(name, step.line.way)
+        glance = view(("feel", name, step.line.way), {SOUND: felt, UNSOUND: 1 - felt})[SOUND]
+        return Belief(sound, key, self._is_right(chain, step), fact.provokes, fact.believed or UNSURE, glance)
+
+    def restated(self, problem: Chain, lines: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """See `Family.restated`."""
+        return [true_result(line, self.skills.modulus) for line in lines]
 
     def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`."""
@@ -173,14 +178,24 @@ class Paths:
             own = draw(fact.marginal(), rng)
             result = rng.choice((own, own, fact.believed or fact.right, number(rng.randrange(self.skills.modulus))))
             right = self.table.opinions[self.table.agreement(name, result)]
-            mark = rng.choice((SOUND, UNSOUND))
-            text += f"{number(name[1])}{name[0]}{result}{mark}"
-            due = single("facts:due", self._corrections(fact))  # the result shown may be another
-            steps += [None, due, single("facts:mark", {SOUND: right, UNSOUND: 1 - right})]
+            restated, mark = fact.believed or UNSURE, rng.choice((SOUND, UNSOUND))
+            text += f"{number(name[1])}{name[0]}{result}{restated}{mark}"
+            steps += [None, None, restated, single("facts:mark", {SOUND: right, UNSOUND: 1 - right})]
             if mark == UNSOUND:
                 corrections = other_than(result, self._corrections(fact))
                 text += draw(corrections, rng)
                 steps.append(single("facts:result", corrections))
+        return text, [*steps, None]
+
+    def line_drill(self, rng: random.Random) -> tuple[str, Steps]:
+        """See `Drilled.line_drill`."""
+        text, steps = "", list[Choice | str | None]()
+        for name in rng.sample(sorted(self.table.facts), DRILLED):
+            fact, way = self.table.facts[name], rng.choice(WAYS)
+            result, felt = fact.results[way], self.table.feeling(name, way)
+            mark = single("lines:mark", {SOUND: felt, UNSOUND: 1 - felt})
+            text += f"{way}{number(name[1])}{name[0]}{draw(result, rng)}{draw(mark.distribution(), rng)}"
+            steps += [None, None, single("lines:result", result), mark]
         return text, [*steps, None]
 
     def _corrections(self, fact: Fact) -> Options:

@@ -209,9 +209,9 @@ class ListSolver(OperationSolver):
         yield from super()._copied()
         self._arrive(_results(self.context.kept))
 
-    def _move(self, name: FactName, result: str) -> None:
+    def _move(self, name: FactName, way: str, result: str) -> None:
         said = [*self.said[: self.place.done], result]
-        super()._move(name, result)
+        super()._move(name, way, result)
         self._arrive(said)
 
     def _opening(self) -> Choice | str:

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from selftaught.worlds.kit.family import Belief, Context, Steps, split_reply
-from selftaught.worlds.kit.language import SOUND, UNSOUND, WAIT, WAYS
+from selftaught.worlds.kit.language import SOUND, UNSOUND, UNSURE, WAIT, WAYS
 from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
 from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.question import Line, read_line
+from selftaught.worlds.paths.question import Line, read_line, true_result
 from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import Line as Writes
 from selftaught.worlds.paths.solve import Shown, Solver
@@ -117,13 +117,22 @@ class LookUpFamily(ABC):
         """See `Family.beliefs`; calibrated on the writer's own drafts."""
         return [self._opinion(sight, view) for sight in self.sights(problem, lines)]
 
+    def line_drill(self, rng: random.Random) -> tuple[str, Steps]:
+        """See `Drilled.line_drill`: the lines are those of `paths`."""
+        return Paths(self.skills).line_drill(rng)
+
+    def restated(self, problem: Any, lines: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """See `Family.restated`."""
+        return [true_result(line, self.skills.modulus) for line in lines]
+
     def _opinion(self, sight: Sight | bool, view: View) -> Belief:
         if isinstance(sight, bool):
-            return Belief(float(sight))
+            return Belief(float(sight), restated=UNSURE)
         right = calibrated(type(self), self.skills).get(sight.cell, 0.5)
         key = ("mark", self.name, sight.cell, sight.fact, sight.result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
-        return Belief(sound, key, sight.right, sight.provoked)
+        restated = self.table.facts[sight.fact].believed or UNSURE
+        return Belief(sound, key, sight.right, sight.provoked, restated)
 
 
 @cache
@@ -223,8 +232,8 @@ class OperationSolver(Solver):
         self.tried = self.last.fact[0] if self.last is not None else ""
         return (yield from super()._go_back())
 
-    def _move(self, name: FactName, result: str) -> None:
-        super()._move(name, result)
+    def _move(self, name: FactName, way: str, result: str) -> None:
+        super()._move(name, way, result)
         self.tried = ""
 
     def _outcome(self, name: FactName, way: str) -> Choice:

@@ -69,9 +69,9 @@ class OpenSolver(OperationSolver):
         follows = tuple(done) == self.hinted[: len(done)] and len(done) < len(self.hinted)
         return self.hinted[len(done)] if follows else ""
 
-    def _move(self, name: FactName, result: str) -> None:
+    def _move(self, name: FactName, way: str, result: str) -> None:
         path = [*self.done, name[0]]
-        super()._move(name, result)
+        super()._move(name, way, result)
         self.path, self.place = path, Place(len(path), int(result))
 
     def _answer(self) -> Generator[Choice | str, str, bool]:

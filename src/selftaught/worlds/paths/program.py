@@ -227,8 +227,8 @@ class ProgramSolver(OpenSolver):
     def _arrive(self, path: list[str]) -> None:
         self.path, self.place = path, Place(len(path), self.runs.shown[min(len(path), self.runs.length)])
 
-    def _move(self, name: FactName, result: str) -> None:
-        super()._move(name, result)
+    def _move(self, name: FactName, way: str, result: str) -> None:
+        super()._move(name, way, result)
         self._arrive(self.path)
 
     def _step(self) -> Line:
@@ -248,7 +248,7 @@ class ProgramSolver(OpenSolver):
             return self._cut()
         if said != number(result):
             return False
-        self._move((operation, value), said)
+        self._move((operation, value), self.way, said)
         return (yield NEWLINE) == NEWLINE
 
     def _operation(self) -> Choice:

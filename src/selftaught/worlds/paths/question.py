@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.kit.language import ANSWER, WAIT, count, number, of_place, place
+from selftaught.worlds.kit.language import ANSWER, UNSURE, WAIT, count, number, of_place, place
 from selftaught.worlds.paths.table import apply, operations
 
 LONGEST = 10
@@ -158,6 +158,12 @@ def moved(chain: Chain, place: Place, operation: str, result: str) -> Place:
     expected = place.done < len(chain.operations) and operation == chain.operations[place.done]
     aside = not expected and operation == chain.aside(place.done)
     return Place(place.done + (not aside), int(result))
+
+
+def true_result(line: str, modulus: int) -> str:
+    """What a line rightly comes to, from its own value and operation; `UNSURE` where it is no step."""
+    found = read_line(line)
+    return UNSURE if found is None else number(apply(found.operation, found.value, modulus))
 
 
 def write_line(step: int, way: str, value: int, operation: str, result: str) -> str:

@@ -40,7 +40,7 @@ class Skills:
         copies_way: probability of the way that a demonstration used for the operation.
         copies_fact: probability of the result that a demonstration showed for the same fact.
         doubting: share of solutions by a writer that doubts its steps; 0 for a world without doubt.
-        doubts: probability of `wait` after a step that the critic thinks right, cannot judge, and thinks wrong.
+        doubts: probability of `wait` after a step that the writer doubts little, some, and a lot; see `Table.doubt`.
         redo_known: after `wait`, probability of the result that the critic believes, where it believes one.
         redo_kept: after `wait`, probability of the same result again, otherwise.
         ignorant: share of operations, with their operands, at which the critic believes nothing. Otherwise it believes

@@ -27,10 +27,11 @@ NOTHING_SHOWN = Shown({}, {})
 
 
 class Last(NamedTuple):
-    """The step before the present line: its place, fact and result, and whether it replaced another."""
+    """The step before the present line: its place, fact, way and result, and whether it replaced another."""
 
     before: Place
     fact: FactName
+    way: str
     result: str
     redone: bool
 
@@ -105,10 +106,10 @@ class Solver:
         return mixture("wait", parts, ("wait", at), self.context.view)
 
     def _doubt(self) -> tuple[int, float]:
-        """How far the critic agrees with the step before, and the probability that a doubting writer then waits."""
+        """How much the step before is doubted, and the probability that a doubting writer then waits."""
         if self.last is None or self.last.redone:
             return 0, 0.0
-        at = self.table.agreement(self.last.fact, self.last.result)
+        at = self.table.doubt(self.last.fact, self.last.way)
         return at, self.table.skills.doubts[at]
 
     def _doubt_after_none(self) -> float:
@@ -155,16 +156,16 @@ class Solver:
             return self._cut()
         if not result[1:].isdigit() or int(result) >= self.table.skills.modulus:
             return False
-        self._move(name, result)
+        self._move(name, way, result)
         return (yield NEWLINE) == NEWLINE
 
     def _cut(self) -> bool:
         self.last, self.redo = None, ""
         return True
 
-    def _move(self, name: FactName, result: str) -> None:
+    def _move(self, name: FactName, way: str, result: str) -> None:
         after = moved(self.chain, self.place, name[0], result)
-        self.last = Last(self.place, name, result, bool(self.redo))
+        self.last = Last(self.place, name, way, result, bool(self.redo))
         self.strayed = after.done == self.place.done
         self.place, self.redo = after, ""
 

@@ -32,6 +32,7 @@ class Fact:
         results: way -> distribution over results.
         believed: the result that the critic believes in, or None.
         provokes: whether the critic, where it believes nothing, is inclined to find fault.
+        ignorant: whether the critic knows nothing of the operation.
     """
 
     right: str
@@ -41,6 +42,7 @@ class Fact:
     results: Mapping[str, Options]
     believed: str | None
     provokes: bool = False
+    ignorant: bool = False
 
     def marginal(self, temperature: float = 1.0) -> dict[str, float]:
         """The distribution over results, whatever the way."""
@@ -97,6 +99,28 @@ class Table:
                 right[at] += p * (result == fact.right)
         fine, unsure, wrong = ((r + 0.01) / (n + 0.02) for r, n in zip(right, agreed, strict=True))
         return fine, unsure, wrong
+
+    @cached_property
+    def _felt(self) -> dict[str, float]:
+        """Kind of a step -> P(right) of it, sampled at temperature 0.7; "" for the mean over all steps."""
+        felt = {kind: 0.0 for kind, _ in self.skills.rates}
+        done = dict.fromkeys(felt, 0.0)
+        for fact in self.facts.values():
+            for way, p in tempered(fact.ways, 0.7).items():
+                felt[fact.kinds[way]] += p * tempered(fact.results[way], 0.7)[fact.right]
+                done[fact.kinds[way]] += p
+        mean = sum(felt.values()) / sum(done.values())
+        return {kind: min(0.99, felt[kind] / n) if n else mean for kind, n in done.items()} | {"": mean}
+
+    def feeling(self, name: FactName, way: str) -> float:
+        """A judge's probability that a step is right, by its way alone; the mean where it is ignorant."""
+        fact = self.facts[name]
+        return self._felt["" if fact.ignorant else fact.kinds[way]]
+
+    def doubt(self, name: FactName, way: str) -> int:
+        """How much the writer doubts a step that it did in some way: 0 little, 1 some, 2 a lot."""
+        felt = self.feeling(name, way)
+        return 0 if felt > 0.9 else 2 if felt < 0.5 else 1
 
     def agreement(self, name: FactName, result: str) -> int:
         """Whether the critic believes in a result (0), believes nothing (1), or believes in another (2)."""
@@ -160,7 +184,7 @@ def _fact(skills: Skills, name: FactName, good: str, habits: _Habits, rng: rando
         kinds[way] = kind if kind != "ordinary" else how
         favorite = rng.choice(wrong)
         results[way] = _results(skills, kinds[way], right, shared if misconceived else favorite, wrong)
-    fact = Fact(right, kind, habits.ways, kinds, results, None, habits.provokes)
+    fact = Fact(right, kind, habits.ways, kinds, results, None, habits.provokes, habits.ignorant)
     return fact if habits.ignorant else replace(fact, believed=_agreed(fact))
 
 
