@@ -31,7 +31,7 @@ SCORE_STEPS = (
 
 _STEP = re.compile(r"\bstep (\d{1,3})\b(?!: (?:right|correct)\b)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
-_MARK = re.compile(r"(?P<number>\d+\)\s*)?(?P<result>\d+|\?)?(?P<mark>[-+])\s*")
+_MARK = re.compile(r"(?P<number>\d+\)\s*)?(?P<result>\d+|\?)?(?P<mark>[-+])")
 
 
 async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
