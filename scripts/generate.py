@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def checked(method: Method) -> tuple[str, ...]:
     return tuple(map(cell, result_cells(found, all_q().get(method.id))))
 
 
+@cache
 def all_q() -> dict[str, float]:
     """The q-value of each result on the default world."""
     found = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]

@@ -21,6 +21,7 @@ from selftaught.learn import TrainConfig, sft
 from selftaught.lineage import trace
 from selftaught.lineage.text import tree_lines
 from selftaught.method import find
+from selftaught.models.remote import remote_policy
 from selftaught.records import Demo, as_prompt
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
@@ -133,3 +134,11 @@ def test_a_teacher_that_cannot_be_reached_is_one_line(
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "http://127.0.0.1:9: it cannot be reached" in line
+
+
+def test_a_teacher_at_another_endpoint_than_the_runs_own_model_is_refused(tmp_path: Path) -> None:
+    own, teacher = remote_policy("small", "http://127.0.0.1:9/v1"), remote_policy("large", "http://127.0.0.1:8/v1")
+    with Run(tmp_path / "run", model=own, task=make_task(train=8), engine=ScriptedEngine(talk)) as run:
+        with pytest.raises(BadInput, match=r"the run's own model is at another endpoint, 127\.0\.0\.1:9/v1"):
+            run.annotate(run.task.train[:1], "solve", teacher=teacher)
+        assert run.annotate(run.task.train[:1], "solve", teacher=remote_policy("large", "http://127.0.0.1:9/v1"))

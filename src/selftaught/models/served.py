@@ -15,6 +15,7 @@ from selftaught.models.remote import KEY_VARIABLE, PREFIX, URL_VARIABLE, base_ur
 from selftaught.models.resolve import resolve
 
 CONNECT_SECONDS = 10.0
+MAX_LIST_BYTES = 1 << 20
 
 
 def resolve_teacher(teacher: str | Path | Policy, say: Callable[[str], None]) -> Policy:
@@ -57,7 +58,7 @@ def _served(url: str) -> list[str] | None:
     request = Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
     try:
         with urlopen(request, timeout=CONNECT_SECONDS) as got:
-            listed = json.loads(got.read())
+            listed = json.loads(got.read(MAX_LIST_BYTES))
         return [str(one["id"]) for one in listed["data"]]
     except URLError as error:
         if hasattr(error, "code"):  # it answers, but has no such page

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from selftaught.engines import EngineConfig, PaidEngine, create_engine
+from selftaught.errors import BadInput
 from selftaught.journal import Usage
 from selftaught.models import Policy
 from selftaught.models.remote import PREFIX
@@ -22,7 +23,14 @@ def admit(context: RunContext, teacher: Policy) -> Policy:
     """Make a policy ready to teach; returns it.
 
     One behind an endpoint is sampled by an engine of its own beside that of the run, which samples weights.
+
+    Raises:
+        BadInput: the run's own model is behind another endpoint, which would get the teacher's requests.
     """
+    own = context.base
+    if teacher.remote and own.remote and _address(teacher) != _address(own):
+        fix = "serve both at one address, and give the teacher as openai:NAME"
+        raise BadInput(f"the run's own model is at another endpoint, {_address(own)}", where=teacher.version, fix=fix)
     if teacher.remote and not context.engine.capabilities.endpoints and context.sampler.beside.engine is None:
         config = replace(context.endpoint or EngineConfig(), engine="local", max_batch_size=None)
         engine = create_engine(teacher, config)
@@ -36,6 +44,11 @@ def admit(context: RunContext, teacher: Policy) -> Policy:
             content_hash(TEACHER, teacher.version), TEACHER, {"policy": teacher.version, "name": name}
         )
     return teacher
+
+
+def _address(policy: Policy) -> str:
+    """The endpoint of a policy, from its version."""
+    return policy.version.rpartition("@")[2]
 
 
 def _paid_before(context: RunContext) -> Usage:

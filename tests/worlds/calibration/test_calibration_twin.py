@@ -26,7 +26,7 @@ from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, greedy, twin_polic
 from selftaught.worlds.kit.calibration.table import spec
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.twin_engine import TwinEngine
-from selftaught.worlds.paths.calibration import PLAN, good_ways, rejection_sampling
+from selftaught.worlds.paths.calibration import PLAN, rejection_sampling
 from selftaught.worlds.paths.skills import BASE
 from selftaught.worlds.paths.task import FAMILIES, load
 from selftaught.worlds.paths.writer import paths_writer
@@ -164,7 +164,7 @@ def test_the_engine_stops_continues_and_is_cut_off(tmp_path: Path) -> None:
 
 def test_the_good_way_is_the_writers() -> None:
     facts = FAMILIES[0].table.facts
-    for sign, way in good_ways().items():
+    for sign, way in FAMILIES[0].table.good.items():
         blind = {w: sum(f.kinds[w] == "blind" for (op, _), f in facts.items() if op[1] == sign) for w in "ABC"}
         assert min(blind, key=lambda w: blind[w]) == way
 

@@ -14,7 +14,7 @@ import selftaught as st
 from selftaught.records import Message, Prompt, Verdict
 from selftaught.worlds.kit.conversation import parse_critique
 from selftaught.worlds.kit.family import Context, Correction, Family, split_reply
-from selftaught.worlds.kit.language import PHRASES, tokenize, vocabulary
+from selftaught.worlds.kit.language import PHRASES, UNSURE, tokenize, vocabulary
 from selftaught.worlds.kit.lessons import MIX, LessonMaker, Mix, right_critique
 from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, sampled, write
 from selftaught.worlds.kit.twin import Twin
@@ -519,6 +519,15 @@ def test_a_list_may_end_too_early_and_a_critique_says_what_is_missing() -> None:
 
 
 # --- what families are for ---
+
+
+def test_a_critic_that_believes_nothing_restates_nothing() -> None:
+    family, rng = FAMILIES["recall"], random.Random(4)
+    for _ in range(50):
+        question, _ = family.question(3, rng)
+        problem = family.read(question)
+        lines = split_reply(family.solution(problem, None))[0]
+        assert {belief.restated for belief in family.beliefs(problem, lines, as_written)} == {UNSURE}
 
 
 def test_where_there_is_nothing_to_check_by_judging_selects_nothing() -> None:

@@ -70,22 +70,8 @@ TEMPLATE = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{
 """Chat template; an assistant's turn ends where the next one begins, the last one with the end token."""
 
 _WORDS = (
-    *(
-        "judge",
-        "verify",
-        "evaluate",
-        "locate",
-        "critique",
-        "revise",
-        "choose",
-        "easier",
-        "propose",
-        "hint",
-        "answer only",
-        "facts",
-        "lines",
-        "again",
-    ),
+    *("judge", "verify", "evaluate", "locate", "critique", "revise", "choose", "easier", "propose", "hint"),
+    *("answer only", "facts", "lines", "again"),
     *(WAIT, RIGHT, WRONG, NO_MISTAKES, NO_STEP, ANSWER, STEP),
     *("paths", "start", " then", "from", " do", " by", " A", " B", " C"),
     *("equation", "target", "program", "list", "run", "test", " ?", " =", " x", " of", " with", " in", " not"),

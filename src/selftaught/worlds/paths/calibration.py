@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
-from statistics import fmean
 
 from selftaught.engines import Engine
 from selftaught.records import Message, Problem
@@ -15,7 +13,7 @@ from selftaught.tasks.source import TaskRequest
 from selftaught.tasks.task import Task
 from selftaught.worlds.kit.calibration.kit_replies import kit_replies
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Scores, WrittenReply
-from selftaught.worlds.kit.language import ANSWER, INLINE, NEWLINE, OPERATIONS, WAYS, number
+from selftaught.worlds.kit.language import ANSWER, INLINE, NEWLINE, OPERATIONS, number
 from selftaught.worlds.kit.lessons import lessons
 from selftaught.worlds.kit.play import Player
 from selftaught.worlds.kit.twin import Twin
@@ -54,17 +52,6 @@ def rejection_sampling(seed: int) -> Scores:
     return {p.id: float(player.right(p, after.answer(p.prompt, player.rng, 0.0))) for p in _tested().test}
 
 
-@cache
-def good_ways() -> dict[str, str]:
-    """The sign of an operation -> the way that is right most often for it, over the writer's table."""
-    facts = FAMILIES[0].table.facts
-    rates: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (operation, _), fact in facts.items():
-        for way in WAYS:
-            rates[operation[1], way].append(fact.results[way].get(fact.right, 0.0))
-    return {sign: max(WAYS, key=lambda way: fmean(rates[sign, way])) for sign in OPERATIONS}
-
-
 def demonstrations(problem: Problem, seed: int) -> list[Message]:
     """Worked problems that use every kind of operation, each step by its good way."""
     rng, modulus = random.Random(f"shown/{seed}/{problem.id}"), FAMILIES[0].skills.modulus
@@ -81,7 +68,7 @@ def worked(chain: Chain, modulus: int) -> str:
     value, lines = chain.start, list[str]()
     for step, operation in enumerate(chain.operations, 1):
         result = apply(operation, value, modulus)
-        lines.append(write_line(step, good_ways()[operation[1]], value, operation, number(result)))
+        lines.append(write_line(step, FAMILIES[0].table.good[operation[1]], value, operation, number(result)))
         value = result
     return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
 

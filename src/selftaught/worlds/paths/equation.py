@@ -15,8 +15,9 @@ from selftaught.worlds.kit.family import Context
 from selftaught.worlds.kit.language import ANSWER, WAIT, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, single
 from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.lookups import LookUpFamily, OperationSolver, Sight, near, shown_in
-from selftaught.worlds.paths.question import Chain, Place, Step, follow
+from selftaught.worlds.paths.lookups import LookUpFamily, OperationSolver, Sight, near
+from selftaught.worlds.paths.question import Chain, Place, Step, follow, in_place
+from selftaught.worlds.paths.solve import shown_in
 from selftaught.worlds.paths.strategy import slips
 from selftaught.worlds.paths.table import apply, operations
 
@@ -109,11 +110,10 @@ class Equation(LookUpFamily, Paths):
         return [self._sight(problem, step) for step in follow(problem, lines)[0]]
 
     def _sight(self, problem: Chain, step: Step) -> Sight | bool:
-        line, before = step.line, step.before
+        line = step.line
         if line is None:
             return step.text == WAIT
-        due = problem.operations[before.done] if before.done < len(problem.operations) else ""
-        if (line.value, line.operation) != (before.value, due) or int(line.result) >= self.skills.modulus:
+        if not in_place(problem, step) or int(line.result) >= self.skills.modulus:
             return False
         name, back = (line.operation, line.value), (inverse(line.operation), int(line.result))
         cell = self.table.agreement(name, line.result), self.table.agreement(back, number(line.value))

@@ -19,6 +19,7 @@ from selftaught.worlds.paths.question import (
     disturbed,
     draw_chain,
     follow,
+    in_place,
     reached,
     read_chain,
     read_line,
@@ -26,7 +27,7 @@ from selftaught.worlds.paths.question import (
     write_line,
 )  # fmt: skip
 from selftaught.worlds.paths.skills import BASE, Skills
-from selftaught.worlds.paths.solve import NOTHING_SHOWN, Shown, Solver
+from selftaught.worlds.paths.solve import Solver, shown_in
 from selftaught.worlds.paths.table import Fact, FactName, Table, apply, make_table, operations
 
 DRILLED = 12  # facts in a drill
@@ -101,7 +102,7 @@ class Paths:
 
     def solve(self, problem: Chain, context: Context) -> Writing:
         """See `Family.solve`."""
-        shown = _shown(context.demonstrations) if context.demonstrations else NOTHING_SHOWN
+        shown = shown_in(context.demonstrations)
         place = Place(0, problem.start)
         return Solver(self.table, problem, context, shown, place, doubting=self.skills.doubting).writing()
 
@@ -138,7 +139,7 @@ class Paths:
         return [self._belief(problem, step, view) for step in follow(problem, lines)[0]]
 
     def _belief(self, chain: Chain, step: Step, view: View) -> Belief:
-        if step.line is None or not _in_place(chain, step):
+        if step.line is None or not in_place(chain, step):
             return Belief(float(step.text == WAIT), restated=UNSURE)
         name, result = (step.line.operation, step.line.value), step.line.result
         agreement = self.table.agreement(name, result)
@@ -225,7 +226,7 @@ class Paths:
         if step.line is None:
             return step.text == WAIT
         expected = number(apply(step.line.operation, step.line.value, self.skills.modulus))
-        return _in_place(chain, step) and step.line.result == expected
+        return in_place(chain, step) and step.line.result == expected
 
     def locate(self, problem: Chain, reference: Any, text: str) -> Correction | None:
         """See `Family.locate`."""
@@ -267,24 +268,6 @@ class Paths:
             lines.append(write_line(place.done + i + 1, way, value, operation, number(result)))
             value = result
         return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
-
-
-def _in_place(chain: Chain, step: Step) -> bool:
-    """Whether a step takes the value reached and the operation due."""
-    line, before = step.line, step.before
-    due = before.done < len(chain.operations)
-    return line is not None and due and (line.value, line.operation) == (before.value, chain.operations[before.done])
-
-
-def _shown(demonstrations: Iterable[tuple[Chain, str]]) -> Shown:
-    """What demonstrations show; later ones count."""
-    shown = Shown({}, {})
-    for _, text in demonstrations:
-        for line in map(read_line, split_reply(text)[0]):
-            if line is not None:
-                shown.ways[line.operation[1]] = line.way  # type: ignore[index]
-                shown.facts[line.operation, line.value] = (line.way, line.result)  # type: ignore[index]
-    return shown
 
 
 def _lengths(level: int, easier: bool) -> dict[int, float]:

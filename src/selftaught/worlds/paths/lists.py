@@ -15,9 +15,9 @@ from selftaught.worlds.kit.family import Checked, Context, Correction, split_rep
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
 from selftaught.worlds.paths.lists_question import LONGEST, Wanted, draw_wanted, read_wanted
-from selftaught.worlds.paths.lookups import LookUpFamily, Move, OperationSolver, Sight, near, shown_in, track, withdrawn
+from selftaught.worlds.paths.lookups import LookUpFamily, Move, OperationSolver, Sight, near, track, withdrawn
 from selftaught.worlds.paths.question import Chain, Place, read_line, write_line
-from selftaught.worlds.paths.solve import Line
+from selftaught.worlds.paths.solve import Line, shown_in
 from selftaught.worlds.paths.strategy import strategy_of
 from selftaught.worlds.paths.table import FactName, apply, operations
 

@@ -17,7 +17,7 @@ from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.question import Line, read_line, true_result
 from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import Line as Writes
-from selftaught.worlds.paths.solve import Shown, Solver
+from selftaught.worlds.paths.solve import Solver
 from selftaught.worlds.paths.strategy import Strategy, strategy_of
 from selftaught.worlds.paths.table import FactName, Table, make_table
 
@@ -125,14 +125,17 @@ class LookUpFamily(ABC):
         """See `Family.restated`."""
         return [true_result(line, self.skills.modulus) for line in lines]
 
+    def recomputed(self, fact: FactName) -> str:
+        """What the critic thinks that a look-up comes to, as a token; `UNSURE` where it believes nothing."""
+        return self.table.facts[fact].believed or UNSURE
+
     def _opinion(self, sight: Sight | bool, view: View) -> Belief:
         if isinstance(sight, bool):
             return Belief(float(sight), restated=UNSURE)
         right = calibrated(type(self), self.skills).get(sight.cell, 0.5)
         key = ("mark", self.name, sight.cell, sight.fact, sight.result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
-        restated = self.table.facts[sight.fact].believed or UNSURE
-        return Belief(sound, key, sight.right, sight.provoked, restated)
+        return Belief(sound, key, sight.right, sight.provoked, self.recomputed(sight.fact))
 
 
 @cache
@@ -197,17 +200,6 @@ def track(start: int, lines: Sequence[str]) -> tuple[list[Move], Place]:
 def withdrawn(moves: Sequence[Any]) -> frozenset[int]:
     """Numbers, from 1, of lines that a later one replaces."""
     return frozenset(i for i, move in enumerate(moves, 1) if move.withdrawn)
-
-
-def shown_in(demonstrations: Sequence[tuple[Any, str]]) -> Shown:
-    """The ways and facts that demonstrations show; later ones count."""
-    ways: dict[str, str] = {}
-    facts: dict[FactName, tuple[str, str]] = {}
-    for _, text in demonstrations:
-        for line in filter(None, map(read_line, split_reply(text)[0])):
-            ways[line.operation[1]] = line.way
-            facts[line.operation, line.value] = (line.way, line.result)
-    return Shown(ways, facts)
 
 
 @dataclass

@@ -153,6 +153,13 @@ def follow(chain: Chain, lines: Sequence[str]) -> tuple[list[Step], Place]:
     return steps, place
 
 
+def in_place(chain: Chain, step: Step) -> bool:
+    """Whether a step takes the value reached and the operation due."""
+    line, before = step.line, step.before
+    due = before.done < len(chain.operations)
+    return line is not None and due and (line.value, line.operation) == (before.value, chain.operations[before.done])
+
+
 def moved(chain: Chain, place: Place, operation: str, result: str) -> Place:
     """The place after a step; one in parentheses changes the value alone."""
     expected = place.done < len(chain.operations) and operation == chain.operations[place.done]

@@ -9,12 +9,12 @@ import random
 from collections.abc import Sequence
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import WAIT, number
+from selftaught.worlds.kit.language import UNSURE, WAIT, number
 from selftaught.worlds.kit.process import Options, View, Writing
 from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.lookups import LookUpFamily, Sight
-from selftaught.worlds.paths.question import Chain, Step, draw_chain, follow, read_chain
-from selftaught.worlds.paths.table import apply
+from selftaught.worlds.paths.question import Chain, Step, draw_chain, follow, in_place, read_chain
+from selftaught.worlds.paths.table import FactName, apply
 
 _WORD, _USUAL = "run", "paths"
 
@@ -71,16 +71,19 @@ class Recall(LookUpFamily, Paths):
         name = (problem.operations[place.done], place.value)
         return f"{number(place.value)}{name[0]}", view(("correct", self.name, name), self.table.facts[name].marginal())
 
+    def recomputed(self, fact: FactName) -> str:  # noqa: ARG002
+        """See `LookUpFamily.recomputed`: this critic believes nothing."""
+        return UNSURE
+
     def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
         """See `LookUpFamily.sights`: nothing but whether a step is in its place."""
         return [self._sight(problem, step) for step in follow(problem, lines)[0]]
 
     def _sight(self, problem: Chain, step: Step) -> Sight | bool:
-        line, before = step.line, step.before
+        line = step.line
         if line is None:
             return step.text == WAIT
-        due = problem.operations[before.done : before.done + 1]
-        if (line.value, (line.operation,)) != (before.value, due) or int(line.result) >= self.skills.modulus:
+        if not in_place(problem, step) or int(line.result) >= self.skills.modulus:
             return False
         name = (line.operation, line.value)
         right = number(apply(*name, self.skills.modulus)) == line.result

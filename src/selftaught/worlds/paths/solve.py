@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from selftaught.worlds.kit.family import Context
+from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
-from selftaught.worlds.paths.question import Chain, Place, follow, moved
+from selftaught.worlds.paths.question import Chain, Place, follow, moved, read_line
 from selftaught.worlds.paths.table import Fact, FactName, Table
 
 Line = Generator["Choice | str", str, bool]
@@ -23,7 +23,15 @@ class Shown(NamedTuple):
     facts: Mapping[FactName, tuple[str, str]]
 
 
-NOTHING_SHOWN = Shown({}, {})
+def shown_in(demonstrations: Sequence[tuple[Any, str]]) -> Shown:
+    """The ways and facts that demonstrations show; later ones count."""
+    ways: dict[str, str] = {}
+    facts: dict[FactName, tuple[str, str]] = {}
+    for _, text in demonstrations:
+        for line in filter(None, map(read_line, split_reply(text)[0])):
+            ways[line.operation[1]] = line.way
+            facts[line.operation, line.value] = (line.way, line.result)
+    return Shown(ways, facts)
 
 
 class Last(NamedTuple):
