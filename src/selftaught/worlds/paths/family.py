@@ -28,7 +28,7 @@ from selftaught.worlds.paths.question import (
 )  # fmt: skip
 from selftaught.worlds.paths.skills import BASE, Skills
 from selftaught.worlds.paths.solve import Solver, shown_in
-from selftaught.worlds.paths.table import Fact, FactName, Table, apply, make_table, operations
+from selftaught.worlds.paths.table import FactName, Table, apply, make_table, operations
 
 DRILLED = 12  # facts in a drill
 
@@ -159,7 +159,7 @@ class Paths:
         if place.done >= len(problem.operations):
             return "", {number(place.value): 1.0}
         name: FactName = (problem.operations[place.done], place.value)
-        options = self._corrections(self.table.facts[name])
+        options = self.table.corrections(name)
         return f"{number(place.value)}{name[0]}", view(("correct", name), options)
 
     def nonsense(self, rng: random.Random) -> str:
@@ -183,7 +183,7 @@ class Paths:
             text += f"{number(name[1])}{name[0]}{result}{restated}{mark}"
             steps += [None, None, restated, single("facts:mark", {SOUND: right, UNSOUND: 1 - right})]
             if mark == UNSOUND:
-                corrections = other_than(result, self._corrections(fact))
+                corrections = other_than(result, self.table.corrections(name))
                 text += draw(corrections, rng)
                 steps.append(single("facts:result", corrections))
         return text, [*steps, None]
@@ -198,15 +198,6 @@ class Paths:
             text += f"{way}{number(name[1])}{name[0]}{draw(result, rng)}{draw(mark.distribution(), rng)}"
             steps += [None, None, single("lines:result", result), mark]
         return text, [*steps, None]
-
-    def _corrections(self, fact: Fact) -> Options:
-        """What a critic thinks that a fact comes to."""
-        options = fact.marginal()
-        if fact.believed:
-            share = self.skills.corrects
-            options = {r: p * (1 - share) for r, p in options.items()}
-            options[fact.believed] = options.get(fact.believed, 0.0) + share
-        return options
 
     def concludes(self, problem: Chain, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""

@@ -110,12 +110,7 @@ class Lists(LookUpFamily):
             said = _results(lines[: step - 1])
             return "".join(said[:-1]), {said[-1]: 1.0}
         name = problem.items[len(place.path)]
-        fact, share = self.table.facts[name], self.skills.corrects
-        options = fact.marginal()
-        if fact.believed:
-            options = {result: p * (1 - share) for result, p in options.items()}
-            options[fact.believed] = options.get(fact.believed, 0.0) + share
-        return f"{number(name[1])}{name[0]}", view(("correct", name), options)
+        return f"{number(name[1])}{name[0]}", view(("correct", name), self.table.corrections(name))
 
     def concludes(self, problem: Wanted, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""

@@ -122,6 +122,15 @@ class Table:
         felt = self.feeling(name, way)
         return 0 if felt > 0.9 else 2 if felt < 0.5 else 1
 
+    def corrections(self, name: FactName) -> Options:
+        """A critic's distribution over what a fact comes to: mostly what it believes, else what the ways come to."""
+        fact, share = self.facts[name], self.skills.corrects
+        options = fact.marginal()
+        if fact.believed:
+            options = {result: p * (1 - share) for result, p in options.items()}
+            options[fact.believed] = options.get(fact.believed, 0.0) + share
+        return options
+
     def agreement(self, name: FactName, result: str) -> int:
         """Whether the critic believes in a result (0), believes nothing (1), or believes in another (2)."""
         believed = self.facts[name].believed

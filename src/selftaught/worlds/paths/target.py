@@ -17,7 +17,7 @@ from selftaught.worlds.kit.process import END, Options, View, Writing, single
 from selftaught.worlds.paths.lookups import LookUpFamily, Move, Place, Sight, near, track, withdrawn
 from selftaught.worlds.paths.question import Line, read_line, write_line
 from selftaught.worlds.paths.strategy import TOOLS, policy, strengths
-from selftaught.worlds.paths.table import FactName, apply
+from selftaught.worlds.paths.table import apply
 from selftaught.worlds.paths.target_question import (
     MOST,
     SIZES,
@@ -151,15 +151,8 @@ class Target(LookUpFamily):
             elif len(left) > 1:
                 options = {tool: p for tool, p in options.items() if tool != line.operation}
         best = max(options, key=options.__getitem__)
-        return f"{number(place.value)}{best}", self._believed((best, place.value), view)
-
-    def _believed(self, name: FactName, view: View) -> Options:
-        fact, share = self.table.facts[name], self.skills.corrects
-        options = fact.marginal()
-        if fact.believed:
-            options = {result: p * (1 - share) for result, p in options.items()}
-            options[fact.believed] = options.get(fact.believed, 0.0) + share
-        return view(("correct", name), options)
+        name = (best, place.value)
+        return f"{number(place.value)}{best}", view(("correct", name), self.table.corrections(name))
 
     def concludes(self, problem: Goal, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""
