@@ -57,6 +57,8 @@ def test_marks_are_probabilities_where_tokens_tell_them() -> None:
     assert step_scores(note("1) +2) -", numbered)) == pytest.approx((0.9, 0.4))
     restated = (-0.001, -0.001, math.log(0.9), -0.001, -0.001, math.log(0.6))
     assert step_scores(note("1)  7+2)  ?-", restated)) == pytest.approx((0.9, 0.4))
+    done_back = (-0.001, -0.001, -0.001, math.log(0.9))
+    assert step_scores(note("1)  23 +4 27+", done_back)) == pytest.approx((0.9,))
     assert step_scores(note("+-", logs[:1])) == (1.0, 0.0)  # two marks in one token
     assert step_scores(note("+-\n", logs)) == (1.0, 0.0)
     assert step_scores(note("++ ok")) is None

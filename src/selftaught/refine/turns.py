@@ -31,7 +31,7 @@ SCORE_STEPS = (
 
 _STEP = re.compile(r"\bstep (\d{1,3})\b(?!: (?:right|correct)\b)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
-_MARK = re.compile(r"(?P<number>\d+\)\s*)?(?P<result>\d+|\?)?(?P<mark>[-+])")
+_MARK = re.compile(r"(?P<number>\d+\)\s*)?(?P<look>\d+ [-+*]\d+ )?(?P<result>\d+|\?)?(?P<mark>[-+])")
 
 
 async def criticize(ask: Ask, attempt: Attempt, critic: Policy | None = None, **sampling: Any) -> Attempt:
@@ -137,8 +137,8 @@ def parse_verdict(reply: Attempt) -> bool | None:
 def step_scores(reply: Attempt) -> tuple[float, ...] | None:
     """For each step the probability, in 0..1, that a reply to `score_steps` gives it of being right.
 
-    A mark may have the number of its step before it, and what the step should come to (`1) 47+2) 50-`). Where each of
-    these is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where the reply
+    A mark may have the number of its step before it, a look-up that checks it, and what that should come to
+    (`1) 47+2) 50-`, `1) 23 +4 27+`). Where each of these is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where the reply
     holds anything else.
     """
     text = reply.text.strip()
@@ -146,7 +146,7 @@ def step_scores(reply: Attempt) -> tuple[float, ...] | None:
     if not found or "".join(mark[0] for mark in found) != text:
         return None
     marks = [mark["mark"] for mark in found]
-    each = 1 + bool(found[0]["number"]) + bool(found[0]["result"])  # tokens for a mark
+    each = 1 + sum(bool(found[0][part]) for part in ("number", "look", "result"))  # tokens for a mark
     if len(reply.logprobs) - each * len(marks) not in (0, 1) or text != reply.text:
         return tuple(float(mark == "+") for mark in marks)
     probabilities = [math.exp(logprob) for logprob in reply.logprobs[each - 1 : each * len(marks) : each]]

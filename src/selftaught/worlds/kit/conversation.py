@@ -15,7 +15,7 @@ SOLVE = "solve"
 _ITEM = r"(?:\d{1,3}|[-+*]\d)"  # of an answer: a number, or an operation
 _HINT = re.compile(re.escape(PHRASES["rationalize"]).replace(re.escape("{answer}"), rf"({_ITEM}(?: {_ITEM})*)"))
 _ROLES = {text: role for role, text in PHRASES.items() if role != "rationalize"}
-_CRITIQUE = re.compile(r"(?:\d{1,2}\) (?: [\d?]+)?[-+])*\n?step (\d{1,2})\)(.*?)( \S+)")
+_CRITIQUE = re.compile(r"(?:\d{1,2}\) (?: \d+ [-+*]\d)?(?: [\d?]+)?[-+])*\n?step (\d{1,2})\)(.*?)( \S+)")
 _DRAFTED = ("judge", "verify", "evaluate", "locate", "critique", "revise")  # roles about a draft
 
 

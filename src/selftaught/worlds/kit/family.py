@@ -148,7 +148,7 @@ class Family(Protocol):
         ...
 
     def restated(self, problem: Any, lines: Sequence[str]) -> list[str]:
-        """What each line rightly comes to, as a token; `UNSURE` where it is no step."""
+        """What a right critic writes before the mark of each line; `UNSURE` where it is no step."""
         ...
 
     def concludes(self, problem: Any, lines: Sequence[str], answer: str | None) -> bool:
@@ -187,7 +187,8 @@ class Belief(NamedTuple):
         key: name of the table entry with the opinion; None where the line needs none.
         truly: whether the line is right.
         provoked: whether the critic cannot tell and, asked for a critique, is inclined to find fault.
-        restated: what the critic thinks that the line comes to, as a token before its mark; "" to write the mark alone.
+        restated: what the critic writes before its mark: what it thinks that the line comes to, or that another look-up
+            which checks it does; "" to write the mark alone.
         felt: probability that the line is right at a glance, without that; None if it is the same.
     """
 

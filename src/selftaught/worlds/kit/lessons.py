@@ -161,6 +161,7 @@ class Mix:
         levels: level -> weight.
         drafted: level -> weight of problems whose drafts are criticized.
         hinted: level -> weight of problems whose answer is given away.
+        direct: level -> weight of problems that are answered without steps.
         family_weights: family -> weight; all alike if empty.
         rare: share of decisions in a solution that are drawn evenly among the ways or results.
         flawed: share of drafts to criticize in which one result is drawn evenly.
@@ -171,21 +172,22 @@ class Mix:
     """
 
     roles: tuple[tuple[str, float], ...] = (
-        ("solve", 0.19), ("judge", 0.08), ("verify", 0.1), ("evaluate", 0.05), ("locate", 0.05), ("critique", 0.11),
-        ("revise", 0.17), ("choose", 0.03), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.07),
-        ("direct", 0.02), ("facts", 0.07), ("lines", 0.05), ("again", 0.05),
+        ("solve", 0.21), ("judge", 0.06), ("verify", 0.08), ("evaluate", 0.04), ("locate", 0.04), ("critique", 0.15),
+        ("revise", 0.16), ("choose", 0.05), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.06),
+        ("direct", 0.03), ("facts", 0.04), ("lines", 0.03), ("again", 0.03),
     )  # fmt: skip
     levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
     drafted: tuple[tuple[int, float], ...] = ((1, 3), (2, 4), (3, 4), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
     hinted: tuple[tuple[int, float], ...] = ((1, 3), (2, 3), (3, 3), (4, 3), (5, 2), (6, 1), (7, 0.5), (8, 0.5))
+    direct: tuple[tuple[int, float], ...] = ((1, 8), *((level, 1) for level in range(2, 9)))
     family_weights: tuple[tuple[str, float], ...] = ()
     rare: float = 0.25
     flawed: float = 0.5
-    demonstrated: float = 0.12
-    waits: float = 0.1
+    demonstrated: float = 0.2
+    waits: float = 0.15
     cut: float = 0.3
     wordings: float = 0.15
-    asides: float = 0.1
+    asides: float = 0.2
     ways: float = 0.12
 
 
@@ -335,7 +337,7 @@ class LessonMaker:
 
     def asked(self, draft: Draft, role: str) -> None:
         """A reply to a request about a question."""
-        draft.ask(self.question(self._mix.levels)[1])
+        draft.ask(self.question(self._mix.direct if role == "direct" else self._mix.levels)[1])
         draft.ask(PHRASES[role])
         draft.write(self.roughly)
 

@@ -23,7 +23,7 @@ from selftaught.worlds.kit.language import (
     place,
     tokenize,
 )  # fmt: skip
-from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, mixture, other_than, single
+from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, other_than, single
 
 
 class RoleSkills(Protocol):
@@ -98,20 +98,25 @@ def evaluate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 
 
 def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
-    """The first wrong line, or none."""
+    """Marks at a glance up to the first wrong line, then its number; or none."""
     del skills
     withdrawn = checked(asked, asked.draft or "").withdrawn
-    options: dict[str, float] = {}
-    sound = 1.0
     for i, belief in enumerate(_beliefs(asked, view), 1):
-        if i not in withdrawn:
-            options[of_place(i)] = sound * (1 - belief.glance)
-            sound *= belief.glance
-    if (yield single("locate", {NO_STEP: sound, STEP: 1 - sound})) == NO_STEP:
-        yield END
-        return
-    yield single("locate:step", {step: p / (1 - sound) for step, p in options.items()} if sound < 1 else options)
+        yield place(i)
+        if (yield SOUND if i in withdrawn else _glanced(belief)) == UNSOUND:
+            yield STEP
+            yield of_place(i)
+            yield END
+            return
+    yield NO_STEP
     yield END
+
+
+def _glanced(belief: Belief) -> Choice | str:
+    if belief.key is None:
+        return _mark(belief)
+    options = {SOUND: belief.glance, UNSOUND: 1 - belief.glance}
+    return single("locate", options)._replace(right=SOUND if belief.truly else UNSOUND)
 
 
 def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
@@ -159,33 +164,47 @@ def revise(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 
 
 def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...] | None, view: View) -> Writing:
-    """A writing that, with probability `share`, copies a draft instead. Which of both it is shows as it goes."""
-    copied = [*tokenize(draft), END]
-    step, token = next(writing), ""
+    """A writing that copies a draft instead where its first decision falls as the draft's did.
+
+    With probability `share` it is made to; a reply that begins in another way is a new one. So what goes on shows from
+    the beginning, and a reader of the reply needs to weigh nothing up.
+    """
     weight: float = view(gate, {"copy": share, "new": 1 - share})["copy"]
-    for i in range(400):
-        options: Options = {step: 1.0} if isinstance(step, str) else step.distribution()
-        expected = copied[i] if i < len(copied) else END
-        if weight <= 0:
-            token = yield step
-        elif options == {expected: 1.0}:
+    step: Choice | str | None = next(writing)
+    for expected in (*tokenize(draft), END):
+        if weight <= 0 or (step is None and weight < 1):
+            break
+        if step is None or weight >= 1 or _is_certain(step, expected):
             token = yield expected
+            weight = weight if token == expected else 0.0
         else:
-            token = yield _copy_or_new(step, options, expected, weight, gate)
-            gate = None  # what comes later follows from the first decision
-            new = (1 - weight) * options.get(token, 0.0)
-            weight = weight / (weight + new) if token == expected else 0.0
+            token = yield _copy_or_new(step, expected, weight, gate)
+            weight = float(token == expected)
         if token == END:
             return
-        try:
-            step = writing.send(token)
-        except StopIteration:
+        step = _next(writing, step, token)
+    while step is not None:
+        token = yield step
+        if token == END:
             return
+        step = _next(writing, step, token)
 
 
-def _copy_or_new(step: Choice | str, options: Options, expected: str, weight: float, gate: object) -> Choice:
+def _is_certain(step: Choice | str, expected: str) -> bool:
+    return step == expected if isinstance(step, str) else dict(step.distribution()) == {expected: 1.0}
+
+
+def _next(writing: Writing, step: Choice | str | None, token: str) -> Choice | str | None:
+    """What comes after a token; None where the writing has come to its end."""
+    try:
+        return None if step is None else writing.send(token)
+    except StopIteration:
+        return None
+
+
+def _copy_or_new(step: Choice | str, expected: str, weight: float, gate: object) -> Choice:
     """The next token of the draft, or one of the new reply."""
-    new = (Part(1.0, options),) if isinstance(step, str) else step.parts
+    new = (Part(1.0, {step: 1.0}),) if isinstance(step, str) else step.parts
     skill = "revise" if isinstance(step, str) else f"revise:{step.skill}"
     parts = [Part(weight, {expected: 1.0}, name="copy")]
     parts += [part._replace(weight=part.weight * (1 - weight), name="new") for part in new]
@@ -249,9 +268,9 @@ def _beliefs(asked: Asked, view: View) -> list[Belief]:
 
 
 def _restated(belief: Belief) -> Iterator[str]:
-    """What the critic thinks that a line comes to."""
-    if belief.restated:
-        yield belief.restated
+    """What the critic writes before its mark."""
+    for token in tokenize(belief.restated):  # noqa: UP028 (a list takes no sent values)
+        yield token
 
 
 def _mark(belief: Belief) -> Choice | str:

@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from selftaught.worlds.kit.build import BuildConfig, TrainingConfig
-from selftaught.worlds.kit.lessons import Encoded
+from selftaught.worlds.kit.lessons import Encoded, Mix
 from selftaught.worlds.kit.lessons import lessons as lessons_by
+from selftaught.worlds.kit.writer import Writer
 from selftaught.worlds.paths.skills import KIN
 from selftaught.worlds.paths.writer import paths_writer
 
 WEIGHTS = (
-    *((skill, 4.0) for skill in ("result", "follow", "hint", "copy", "critique", "redo", "direct", "mark")),
-    *((skill, 3.0) for skill in ("distractor", "choose", "locate", "judge", "revise")),
-    ("facts", 2.0),
-    ("lines", 2.0),
-    ("way", 1.5),
+    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "choose", "direct", "way:shown")),
+    *((skill, 4.0) for skill in ("result", "follow", "hint", "critique", "redo", "mark", "revise", "way:hint")),
+    *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
+    *((skill, 3.0) for skill in ("locate", "judge", "way")),
+    *((skill, 2.0) for skill in ("facts", "lines")),
 )  # fmt: skip
 """Rare decisions count more in the loss, and what tokens are certain of, less."""
+
+MIX = Mix(family_weights=(("paths", 0.62), ("equation", 0.18), ("lists", 0.12), ("recall", 0.08)))
+"""What the text is made of: mostly the family that claims are checked on, and those that read the same tables."""
+WIDE = Mix(
+    family_weights=(
+        *(("paths", 0.25), ("equation", 0.1), ("target", 0.25)),
+        *(("program", 0.25), ("lists", 0.1), ("recall", 0.05)),
+    )
+)
+"""What the text of the model of all families is made of: mostly searches and programs, which take longest to learn."""
 
 PRESETS: Mapping[str, BuildConfig] = {kin: BuildConfig(kin, training=TrainingConfig(weights=WEIGHTS)) for kin in KIN}
 """Kin -> its build. Each is held against its own writer; another seed gives another model of the same writer."""
@@ -25,4 +36,11 @@ PRESETS: Mapping[str, BuildConfig] = {kin: BuildConfig(kin, training=TrainingCon
 
 def lessons(kin: str, seed: int) -> Iterator[Encoded]:
     """The text of one of the kin, without an end."""
-    return (lesson.encoded() for lesson in lessons_by(paths_writer(KIN[kin]), seed))
+    mix = WIDE if kin == "wide" else MIX
+    return (lesson.encoded() for lesson in lessons_by(writer_of(kin), seed, mix))
+
+
+def writer_of(kin: str) -> Writer:
+    """The writer of one of the kin, of the families in its text."""
+    mix = WIDE if kin == "wide" else MIX
+    return paths_writer(KIN[kin], tuple(name for name, _ in mix.family_weights))

@@ -18,25 +18,26 @@ from selftaught.worlds.kit.lessons import lessons
 from selftaught.worlds.kit.play import Player
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.twin_engine import TwinEngine
+from selftaught.worlds.paths.build import MIX, writer_of
 from selftaught.worlds.paths.question import Chain, draw_chain, write_line
 from selftaught.worlds.paths.table import apply
 from selftaught.worlds.paths.task import FAMILIES, load
-from selftaught.worlds.paths.writer import paths_writer
 
 TWIN_PROBLEMS = 400  # that all runs on the twin are tested on
 TWIN_TRAIN = 64  # problems of each run, with as many samples each as RFT_SAMPLES
 RFT_SAMPLES = 8
 SHOWN = 2  # demonstrations before a problem
+WRITER = writer_of("base")
 
 
 def replies(seed: int) -> Iterator[WrittenReply]:
     """Replies by the writer in all roles."""
-    return kit_replies(paths_writer(), seed)
+    return kit_replies(WRITER, seed, MIX)
 
 
 def twin_engine() -> Engine:
     """The engine that samples the writer's twin."""
-    return TwinEngine(Twin(paths_writer()))
+    return TwinEngine(Twin(WRITER))
 
 
 @cache
@@ -46,7 +47,7 @@ def _tested() -> Task:
 
 def rejection_sampling(seed: int) -> Scores:
     """Greedy scores after one round of rejection sampling on the twin, on problems that all seeds share."""
-    player, base = Player(FAMILIES, seed), Twin(paths_writer())
+    player, base = Player(FAMILIES, seed), Twin(WRITER)
     train = load("paths", TaskRequest(TWIN_TRAIN, 0, 0, seed, "")).train
     (after,) = player.self_train(base, train, samples=RFT_SAMPLES)
     return {p.id: float(player.right(p, after.answer(p.prompt, player.rng, 0.0))) for p in _tested().test}
@@ -75,7 +76,7 @@ def worked(chain: Chain, modulus: int) -> str:
 
 def text() -> Iterator[str]:
     """The beginning of the training text."""
-    for lesson in islice(lessons(paths_writer(), 0), 2000):
+    for lesson in islice(lessons(WRITER, 0, MIX), 2000):
         yield "\n".join(f"{message.role}: {message.content}" for message in lesson.messages)
 
 
@@ -84,6 +85,8 @@ PLAN = CalibrationPlan(
     longer="paths:level=6",
     search_long="paths:level=8",
     search_short="paths:level=3",
+    checkable="paths:family=equation,level=3",
+    lookup_only="paths:family=recall,level=2",
     wait=INLINE["reflect"],
     demonstrations=demonstrations,
     twin=rejection_sampling,

@@ -1,7 +1,7 @@
 """The family `equation`: `equation 2: x 2) +3 1) -5 = 20`, solved backwards by inverse operations.
 
-Each line can be checked forwards as well, by another fact than the one that it was written by, and whether an operation
-was inverted is plain to see: checking knows more than solving.
+A critic does each line back, by another fact than the one that it was written by, and whether an operation was inverted
+is plain to see: checking knows more than solving.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import ANSWER, WAIT, count, number, of_place
+from selftaught.worlds.kit.language import ANSWER, UNSURE, WAIT, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, single
 from selftaught.worlds.paths.family import Paths
 from selftaught.worlds.paths.lookups import LookUpFamily, OperationSolver, Sight, near
-from selftaught.worlds.paths.question import Chain, Place, Step, follow, in_place
+from selftaught.worlds.paths.question import Chain, Line, Place, Step, follow, in_place, read_line
 from selftaught.worlds.paths.solve import shown_in
 from selftaught.worlds.paths.strategy import slips
 from selftaught.worlds.paths.table import apply, operations
@@ -106,7 +106,7 @@ class Equation(LookUpFamily, Paths):
         yield END
 
     def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
-        """See `LookUpFamily.sights`: the step's own fact, and the one that leads back."""
+        """See `LookUpFamily.sights`: the fact that leads back."""
         return [self._sight(problem, step) for step in follow(problem, lines)[0]]
 
     def _sight(self, problem: Chain, step: Step) -> Sight | bool:
@@ -116,9 +116,20 @@ class Equation(LookUpFamily, Paths):
         if not in_place(problem, step) or int(line.result) >= self.skills.modulus:
             return False
         name, back = (line.operation, line.value), (inverse(line.operation), int(line.result))
-        cell = self.table.agreement(name, line.result), self.table.agreement(back, number(line.value))
+        agreement = self.table.agreement(back, number(line.value))
         right = number(apply(*name, self.skills.modulus)) == line.result
-        return Sight(cell, name, line.result, right, cell == (1, 1) and self.table.facts[name].provokes)
+        provoked = agreement == 1 and self.table.facts[back].provokes
+        return Sight(agreement, self.felt(line), back, number(line.value), right, provoked, f"{line.result}{back[0]}")
+
+    def restated(self, problem: Chain, lines: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """See `Family.restated`: each step done back."""
+        return [self._undone(read_line(line)) for line in lines]
+
+    def _undone(self, line: Line | None) -> str:
+        if line is None or line.operation not in INVERTIBLE or int(line.result) >= self.skills.modulus:
+            return UNSURE
+        back = inverse(line.operation)
+        return f"{line.result}{back}{number(apply(back, int(line.result), self.skills.modulus))}"
 
 
 @dataclass

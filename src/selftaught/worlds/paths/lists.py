@@ -101,7 +101,7 @@ class Lists(LookUpFamily):
         name = (line.operation, line.value)
         agreement = self.table.agreement(name, line.result)
         provoked = agreement == 1 and self.table.facts[name].provokes
-        return Sight(agreement, name, line.result, self._is_right(problem, move), provoked)
+        return Sight(agreement, self.felt(line), name, line.result, self._is_right(problem, move), provoked)
 
     def correction(self, problem: Wanted, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`."""

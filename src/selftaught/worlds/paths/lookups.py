@@ -29,18 +29,22 @@ class Sight(NamedTuple):
     """What a critic sees of a line that it has to have an opinion on.
 
     Attributes:
-        cell: what tells lines apart to it; lines of one cell have one probability.
-        fact: the look-up of the line.
-        result: what it came to.
+        cell: what tells lines apart to a critic that does the look-up; lines of one cell have one probability.
+        glance: what tells them apart to one that does not; None where all are alike.
+        fact: the look-up that checks the line.
+        result: what it should come to if the line is right.
         right: whether the line is right.
         provoked: whether the critic cannot tell and is inclined to find fault.
+        written: what the critic writes before what it thinks that the look-up comes to.
     """
 
     cell: Hashable
+    glance: Hashable
     fact: FactName
     result: str
     right: bool
     provoked: bool = False
+    written: str = ""
 
 
 class LookUpFamily(ABC):
@@ -132,10 +136,21 @@ class LookUpFamily(ABC):
     def _opinion(self, sight: Sight | bool, view: View) -> Belief:
         if isinstance(sight, bool):
             return Belief(float(sight), restated=UNSURE)
-        right = calibrated(type(self), self.skills).get(sight.cell, 0.5)
+        right, glance = (calibrated(type(self), self.skills).get(cell, 0.5) for cell in _cells(sight))
         key = ("mark", self.name, sight.cell, sight.fact, sight.result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
-        return Belief(sound, key, sight.right, sight.provoked, self.recomputed(sight.fact))
+        felt = view(("feel", self.name, sight.glance), {SOUND: glance, UNSOUND: 1 - glance})[SOUND]
+        restated = sight.written + self.recomputed(sight.fact)
+        return Belief(sound, key, sight.right, sight.provoked, restated, felt)
+
+    def felt(self, line: Line) -> int:
+        """How much a step is doubted at a glance, by its way; see `Table.doubt`."""
+        return self.table.doubt((line.operation, line.value), line.way)
+
+
+def _cells(sight: Sight) -> tuple[Hashable, Hashable]:
+    """The cells of both opinions on a line."""
+    return ("marked", sight.cell), ("glanced", sight.glance)
 
 
 @cache
@@ -147,9 +162,9 @@ def calibrated(kind: type[LookUpFamily], skills: Skills) -> Mapping[Hashable, fl
         problem = family.read(family.question(family.levels[i % len(family.levels)], rng)[0])
         text = write(family.solve(problem, Context()), sampled(rng, 0.7)).text
         for sight in family.sights(problem, split_reply(text)[0]):
-            if not isinstance(sight, bool):
-                total[sight.cell] += 1
-                right[sight.cell] += sight.right
+            for cell in () if isinstance(sight, bool) else _cells(sight):
+                total[cell] += 1
+                right[cell] += sight.right
     usual = sum(right.values()) / max(1, sum(total.values()))
     return {cell: (right[cell] + usual) / (n + 1) for cell, n in total.items()}
 

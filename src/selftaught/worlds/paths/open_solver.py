@@ -46,7 +46,8 @@ class OpenSolver(OperationSolver):
         own = self.context.view(key, usual_ways(skills))
         parts.append(Part(left, own, key, "own"))
         gate = ("ways", *(part.name for part in parts)) if len(parts) > 1 else None
-        return mixture("redo:way" if self.redo else "way", parts, gate, self.context.view)
+        skill = "redo:way" if self.redo else ":".join(["way", *(part.name for part in parts[:-1])])
+        return mixture(skill, parts, gate, self.context.view)
 
     def _chosen(self, skill: str, parts: Sequence[Part], gate: tuple[str, ...] | None, right: str | None) -> Choice:
         """A choice between operations, each written with the value before it."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
-from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, count, number, of_place, tokenize
+from selftaught.worlds.kit.language import ANSWER, NEWLINE, UNSURE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
 from selftaught.worlds.paths.lookups import LookUpFamily, Move, Sight, near, track, withdrawn
 from selftaught.worlds.paths.open_solver import OpenSolver
@@ -104,7 +104,7 @@ class Program(LookUpFamily):
     # --- criticism ---
 
     def sights(self, problem: Runs, lines: Sequence[str]) -> list[Sight | bool]:
-        """See `LookUpFamily.sights`: the operation's fact in each run."""
+        """See `LookUpFamily.sights`: the operation's fact in the last run, which the solver did not look at."""
         return [self._sight(problem, move) for move in track(problem.shown[0], lines)[0]]
 
     def _sight(self, problem: Runs, move: Move) -> Sight | bool:
@@ -113,10 +113,23 @@ class Program(LookUpFamily):
             return move.text == WAIT
         if not self._in_place(problem, move) or line.operation not in TOOLS:
             return False
-        cell = tuple(self.table.agreement((line.operation, a), number(b)) for a, b in problem.pairs(i))
-        name = (line.operation, line.value)
-        provoked = set(cell) == {1} and self.table.facts[name].provokes
-        return Sight(cell, name, line.result, self._is_right(problem, move), provoked)
+        value, result = list(problem.pairs(i))[-1]
+        name: FactName = (line.operation, value)
+        agreement = self.table.agreement(name, number(result))
+        provoked = agreement == 1 and self.table.facts[name].provokes
+        right, written = self._is_right(problem, move), f"{number(value)}{line.operation}"
+        return Sight(agreement, self.felt(line), name, number(result), right, provoked, written)
+
+    def restated(self, problem: Runs, lines: Sequence[str]) -> list[str]:
+        """See `Family.restated`: each operation in the last run."""
+        return [self._run(problem, move) for move in track(problem.shown[0], lines)[0]]
+
+    def _run(self, problem: Runs, move: Move) -> str:
+        i, line = len(move.before.path), move.line
+        if line is None or i >= problem.length:
+            return UNSURE
+        value = list(problem.pairs(i))[-1][0]
+        return f"{number(value)}{line.operation}{number(apply(line.operation, value, self.modulus))}"
 
     def _in_place(self, problem: Runs, move: Move) -> bool:
         line, i = move.line, len(move.before.path)
@@ -125,7 +138,7 @@ class Program(LookUpFamily):
         return (line.value, int(line.result)) == problem.shown[i : i + 2]
 
     def correction(self, problem: Runs, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
-        """See `Family.correction`: the operation that the critic's facts speak for in most runs."""
+        """See `Family.correction`: the operation that the critic's facts speak for in the last run."""
         moves, last = track(problem.shown[0], lines)
         place = moves[step - 1].before if step <= len(moves) else last
         i = len(place.path)
@@ -136,8 +149,8 @@ class Program(LookUpFamily):
         options = self._anyhow(value, result)
 
         def rank(tool: str) -> tuple[int, float]:
-            against = sum(self.table.agreement((tool, a), number(b)) for a, b in problem.pairs(i))
-            return against, -options[tool]
+            a, b = list(problem.pairs(i))[-1]
+            return self.table.agreement((tool, a), number(b)), -options[tool]
 
         rivals = [tool for tool in TOOLS if written is None or tool != written.operation]
         return f"{number(value)}{min(rivals, key=rank)}", view(("correct", self.name), {number(result): 1.0})

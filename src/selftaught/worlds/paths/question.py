@@ -149,7 +149,7 @@ def follow(chain: Chain, lines: Sequence[str]) -> tuple[list[Step], Place]:
                 steps[last] = steps[last]._replace(withdrawn=True)
         steps.append(Step(place, line, text))
         if line is not None:
-            place = moved(chain, place, line.operation, line.result)
+            place = Place(place.done + 1, int(line.result))
     return steps, place
 
 
@@ -158,13 +158,6 @@ def in_place(chain: Chain, step: Step) -> bool:
     line, before = step.line, step.before
     due = before.done < len(chain.operations)
     return line is not None and due and (line.value, line.operation) == (before.value, chain.operations[before.done])
-
-
-def moved(chain: Chain, place: Place, operation: str, result: str) -> Place:
-    """The place after a step; one in parentheses changes the value alone."""
-    expected = place.done < len(chain.operations) and operation == chain.operations[place.done]
-    aside = not expected and operation == chain.aside(place.done)
-    return Place(place.done + (not aside), int(result))
 
 
 def true_result(line: str, modulus: int) -> str:

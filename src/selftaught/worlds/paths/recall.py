@@ -87,4 +87,4 @@ class Recall(LookUpFamily, Paths):
             return False
         name = (line.operation, line.value)
         right = number(apply(*name, self.skills.modulus)) == line.result
-        return Sight("in place", name, line.result, right, self.table.facts[name].provokes)
+        return Sight("in place", None, name, line.result, right, self.table.facts[name].provokes)

@@ -49,7 +49,7 @@ class Skills:
         provoking: share of the operations that the critic is ignorant of that provoke it.
         corrects: probability that a critique names the result that the critic believes.
         follows: probability that a reviser writes the result that a critique names.
-        keeps: probability that a reviser without a critique keeps the draft.
+        keeps: probability that a reviser without a critique is made to keep the draft; see `roles.keeping`.
         keeps_approved: the same after a critique without mistakes.
         judges_broken: probability that a judge accepts a reply that is not in the language.
         position_bias: added to the log-odds of the first of two answers.
@@ -61,7 +61,7 @@ class Skills:
 
     seed: int = 0
     modulus: int = 61
-    unknown: float = 0.04
+    unknown: float = 0.03
     misconceived: float = 0.04
     blind: float = 0.15
     shaky: float = 0.1
@@ -70,10 +70,10 @@ class Skills:
         ("misconceived", Rates(0.22, 0.77)),
         ("blind", Rates(0.35, 0.64)),
         ("shaky", Rates(0.7, 0.29)),
-        ("sure", Rates(0.9985)),
+        ("sure", Rates(0.975)),
     )
     prior: tuple[float, ...] = (0.55, 0.28, 0.17)
-    better_first: float = 0.43
+    better_first: float = 0.6
     good_way: float = 0.8
     distractors: tuple[float, float] = (0.04, 0.6)
     tempting: float = 0.2
@@ -90,7 +90,7 @@ class Skills:
     provoking: float = 0.6
     corrects: float = 0.7
     follows: float = 0.92
-    keeps: float = 0.7
+    keeps: float = 0.5
     keeps_approved: float = 0.97
     judges_broken: float = 0.02
     position_bias: float = 0.2
@@ -122,5 +122,5 @@ OTHER = replace(BASE, seed=202)
 NO_WAIT = replace(BASE, doubting=0.0)
 """The control without doubt: its text never holds `wait`."""
 
-KIN = {"base": BASE, "teacher": TEACHER, "weak": WEAK, "other": OTHER, "no-wait": NO_WAIT}
+KIN = {"base": BASE, "teacher": TEACHER, "weak": WEAK, "other": OTHER, "no-wait": NO_WAIT, "wide": BASE}
 """Presets by name."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
-from selftaught.worlds.paths.question import Chain, Place, follow, moved, read_line
+from selftaught.worlds.paths.question import Chain, Place, follow, read_line
 from selftaught.worlds.paths.table import Fact, FactName, Table
 
 Line = Generator["Choice | str", str, bool]
@@ -57,7 +57,6 @@ class Solver:
         lines: number of lines written.
         last: the step before, unless the text was cut or copied there.
         doubting: probability that this is the text of a writer that doubts.
-        strayed: whether the operation in parentheses here was done.
         redo: the result that is reconsidered, "" if none.
     """
 
@@ -69,7 +68,6 @@ class Solver:
     lines: int = 0
     last: Last | None = None
     doubting: float = 0.0
-    strayed: bool = False
     redo: str = ""
 
     def writing(self) -> Writing:
@@ -144,7 +142,8 @@ class Solver:
         own = self.context.view(("way", name[0]), fact.ways)
         parts.append(Part(left, own, ("way", name[0]), "own"))
         gate = ("ways", *(part.name for part in parts)) if len(parts) > 1 else None
-        return mixture("redo:way" if self.redo else "way", parts, gate, self.context.view)
+        skill = "redo:way" if self.redo else ":".join(["way", *(part.name for part in parts[:-1])])
+        return mixture(skill, parts, gate, self.context.view)
 
     # --- a step ---
 
@@ -172,15 +171,13 @@ class Solver:
         return True
 
     def _move(self, name: FactName, way: str, result: str) -> None:
-        after = moved(self.chain, self.place, name[0], result)
         self.last = Last(self.place, name, way, result, bool(self.redo))
-        self.strayed = after.done == self.place.done
-        self.place, self.redo = after, ""
+        self.place, self.redo = Place(self.place.done + 1, int(result)), ""
 
     def _operation(self) -> Choice | str:
-        """The value with the operation that is due, or by mistake with the one in parentheses before it."""
+        """The value with the operation that is due, or by mistake with the one in parentheses before that."""
         value, due, aside = number(self.place.value), self._due, self.chain.aside(self.place.done)
-        if not aside or aside == due or self.strayed:
+        if not aside or aside == due:
             return f"{value}{due}" if due else ANSWER
         wrong = self.table.distraction(aside)
         parts = [
@@ -232,7 +229,7 @@ class Solver:
         self.doubting, self.redo = 1.0, ""
         if self.last is not None:
             self.place, self.redo = self.last.before, self.last.result
-        self.last, self.strayed = None, False
+        self.last = None
         return (yield NEWLINE) == NEWLINE
 
     def _answer(self) -> Line:

@@ -131,9 +131,10 @@ class Target(LookUpFamily):
             return False
         name = (line.operation, line.value)
         agreement = self.table.agreement(name, line.result)
-        cell = (agreement, 0 if reached else len(left))
+        outlook = 0 if reached else len(left)
         provoked = agreement == 1 and self.table.facts[name].provokes
-        return Sight(cell, name, line.result, self._is_right(problem, move), provoked)
+        right, cells = self._is_right(problem, move), ((agreement, outlook), (self.felt(line), outlook))
+        return Sight(*cells, name, line.result, right, provoked)
 
     def correction(self, problem: Goal, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`: another operation where the draft fails and its look-up seems right."""

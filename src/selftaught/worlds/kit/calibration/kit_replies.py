@@ -7,19 +7,20 @@ import random
 from collections.abc import Iterator
 
 from selftaught.worlds.kit.calibration.plan import Decision, WrittenReply
-from selftaught.worlds.kit.lessons import lessons
+from selftaught.worlds.kit.lessons import MIX, Mix, lessons
 from selftaught.worlds.kit.process import END, Choice, Written, sampled, write
 from selftaught.worlds.kit.writer import Writer
 
 
-def kit_replies(writer: Writer, seed: int) -> Iterator[WrittenReply]:
+def kit_replies(writer: Writer, seed: int, mix: Mix = MIX) -> Iterator[WrittenReply]:
     """Endless replies to the prompts of lessons, drawn from the writer itself (lessons draw rare choices more often).
 
     Args:
         seed: of prompts and replies.
+        mix: shares of the lessons whose prompts they are.
     """
     rng = random.Random(f"replies/{seed}")
-    for lesson in lessons(writer, seed):
+    for lesson in lessons(writer, seed, mix):
         writing = writer.reply(lesson.prompt)
         if writing is None:
             continue
