@@ -32,7 +32,7 @@ from selftaught.errors import BadInput
 from selftaught.method import Method, find, methods
 from selftaught.terminal import print_json, print_table, print_text, print_wrapped
 from selftaught.worlds.own import world_of
-from selftaught.worlds.world import DEFAULT_WORLD, World, worlds
+from selftaught.worlds.world import DEFAULT_WORLD, World, with_version, worlds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def execute(call: Call) -> int:
     """Check one method, or several. Returns 0 regardless of the verdict."""
     args = call.args
     args.address = args.model
-    where, chosen = _world(args), _chosen(args)
+    where, chosen = with_version(_world(args)), _chosen(args)
     args.out = args.out / "quick" if args.quick else args.out
     if args.changed:
         chosen = [method for method in chosen if is_changed(method, args.out, where.name)]

@@ -22,7 +22,7 @@ from selftaught.tasks.rows import with_instruction
 from selftaught.tasks.source import INSTRUCTION
 from selftaught.tasks.thinking import without_thinking
 from selftaught.terminal import print_json, print_text
-from selftaught.worlds import synthetic_worlds
+from selftaught.worlds import world_models
 
 DEFAULT_SOLVER = "self-consistency"  # without a method on the command line
 
@@ -66,7 +66,7 @@ def problem_of(args: argparse.Namespace) -> Problem:
     question = well_formed(_standard_input() if args.question == "-" else args.question)
     if not question.strip():
         raise BadInput("the question is empty", where="question", fix="ask something")
-    usual = "" if args.model in synthetic_worlds() else INSTRUCTION
+    usual = "" if args.model in world_models() else INSTRUCTION
     instruction = usual if args.instruction is None else args.instruction
     return make_problem(with_instruction(as_prompt(question), instruction), meta={"question": question})
 

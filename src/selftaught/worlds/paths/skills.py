@@ -110,6 +110,7 @@ BASE = Skills()
 TEACHER = replace(
     BASE, unknown=0.0, misconceived=0.0, blind=0.0, shaky=0.05, ignorant=0.0, nags=0.0, distractors=(0.0, 0.02),
     doubting=0.0, corrects=0.99, follows=0.98,
+    rates=(*(rate for rate in BASE.rates if rate[0] != "sure"), ("sure", Rates(0.9985))),
 )  # fmt: skip
 """A strong relative: the same ways of working from a nearly clean table."""
 

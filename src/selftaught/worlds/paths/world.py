@@ -15,6 +15,12 @@ WORLD = World(
     train=384,
     dev=500,
     test=2000,
+    solver_test=3500,
+    solver_seeds=1,  # their interval is over problems
+    looks=(6, 12, 20),
+    shared_test=True,
+    champion="last",
+    quick={"looks": (3,), "dev": 200, "test": 800, "solver_test": 1500},
     settings=Settings(
         sampling=Sampling(max_tokens=96),
         training=TrainConfig(epochs=2, learning_rate=1e-4, batch_size=64, precision="float32"),

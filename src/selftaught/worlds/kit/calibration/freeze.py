@@ -73,14 +73,14 @@ def world_version(name: str, model: Policy | str | Path | None = None) -> str:
 
     Args:
         name: of a synthetic world; any other has no version.
-        model: the model that must have passed; by default the world's own.
+        model: the model that must have passed; by default every build of the world's own.
     """
     world = synthetic_worlds().get(name)
     if world is None or not (found := _read(world.folder / FILE)):
         return ""
-    version = resolve(model if model is not None else world.model).version
-    current = version in found["models"] and identity_of(world) == found["identity"]
-    return f"{name}/{found['number']}" if current else ""
+    models = world.module("world").WORLD.models if model is None else (model,)
+    passed = all(resolve(one).version in found["models"] for one in models)
+    return f"{name}/{found['number']}" if passed and identity_of(world) == found["identity"] else ""
 
 
 def _seeds() -> list[int]:
