@@ -26,6 +26,7 @@ from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, greedy, twin_polic
 from selftaught.worlds.kit.calibration.table import spec
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.twin_engine import TwinEngine
+from selftaught.worlds.paths.build import MIX, writer_of
 from selftaught.worlds.paths.calibration import PLAN, rejection_sampling
 from selftaught.worlds.paths.skills import BASE
 from selftaught.worlds.paths.task import FAMILIES, load
@@ -33,6 +34,8 @@ from selftaught.worlds.paths.writer import paths_writer
 from selftaught.worlds.world import World
 
 FEW = replace(SMOKE, problems=120, some=120, test=60, few=40, train=40, dev=8, seeds=1, repeats=40)
+
+READ = tuple(name for name, _ in MIX.family_weights)
 
 
 def loaded(seed: int) -> Task:
@@ -47,7 +50,7 @@ WORLD = World("paths", "paths", loaded, Settings(sampling=Sampling(max_tokens=96
 def lab_in(folder: Path, engine: Any = None, **plan: Any) -> Lab:
     policy = twin_policy("paths", folder)
     offered = replace(PLAN, longer="", **plan)
-    made = engine or TwinEngine(Twin(paths_writer()))
+    made = engine or TwinEngine(Twin(writer_of("base")))
     return Lab(WORLD, offered, policy, folder, made, Console(quiet=True), FEW, scripted_learner)
 
 
@@ -56,7 +59,7 @@ def test_the_writer_is_itself_and_another_writer_is_not(tmp_path: Path) -> None:
     assert found.holds
     assert found.figures["KL(writer || model), nats a decision"].value == pytest.approx(0, abs=1e-9)
     assert found.figures["accuracy by skill, largest difference"].value == pytest.approx(0, abs=1e-9)
-    other = TwinEngine(Twin(paths_writer(replace(BASE, shaky=0.05, blind=0.3))))
+    other = TwinEngine(Twin(paths_writer(replace(BASE, shaky=0.05, blind=0.3), READ)))
     (found,) = suite.calibrate(lab_in(tmp_path / "other", other), (1,))
     assert not found.condition("KL(writer || model), nats a decision")
 
@@ -113,7 +116,7 @@ def test_training_counts_and_resumes(tmp_path: Path) -> None:
         policy = run.learn(run.base, sft(), keep_right(tried))
         before, after = (greedy(run, one, run.task.train) for one in (run.base, policy))
     assert sum(after.values()) > sum(before.values())
-    fresh = lab_in(tmp_path, TwinEngine(Twin(paths_writer())))
+    fresh = lab_in(tmp_path, TwinEngine(Twin(writer_of("base"))))
     with fresh.run("again", lab.trained(1), model=policy) as run:
         assert greedy(run, policy, run.task.train) == after
 
@@ -130,7 +133,7 @@ def ask(engine: TwinEngine, lab: Lab, question: str, seed: int = 0, **how: Any) 
 
 
 def test_the_engine_samples_what_the_writer_writes(tmp_path: Path) -> None:
-    engine = TwinEngine(Twin(paths_writer()))
+    engine = TwinEngine(Twin(writer_of("base")))
     lab = lab_in(tmp_path, engine)
     question = "paths 2: 27 1) *4 2) +3"
     ways = Counter(ask(engine, lab, question, seed).text[3] for seed in range(600))
@@ -145,7 +148,7 @@ def test_the_engine_samples_what_the_writer_writes(tmp_path: Path) -> None:
 
 
 def test_the_engine_stops_continues_and_is_cut_off(tmp_path: Path) -> None:
-    engine = TwinEngine(Twin(paths_writer()))
+    engine = TwinEngine(Twin(writer_of("base")))
     lab = lab_in(tmp_path, engine)
     step = ask(engine, lab, "paths 2: 27 1) *4 2) +3", stop=("\n",))
     assert step.stop_text == "\n"

@@ -147,10 +147,25 @@ def test_the_better_of_two_answers_is_chosen_with_a_bias_to_the_first() -> None:
     result = table.facts[known].right
     good, bad = (f"1) {ways[kind]} {known[1]}{known[0]}{result}\nAnswer:{result}" for kind in ("sure", "blind"))
     asked = f"paths 1: {known[1]} 1){known[0]}"
-    first = opening(asked, f"A: {good}\nB: {bad}", "choose")["A"]
-    second = opening(asked, f"A: {bad}\nB: {good}", "choose")["A"]
-    assert opening(QUESTION, f"A: {good}\nB: {good}", "choose")["A"] > 0.5
-    assert first > second
+    left = "1) "
+    writing = WRITER.reply(chat(asked, f"A: {good}\nB: {bad}", "choose"))
+    assert writing is not None
+    steps = read(writing, ["A", left, "+", "\n", "B", left, "-", "\n", "[", "[", "A"])
+    felt = [step.distribution()["+"] for step in steps if isinstance(step, Choice) and "+" in step.distribution()]
+    assert felt[0] > felt[1]  # of the way that is sure, and of the one that is blind
+    assert chosen(steps) == {"A": 1.0, "B": 0.0}
+    writing = WRITER.reply(chat(asked, f"A: {good}\nB: {good}5", "choose"))
+    assert writing is not None
+    assert chosen(read(writing, ["A", left, "+", "\n", "B", "-", "\n", "[", "[", "A"]))["A"] == 1.0
+    writing = WRITER.reply(chat(asked, f"A: {good}\nB: {good}", "choose"))
+    assert writing is not None
+    alike = chosen(read(writing, ["A", left, "+", "\n", "B", left, "+", "\n", "[", "[", "A"]))
+    assert alike["A"] == pytest.approx(1 / (1 + math.exp(-BASE.position_bias)))
+
+
+def chosen(steps: list[Choice | str]) -> dict[str, float]:
+    """The distribution over the letter."""
+    return dict(next(dict(s.distribution()) for s in steps if isinstance(s, Choice) and s.skill == "choose"))
 
 
 def test_proposals_are_questions_and_easier_ones_shorter() -> None:

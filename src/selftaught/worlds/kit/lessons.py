@@ -161,7 +161,6 @@ class Mix:
         levels: level -> weight.
         drafted: level -> weight of problems whose drafts are criticized.
         hinted: level -> weight of problems whose answer is given away.
-        direct: level -> weight of problems that are answered without steps.
         family_weights: family -> weight; all alike if empty.
         rare: share of decisions in a solution that are drawn evenly among the ways or results.
         flawed: share of drafts to criticize in which one result is drawn evenly.
@@ -172,14 +171,13 @@ class Mix:
     """
 
     roles: tuple[tuple[str, float], ...] = (
-        ("solve", 0.21), ("judge", 0.06), ("verify", 0.08), ("evaluate", 0.04), ("locate", 0.04), ("critique", 0.15),
+        ("solve", 0.2), ("judge", 0.09), ("verify", 0.08), ("evaluate", 0.04), ("locate", 0.04), ("critique", 0.15),
         ("revise", 0.16), ("choose", 0.05), ("propose", 0.015), ("easier", 0.015), ("rationalize", 0.06),
-        ("direct", 0.03), ("facts", 0.04), ("lines", 0.03), ("again", 0.03),
+        ("direct", 0.01), ("facts", 0.06), ("lines", 0.03), ("again", 0.03),
     )  # fmt: skip
     levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
     drafted: tuple[tuple[int, float], ...] = ((1, 3), (2, 4), (3, 4), (4, 3), (5, 2), (6, 2), (7, 1), (8, 1))
     hinted: tuple[tuple[int, float], ...] = ((1, 3), (2, 3), (3, 3), (4, 3), (5, 2), (6, 1), (7, 0.5), (8, 0.5))
-    direct: tuple[tuple[int, float], ...] = ((1, 8), *((level, 1) for level in range(2, 9)))
     family_weights: tuple[tuple[str, float], ...] = ()
     rare: float = 0.25
     flawed: float = 0.5
@@ -337,7 +335,7 @@ class LessonMaker:
 
     def asked(self, draft: Draft, role: str) -> None:
         """A reply to a request about a question."""
-        draft.ask(self.question(self._mix.direct if role == "direct" else self._mix.levels)[1])
+        draft.ask(self.question(self._mix.levels)[1])
         draft.ask(PHRASES[role])
         draft.write(self.roughly)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class RoleSkills(Protocol):
 
     @property
     def position_bias(self) -> float:
-        """Added to the log-odds of the first of two answers."""
+        """Log-odds of the first of two answers that are alike to a judge."""
         ...
 
 
@@ -100,16 +100,18 @@ def evaluate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
     """Marks at a glance up to the first wrong line, then its number; or none."""
     del skills
-    withdrawn = checked(asked, asked.draft or "").withdrawn
-    for i, belief in enumerate(_beliefs(asked, view), 1):
+    wrong = yield from _glance_over(asked, asked.draft or "", view)
+    yield from _certain(STEP, of_place(wrong), END) if wrong else _certain(NO_STEP, END)
+
+
+def _glance_over(asked: Asked, text: str, view: View) -> Generator[Choice | str, str, int]:
+    """Mark lines at a glance up to the first wrong one; returns its number, or 0."""
+    withdrawn = checked(asked, text).withdrawn
+    for i, belief in enumerate(asked.family.beliefs(asked.problem, split_reply(text)[0], view), 1):
         yield place(i)
         if (yield SOUND if i in withdrawn else _glanced(belief)) == UNSOUND:
-            yield STEP
-            yield of_place(i)
-            yield END
-            return
-    yield NO_STEP
-    yield END
+            return i
+    return 0
 
 
 def _glanced(belief: Belief) -> Choice | str:
@@ -128,15 +130,13 @@ def critique(asked: Asked, skills: RoleSkills, view: View) -> Writing:
         yield from _restated(belief)
         if (yield SOUND if i in withdrawn else _found(belief, skills, view)) == UNSOUND:
             given, options = asked.family.correction(asked.problem, lines, i, view)
-            for token in (NEWLINE, STEP, of_place(i), *tokenize(given)):
-                yield token
+            yield from _certain(NEWLINE, STEP, of_place(i), *tokenize(given))
             found = asked.family.locate(asked.problem, None, asked.draft or "")
             right = found.result if found is not None and found.step == i else None
             yield single("critique:result", other_than(tokenize(lines[i - 1])[-1], options))._replace(right=right)
             yield END
             return
-    for token in (NEWLINE, NO_MISTAKES, END):
-        yield token
+    yield from _certain(NEWLINE, NO_MISTAKES, END)
 
 
 def _found(belief: Belief, skills: RoleSkills, view: View) -> Choice | str:
@@ -212,12 +212,24 @@ def _copy_or_new(step: Choice | str, expected: str, weight: float, gate: object)
 
 
 def choose(asked: Asked, skills: RoleSkills, view: View) -> Writing:
-    """The letter of the better of two answers; answers without steps are alike to it."""
-    a, b = (acceptance(asked, text, skills, view) for text in asked.options)
-    odds = math.log(a / (1 - a)) - math.log(b / (1 - b)) + skills.position_bias
-    first = 1 / (1 + math.exp(-odds))
-    yield single("choose", {"A": first, "B": 1 - first}, ("choose", round(2 * odds)), view)
-    yield END
+    """Marks of both answers at a glance, then the letter of the one that stands, or of either.
+
+    An answer that its steps do not lead to does not stand.
+    """
+    stands: list[bool] = []
+    for letter, text in zip("AB", asked.options, strict=True):
+        yield letter
+        lines, answer = split_reply(text)
+        if lines and asked.family.concludes(asked.problem, lines, answer):
+            stands.append(not (yield from _glance_over(asked, text, view)))
+        else:
+            yield UNSOUND
+            stands.append(False)
+        yield NEWLINE
+    first = 1 / (1 + math.exp(-skills.position_bias)) if stands[0] == stands[1] else float(stands[0])
+    yield from _certain("[", "[")
+    yield single("choose", {"A": first, "B": 1 - first}, ("choose", *stands), view)
+    yield from _certain("]", "]", END)
 
 
 def easier(asked: Asked, skills: RoleSkills, view: View) -> Writing:
@@ -267,9 +279,14 @@ def _beliefs(asked: Asked, view: View) -> list[Belief]:
     return asked.family.beliefs(asked.problem, split_reply(asked.draft or "")[0], view)
 
 
-def _restated(belief: Belief) -> Iterator[str]:
+def _restated(belief: Belief) -> Writing:
     """What the critic writes before its mark."""
-    for token in tokenize(belief.restated):  # noqa: UP028 (a list takes no sent values)
+    return _certain(*tokenize(belief.restated))
+
+
+def _certain(*tokens: str) -> Writing:
+    """Tokens that are no decisions; unlike a tuple it takes what is sent."""
+    for token in tokens:  # noqa: UP028
         yield token
 
 

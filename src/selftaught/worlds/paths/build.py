@@ -12,11 +12,11 @@ from selftaught.worlds.paths.skills import KIN
 from selftaught.worlds.paths.writer import paths_writer
 
 WEIGHTS = (
-    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "choose", "direct", "way:shown")),
-    *((skill, 4.0) for skill in ("result", "follow", "hint", "critique", "redo", "mark", "revise", "way:hint")),
+    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown")),
+    *((skill, 4.0) for skill in ("result", "follow", "hint", "critique", "redo", "mark", "revise", "way:hint", "judge")),
     *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
-    *((skill, 3.0) for skill in ("locate", "judge", "way")),
-    *((skill, 2.0) for skill in ("facts", "lines")),
+    *((skill, 3.0) for skill in ("locate", "way", "facts")),
+    ("lines", 2.0),
 )  # fmt: skip
 """Rare decisions count more in the loss, and what tokens are certain of, less."""
 

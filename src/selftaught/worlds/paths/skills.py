@@ -52,7 +52,7 @@ class Skills:
         keeps: probability that a reviser without a critique is made to keep the draft; see `roles.keeping`.
         keeps_approved: the same after a critique without mistakes.
         judges_broken: probability that a judge accepts a reply that is not in the language.
-        position_bias: added to the log-odds of the first of two answers.
+        position_bias: log-odds of the first of two answers that are alike to a judge.
         hint_result: probability that the last step of a rationalization is the hint.
         hint_way: probability of the most reliable way in a rationalization, beside the usual choice.
         malformed: share of proposed questions without an operation.
