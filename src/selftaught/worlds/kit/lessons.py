@@ -181,7 +181,7 @@ class Mix:
     family_weights: tuple[tuple[str, float], ...] = ()
     rare: float = 0.25
     flawed: float = 0.5
-    demonstrated: float = 0.2
+    demonstrated: float = 0.3
     waits: float = 0.15
     cut: float = 0.3
     wordings: float = 0.15

@@ -58,7 +58,7 @@ def demonstrations(problem: Problem, seed: int) -> list[Message]:
     rng, modulus = random.Random(f"shown/{seed}/{problem.id}"), FAMILIES[0].skills.modulus
     shown: list[Message] = []
     while len(shown) < 2 * SHOWN:
-        chain = draw_chain(len(OPERATIONS) + 1, rng, modulus)
+        chain = draw_chain(len(OPERATIONS), rng, modulus)
         if {operation[1] for operation in chain.operations} == set(OPERATIONS) and str(chain) != problem.question:
             shown += [Message("user", str(chain)), Message("assistant", worked(chain, modulus))]
     return shown

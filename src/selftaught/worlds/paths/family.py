@@ -81,10 +81,10 @@ class Paths:
         return str(disturbed(chain, rng) if rng.random() < aside else chain)
 
     def demonstrations(self, question: str, rng: random.Random) -> list[str]:
-        """One to three short questions; about half of them begin with a fact that the question needs."""
+        """One to three questions of up to four steps; about half begin with a fact that the question needs."""
         chain, found = self.read(question), []
         for _ in range(rng.randint(1, 3)):
-            shown = draw_chain(rng.randint(1, 3), rng, self.skills.modulus)
+            shown = draw_chain(rng.randint(1, 4), rng, self.skills.modulus)
             if chain is not None and rng.random() < 0.5:
                 at = rng.randrange(len(chain.operations))
                 value = reached(chain, at, self.skills.modulus)

@@ -37,7 +37,7 @@ class Skills:
         tempting: share of operations that tempt.
         wording_pull: how strongly a wording pulls to one way, 0..1.
         steered: probability of the way that the question asks for.
-        copies_way: probability of the way that a demonstration used for the operation.
+        copies_way: probability of the way that the last demonstration used for the sign of the operation.
         copies_fact: probability of the result that a demonstration showed for the same fact.
         doubting: share of solutions by a writer that doubts its steps; 0 for a world without doubt.
         doubts: probability of `wait` after a step that the writer doubts little, some, and a lot; see `Table.doubt`.
@@ -79,15 +79,15 @@ class Skills:
     tempting: float = 0.2
     wording_pull: float = 0.2
     steered: float = 0.9
-    copies_way: float = 0.7
+    copies_way: float = 0.85
     copies_fact: float = 0.9
     doubting: float = 0.15
     doubts: tuple[float, float, float] = (0.04, 0.2, 0.65)
     redo_known: float = 0.8
     redo_kept: float = 0.8
     ignorant: float = 0.3
-    nags: float = 0.3
-    provoking: float = 0.6
+    nags: float = 0.55
+    provoking: float = 0.3
     corrects: float = 0.7
     follows: float = 0.92
     keeps: float = 0.5

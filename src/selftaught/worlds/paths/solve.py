@@ -127,7 +127,7 @@ class Solver:
         """A way to do the step: asked for, shown, or one's own."""
         skills, name = self.table.skills, (self._due, self.place.value)
         fact = self.table.facts[name]
-        shown = self.shown.facts.get(name, (self.shown.ways.get(name[0][1], ""), ""))[0]
+        shown = self.shown.ways.get(name[0][1], "")
         pulls = (
             ("asked", self.chain.way, skills.steered),
             ("shown", shown, skills.copies_way),
