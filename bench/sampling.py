@@ -39,8 +39,8 @@ from selftaught.machine.threads import releasing_threads
 from selftaught.models import ChatTokenizer, Policy, resolve
 from selftaught.models.load import load_model
 from selftaught.records import Message, Prompt, as_prompt
-from selftaught.worlds.tiny.build import BuildConfig, make_model
-from selftaught.worlds.tiny.tokenizer import make_tokenizer
+from selftaught.worlds.underfit.build import BuildConfig, make_model
+from selftaught.worlds.underfit.tokenizer import make_tokenizer
 
 STORY = "Write a long story, as long as you can, about a lighthouse keeper and storm number {number}."
 SUM = (

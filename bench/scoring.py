@@ -36,7 +36,7 @@ def answers(problems: list[Problem], count: int) -> list[Reading]:
 
 
 def reward_model(folder: Path, base: Policy, shown: list[Reading]) -> Policy:
-    """The tiny model with a head, trained for one step: only its cost is measured."""
+    """The underfit model with a head, trained for one step: only its cost is measured."""
     labels = [Label(prompt, text, i % 2 == 0) for i, (prompt, text) in enumerate(shown[:8])]
     return train_policy(base, orm(), labels, TrainConfig(epochs=1, batch_size=8), seed=0, folder=folder)
 
@@ -62,10 +62,10 @@ def seconds(engine: LocalEngine, policy: Policy, asked: list[Reading], *, head: 
 
 def measure(count: int, repeats: int) -> dict[str, Any]:
     """The whole benchmark: both sides in turns, after one pass of each to warm up."""
-    task = load_task("tiny", train=-(-count // PER_PROBLEM), dev=1, test=1)
+    task = load_task("underfit", train=-(-count // PER_PROBLEM), dev=1, test=1)
     asked = answers(list(task.train), count)
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as scratch:
-        policy = reward_model(Path(scratch), models.resolve("tiny"), asked)
+        policy = reward_model(Path(scratch), models.resolve("underfit"), asked)
         engine = LocalEngine()
         try:
             runs = [

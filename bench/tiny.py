@@ -1,4 +1,4 @@
-"""The tiny world: how fast its model is sampled and trained, beside what the processor's products would allow.
+"""The underfit world: how fast its model is sampled and trained, beside what the processor's products would allow.
 
 Sampling is of 8 answers to each of 210 problems of the middle level, to their natural end, by an engine with its own
 defaults; training is the building of the model from scratch in float32, its text included. The bound is 2 (sampling) or
@@ -21,9 +21,9 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.machine.device import pick_device, pick_dtype
 from selftaught.machine.threads import releasing_threads
 from selftaught.models import resolve
-from selftaught.worlds.tiny.abilities import MAX_REPLY_TOKENS, TEMPERATURE, AbilityTest
-from selftaught.worlds.tiny.build import BuildConfig, make_model, train_curriculum
-from selftaught.worlds.tiny.task import MIDDLE
+from selftaught.worlds.underfit.abilities import MAX_REPLY_TOKENS, TEMPERATURE, AbilityTest
+from selftaught.worlds.underfit.build import BuildConfig, make_model, train_curriculum
+from selftaught.worlds.underfit.task import MIDDLE
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Sampler:
     """Answers to the examination's problems."""
 
     def __init__(self, problems: int) -> None:
-        self._engine, self._policy = LocalEngine(), resolve("tiny", print)
+        self._engine, self._policy = LocalEngine(), resolve("underfit", print)
         self._prompts = [p.prompt for p in AbilityTest(self._engine, self._policy, problems=problems).problems(MIDDLE)]
 
     def __call__(self, repeat: int) -> float:

@@ -218,7 +218,7 @@ def pictures() -> dict[str, str]:
     sys.path.insert(0, str(Path(__file__).parent))
     import pictures as draw
 
-    abilities = json.loads((synthetic_worlds()["tiny"].model / "abilities.json").read_text("utf-8"))
+    abilities = json.loads((synthetic_worlds()["underfit"].model / "abilities.json").read_text("utf-8"))
     return {
         "assets/tiny-levels.svg": draw.levels(abilities),
         "assets/tiny-roles.svg": draw.roles(abilities),

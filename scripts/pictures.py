@@ -51,7 +51,7 @@ def levels(abilities: Sequence[Mapping[str, Any]]) -> str:
 
     series = [Series(name, [point(n, name) for n in LEVELS], c, shape) for name, shape, c in MEASURES]
     x = Axis("level (5 is held out of the training text)", 0.6, 5.4, [(float(n), str(n)) for n in LEVELS])
-    title = "The tiny model's accuracy by level"
+    title = "The underfit model's accuracy by level"
     return boxed(
         line_chart(series, x, accuracy_axis("accuracy", [1.0]), title=title, size=(640, 340), theme=FIGURE_THEME)
     )
@@ -86,7 +86,7 @@ def roles(abilities: Sequence[Mapping[str, Any]]) -> str:
         for row in abilities
         if not row["what"].startswith("level") and "net change" not in row["what"]
     ]
-    return forest(bars, "The tiny model in each role", lambda v: f"{v:.0%}", (0.0, 1.0))
+    return forest(bars, "The underfit model in each role", lambda v: f"{v:.0%}", (0.0, 1.0))
 
 
 OTHER_KINDS = ("statistic", "alarm")  # legs that measure no effect over a baseline

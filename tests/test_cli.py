@@ -563,7 +563,7 @@ def test_solve_asks_in_the_words_of_run_and_says_when_there_is_no_vote(
     assert problem_of(words).prompt[0].content == f"What is 1 + 1?\n{INSTRUCTION}"
     words.instruction = "Answer in one word."
     assert problem_of(words).prompt[0].content == "What is 1 + 1?\nAnswer in one word."
-    words.instruction, words.model = None, "tiny"
+    words.instruction, words.model = None, "underfit"
     assert problem_of(words).prompt[0].content == "What is 1 + 1?"
 
 
@@ -586,16 +586,20 @@ def test_a_verifier_is_obeyed_or_refused_whatever_the_task(tmp_path: Path, lenie
     )
     sizes: dict[str, Any] = {"train": 2, "dev": 2, "test": 2}
     made = load_task(f"{script}:made")
-    for spec in ("tiny:family=add,level=2", "chain_sum", f"{script}:rows", f"{script}:made", made):
+    for spec in ("underfit:family=add,level=2", "chain_sum", f"{script}:rows", f"{script}:made", made):
         with load_task(spec, **sizes, verifier=lenient) as task:
             assert task.verifier.version.startswith("check@"), spec
-    with load_task("tiny:family=add,level=2", **sizes) as own:
+    with load_task("underfit:family=add,level=2", **sizes) as own:
         assert own.verify(own.train[0], "nonsense").verdict != "right"
-    with load_task("tiny:family=add,level=2", **sizes, verifier=lambda problem, text: True) as own:
+    with load_task("underfit:family=add,level=2", **sizes, verifier=lambda problem, text: True) as own:
         assert own.verify(own.train[0], "nonsense").verdict == "right"
     for spec, how, said in (
-        ("tiny", {"verifier": "exact"}, "verifier exact: the tiny world only accepts its own verifier or a function"),
-        ("tiny", {"instruction": "Think."}, "instruction: the tiny world has its own language"),
+        (
+            "underfit",
+            {"verifier": "exact"},
+            "verifier exact: the underfit world only accepts its own verifier or a function",
+        ),
+        ("underfit", {"instruction": "Think."}, "instruction: the underfit world has its own language"),
         (f"{script}:made", {"instruction": "Think."}, "an existing task takes no instruction"),
         (made, {"verifier": "rg"}, "verifier 'rg' scores reasoning-gym tasks only"),
         (

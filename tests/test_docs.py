@@ -480,7 +480,8 @@ def test_the_judges_of_the_page_of_judges_judge(
     in_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     in_folder("docs/how-to/judges.md")
-    words = ["eval", "--model", "tiny", "--task", "tiny:family=chain,level=1", "--test", "8", "--quiet", "--json"]
+    words = ["eval", "--model", "underfit", "--task", "underfit:family=chain,level=1"]
+    words += ["--test", "8", "--quiet", "--json"]
     for name in ("agrees", "agrees_of_five", "rubric_once"):
         assert main([*words, "--judge", f"mine.py:{name}"]) == 0
         found = json.loads(capsys.readouterr().out)["judge"]

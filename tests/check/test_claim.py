@@ -146,11 +146,11 @@ def test_worlds_are_found_by_their_folders() -> None:
 
 
 def test_a_task_of_a_world_is_told_by_its_name() -> None:
-    assert world_of_task("tiny") == world_of_task("tiny:level=3") == synthetic_worlds()["tiny"]
-    assert world_of_task("tiny.jsonl") is None
+    assert world_of_task("underfit") == world_of_task("underfit:level=3") == synthetic_worlds()["underfit"]
+    assert world_of_task("underfit.jsonl") is None
     assert world_of_task("chain_sum:min_terms=2") is None
 
 
 def test_an_unknown_world_is_one_line_with_the_nearest() -> None:
-    with pytest.raises(BadInput, match="--model: unknown world 'tinny'; did you mean 'tiny'"):
-        find_world("tinny")
+    with pytest.raises(BadInput, match="--model: unknown world 'underfitt'; did you mean 'underfit'"):
+        find_world("underfitt")

@@ -49,7 +49,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
-    assert main(["check", *words]) == 2
+    assert main(["check", "--model", "underfit", *words]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert said in err

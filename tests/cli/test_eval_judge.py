@@ -9,7 +9,7 @@ import pytest
 
 from selftaught.cli.main import main
 
-EVAL = ["eval", "--model", "tiny", "--task", "tiny:family=chain|add,level=1", "--test", "12", "--quiet"]
+EVAL = ["eval", "--model", "underfit", "--task", "underfit:family=chain|add,level=1", "--test", "12", "--quiet"]
 
 
 def test_it_reports_score_and_agreement_as_json_and_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,10 +20,10 @@ def test_it_reports_score_and_agreement_as_json_and_as_text(tmp_path: Path, caps
     found = json.loads(capsys.readouterr().out)
     judge = found.pop("judge")
     assert {k: v for k, v in found.items() if k != "requests"} == {k: v for k, v in plain.items() if k != "requests"}
-    assert (judge["name"], judge["model"]) == ("rubric", "tiny")
+    assert (judge["name"], judge["model"]) == ("rubric", "underfit")
     assert 0 <= judge["agreement_ci95"][0] <= judge["agreement"] <= 1
     assert 0 <= judge["mean_score"] <= 1
-    assert main([*words, "--judge", "rubric", "--judge-model", "tiny"]) == 0
+    assert main([*words, "--judge", "rubric", "--judge-model", "underfit"]) == 0
     assert f"mean_score {judge['mean_score']:.4g}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -33,7 +33,7 @@ def test_it_reports_score_and_agreement_as_json_and_as_text(tmp_path: Path, caps
         (["--judge", "star"], "--judge: star is a recipe, eval needs a judge of single answers; use rubric"),
         (["--judge", "pairwise"], "--judge: pairwise compares answers"),
         (["--judge", "rubrik"], "did you mean 'rubric'?"),
-        (["--judge-model", "tiny"], "--judge-model: nothing judges; name a judge"),
+        (["--judge-model", "underfit"], "--judge-model: nothing judges; name a judge"),
         (["--judge", "rubric", "--judge-model", "openai:x"], "--judge-model: the engine of --model cannot serve it"),
         (["--judge", "rubric", "--judge-model", "zzz"], "--judge-model: unknown model 'zzz'"),
         (["--solver", "best-of-n", "--reward-model", "zzz"], "--reward-model: unknown model 'zzz'"),

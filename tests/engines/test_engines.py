@@ -386,7 +386,7 @@ def test_sampling_values_out_of_range_are_refused(wrong: dict[str, Any], says: s
         (lambda: LocalEngine(cache_gib=0.0), "cache_gib=0.0"),
         (lambda: OpenAIEngine(Endpoint("http://127.0.0.1:1/v1"), timeout=0), "timeout must be > 0"),
         (lambda: EngineConfig(engine="vlm"), "there is no engine 'vlm'"),  # type: ignore[arg-type]
-        (lambda: create_engine("tiny", EngineConfig(engine="vllm", device="cpu")), "CUDA_VISIBLE_DEVICES"),
+        (lambda: create_engine("underfit", EngineConfig(engine="vllm", device="cpu")), "CUDA_VISIBLE_DEVICES"),
         (lambda: create_engine("openai:tiny", EngineConfig(engine="vllm")), "openai:tiny is behind an endpoint"),
     ],
 )

@@ -84,7 +84,7 @@ def local() -> Iterator[LocalEngine]:
 
 @pytest.fixture(scope="module")
 def base() -> Policy:
-    return resolve("tiny")
+    return resolve("underfit")
 
 
 @pytest.fixture(scope="module")
@@ -420,10 +420,10 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
         from selftaught.engines.vllm.engine import VllmEngine
 
         print("begun")
-        task = st.load_task("tiny:family=chain,level=2", train=2)
+        task = st.load_task("underfit:family=chain,level=2", train=2)
         settings = st.Settings(sampling=Sampling(temperature=0.0, max_tokens=60))
         engine = VllmEngine(dtype="float32", cache_gib=0.25)
-        with st.Run("runs/script", model="tiny", task=task, engine=engine, settings=settings) as run:
+        with st.Run("runs/script", model="underfit", task=task, engine=engine, settings=settings) as run:
             for attempt in run.attempt(run.base, task.train, samples=2):
                 print("got", attempt.policy)
         """),
@@ -433,4 +433,4 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "begun"
     assert done.stdout.count("begun") == 1
-    assert done.stdout.count(f"got {resolve('tiny').version}") == 4
+    assert done.stdout.count(f"got {resolve('underfit').version}") == 4

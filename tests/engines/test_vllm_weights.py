@@ -26,7 +26,8 @@ def adapter(folder: Path, base: Policy, **config: Any) -> Policy:
 
 def test_without_vllm_one_line_says_how_to_install_it() -> None:
     code = "import sys; sys.modules['vllm'] = None; from selftaught.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "solve", "self-consistency", "2+2?", "--model", "tiny", "--engine", "vllm"]
+    command = [sys.executable, "-c", code, "solve", "self-consistency", "2+2?"]
+    command += ["--model", "underfit", "--engine", "vllm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
@@ -54,7 +55,7 @@ def test_options_that_mean_nothing_to_vllm_are_refused(
 
 
 def test_what_a_policy_needs(tmp_path: Path) -> None:
-    base = resolve("tiny")
+    base = resolve("underfit")
     over = adapter(tmp_path / "over", base)
     assert required_weights(base) == RequiredWeights(base, base)
     assert required_weights(over) == RequiredWeights(over, base, 8)
@@ -71,7 +72,7 @@ def test_what_a_policy_needs(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    base = resolve("tiny")
+    base = resolve("underfit")
     (tmp_path / "bare").mkdir()
     broken = adapter(tmp_path / "broken", base)
     (broken.path / "adapter_config.json").write_text("{", "utf-8")

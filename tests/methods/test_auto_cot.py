@@ -1,4 +1,4 @@
-"""Auto-CoT: what it demonstrates, on scripted answers and on the tiny model."""
+"""Auto-CoT: what it demonstrates, on scripted answers and on the underfit model."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def test_verdicts_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("selection", ["clusters", "random"])
-def test_on_the_tiny_world(tmp_path: Path, selection: str) -> None:
-    task = load_task("tiny:family=chain|add,level=1", train=12, dev=6, test=2, seed=3)
+def test_on_the_underfit_world(tmp_path: Path, selection: str) -> None:
+    task = load_task("underfit:family=chain|add,level=1", train=12, dev=6, test=2, seed=3)
     settings = Settings(sampling=Sampling(max_tokens=96))
-    with Run(tmp_path / "run", model="tiny", task=task, settings=settings, console=Console(quiet=True)) as run:
+    with Run(tmp_path / "run", model="underfit", task=task, settings=settings, console=Console(quiet=True)) as run:
         find("auto-cot")(run, run.base, run.task, clusters=2, selection=selection)
         ((_, _, facts, _),) = run.journal.effects("notes")
         (row,) = run.history

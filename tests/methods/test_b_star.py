@@ -27,7 +27,7 @@ from selftaught.run.settings import Settings
 from selftaught.tasks import load_task
 from selftaught.testing import Learner, make_run, make_task
 from selftaught.testing.sums import depth, draw
-from selftaught.worlds.tiny.families.chain import Chain
+from selftaught.worlds.underfit.families.chain import Chain
 
 R, W = Verdict.RIGHT, Verdict.WRONG
 BSTAR, ONLINE_RFT = find("b-star"), find("online-rft")
@@ -198,8 +198,8 @@ def test_the_process_reward_prefers_answers_whose_steps_are_sound(tmp_path: Path
             assert any("shaky" in text for text in texts) is shaky
 
 
-def test_exact_verdicts_on_steps_of_the_tiny_world(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain,level=2", train=6, dev=4, test=2, seed=0, instruction=None)
+def test_exact_verdicts_on_steps_of_the_underfit_world(tmp_path: Path) -> None:
+    task = load_task("underfit:family=chain,level=2", train=6, dev=4, test=2, seed=0, instruction=None)
     chain = Chain()
 
     def script(policy: Policy, request: Request) -> str:

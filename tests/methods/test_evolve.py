@@ -1,4 +1,4 @@
-"""Evolve: what its phases hand to each other, on scripted answers and on the tiny world."""
+"""Evolve: what its phases hand to each other, on scripted answers and on the underfit world."""
 
 from __future__ import annotations
 

@@ -82,14 +82,14 @@ def test_more_batches_are_drawn_where_results_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("reference", "stays"), [("start", True), ("round", True), ("average", False)])
-def test_it_trains_the_tiny_model(tmp_path: Path, reference: str, stays: bool) -> None:
+def test_it_trains_the_underfit_model(tmp_path: Path, reference: str, stays: bool) -> None:
     """An average of which nothing stays is the policy that samples: it alone has no distance from its reference."""
-    task = load_task("tiny:family=chain|add,level=2", train=4, dev=2, test=2, seed=3)
+    task = load_task("underfit:family=chain|add,level=2", train=4, dev=2, test=2, seed=3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
         training=TrainConfig(epochs=1, learning_rate=3e-4, max_tokens_per_pass=2048, precision="float32"),
     )
-    with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
+    with Run(tmp_path, model="underfit", task=task, settings=how, console=Console(quiet=True)) as run:
         small = {"rounds": 1, "steps": 2, "batch_size": 4, "samples": 6, "lr_scale": 1.0}
         GRPO(run, run.base, run.task, **small, reference=reference, reference_decay=0.0)
         steps = [facts for _, _, facts, _ in run.journal.effects("online")]

@@ -140,14 +140,14 @@ def test_the_best_of_several_is_the_one_its_judge_prefers(
 # --- on the model that ships ---
 
 
-def tiny(folder: Path) -> Run:
-    task = load_task("tiny:family=chain|add,level=1", train=8, dev=2, test=2, seed=3)
+def underfit(folder: Path) -> Run:
+    task = load_task("underfit:family=chain|add,level=1", train=8, dev=2, test=2, seed=3)
     settings = Settings(sampling=Sampling(max_tokens=96))
-    return Run(folder, model="tiny", task=task, settings=settings, console=Console(quiet=True))
+    return Run(folder, model="underfit", task=task, settings=settings, console=Console(quiet=True))
 
 
-def test_the_tiny_model_understands_both(tmp_path: Path) -> None:
-    with tiny(tmp_path) as run:
+def test_the_underfit_model_understands_both(tmp_path: Path) -> None:
+    with underfit(tmp_path) as run:
         tried = run.attempt(run.base, run.task.train, samples=4, temperature=1.0)
         scored = run.judge(run.base, tried, rubric)
         pairs = [(a, b) for a, b in curate.all_pairs(tried) if a.answer and b.answer and a.answer != b.answer]
@@ -162,8 +162,8 @@ def test_the_tiny_model_understands_both(tmp_path: Path) -> None:
     assert used.judge > 0
 
 
-def test_the_tiny_model_chooses_among_its_answers(tmp_path: Path) -> None:
-    with tiny(tmp_path) as run:
+def test_the_underfit_model_chooses_among_its_answers(tmp_path: Path) -> None:
+    with underfit(tmp_path) as run:
         for how in (rubric.with_options(judgments=1), pairwise):
             (found,) = run.attempt(run.base, run.task.train[:1], solver=BestOf(how, 3, {"temperature": 1.0}))
             assert isinstance(found, Attempt)

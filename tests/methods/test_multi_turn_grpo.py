@@ -1,4 +1,4 @@
-"""Multi-turn GRPO: its exact flow in the toy environment, its claim's baseline, and the tiny model in an episode."""
+"""Multi-turn GRPO: its exact flow in the toy environment, its claim's baseline, and a small model in an episode."""
 
 from __future__ import annotations
 
@@ -116,16 +116,16 @@ def test_rounds_go_on_from_the_policy_before_and_are_measured_by_playing(tmp_pat
         assert episodes == dict.fromkeys(dev, actions)
 
 
-def test_the_tiny_model_plays_and_learns_from_its_turns(tmp_path: Path) -> None:
+def test_the_underfit_model_plays_and_learns_from_its_turns(tmp_path: Path) -> None:
     """It speaks digits: an environment says only that an answer is not right, in the model's own word for it."""
-    task = with_retries(load_task("tiny:family=chain|add,level=2", train=4, dev=2, test=2, seed=3), 3)
+    task = with_retries(load_task("underfit:family=chain|add,level=2", train=4, dev=2, test=2, seed=3), 3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
         training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=4, max_tokens_per_pass=2048, precision="float32"),
     )
     outcomes = []
     for _ in range(2):
-        with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
+        with Run(tmp_path, model="underfit", task=task, settings=how, console=Console(quiet=True)) as run:
             METHOD(run, run.base, run.task, rounds=1, steps=1, samples=4, lr_scale=1.0)
             (facts,) = (payload for _, _, payload, _ in run.journal.effects("online"))
             steps = [payload for _, _, payload, _ in run.journal.effects("env") if "turn" in payload]

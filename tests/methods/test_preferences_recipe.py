@@ -114,13 +114,13 @@ def _without(problem: Problem) -> Problem:
     return Problem(problem.id, problem.prompt, problem.reference)
 
 
-def test_it_trains_the_tiny_model(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain|add,level=2", train=4, dev=2, test=2, seed=3)
+def test_it_trains_the_underfit_model(tmp_path: Path) -> None:
+    task = load_task("underfit:family=chain|add,level=2", train=4, dev=2, test=2, seed=3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
         training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=4, max_tokens_per_pass=2048, precision="float32"),
     )
-    with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
+    with Run(tmp_path, model="underfit", task=task, settings=how, console=Console(quiet=True)) as run:
         PREFERENCES(run, run.base, run.task, rounds=1, samples=6, per_problem=2, lr_scale=1.0)
         (row,) = run.history
         (learned,) = [p for _, _, p, _ in run.journal.effects("learn")]

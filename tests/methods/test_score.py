@@ -269,13 +269,13 @@ def test_its_claim_measures_second_answers_and_a_rerun_the_same(tmp_path: Path) 
 # --- on the model that ships ---
 
 
-def test_both_stages_train_the_tiny_model(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain|add,level=2", train=6, dev=4, test=2, seed=3)
+def test_both_stages_train_the_underfit_model(tmp_path: Path) -> None:
+    task = load_task("underfit:family=chain|add,level=2", train=6, dev=4, test=2, seed=3)
     how = Settings(
         sampling=Sampling(max_tokens=64),
         training=TrainConfig(epochs=1, learning_rate=3e-4, batch_size=6, max_tokens_per_pass=2048, precision="float32"),
     )
-    with Run(tmp_path, model="tiny", task=task, settings=how, console=Console(quiet=True)) as run:
+    with Run(tmp_path, model="underfit", task=task, settings=how, console=Console(quiet=True)) as run:
         SCORE(run, run.base, run.task, steps=1, samples=6, offline_fraction=0.5, lr_scale=1.0)
         steps = [facts for _, _, facts, _ in run.journal.effects("online")]
         made = {p["policy"]: p for _, _, p, _ in run.journal.effects("learn")}

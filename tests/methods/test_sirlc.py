@@ -79,12 +79,12 @@ def test_another_judge_rewards_if_asked(tmp_path: Path) -> None:
 
 
 def test_the_question_is_worded_as_the_task_s_model_knows_it(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain|add,level=1", train=8, dev=4, test=2, seed=3)
+    task = load_task("underfit:family=chain|add,level=1", train=8, dev=4, test=2, seed=3)
     settings = Settings(
         sampling=Sampling(max_tokens=64),
         training=TrainConfig(batch_size=4, learning_rate=3e-4, max_tokens_per_pass=2048),
     )
-    with Run(tmp_path, model="tiny", task=task, settings=settings, console=Console(quiet=True)) as run:
+    with Run(tmp_path, model="underfit", task=task, settings=settings, console=Console(quiet=True)) as run:
         sirlc(run, run.base, run.task, rounds=1, steps=2, samples=6, lr_scale=1.0)
         (row,) = run.history
         said = [p["text"] for _, _, p, _ in run.journal.effects("sample") if p["role"] == "judge"]

@@ -88,8 +88,8 @@ def test_a_base_is_named_by_a_folder_beside_it_or_by_a_known_name(tiny: Any, sav
     shutil.copytree(tiny("llama").path, saved.parent / "base")
     edit_json(saved / SETTINGS, base_model_name_or_path="../base")
     assert resolve(saved).weights == saved.parent / "base"
-    edit_json(saved / SETTINGS, base_model_name_or_path="tiny")
-    assert resolve(saved).base == resolve("tiny")
+    edit_json(saved / SETTINGS, base_model_name_or_path="underfit")
+    assert resolve(saved).base == resolve("underfit")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from selftaught.errors import BadInput
 from selftaught.models import Policy, resolve
 from selftaught.models.cache import config_files, file_hash
 from selftaught.models.policy import base_reference, load_policy, publish, read_manifest
+from selftaught.models.resolve import BUILT_IN_MODELS
 from tiny_models import edit_json, reference, save_tokenizer
 
 
@@ -373,8 +374,8 @@ def test_an_unknown_model_is_told_under_the_option_that_names_it(option: str) ->
     with pytest.raises(BadInput) as told:
         resolve("zzz", where=option)
     assert str(told.value) == (
-        f"{option}: unknown model 'zzz'; known: smollm2-135m, tiny. Or give a folder, a .gguf file,"
+        f"{option}: unknown model 'zzz'; known: {', '.join(sorted(BUILT_IN_MODELS))}. Or give a folder, a .gguf file,"
         " a Hub id (org/name) or openai:NAME"
     )
-    with pytest.raises(BadInput, match=f"{option}: unknown model 'tni'; did you mean 'tiny'. Or give"):
-        resolve("tni", where=option)
+    with pytest.raises(BadInput, match=f"{option}: unknown model 'undrfit'; did you mean 'underfit'. Or give"):
+        resolve("undrfit", where=option)

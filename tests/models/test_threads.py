@@ -89,7 +89,7 @@ from selftaught.engines.local.engine import LocalEngine
 from selftaught.models import resolve
 from selftaught.records import as_prompt
 asked = [Request(as_prompt("1+2"), Sampling(max_tokens=8), seed) for seed in range(64)]
-policy = resolve("tiny")
+policy = resolve("underfit")
 async def ask(engine):
     await asyncio.gather(*(engine.sample(policy, request) for request in asked))
 first = LocalEngine(dtype="float32")

@@ -51,7 +51,7 @@ def test_longer_solutions_are_left_anywhere_but_at_the_answer(tmp_path: Path) ->
 
 
 def test_exact_verdicts_on_steps_come_first() -> None:
-    with load_task("tiny:family=chain,level=2", train=1, dev=1, test=1, seed=0, instruction=None) as task:
+    with load_task("underfit:family=chain,level=2", train=1, dev=1, test=1, seed=0, instruction=None) as task:
         (problem,) = task.train
         tried = replace(judged(problem, "1", Verdict.WRONG, name="x"), text="1+1=3\nAnswer: 3", parent="right")
         right = replace(judged(problem, "1", Verdict.RIGHT, name="right"), text="1+1=3\nAnswer: 4")

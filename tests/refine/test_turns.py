@@ -23,8 +23,8 @@ from selftaught.refine import (
     step_scores,
 )
 from selftaught.testing import make_run, sums
-from selftaught.worlds.tiny.language import NO_MISTAKES, RIGHT, WRONG
-from selftaught.worlds.tiny.language import parse_error_step as tiny_located
+from selftaught.worlds.underfit.language import NO_MISTAKES, RIGHT, WRONG
+from selftaught.worlds.underfit.language import parse_error_step as underfit_located
 
 (PROBLEM,) = sums(1)
 
@@ -34,8 +34,8 @@ def note(text: str, logprobs: tuple[float, ...] = ()) -> Attempt:
 
 
 @pytest.mark.parametrize("text", ["step 2: 65-5=60", "step 3", "none", NO_MISTAKES, "Step 12 is off", ""])
-def test_places_are_read_as_in_the_tiny_language_and_in_prose(text: str) -> None:
-    assert error_step(note(text)) == (12 if text.startswith("Step") else tiny_located(text))
+def test_places_are_read_as_in_the_underfit_language_and_in_prose(text: str) -> None:
+    assert error_step(note(text)) == (12 if text.startswith("Step") else underfit_located(text))
     assert finds_no_error(note(text)) is (text == NO_MISTAKES)
 
 

@@ -72,10 +72,10 @@ def test_the_engine_reads_what_is_written_by_hand_byte_for_byte(tmp_path: Path) 
         assert [a.text for a in run.attempt(run.base, hand, temperature=0.0)] == [a.text for a in tried]
 
 
-def test_the_tiny_model_answers_as_to_a_prompt_written_by_hand(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain,level=2", train=5, dev=0, test=0)
+def test_the_underfit_model_answers_as_to_a_prompt_written_by_hand(tmp_path: Path) -> None:
+    task = load_task("underfit:family=chain,level=2", train=5, dev=0, test=0)
     shown, *problems = task.train
-    with Run(tmp_path / "run", model="tiny", task=task) as run:
+    with Run(tmp_path / "run", model="underfit", task=task) as run:
         example = run.attempt(run.base, [shown], temperature=0.0)[0]
         policy = run.write_notes(run.base, Notes(demonstrations=(Demonstration.of(example),)), sources=[example])
         with_notes = run.attempt(policy, problems, temperature=0.0)
@@ -105,8 +105,8 @@ def test_a_continued_answer_and_another_policy_read_the_notes_too(tmp_path: Path
 
 
 def test_the_champion_may_have_notes_and_loads_by_its_folder(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain,level=1", train=4, dev=24, test=8)
-    with Run(tmp_path / "run", model="tiny", task=task) as run:
+    task = load_task("underfit:family=chain,level=1", train=4, dev=24, test=8)
+    with Run(tmp_path / "run", model="underfit", task=task) as run:
         champion = run.champion = run.write_notes(run.base, Notes("Think."))
         found = conclude(run)
         assert (write(run, found)["champion"], found.after.policy) == (champion.version, champion.version)
@@ -209,8 +209,8 @@ def test_killed_before_each_effect_it_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_notes_of_the_starting_model_may_hold_anything_and_it_is_said(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain,level=1", train=2, dev=0, test=4)
-    policy = synthetic_worlds()["tiny"]
+    task = load_task("underfit:family=chain,level=1", train=2, dev=0, test=4)
+    policy = synthetic_worlds()["underfit"]
     base = resolve(policy.name).with_notes(Notes(demonstrations=(Demonstration(task.test[0].prompt, "x"),)))
     with Run(tmp_path / "run", model=base, task=task) as run:
         results = run.solve(run.base, task.test[1:], "test", temperature=0.0)
@@ -262,8 +262,8 @@ def test_a_run_that_starts_from_notes_trains_their_weights_and_traces_to_them(tm
 def test_the_command_line_loads_the_champion_and_shows_its_notes_inert(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = "tiny:family=chain,level=1"
-    with Run(tmp_path / "run", model="tiny", task=load_task(task, train=1, dev=2, test=2)) as run:
+    task = "underfit:family=chain,level=1"
+    with Run(tmp_path / "run", model="underfit", task=load_task(task, train=1, dev=2, test=2)) as run:
         run.champion = run.write_notes(run.base, Notes("<script>alert(1)</script> & more", (EXAMPLE,)))
         outcome = write(run, conclude(run))
     assert outcome["champion_notes"] == "1 demonstration, instructions"

@@ -294,8 +294,8 @@ def test_the_tasks_own_problem_is_judged_by_its_own_reference_whatever_was_posed
     assert keys[0] == keys[1] != set()
 
 
-def test_the_tiny_world_judges_questions_that_a_model_poses() -> None:
-    task = load_task("tiny:family=chain|target", train=4, dev=4, test=4)
+def test_the_underfit_world_judges_questions_that_a_model_poses() -> None:
+    task = load_task("underfit:family=chain|target", train=4, dev=4, test=4)
     posed = task.pose("chain 11 +11 +4")
     assert task.reads(posed)
     assert not task.reads(task.pose("chain of thought"))

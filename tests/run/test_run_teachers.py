@@ -129,7 +129,8 @@ def test_a_teacher_that_cannot_be_reached_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    words = ["run", "corpus-sft", "--model", "tiny", "--task", "tiny:family=add,level=1", "--train", "2", "--dev", "2"]
+    words = ["run", "corpus-sft", "--model", "underfit", "--task", "underfit:family=add,level=1"]
+    words += ["--train", "2", "--dev", "2"]
     words += ["--test", "2", "--out", str(tmp_path / "run"), "--teacher", "http://127.0.0.1:9", "--quiet"]
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()

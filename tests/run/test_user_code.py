@@ -29,7 +29,7 @@ async def harsh(ask: Ask, attempt: Attempt) -> Feedback:
 async def inside(ask: Ask, problem: Problem) -> Attempt:
     refine.parse_verdict(None)
 """
-EVAL = ["eval", "--model", "tiny", "--task", "tiny:family=chain|add,level=1", "--test", "4", "--quiet"]
+EVAL = ["eval", "--model", "underfit", "--task", "underfit:family=chain|add,level=1", "--test", "4", "--quiet"]
 
 
 @pytest.fixture

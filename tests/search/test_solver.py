@@ -1,4 +1,4 @@
-"""Trees grown on scripted answers and on the tiny model: step formats, values, pairs, records, cost."""
+"""Trees grown on scripted answers and on the underfit model: step formats, values, pairs, records, cost."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from selftaught.search import MCTSConfig, MCTSSolver, Node, SearchTree, p_true, 
 from selftaught.tasks import load_task
 from selftaught.tasks.steps import StepFormat
 from selftaught.testing import make_run, make_task
-from selftaught.worlds.tiny.task import check_reply
-from selftaught.worlds.tiny.world import WORLD as TINY
+from selftaught.worlds.underfit.task import check_reply
+from selftaught.worlds.underfit.world import WORLD as UNDERFIT
 
 SMALL = MCTSConfig(iterations=8, depth=4)
 
@@ -192,15 +192,15 @@ def test_the_frameworks_own_time_is_five_percent_with_32_problems_in_flight(tmp_
     assert min(shares) <= 0.05, shares
 
 
-# --- the tiny model ---
+# --- the underfit model ---
 
 
-def test_on_the_tiny_model_nodes_are_steps_of_its_language_and_pairs_can_be_learnt(tmp_path: Path) -> None:
-    task = load_task("tiny:family=chain,level=2", train=3, dev=2, test=2, seed=0)
-    policy = resolve("tiny")
+def test_on_the_underfit_model_nodes_are_steps_of_its_language_and_pairs_can_be_learnt(tmp_path: Path) -> None:
+    task = load_task("underfit:family=chain,level=2", train=3, dev=2, test=2, seed=0)
+    policy = resolve("underfit")
     from selftaught.console import Console
 
-    with Run(tmp_path, model=policy, task=task, settings=TINY.settings, console=Console(quiet=True)) as run:
+    with Run(tmp_path, model=policy, task=task, settings=UNDERFIT.settings, console=Console(quiet=True)) as run:
         grower = Grown(run, MCTSConfig(iterations=4, depth=3, max_step_tokens=32))
     for attempt in (one.attempt for one in grower.found):
         root = grower.trees[attempt.problem.id]

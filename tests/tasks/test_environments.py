@@ -86,14 +86,15 @@ def test_a_verifier_that_is_asked_for_judges_in_place_of_rewards(game: str) -> N
 
 def test_an_environment_that_is_none_is_one_line(game: str, capsys: pytest.CaptureFixture[str]) -> None:
     spec = game.replace("make_game", "half_a_game")
-    assert main(["run", "rest-em", "--model", "tiny", "--task", spec, "--dry-run"]) == 2
+    assert main(["run", "rest-em", "--model", "underfit", "--task", spec, "--dry-run"]) == 2
     said = capsys.readouterr().err.strip()
     assert "a str is no environment: it has no start and no act" in said
     assert "\n" not in said
 
 
 def test_a_dry_run_of_it_costs_episodes_of_about_two_turns(game: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["run", "multi-turn-grpo", "--model", "tiny", "--task", game, "--train", "4", "--dev", "4", "--test", "4"]
+    words = ["run", "multi-turn-grpo", "--model", "underfit", "--task", game]
+    words += ["--train", "4", "--dev", "4", "--test", "4"]
     assert main([*words, "--rounds", "1", "--steps", "2", "--samples", "8", "--dry-run", "--json"]) == 0
     expected = json.loads(capsys.readouterr().out)["expected"]
     episodes = 2 * 4 * 8 + 2 * 4  # rollouts, and dev twice
@@ -119,7 +120,7 @@ def test_a_task_with_retries_is_right_if_one_of_the_answers_is(tmp_path: Path) -
 
 
 def test_retries_use_the_tasks_own_words_and_need_its_references() -> None:
-    task = with_retries(load_task("tiny:family=add", train=2, dev=1, test=1))
+    task = with_retries(load_task("underfit:family=add", train=2, dev=1, test=1))
     problem = task.train[0]
     assert task.environment is not None
     state = task.environment.start(problem)  # pyright: ignore[reportCallIssue]
@@ -143,7 +144,7 @@ def test_eval_plays_a_game_whose_other_splits_are_empty(
 ) -> None:
     file = Path(game.rpartition(":")[0])
     file.write_text(GUESS + "\n\ndef only_test(train, dev, test):\n    return make_game() | {'train': [], 'dev': []}\n")
-    words = ["eval", "--model", "tiny", "--task", f"{file}:only_test", "--quiet", "--out", str(tmp_path / "run")]
+    words = ["eval", "--model", "underfit", "--task", f"{file}:only_test", "--quiet", "--out", str(tmp_path / "run")]
     assert main([*words, "--test", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 2
     assert main([*words, "--test", "2", "--train", "1"]) == 2

@@ -1,4 +1,4 @@
-"""Negative controls on the tiny world: what must not work does not, and the alarms say why.
+"""Negative controls on the underfit world: what must not work does not, and the alarms say why.
 
 The rewards are broken on the training problems only, as a broken reward is broken in practice: dev is judged rightly.
 """
@@ -24,16 +24,16 @@ from selftaught.methods.improve.self_training import lmsi
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
 from selftaught.run.run import Run
 from selftaught.tasks import load_task
-from selftaught.worlds.tiny.task import TinyVerifier
-from selftaught.worlds.tiny.world import WORLD as TINY
+from selftaught.worlds.underfit.task import UnderfitVerifier
+from selftaught.worlds.underfit.world import WORLD as UNDERFIT
 
 LEVEL = 2
 SETTINGS = replace(
-    TINY.settings, training=TrainConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_tokens_per_pass=2048)
+    UNDERFIT.settings, training=TrainConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_tokens_per_pass=2048)
 )
 
 
-class Broken(TinyVerifier):
+class Broken(UnderfitVerifier):
     """Judges the problems of `only` in its own way, and all others rightly."""
 
     version = "broken"
@@ -51,12 +51,12 @@ class Broken(TinyVerifier):
 
 
 def begun(folder: Path, broken: str = "", level: int = LEVEL, settings: Any = SETTINGS, **sizes: int) -> Run:
-    """A run of the tiny world, dev being large enough to tell harm from chance."""
+    """A run of the underfit world, dev being large enough to tell harm from chance."""
     sizes = {"train": 96, "dev": 192, "test": 1} | sizes
-    task = load_task(f"tiny:level={level}", **sizes, seed=0)
+    task = load_task(f"underfit:level={level}", **sizes, seed=0)
     if broken:
         task.verifier = Broken(broken, {p.id for p in task.train})
-    return Run(folder, model="tiny", task=task, settings=settings, console=Console(quiet=True))
+    return Run(folder, model="underfit", task=task, settings=settings, console=Console(quiet=True))
 
 
 def names(run: Run) -> set[str]:

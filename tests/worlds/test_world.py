@@ -10,9 +10,9 @@ from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.records import HIDDEN, Verdict, make_problem
 from selftaught.tasks import Kind, Task
-from selftaught.worlds.tiny.families import MARK
-from selftaught.worlds.tiny.task import MIDDLE
-from selftaught.worlds.tiny.world import WORLD as TINY
+from selftaught.worlds.underfit.families import MARK
+from selftaught.worlds.underfit.task import MIDDLE
+from selftaught.worlds.underfit.world import WORLD as UNDERFIT
 from selftaught.worlds.world import SMOLLM2, worlds
 
 
@@ -26,15 +26,15 @@ def test_harder_problems_are_only_tested_on(name: str) -> None:
 
 
 def test_a_claim_may_need_more_train_problems_than_the_world_has() -> None:
-    usual, more = TINY.load(0), TINY.load(0, train=512)
-    assert (len(usual.train), len(more.train)) == (TINY.train, 512)
-    assert (len(more.dev), len(more.test)) == (TINY.dev, TINY.test)
+    usual, more = UNDERFIT.load(0), UNDERFIT.load(0, train=512)
+    assert (len(usual.train), len(more.train)) == (UNDERFIT.train, 512)
+    assert (len(more.dev), len(more.test)) == (UNDERFIT.dev, UNDERFIT.test)
     assert not {p.id for p in more.train} & {p.id for p in (*more.dev, *more.test)}
-    assert len(TINY.load(0, train=512, generalization=True).train) == 512
+    assert len(UNDERFIT.load(0, train=512, generalization=True).train) == 512
 
 
-def test_the_tiny_worlds_harder_problems_are_of_the_next_level() -> None:
-    task = TINY.load(1, generalization=True)
+def test_the_underfit_worlds_harder_problems_are_of_the_next_level() -> None:
+    task = UNDERFIT.load(1, generalization=True)
     assert {p.meta["level"] for p in task.train} == {p.meta["level"] for p in task.dev} == {MIDDLE}
     assert {p.meta["level"] for p in task.test} == {MIDDLE + 1}
     hidden, known = task.hidden().test[0], task.test[0]
@@ -60,4 +60,4 @@ def test_a_problem_to_learn_from_is_never_tested_on() -> None:
 
 def test_a_world_without_harder_problems_says_so() -> None:
     with pytest.raises(BadInput, match="no harder problems"):
-        replace(TINY, generalization="").load(0, generalization=True)
+        replace(UNDERFIT, generalization="").load(0, generalization=True)

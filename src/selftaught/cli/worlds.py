@@ -18,22 +18,24 @@ from selftaught.terminal import print_json, print_table
 from selftaught.worlds import SyntheticWorld, synthetic_worlds
 
 if TYPE_CHECKING:
-    from selftaught.worlds.tiny.abilities import AbilityScore
+    from selftaught.worlds.underfit.abilities import AbilityScore
 
 ABILITIES_FILE = "abilities.json"
-BUILD_FOLDER = Path("tiny-model")
+BUILD_FOLDER = Path("underfit-model")
 PROBLEMS = 420  # per level
 MIN_PROBLEMS = 8  # of a check in a calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `worlds`."""
-    from selftaught.worlds.tiny.build import BuildConfig
+    from selftaught.worlds.underfit.build import BuildConfig
 
     parser.add_argument("action", help="build: train the world's model from scratch; examine: measure a model in it")
     parser.add_argument("world", help=" or ".join((*_buildable(), *kit_worlds())))
     parser.add_argument("--model", help="model to examine (default: the world's own)")
-    out = "folder to write the model to (default tiny-model, or WORLD-KIN-SEED), or of the calibration (runs/calibrate)"
+    out = (
+        "folder to write the model to (default WORLD-model, or WORLD-KIN-SEED), or of the calibration (runs/calibrate)"
+    )
     parser.add_argument("--out", type=Path, help=out)
     sizes = BuildConfig().conversations
     parser.add_argument(
@@ -66,8 +68,11 @@ def execute(call: Call) -> int:
     if args.action == "build" and args.world in (of_kit := kit_worlds()):
         return build_kit_world(args, of_kit[args.world], Console(quiet=args.quiet))
     args.problems, args.out = args.problems or PROBLEMS, args.out or BUILD_FOLDER
-    if args.world not in _buildable():
-        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=suggest(args.world, _buildable()))
+    if args.world in kit_worlds():
+        raise BadInput(f"{args.world} is examined by its calibration", where="worlds", fix="add --calibrate")
+    if args.world not in (known := _buildable()):
+        fix = suggest(args.world, (*known, *kit_worlds()))
+        raise BadInput(f"unknown world {args.world!r}", where="worlds", fix=fix)
     if min(args.conversations) < 1 or args.problems < len(_families()):
         raise BadInput("too few conversations or problems", where="worlds", fix="leave them at their defaults")
     console = Console(quiet=args.quiet)
@@ -105,13 +110,13 @@ def _buildable() -> list[str]:
 
 
 def _families() -> dict[str, Any]:
-    from selftaught.worlds.tiny.families import FAMILIES
+    from selftaught.worlds.underfit.families import FAMILIES
 
     return FAMILIES
 
 
 def _build(args: argparse.Namespace, console: Console) -> None:
-    from selftaught.worlds.tiny.build import BuildConfig, save, train_model
+    from selftaught.worlds.underfit.build import BuildConfig, save, train_model
 
     recipe = replace(BuildConfig(), conversations=tuple(args.conversations), seed=args.seed)
     with training_progress(console, "reading conversations", sum(recipe.conversations), lambda _: None) as progress:
@@ -126,7 +131,7 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> list[AbilityScore]:
     from selftaught.engines import EngineConfig, create_engine
     from selftaught.models.resolve import resolve
-    from selftaught.worlds.tiny.abilities import AbilityTest
+    from selftaught.worlds.underfit.abilities import AbilityTest
 
     policy = resolve(model, console.print)
     with closing(create_engine(policy, EngineConfig(dtype="float32", max_batch_size=256))) as engine:
@@ -135,7 +140,7 @@ def _examine(model: str | Path, args: argparse.Namespace, console: Console) -> l
 
 
 def _as_data(found: list[AbilityScore]) -> list[dict[str, Any]]:
-    from selftaught.worlds.tiny.abilities import as_rows
+    from selftaught.worlds.underfit.abilities import as_rows
 
     return as_rows(found)
 

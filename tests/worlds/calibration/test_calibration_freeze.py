@@ -22,23 +22,23 @@ GOOD = [{"name": "a vote beats greedy", "holds": True, "value": 0.1}]
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SyntheticWorld:
-    """The tiny world, its folder copied so that it can be frozen and changed."""
-    folder = tmp_path / "tiny"
-    shutil.copytree(synthetic_worlds()["tiny"].folder, folder)
-    copied = SyntheticWorld("tiny", folder)
-    monkeypatch.setattr(module, "synthetic_worlds", lambda: {"tiny": copied})
+    """The underfit world, its folder copied so that it can be frozen and changed."""
+    folder = tmp_path / "underfit"
+    shutil.copytree(synthetic_worlds()["underfit"].folder, folder)
+    copied = SyntheticWorld("underfit", folder)
+    monkeypatch.setattr(module, "synthetic_worlds", lambda: {"underfit": copied})
     return copied
 
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    return resolve("tiny")
+    return resolve("underfit")
 
 
 def test_a_world_that_passed_has_a_version(world: SyntheticWorld, policy: Policy) -> None:
-    assert world_version("tiny") == ""
-    assert freeze(world, policy, GOOD) == "tiny/1"
-    assert world_version("tiny") == "tiny/1"
+    assert world_version("underfit") == ""
+    assert freeze(world, policy, GOOD) == "underfit/1"
+    assert world_version("underfit") == "underfit/1"
     kept = json.loads((world.folder / FILE).read_text("utf-8"))
     assert kept["models"] == {policy.version: GOOD}
     assert kept["identity"] == identity_of(world)
@@ -48,18 +48,18 @@ def test_a_world_that_passed_has_a_version(world: SyntheticWorld, policy: Policy
 def test_other_worlds_and_other_models_have_none(world: SyntheticWorld, policy: Policy) -> None:
     freeze(world, policy, GOOD)
     assert world_version("smollm2-135m") == ""
-    assert world_version("tiny", replace(policy, version="another build")) == ""
+    assert world_version("underfit", replace(policy, version="another build")) == ""
 
 
 def test_builds_join_a_version_and_a_changed_text_begins_the_next(world: SyntheticWorld, policy: Policy) -> None:
     second = replace(policy, version="second build")
-    assert freeze(world, policy, GOOD) == freeze(world, second, GOOD) == "tiny/1"
-    assert world_version("tiny", second) == "tiny/1"
+    assert freeze(world, policy, GOOD) == freeze(world, second, GOOD) == "underfit/1"
+    assert world_version("underfit", second) == "underfit/1"
     with (world.folder / "text.py").open("a") as file:
         file.write("\n# other rates\n")
-    assert world_version("tiny") == ""  # changed since
-    assert freeze(world, policy, GOOD) == "tiny/2"
-    assert world_version("tiny", second) == ""  # it passed on the text before
+    assert world_version("underfit") == ""  # changed since
+    assert freeze(world, policy, GOOD) == "underfit/2"
+    assert world_version("underfit", second) == ""  # it passed on the text before
 
 
 def test_a_world_that_failed_is_not_frozen(world: SyntheticWorld, policy: Policy) -> None:
@@ -72,7 +72,7 @@ def test_a_world_that_failed_is_not_frozen(world: SyntheticWorld, policy: Policy
 def test_a_damaged_record_is_named(world: SyntheticWorld) -> None:
     (world.folder / FILE).write_text('{"number": 1}', "utf-8")
     with pytest.raises(BadInput, match="not a record of a calibration"):
-        world_version("tiny")
+        world_version("underfit")
 
 
 def test_the_text_of_a_plan_is_hashed_and_not_its_code(world: SyntheticWorld) -> None:

@@ -1,4 +1,4 @@
-"""The suite on the tiny world: what it measures, what it keeps, and that the world as it is does not pass."""
+"""The suite on the underfit world: what it measures, what it keeps, and that the world as it is does not pass."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from selftaught.worlds.kit.calibration.critics import critiques_of
 from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, NotApplicable
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Decision, WrittenReply, plan_of
 from selftaught.worlds.kit.calibration.table import SMOKE_CHECKS, spec
-from selftaught.worlds.tiny.world import WORLD as TINY
+from selftaught.worlds.underfit.world import WORLD as UNDERFIT
 
 FEW = replace(SMOKE, problems=24, some=24, test=24, few=16, train=24, dev=8, seeds=2, votes=8, repeats=40)
 
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    return resolve("tiny")
+    return resolve("underfit")
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def engine(policy: Policy) -> Iterator[Engine]:
 
 @pytest.fixture
 def lab(tmp_path: Path, policy: Policy, engine: Engine) -> Lab:
-    plan = plan_of(synthetic_worlds()["tiny"])
-    return Lab(TINY, plan, policy, tmp_path, engine, Console(quiet=True), FEW)
+    plan = plan_of(synthetic_worlds()["underfit"])
+    return Lab(UNDERFIT, plan, policy, tmp_path, engine, Console(quiet=True), FEW)
 
 
-def test_the_smoke_tier_measures_and_the_tiny_world_fails_it(lab: Lab) -> None:
+def test_the_smoke_tier_measures_and_the_underfit_world_fails_it(lab: Lab) -> None:
     found = {one.spec.number: one for one in suite.calibrate(lab, SMOKE_CHECKS)}
     assert list(found) == list(SMOKE_CHECKS)
     assert found[1].reason.startswith("the world has no writer")
@@ -79,7 +79,7 @@ def test_a_finding_of_other_code_is_measured_again(lab: Lab) -> None:
 
 
 def test_problems_are_of_the_reserved_seeds_and_held_out(lab: Lab) -> None:
-    claims = {p.id for seed in range(3) for p in TINY.load(seed).train}
+    claims = {p.id for seed in range(3) for p in UNDERFIT.load(seed).train}
     one, two = lab.trained(1), lab.trained(2)
     assert one.test == two.test == lab.fixed.test
     assert {p.id for p in one.train} != {p.id for p in two.train}
@@ -129,7 +129,7 @@ def test_judging_and_demonstrations_are_measured(lab: Lab) -> None:
 
 
 def test_a_forced_look_is_in_line_and_the_control_is_another_model(lab: Lab) -> None:
-    waiting = replace(lab, plan=replace(lab.plan, wait="wait\n", control_model="tiny"))
+    waiting = replace(lab, plan=replace(lab.plan, wait="wait\n", control_model="underfit"))
     (found,) = suite.calibrate(waiting, (18,))
     assert set(found.figures) >= set(spec(18).wanted)
     missing = replace(waiting.plan, control_model="no-such-model")
@@ -188,13 +188,13 @@ def test_a_writer_that_is_the_model_has_no_divergence_and_another_has(lab: Lab, 
 
 def test_a_task_with_too_few_problems_is_not_applicable(lab: Lab) -> None:
     with pytest.raises(NotApplicable, match="requested"):
-        lab.problems("tiny:family=add,level=1", test=10**6)
+        lab.problems("underfit:family=add,level=1", test=10**6)
     with pytest.raises(NotApplicable, match="unknown"):
-        lab.problems("tiny:family=nothing")
+        lab.problems("underfit:family=nothing")
 
 
-def test_the_command_prints_json_and_fails_on_tiny(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["worlds", "examine", "tiny", "--calibrate", "--smoke", "--problems", "12", "--quiet", "--json"]
+def test_the_command_prints_json_and_fails_on_underfit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["worlds", "examine", "underfit", "--calibrate", "--smoke", "--problems", "12", "--quiet", "--json"]
     assert main([*words, "--out", str(tmp_path / "suite")]) == 1
     data = json.loads(capsys.readouterr().out)
     assert [one["number"] for one in data["checks"]] == list(SMOKE_CHECKS)
@@ -208,12 +208,12 @@ def test_the_command_prints_json_and_fails_on_tiny(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["build", "tiny", "--calibrate"], "only a model that is there"),
+        (["build", "underfit", "--calibrate"], "only a model that is there"),
         (["examine", "nowhere", "--calibrate"], "unknown world 'nowhere'"),
-        (["examine", "tiny", "--calibrate", "--problems", "2"], "too few problems"),
-        (["examine", "tiny", "--calibrate", "--smoke", "--freeze"], "only the whole suite"),
-        (["examine", "tiny", "--smoke"], "--smoke belongs to --calibrate"),
-        (["examine", "tiny", "--calibrate", "--model", "no-such"], "unknown model 'no-such'"),
+        (["examine", "underfit", "--calibrate", "--problems", "2"], "too few problems"),
+        (["examine", "underfit", "--calibrate", "--smoke", "--freeze"], "only the whole suite"),
+        (["examine", "underfit", "--smoke"], "--smoke belongs to --calibrate"),
+        (["examine", "underfit", "--calibrate", "--model", "no-such"], "unknown model 'no-such'"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_two(

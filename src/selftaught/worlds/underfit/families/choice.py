@@ -7,9 +7,16 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.arithmetic import apply, slips
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
-from selftaught.worlds.tiny.families.chain import Terms, check_terms, make_terms, proceed_terms, read_terms, write_terms
+from selftaught.worlds.underfit.arithmetic import apply, slips
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, verdict
+from selftaught.worlds.underfit.families.chain import (
+    Terms,
+    check_terms,
+    make_terms,
+    proceed_terms,
+    read_terms,
+    write_terms,
+)
 
 _QUESTION = re.compile(r"choose ([-+* \d]{3,40}): A (\d{1,4}) B (\d{1,4}) C (\d{1,4})")
 LETTERS = "ABC"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from selftaught.records import Prompt
-from selftaught.worlds.tiny.families import Written
-from selftaught.worlds.tiny.text import (
+from selftaught.worlds.underfit.families import Written
+from selftaught.worlds.underfit.text import (
     Case,
     choose_example,
     critique_example,

@@ -1,4 +1,4 @@
-"""The tiny world's language: replies read back, arithmetic with its slips, programs, equations, abilities."""
+"""The underfit world's language: replies read back, arithmetic with its slips, programs, equations, abilities."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 
 from selftaught.measure import Interval
 from selftaught.records import Verdict
-from selftaught.worlds.tiny.abilities import AbilityScore, as_rows
-from selftaught.worlds.tiny.arithmetic import apply, read_line, skill, slips, turned, work
-from selftaught.worlds.tiny.curriculum import CURRICULA, conversations, corrupt
-from selftaught.worlds.tiny.families import FAMILIES
-from selftaught.worlds.tiny.families.base import Checked, Written, exactly, split_reply, verdict
-from selftaught.worlds.tiny.families.equation import Line, read_equation
-from selftaught.worlds.tiny.families.program import OPS, run_program
-from selftaught.worlds.tiny.language import (
+from selftaught.worlds.underfit.abilities import AbilityScore, as_rows
+from selftaught.worlds.underfit.arithmetic import apply, read_line, skill, slips, turned, work
+from selftaught.worlds.underfit.curriculum import CURRICULA, conversations, corrupt
+from selftaught.worlds.underfit.families import FAMILIES
+from selftaught.worlds.underfit.families.base import Checked, Written, exactly, split_reply, verdict
+from selftaught.worlds.underfit.families.equation import Line, read_equation
+from selftaught.worlds.underfit.families.program import OPS, run_program
+from selftaught.worlds.underfit.language import (
     PHRASES,
     family_of,
     parse_critique,
     parse_error_step,
     parse_step_marks,
 )
-from selftaught.worlds.tiny.text import draw_case, is_held_out
+from selftaught.worlds.underfit.text import draw_case, is_held_out
 
 RIGHT, WRONG = Verdict.RIGHT, Verdict.WRONG
 

@@ -1,4 +1,4 @@
-"""The tiny world's problems as a task: `tiny`, `tiny:level=3`, `tiny:family=chain|add,level=3|4`."""
+"""The underfit world's problems as a task: `underfit`, `underfit:level=3`, `underfit:family=chain|add,level=3|4`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from selftaught.tasks.extract import Kind
 from selftaught.tasks.source import TaskRequest, choose_verifier
 from selftaught.tasks.steps import StepFormat
 from selftaught.tasks.task import Task
-from selftaught.worlds.tiny.annotator import TinyAnnotator
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, Checked, exactly, split_reply
-from selftaught.worlds.tiny.language import PHRASES, family_of
-from selftaught.worlds.tiny.text import is_held_out
+from selftaught.worlds.underfit.annotator import UnderfitAnnotator
+from selftaught.worlds.underfit.families import FAMILIES, LEVELS, MARK, Checked, exactly, split_reply
+from selftaught.worlds.underfit.language import PHRASES, family_of
+from selftaught.worlds.underfit.text import is_held_out
 
 MIDDLE = 3
 MOST_DRAWS = 200  # consecutive draws without a new problem after which a family's level counts as exhausted
 
 
-class TinyVerifier:
+class UnderfitVerifier:
     """Exact verdicts on answers, and on each step; in process.
 
     The reference is the answer itself, one way to the target, or the program that generates the hidden tests.
     """
 
-    version = "tiny/1"
+    version = "underfit/1"
     needs_reference = True
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
@@ -66,13 +66,13 @@ def check_reply(problem: Problem, text: str) -> Checked:
     question = problem.question
     family = FAMILIES.get(family_of(question) or "")
     if family is None:
-        raise ValueError(f"not a question of the tiny world: {question!r:.80}")
+        raise ValueError(f"not a question of the underfit world: {question!r:.80}")
     steps, answer = split_reply(text)
     return family.check(family.read(question), problem.reference, steps, answer)
 
 
 def load(spec: str, request: TaskRequest) -> Task:
-    """Load `tiny` or `tiny:family=NAME|NAME,level=1|2`; by default every family, at the middle level.
+    """Load `underfit` or `underfit:family=NAME|NAME,level=1|2`; by default every family, at the middle level.
 
     Questions that may be in the model's training text are never drawn. Test is drawn first, then dev, then train, so
     that test and dev do not change with the size of train.
@@ -85,7 +85,7 @@ def load(spec: str, request: TaskRequest) -> Task:
     families, levels = options["family"], [int(level) for level in options["level"]]
     total = request.test + request.dev + request.train
     problems = list(islice(_stream(families, levels, request.seed), total))
-    name = f"tiny:family={'|'.join(families)},level={'|'.join(map(str, levels))}"
+    name = f"underfit:family={'|'.join(families)},level={'|'.join(map(str, levels))}"
     if len(problems) < total:
         raise BadInput(f"it has {len(problems)} problems, {total} were requested", where=name, fix="request fewer")
     dev = request.test + request.dev
@@ -98,7 +98,7 @@ def load(spec: str, request: TaskRequest) -> Task:
         kind=Kind.STRING,
         phrases=PHRASES,
         steps=StepFormat(last=f"^{MARK}"),
-        annotator=TinyAnnotator(),
+        annotator=UnderfitAnnotator(),
     )
 
 
@@ -106,11 +106,11 @@ def _verifier(request: TaskRequest, problems: list[Problem]) -> Verifier:
     """The world's verifier, or the user's: others do not support several right answers to a problem."""
     wanted = request.verifier
     if wanted is None:
-        return TinyVerifier()
+        return UnderfitVerifier()
     if isinstance(wanted, str) and not is_userfile(wanted):
         fix = "leave it out, or give my_file.py:function"
         raise BadInput(
-            "the tiny world only accepts its own verifier or a function", where=f"verifier {wanted}", fix=fix
+            "the underfit world only accepts its own verifier or a function", where=f"verifier {wanted}", fix=fix
         )
     return choose_verifier(wanted, Kind.STRING, problems)
 
@@ -146,7 +146,12 @@ def _draws(family: str, level: int, rng: random.Random) -> Iterator[Problem]:
     while True:
         question, reference = FAMILIES[family].question(level, rng)
         if is_held_out(question):
-            meta: dict[str, Any] = {"source": "tiny", "where": f"tiny [{family}]", "family": family, "level": level}
+            meta: dict[str, Any] = {
+                "source": "underfit",
+                "where": f"underfit [{family}]",
+                "family": family,
+                "level": level,
+            }
             meta |= {"question": question, "difficulty": level, "solution": _solution(family, question, reference)}
             yield make_problem(question, reference, meta)
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.arithmetic import work
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, exactly, verdict
+from selftaught.worlds.underfit.arithmetic import work
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, exactly, verdict
 
 _EQUATION = re.compile(r"([-+x\d]{1,9})=([-+x\d]{1,9})")
 _SHAPE = re.compile(r"(?:(\d{0,2})x)?([-+]?\d{1,3})?")

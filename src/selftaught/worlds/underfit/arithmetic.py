@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from selftaught.worlds.tiny.say import WriteStep
+from selftaught.worlds.underfit.say import WriteStep
 
 MAX_NUMBER = 999
 _LINE = re.compile(r"(\d{1,4})([-+*])(\d{1,4})=(\d{1,5})")

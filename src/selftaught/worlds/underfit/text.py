@@ -1,4 +1,4 @@
-"""The training text of the tiny model: deliberately imperfect, so that the model can improve.
+"""The training text of the underfit model: deliberately imperfect, so that the model can improve.
 
 The solutions are by a writer with uneven skills. Most steps are nearly always right; a heavy one is wrong more
 often than right, mostly in the same digit, so that the model's most likely continuation is wrong although it also
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from selftaught.records import Message, Prompt, Verdict, content_hash
-from selftaught.worlds.tiny.families import FAMILIES, Checked, Family, WriteStep, Written, exactly, split_reply
-from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, UNSOUND, WRONG, family_of
+from selftaught.worlds.underfit.families import FAMILIES, Checked, Family, WriteStep, Written, exactly, split_reply
+from selftaught.worlds.underfit.language import NO_MISTAKES, PHRASES, RIGHT, SOUND, UNSOUND, WRONG, family_of
 
 SKILLS = {
     "plain": (0.99, 0.005), "carry": (0.93, 0.04), "heavy": (0.32, 0.32), "search": (0.6, 0.4), "way": (0.65, 0.35)

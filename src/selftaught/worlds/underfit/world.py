@@ -1,4 +1,4 @@
-"""The tiny world for checking claims."""
+"""The underfit world for checking claims."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from selftaught.run.settings import Settings
 from selftaught.worlds.world import BEST_ON_DEV, World
 
 WORLD = World(
-    name="tiny",
-    model="tiny",
+    name="underfit",
+    model="underfit",
     # Sums and products with carries: few enough facts that a hundred problems cover most of them.
-    task="tiny:family=chain|add,level=3",
-    generalization="tiny:family=chain|add,level=4",  # level 5 is absent from the training text; accuracy there is ~0
+    task="underfit:family=chain|add,level=3",
+    generalization="underfit:family=chain|add,level=4",  # level 5 is not in the training text; accuracy there is ~0
     train=96,
     dev=96,
     test=160,

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.arithmetic import apply, read_line, turned, work
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, exactly, verdict
+from selftaught.worlds.underfit.arithmetic import apply, read_line, turned, work
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, exactly, verdict
 
 _QUESTION = re.compile(r"target (\d{1,3}) from (\d{1,2}(?: \d{1,2}){1,4})")
 _COUNT = {1: 2, 2: 3, 3: 3, 4: 4, 5: 5}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, verdict
 
 _QUESTION = re.compile(r"program ([a-z]{2,8})>([a-z]{1,16}), ([a-z]{2,8})>([a-z]{1,16})")
 _STEP = re.compile(r"([A-Z]): ([a-z]{0,16})>([a-z]{0,16})")

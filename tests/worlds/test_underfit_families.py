@@ -1,4 +1,4 @@
-"""The tiny world's problems: every verdict agrees with an independent reckoning, for answers and for steps."""
+"""The underfit world's problems: every verdict agrees with an independent reckoning, for answers and for steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from selftaught.errors import BadInput
 from selftaught.records import Verdict
 from selftaught.tasks import load_task
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, MARK, exactly
-from selftaught.worlds.tiny.families.target import reaches
-from selftaught.worlds.tiny.task import check_reply, split_reply
-from selftaught.worlds.tiny.text import draw_case, imperfect_writer, is_held_out
+from selftaught.worlds.underfit.families import FAMILIES, LEVELS, MARK, exactly
+from selftaught.worlds.underfit.families.target import reaches
+from selftaught.worlds.underfit.task import check_reply, split_reply
+from selftaught.worlds.underfit.text import draw_case, imperfect_writer, is_held_out
 
 CASES = [(name, level) for name in FAMILIES for level in LEVELS]
 RIGHT, WRONG = Verdict.RIGHT, Verdict.WRONG
@@ -205,7 +205,7 @@ def test_every_question_belongs_to_one_family() -> None:
 
 
 def test_the_task_shares_nothing_between_splits_nor_with_the_text() -> None:
-    task = load_task("tiny:level=1|3", train=150, dev=70, test=70)
+    task = load_task("underfit:level=1|3", train=150, dev=70, test=70)
     ids = [p.id for split in (task.train, task.dev, task.test) for p in split]
     assert len(set(ids)) == len(ids) == 290
     asked = {p.question for split in (task.train, task.dev, task.test) for p in split}
@@ -215,13 +215,13 @@ def test_the_task_shares_nothing_between_splits_nor_with_the_text() -> None:
 
 
 def test_test_and_dev_stay_when_train_grows() -> None:
-    small, large = (load_task("tiny", train=n, dev=21, test=21, seed=4) for n in (7, 140))
+    small, large = (load_task("underfit", train=n, dev=21, test=21, seed=4) for n in (7, 140))
     assert (small.test, small.dev) == (large.test, large.dev)
-    assert load_task("tiny", train=7, dev=21, test=21, seed=5).test != small.test
+    assert load_task("underfit", train=7, dev=21, test=21, seed=5).test != small.test
 
 
 def test_verdicts_of_the_task_are_those_of_the_family() -> None:
-    task = load_task("tiny", train=35, dev=7, test=7)
+    task = load_task("underfit", train=35, dev=7, test=7)
     rng, seen = random.Random(1), set()
     for problem in task.train:
         family = FAMILIES[problem.meta["family"]]
@@ -239,7 +239,12 @@ def test_verdicts_of_the_task_are_those_of_the_family() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "told"),
-    [("tiny:levle=3", "level"), ("tiny:level=9", "level"), ("tiny:family=chian", "chain"), ("tiny:family=", "family")],
+    [
+        ("underfit:levle=3", "level"),
+        ("underfit:level=9", "level"),
+        ("underfit:family=chian", "chain"),
+        ("underfit:family=", "family"),
+    ],
 )
 def test_a_wrong_specification_is_told_in_one_line(spec: str, told: str) -> None:
     with pytest.raises(BadInput, match=told):
@@ -248,4 +253,4 @@ def test_a_wrong_specification_is_told_in_one_line(spec: str, told: str) -> None
 
 def test_a_level_with_too_few_problems_says_so() -> None:
     with pytest.raises(BadInput, match=r"problems, .* were requested"):
-        load_task("tiny:family=equation,level=2", train=5000, dev=7, test=7)
+        load_task("underfit:family=equation,level=2", train=5000, dev=7, test=7)

@@ -34,8 +34,8 @@ SPOKEN = {
 
 
 def opened(folder: Path) -> Run:
-    task = load_task("tiny:family=chain|add,level=1", train=12, dev=4, test=2, seed=3)
-    return Run(folder, model="tiny", task=task, settings=SETTINGS, console=Console(quiet=True))
+    task = load_task("underfit:family=chain|add,level=1", train=12, dev=4, test=2, seed=3)
+    return Run(folder, model="underfit", task=task, settings=SETTINGS, console=Console(quiet=True))
 
 
 @pytest.mark.parametrize("name", list(SMALL))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.records import Verdict
-from selftaught.worlds.tiny.arithmetic import MAX_NUMBER, apply, read_line, turned, work
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
+from selftaught.worlds.underfit.arithmetic import MAX_NUMBER, apply, read_line, turned, work
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, verdict
 
 TERMS = re.compile(r"(\d{1,3})((?: [-+*]\d{1,3}){1,8})")
 _TERM = re.compile(r" ([-+*])(\d{1,3})")

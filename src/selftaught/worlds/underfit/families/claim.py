@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
-from selftaught.worlds.tiny.families.chain import (
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, verdict
+from selftaught.worlds.underfit.families.chain import (
     TERMS,
     Terms,
     check_terms,

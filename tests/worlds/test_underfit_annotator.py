@@ -1,4 +1,4 @@
-"""The tiny world's annotator, against the world's own verdicts."""
+"""The underfit world's annotator, against the world's own verdicts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from selftaught.records import Attempt, Problem, Verdict
 from selftaught.refine import error_step, finds_no_error
 from selftaught.samples import Sample
 from selftaught.tasks import Task, load_task
-from selftaught.worlds.tiny.annotator import TinyAnnotator
-from selftaught.worlds.tiny.families import FAMILIES
-from selftaught.worlds.tiny.task import check_reply
-from selftaught.worlds.tiny.text import imperfect_writer
+from selftaught.worlds.underfit.annotator import UnderfitAnnotator
+from selftaught.worlds.underfit.families import FAMILIES
+from selftaught.worlds.underfit.task import check_reply
+from selftaught.worlds.underfit.text import imperfect_writer
 
-ANNOTATOR = TinyAnnotator()
+ANNOTATOR = UnderfitAnnotator()
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return load_task(f"tiny:family={'|'.join(FAMILIES)}", train=175, dev=0, test=0)
+    return load_task(f"underfit:family={'|'.join(FAMILIES)}", train=175, dev=0, test=0)
 
 
 def drafts(task: Task) -> list[tuple[Problem, str]]:
@@ -75,4 +75,4 @@ def test_what_is_no_solution_gets_no_critique(task: Task) -> None:
 
 
 def test_the_task_has_it(task: Task) -> None:
-    assert isinstance(task.annotator, TinyAnnotator)
+    assert isinstance(task.annotator, UnderfitAnnotator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from selftaught.worlds.tiny.families import FAMILIES
+from selftaught.worlds.underfit.families import FAMILIES
 
 PHRASES: Mapping[str, str] = {
     "judge": "judge",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from selftaught.records import Verdict
-from selftaught.worlds.tiny.say import WriteStep
+from selftaught.worlds.underfit.say import WriteStep
 
 LEVELS = (1, 2, 3, 4, 5)
 MARK = "Answer: "

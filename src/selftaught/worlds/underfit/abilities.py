@@ -1,4 +1,4 @@
-"""Measure a model's abilities in every role of the tiny world's language, with intervals."""
+"""Measure a model's abilities in every role of the underfit world's language, with intervals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from selftaught.engines import Engine, Request, Sampling
 from selftaught.measure import Interval, clustered_bootstrap, majority_at_k, pass_at_k, wilson
 from selftaught.models import Policy
 from selftaught.records import Message, Problem, Prompt, Verdict, content_hash, make_problem
-from selftaught.worlds.tiny.families import FAMILIES, LEVELS, Checked, split_reply
-from selftaught.worlds.tiny.language import NO_MISTAKES, PHRASES, RIGHT, parse_error_step, parse_step_marks
-from selftaught.worlds.tiny.task import MIDDLE, check_reply
-from selftaught.worlds.tiny.text import imperfect_writer, is_held_out
+from selftaught.worlds.underfit.families import FAMILIES, LEVELS, Checked, split_reply
+from selftaught.worlds.underfit.language import NO_MISTAKES, PHRASES, RIGHT, parse_error_step, parse_step_marks
+from selftaught.worlds.underfit.task import MIDDLE, check_reply
+from selftaught.worlds.underfit.text import imperfect_writer, is_held_out
 
 SAMPLES = 16
 TEMPERATURE = 0.7

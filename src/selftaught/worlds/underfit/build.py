@@ -1,4 +1,4 @@
-"""Build the tiny model: a Llama of about a million parameters, trained from scratch on the world's text.
+"""Build the underfit model: a Llama of about a million parameters, trained from scratch on the world's text.
 
 Seeded throughout: the same processor and versions give the same weights.
 """
@@ -20,10 +20,10 @@ from selftaught.engines import Engine, EngineConfig, Request, Sampling, create_e
 from selftaught.machine.threads import release_threads, releasing_threads
 from selftaught.models import Policy
 from selftaught.records import Message, Prompt
-from selftaught.worlds.tiny.curriculum import CURRICULA, conversations
-from selftaught.worlds.tiny.language import END
-from selftaught.worlds.tiny.text import Case, case_of_draft, questions
-from selftaught.worlds.tiny.tokenizer import make_tokenizer
+from selftaught.worlds.underfit.curriculum import CURRICULA, conversations
+from selftaught.worlds.underfit.language import END
+from selftaught.worlds.underfit.text import Case, case_of_draft, questions
+from selftaught.worlds.underfit.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from selftaught.worlds.tiny.families.base import Checked, WriteStep, Written, verdict
+from selftaught.worlds.underfit.families.base import Checked, WriteStep, Written, verdict
 
 _QUESTION = re.compile(r"add (\d{1,6}) (\d{1,6})")
 _STEP = re.compile(r"(\d)\+(\d)\+([01])=(\d{1,2})")

@@ -1,4 +1,4 @@
-"""The build of the tiny model: seeded, complete, and it learns; and its command."""
+"""The build of the underfit model: seeded, complete, and it learns; and its command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selftaught.models.load import load_model
 from selftaught.models.resolve import resolve
 from selftaught.records import Verdict, make_problem
 from selftaught.worlds import synthetic_worlds
-from selftaught.worlds.tiny.build import (
+from selftaught.worlds.underfit.build import (
     SHORTEST,
     BuildConfig,
     batches,
@@ -31,19 +31,19 @@ from selftaught.worlds.tiny.build import (
     tensors,
     train_model,
 )
-from selftaught.worlds.tiny.curriculum import CURRICULA, conversations, corrupt
-from selftaught.worlds.tiny.language import END, parse_step_marks
-from selftaught.worlds.tiny.task import check_reply
-from selftaught.worlds.tiny.text import (
+from selftaught.worlds.underfit.curriculum import CURRICULA, conversations, corrupt
+from selftaught.worlds.underfit.language import END, parse_step_marks
+from selftaught.worlds.underfit.task import check_reply
+from selftaught.worlds.underfit.text import (
     case_of_draft,
     draw_case,
     is_held_out,
     remark_example,
     verify_example,
 )
-from selftaught.worlds.tiny.tokenizer import make_tokenizer
+from selftaught.worlds.underfit.tokenizer import make_tokenizer
 
-TINY_MODEL = synthetic_worlds()["tiny"].model
+UNDERFIT_MODEL = synthetic_worlds()["underfit"].model
 SMALL = BuildConfig(width=32, layers=2, heads=2, hidden=64, conversations=(600, 200, 100), batch_tokens=1024)
 
 
@@ -92,7 +92,7 @@ def test_a_spoilt_draft_differs_in_one_character_and_is_judged_as_it_stands() ->
 
 
 def test_the_third_lesson_is_on_the_model_s_own_drafts_with_the_truth_about_them() -> None:
-    model = load_model(resolve("tiny"), torch.float32)
+    model = load_model(resolve("underfit"), torch.float32)
     recipe = BuildConfig(conversations=(1, 1, 40), own=2.0)
     before = [p.clone() for p in model.parameters()]
     own = own_drafts(model, recipe, 2)
@@ -169,8 +169,8 @@ def test_a_saved_model_resolves(tmp_path: Path) -> None:
 
 
 def test_the_shipped_model_is_small_and_says_what_it_can_do() -> None:
-    assert sum(f.stat().st_size for f in TINY_MODEL.iterdir()) <= 8_000_000
-    figures = {row["what"]: row["value"] for row in json.loads((TINY_MODEL / "abilities.json").read_text())}
+    assert sum(f.stat().st_size for f in UNDERFIT_MODEL.iterdir()) <= 8_000_000
+    figures = {row["what"]: row["value"] for row in json.loads((UNDERFIT_MODEL / "abilities.json").read_text())}
     assert 0.3 <= figures["level 3: greedy"] <= 0.5
     assert figures["level 3: greedy"] < figures["level 3: majority@16"] < figures["level 3: pass@16"]
     assert figures["level 3: pass@16"] >= 0.8
@@ -184,7 +184,7 @@ def test_the_command_builds_and_examines(tmp_path: Path, capsys: pytest.CaptureF
     words = [
         "worlds",
         "build",
-        "tiny",
+        "underfit",
         "--out",
         str(out),
         "--conversations",
@@ -206,9 +206,9 @@ def test_the_command_builds_and_examines(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["biuld", "tiny"], "build"),
-        (["build", "tony"], "tiny"),
-        (["build", "tiny", "--conversations", "0", "1", "1"], "too few"),
+        (["biuld", "underfit"], "build"),
+        (["build", "underfti"], "underfit"),
+        (["build", "underfit", "--conversations", "0", "1", "1"], "too few"),
     ],
 )
 def test_bad_words_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The tiny world's exact annotator: right critiques, revisions and solutions in the model's own words."""
+"""The underfit world's exact annotator: right critiques, revisions and solutions in the model's own words."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from selftaught.records import Problem, Verdict
-from selftaught.worlds.tiny.families import FAMILIES, Family, Written, exactly
-from selftaught.worlds.tiny.language import NO_MISTAKES, family_of
-from selftaught.worlds.tiny.text import Case, case_of_draft
+from selftaught.worlds.underfit.families import FAMILIES, Family, Written, exactly
+from selftaught.worlds.underfit.language import NO_MISTAKES, family_of
+from selftaught.worlds.underfit.text import Case, case_of_draft
 
 MAX_STEPS = 12  # of a revision
 
 
-class TinyAnnotator:
+class UnderfitAnnotator:
     """An `Annotator` that works a draft out step by step."""
 
-    version = "tiny/1"
+    version = "underfit/1"
 
     def critique(self, problem: Problem, text: str) -> str:
         """The first wrong or missing step and what it should be, or that nothing is wrong; empty if neither is known.

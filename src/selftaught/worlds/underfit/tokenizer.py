@@ -1,10 +1,10 @@
-"""The character-level tokenizer of the tiny world."""
+"""The character-level tokenizer of the underfit world."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selftaught.worlds.tiny.language import END, TEMPLATE, TURN_MARKERS
+from selftaught.worlds.underfit.language import END, TEMPLATE, TURN_MARKERS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

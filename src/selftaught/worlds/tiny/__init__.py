@@ -1,1 +1,0 @@
-"""The tiny world: step-by-step problems in a fixed small language, and a small model trained on it."""
