@@ -48,7 +48,7 @@ class World:
             of all of them.
         champion: the policy of a recipe that answers the test problems, unless its claim says otherwise: the "last"
             one, or the one that is best on "dev".
-        version: of a synthetic world that passed its calibration, such as "paths/1".
+        version: of a synthetic world that passed its calibration, such as "tiny/1".
         real: whether the model is an external one, trained on human text.
         quick: changes to these attributes for `selftaught check --quick`.
     """

@@ -26,11 +26,11 @@ from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, greedy, twin_polic
 from selftaught.worlds.kit.calibration.table import spec
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.twin_engine import TwinEngine
-from selftaught.worlds.paths.build import MIX, writer_of
-from selftaught.worlds.paths.calibration import PLAN, rejection_sampling
-from selftaught.worlds.paths.skills import BASE
-from selftaught.worlds.paths.task import FAMILIES, load
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.build import MIX, writer_of
+from selftaught.worlds.tiny.calibration import PLAN, rejection_sampling
+from selftaught.worlds.tiny.skills import BASE
+from selftaught.worlds.tiny.task import FAMILIES, load
+from selftaught.worlds.tiny.writer import paths_writer
 from selftaught.worlds.world import World
 
 FEW = replace(SMOKE, problems=120, some=120, test=60, few=40, train=40, dev=8, seeds=1, repeats=40)
@@ -40,15 +40,15 @@ READ = tuple(name for name, _ in MIX.family_weights)
 
 def loaded(seed: int) -> Task:
     """Problems of four operations, with their annotator, enough for any check here."""
-    task = load("paths", TaskRequest(100, 10, 260, seed, ""))
-    return task if task.annotator else task._copy(annotator=KitAnnotator(FAMILIES, "paths"))
+    task = load("tiny", TaskRequest(100, 10, 260, seed, ""))
+    return task if task.annotator else task._copy(annotator=KitAnnotator(FAMILIES, "tiny"))
 
 
-WORLD = World("paths", "paths", loaded, Settings(sampling=Sampling(max_tokens=96)))
+WORLD = World("tiny", "tiny", loaded, Settings(sampling=Sampling(max_tokens=96)))
 
 
 def lab_in(folder: Path, engine: Any = None, **plan: Any) -> Lab:
-    policy = twin_policy("paths", folder)
+    policy = twin_policy("tiny", folder)
     offered = replace(PLAN, longer="", **plan)
     made = engine or TwinEngine(Twin(writer_of("base")))
     return Lab(WORLD, offered, policy, folder, made, Console(quiet=True), FEW, scripted_learner)

@@ -50,7 +50,7 @@ def freeze(world: SyntheticWorld, policy: Policy, checks: Sequence[Mapping[str, 
         checks: findings as plain data.
 
     Returns:
-        The version, such as "paths/1".
+        The version, such as "tiny/1".
 
     Raises:
         BadInput: a check does not hold, or the file cannot be written.
@@ -69,7 +69,7 @@ def freeze(world: SyntheticWorld, policy: Policy, checks: Sequence[Mapping[str, 
 
 
 def world_version(name: str, model: Policy | str | Path | None = None) -> str:
-    """The version of a frozen world, such as "paths/1"; empty where it is not frozen, or has changed since.
+    """The version of a frozen world, such as "tiny/1"; empty where it is not frozen, or has changed since.
 
     Args:
         name: of a synthetic world; any other has no version.

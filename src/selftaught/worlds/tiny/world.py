@@ -1,4 +1,4 @@
-"""The world `paths` for checking claims."""
+"""The tiny world for checking claims."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from selftaught.run.settings import Settings
 from selftaught.worlds.world import BEST_ON_DEV, World
 
 WORLD = World(
-    name="paths",
-    model="paths",
-    task="paths:level=4",
-    generalization="paths:level=6",
+    name="tiny",
+    model="tiny",
+    task="tiny:level=4",
+    generalization="tiny:level=6",
     train=384,
     dev=500,
     test=2000,

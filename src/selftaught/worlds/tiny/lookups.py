@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from selftaught.worlds.kit.family import Belief, Context, Steps, split_reply
 from selftaught.worlds.kit.language import SOUND, UNSOUND, UNSURE, WAIT, WAYS
 from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
-from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.question import Line, read_line, true_result
-from selftaught.worlds.paths.skills import BASE, Skills
-from selftaught.worlds.paths.solve import Line as Writes
-from selftaught.worlds.paths.solve import Solver
-from selftaught.worlds.paths.strategy import Strategy, strategy_of
-from selftaught.worlds.paths.table import FactName, Table, make_table
+from selftaught.worlds.tiny.family import Paths
+from selftaught.worlds.tiny.question import Line, read_line, true_result
+from selftaught.worlds.tiny.skills import BASE, Skills
+from selftaught.worlds.tiny.solve import Line as Writes
+from selftaught.worlds.tiny.solve import Solver
+from selftaught.worlds.tiny.strategy import Strategy, strategy_of
+from selftaught.worlds.tiny.table import FactName, Table, make_table
 
 DRAFTS = 1500
 """Drafts by which a critic's opinions are calibrated."""

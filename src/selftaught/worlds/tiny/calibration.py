@@ -1,4 +1,4 @@
-"""What the world `paths` offers the calibration suite."""
+"""What the tiny world offers the calibration suite."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from selftaught.worlds.kit.lessons import lessons
 from selftaught.worlds.kit.play import Player
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.twin_engine import TwinEngine
-from selftaught.worlds.paths.build import MIX, writer_of
-from selftaught.worlds.paths.question import Chain, draw_chain, write_line
-from selftaught.worlds.paths.table import apply
-from selftaught.worlds.paths.task import FAMILIES, load
+from selftaught.worlds.tiny.build import MIX, writer_of
+from selftaught.worlds.tiny.question import Chain, draw_chain, write_line
+from selftaught.worlds.tiny.table import apply
+from selftaught.worlds.tiny.task import FAMILIES, load
 
 TWIN_PROBLEMS = 400  # that all runs on the twin are tested on
 TWIN_TRAIN = 64  # problems of each run, with as many samples each as RFT_SAMPLES
@@ -42,13 +42,13 @@ def twin_engine() -> Engine:
 
 @cache
 def _tested() -> Task:
-    return load("paths", TaskRequest(0, 0, TWIN_PROBLEMS, CALIBRATION_SEEDS[0], ""))
+    return load("tiny", TaskRequest(0, 0, TWIN_PROBLEMS, CALIBRATION_SEEDS[0], ""))
 
 
 def rejection_sampling(seed: int) -> Scores:
     """Greedy scores after one round of rejection sampling on the twin, on problems that all seeds share."""
     player, base = Player(FAMILIES, seed), Twin(WRITER)
-    train = load("paths", TaskRequest(TWIN_TRAIN, 0, 0, seed, "")).train
+    train = load("tiny", TaskRequest(TWIN_TRAIN, 0, 0, seed, "")).train
     (after,) = player.self_train(base, train, samples=RFT_SAMPLES)
     return {p.id: float(player.right(p, after.answer(p.prompt, player.rng, 0.0))) for p in _tested().test}
 
@@ -82,11 +82,11 @@ def text() -> Iterator[str]:
 
 PLAN = CalibrationPlan(
     replies=replies,
-    longer="paths:level=6",
-    search_long="paths:level=8",
-    search_short="paths:level=3",
-    checkable="paths:family=equation,level=3",
-    lookup_only="paths:family=recall,level=2",
+    longer="tiny:level=6",
+    search_long="tiny:level=8",
+    search_short="tiny:level=3",
+    checkable="tiny:family=equation,level=3",
+    lookup_only="tiny:family=recall,level=2",
     wait=INLINE["reflect"],
     demonstrations=demonstrations,
     twin=rejection_sampling,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from selftaught.worlds.kit.language import OPERATIONS, WAYS, number
 from selftaught.worlds.kit.process import Options, tempered
-from selftaught.worlds.paths.skills import Skills
+from selftaught.worlds.tiny.skills import Skills
 
 USED = range(2, 9)  # operands
 AGREEMENT = 0.5

@@ -1,14 +1,14 @@
-"""The families of the world `paths`."""
+"""The families of the tiny world."""
 
 from __future__ import annotations
 
-from selftaught.worlds.paths.equation import Equation
-from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.lists import Lists
-from selftaught.worlds.paths.program import Program
-from selftaught.worlds.paths.recall import Recall
-from selftaught.worlds.paths.skills import BASE, Skills
-from selftaught.worlds.paths.target import Target
+from selftaught.worlds.tiny.equation import Equation
+from selftaught.worlds.tiny.family import Paths
+from selftaught.worlds.tiny.lists import Lists
+from selftaught.worlds.tiny.program import Program
+from selftaught.worlds.tiny.recall import Recall
+from selftaught.worlds.tiny.skills import BASE, Skills
+from selftaught.worlds.tiny.target import Target
 
 NAMES = ("paths", "equation", "target", "program", "lists", "recall")
 """Names of all families."""

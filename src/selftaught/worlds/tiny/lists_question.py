@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.worlds.kit.language import count, number, of_place
-from selftaught.worlds.paths.table import FactName, apply, operations
+from selftaught.worlds.tiny.table import FactName, apply, operations
 
 LONGEST = 8
 _ITEM = re.compile(r"\d{1,2}\) (\d{1,3})( [-+*][2-8])")

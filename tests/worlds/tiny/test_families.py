@@ -19,11 +19,11 @@ from selftaught.worlds.kit.lessons import MIX, LessonMaker, Mix, right_critique
 from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, sampled, write
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.writer import is_held_out
-from selftaught.worlds.paths.families import CORE, NAMES, make_families
-from selftaught.worlds.paths.simulate_families import FamilySimulation
-from selftaught.worlds.paths.skills import BASE, TEACHER, WEAK
-from selftaught.worlds.paths.strategy import strategy_of
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.families import CORE, NAMES, make_families
+from selftaught.worlds.tiny.simulate_families import FamilySimulation
+from selftaught.worlds.tiny.skills import BASE, TEACHER, WEAK
+from selftaught.worlds.tiny.strategy import strategy_of
+from selftaught.worlds.tiny.writer import paths_writer
 
 MODULUS = BASE.modulus
 R, W = Verdict.RIGHT, Verdict.WRONG
@@ -233,7 +233,7 @@ def test_a_twin_learns_from_right_answers(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_tasks_hold_problems_of_the_family_that_the_text_never_has(name: str) -> None:
     level = FAMILIES[name].levels[1]
-    with st.load_task(f"paths:family={name},level={level}", train=8, dev=4, test=4) as task:
+    with st.load_task(f"tiny:family={name},level={level}", train=8, dev=4, test=4) as task:
         for problem in (*task.train, *task.dev, *task.test):
             assert is_held_out(problem.question)
             assert problem.meta["family"] == name
@@ -249,9 +249,9 @@ def test_every_role_of_the_text_has_lessons(name: str) -> None:
 
 
 def test_a_task_without_families_is_of_the_core_alone() -> None:
-    with st.load_task("paths:level=2", train=4, dev=0, test=0) as task:
+    with st.load_task("tiny:level=2", train=4, dev=0, test=0) as task:
         assert {problem.meta["family"] for problem in task.train} == {"paths"}
-        assert task.name == "paths:family=paths,level=2"
+        assert task.name == "tiny:family=paths,level=2"
 
 
 def test_a_writer_of_all_families_mixes_them_by_weight() -> None:
@@ -497,7 +497,7 @@ def test_lists_are_graded_by_the_share_of_constraints_that_they_meet(answer: str
 
 
 def test_scores_reach_the_feedback_without_a_reference() -> None:
-    with st.load_task("paths:family=lists,level=2", train=1, dev=0, test=0) as task:
+    with st.load_task("tiny:family=lists,level=2", train=1, dev=0, test=0) as task:
         (problem,) = task.train
         held = str(problem.reference).split()
         assert task.verify(problem, f"Answer: {' '.join(held[:-1])}").score == pytest.approx(3 / 4)

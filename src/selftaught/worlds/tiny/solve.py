@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
-from selftaught.worlds.paths.question import Chain, Place, follow, read_line
-from selftaught.worlds.paths.table import Fact, FactName, Table
+from selftaught.worlds.tiny.question import Chain, Place, follow, read_line
+from selftaught.worlds.tiny.table import Fact, FactName, Table
 
 Line = Generator["Choice | str", str, bool]
 """A part of a writing; returns whether the text stayed in the language."""

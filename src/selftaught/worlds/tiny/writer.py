@@ -6,8 +6,8 @@ from functools import cache
 
 from selftaught.records import content_hash
 from selftaught.worlds.kit.writer import Writer
-from selftaught.worlds.paths.families import CORE, make_families
-from selftaught.worlds.paths.skills import BASE, Skills
+from selftaught.worlds.tiny.families import CORE, make_families
+from selftaught.worlds.tiny.skills import BASE, Skills
 
 
 @cache

@@ -14,11 +14,11 @@ from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number
 from selftaught.worlds.kit.process import END, Options, View, Writing, single
-from selftaught.worlds.paths.lookups import LookUpFamily, Move, Place, Sight, near, track, withdrawn
-from selftaught.worlds.paths.question import Line, read_line, write_line
-from selftaught.worlds.paths.strategy import TOOLS, policy, strengths
-from selftaught.worlds.paths.table import apply
-from selftaught.worlds.paths.target_question import (
+from selftaught.worlds.tiny.lookups import LookUpFamily, Move, Place, Sight, near, track, withdrawn
+from selftaught.worlds.tiny.question import Line, read_line, write_line
+from selftaught.worlds.tiny.strategy import TOOLS, policy, strengths
+from selftaught.worlds.tiny.table import apply
+from selftaught.worlds.tiny.target_question import (
     MOST,
     SIZES,
     TOOL,
@@ -29,7 +29,7 @@ from selftaught.worlds.paths.target_question import (
     leading,
     read_goal,
 )  # fmt: skip
-from selftaught.worlds.paths.target_solver import target_solver
+from selftaught.worlds.tiny.target_solver import target_solver
 
 
 class Target(LookUpFamily):

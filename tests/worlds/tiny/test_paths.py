@@ -18,11 +18,11 @@ from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.lessons import right_critique
 from selftaught.worlds.kit.process import Choice, greedy, read, sampled, write
 from selftaught.worlds.kit.writer import is_held_out
-from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.question import Chain, read_chain
-from selftaught.worlds.paths.skills import BASE, NO_WAIT, OTHER, TEACHER
-from selftaught.worlds.paths.table import make_table
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.family import Paths
+from selftaught.worlds.tiny.question import Chain, read_chain
+from selftaught.worlds.tiny.skills import BASE, NO_WAIT, OTHER, TEACHER
+from selftaught.worlds.tiny.table import make_table
+from selftaught.worlds.tiny.writer import paths_writer
 
 PATHS = Paths()
 R, W = Verdict.RIGHT, Verdict.WRONG
@@ -102,7 +102,7 @@ def test_the_annotator_mends_from_the_first_error_on() -> None:
 
 
 def test_methods_read_the_annotators_critiques() -> None:
-    task = st.load_task("paths:level=3", train=1, dev=0, test=0)
+    task = st.load_task("tiny:level=3", train=1, dev=0, test=0)
     problem = task.train[0]
     good = task.annotator.solution(problem)
     assert task.verify(problem, good).verdict is R
@@ -117,15 +117,15 @@ def test_methods_read_the_annotators_critiques() -> None:
 
 
 def test_tasks_hold_only_problems_that_the_text_never_has() -> None:
-    task = st.load_task("paths:level=2|3", train=20, dev=5, test=5)
+    task = st.load_task("tiny:level=2|3", train=20, dev=5, test=5)
     assert all(is_held_out(p.question) for split in ("train", "dev", "test") for p in task.split(split))
     assert Counter(p.meta["level"] for p in task.train) == {2: 10, 3: 10}
-    larger = st.load_task("paths:level=2|3", train=40, dev=5, test=5)
+    larger = st.load_task("tiny:level=2|3", train=40, dev=5, test=5)
     assert larger.test == task.test
-    assert world_of_task("paths:level=2") is problem_worlds()["paths"]
+    assert world_of_task("tiny:level=2") is problem_worlds()["tiny"]
 
 
-@pytest.mark.parametrize("spec", ["paths:depth=2", "paths:level=9", "paths:family=chain", "paths:noise=loud"])
+@pytest.mark.parametrize("spec", ["tiny:depth=2", "tiny:level=9", "tiny:family=chain", "tiny:noise=loud"])
 def test_bad_options_are_refused(spec: str) -> None:
     with pytest.raises(BadInput):
         st.load_task(spec, train=1, dev=0, test=0)

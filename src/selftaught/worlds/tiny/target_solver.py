@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from selftaught.worlds.kit.family import Context
 from selftaught.worlds.kit.language import ANSWER, number, tokenize
 from selftaught.worlds.kit.process import Choice, Part, Writing
-from selftaught.worlds.paths.lookups import track
-from selftaught.worlds.paths.open_solver import OpenSolver
-from selftaught.worlds.paths.question import Chain, Place
-from selftaught.worlds.paths.solve import shown_in
-from selftaught.worlds.paths.strategy import policy, strategy_of, strengths
-from selftaught.worlds.paths.table import Table, apply
-from selftaught.worlds.paths.target_question import Goal, find_path, leading
+from selftaught.worlds.tiny.lookups import track
+from selftaught.worlds.tiny.open_solver import OpenSolver
+from selftaught.worlds.tiny.question import Chain, Place
+from selftaught.worlds.tiny.solve import shown_in
+from selftaught.worlds.tiny.strategy import policy, strategy_of, strengths
+from selftaught.worlds.tiny.table import Table, apply
+from selftaught.worlds.tiny.target_question import Goal, find_path, leading
 
 
 @dataclass

@@ -15,8 +15,8 @@ from selftaught.worlds.kit.language import PHRASES, tokenize, vocabulary
 from selftaught.worlds.kit.lessons import LessonMaker, lessons
 from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, write
 from selftaught.worlds.kit.writer import is_held_out
-from selftaught.worlds.paths.skills import BASE
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.skills import BASE
+from selftaught.worlds.tiny.writer import paths_writer
 
 WRITER = paths_writer()
 QUESTION = "paths 3: 54 1) +8 2) *2 3) -3"

@@ -1,4 +1,4 @@
-"""Builds of `paths`: which kin there are, and the text that each of them reads."""
+"""Builds of the tiny world: which kin there are, and the text that each of them reads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from selftaught.worlds.kit.build import BuildConfig, TrainingConfig
 from selftaught.worlds.kit.lessons import Encoded, Mix
 from selftaught.worlds.kit.lessons import lessons as lessons_by
 from selftaught.worlds.kit.writer import Writer
-from selftaught.worlds.paths.skills import KIN
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.skills import KIN
+from selftaught.worlds.tiny.writer import paths_writer
 
 WEIGHTS = (
     *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown")),

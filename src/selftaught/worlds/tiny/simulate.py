@@ -1,6 +1,6 @@
-"""Play the known effects of self-improvement on the tabular twin of `paths` and print the tables.
+"""Play the known effects of self-improvement on the tabular twin of the tiny world's writer and print the tables.
 
-`python -m selftaught.worlds.paths.simulate` takes about a minute; `--section NAME` prints one table. Its problems are
+`python -m selftaught.worlds.tiny.simulate` takes about a minute; `--section NAME` prints one table. Its problems are
 those of the seeds given; nothing here trains a network.
 """
 
@@ -19,10 +19,10 @@ from selftaught.worlds.kit.language import NEWLINE, PHRASES, WAIT
 from selftaught.worlds.kit.play import Critic, Label, Ladder, Player, mean
 from selftaught.worlds.kit.task import load_kit_task
 from selftaught.worlds.kit.twin import Twin
-from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.skills import KIN, Skills
-from selftaught.worlds.paths.task import LEVEL, VERSION
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.family import Paths
+from selftaught.worlds.tiny.skills import KIN, Skills
+from selftaught.worlds.tiny.task import LEVEL, VERSION
+from selftaught.worlds.tiny.writer import paths_writer
 
 STRENGTH = 2.0
 """What an entry of the base weighs in demonstrations, so that a round gains about what a network gains in it."""
@@ -49,15 +49,15 @@ class Simulation:
 
     def test(self, level: int = 4, noise: str = "none") -> Sequence[Problem]:
         """Held-out problems of a level."""
-        return self._task(f"paths:level={level},noise={noise}", 0).test
+        return self._task(f"tiny:level={level},noise={noise}", 0).test
 
     def train(self, count: int = 384, level: int = 4) -> Sequence[Problem]:
         """Problems to train on."""
-        return self._task(f"paths:level={level}", count).train
+        return self._task(f"tiny:level={level}", count).train
 
     def _task(self, spec: str, train: int) -> Task:
         request = TaskRequest(train, 0, self._count, self._seed, "")
-        return load_kit_task("paths", self.writer.families, spec, request, level=LEVEL, version=VERSION)
+        return load_kit_task("tiny", self.writer.families, spec, request, level=LEVEL, version=VERSION)
 
     def drafts(self, level: int = 4) -> list[tuple[Problem, str]]:
         """A sampled draft for each problem of a level."""

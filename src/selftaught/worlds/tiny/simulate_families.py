@@ -1,6 +1,6 @@
-"""Print what the writer of each family of `paths` reaches, without a model.
+"""Print what the writer of each family of the tiny world reaches, without a model.
 
-`python -m selftaught.worlds.paths.simulate_families` takes about two minutes; `--family NAME` prints one family.
+`python -m selftaught.worlds.tiny.simulate_families` takes about two minutes; `--family NAME` prints one family.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from selftaught.worlds.kit.play import Critic, Player, mean
 from selftaught.worlds.kit.task import load_kit_task
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.writer import Writer
-from selftaught.worlds.paths.families import NAMES
-from selftaught.worlds.paths.simulate import STRENGTH
-from selftaught.worlds.paths.skills import KIN, Skills
-from selftaught.worlds.paths.task import LEVEL, VERSION
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.families import NAMES
+from selftaught.worlds.tiny.simulate import STRENGTH
+from selftaught.worlds.tiny.skills import KIN, Skills
+from selftaught.worlds.tiny.task import LEVEL, VERSION
+from selftaught.worlds.tiny.writer import paths_writer
 
 SAMPLES = 16
 
@@ -74,8 +74,8 @@ class FamilySimulation:
     def problems(self, level: int, count: int = 0, seed: int | None = None) -> Sequence[Problem]:
         """Held-out problems of a level."""
         request = TaskRequest(0, 0, count or self._count, self._seed if seed is None else seed, "")
-        spec = f"paths:family={self.family.name},level={level}"
-        return load_kit_task("paths", (self.family,), spec, request, level=LEVEL, version=VERSION).test
+        spec = f"tiny:family={self.family.name},level={level}"
+        return load_kit_task("tiny", (self.family,), spec, request, level=LEVEL, version=VERSION).test
 
     def rungs(self, level: int, policy: Twin | None = None) -> Rungs:
         """All figures of a level."""

@@ -9,8 +9,8 @@ from functools import cache
 
 from selftaught.worlds.kit.language import WAYS
 from selftaught.worlds.kit.process import Options
-from selftaught.worlds.paths.skills import TEACHER, WEAK, Skills
-from selftaught.worlds.paths.table import make_table
+from selftaught.worlds.tiny.skills import TEACHER, WEAK, Skills
+from selftaught.worlds.tiny.table import make_table
 
 TOOLS: tuple[str, ...] = (" *2", " +3", " *5", " -2", " +7", " *3", " -5", " *6")
 """Operations of searches and programs, as tokens; few, so that each is met often. The order is that of `STRENGTHS`."""

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from selftaught.worlds.kit.language import WAYS, count, number, of_place
 from selftaught.worlds.kit.process import Options
-from selftaught.worlds.paths.skills import Skills
-from selftaught.worlds.paths.strategy import TOOLS
-from selftaught.worlds.paths.table import apply, make_table
+from selftaught.worlds.tiny.skills import Skills
+from selftaught.worlds.tiny.strategy import TOOLS
+from selftaught.worlds.tiny.table import apply, make_table
 
 LONGEST = 6
 _WORDS = ("program", "test")

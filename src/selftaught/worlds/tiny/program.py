@@ -15,13 +15,13 @@ from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, UNSURE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
-from selftaught.worlds.paths.lookups import LookUpFamily, Move, Sight, near, track, withdrawn
-from selftaught.worlds.paths.open_solver import OpenSolver
-from selftaught.worlds.paths.program_question import LONGEST, Runs, draw_runs, inferred, inferred_anyhow, read_runs
-from selftaught.worlds.paths.question import Chain, Place, read_line, write_line
-from selftaught.worlds.paths.solve import Line, shown_in
-from selftaught.worlds.paths.strategy import TOOLS, strategy_of, usual_ways
-from selftaught.worlds.paths.table import FactName, apply
+from selftaught.worlds.tiny.lookups import LookUpFamily, Move, Sight, near, track, withdrawn
+from selftaught.worlds.tiny.open_solver import OpenSolver
+from selftaught.worlds.tiny.program_question import LONGEST, Runs, draw_runs, inferred, inferred_anyhow, read_runs
+from selftaught.worlds.tiny.question import Chain, Place, read_line, write_line
+from selftaught.worlds.tiny.solve import Line, shown_in
+from selftaught.worlds.tiny.strategy import TOOLS, strategy_of, usual_ways
+from selftaught.worlds.tiny.table import FactName, apply
 
 _TOOL = re.compile(r" [-+*][2-8]")
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from selftaught.worlds.kit.family import Context
 from selftaught.worlds.kit.language import ANSWER, UNSURE, WAIT, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, single
-from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.lookups import LookUpFamily, OperationSolver, Sight, near
-from selftaught.worlds.paths.question import Chain, Line, Place, Step, follow, in_place, read_line
-from selftaught.worlds.paths.solve import shown_in
-from selftaught.worlds.paths.strategy import slips
-from selftaught.worlds.paths.table import apply, operations
+from selftaught.worlds.tiny.family import Paths
+from selftaught.worlds.tiny.lookups import LookUpFamily, OperationSolver, Sight, near
+from selftaught.worlds.tiny.question import Chain, Line, Place, Step, follow, in_place, read_line
+from selftaught.worlds.tiny.solve import shown_in
+from selftaught.worlds.tiny.strategy import slips
+from selftaught.worlds.tiny.table import apply, operations
 
 _INVERSE = {"+": "-", "-": "+"}
 _OPERATION = re.compile(r" [-+][2-8]")

@@ -14,12 +14,12 @@ from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
-from selftaught.worlds.paths.lists_question import LONGEST, Wanted, draw_wanted, read_wanted
-from selftaught.worlds.paths.lookups import LookUpFamily, Move, OperationSolver, Sight, near, track, withdrawn
-from selftaught.worlds.paths.question import Chain, Place, read_line, write_line
-from selftaught.worlds.paths.solve import Line, shown_in
-from selftaught.worlds.paths.strategy import strategy_of
-from selftaught.worlds.paths.table import FactName, apply, operations
+from selftaught.worlds.tiny.lists_question import LONGEST, Wanted, draw_wanted, read_wanted
+from selftaught.worlds.tiny.lookups import LookUpFamily, Move, OperationSolver, Sight, near, track, withdrawn
+from selftaught.worlds.tiny.question import Chain, Place, read_line, write_line
+from selftaught.worlds.tiny.solve import Line, shown_in
+from selftaught.worlds.tiny.strategy import strategy_of
+from selftaught.worlds.tiny.table import FactName, apply, operations
 
 
 class Lists(LookUpFamily):

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from selftaught.worlds.kit.language import NEWLINE, number
 from selftaught.worlds.kit.process import END, Choice, Part, mixture
-from selftaught.worlds.paths.lookups import OperationSolver
-from selftaught.worlds.paths.question import Place
-from selftaught.worlds.paths.strategy import usual_ways
-from selftaught.worlds.paths.table import FactName
+from selftaught.worlds.tiny.lookups import OperationSolver
+from selftaught.worlds.tiny.question import Place
+from selftaught.worlds.tiny.strategy import usual_ways
+from selftaught.worlds.tiny.table import FactName
 
 
 @dataclass

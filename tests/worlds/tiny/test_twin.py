@@ -1,4 +1,4 @@
-"""The tabular twin plays known effects of self-improvement, as `python -m selftaught.worlds.paths.simulate`, small."""
+"""The tabular twin plays known effects of self-improvement, as `python -m selftaught.worlds.tiny.simulate`, small."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from selftaught.records import Message
 from selftaught.worlds.kit.play import mean
 from selftaught.worlds.kit.process import Choice
 from selftaught.worlds.kit.twin import Twin
-from selftaught.worlds.paths.simulate import Simulation, flips, forced_waits, location_f1, searched
-from selftaught.worlds.paths.skills import BASE
-from selftaught.worlds.paths.writer import paths_writer
+from selftaught.worlds.tiny.simulate import Simulation, flips, forced_waits, location_f1, searched
+from selftaught.worlds.tiny.skills import BASE
+from selftaught.worlds.tiny.writer import paths_writer
 
 PROMPT = (Message("user", "paths 1: 54 1) +8"),)
 REPLY = "1) C 54 +8 5\nAnswer: 5"

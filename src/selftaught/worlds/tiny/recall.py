@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from selftaught.worlds.kit.family import Context
 from selftaught.worlds.kit.language import UNSURE, WAIT, number
 from selftaught.worlds.kit.process import Options, View, Writing
-from selftaught.worlds.paths.family import Paths
-from selftaught.worlds.paths.lookups import LookUpFamily, Sight
-from selftaught.worlds.paths.question import Chain, Step, draw_chain, follow, in_place, read_chain
-from selftaught.worlds.paths.table import FactName, apply
+from selftaught.worlds.tiny.family import Paths
+from selftaught.worlds.tiny.lookups import LookUpFamily, Sight
+from selftaught.worlds.tiny.question import Chain, Step, draw_chain, follow, in_place, read_chain
+from selftaught.worlds.tiny.table import FactName, apply
 
 _WORD, _USUAL = "run", "paths"
 

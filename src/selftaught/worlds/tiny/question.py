@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selftaught.worlds.kit.language import ANSWER, UNSURE, WAIT, count, number, of_place, place
-from selftaught.worlds.paths.table import apply, operations
+from selftaught.worlds.tiny.table import apply, operations
 
 LONGEST = 10
 WORDINGS = (("paths", "", ""), ("start", " then", ""), ("from", "", " do"))

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from selftaught.worlds.kit.language import number
-from selftaught.worlds.paths.strategy import STRENGTHS, TOOLS, policy
-from selftaught.worlds.paths.table import Fact, FactName, apply
+from selftaught.worlds.tiny.strategy import STRENGTHS, TOOLS, policy
+from selftaught.worlds.tiny.table import Fact, FactName, apply
 
 SIZES = {1: (1, 2), 2: (2, 2), 3: (3, 3), 4: (2, 3), 5: (4, 4), 6: (3, 4)}
 """Level -> operations that it takes, and that are given."""

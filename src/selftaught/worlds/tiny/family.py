@@ -10,7 +10,7 @@ from selftaught.records import Message, Verdict, content_hash
 from selftaught.worlds.kit.family import Belief, Checked, Context, Correction, Steps, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, SOUND, UNSOUND, UNSURE, WAIT, WAYS, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Options, View, Writing, draw, other_than, single
-from selftaught.worlds.paths.question import (
+from selftaught.worlds.tiny.question import (
     LONGEST,
     WORDINGS,
     Chain,
@@ -26,9 +26,9 @@ from selftaught.worlds.paths.question import (
     true_result,
     write_line,
 )  # fmt: skip
-from selftaught.worlds.paths.skills import BASE, Skills
-from selftaught.worlds.paths.solve import Solver, shown_in
-from selftaught.worlds.paths.table import FactName, Table, apply, make_table, operations
+from selftaught.worlds.tiny.skills import BASE, Skills
+from selftaught.worlds.tiny.solve import Solver, shown_in
+from selftaught.worlds.tiny.table import FactName, Table, apply, make_table, operations
 
 DRILLED = 12  # facts in a drill
 

@@ -1,1 +1,0 @@
-"""The world `paths`: chains of operations modulo a prime, with several ways to do each step."""
