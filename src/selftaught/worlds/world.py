@@ -93,15 +93,16 @@ class World:
         solver = shape in ("solver", "judge")
         test = (self.solver_test if solver else 0) or self.test
         dev = (self.study_dev if shape == "study" else 0) or self.dev
-        tested = self.generalization if generalization else self.task
-        if not self.shared_test and not generalization:
-            spared = solver and self.real  # a solver learns from no problem: those of a file of one's own are few
-            return self._load(self.task, seed, 0 if spared else self.train, 0 if spared else dev, test)
-        test_seed = SHARED_TEST_SEED if self.shared_test else seed
-        with self._load(tested, test_seed, 0, 0, test) as other:
-            if self.shared_test and not generalization:
-                return self._apart(other, seed, dev)
-            return self._load(self.task, seed, self.train, dev, 0 if self.shared_test else test).tested_on(other)
+        spared = solver and self.real and not generalization  # it learns from none: those of one's own file are few
+        if self.shared_test:
+            with self._load(self.task, SHARED_TEST_SEED, 0, 0, test) as shared:
+                own = self._apart(shared, seed, dev)
+        else:
+            own = self._load(self.task, seed, 0 if spared else self.train, 0 if spared else dev, test)
+        if not generalization:
+            return own
+        with self._load(self.generalization, SHARED_TEST_SEED if self.shared_test else seed, 0, 0, test) as other:
+            return own.tested_on(other)
 
     def _load(self, spec: str, seed: int, train: int, dev: int, test: int) -> Task:
         return load_task(spec, train=train, dev=dev, test=test, seed=seed, instruction=self.instruction)

@@ -12,10 +12,11 @@ import pytest
 
 import selftaught as st
 from selftaught.records import Message, Prompt, Verdict
+from selftaught.worlds.kit.annotator import right_critique
 from selftaught.worlds.kit.conversation import parse_critique
 from selftaught.worlds.kit.family import Context, Correction, Family, split_reply
 from selftaught.worlds.kit.language import PHRASES, UNSURE, tokenize, vocabulary
-from selftaught.worlds.kit.lessons import MIX, LessonMaker, Mix, right_critique
+from selftaught.worlds.kit.lessons import MIX, LessonMaker, Mix
 from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, sampled, write
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.writer import is_held_out

@@ -14,8 +14,8 @@ from selftaught.records import Message, Verdict
 from selftaught.refine.turns import error_step, finds_no_error
 from selftaught.samples import Sample
 from selftaught.worlds import problem_worlds, world_of_task
+from selftaught.worlds.kit.annotator import right_critique
 from selftaught.worlds.kit.family import Context, split_reply
-from selftaught.worlds.kit.lessons import right_critique
 from selftaught.worlds.kit.process import Choice, greedy, read, sampled, write
 from selftaught.worlds.kit.writer import is_held_out
 from selftaught.worlds.tiny.family import Paths

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from selftaught.records import Problem
-from selftaught.worlds.kit.family import Family
-from selftaught.worlds.kit.lessons import right_critique
+from selftaught.worlds.kit.conversation import parse_critique
+from selftaught.worlds.kit.family import Family, split_reply
+from selftaught.worlds.kit.language import NEWLINE, NO_MISTAKES, SOUND, STEP, UNSOUND, of_place, place
 
 
 class KitAnnotator:
@@ -35,3 +37,20 @@ class KitAnnotator:
     def _of(self, problem: Problem) -> Sequence[Family]:
         """The problem's family; none for a problem of another world, whose annotations are empty."""
         return [family for family in self._families if family.read(problem.question) is not None][:1]
+
+
+def right_critique(family: Family, problem: Any, reference: Any, text: str) -> str:
+    """The right critique of a reply, in the words of the world's critics."""
+    found, lines = family.locate(problem, reference, text), split_reply(text)[0]
+    restated = family.restated(problem, lines)
+    if found is None:
+        return f"{_marks(restated, len(lines))}{NEWLINE}{NO_MISTAKES}"
+    marks = _marks(restated[: found.step], found.step - 1)
+    critique = f"{marks}{NEWLINE}{STEP}{of_place(found.step)}{found.given}{found.result}"
+    assert parse_critique(critique) == found
+    return critique
+
+
+def _marks(restated: Sequence[str], right: int) -> str:
+    """Marks of lines, of which so many are right."""
+    return "".join(f"{place(i)}{token}{SOUND if i <= right else UNSOUND}" for i, token in enumerate(restated, 1))

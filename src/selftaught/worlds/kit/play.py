@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selftaught.records import Message, Problem, Prompt, Verdict
+from selftaught.worlds.kit.annotator import right_critique
 from selftaught.worlds.kit.conversation import parse_critique
 from selftaught.worlds.kit.family import Checked, Family, split_reply
 from selftaught.worlds.kit.language import NEWLINE, PHRASES, RIGHT, SOUND, UNSOUND
-from selftaught.worlds.kit.lessons import right_critique
 from selftaught.worlds.kit.process import Choice
 from selftaught.worlds.kit.twin import Demonstration, Twin
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from selftaught.worlds.kit.build import BuildConfig, TrainingConfig
-from selftaught.worlds.kit.lessons import Encoded, Mix
+from selftaught.worlds.kit.draft import Encoded
+from selftaught.worlds.kit.lessons import Mix
 from selftaught.worlds.kit.lessons import lessons as lessons_by
 from selftaught.worlds.kit.writer import Writer
 from selftaught.worlds.tiny.skills import KIN
@@ -13,8 +14,8 @@ from selftaught.worlds.tiny.writer import paths_writer
 
 WEIGHTS = (
     *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown")),
-    *((skill, 4.0) for skill in ("result", "follow", "hint", "critique", "redo", "mark", "revise", "way:hint", "judge")),
-    *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
+    *((skill, 4.0) for skill in ("result", "follow", "hint", "critique", "redo", "mark", "revise", "way:hint")),
+    *((skill, 4.0) for skill in ("judge", "search", "infer", "invert", "stop")),
     *((skill, 3.0) for skill in ("locate", "way", "facts")),
     ("lines", 2.0),
 )  # fmt: skip

@@ -162,7 +162,9 @@ def calibrated(kind: type[LookUpFamily], skills: Skills) -> Mapping[Hashable, fl
         problem = family.read(family.question(family.levels[i % len(family.levels)], rng)[0])
         text = write(family.solve(problem, Context()), sampled(rng, 0.7)).text
         for sight in family.sights(problem, split_reply(text)[0]):
-            for cell in () if isinstance(sight, bool) else _cells(sight):
+            if isinstance(sight, bool):
+                continue
+            for cell in _cells(sight):
                 total[cell] += 1
                 right[cell] += sight.right
     usual = sum(right.values()) / max(1, sum(total.values()))
