@@ -13,7 +13,7 @@ from selftaught.worlds.kit.conversation import parse_critique, read_prompt
 from selftaught.worlds.kit.family import Correction, split_reply
 from selftaught.worlds.kit.language import PHRASES, tokenize, vocabulary
 from selftaught.worlds.kit.lessons import LessonMaker, lessons
-from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, write
+from selftaught.worlds.kit.process import END, Choice, as_written, draw, greedy, read, tempered, write
 from selftaught.worlds.kit.writer import is_held_out
 from selftaught.worlds.tiny.skills import BASE
 from selftaught.worlds.tiny.writer import paths_writer
@@ -73,8 +73,22 @@ def test_critiques_are_read() -> None:
     assert parse_critique("1) +2) +3) +\nno mistakes") is None
 
 
-def test_a_judge_multiplies_what_the_critic_believes() -> None:
-    assert opening(QUESTION, SLIP, "judge")["right"] == pytest.approx(math.prod(glances(SLIP)))
+def test_a_judge_goes_by_the_most_doubtful_line_and_is_right_as_often_as_it_says() -> None:
+    table = WRITER.families[0].table  # type: ignore[attr-defined]
+    assert opening(QUESTION, SLIP, "judge")["right"] == pytest.approx(table.overall(glances(SLIP)))
+    rng, names = random.Random(5), list(table.facts)
+    said: dict[float, list[bool]] = {}
+    for _ in range(20_000):
+        felt, right = [], []
+        for name in rng.choices(names, k=3):
+            ways, results = tempered(table.facts[name].ways, 0.7), table.facts[name].results
+            way = draw(ways, rng)
+            felt.append(table.feeling(name, way))
+            right.append(draw(tempered(results[way], 0.7), rng) == table.facts[name].right)
+        said.setdefault(table.overall(felt), []).append(all(right))
+    assert len(said) == len({table.feeling(name, way) for name in names for way in "ABC"})
+    for p, truly in said.items():
+        assert sum(truly) / len(truly) == pytest.approx(p, abs=0.01 + 3 * math.sqrt(0.25 / len(truly)))
     broken = SLIP.replace("Answer: 0", "Answer: 5")  # not what its steps lead to
     assert opening(QUESTION, broken, "judge")["right"] == BASE.judges_broken
 

@@ -139,6 +139,10 @@ class Family(Protocol):
         """What a critic thinks of each line of a draft, given those before it."""
         ...
 
+    def overall(self, glances: Sequence[float]) -> float:
+        """A judge's probability that a reply is right, given that of each of its lines at a glance."""
+        ...
+
     def correction(self, problem: Any, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """What a line should have before its result, and a critic's distribution over the result.
 

@@ -61,8 +61,8 @@ def acceptance(asked: Asked, text: str, skills: RoleSkills, view: View) -> float
     beliefs = asked.family.beliefs(asked.problem, lines, view)
     withdrawn = checked(asked, text).withdrawn
     standing = [belief.glance for i, belief in enumerate(beliefs, 1) if i not in withdrawn]
-    whole = bool(lines) and asked.family.concludes(asked.problem, lines, answer)
-    return max(skills.judges_broken, math.prod(standing) if whole else 0.0)
+    whole = bool(standing) and asked.family.concludes(asked.problem, lines, answer)
+    return max(skills.judges_broken, asked.family.overall(standing) if whole else 0.0)
 
 
 def checked(asked: Asked, text: str) -> Checked:

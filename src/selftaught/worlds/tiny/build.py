@@ -13,9 +13,9 @@ from selftaught.worlds.tiny.skills import KIN
 from selftaught.worlds.tiny.writer import paths_writer
 
 WEIGHTS = (
-    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown")),
-    *((skill, 4.0) for skill in ("result", "follow", "hint", "critique", "redo", "mark", "revise", "way:hint")),
-    *((skill, 4.0) for skill in ("judge", "search", "infer", "invert", "stop")),
+    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "follow", "hint", "judge")),
+    *((skill, 4.0) for skill in ("result", "critique", "redo", "mark", "revise", "way:hint")),
+    *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
     *((skill, 3.0) for skill in ("locate", "way", "facts")),
     ("lines", 2.0),
 )  # fmt: skip

@@ -121,6 +121,10 @@ class Equation(LookUpFamily, Paths):
         provoked = agreement == 1 and self.table.facts[back].provokes
         return Sight(agreement, self.felt(line), back, number(line.value), right, provoked, f"{line.result}{back[0]}")
 
+    def overall(self, glances: Sequence[float]) -> float:
+        """See `Family.overall`: by the most doubtful line and their number, as in `paths`."""
+        return self.table.overall(glances)
+
     def restated(self, problem: Chain, lines: Sequence[str]) -> list[str]:  # noqa: ARG002
         """See `Family.restated`: each step done back."""
         return [self._undone(read_line(line)) for line in lines]

@@ -144,6 +144,10 @@ class Paths:
         glance = view(("feel", name, step.line.way), {SOUND: felt, UNSOUND: 1 - felt})[SOUND]
         return Belief(sound, key, self._is_right(chain, step), fact.provokes, fact.believed or UNSURE, glance)
 
+    def overall(self, glances: Sequence[float]) -> float:
+        """See `Family.overall`."""
+        return self.table.overall(glances)
+
     def restated(self, problem: Chain, lines: Sequence[str]) -> list[str]:  # noqa: ARG002
         """See `Family.restated`."""
         return [true_result(line, self.skills.modulus) for line in lines]

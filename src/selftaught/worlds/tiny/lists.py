@@ -103,6 +103,10 @@ class Lists(LookUpFamily):
         provoked = agreement == 1 and self.table.facts[name].provokes
         return Sight(agreement, self.felt(line), name, line.result, self._is_right(problem, move), provoked)
 
+    def overall(self, glances: Sequence[float]) -> float:
+        """See `Family.overall`: by the most doubtful line and their number, as in `paths`."""
+        return self.table.overall(glances)
+
     def correction(self, problem: Wanted, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`."""
         place = track(0, lines[: step - 1])[1]

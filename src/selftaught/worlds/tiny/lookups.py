@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -124,6 +125,10 @@ class LookUpFamily(ABC):
     def line_drill(self, rng: random.Random) -> tuple[str, Steps]:
         """See `Drilled.line_drill`: the lines are those of `paths`."""
         return Paths(self.skills).line_drill(rng)
+
+    def overall(self, glances: Sequence[float]) -> float:
+        """See `Family.overall`: the lines are taken to be independent."""
+        return math.prod(glances)
 
     def restated(self, problem: Any, lines: Sequence[str]) -> list[str]:  # noqa: ARG002
         """See `Family.restated`."""

@@ -172,6 +172,8 @@ class Solver:
 
     def _move(self, name: FactName, way: str, result: str) -> None:
         self.last = Last(self.place, name, way, result, bool(self.redo))
+        if self.shown.ways:  # a way that was shown is kept to, and so is one's own
+            self.shown = self.shown._replace(ways={**self.shown.ways, name[0][1]: way})
         self.place, self.redo = Place(self.place.done + 1, int(result)), ""
 
     def _operation(self) -> Choice | str:
