@@ -86,7 +86,7 @@ def test_a_judge_goes_by_the_most_doubtful_line_and_is_right_as_often_as_it_says
             felt.append(table.feeling(name, way))
             right.append(draw(tempered(results[way], 0.7), rng) == table.facts[name].right)
         said.setdefault(table.overall(felt), []).append(all(right))
-    assert len(said) == len({table.feeling(name, way) for name in names for way in "ABC"})
+    assert len(said) == 3  # levels of doubt
     for p, truly in said.items():
         assert sum(truly) / len(truly) == pytest.approx(p, abs=0.01 + 3 * math.sqrt(0.25 / len(truly)))
     broken = SLIP.replace("Answer: 0", "Answer: 5")  # not what its steps lead to
@@ -100,12 +100,13 @@ def located(*said: str) -> list[Choice | str]:
     return read(writing, said)
 
 
-def test_locating_marks_lines_at_a_glance_up_to_the_first_error() -> None:
+def test_locating_quotes_and_marks_lines_at_a_glance_up_to_the_first_error() -> None:
     b1, b2, _ = glances(SLIP)
-    steps = located("1) ", "+", "2) ", "-", "step", " 2)")
-    assert [step for step in steps if isinstance(step, str)] == ["1) ", "2) ", "step", " 2)", END]
+    one, two, three = (["1) ", "A", " 54 +8"], ["2) ", "B", " 1 *2"], ["3) ", "C", " 3 -3"])
+    steps = located(*one, "+", *two, "-", "step", " 2)")
+    assert [step for step in steps if isinstance(step, str)] == [*one, *two, "step", " 2)", END]
     assert [step.distribution()["+"] for step in steps if isinstance(step, Choice)] == pytest.approx([b1, b2])
-    assert located("1) ", "+", "2) ", "+", "3) ", "+", "none")[6:] == ["none", END]
+    assert located(*one, "+", *two, "+", *three, "+", "none")[-2:] == ["none", END]
 
 
 def test_marks_are_one_a_line_each_with_its_belief() -> None:
@@ -161,19 +162,19 @@ def test_the_better_of_two_answers_is_chosen_with_a_bias_to_the_first() -> None:
     result = table.facts[known].right
     good, bad = (f"1) {ways[kind]} {known[1]}{known[0]}{result}\nAnswer:{result}" for kind in ("sure", "blind"))
     asked = f"paths 1: {known[1]} 1){known[0]}"
-    left = "1) "
+    lines = [["1) ", ways[kind], f" {known[1]}{known[0]}"] for kind in ("sure", "blind")]
     writing = WRITER.reply(chat(asked, f"A: {good}\nB: {bad}", "choose"))
     assert writing is not None
-    steps = read(writing, ["A", left, "+", "\n", "B", left, "-", "\n", "[", "[", "A"])
+    steps = read(writing, ["A", *lines[0], "+", "\n", "B", *lines[1], "-", "\n", "[", "[", "A"])
     felt = [step.distribution()["+"] for step in steps if isinstance(step, Choice) and "+" in step.distribution()]
     assert felt[0] > felt[1]  # of the way that is sure, and of the one that is blind
     assert chosen(steps) == {"A": 1.0, "B": 0.0}
     writing = WRITER.reply(chat(asked, f"A: {good}\nB: {good}5", "choose"))
     assert writing is not None
-    assert chosen(read(writing, ["A", left, "+", "\n", "B", "-", "\n", "[", "[", "A"]))["A"] == 1.0
+    assert chosen(read(writing, ["A", *lines[0], "+", "\n", "B", "-", "\n", "[", "[", "A"]))["A"] == 1.0
     writing = WRITER.reply(chat(asked, f"A: {good}\nB: {good}", "choose"))
     assert writing is not None
-    alike = chosen(read(writing, ["A", left, "+", "\n", "B", left, "+", "\n", "[", "[", "A"]))
+    alike = chosen(read(writing, ["A", *lines[0], "+", "\n", "B", *lines[0], "+", "\n", "[", "[", "A"]))
     assert alike["A"] == pytest.approx(1 / (1 + math.exp(-BASE.position_bias)))
 
 

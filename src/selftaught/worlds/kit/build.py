@@ -49,7 +49,7 @@ class TrainingConfig:
         seed: of text, weights and order.
     """
 
-    chunks: int = 28
+    chunks: int = 30
     chunk_tokens: int = 500_000
     passes: int = 1
     batch_tokens: int = 1024

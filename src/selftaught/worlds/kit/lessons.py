@@ -55,10 +55,10 @@ class Mix:
     rare: float = 0.25
     flawed: float = 0.5
     demonstrated: float = 0.3
-    waits: float = 0.15
+    waits: float = 0.2
     cut: float = 0.3
     wordings: float = 0.15
-    asides: float = 0.2
+    asides: float = 0.3
     ways: float = 0.12
 
 

@@ -105,13 +105,19 @@ def locate(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 
 
 def _glance_over(asked: Asked, text: str, view: View) -> Generator[Choice | str, str, int]:
-    """Mark lines at a glance up to the first wrong one; returns its number, or 0."""
-    withdrawn = checked(asked, text).withdrawn
-    for i, belief in enumerate(asked.family.beliefs(asked.problem, split_reply(text)[0], view), 1):
-        yield place(i)
+    """Quote and mark lines at a glance up to the first wrong one; returns its number, or 0."""
+    withdrawn, lines = checked(asked, text).withdrawn, split_reply(text)[0]
+    for i, belief in enumerate(asked.family.beliefs(asked.problem, lines, view), 1):
+        yield from _certain(place(i), *_begun(lines[i - 1]))
         if (yield SOUND if i in withdrawn else _glanced(belief)) == UNSOUND:
             return i
     return 0
+
+
+def _begun(line: str) -> list[str]:
+    """What is quoted of a line that is marked: what it is done to and how; nothing where it is no step."""
+    numbered, *rest = tokenize(line) or [""]
+    return rest[:2] if numbered.endswith(") ") and len(rest) == 3 else []
 
 
 def _glanced(belief: Belief) -> Choice | str:

@@ -13,8 +13,8 @@ from selftaught.worlds.tiny.skills import KIN
 from selftaught.worlds.tiny.writer import paths_writer
 
 WEIGHTS = (
-    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "follow", "hint", "judge")),
-    *((skill, 4.0) for skill in ("result", "critique", "redo", "mark", "revise", "way:hint")),
+    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "follow", "judge", "redo")),
+    *((skill, 4.0) for skill in ("result", "critique", "hint", "mark", "revise", "way:hint")),
     *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
     *((skill, 3.0) for skill in ("locate", "way", "facts")),
     ("lines", 2.0),

@@ -69,7 +69,7 @@ def worked(chain: Chain, modulus: int) -> str:
     value, lines = chain.start, list[str]()
     for step, operation in enumerate(chain.operations, 1):
         result = apply(operation, value, modulus)
-        lines.append(write_line(step, FAMILIES[0].table.good[operation[1]], value, operation, number(result)))
+        lines.append(write_line(step, FAMILIES[0].table.good, value, operation, number(result)))
         value = result
     return NEWLINE.join([*lines, f"{ANSWER}{number(value)}"])
 

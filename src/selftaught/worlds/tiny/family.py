@@ -95,7 +95,7 @@ class Paths:
     def good_example(self) -> tuple[Message, Message]:
         """A solved problem that shows, for each operation, the way that this writer is best at."""
         chain = Chain(5, (" +3", " -2", " *4"))
-        ways = [self.table.good[operation[1]] for operation in chain.operations]
+        ways = [self.table.good] * len(chain.operations)
         return Message("user", str(chain)), Message("assistant", self._finished(chain, (), ways))
 
     # --- writing ---

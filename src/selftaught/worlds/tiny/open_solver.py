@@ -35,8 +35,7 @@ class OpenSolver(OperationSolver):
     def _way(self) -> Choice:
         """A way to do the step: asked for, shown, or one's own."""
         skills = self.table.skills
-        shown = ["", *self.shown.ways.values()][-1]
-        pulls = (("asked", self.chain.way, skills.steered), ("shown", shown, skills.copies_way))
+        pulls = (("asked", self.chain.way, skills.steered), ("shown", self.shown.way, skills.copies_way))
         parts, left = [], 1.0
         for pull, way, weight in pulls:
             if way:

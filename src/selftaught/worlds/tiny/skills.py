@@ -32,12 +32,12 @@ class Skills:
         rates: how steps of these kinds are done; "sure" is the rest.
         prior: how often the ways are used, most used first.
         better_first: share of operations, with their operands, whose most used way is also the good one.
-        good_way: how much less often than others the good way of an operation is blind, 0..1.
+        good_way: how much less often than others the good way is blind, 0..1.
         distractors: probability of doing an operation in parentheses, which does not count: most, and tempting ones.
         tempting: share of operations that tempt.
         wording_pull: how strongly a wording pulls to one way, 0..1.
         steered: probability of the way that the question asks for.
-        copies_way: probability of the way that the last demonstration used for the sign of the operation.
+        copies_way: probability of the last way that a demonstration used.
         copies_fact: probability of the result that a demonstration showed for the same fact.
         doubting: share of solutions by a writer that doubts its steps; 0 for a world without doubt.
         doubts: probability of `wait` after a step that the writer doubts little, some, and a lot; see `Table.doubt`.

@@ -17,21 +17,21 @@ Line = Generator["Choice | str", str, bool]
 
 
 class Shown(NamedTuple):
-    """What demonstrations in the prompt show: ways by sign, and (way, result) by fact."""
+    """What demonstrations in the prompt show: the last way, "" if none, and (way, result) by fact."""
 
-    ways: Mapping[str, str]
+    way: str
     facts: Mapping[FactName, tuple[str, str]]
 
 
 def shown_in(demonstrations: Sequence[tuple[Any, str]]) -> Shown:
-    """The ways and facts that demonstrations show; later ones count."""
-    ways: dict[str, str] = {}
+    """The way and facts that demonstrations show; later ones count."""
+    way = ""
     facts: dict[FactName, tuple[str, str]] = {}
     for _, text in demonstrations:
         for line in filter(None, map(read_line, split_reply(text)[0])):
-            ways[line.operation[1]] = line.way
+            way = line.way
             facts[line.operation, line.value] = (line.way, line.result)
-    return Shown(ways, facts)
+    return Shown(way, facts)
 
 
 class Last(NamedTuple):
@@ -127,12 +127,12 @@ class Solver:
         """A way to do the step: asked for, shown, or one's own."""
         skills, name = self.table.skills, (self._due, self.place.value)
         fact = self.table.facts[name]
-        shown = self.shown.ways.get(name[0][1], "")
+        shown = self.shown.way
         pulls = (
             ("asked", self.chain.way, skills.steered),
             ("shown", shown, skills.copies_way),
             ("wording", WAYS[self.chain.wording] if self.chain.wording else "", skills.wording_pull),
-            ("hint", self.table.good[name[0][1]] if self.context.hint else "", skills.hint_way),
+            ("hint", self.table.good if self.context.hint else "", skills.hint_way),
         )
         parts, left = [], 1.0
         for pull, way, weight in pulls:
@@ -172,8 +172,6 @@ class Solver:
 
     def _move(self, name: FactName, way: str, result: str) -> None:
         self.last = Last(self.place, name, way, result, bool(self.redo))
-        if self.shown.ways:  # a way that was shown is kept to, and so is one's own
-            self.shown = self.shown._replace(ways={**self.shown.ways, name[0][1]: way})
         self.place, self.redo = Place(self.place.done + 1, int(result)), ""
 
     def _operation(self) -> Choice | str:

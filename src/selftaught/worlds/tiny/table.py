@@ -71,13 +71,13 @@ class Table:
     Attributes:
         skills: its rates.
         facts: its facts.
-        good: the sign of an operation -> the way that is blind least often for it.
+        good: the way that is blind least often.
         tempting: operations that it is likely to do even in parentheses.
     """
 
     skills: Skills
     facts: Mapping[FactName, Fact]
-    good: Mapping[str, str]
+    good: str
     tempting: frozenset[str] = frozenset()
 
     def distraction(self, aside: str) -> float:
@@ -122,31 +122,28 @@ class Table:
 
         Exact for steps sampled at temperature 0.7 of facts that are equally frequent: the judge is calibrated.
         """
-        worst, n = min(glances), len(glances)
-        if not worst:
+        if not min(glances):
             return 0.0
-        worst = min(self._kinds_felt, key=lambda felt: abs(felt - worst))
-        right, seen = (
-            sum(share * (felt**power) for felt, share in self._kinds_felt.items() if felt >= worst) ** n
-            - sum(share * (felt**power) for felt, share in self._kinds_felt.items() if felt > worst) ** n
-            for power in (1, 0)
+        worst, n = max(map(_doubted, glances)), len(glances)
+        at_most, less = (
+            [sum(part) for part in zip((0.0, 0.0), *self._done[:levels], strict=True)] for levels in (worst + 1, worst)
         )
-        return right / seen
+        return (at_most[0] ** n - less[0] ** n) / (at_most[1] ** n - less[1] ** n)
 
     @cached_property
-    def _kinds_felt(self) -> dict[float, float]:
-        """What a judge feels about a step -> share of such steps, sampled at temperature 0.7."""
-        found: dict[float, float] = {}
+    def _done(self) -> list[tuple[float, float]]:
+        """For each level of doubt the share of steps that are right, and of steps, sampled at temperature 0.7."""
+        found = [(0.0, 0.0)] * 3
         for name, fact in self.facts.items():
             for way, p in tempered(fact.ways, 0.7).items():
-                felt = self.feeling(name, way)
-                found[felt] = found.get(felt, 0.0) + p / len(self.facts)
+                right, done = found[at := self.doubt(name, way)]
+                share = p / len(self.facts)
+                found[at] = right + share * tempered(fact.results[way], 0.7)[fact.right], done + share
         return found
 
     def doubt(self, name: FactName, way: str) -> int:
         """How much the writer doubts a step that it did in some way: 0 little, 1 some, 2 a lot."""
-        felt = self.feeling(name, way)
-        return 0 if felt > 0.9 else 2 if felt < 0.5 else 1
+        return _doubted(self.feeling(name, way))
 
     def corrections(self, name: FactName) -> Options:
         """A critic's distribution over what a fact comes to: mostly what it believes, else what the ways come to."""
@@ -163,6 +160,11 @@ class Table:
         return 1 if believed is None else 0 if believed == result else 2
 
 
+def _doubted(felt: float) -> int:
+    """Level of doubt about a step: 0 little, 1 some, 2 a lot."""
+    return 0 if felt > 0.9 else 2 if felt < 0.5 else 1
+
+
 class _Habits(NamedTuple):
     """What a writer does at an operation, with its operand, whatever the value: ways, and how its critic takes it."""
 
@@ -176,14 +178,14 @@ def make_table(skills: Skills) -> Table:
     """The table of a writer, drawn from its seed."""
     rng = random.Random(f"paths/{skills.seed}")
     every = operations()
-    good = {sign: rng.choice(WAYS) for sign in OPERATIONS}
+    good = rng.choice(WAYS)
     habits = _habits(skills, good, rng)
     names = [(operation, value) for operation in every for value in range(skills.modulus)]
-    facts = {name: _fact(skills, name, good[name[0][1]], habits[name[0]], rng) for name in names}
+    facts = {name: _fact(skills, name, good, habits[name[0]], rng) for name in names}
     return Table(skills, facts, good, frozenset(rng.sample(every, round(skills.tempting * len(every)))))
 
 
-def _habits(skills: Skills, good: Mapping[str, str], rng: random.Random) -> dict[str, _Habits]:
+def _habits(skills: Skills, good: str, rng: random.Random) -> dict[str, _Habits]:
     """Draw exact shares of the operations, so that writers of other seeds have the same rates."""
     every = operations()
     better_first, ignorance = (rng.sample(every, len(every)) for _ in range(2))
@@ -194,7 +196,7 @@ def _habits(skills: Skills, good: Mapping[str, str], rng: random.Random) -> dict
     for operation in every:
         ways = rng.sample(WAYS, len(WAYS))
         if operation in first:
-            ways.sort(key=lambda way: way != good[operation[1]])
+            ways.sort(key=lambda way: way != good)
         found[operation] = _Habits(_used(ways, skills), operation in ignorant, operation in provoking)
     return found
 
