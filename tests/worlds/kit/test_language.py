@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from selftaught.worlds.kit.language import PHRASES, TEMPLATE, make_tokenizer, tokenize, vocabulary
@@ -37,3 +41,13 @@ def test_the_models_tokenizer_has_the_same_tokens() -> None:
         assert ids == [vocabulary()[token] for token in tokenize(text)]
         assert made.decode(ids) == text
     assert made.chat_template == TEMPLATE
+
+
+def test_the_tokenizer_does_not_depend_on_the_order_of_sets() -> None:
+    code = "from selftaught.worlds.kit.language import token_pattern; print(token_pattern())"
+    made = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+        for seed in ("1", "2")
+    ]
+    assert made[0].returncode == 0
+    assert made[0].stdout == made[1].stdout

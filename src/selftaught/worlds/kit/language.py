@@ -121,7 +121,7 @@ def token_pattern() -> str:
     """A regular expression that matches one token of text; longer ones first, single characters last."""
     special = {END, UNKNOWN_TOKEN, *TURNS.values()}
     words = {t for t in vocabulary() if len(t) > 1 and t not in special and not any(c.isdigit() for c in t)}
-    return "|".join([*_NUMBERED, *map(re.escape, sorted(words, key=len, reverse=True)), r"[\s\S]"])
+    return "|".join([*_NUMBERED, *map(re.escape, sorted(words, key=lambda word: (-len(word), word))), r"[\s\S]"])
 
 
 def tokenize(text: str) -> list[str]:

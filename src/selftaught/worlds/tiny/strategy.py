@@ -75,13 +75,13 @@ def slips(skills: Skills, operations: Sequence[str]) -> Mapping[str, float]:
 
 @cache
 def usual_ways(skills: Skills) -> Options:
-    """How often the ways are used where they are chosen before the tool: those that more often do it right, more."""
+    """How often the ways are used where they are chosen before the tool: the best one least."""
     facts = make_table(skills).facts
     reliability = dict.fromkeys(WAYS, 0.0)
     for (operation, _), fact in facts.items():
         for way in WAYS if operation in TOOLS else ():
             reliability[way] += fact.results[way].get(fact.right, 0.0)
-    ranked = sorted(WAYS, key=lambda way: -reliability[way])
+    ranked = sorted(WAYS, key=reliability.__getitem__)
     used = dict(zip(ranked, skills.prior, strict=True))
     return {way: used[way] for way in WAYS}
 
