@@ -183,8 +183,9 @@ def older_note(found: Sequence[Method]) -> str:
         return ""
     return f"""
 
-*{OLDER.capitalize()}*: measured by an earlier version of the check, at equal tokens over five seeds of 160 problems,
-where *not reproduced* may mean that the effect was too small to be seen; to be measured again."""
+*{OLDER.capitalize()}*: measured by an earlier version of the check on the world now called `underfit`,
+at equal tokens over five seeds of 160 problems, where *not reproduced* may mean that the effect was too small to be seen;
+to be measured again."""
 
 
 def with_table(readme: str) -> str:

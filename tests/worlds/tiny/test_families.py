@@ -17,6 +17,7 @@ from selftaught.worlds.kit.conversation import parse_critique
 from selftaught.worlds.kit.family import Context, Correction, Family, split_reply
 from selftaught.worlds.kit.language import PHRASES, UNSURE, tokenize, vocabulary
 from selftaught.worlds.kit.lessons import MIX, LessonMaker, Mix
+from selftaught.worlds.kit.play import asked, mean
 from selftaught.worlds.kit.process import END, Choice, as_written, greedy, read, sampled, write
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.writer import is_held_out
@@ -216,7 +217,7 @@ def test_kin_are_ordered(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_twin_learns_from_right_answers(name: str) -> None:
     family, writer, rng = FAMILIES[name], WRITERS[name], random.Random(4)
-    cases = list(posed(name, family.levels[1], 10))
+    cases = list(posed(name, family.levels[2], 10))
     base = Twin(writer, 2.0)
     taught = base.learn([(chat(q), family.solution(problem, ref)) for q, problem, ref in cases] * 30)
 
@@ -228,7 +229,7 @@ def test_a_twin_learns_from_right_answers(name: str) -> None:
         ]
         return sum(found) / len(found)
 
-    assert rate(taught) > rate(base) + 0.03
+    assert rate(taught) > rate(base) + 0.1
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -322,11 +323,13 @@ def test_a_step_that_is_not_inverted_is_plainly_wrong_and_one_that_is_is_done_ba
     found, degrees = [], set[float]()
     for operand, value in itertools.product(range(2, 9), range(0, MODULUS, 8)):
         problem = family.read(f"equation 1: x 1) -{operand} = {value}")
+        if family.table.facts[f" -{operand}", 0].ignorant:  # type: ignore[attr-defined]
+            continue
         said = [family.beliefs(problem, (f"1) A {value} +{operand} {x}",), as_written)[0].right for x in range(MODULUS)]
         found.append(max(range(MODULUS), key=said.__getitem__) == (value + operand) % MODULUS)
         degrees |= set(said)
     assert len(degrees) == 3  # what it finds, nothing, or something else
-    assert sum(found) > 0.35 * len(found)  # of 14 operations the critic knows some
+    assert sum(found) > 0.8 * len(found)
 
 
 def test_inverting_is_a_decision_and_a_critique_settles_it() -> None:
@@ -546,10 +549,23 @@ def test_votes_beat_greedy(name: str) -> None:
     assert found.passed > found.majority + 0.1
 
 
-@pytest.mark.parametrize("name", ["equation", "target", "program"])
+@pytest.mark.parametrize("name", ["equation", "target"])
 def test_checking_is_easier_than_solving(name: str) -> None:
-    found = FamilySimulation(name, BASE, problems=60).rungs(3)
-    if name != "program":  # whose judge does not look at the second run unless it marks step by step
-        assert found.gap > 0.15
-        assert found.area > 0.65
+    found = FamilySimulation(name, BASE, problems=150).rungs(3)
+    assert found.gap > 0.15
+    assert found.area > 0.7
     assert found.passed > found.majority > found.sample - 0.05
+
+
+def test_checking_a_program_step_by_step_is_easier_than_writing_it() -> None:
+    sim = FamilySimulation("program", BASE, problems=60)
+    judged = [
+        (sim.player.right(problem, text), "-" not in re.sub(r" [-+*]\d", "", marks))
+        for problem in sim.problems(3)
+        for text in sim.base.sample_many(problem.prompt, 2, sim.player.rng)
+        for marks in [sim.base.answer(asked(problem, text, "verify"), sim.player.rng, 0.0)]
+    ]
+    accepted = [right for right, found_fine in judged if found_fine]
+    assert mean(accepted) - mean(right for right, _ in judged) > 0.15
+    rungs = sim.rungs(3)
+    assert rungs.passed > rungs.majority > rungs.sample - 0.05

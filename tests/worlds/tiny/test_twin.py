@@ -64,7 +64,7 @@ def test_votes_beat_greedy_and_coverage_beats_votes() -> None:
 
 
 def test_right_answers_teach_and_wrong_ones_harm() -> None:
-    sim = simulation()
+    sim = simulation(400)
 
     def greedy(policy: Twin) -> float:
         return mean(sim.player.right(p, policy.answer(p.prompt, sim.player.rng, 0.0)) for p in sim.test())
@@ -73,12 +73,12 @@ def test_right_answers_teach_and_wrong_ones_harm() -> None:
     (right,) = sim.player.self_train(sim.base, train)
     (wrong,) = sim.player.self_train(sim.base, train, label="wrong")
     assert greedy(right) > greedy(sim.base) + 0.02
-    assert greedy(wrong) < greedy(sim.base) - 0.01
+    assert greedy(wrong) < greedy(sim.base) - 0.02
 
 
 def test_labels_of_the_majority_narrow_what_is_found() -> None:
-    sim = simulation()
-    *_, last = sim.player.self_train(sim.base, sim.train(150), label="majority", rounds=3, carry=True)
+    sim = simulation(400)
+    *_, last = sim.player.self_train(sim.base, sim.train(150), label="majority", rounds=2)
     before, after = (sim.player.ladder(policy, sim.test(), 8) for policy in (sim.base, last))
     assert after.passed < before.passed
     assert after.sample > before.sample - 0.02
@@ -97,7 +97,7 @@ def test_only_a_critique_that_knows_helps() -> None:
 
 def test_a_forced_wait_fixes_more_than_it_spoils() -> None:
     fixed, spoiled = forced_waits(simulation())
-    assert 0.2 < fixed < 0.65
+    assert 0.25 < fixed < 0.65
     assert spoiled < 0.12
 
 

@@ -15,12 +15,7 @@ from typing import Any
 from selftaught.worlds.kit.annotator import right_critique
 from selftaught.worlds.kit.draft import Draft, Lesson
 from selftaught.worlds.kit.family import Drilled, Family
-from selftaught.worlds.kit.language import (
-    NEWLINE,
-    PHRASES,
-    WAIT,
-    tokenize,
-)  # fmt: skip
+from selftaught.worlds.kit.language import NEWLINE, PHRASES, WAIT, tokenize
 from selftaught.worlds.kit.process import END, Choice, Pick, draw, write
 from selftaught.worlds.kit.writer import Writer, is_held_out
 

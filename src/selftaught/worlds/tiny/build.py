@@ -37,11 +37,14 @@ PRESETS: Mapping[str, BuildConfig] = {kin: BuildConfig(kin, training=TrainingCon
 
 def lessons(kin: str, seed: int) -> Iterator[Encoded]:
     """The text of one of the kin, without an end."""
-    mix = WIDE if kin == "wide" else MIX
-    return (lesson.encoded() for lesson in lessons_by(writer_of(kin), seed, mix))
+    return (lesson.encoded() for lesson in lessons_by(writer_of(kin), seed, mix_of(kin)))
+
+
+def mix_of(kin: str) -> Mix:
+    """What the text of one of the kin is made of."""
+    return WIDE if kin == "wide" else MIX
 
 
 def writer_of(kin: str) -> Writer:
     """The writer of one of the kin, of the families in its text."""
-    mix = WIDE if kin == "wide" else MIX
-    return paths_writer(KIN[kin], tuple(name for name, _ in mix.family_weights))
+    return paths_writer(KIN[kin], tuple(name for name, _ in mix_of(kin).family_weights))

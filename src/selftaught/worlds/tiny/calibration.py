@@ -54,7 +54,7 @@ def rejection_sampling(seed: int) -> Scores:
 
 
 def demonstrations(problem: Problem, seed: int) -> list[Message]:
-    """Worked problems that use every kind of operation, each step by its good way."""
+    """Worked problems that use every kind of operation, each step by the good way."""
     rng, modulus = random.Random(f"shown/{seed}/{problem.id}"), FAMILIES[0].skills.modulus
     shown: list[Message] = []
     while len(shown) < 2 * SHOWN:
