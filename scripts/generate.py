@@ -184,8 +184,8 @@ def older_note(found: Sequence[Method]) -> str:
     return f"""
 
 *{OLDER.capitalize()}*: measured by an earlier version of the check on the world now called `underfit`,
-at equal tokens over five seeds of 160 problems, where *not reproduced* may mean that the effect was too small to be seen;
-to be measured again."""
+at equal tokens over five seeds of 160 problems, where *not reproduced* may mean that the effect was too small to be
+seen; to be measured again."""
 
 
 def with_table(readme: str) -> str:

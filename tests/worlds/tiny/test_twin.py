@@ -96,7 +96,7 @@ def test_only_a_critique_that_knows_helps() -> None:
 
 
 def test_a_forced_wait_fixes_more_than_it_spoils() -> None:
-    fixed, spoiled = forced_waits(simulation())
+    fixed, spoiled = forced_waits(simulation(400))
     assert 0.25 < fixed < 0.65
     assert spoiled < 0.12
 
