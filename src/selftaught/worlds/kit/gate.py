@@ -25,6 +25,8 @@ GATE_SEED = 900_999
 """Seed of the text of the gate; no training text has it."""
 
 ALL = "all"
+CERTAIN = "certain"
+"""Tokens that the writer has no choice about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Gate:
     """What the gate found.
 
     Attributes:
-        rows: all decisions, then groups of skills, then skills.
+        rows: all decisions, what is certain, then groups of skills, then skills.
     """
 
     rows: tuple[SkillGate, ...]
@@ -117,7 +119,7 @@ def gate(model: Any, text: Text, batch_tokens: int = 4096) -> Gate:
     every = _Decisions(lesson, text.skills[skill], *values)
     names = sorted(set(every.skill.tolist()) - {""})
     groups = sorted({name.partition(":")[0] for name in names if ":" in name} - set(names))
-    masks = [(ALL, every.skill != "")]
+    masks = [(ALL, every.skill != ""), (CERTAIN, every.skill == "")]
     masks += [(name, np.char.startswith(every.skill, f"{name}:")) for name in groups]
     masks += [(name, every.skill == name) for name in names]
     return Gate(tuple(_row(name, every, mask) for name, mask in masks))

@@ -181,7 +181,7 @@ def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...]
         if weight <= 0 or (step is None and weight < 1):
             break
         if step is None or weight >= 1 or _is_certain(step, expected):
-            token = yield expected
+            token = yield expected if step is None or _is_certain(step, expected) else copied(expected)
             weight = weight if token == expected else 0.0
         else:
             token = yield _copy_or_new(step, expected, weight, gate)
@@ -194,6 +194,11 @@ def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...]
         if token == END:
             return
         step = _next(writing, step, token)
+
+
+def copied(token: str) -> Choice:
+    """A token that is copied, where a new reply would have had a choice: it counts like one."""
+    return single("revise:copy", {token: 1.0})
 
 
 def _is_certain(step: Choice | str, expected: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
+from selftaught.worlds.kit.roles import copied
 from selftaught.worlds.tiny.question import Chain, Place, follow, read_line
 from selftaught.worlds.tiny.table import Fact, FactName, Table
 
@@ -89,8 +90,9 @@ class Solver:
     def _copied(self) -> Writing:
         """The lines that are kept."""
         for line in self.context.kept:
-            for token in (*tokenize(line), NEWLINE):  # noqa: UP028 (a tuple takes no sent values)
-                yield token
+            *begun, last = tokenize(line) or [""]
+            for token in (*begun, last, NEWLINE):
+                yield copied(token) if token in WAYS or (token is last and begun) else token
         self.lines, self.place = len(self.context.kept), follow(self.chain, self.context.kept)[1]
 
     @property
