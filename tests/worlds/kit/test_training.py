@@ -227,7 +227,7 @@ def test_the_gate_is_the_mean_over_decisions_by_definition() -> None:
         )
         gap.append(float(q[coin.right]) - coin.probs[coin.ids.index(coin.right)])
     rows = {row.skill: row for row in gate(model, as_text(lessons)).rows}
-    assert set(rows) == {"all", "coin", *kl}
+    assert set(rows) == {"all", "certain", "coin", *kl}
     for skill, values in kl.items():
         assert rows[skill].kl == pytest.approx(np.mean(values), rel=1e-4)
         assert rows[skill].kl_se == pytest.approx(np.std(values, ddof=1) / len(values) ** 0.5, rel=1e-4)
