@@ -1,130 +1,154 @@
-"""The underfit world: how fast its model is sampled and trained, beside what the processor's products would allow.
+"""The tiny world: how fast its model is sampled and trained by as many processes as there are cores.
 
-Sampling is of 8 answers to each of 210 problems of the middle level, to their natural end, by an engine with its own
-defaults; training is the building of the model from scratch in float32, its text included. The bound is 2 (sampling) or
-6 (training) operations per parameter and token, at the speed measured for a large product of that dtype in the same
-seconds.
+A check plays one seed in each process, with one thread, so that is how both are measured: all processes sample at once,
+then all train at once, and their tokens are added up. Sampling is of 8 answers to each problem of the world's task, to
+their natural end, by an engine with its own defaults; training is fine-tuning on written solutions with the
+world's settings, from records to a policy on disk. The bound is 2 (sampling) or 6 (training) operations per parameter
+and token, at the speed measured for large float32 products in the same processes, in the same seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from bench.report import machine, show
-from selftaught.engines import Request, Sampling
+from selftaught.engines import Request
 from selftaught.engines.local.engine import LocalEngine
-from selftaught.machine.device import pick_device, pick_dtype
-from selftaught.machine.threads import releasing_threads
+from selftaught.learn import sft
+from selftaught.learn.learner import train_policy
+from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
-from selftaught.worlds.underfit.abilities import MAX_REPLY_TOKENS, TEMPERATURE, AbilityTest
-from selftaught.worlds.underfit.build import BuildConfig, make_model, train_curriculum
-from selftaught.worlds.underfit.task import MIDDLE
+from selftaught.models.policy import read_manifest
+from selftaught.records import Demo
+from selftaught.worlds.tiny.world import WORLD
 
-if TYPE_CHECKING:
-    import torch
-
-PROBLEMS, SAMPLES = 210, 8
+PROBLEMS, SAMPLES = 384, 8
 SIDE = 1024  # of the matrices whose product is timed
+OPERATIONS = {"sampling": 2, "training": 6}
 
 
-class Sampler:
-    """Answers to the examination's problems."""
+class Rate(NamedTuple):
+    """What one process did in its seconds."""
 
-    def __init__(self, problems: int) -> None:
-        self._engine, self._policy = LocalEngine(), resolve("underfit", print)
-        self._prompts = [p.prompt for p in AbilityTest(self._engine, self._policy, problems=problems).problems(MIDDLE)]
+    tokens: int
+    seconds: float
+    bound: float  # tokens per second
 
-    def __call__(self, repeat: int) -> float:
-        """Tokens per second."""
-        started = time.perf_counter()
-        tokens = asyncio.run(self._sample(repeat))
-        return tokens / (time.perf_counter() - started)
 
-    async def _sample(self, repeat: int) -> int:
-        sampling = Sampling(max_tokens=MAX_REPLY_TOKENS, temperature=TEMPERATURE)
-        seeds = range(repeat * SAMPLES, (repeat + 1) * SAMPLES)
-        asked = [Request(prompt, sampling, seed) for prompt in self._prompts for seed in seeds]
-        samples = await asyncio.gather(*(self._engine.sample(self._policy, request) for request in asked))
+class Worker:
+    """One process's model and problems."""
+
+    def __init__(self, number: int, problems: int) -> None:
+        self.policy, self.seed = resolve(WORLD.model), number
+        self.engine = LocalEngine()
+        whole = WORLD.load(number)
+        self.task = whole.with_splits(train=whole.train[:problems], dev=(), test=())
+        self.parameters = (self.policy.weights / "model.safetensors").stat().st_size // 2  # bfloat16
+
+    def sampling(self) -> int:
+        """Sample; the number of tokens."""
+        return asyncio.run(self._sample())
+
+    async def _sample(self) -> int:
+        self.seed += 1_000_000
+        seeds = range(self.seed, self.seed + SAMPLES)
+        asked = [Request(p.prompt, WORLD.settings.sampling, seed) for p in self.task.train for seed in seeds]
+        samples = await asyncio.gather(*(self.engine.sample(self.policy, request) for request in asked))
         return sum(len(sample.token_ids) for sample in samples)
 
-    def close(self) -> None:
-        """Stop the engine."""
-        self._engine.close()
+    def training(self) -> int:
+        """Train; the number of tokens."""
+        self.seed += 1
+        demos = [Demo(p.prompt, str(p.meta["solution"])) for p in self.task.train]
+        with tempfile.TemporaryDirectory() as folder:
+            policy = train_policy(
+                self.policy, sft(), demos, WORLD.settings.training, seed=self.seed, folder=Path(folder)
+            )
+            manifest = read_manifest(policy.path) or {}
+            return int(manifest["tokens"])
 
 
-class Trainer:
-    """The model's first lesson."""
-
-    def __init__(self, seconds: float) -> None:
-        recipe = BuildConfig()
-        self.model = make_model(recipe)
-        self._steps: Iterator[tuple[list[Any], float]] = train_curriculum(self.model, recipe, 0)
-        self._seconds = seconds
-        next(self._steps)  # the first pool of text is written before it
-
-    def __call__(self) -> float:
-        """Tokens per second."""
-        started, tokens = time.perf_counter(), 0
-        while time.perf_counter() - started < self._seconds:
-            tokens += sum(len(ids) for ids, _ in next(self._steps)[0])
-        return tokens / (time.perf_counter() - started)
+_WORKER: list[Worker] = []
 
 
-def product_rate(dtype: torch.dtype) -> float:
-    """Operations per second of a product of matrices of that dtype."""
+def _begin(number: int, problems: int) -> None:
+    set_num_threads(1)
+    use_passive_wait()
+    _WORKER.append(Worker(number, problems))
+
+
+def _work(kind: str) -> Rate:
+    worker = _WORKER[0]
+    bound = _product_rate() / (OPERATIONS[kind] * worker.parameters)
+    job: Callable[[], int] = getattr(worker, kind)
+    started = time.perf_counter()
+    tokens = job()
+    return Rate(tokens, time.perf_counter() - started, bound)
+
+
+def _product_rate() -> float:
+    """Operations per second of a large product of matrices."""
     import torch
 
-    one, other = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    one, other = (torch.randn(SIDE, SIDE) for _ in range(2))
     best = float("inf")
-    for _ in range(20):
+    for _ in range(10):
         started = time.perf_counter()
         torch.mm(one, other)
         best = min(best, time.perf_counter() - started)
     return 2 * SIDE**3 / best
 
 
-def measure(repeats: int, problems: int, seconds: float) -> dict[str, Any]:
+def measure(repeats: int, problems: int) -> dict[str, Any]:
     """The whole benchmark, its parts in turns."""
-    import torch
-
-    sampler, trainer = Sampler(problems), Trainer(seconds)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    sampler(0)  # loading is not what is measured
-    found: dict[str, list[float]] = {"sampling": [], "training": []}
-    shares: dict[str, list[float]] = {"sampling": [], "training": []}
-    bounds: dict[str, list[float]] = {"sampling": [], "training": []}
-    dtypes = {"sampling": pick_dtype("auto", pick_device("auto")), "training": torch.float32}
-    for repeat in range(repeats):
-        for name, operations in (("sampling", 2), ("training", 6)):
-            with releasing_threads():
-                bounds[name].append(product_rate(dtypes[name]) / (operations * parameters))
-            with releasing_threads():
-                found[name].append(sampler(repeat + 1) if name == "sampling" else trainer())
-            shares[name].append(found[name][-1] / bounds[name][-1])
-    sampler.close()
+    jobs = num_cores()
+    pools = [ProcessPoolExecutor(1, get_context("spawn"), _begin, (n, problems)) for n in range(jobs)]
+    found: dict[str, list[list[Rate]]] = {kind: [] for kind in OPERATIONS}
+    for repeat in range(repeats + 1):
+        for kind, rates in found.items():
+            done = [one.result() for one in [pool.submit(_work, kind) for pool in pools]]
+            if repeat:  # loading is not what is measured
+                rates.append(done)
+    for pool in pools:
+        pool.shutdown()
     return {
-        "tokens_per_second": {name: round(median(values)) for name, values in found.items()},
-        "least_and_most": {name: [round(min(values)), round(max(values))] for name, values in found.items()},
-        "bound_tokens_per_second": {name: round(median(values)) for name, values in bounds.items()},
-        "share_of_bound": {name: round(median(values), 3) for name, values in shares.items()},
-        "settings": {"parameters": parameters, "repeats": repeats, "dtype": {k: str(d)[6:] for k, d in dtypes.items()}},
+        "tokens_per_second": {kind: round(median(map(_total, rates))) for kind, rates in found.items()},
+        "least_and_most": {kind: [round(f(map(_total, r))) for f in (min, max)] for kind, r in found.items()},
+        "bound_tokens_per_second": {kind: round(median(map(_bound, rates))) for kind, rates in found.items()},
+        "share_of_bound": {
+            kind: round(median(_total(done) / _bound(done) for done in rates), 3) for kind, rates in found.items()
+        },
+        "settings": {"processes": jobs, "problems": problems, "samples": SAMPLES, "repeats": repeats},
         "machine": machine(),
     }
+
+
+def _total(done: list[Rate]) -> float:
+    """Tokens per second of all processes together."""
+    return sum(one.tokens / one.seconds for one in done)
+
+
+def _bound(done: list[Rate]) -> float:
+    return sum(one.bound for one in done)
 
 
 def main() -> None:
     """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.tiny", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each, of which the median (default 5)")
-    parser.add_argument("--quick", action="store_true", help="a few small measurements, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one small measurement, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    show(measure(1, 14, 1.0) if args.quick else measure(args.repeats, PROBLEMS, 8.0), args.json)
+    show(measure(1, 16) if args.quick else measure(args.repeats, PROBLEMS), args.json)
 
 
 if __name__ == "__main__":

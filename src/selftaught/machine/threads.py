@@ -2,9 +2,8 @@
 
 Each thread that calls torch gets an OpenMP team of its own, which stays when the work is done. GNU's OpenMP lets a team
 spin while waiting only if all teams together have no more threads than there are processors. If one thread samples and
-another one trains, the kernel would have to wake a team for every product, which slows down small models most
-(`python -m bench.tiny` does both in one process). A thread that stops computing for a while therefore releases its
-team, and gets a new one when it continues.
+another one trains, the kernel would have to wake a team for every product, which slows down small models most. A
+thread that stops computing for a while therefore releases its team, and gets a new one when it continues.
 
 By default a team spins for some 10 ms. On a machine with other load, spinning threads take the processor from the
 thread that they wait for. A command therefore limits spinning to the usual gap between two parts of a product
