@@ -1,13 +1,13 @@
-"""Run a check's seeds in parallel processes, each with its share of the cores.
+"""Run seeds in parallel processes, each with its share of the cores.
 
 A small model keeps no more than one core busy, as most of its time goes into starting operations. So several processes
-play the seeds to their end, and the check then finds in the runs' folders all that it asks for. What a process could
-not finish, the check does itself, and says itself what is wrong.
+play the seeds to their end, and a check then finds in the runs' folders all that it asks for. What a process could not
+finish, the check does itself, and says itself what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -45,28 +45,24 @@ class SeedPool:
 
     Args:
         jobs: number of processes.
-        say: whether they report progress.
     """
 
-    def __init__(self, jobs: int, *, say: bool) -> None:
+    def __init__(self, jobs: int) -> None:
         share = max(1, num_cores() // jobs)
-        self.jobs, self._say = jobs, say
+        self.jobs = jobs
         self._processes = [
             ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
         ]
 
-    def run_seeds(
-        self, method: str, where: Place, seeds: range, *, ablate: bool, engine: EngineConfig, console: Console
-    ) -> None:
-        """Run seeds of a check; those that fail are left to the caller.
+    def run_seeds(self, play: Callable[[int], None], seeds: range, console: Console) -> None:
+        """Run seeds; those that fail are left to the caller.
 
         Args:
-            method: anything `method.find` takes.
+            play: runs a seed to its end; picklable.
         """
         console.print(f"{len(seeds)} seeds, {self.jobs} at a time")
         waiting: dict[Future[None], int] = {
-            self._processes[seed % self.jobs].submit(_play, method, where, seed, ablate, engine, self._say): seed
-            for seed in seeds
+            self._processes[seed % self.jobs].submit(play, seed): seed for seed in seeds
         }
         for number, done in enumerate(as_completed(waiting), 1):
             how = "finished" if done.exception() is None else "failed in its process and is resumed here"
@@ -79,8 +75,8 @@ class SeedPool:
 
 
 @contextmanager
-def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig, *, say: bool) -> Iterator[SeedPool | None]:
-    """Yield a pool for a check, or None if the seeds should run one after another.
+def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig) -> Iterator[SeedPool | None]:
+    """Yield a pool, or None if the seeds should run one after another.
 
     Args:
         jobs: seeds in parallel; 0 uses as many as cores and memory allow for a small model, else 1.
@@ -97,7 +93,7 @@ def seed_pool(jobs: int, seeds: int, where: World, engine: EngineConfig, *, say:
     if jobs < 2:
         yield None
         return
-    processes, finished = SeedPool(jobs, say=say), False
+    processes, finished = SeedPool(jobs), False
     try:
         yield processes
         finished = True
@@ -131,7 +127,13 @@ def _begin(threads: int) -> None:
     use_passive_wait()
 
 
-def _play(method: str, where: Place, seed: int, ablate: bool, engine: EngineConfig, say: bool) -> None:
+def play_seed(method: str, where: Place, ablate: bool, engine: EngineConfig, say: bool, seed: int) -> None:
+    """Play a seed of a check to its end.
+
+    Args:
+        method: anything `method.find` takes.
+        say: whether to report progress.
+    """
     from selftaught.check.runner import run_seed
     from selftaught.method import find
 

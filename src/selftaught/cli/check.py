@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from selftaught.check.changed import is_changed
-from selftaught.check.parallel import Place, SeedPool, seed_pool
+from selftaught.check.parallel import Place, SeedPool, play_seed, seed_pool
 from selftaught.check.reading import (
     COLUMNS,
     conditions_text,
@@ -75,7 +76,7 @@ def execute(call: Call) -> int:
         require_same_version(result_path(args.out, method.id, where.name), where.version)
     engine, console = engine_config(args), Console(quiet=args.quiet)
     results: list[tuple[Method, Result]] = []
-    with seed_pool(args.jobs, _most_at_once(args, chosen, where), where, engine, say=not args.quiet) as processes:
+    with seed_pool(args.jobs, _most_at_once(args, chosen, where), where, engine) as processes:
         for number, method in enumerate(chosen, 1):
             if len(chosen) > 1:
                 console.print(f"method {number} of {len(chosen)}")
@@ -143,11 +144,8 @@ def _ahead(
     if processes is None:
         return None
     place, name = Place(args.model, args.task, args.quick), args.method or method.id
-
-    def play(seeds: range) -> None:
-        processes.run_seeds(name, place, seeds, ablate=args.ablate, engine=engine, console=console)
-
-    return play
+    play = partial(play_seed, name, place, args.ablate, engine, not args.quiet)
+    return lambda seeds: processes.run_seeds(play, seeds, console)
 
 
 def _forewarn(console: Console, folder: Path, method: Method, world: str) -> None:

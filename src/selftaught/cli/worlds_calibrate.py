@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ from selftaught.errors import BadInput
 from selftaught.terminal import print_json, print_table, print_text
 
 if TYPE_CHECKING:
+    from selftaught.check.parallel import SeedPool
     from selftaught.worlds import SyntheticWorld
     from selftaught.worlds.kit.calibration.figures import Finding
     from selftaught.worlds.kit.calibration.lab import Lab
+    from selftaught.worlds.kit.calibration.opening import Suite
 
 ROOT = Path("runs/calibrate")
 
@@ -41,14 +43,18 @@ def calibrate_world(args: argparse.Namespace, world: SyntheticWorld) -> int:
         BadInput: --freeze of a part of the suite or of a twin, --twin of a world without one, or an unknown model.
     """
     from selftaught.worlds.kit.calibration.freeze import freeze
+    from selftaught.worlds.kit.calibration.opening import opened
     from selftaught.worlds.kit.calibration.suite import ALL, calibrate
     from selftaught.worlds.kit.calibration.table import SMOKE_CHECKS
 
     if args.freeze and (args.smoke or args.problems or args.twin):
         fix = "leave out --smoke, --problems and --twin"
         raise BadInput("only the whole suite freezes a world", where="--freeze", fix=fix)
-    with _opened(args, world) as lab:
-        findings = calibrate(lab, SMOKE_CHECKS if args.smoke else ALL)
+    console = Console(quiet=args.quiet)
+    suite = _suite(args, world, console)
+    numbers = SMOKE_CHECKS if args.smoke else ALL
+    with opened(suite, console) as lab, _processes(args, lab, suite) as processes:
+        findings = calibrate(lab, numbers, _ahead(processes, suite, console))
         good = all(one.holds for one in findings)
         version = freeze(world, lab.policy, [one.to_json() for one in findings]) if args.freeze and good else ""
         if args.json:
@@ -58,30 +64,43 @@ def calibrate_world(args: argparse.Namespace, world: SyntheticWorld) -> int:
     return 0 if good else 1
 
 
-@contextmanager
-def _opened(args: argparse.Namespace, world: SyntheticWorld) -> Iterator[Lab]:
-    """The lab of a command line, its engine open."""
-    from selftaught.engines import EngineConfig, create_engine
-    from selftaught.engines.scripted import scripted_learner
-    from selftaught.learn.learner import train_policy
+def _suite(args: argparse.Namespace, world: SyntheticWorld, console: Console) -> Suite:
+    """The suite of a command line."""
     from selftaught.models.resolve import resolve
     from selftaught.worlds.kit.calibration.freeze import identity_of
-    from selftaught.worlds.kit.calibration.lab import FULL, SMOKE, Lab, twin_policy
+    from selftaught.worlds.kit.calibration.lab import FULL, SMOKE
+    from selftaught.worlds.kit.calibration.opening import Suite
     from selftaught.worlds.kit.calibration.plan import plan_of
     from selftaught.worlds.kit.calibration.suite import suite_folder
 
-    console, plan = Console(quiet=args.quiet), plan_of(world)
-    if args.twin and plan.twin_engine is None:
+    if args.twin and plan_of(world).twin_engine is None:
         raise BadInput(f"world {world.name} has no twin", where="--twin", fix="leave it out")
     sizes = (SMOKE if args.smoke else FULL).at_most(args.problems or FULL.problems)
-    policy = twin_policy(world.name, ROOT) if args.twin else resolve(args.model or world.model, console.print)
-    folder = args.out or suite_folder(ROOT, [policy.version, identity_of(world), asdict(sizes)], world.name)
+    model = str(args.model or world.model)
+    examined = f"{world.name}-twin" if args.twin else resolve(model, console.print).version
+    folder = args.out or suite_folder(ROOT, [examined, identity_of(world), asdict(sizes)], world.name)
     who = "its writer's twin" if args.twin else args.model or "its own model"
     console.print(f"calibration of {world.name} with {who}, in {folder}")
-    model = partial(create_engine, policy, EngineConfig(dtype="float32", max_batch_size=256))
-    with closing((plan.twin_engine if args.twin and plan.twin_engine else model)()) as engine:
-        learner = scripted_learner if args.twin else train_policy
-        yield Lab(world.module("world").WORLD, plan, policy, folder, engine, console, sizes, learner)
+    return Suite(world.name, model, folder, sizes, args.twin)
+
+
+def _processes(args: argparse.Namespace, lab: Lab, suite: Suite) -> AbstractContextManager[SeedPool | None]:
+    """Processes for the trainings; None for a twin, which is not sampled by the local engine."""
+    from selftaught.check.parallel import seed_pool
+    from selftaught.engines import EngineConfig
+
+    where = replace(lab.world, model=suite.model)
+    return nullcontext() if suite.twin or args.smoke else seed_pool(0, suite.sizes.seeds, where, EngineConfig())
+
+
+def _ahead(processes: SeedPool | None, suite: Suite, console: Console) -> Callable[[Sequence[int]], None] | None:
+    """A function that plays the trainings of checks in the processes."""
+    from selftaught.worlds.kit.calibration.opening import play_trainings
+
+    if processes is None:
+        return None
+    seeds = range(suite.sizes.seeds)
+    return lambda numbers: processes.run_seeds(partial(play_trainings, suite, tuple(numbers)), seeds, console)
 
 
 def _as_data(world: str, model: str, version: str, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -7,12 +7,14 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from selftaught.check.parallel import SeedPool
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineConfig, create_engine
@@ -22,6 +24,7 @@ from selftaught.worlds import synthetic_worlds
 from selftaught.worlds.kit.calibration import suite
 from selftaught.worlds.kit.calibration.critics import critiques_of
 from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, NotApplicable
+from selftaught.worlds.kit.calibration.opening import Suite, opened, play_trainings
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Decision, WrittenReply, plan_of
 from selftaught.worlds.kit.calibration.table import SMOKE_CHECKS, spec
 from selftaught.worlds.underfit.world import WORLD as UNDERFIT
@@ -90,13 +93,19 @@ def test_problems_are_of_the_reserved_seeds_and_held_out(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_training_checks_measure_every_policy(lab: Lab) -> None:
-    lab.sizes = replace(FEW, seeds=1, test=12, few=8, train=16, dev=4)
-    found = {one.spec.number: one for one in suite.calibrate(lab, (7, 8, 16))}
+def test_training_checks_measure_every_policy_that_other_processes_trained(tmp_path: Path) -> None:
+    def none(*_: Any, **__: Any) -> Policy:
+        raise AssertionError("trained in the suite's own process")
+
+    few = Suite("underfit", "underfit", tmp_path, replace(FEW, seeds=2, test=12, few=8, train=16, dev=4))
+    pool, quiet = SeedPool(2), Console(quiet=True)
+    with opened(few, quiet) as lab, closing(pool):
+        lab.learner = none
+        ahead = lambda numbers: pool.run_seeds(partial(play_trainings, few, tuple(numbers)), range(2), quiet)  # noqa: E731
+        found = {one.spec.number: one for one in suite.calibrate(lab, (7, 8, 9, 10, 15, 16), ahead)}
     assert all(not one.reason for one in found.values())
     assert {"round 1 - start", "round 2 - round 1", "start"} <= set(found[7].figures)
-    assert set(found[8].figures) >= set(spec(8).wanted)
-    assert set(found[16].figures) >= set(spec(16).wanted)
+    assert all(set(found[number].figures) >= set(spec(number).wanted) for number in (8, 9, 10, 15, 16))
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from selftaught.worlds.kit.calibration import (
 )
 from selftaught.worlds.kit.calibration.figures import CheckSpec, Figure, Finding
 from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable
+from selftaught.worlds.kit.calibration.opening import TRAININGS
 from selftaught.worlds.kit.calibration.table import CHECKS, spec
 from selftaught.worlds.kit.calibration.writer_check import model_is_writer
 
@@ -55,34 +56,60 @@ MEASURES: Mapping[int, Callable[[Lab], dict[str, Figure]]] = {
 ALL = tuple(one.number for one in CHECKS)
 
 
-def calibrate(lab: Lab, numbers: Sequence[int] = ALL) -> list[Finding]:
+def calibrate(
+    lab: Lab, numbers: Sequence[int] = ALL, ahead: Callable[[Sequence[int]], None] | None = None
+) -> list[Finding]:
     """Run checks, in order, and print each finding as it is there.
 
     Findings and runs are kept in the lab's folder: the same call resumes an interrupted one, and repeats nothing.
+
+    Args:
+        ahead: plays the trainings of checks in other processes, before the first that trains.
     """
     found: list[Finding] = []
     for place, number in enumerate(numbers):
         left = _left(found, numbers[place:])
         lab.console.print(f"check {number} ({place + 1} of {len(numbers)}): {spec(number).name}{left}")
-        found.append(_finding(lab, spec(number)))
+        begun = time.monotonic()
+        if ahead and number in TRAININGS:
+            ahead([one for one in numbers[place:] if _kept(lab, spec(one)) is None])
+            ahead = None
+        found.append(_kept(lab, spec(number)) or _measured(lab, spec(number), begun))
         lab.console.print(f"  {_line(found[-1])}")
     return found
 
 
-def _finding(lab: Lab, check: CheckSpec) -> Finding:
-    """The finding of a check, from the folder or measured and kept there."""
-    path = lab.folder / "checks" / f"{check.number:02d}.json"
-    code = content_hash([file.read_text("utf-8") for file in sorted(Path(__file__).parent.glob("*.py"))])
-    if path.is_file() and (kept := json.loads(path.read_text("utf-8")))["code"] == code:
+def _file(lab: Lab, check: CheckSpec) -> Path:
+    return lab.folder / "checks" / f"{check.number:02d}.json"
+
+
+def _code() -> str:
+    """Hash of the suite's code: findings of other code are not kept."""
+    return content_hash([file.read_text("utf-8") for file in sorted(Path(__file__).parent.glob("*.py"))])
+
+
+def _kept(lab: Lab, check: CheckSpec) -> Finding | None:
+    """The finding of a check in the lab's folder; None if it is to be measured."""
+    path = _file(lab, check)
+    if path.is_file() and (kept := json.loads(path.read_text("utf-8")))["code"] == _code():
         return _restored(check, kept)
-    begun = time.monotonic()
+    return None
+
+
+def _measured(lab: Lab, check: CheckSpec, begun: float) -> Finding:
+    """The finding of a check, measured and kept in the lab's folder.
+
+    Args:
+        begun: when the check did; its trainings may be done.
+    """
     try:
         figures, reason = MEASURES[check.number](lab), ""
     except NotApplicable as error:
         figures, reason = {}, str(error)
     finding = Finding(check, figures, reason, time.monotonic() - begun)
+    path = _file(lab, check)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"code": code, "figures": {name: asdict(f) for name, f in figures.items()}, "reason": reason}
+    kept = {"code": _code(), "figures": {name: asdict(f) for name, f in figures.items()}, "reason": reason}
     write_atomically(path, json.dumps(kept | {"seconds": finding.seconds}, indent=1).encode())
     return finding
 

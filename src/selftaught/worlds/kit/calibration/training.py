@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import NamedTuple
 
 from selftaught.measure import Interval
 from selftaught.method import find
@@ -31,6 +32,20 @@ class Start:
     core: Scores
     longer: Scores
     samples: Samples
+
+
+class Rounds(NamedTuple):
+    """Scores of the policies of one training, in order.
+
+    Attributes:
+        core: greedy scores on the test problems.
+        longer: the same on longer problems; empty where the world has none.
+        samples: of the last policy; None if they were not drawn.
+    """
+
+    core: list[Scores]
+    longer: list[Scores]
+    samples: Samples | None
 
 
 @dataclass(frozen=True)
@@ -68,24 +83,29 @@ def seeds_of(lab: Lab) -> range:
 def rejection_sampling(lab: Lab) -> list[Trained]:
     """Two rounds of rejection sampling on each seed, which checks 7, 8 and 16 share."""
     if "rest-em" not in lab.shared:
-        lab.shared["rest-em"] = [_two_rounds(lab, seed) for seed in seeds_of(lab)]
+        lab.shared["rest-em"] = [_from(start_of(lab), two_rounds(lab, seed)) for seed in seeds_of(lab)]
     return lab.shared["rest-em"]
 
 
-def _two_rounds(lab: Lab, seed: int) -> Trained:
-    start, core, longer = start_of(lab), lab.fixed.test, lab.longer
+def two_rounds(lab: Lab, seed: int) -> Rounds:
+    """Two rounds of rejection sampling on one seed."""
+    core, longer = lab.fixed.test, lab.longer
     options = {"rounds": 2, "samples": 8, "per_problem": PER_PROBLEM, **SAMPLING}
     with lab.run(f"rest-em-{seed}", lab.trained(seed, longer=True), seed=seed) as run:
         find("rest-em")(run, run.base, run.task, **options)
-        rounds = [policy_of(run, row["policy"]) for row in run.history]
-        drawn = None
-        if seed <= MANY_SEEDS:
-            drawn = start.samples, Samples(sampled(run, rounds[-1], core[: lab.sizes.few], MANY), {})
-        return Trained(
-            [start.core, *(greedy(run, policy, core) for policy in rounds)],
-            [start.longer, *(greedy(run, policy, longer) for policy in rounds)] if longer else [],
-            drawn,
+        policies = [policy_of(run, row["policy"]) for row in run.history]
+        some = core[: lab.sizes.few if seed <= MANY_SEEDS else 0]
+        return Rounds(
+            [greedy(run, policy, core) for policy in policies],
+            [greedy(run, policy, longer) for policy in policies] if longer else [],
+            Samples(sampled(run, policies[-1], some, MANY), {}) if some else None,
         )
+
+
+def _from(start: Start, rounds: Rounds) -> Trained:
+    """A training with its start."""
+    longer = [start.longer, *rounds.longer] if rounds.longer else []
+    return Trained([start.core, *rounds.core], longer, (start.samples, rounds.samples) if rounds.samples else None)
 
 
 def diminishing_gains(lab: Lab) -> dict[str, Figure]:

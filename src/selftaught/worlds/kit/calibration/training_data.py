@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from selftaught.curate import finished, pairs, right_times_wrong
 from selftaught.curate.keep import demos_of
@@ -20,6 +21,20 @@ from selftaught.worlds.kit.calibration.training import PER_PROBLEM, change_of, s
 
 SOME = 8  # samples per problem for pass@k and distinct answers after training
 PREFERENCE_LR_SCALE = 0.2  # as in the claim of `preferences`
+
+
+class Ended(NamedTuple):
+    """A trained policy.
+
+    Attributes:
+        greedy: its greedy scores.
+        samples: of it, at the first of the test problems.
+        alarms: lines of the alarms that rang.
+    """
+
+    greedy: Scores
+    samples: Samples
+    alarms: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -39,15 +54,17 @@ class Changed:
 
 def majority_labels(lab: Lab) -> dict[str, Figure]:
     """Check 9."""
-    options = {"rounds": 3, "samples": 8, "temperature": 0.7, "later_temperature": 0.7, "mixed_formats": False}
-    found: list[Changed] = []
-    for seed in seeds_of(lab):
-        with lab.run(f"lmsi-{seed}", lab.trained(seed), seed=seed) as run:
-            find("lmsi")(run, run.base, run.task, **options)
-            last = policy_of(run, run.history[-1]["policy"])
-            found.append(_changed(lab, run, last, lambda samples: samples.passed(SOME)))
+    found = [_changed(lab, learn_majority(lab, seed), lambda some: some.passed(SOME)) for seed in seeds_of(lab)]
     start = samples_of(lab)
     return majority_figures(found, start.majority(start.votes))
+
+
+def learn_majority(lab: Lab, seed: int) -> Ended:
+    """Three rounds of learning majority labels."""
+    options = {"rounds": 3, "samples": 8, "temperature": 0.7, "later_temperature": 0.7, "mixed_formats": False}
+    with lab.run(f"lmsi-{seed}", lab.trained(seed), seed=seed) as run:
+        find("lmsi")(run, run.base, run.task, **options)
+        return _ended(lab, run, policy_of(run, run.history[-1]["policy"]))
 
 
 def majority_figures(seeds: Sequence[Changed], vote: Scores) -> dict[str, Figure]:
@@ -71,9 +88,8 @@ def majority_figures(seeds: Sequence[Changed], vote: Scores) -> dict[str, Figure
 
 def bad_filters(lab: Lab) -> dict[str, Figure]:
     """Check 10."""
-    return filter_figures(
-        [_unfiltered(lab, seed) for seed in seeds_of(lab)], [_inverted(lab, seed) for seed in seeds_of(lab)]
-    )
+    unfiltered = [_changed(lab, learn_all(lab, seed), lambda some: some.distinct(SOME)) for seed in seeds_of(lab)]
+    return filter_figures(unfiltered, [(start_of(lab).core, learn_wrong(lab, seed)) for seed in seeds_of(lab)])
 
 
 def filter_figures(unfiltered: Sequence[Changed], inverted: Sequence[tuple[Scores, Scores]]) -> dict[str, Figure]:
@@ -90,47 +106,49 @@ def filter_figures(unfiltered: Sequence[Changed], inverted: Sequence[tuple[Score
     }  # fmt: skip
 
 
-def _unfiltered(lab: Lab, seed: int) -> Changed:
+def learn_all(lab: Lab, seed: int) -> Ended:
     """Five rounds of learning all of one's own samples, by the study of collapse."""
     with lab.run(f"unfiltered-{seed}", lab.trained(seed), seed=seed) as run:
         report = find("self-train-collapse")(run, run.base, run.task, rounds=5, samples=4, temperature=0.7)
-        last = policy_of(run, str(report.rows[-1]["policy"]))
         alarms = [line for row in run.history for line in row.get("alarms", ())]
-        return _changed(lab, run, last, lambda samples: samples.distinct(SOME), alarms)
+        return _ended(lab, run, policy_of(run, str(report.rows[-1]["policy"])), alarms)
 
 
-def _inverted(lab: Lab, seed: int) -> tuple[Scores, Scores]:
-    """Greedy scores before and after learning one's own wrong samples, once."""
+def learn_wrong(lab: Lab, seed: int) -> Scores:
+    """Greedy scores after learning one's own wrong samples, once."""
     with lab.run(f"inverted-{seed}", lab.trained(seed), seed=seed) as run:
         tried = run.attempt(run.base, run.task.train, samples=SOME, **SAMPLING)
         demos = demos_of(tried, lambda attempt: attempt.verdict is Verdict.WRONG, PER_PROBLEM, "drop")
-        policy = run.learn(run.base, sft(), demos)
-        return start_of(lab).core, greedy(run, policy, lab.fixed.test)
+        return greedy(run, run.learn(run.base, sft(), demos), lab.fixed.test)
 
 
-def _changed(
-    lab: Lab, run: Run, policy: Policy, other: Callable[[Samples], Scores], alarms: Sequence[str] = ()
-) -> Changed:
+def _ended(lab: Lab, run: Run, policy: Policy, alarms: Sequence[str] = ()) -> Ended:
+    """A policy's greedy scores and samples."""
+    samples = sampled(run, policy, lab.fixed.test[: lab.sizes.few], SOME)
+    return Ended(greedy(run, policy, lab.fixed.test), Samples(samples, {}), alarms)
+
+
+def _changed(lab: Lab, end: Ended, other: Callable[[Samples], Scores]) -> Changed:
     """The starting model and a policy, measured greedily and by a figure of their samples."""
     start = start_of(lab)
-    after = Samples(sampled(run, policy, lab.fixed.test[: lab.sizes.few], SOME), {})
     before = Samples({name: group[:SOME] for name, group in start.samples.groups.items()}, {})
-    return Changed((start.core, greedy(run, policy, lab.fixed.test)), (other(before), other(after)), alarms)
+    return Changed((start.core, end.greedy), (other(before), other(end.samples)), end.alarms)
 
 
 def preferences_over_demos(lab: Lab) -> dict[str, Figure]:
     """Check 15: learn the same right answers, as chosen ones of preferences and as demonstrations."""
-    found: list[tuple[Scores, Scores, Scores]] = []
-    for seed in seeds_of(lab):
-        with lab.run(f"preferences-{seed}", lab.trained(seed), seed=seed) as run:
-            tried = finished(run.attempt(run.base, run.task.train, samples=SOME, **SAMPLING))
-            chosen = pairs(tried, per_problem=PER_PROBLEM, select=right_times_wrong)
-            demos = [Demo(pair.prompt, pair.chosen, attempts=pair.attempts[:1]) for pair in chosen]
-            preferring = run.learn(run.base, rpo(0.1), chosen, lr_scale=PREFERENCE_LR_SCALE)
-            imitating = run.learn(run.base, sft(), demos)
-            scores = [greedy(run, policy, lab.fixed.test) for policy in (imitating, preferring)]
-            found.append((start_of(lab).core, scores[0], scores[1]))
-    return preference_figures(found)
+    return preference_figures([(start_of(lab).core, *learn_chosen(lab, seed)) for seed in seeds_of(lab)])
+
+
+def learn_chosen(lab: Lab, seed: int) -> tuple[Scores, Scores]:
+    """Greedy scores after imitating right answers, and after preferring the same ones to wrong answers."""
+    with lab.run(f"preferences-{seed}", lab.trained(seed), seed=seed) as run:
+        tried = finished(run.attempt(run.base, run.task.train, samples=SOME, **SAMPLING))
+        chosen = pairs(tried, per_problem=PER_PROBLEM, select=right_times_wrong)
+        demos = [Demo(pair.prompt, pair.chosen, attempts=pair.attempts[:1]) for pair in chosen]
+        preferring = run.learn(run.base, rpo(0.1), chosen, lr_scale=PREFERENCE_LR_SCALE)
+        imitating = run.learn(run.base, sft(), demos)
+        return greedy(run, imitating, lab.fixed.test), greedy(run, preferring, lab.fixed.test)
 
 
 def preference_figures(seeds: Sequence[tuple[Scores, Scores, Scores]]) -> dict[str, Figure]:
