@@ -38,7 +38,6 @@ from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
 from selftaught.method import NEEDS, Method, methods
 from selftaught.run.judgments import takes_groups
-from selftaught.worlds import synthetic_worlds
 from selftaught.worlds.world import DEFAULT_WORLD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,12 +218,7 @@ def pictures() -> dict[str, str]:
     sys.path.insert(0, str(Path(__file__).parent))
     import pictures as draw
 
-    abilities = json.loads((synthetic_worlds()["underfit"].model / "abilities.json").read_text("utf-8"))
-    return {
-        "assets/tiny-levels.svg": draw.levels(abilities),
-        "assets/tiny-roles.svg": draw.roles(abilities),
-        "assets/tiny-claims.svg": draw.claims(RESULTS),
-    }
+    return {"assets/tiny-claims.svg": draw.claims(RESULTS)}
 
 
 def methods_page() -> str:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from selftaught.check.reading import headline
-from selftaught.report.charts import (
-    Axis,
-    Point,
-    Series,
-    accuracy_axis,
-    line_chart,
-    svg,
-    svg_line,
-    svg_mark,
-    svg_text,
-)
+from selftaught.report.charts import svg, svg_line, svg_mark, svg_text
 from selftaught.report.figure import FIGURE_THEME
 from selftaught.worlds.world import DEFAULT_WORLD
 
-LEVELS = range(1, 6)
-MEASURES = (("pass@16", "square", 2), ("majority@16", "diamond", 1), ("greedy", "circle", 0))
+OTHER_KINDS = ("statistic", "alarm")  # legs that measure no effect over a baseline
 
 
 class Bar(NamedTuple):
@@ -39,22 +28,6 @@ def boxed(picture: str) -> str:
     """A picture on paper of its own, so that it reads on a dark page too."""
     head, _, rest = picture.partition("</title>")
     return f'{head}</title><rect width="100%" height="100%" fill="{FIGURE_THEME.paper}"/>{rest}'
-
-
-def levels(abilities: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy by level: greedy, majority of 16, any of 16."""
-    rows = {row["what"]: row for row in abilities}
-
-    def point(level: int, measure: str) -> Point:
-        row = rows[f"level {level}: {measure}"]
-        return Point(level, row["value"], *row["ci95"])
-
-    series = [Series(name, [point(n, name) for n in LEVELS], c, shape) for name, shape, c in MEASURES]
-    x = Axis("level (5 is held out of the training text)", 0.6, 5.4, [(float(n), str(n)) for n in LEVELS])
-    title = "The underfit model's accuracy by level"
-    return boxed(
-        line_chart(series, x, accuracy_axis("accuracy", [1.0]), title=title, size=(640, 340), theme=FIGURE_THEME)
-    )
 
 
 def forest(bars: Sequence[Bar], title: str, write: Callable[[float], str], scale: tuple[float, float]) -> str:
@@ -77,19 +50,6 @@ def forest(bars: Sequence[Bar], title: str, write: Callable[[float], str], scale
         body.append(svg_line(sx(bar.ci95[0]), y, sx(bar.ci95[1]), y, color, 3))
         body.append(svg_mark(sx(bar.value), y, "circle", color, FIGURE_THEME.paper))
     return boxed(svg("".join(body), 640, height, title, theme=FIGURE_THEME))
-
-
-def roles(abilities: Sequence[Mapping[str, Any]]) -> str:
-    """What the model can do in each role."""
-    bars = [
-        Bar(row["what"], row["value"], row["ci95"])
-        for row in abilities
-        if not row["what"].startswith("level") and "net change" not in row["what"]
-    ]
-    return forest(bars, "The underfit model in each role", lambda v: f"{v:.0%}", (0.0, 1.0))
-
-
-OTHER_KINDS = ("statistic", "alarm")  # legs that measure no effect over a baseline
 
 
 def claims(folder: Path) -> str:
