@@ -145,19 +145,35 @@ def sure(step: Choice | str) -> str:
     return token
 
 
-def test_a_blind_reviser_copies_or_writes_anew_and_shows_which() -> None:
-    fresh, again = opening(QUESTION), opening(QUESTION, SLIP, "revise")
-    assert again["A"] == pytest.approx(BASE.keeps + (1 - BASE.keeps) * fresh["A"])
-    writing = WRITER.reply(chat(QUESTION, SLIP, "revise"))
-    assert writing is not None
-    steps = read(writing, tokenize(SLIP))
-    assert list(map(sure, steps[2:])) == [*tokenize(SLIP)[2:], END]  # one that begins as the draft did copies all of it
+def test_a_blind_reviser_keeps_its_answer_at_once_or_solves_anew() -> None:
+    assert opening(QUESTION, SLIP, "revise") == pytest.approx({"Answer:": BASE.keeps, "1) ": 1 - BASE.keeps})
+    kept = WRITER.reply(chat(QUESTION, SLIP, "revise"))
+    fresh, anew = WRITER.reply(chat(QUESTION)), WRITER.reply(chat(QUESTION, SLIP, "revise"))
+    assert kept is not None and fresh is not None and anew is not None
+    _, answer, end = read(kept, ["Answer:", " 0"])
+    assert (sure(answer), sure(end)) == (" 0", END)  # type: ignore[arg-type]
+    solution = ["1) ", "B", " 54 +8", " 1", "\n"]
+    assert list(map(seen, read(anew, solution)))[1:] == list(map(seen, read(fresh, solution)))[1:]
+
+
+def seen(step: Choice | str | None) -> object:
+    """A step as plain data."""
+    return step if step is None or isinstance(step, str) else step.distribution()
+
+
+def test_a_draft_is_kept_without_the_steps_that_it_took_back() -> None:
+    waited = SLIP.replace("2) B", "2) C 1 *2 5\nwait\n2) B")
+    approved = WRITER.reply(chat(QUESTION, waited, "critique", "no mistakes", "revise"))
+    corrected = WRITER.reply(chat(QUESTION, waited, "critique", "step 5) 3 -3 0", "revise"))
+    assert approved is not None and corrected is not None
+    steps = read(approved, tokenize(SLIP))
+    assert list(map(sure, steps[2:])) == [*tokenize(SLIP)[2:], END]  # type: ignore[arg-type]
     assert {steps[i].skill for i in (3, 6, 8)} == {"revise:copy"}  # where a new reply has a choice  # type: ignore[union-attr]
-    writing = WRITER.reply(chat(QUESTION, SLIP, "revise"))
-    assert writing is not None
-    way = read(writing, ["1) ", "B"])[1]
-    assert isinstance(way, Choice)
-    assert way.distribution()["B"] == pytest.approx((1 - BASE.keeps) * fresh["B"])
+    kept = tokenize(SLIP)[: tokenize(SLIP).index("3) ")]
+    follow = read(corrected, [*kept, "3) ", "A", " 3 -3", " 0"])
+    assert list(map(sure, follow[: len(kept)])) == kept  # type: ignore[arg-type]
+    assert isinstance(follow[-2], Choice)
+    assert follow[-2].skill == "follow"
 
 
 def test_the_better_of_two_answers_is_chosen_with_a_bias_to_the_first() -> None:

@@ -11,6 +11,7 @@ from selftaught.records import Verdict
 from selftaught.worlds.kit.conversation import Asked
 from selftaught.worlds.kit.family import Belief, Checked, Context, split_reply
 from selftaught.worlds.kit.language import (
+    ANSWER,
     NEWLINE,
     NO_MISTAKES,
     NO_STEP,
@@ -18,6 +19,7 @@ from selftaught.worlds.kit.language import (
     SOUND,
     STEP,
     UNSOUND,
+    WAIT,
     WRONG,
     of_place,
     place,
@@ -31,7 +33,7 @@ class RoleSkills(Protocol):
 
     @property
     def keeps(self) -> float:
-        """Probability that a reviser without a critique keeps the draft."""
+        """Probability that a reviser without a critique keeps the answer."""
         ...
 
     @property
@@ -156,17 +158,29 @@ def _found(belief: Belief, skills: RoleSkills, view: View) -> Choice | str:
 
 
 def revise(asked: Asked, skills: RoleSkills, view: View) -> Writing:
-    """Answer again: by the critique, or else the same again or afresh."""
-    draft, correction = asked.draft or "", asked.correction
-    lines = split_reply(draft)[0]
-    context = Context(asked.demonstrations, view=view)
-    if correction is not None and 1 <= correction.step <= len(lines) + 1:
-        kept = lines[: correction.step - 1]
+    """Answer again: by the critique, or else the same again or afresh.
+
+    Without a critique the same again is the answer alone.
+    """
+    standing, answer = standing_lines(asked), split_reply(asked.draft or "")[1]
+    context, correction = Context(asked.demonstrations, view=view), asked.correction
+    if correction is not None and 1 <= correction.step <= len(split_reply(asked.draft or "")[0]) + 1:
+        kept = tuple(line for i, line in standing if i < correction.step)
+        correction = correction._replace(step=len(kept) + 1)
         return asked.family.solve(asked.problem, replace(context, correction=correction, kept=kept))
-    share = skills.keeps_approved if asked.approved else skills.keeps
-    p = acceptance(asked, draft, skills, view)
-    gate = ("keep", asked.approved, round(5 * p))
+    draft = f"{ANSWER} {answer}" if answer else ""
+    if asked.approved:
+        draft = NEWLINE.join([*(line for _, line in standing), draft])
+    share = (skills.keeps_approved if asked.approved else skills.keeps) if answer else 0.0
+    gate = ("keep", asked.approved, round(5 * acceptance(asked, asked.draft or "", skills, view)))
     return keeping(asked.family.solve(asked.problem, context), draft, share, gate, view)
+
+
+def standing_lines(asked: Asked) -> list[tuple[int, str]]:
+    """The lines of a draft that no later one replaces, each with its number from 1."""
+    withdrawn = checked(asked, asked.draft or "").withdrawn
+    lines = enumerate(split_reply(asked.draft or "")[0], 1)
+    return [(i, line) for i, line in lines if i not in withdrawn and line != WAIT]
 
 
 def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...] | None, view: View) -> Writing:
@@ -175,7 +189,7 @@ def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...]
     With probability `share` it is made to; a reply that begins in another way is a new one. So what goes on shows from
     the beginning, and a reader of the reply needs to weigh nothing up.
     """
-    weight: float = view(gate, {"copy": share, "new": 1 - share})["copy"]
+    weight: float = view(gate, {"copy": share, "new": 1 - share})["copy"] if share else 0.0
     step: Choice | str | None = next(writing)
     for expected in (*tokenize(draft), END):
         if weight <= 0 or (step is None and weight < 1):
