@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_a_claim_is_checked_on_an_address_and_a_task_of_one_s_own(
     problems_of_my_own(tmp_path, 12)
     words = ["check", "own.py:careful", "--model", address, "--task", "my.jsonl", "--quick", "--json", "--quiet"]
     assert main(words) == 0
+    assert os.environ["OPENAI_BASE_URL"] == "http://127.0.0.1:9"
     result = json.loads(capsys.readouterr().out)
     assert result["world"] == "openai-tiny-my.jsonl"
     assert result["problems"] == 12

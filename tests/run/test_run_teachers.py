@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,13 +91,14 @@ def test_a_model_behind_an_endpoint_teaches_one_whose_weights_are_here(
     server: Endpoint, tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = server.url if named == "address" else named
-    if named == "address":
-        monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")  # the address that is given counts
+    environment = "http://127.0.0.1:9" if named == "address" else server.url  # the address that is given counts
+    monkeypatch.setenv("OPENAI_BASE_URL", environment)
     prices = EngineConfig(prompt_price=1e6, completion_price=1e6)  # a dollar a token
     with opened(tmp_path, endpoint=prices) as run:
         taught = learned(run, teacher)
         samples = [p for _, _, p, _ in run.journal.effects("sample")]
         counts, notes = run.request_counts, run.notes
+    assert os.environ["OPENAI_BASE_URL"] == environment
     version = f"openai:tiny@{server.url.partition('://')[2]}"
     writers = {role: {p["policy"] for p in samples if p["role"] == role} for role in ("solve", "critique")}
     assert writers["critique"] == {version}

@@ -66,15 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(call: Call) -> int:
     """Check one method, or several. Returns 0 regardless of the verdict."""
     args = call.args
-    args.address = args.model
-    where, chosen = with_version(_world(args)), _chosen(args)
+    where, chosen = with_version(world_of(args.model, args.task)), _chosen(args)
     args.out = args.out / "quick" if args.quick else args.out
     if args.changed:
         chosen = [method for method in chosen if is_changed(method, args.out, where.name)]
         print_text(f"{len(chosen)} methods changed: {', '.join(m.id for m in chosen) or 'nothing to check'}")
     for method in chosen:
         require_same_version(result_path(args.out, method.id, where.name), where.version)
-    engine, console = engine_config(args), Console(quiet=args.quiet)
+    engine, console = engine_config(args, where.model), Console(quiet=args.quiet)
     results: list[tuple[Method, Result]] = []
     with seed_pool(args.jobs, _most_at_once(args, chosen, where), where, engine) as processes:
         for number, method in enumerate(chosen, 1):
@@ -102,14 +101,6 @@ def _report(args: argparse.Namespace, results: Sequence[tuple[Method, Result]]) 
         print_json(found if several else found[0])
     elif several and results:
         print_results([result for _, result in results])
-
-
-def _world(args: argparse.Namespace) -> World:
-    """The world that the command line names; an endpoint's address is replaced by its model's name."""
-    where = world_of(args.model, args.task)
-    if isinstance(where.model, str) and args.model.startswith("http"):
-        args.model = where.model
-    return where
 
 
 def _chosen(args: argparse.Namespace) -> list[Method]:
@@ -161,7 +152,7 @@ def _command(args: argparse.Namespace, method: Method) -> str:
     """The command that checks this one method again."""
     words = ["selftaught check", args.method or method.id]
     words += [f"--seeds {args.seeds}"] if args.seeds else []
-    words += [f"--model {shlex.quote(args.address)}"]
+    words += [f"--model {shlex.quote(args.model)}"]
     words += [f"--task {shlex.quote(args.task)}"] if args.task else []
     flags = [f"--{flag}" for flag in ("quick", "ablate") if getattr(args, flag)]
     return " ".join([*words, *engine_flags(args), *flags])

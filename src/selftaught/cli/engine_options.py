@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 from selftaught.engines.base import Engine
 from selftaught.engines.create import EngineConfig, EngineName, create_engine, is_remote
 from selftaught.machine.device import DTYPES
+from selftaught.models.policy import Policy
 
 MAX_BATCH_SIZE = 128  # default of the command line, for endpoints
 CONFIG = EngineConfig()
@@ -38,10 +40,10 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     remote.add_argument("--served-model-name", default="", metavar="NAME", help=served)
 
 
-def engine_config(args: argparse.Namespace) -> EngineConfig:
-    """The options as parsed."""
+def engine_config(args: argparse.Namespace, model: str | Path | Policy | None = None) -> EngineConfig:
+    """The options as parsed, for `model`, by default that of the command line."""
     size = args.max_batch_size
-    if size is None and is_remote(args.model):
+    if size is None and is_remote(model or args.model):
         size = MAX_BATCH_SIZE
     return EngineConfig(
         engine=args.engine,

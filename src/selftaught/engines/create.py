@@ -55,7 +55,7 @@ def create_engine(model: str | Path | Policy, config: EngineConfig | None = None
     """Create the engine for `model`. The caller closes it.
 
     Args:
-        model: what `models.resolve` takes, or a `Policy`; only whether it is behind an endpoint matters.
+        model: what `models.resolve` takes, or a `Policy`; only whether it is behind an endpoint matters, and which.
         config: defaults to the local engine.
 
     Raises:
@@ -107,4 +107,5 @@ def _openai(model: str | Path | Policy, config: EngineConfig) -> Engine:
         max_cost=config.max_cost,
         **size,
     )
-    return OpenAIEngine(Endpoint(served_model_name=config.served_model_name), limits)
+    url = model.url if isinstance(model, Policy) else ""
+    return OpenAIEngine(Endpoint(url, served_model_name=config.served_model_name), limits)

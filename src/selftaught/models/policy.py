@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Policy:
         remote: the model's name at an endpoint, if the weights are not local and `path` is not a folder.
         notes: what the model reads before every prompt, or None.
         annotator: whether it stands for the task's own annotator, and not for a model (`Run.annotate`).
+        url: the address of its endpoint, if `remote`; empty for the environment's (see `models.remote.base_url`).
     """
 
     version: str
@@ -41,6 +42,7 @@ class Policy:
     remote: str = ""
     notes: Notes | None = None
     annotator: bool = False
+    url: str = field(default="", compare=False)  # the version has the address
 
     @property
     def weights_policy(self) -> Policy:
@@ -56,7 +58,7 @@ class Policy:
         if not notes:
             return weights
         version = content_hash("notes", weights.version, notes.version)
-        return Policy(version, weights.path, weights, remote=weights.remote, notes=notes)
+        return Policy(version, weights.path, weights, remote=weights.remote, notes=notes, url=weights.url)
 
     @property
     def temporary(self) -> bool:

@@ -56,7 +56,7 @@ def remote_policy(name: str, url: str = "") -> Policy:
         said = "chat template options work only for local models: the endpoint renders the chat"
         raise BadInput(said, where=PREFIX + name, fix=f"give {bare}, and set {', '.join(options)} on its server")
     version = f"{PREFIX}{name}@{base_url(url).partition('://')[2]}"
-    return Policy(version, Path(PREFIX + name), remote=name)
+    return Policy(version, Path(PREFIX + name), remote=name, url=url)
 
 
 def require_trainable(policy: Policy) -> None:

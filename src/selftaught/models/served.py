@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy
-from selftaught.models.remote import KEY_VARIABLE, PREFIX, URL_VARIABLE, base_url
+from selftaught.models.remote import KEY_VARIABLE, URL_VARIABLE, base_url, remote_policy
 from selftaught.models.resolve import resolve
 
 CONNECT_SECONDS = 10.0
@@ -22,15 +22,20 @@ def resolve_teacher(teacher: str | Path | Policy, say: Callable[[str], None]) ->
     """The policy of a teacher: what `resolve` takes, or the http address of an endpoint that serves one model.
 
     Raises:
-        BadInput: as `resolve` and `endpoint_model`.
+        BadInput: as `resolve` and `endpoint_policy`.
     """
-    if isinstance(teacher, str) and teacher.startswith(("http://", "https://")):
-        teacher = endpoint_model(teacher)
+    if isinstance(teacher, str) and is_address(teacher):
+        return endpoint_policy(teacher)
     return resolve(teacher, say, where="--teacher")
 
 
-def endpoint_model(address: str) -> str:
-    """The one model that an endpoint serves, as `openai:NAME`; its address becomes this process's endpoint.
+def is_address(model: str) -> bool:
+    """Whether a model is given by the http address of the endpoint that serves it."""
+    return model.startswith(("http://", "https://"))
+
+
+def endpoint_policy(address: str) -> Policy:
+    """The policy of the one model that an endpoint serves.
 
     Raises:
         BadInput: it cannot be reached, or does not list exactly one model.
@@ -44,8 +49,7 @@ def endpoint_model(address: str) -> str:
         raise BadInput("no list of models is served there", where=address, fix=fix)
     if len(found) != 1:
         raise BadInput(f"it serves {len(found)} models: {', '.join(found[:5])}", where=address, fix=fix)
-    os.environ[URL_VARIABLE] = url
-    return PREFIX + found[0]
+    return remote_policy(found[0], url)
 
 
 def _served(url: str) -> list[str] | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from selftaught.models.policy import Policy
 from selftaught.models.remote import PREFIX, remote_policy
-from selftaught.models.served import endpoint_model
+from selftaught.models.served import endpoint_policy, is_address
 from selftaught.run.settings import Settings
-from selftaught.worlds.world import BEST_ON_DEV, World, find_world, worlds
+from selftaught.worlds.world import BEST_ON_DEV, World, endpoint_world, find_world, worlds
 
 
 def world_of(model: str, task: str = "") -> World:
@@ -22,19 +23,23 @@ def world_of(model: str, task: str = "") -> World:
     Raises:
         BadInput: an unknown world, or an address at which no single model is served.
     """
-    if model.startswith(("http://", "https://")):
-        model = endpoint_model(model)
+    remote = _remote(model)
     if not task:
-        return find_world(model)
-    name = f"{slug(model)}-{slug(task)}"
+        return endpoint_world(remote) if remote else find_world(model)
+    name = f"{slug(PREFIX + remote.remote if remote else model)}-{slug(task)}"
     if model in worlds():
         return replace(worlds()[model], name=name, task=task, instruction=None, generalization="", version="")
-    if model.startswith(PREFIX):
-        remote_policy(model.removeprefix(PREFIX))  # refuses a bad name or address
     return World(
-        name, model, task, Settings(gate=BEST_ON_DEV), train=256, dev=500, test=2000, solver_test=3500, looks=(3,),
-        solver_seeds=1, champion="last", real=True, quick={"looks": (2,), "test": 200, "solver_test": 200},
+        name, remote or model, task, Settings(gate=BEST_ON_DEV), train=256, dev=500, test=2000, solver_test=3500,
+        looks=(3,), solver_seeds=1, champion="last", real=True, quick={"looks": (2,), "test": 200, "solver_test": 200},
     )  # fmt: skip
+
+
+def _remote(model: str) -> Policy | None:
+    """The policy of a model behind an endpoint, given by its name or address; None of any other."""
+    if is_address(model):
+        return endpoint_policy(model)
+    return remote_policy(model.removeprefix(PREFIX)) if model.startswith(PREFIX) else None
 
 
 def slug(text: str) -> str:

@@ -191,11 +191,16 @@ def find_world(name: str) -> World:
         BadInput: there is none.
     """
     if name.startswith(PREFIX):
-        remote_policy(name.removeprefix(PREFIX))  # refuses a bad name or address
-        return replace(SMOLLM2, name="".join(c if c.isalnum() or c in "-." else "-" for c in name), model=name)
+        return endpoint_world(remote_policy(name.removeprefix(PREFIX)))
     if name not in worlds():
         raise BadInput(f"unknown world {name!r}", where="--model", fix=suggest(name, worlds()))
     return worlds()[name]
+
+
+def endpoint_world(policy: Policy) -> World:
+    """The world of a model behind an endpoint: the task of SmolLM2's."""
+    name = "".join(c if c.isalnum() or c in "-." else "-" for c in f"{PREFIX}{policy.remote}")
+    return replace(SMOLLM2, name=name, model=policy)
 
 
 def with_version(world: World) -> World:

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import ANSWER, UNSURE, WAIT, count, number, of_place
+from selftaught.worlds.kit.language import ANSWER, UNSURE, count, number, of_place
 from selftaught.worlds.kit.process import END, Choice, Part, View, Writing, mixture, single
-from selftaught.worlds.tiny.family import Paths
-from selftaught.worlds.tiny.lookups import LookUpFamily, OperationSolver, Sight, near
-from selftaught.worlds.tiny.question import Chain, Line, Place, Step, follow, in_place, read_line
+from selftaught.worlds.tiny.lookups import ChainFamily, OperationSolver, Sight, near
+from selftaught.worlds.tiny.question import Chain, Line, Place, read_line
 from selftaught.worlds.tiny.solve import shown_in
 from selftaught.worlds.tiny.strategy import slips
 from selftaught.worlds.tiny.table import apply, operations
@@ -65,8 +64,8 @@ def read_equation(question: str, modulus: int) -> Inverse | None:
     return problem if int(result) < modulus and str(problem) == question else None
 
 
-class Equation(LookUpFamily, Paths):
-    """Equations of additions and subtractions modulo a prime; level L has L of them. See `LookUpFamily`."""
+class Equation(ChainFamily):
+    """Equations of additions and subtractions modulo a prime; level L has L of them. See `ChainFamily`."""
 
     name = "equation"
     levels = tuple(range(1, 9))
@@ -83,7 +82,7 @@ class Equation(LookUpFamily, Paths):
 
     def solve(self, problem: Chain, context: Context) -> Writing:
         """See `Family.solve`."""
-        start, slip = Place(0, problem.start), slips(self.skills, INVERTIBLE)
+        start, slip = Place(problem.start), slips(self.skills, INVERTIBLE)
         shown = shown_in(context.demonstrations)
         doubting = self.skills.doubting
         return EquationSolver(self.table, problem, context, shown, start, doubting=doubting, slips=slip).writing()
@@ -105,19 +104,10 @@ class Equation(LookUpFamily, Paths):
         yield single("propose", dict.fromkeys(values, 1 / self.skills.modulus))
         yield END
 
-    def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
-        """See `LookUpFamily.sights`: the fact that leads back."""
-        return [self._sight(problem, step) for step in follow(problem, lines)[0]]
-
-    def _sight(self, problem: Chain, step: Step) -> Sight | bool:
-        line = step.line
-        if line is None:
-            return step.text == WAIT
-        if not in_place(problem, step) or int(line.result) >= self.skills.modulus:
-            return False
-        name, back = (line.operation, line.value), (inverse(line.operation), int(line.result))
+    def sight(self, line: Line, right: bool) -> Sight:
+        """See `ChainFamily.sight`: the fact that leads back."""
+        back = (inverse(line.operation), int(line.result))
         agreement = self.table.agreement(back, number(line.value))
-        right = number(apply(*name, self.skills.modulus)) == line.result
         provoked = agreement == 1 and self.table.facts[back].provokes
         return Sight(agreement, self.felt(line), back, number(line.value), right, provoked, f"{line.result}{back[0]}")
 

@@ -14,16 +14,17 @@ from selftaught.worlds.tiny.question import (
     LONGEST,
     WORDINGS,
     Chain,
+    Move,
     Place,
-    Step,
     disturbed,
     draw_chain,
-    follow,
     in_place,
     reached,
     read_chain,
     read_line,
+    track,
     true_result,
+    withdrawn,
     write_line,
 )  # fmt: skip
 from selftaught.worlds.tiny.skills import BASE, Skills
@@ -103,8 +104,8 @@ class Paths:
     def solve(self, problem: Chain, context: Context) -> Writing:
         """See `Family.solve`."""
         shown = shown_in(context.demonstrations)
-        place = Place(0, problem.start)
-        return Solver(self.table, problem, context, shown, place, doubting=self.skills.doubting).writing()
+        start = Place(problem.start)
+        return Solver(self.table, problem, context, shown, start, doubting=self.skills.doubting).writing()
 
     def direct(self, problem: Chain, view: View) -> Writing:  # noqa: ARG002
         """The answer without steps: a guess."""
@@ -131,18 +132,19 @@ class Paths:
 
     def beliefs(self, problem: Chain, lines: Sequence[str], view: View) -> list[Belief]:
         """See `Family.beliefs`."""
-        return [self._belief(problem, step, view) for step in follow(problem, lines)[0]]
+        return [self._belief(problem, move, view) for move in track(problem.start, lines)[0]]
 
-    def _belief(self, chain: Chain, step: Step, view: View) -> Belief:
-        if step.line is None or not in_place(chain, step):
-            return Belief(float(step.text == WAIT), restated=UNSURE)
-        name, result = (step.line.operation, step.line.value), step.line.result
+    def _belief(self, chain: Chain, move: Move, view: View) -> Belief:
+        line = move.line
+        if line is None or not in_place(chain, move):
+            return Belief(float(move.text == WAIT), restated=UNSURE)
+        name, result = (line.operation, line.value), line.result
         agreement = self.table.agreement(name, result)
         right, key = self.table.opinions[agreement], ("mark", name, result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
-        fact, felt = self.table.facts[name], self.table.feeling(name, step.line.way)
-        glance = view(("feel", name, step.line.way), {SOUND: felt, UNSOUND: 1 - felt})[SOUND]
-        return Belief(sound, key, self._is_right(chain, step), fact.provokes, fact.believed or UNSURE, glance)
+        fact, felt = self.table.facts[name], self.table.feeling(name, line.way)
+        glance = view(("feel", name, line.way), {SOUND: felt, UNSOUND: 1 - felt})[SOUND]
+        return Belief(sound, key, self._is_right(chain, move), fact.provokes, fact.believed or UNSURE, glance)
 
     def overall(self, glances: Sequence[float]) -> float:
         """See `Family.overall`."""
@@ -154,7 +156,7 @@ class Paths:
 
     def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`."""
-        place = follow(problem, lines[: step - 1])[1]
+        place = track(problem.start, lines[: step - 1])[1]
         if place.done >= len(problem.operations):
             return "", {number(place.value): 1.0}
         name: FactName = (problem.operations[place.done], place.value)
@@ -200,23 +202,22 @@ class Paths:
 
     def concludes(self, problem: Chain, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""
-        place = follow(problem, lines)[1]
+        place = track(problem.start, lines)[1]
         return place.done == len(problem.operations) and answer == str(place.value)
 
     # --- exact verdicts ---
 
     def check(self, problem: Chain, reference: Any, lines: Sequence[str], answer: str | None) -> Checked:  # noqa: ARG002
         """See `Family.check`; the question alone determines the answer."""
-        steps, _ = follow(problem, lines)
-        sound = tuple(verdict(self._is_right(problem, step)) for step in steps)
-        withdrawn = frozenset(i for i, step in enumerate(steps, 1) if step.withdrawn)
-        return Checked(sound, verdict(answer == str(problem.value(self.skills.modulus))), withdrawn)
+        moves, _ = track(problem.start, lines)
+        sound = tuple(verdict(self._is_right(problem, move)) for move in moves)
+        return Checked(sound, verdict(answer == str(problem.value(self.skills.modulus))), withdrawn(moves))
 
-    def _is_right(self, chain: Chain, step: Step) -> bool:
-        if step.line is None:
-            return step.text == WAIT
-        expected = number(apply(step.line.operation, step.line.value, self.skills.modulus))
-        return in_place(chain, step) and step.line.result == expected
+    def _is_right(self, chain: Chain, move: Move) -> bool:
+        line = move.line
+        if line is None:
+            return move.text == WAIT
+        return in_place(chain, move) and line.result == number(apply(line.operation, line.value, self.skills.modulus))
 
     def locate(self, problem: Chain, reference: Any, text: str) -> Correction | None:
         """See `Family.locate`."""
@@ -226,7 +227,7 @@ class Paths:
         if first is None and checked.answer is Verdict.RIGHT:
             return None
         step = first or len(lines) + 1
-        place = follow(problem, lines[: step - 1])[1]
+        place = track(problem.start, lines[: step - 1])[1]
         if place.done >= len(problem.operations):
             return Correction(step, number(place.value))
         due = problem.operations[place.done]
@@ -250,7 +251,7 @@ class Paths:
     def _finished(self, chain: Chain, kept: Iterable[str], ways: Sequence[str]) -> str:
         """The kept lines, right steps for the rest by the given ways, and the answer."""
         lines = list(kept)
-        place = follow(chain, lines)[1]
+        place = track(chain.start, lines)[1]
         value = place.value
         for i, operation in enumerate(chain.operations[place.done :]):
             result = apply(operation, value, self.skills.modulus)

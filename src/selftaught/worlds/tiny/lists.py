@@ -15,8 +15,8 @@ from selftaught.worlds.kit.family import Checked, Context, Correction, split_rep
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
 from selftaught.worlds.tiny.lists_question import LONGEST, Wanted, draw_wanted, read_wanted
-from selftaught.worlds.tiny.lookups import LookUpFamily, Move, OperationSolver, Sight, near, track, withdrawn
-from selftaught.worlds.tiny.question import Chain, Place, read_line, write_line
+from selftaught.worlds.tiny.lookups import LookUpFamily, OperationSolver, Sight, near
+from selftaught.worlds.tiny.question import Chain, Move, Place, read_line, track, withdrawn, write_line
 from selftaught.worlds.tiny.solve import Line, shown_in
 from selftaught.worlds.tiny.strategy import strategy_of
 from selftaught.worlds.tiny.table import FactName, apply, operations
@@ -60,7 +60,7 @@ class Lists(LookUpFamily):
             Chain(problem.items[0][1], tuple(operation for operation, _ in problem.items), (), 0, problem.way),
             replace(context, hint=None),
             shown_in(context.demonstrations),
-            Place(0, problem.items[0][1]),
+            Place(problem.items[0][1]),
             doubting=self.skills.doubting,
             wanted=problem,
             hinted=tuple(tokenize(context.hint)) if context.hint else (),
@@ -110,10 +110,10 @@ class Lists(LookUpFamily):
     def correction(self, problem: Wanted, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`."""
         place = track(0, lines[: step - 1])[1]
-        if len(place.path) >= len(problem.items):
+        if place.done >= len(problem.items):
             said = _results(lines[: step - 1])
             return "".join(said[:-1]), {said[-1]: 1.0}
-        name = problem.items[len(place.path)]
+        name = problem.items[place.done]
         return f"{number(name[1])}{name[0]}", view(("correct", name), self.table.corrections(name))
 
     def concludes(self, problem: Wanted, lines: Sequence[str], answer: str | None) -> bool:
@@ -143,7 +143,7 @@ class Lists(LookUpFamily):
         if checked.first_error is None and checked.answer is Verdict.RIGHT:
             return None
         step = checked.first_error or len(lines) + 1
-        done = len(track(0, lines[: step - 1])[1].path)
+        done = track(0, lines[: step - 1])[1].done
         if done >= len(problem.items):
             said = _results(lines[: step - 1])
             return Correction(step, said[-1], "".join(said[:-1]))
@@ -175,7 +175,7 @@ class Lists(LookUpFamily):
 
 def _in_place(problem: Wanted, move: Move) -> bool:
     """Whether a step is about the item that is due."""
-    line, done = move.line, len(move.before.path)
+    line, done = move.line, move.before.done
     return line is not None and problem.items[done : done + 1] == ((line.operation, line.value),)
 
 
@@ -201,7 +201,7 @@ class ListSolver(OperationSolver):
 
     def _arrive(self, said: list[str]) -> None:
         at = min(len(said), len(self.wanted.items) - 1)
-        self.said, self.place = said, Place(len(said), self.wanted.items[at][1])
+        self.said, self.place = said, self.place._replace(value=self.wanted.items[at][1])
 
     def _copied(self) -> Writing:
         """The lines that are kept."""

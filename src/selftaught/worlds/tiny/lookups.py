@@ -15,7 +15,7 @@ from selftaught.worlds.kit.family import Belief, Context, Steps, split_reply
 from selftaught.worlds.kit.language import SOUND, UNSOUND, UNSURE, WAIT, WAYS
 from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
 from selftaught.worlds.tiny.family import Paths
-from selftaught.worlds.tiny.question import Line, read_line, true_result
+from selftaught.worlds.tiny.question import Chain, Line, Move, in_place, track, true_result
 from selftaught.worlds.tiny.skills import BASE, Skills
 from selftaught.worlds.tiny.solve import Line as Writes
 from selftaught.worlds.tiny.solve import Solver
@@ -153,6 +153,26 @@ class LookUpFamily(ABC):
         return self.table.doubt((line.operation, line.value), line.way)
 
 
+class ChainFamily(LookUpFamily, Paths):
+    """A family of look-ups whose questions give the operations in their order, as in `paths`."""
+
+    def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
+        """See `LookUpFamily.sights`."""
+        return [self._sight(problem, move) for move in track(problem.start, lines)[0]]
+
+    def _sight(self, chain: Chain, move: Move) -> Sight | bool:
+        line = move.line
+        if line is None:
+            return move.text == WAIT
+        if not in_place(chain, move) or int(line.result) >= self.skills.modulus:
+            return False
+        return self.sight(line, self._is_right(chain, move))
+
+    @abstractmethod
+    def sight(self, line: Line, right: bool) -> Sight:
+        """What the critic sees of a step that is in its place."""
+
+
 def _cells(sight: Sight) -> tuple[Hashable, Hashable]:
     """The cells of both opinions on a line."""
     return ("marked", sight.cell), ("glanced", sight.glance)
@@ -174,54 +194,6 @@ def calibrated(kind: type[LookUpFamily], skills: Skills) -> Mapping[Hashable, fl
                 right[cell] += sight.right
     usual = sum(right.values()) / max(1, sum(total.values()))
     return {cell: (right[cell] + usual) / (n + 1) for cell, n in total.items()}
-
-
-class Place(NamedTuple):
-    """Where a solution stands before a line.
-
-    Attributes:
-        value: the number reached.
-        path: operations done.
-    """
-
-    value: int
-    path: tuple[str, ...] = ()
-
-
-class Move(NamedTuple):
-    """A line of a reply with its place: like `question.Step`, for problems whose operations are not given.
-
-    Attributes:
-        before: where the solution stood.
-        line: the line, if it is a step.
-        text: the line as it is.
-        withdrawn: whether a later line replaces it.
-    """
-
-    before: Place
-    line: Line | None
-    text: str
-    withdrawn: bool = False
-
-
-def track(start: int, lines: Sequence[str]) -> tuple[list[Move], Place]:
-    """Each line with the place it starts from, and the place after the last one; see `question.follow`."""
-    moves: list[Move] = []
-    place = Place(start)
-    for text in lines:
-        if text == WAIT and moves and moves[-1].text != WAIT:
-            place = moves[-1].before
-            moves[-1] = moves[-1]._replace(withdrawn=True)
-        line = read_line(text)
-        moves.append(Move(place, line, text))
-        if line is not None:
-            place = Place(int(line.result), (*place.path, line.operation))
-    return moves, place
-
-
-def withdrawn(moves: Sequence[Any]) -> frozenset[int]:
-    """Numbers, from 1, of lines that a later one replaces."""
-    return frozenset(i for i, move in enumerate(moves, 1) if move.withdrawn)
 
 
 @dataclass

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from selftaught.worlds.kit.language import NEWLINE, number
 from selftaught.worlds.kit.process import END, Choice, Part, mixture
 from selftaught.worlds.tiny.lookups import OperationSolver
-from selftaught.worlds.tiny.question import Place
 from selftaught.worlds.tiny.strategy import usual_ways
-from selftaught.worlds.tiny.table import FactName
 
 
 @dataclass
@@ -19,18 +17,11 @@ class OpenSolver(OperationSolver):
 
     Attributes:
         family: its name.
-        path: operations done, of which the first `place.done` count.
         hinted: operations of the hint.
     """
 
     family: str = ""
-    path: list[str] = field(default_factory=list)
     hinted: tuple[str, ...] = ()
-
-    @property
-    def done(self) -> list[str]:
-        """Operations done up to here."""
-        return self.path[: self.place.done]
 
     def _way(self) -> Choice:
         """A way to do the step: asked for, shown, or one's own."""
@@ -65,18 +56,13 @@ class OpenSolver(OperationSolver):
     @property
     def _hint(self) -> str:
         """The operation of the hint that is next, "" if there is none."""
-        done = self.done
-        follows = tuple(done) == self.hinted[: len(done)] and len(done) < len(self.hinted)
+        done = self.place.path
+        follows = done == self.hinted[: len(done)] and len(done) < len(self.hinted)
         return self.hinted[len(done)] if follows else ""
-
-    def _move(self, name: FactName, way: str, result: str) -> None:
-        path = [*self.done, name[0]]
-        super()._move(name, way, result)
-        self.path, self.place = path, Place(len(path), int(result))
 
     def _answer(self) -> Generator[Choice | str, str, bool]:
         """The operations."""
-        for operation in self.done:
+        for operation in self.place.path:
             if (yield operation) == NEWLINE:
                 return True
         return (yield END) == NEWLINE

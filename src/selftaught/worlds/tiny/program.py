@@ -15,10 +15,10 @@ from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, UNSURE, WAIT, WAYS, count, number, of_place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, View, Writing, single
-from selftaught.worlds.tiny.lookups import LookUpFamily, Move, Sight, near, track, withdrawn
+from selftaught.worlds.tiny.lookups import LookUpFamily, Sight, near
 from selftaught.worlds.tiny.open_solver import OpenSolver
 from selftaught.worlds.tiny.program_question import LONGEST, Runs, draw_runs, inferred, inferred_anyhow, read_runs
-from selftaught.worlds.tiny.question import Chain, Place, read_line, write_line
+from selftaught.worlds.tiny.question import Chain, Move, Place, read_line, track, withdrawn, write_line
 from selftaught.worlds.tiny.solve import Line, shown_in
 from selftaught.worlds.tiny.strategy import TOOLS, strategy_of, usual_ways
 from selftaught.worlds.tiny.table import FactName, apply
@@ -61,7 +61,7 @@ class Program(LookUpFamily):
             Chain(problem.shown[0], (), (), 0, problem.way),
             replace(context, hint=None),
             shown_in(context.demonstrations),
-            Place(0, problem.shown[0]),
+            Place(problem.shown[0]),
             doubting=self.skills.doubting,
             family=self.name,
             hinted=tuple(tokenize(context.hint)) if context.hint else (),
@@ -108,7 +108,7 @@ class Program(LookUpFamily):
         return [self._sight(problem, move) for move in track(problem.shown[0], lines)[0]]
 
     def _sight(self, problem: Runs, move: Move) -> Sight | bool:
-        line, i = move.line, len(move.before.path)
+        line, i = move.line, move.before.done
         if line is None:
             return move.text == WAIT
         if not self._in_place(problem, move) or line.operation not in TOOLS:
@@ -125,14 +125,14 @@ class Program(LookUpFamily):
         return [self._run(problem, move) for move in track(problem.shown[0], lines)[0]]
 
     def _run(self, problem: Runs, move: Move) -> str:
-        i, line = len(move.before.path), move.line
+        i, line = move.before.done, move.line
         if line is None or i >= problem.length:
             return UNSURE
         value = list(problem.pairs(i))[-1][0]
         return f"{number(value)}{line.operation}{number(apply(line.operation, value, self.modulus))}"
 
     def _in_place(self, problem: Runs, move: Move) -> bool:
-        line, i = move.line, len(move.before.path)
+        line, i = move.line, move.before.done
         if line is None or i >= problem.length:
             return False
         return (line.value, int(line.result)) == problem.shown[i : i + 2]
@@ -141,7 +141,7 @@ class Program(LookUpFamily):
         """See `Family.correction`: the operation that the critic's facts speak for in the last run."""
         moves, last = track(problem.shown[0], lines)
         place = moves[step - 1].before if step <= len(moves) else last
-        i = len(place.path)
+        i = place.done
         if i >= problem.length:
             return "".join(place.path[:-1]), {place.path[-1]: 1.0}
         written = moves[step - 1].line if step <= len(moves) else None
@@ -158,7 +158,7 @@ class Program(LookUpFamily):
     def concludes(self, problem: Runs, lines: Sequence[str], answer: str | None) -> bool:
         """See `Family.concludes`."""
         place = track(problem.shown[0], lines)[1]
-        return len(place.path) == problem.length and answer == "".join(place.path).strip()
+        return place.done == problem.length and answer == "".join(place.path).strip()
 
     # --- exact verdicts ---
 
@@ -173,7 +173,7 @@ class Program(LookUpFamily):
     def _is_right(self, problem: Runs, move: Move) -> bool:
         if move.line is None:
             return move.text == WAIT
-        tools = problem.tools(len(move.before.path), self.modulus) if self._in_place(problem, move) else ()
+        tools = problem.tools(move.before.done, self.modulus) if self._in_place(problem, move) else ()
         return move.line.operation in tools
 
     def locate(self, problem: Runs, reference: Any, text: str) -> Correction | None:
@@ -185,7 +185,7 @@ class Program(LookUpFamily):
         step = checked.first_error or len(lines) + 1
         moves, last = track(problem.shown[0], lines)
         place = moves[step - 1].before if step <= len(moves) else last
-        i = len(place.path)
+        i = place.done
         if i >= problem.length:
             return Correction(step, place.path[-1], "".join(place.path[:-1]))
         value, result = problem.shown[i : i + 2]
@@ -235,14 +235,14 @@ class ProgramSolver(OpenSolver):
     def _copied(self) -> Writing:
         """The lines that are kept."""
         yield from super()._copied()
-        self._arrive(list(track(self.runs.shown[0], self.context.kept)[1].path))
+        self._arrive()
 
-    def _arrive(self, path: list[str]) -> None:
-        self.path, self.place = path, Place(len(path), self.runs.shown[min(len(path), self.runs.length)])
+    def _arrive(self) -> None:
+        self.place = self.place._replace(value=self.runs.shown[min(self.place.done, self.runs.length)])
 
     def _move(self, name: FactName, way: str, result: str) -> None:
         super()._move(name, way, result)
-        self._arrive(self.path)
+        self._arrive()
 
     def _step(self) -> Line:
         """The rest of a line; what comes out is given."""

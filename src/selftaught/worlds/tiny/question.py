@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selftaught.worlds.kit.language import ANSWER, UNSURE, WAIT, count, number, of_place, place
+from selftaught.worlds.kit.language import UNSURE, WAIT, count, number, of_place, place
 from selftaught.worlds.tiny.table import apply, operations
 
 LONGEST = 10
@@ -111,13 +111,27 @@ def read_line(line: str) -> Line | None:
 
 
 class Place(NamedTuple):
-    """Where a solution stands before a line: the number of operations done, and the value reached."""
+    """Where a solution stands before a line.
 
-    done: int
+    Attributes:
+        value: the number reached.
+        path: operations done.
+    """
+
     value: int
+    path: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> int:
+        """Number of operations done."""
+        return len(self.path)
+
+    def after(self, operation: str, value: int) -> Place:
+        """The place after a step that comes to `value`."""
+        return Place(value, (*self.path, operation))
 
 
-class Step(NamedTuple):
+class Move(NamedTuple):
     """A line of a reply with its place.
 
     Attributes:
@@ -133,29 +147,32 @@ class Step(NamedTuple):
     withdrawn: bool = False
 
 
-def follow(chain: Chain, lines: Sequence[str]) -> tuple[list[Step], Place]:
-    """Each line with the place it starts from, and the place after the last one.
+def track(start: int, lines: Sequence[str]) -> tuple[list[Move], Place]:
+    """Each line before the answer with the place it starts from, and the place after the last one.
 
-    `wait` goes back to before the step that precedes it, which it withdraws; a line that is no step moves nothing.
+    `wait` goes back to before the line that precedes it, which it withdraws; a line that is no step moves nothing.
     """
-    steps: list[Step] = []
-    place = Place(0, chain.start)
+    moves: list[Move] = []
+    place = Place(start)
     for text in lines:
+        if text == WAIT and moves and moves[-1].text != WAIT:
+            place = moves[-1].before
+            moves[-1] = moves[-1]._replace(withdrawn=True)
         line = read_line(text)
-        if text == WAIT:
-            last = next((i for i in reversed(range(len(steps))) if not steps[i].text.startswith(ANSWER)), -1)
-            if last >= 0 and steps[last].text != WAIT:
-                place = steps[last].before
-                steps[last] = steps[last]._replace(withdrawn=True)
-        steps.append(Step(place, line, text))
+        moves.append(Move(place, line, text))
         if line is not None:
-            place = Place(place.done + 1, int(line.result))
-    return steps, place
+            place = place.after(line.operation, int(line.result))
+    return moves, place
 
 
-def in_place(chain: Chain, step: Step) -> bool:
+def withdrawn(moves: Sequence[Move]) -> frozenset[int]:
+    """Numbers, from 1, of lines that a later one replaces."""
+    return frozenset(i for i, move in enumerate(moves, 1) if move.withdrawn)
+
+
+def in_place(chain: Chain, move: Move) -> bool:
     """Whether a step takes the value reached and the operation due."""
-    line, before = step.line, step.before
+    line, before = move.line, move.before
     due = before.done < len(chain.operations)
     return line is not None and due and (line.value, line.operation) == (before.value, chain.operations[before.done])
 

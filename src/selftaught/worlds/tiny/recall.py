@@ -9,12 +9,12 @@ import random
 from collections.abc import Sequence
 
 from selftaught.worlds.kit.family import Context
-from selftaught.worlds.kit.language import UNSURE, WAIT, number
+from selftaught.worlds.kit.language import UNSURE, number
 from selftaught.worlds.kit.process import Options, View, Writing
 from selftaught.worlds.tiny.family import Paths
-from selftaught.worlds.tiny.lookups import LookUpFamily, Sight
-from selftaught.worlds.tiny.question import Chain, Step, draw_chain, follow, in_place, read_chain
-from selftaught.worlds.tiny.table import FactName, apply
+from selftaught.worlds.tiny.lookups import ChainFamily, Sight
+from selftaught.worlds.tiny.question import Chain, Line, draw_chain, read_chain, track
+from selftaught.worlds.tiny.table import FactName
 
 _WORD, _USUAL = "run", "paths"
 
@@ -28,8 +28,8 @@ class Recalled(Chain):
         return _WORD + str(Chain(*self)).removeprefix(_USUAL)
 
 
-class Recall(LookUpFamily, Paths):
-    """Chains of `level` operations that a critic believes nothing about. See `LookUpFamily`."""
+class Recall(ChainFamily):
+    """Chains of `level` operations that a critic believes nothing about. See `ChainFamily`."""
 
     name = "recall"
     levels = (1, 2, 3)
@@ -65,7 +65,7 @@ class Recall(LookUpFamily, Paths):
 
     def correction(self, problem: Chain, lines: Sequence[str], step: int, view: View) -> tuple[str, Options]:
         """See `Family.correction`: what the solver would write."""
-        place = follow(problem, lines[: step - 1])[1]
+        place = track(problem.start, lines[: step - 1])[1]
         if place.done >= len(problem.operations):
             return "", {number(place.value): 1.0}
         name = (problem.operations[place.done], place.value)
@@ -75,16 +75,7 @@ class Recall(LookUpFamily, Paths):
         """See `LookUpFamily.recomputed`: this critic believes nothing."""
         return UNSURE
 
-    def sights(self, problem: Chain, lines: Sequence[str]) -> list[Sight | bool]:
-        """See `LookUpFamily.sights`: nothing but whether a step is in its place."""
-        return [self._sight(problem, step) for step in follow(problem, lines)[0]]
-
-    def _sight(self, problem: Chain, step: Step) -> Sight | bool:
-        line = step.line
-        if line is None:
-            return step.text == WAIT
-        if not in_place(problem, step) or int(line.result) >= self.skills.modulus:
-            return False
+    def sight(self, line: Line, right: bool) -> Sight:
+        """See `ChainFamily.sight`: nothing but that the step is in its place."""
         name = (line.operation, line.value)
-        right = number(apply(*name, self.skills.modulus)) == line.result
         return Sight("in place", None, name, line.result, right, self.table.facts[name].provokes)

@@ -6,8 +6,8 @@ those of the seeds given; nothing here trains a network.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -85,12 +85,16 @@ def temperature(sim: Simulation) -> Iterator[Row]:
         yield str(heat), str(sim.player.ladder(sim.base, sim.test(), 8, heat))
 
 
+def area_under_curve(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """Probability that a right one scores higher than a wrong one; ties count half."""
+    good, bad = ([s for s, truly in zip(scores, right, strict=True) if truly is which] for which in (True, False))
+    return mean((a > b) + 0.5 * (a == b) for a in good for b in bad)
+
+
 def judging(sim: Simulation) -> Iterator[Row]:
     """The judge's calibration, and the area under its curve."""
     found = [(sim.player.acceptance(sim.base, p, text), sim.player.right(p, text)) for p, text in sim.drafts()]
-    good, bad = ([score for score, right in found if right is which] for which in (True, False))
-    area = mean((a > b) + 0.5 * (a == b) for a in good for b in bad)
-    yield "judge: AUC", f"{area:.3f}"
+    yield "judge: AUC", f"{area_under_curve([s for s, _ in found], [r for _, r in found]):.3f}"
     yield "judge: mean P(right), true share", f"{mean(s for s, _ in found):.3f}  {mean(r for _, r in found):.3f}"
     edges = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.01)
     for low, high in pairwise(edges):
@@ -229,14 +233,19 @@ SECTIONS: Mapping[str, Section] = {
 }
 
 
+def parser_of(about: str | None, part: str, parts: Iterable[str], shown: str, *, problems: int) -> ArgumentParser:
+    """The options of a simulation: `part` names what it prints, which `shown` explains, one of `parts`."""
+    parser = ArgumentParser(description=about)
+    parser.add_argument(part, choices=parts, action="append", help=shown)
+    parser.add_argument("--skills", choices=KIN, default="base", help="writer (default %(default)s)")
+    parser.add_argument("--problems", type=int, default=problems, help="problems of each figure (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of problems and chance (default %(default)s)")
+    return parser
+
+
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--section", choices=SECTIONS, action="append", help="table to print (default all)")
-    parser.add_argument("--skills", choices=KIN, default="base", help="writer (default %(default)s)")
-    parser.add_argument("--problems", type=int, default=400, help="problems of each figure (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of problems and chance (default %(default)s)")
-    args = parser.parse_args()
+    args = parser_of(__doc__, "--section", SECTIONS, "table to print (default all)", problems=400).parse_args()
     sim = Simulation(KIN[args.skills], args.problems, args.seed)
     for name in args.section or SECTIONS:
         print(f"\n{name}: {(SECTIONS[name].__doc__ or '').splitlines()[0]}")

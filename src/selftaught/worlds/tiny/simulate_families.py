@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from selftaught.worlds.kit.task import load_kit_task
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.writer import Writer
 from selftaught.worlds.tiny.families import NAMES
-from selftaught.worlds.tiny.simulate import STRENGTH
+from selftaught.worlds.tiny.simulate import STRENGTH, area_under_curve, parser_of
 from selftaught.worlds.tiny.skills import KIN, Skills
 from selftaught.worlds.tiny.task import LEVEL, VERSION
 from selftaught.worlds.tiny.writer import paths_writer
@@ -108,19 +107,9 @@ class FamilySimulation:
         return self.player.self_train(self.base, train, rounds=rounds)
 
 
-def area_under_curve(scores: Sequence[float], right: Sequence[bool]) -> float:
-    """Probability that a right one scores higher than a wrong one; ties count half."""
-    good, bad = ([s for s, truly in zip(scores, right, strict=True) if truly is which] for which in (True, False))
-    return mean((a > b) + 0.5 * (a == b) for a in good for b in bad)
-
-
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", choices=NAMES, action="append", help="family to print (default all)")
-    parser.add_argument("--skills", choices=KIN, default="base", help="writer (default %(default)s)")
-    parser.add_argument("--problems", type=int, default=300, help="problems of each figure (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of problems and chance (default %(default)s)")
+    parser = parser_of(__doc__, "--family", NAMES, "family to print (default all)", problems=300)
     parser.add_argument("--train", type=int, default=0, help="level of two rounds of rejection sampling (default none)")
     args = parser.parse_args()
     for name in args.family or NAMES:

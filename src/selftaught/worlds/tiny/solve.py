@@ -10,7 +10,7 @@ from selftaught.worlds.kit.family import Context, split_reply
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number, place, tokenize
 from selftaught.worlds.kit.process import END, Choice, Options, Part, Writing, mixture
 from selftaught.worlds.kit.roles import copied
-from selftaught.worlds.tiny.question import Chain, Place, follow, read_line
+from selftaught.worlds.tiny.question import Chain, Place, read_line, track
 from selftaught.worlds.tiny.table import Fact, FactName, Table
 
 Line = Generator["Choice | str", str, bool]
@@ -93,7 +93,7 @@ class Solver:
             *begun, last = tokenize(line) or [""]
             for token in (*begun, last, NEWLINE):
                 yield copied(token) if token in WAYS or (token is last and begun) else token
-        self.lines, self.place = len(self.context.kept), follow(self.chain, self.context.kept)[1]
+        self.lines, self.place = len(self.context.kept), track(self.chain.start, self.context.kept)[1]
 
     @property
     def _due(self) -> str:
@@ -174,7 +174,7 @@ class Solver:
 
     def _move(self, name: FactName, way: str, result: str) -> None:
         self.last = Last(self.place, name, way, result, bool(self.redo))
-        self.place, self.redo = Place(self.place.done + 1, int(result)), ""
+        self.place, self.redo = self.place.after(name[0], int(result)), ""
 
     def _operation(self) -> Choice | str:
         """The value with the operation that is due, or by mistake with the one in parentheses before that."""

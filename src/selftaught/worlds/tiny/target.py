@@ -14,8 +14,8 @@ from selftaught.records import Verdict, content_hash
 from selftaught.worlds.kit.family import Checked, Context, Correction, split_reply, verdict
 from selftaught.worlds.kit.language import ANSWER, NEWLINE, WAIT, WAYS, number
 from selftaught.worlds.kit.process import END, Options, View, Writing, single
-from selftaught.worlds.tiny.lookups import LookUpFamily, Move, Place, Sight, near, track, withdrawn
-from selftaught.worlds.tiny.question import Line, read_line, write_line
+from selftaught.worlds.tiny.lookups import LookUpFamily, Sight, near
+from selftaught.worlds.tiny.question import Line, Move, Place, read_line, track, withdrawn, write_line
 from selftaught.worlds.tiny.strategy import TOOLS, policy, strengths
 from selftaught.worlds.tiny.table import apply
 from selftaught.worlds.tiny.target_question import (
@@ -182,7 +182,7 @@ class Target(LookUpFamily):
             return False
         if number(apply(line.operation, line.value, self.modulus)) != line.result:
             return False
-        after = Place(int(line.result), (*before.path, line.operation))
+        after = before.after(line.operation, int(line.result))
         return self._path(after, problem) is not None or self._path(before, problem) is None
 
     def locate(self, problem: Goal, reference: Any, text: str) -> Correction | None:
@@ -206,7 +206,7 @@ class Target(LookUpFamily):
     def _due(self, problem: Goal, place: Place, line: Line | None, path: Sequence[str]) -> str:
         """The operation of a line, if it may be used and the goal can be reached after it; else the best one."""
         if line is not None and line.operation in problem.left(place.path):
-            after = Place(apply(line.operation, place.value, self.modulus), (*place.path, line.operation))
+            after = place.after(line.operation, apply(line.operation, place.value, self.modulus))
             if self._path(after, problem) is not None:
                 return line.operation
         return path[0]
@@ -222,8 +222,8 @@ class Target(LookUpFamily):
         named = TOOL.findall(found.given)
         if named and self._path(place, problem):
             way = ways[0] if ways else WAYS[0]
-            kept.append(write_line(len(place.path) + 1, way, place.value, named[-1], found.result))
-            place, ways = Place(int(found.result), (*place.path, named[-1])), ways[1:]
+            kept.append(write_line(place.done + 1, way, place.value, named[-1], found.result))
+            place, ways = place.after(named[-1], int(found.result)), ways[1:]
         return NEWLINE.join([*kept, *self._finished(problem, place, ways)])
 
     def solution(self, problem: Goal, reference: Any) -> str:  # noqa: ARG002
@@ -237,8 +237,6 @@ class Target(LookUpFamily):
         value, path = place.value, self._path(place, problem) or ()
         for i, operation in enumerate(path):
             after = apply(operation, value, self.modulus)
-            yield write_line(
-                len(place.path) + i + 1, ways[i] if i < len(ways) else WAYS[0], value, operation, number(after)
-            )
+            yield write_line(place.done + i + 1, ways[i] if i < len(ways) else WAYS[0], value, operation, number(after))
             value = after
         yield f"{ANSWER}{''.join((*place.path, *path))}"

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from selftaught.worlds.kit.family import Context
 from selftaught.worlds.kit.language import ANSWER, number, tokenize
-from selftaught.worlds.kit.process import Choice, Part, Writing
-from selftaught.worlds.tiny.lookups import track
+from selftaught.worlds.kit.process import Choice, Part
 from selftaught.worlds.tiny.open_solver import OpenSolver
 from selftaught.worlds.tiny.question import Chain, Place
 from selftaught.worlds.tiny.solve import shown_in
@@ -30,18 +29,12 @@ class TargetSolver(OpenSolver):
     @property
     def left(self) -> tuple[str, ...]:
         """Operations that are not yet used."""
-        return self.goal.left(self.done)
+        return self.goal.left(self.place.path)
 
     @property
     def _due(self) -> str:
         """Not "" where a step is next."""
         return next(iter(self.left), "") if self.place.value != self.goal.goal else ""
-
-    def _copied(self) -> Writing:
-        """The lines that are kept."""
-        yield from super()._copied()
-        place = track(self.goal.start, self.context.kept)[1]
-        self.path, self.place = list(place.path), Place(len(place.path), place.value)
 
     def _doubt(self) -> tuple[int, float]:
         """A step after which no operation is left and the goal not reached is one that the critic thinks wrong."""
@@ -107,7 +100,7 @@ def target_solver(goal: Goal, context: Context, table: Table) -> TargetSolver:
         chain,
         replace(context, hint=None),
         shown_in(context.demonstrations),
-        Place(0, goal.start),
+        Place(goal.start),
         doubting=table.skills.doubting,
         family="target",
         hinted=hinted,
