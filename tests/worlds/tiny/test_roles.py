@@ -149,7 +149,9 @@ def test_a_blind_reviser_keeps_its_answer_at_once_or_solves_anew() -> None:
     assert opening(QUESTION, SLIP, "revise") == pytest.approx({"Answer:": BASE.keeps, "1) ": 1 - BASE.keeps})
     kept = WRITER.reply(chat(QUESTION, SLIP, "revise"))
     fresh, anew = WRITER.reply(chat(QUESTION)), WRITER.reply(chat(QUESTION, SLIP, "revise"))
-    assert kept is not None and fresh is not None and anew is not None
+    assert kept is not None
+    assert fresh is not None
+    assert anew is not None
     _, answer, end = read(kept, ["Answer:", " 0"])
     assert (sure(answer), sure(end)) == (" 0", END)  # type: ignore[arg-type]
     solution = ["1) ", "B", " 54 +8", " 1", "\n"]
@@ -165,7 +167,8 @@ def test_a_draft_is_kept_without_the_steps_that_it_took_back() -> None:
     waited = SLIP.replace("2) B", "2) C 1 *2 5\nwait\n2) B")
     approved = WRITER.reply(chat(QUESTION, waited, "critique", "no mistakes", "revise"))
     corrected = WRITER.reply(chat(QUESTION, waited, "critique", "step 5) 3 -3 0", "revise"))
-    assert approved is not None and corrected is not None
+    assert approved is not None
+    assert corrected is not None
     steps = read(approved, tokenize(SLIP))
     assert list(map(sure, steps[2:])) == [*tokenize(SLIP)[2:], END]  # type: ignore[arg-type]
     assert {steps[i].skill for i in (3, 6, 8)} == {"revise:copy"}  # where a new reply has a choice  # type: ignore[union-attr]

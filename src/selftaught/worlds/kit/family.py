@@ -193,7 +193,8 @@ class Belief(NamedTuple):
         provoked: whether the critic cannot tell and, asked for a critique, is inclined to find fault.
         restated: what the critic writes before its mark: what it thinks that the line comes to, or that another look-up
             which checks it does; "" to write the mark alone.
-        felt: probability that the line is right at a glance, without that; None if it is the same.
+        felt: probability that the line is right at a glance, without that, and without a look at what was asked; None
+            if it is the same.
     """
 
     right: float

@@ -53,7 +53,7 @@ class Mix:
     waits: float = 0.2
     cut: float = 0.3
     wordings: float = 0.15
-    asides: float = 0.3
+    asides: float = 0.45
     ways: float = 0.12
 
 

@@ -58,11 +58,15 @@ class RoleSkills(Protocol):
 
 
 def acceptance(asked: Asked, text: str, skills: RoleSkills, view: View) -> float:
-    """A judge's probability that a reply is right: that every line is, and that the answer is theirs."""
+    """A judge's probability that a reply is right: that every line is, at a glance, and that the answer is theirs."""
     lines, answer = split_reply(text)
     beliefs = asked.family.beliefs(asked.problem, lines, view)
     withdrawn = checked(asked, text).withdrawn
-    standing = [belief.glance for i, belief in enumerate(beliefs, 1) if i not in withdrawn]
+    standing = [
+        belief.glance
+        for i, (line, belief) in enumerate(zip(lines, beliefs, strict=True), 1)
+        if i not in withdrawn and line != WAIT
+    ]
     whole = bool(standing) and asked.family.concludes(asked.problem, lines, answer)
     return max(skills.judges_broken, asked.family.overall(standing) if whole else 0.0)
 

@@ -13,13 +13,12 @@ from selftaught.worlds.tiny.skills import KIN
 from selftaught.worlds.tiny.writer import paths_writer
 
 WEIGHTS = (
-    *((skill, 16.0) for skill in ("distractor", "follow", "judge")),
-    *((skill, 12.0) for skill in ("critique:result", "hint")),
-    *((skill, 8.0) for skill in ("copy", "way:shown", "redo")),
+    *((skill, 12.0) for skill in ("follow", "hint")),
+    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "judge", "redo")),
     *((skill, 4.0) for skill in ("result", "critique", "mark", "revise", "way:hint")),
     *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
     *((skill, 3.0) for skill in ("locate", "way", "facts")),
-    ("lines", 2.0),
+    *((skill, 2.0) for skill in ("lines", "revise:copy")),
 )  # fmt: skip
 """Rare decisions count more in the loss, and what tokens are certain of, less."""
 

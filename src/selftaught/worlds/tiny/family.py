@@ -136,14 +136,17 @@ class Paths:
 
     def _belief(self, chain: Chain, move: Move, view: View) -> Belief:
         line = move.line
-        if line is None or not in_place(chain, move):
+        if line is None or (name := (line.operation, line.value)) not in self.table.facts:
             return Belief(float(move.text == WAIT), restated=UNSURE)
-        name, result = (line.operation, line.value), line.result
+        felt = self.table.feeling(name, line.way)
+        glance = view(("feel", name, line.way), {SOUND: felt, UNSOUND: 1 - felt})[SOUND]
+        if not in_place(chain, move):
+            return Belief(0.0, restated=UNSURE, felt=glance)
+        result = line.result
         agreement = self.table.agreement(name, result)
         right, key = self.table.opinions[agreement], ("mark", name, result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
-        fact, felt = self.table.facts[name], self.table.feeling(name, line.way)
-        glance = view(("feel", name, line.way), {SOUND: felt, UNSOUND: 1 - felt})[SOUND]
+        fact = self.table.facts[name]
         return Belief(sound, key, self._is_right(chain, move), fact.provokes, fact.believed or UNSURE, glance)
 
     def overall(self, glances: Sequence[float]) -> float:

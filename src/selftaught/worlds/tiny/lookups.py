@@ -15,7 +15,7 @@ from selftaught.worlds.kit.family import Belief, Context, Steps, split_reply
 from selftaught.worlds.kit.language import SOUND, UNSOUND, UNSURE, WAIT, WAYS
 from selftaught.worlds.kit.process import Choice, View, Writing, sampled, write
 from selftaught.worlds.tiny.family import Paths
-from selftaught.worlds.tiny.question import Chain, Line, Move, in_place, track, true_result
+from selftaught.worlds.tiny.question import Chain, Line, Move, in_place, read_line, track, true_result
 from selftaught.worlds.tiny.skills import BASE, Skills
 from selftaught.worlds.tiny.solve import Line as Writes
 from selftaught.worlds.tiny.solve import Solver
@@ -120,7 +120,8 @@ class LookUpFamily(ABC):
 
     def beliefs(self, problem: Any, lines: Sequence[str], view: View) -> list[Belief]:
         """See `Family.beliefs`; calibrated on the writer's own drafts."""
-        return [self._opinion(sight, view) for sight in self.sights(problem, lines)]
+        sights = zip(self.sights(problem, lines), map(read_line, lines), strict=True)
+        return [self._opinion(sight, line, view) for sight, line in sights]
 
     def line_drill(self, rng: random.Random) -> tuple[str, Steps]:
         """See `Drilled.line_drill`: the lines are those of `paths`."""
@@ -138,10 +139,13 @@ class LookUpFamily(ABC):
         """What the critic thinks that a look-up comes to, as a token; `UNSURE` where it believes nothing."""
         return self.table.facts[fact].believed or UNSURE
 
-    def _opinion(self, sight: Sight | bool, view: View) -> Belief:
+    def _opinion(self, sight: Sight | bool, line: Line | None, view: View) -> Belief:
+        known = calibrated(type(self), self.skills)
         if isinstance(sight, bool):
-            return Belief(float(sight), restated=UNSURE)
-        right, glance = (calibrated(type(self), self.skills).get(cell, 0.5) for cell in _cells(sight))
+            is_step = line is not None and (line.operation, line.value) in self.table.facts
+            felt = known.get(_glanced(self.felt(line))) if line is not None and is_step else None
+            return Belief(float(sight), restated=UNSURE, felt=felt)
+        right, glance = (known.get(cell, 0.5) for cell in _cells(sight))
         key = ("mark", self.name, sight.cell, sight.fact, sight.result)
         sound = view(key, {SOUND: right, UNSOUND: 1 - right})[SOUND]
         felt = view(("feel", self.name, sight.glance), {SOUND: glance, UNSOUND: 1 - glance})[SOUND]
@@ -175,7 +179,11 @@ class ChainFamily(LookUpFamily, Paths):
 
 def _cells(sight: Sight) -> tuple[Hashable, Hashable]:
     """The cells of both opinions on a line."""
-    return ("marked", sight.cell), ("glanced", sight.glance)
+    return ("marked", sight.cell), _glanced(sight.glance)
+
+
+def _glanced(glance: Hashable) -> Hashable:
+    return "glanced", glance
 
 
 @cache
