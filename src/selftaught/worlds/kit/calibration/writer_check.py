@@ -16,7 +16,7 @@ from selftaught.worlds.kit.calibration.figures import Figure, mean_of
 from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, WrittenReply
 
-MIN_DECISIONS = 50
+MIN_DECISIONS = 100
 """Fewest choices of a skill whose accuracy is compared."""
 BATCH = 64
 """Replies that are read together."""
@@ -40,7 +40,7 @@ def model_is_writer(lab: Lab) -> dict[str, Figure]:
     """Check 1: the model reads replies that the writer drew, teacher-forced."""
     if lab.plan.replies is None:
         raise NotApplicable("the world has no writer with exact distributions (CalibrationPlan.replies)")
-    replies = list(islice(lab.plan.replies(CALIBRATION_SEEDS[0]), lab.sizes.some))
+    replies = list(islice(lab.plan.replies(CALIBRATION_SEEDS[0]), lab.sizes.problems))
     found: list[Reading] = []
     with lab.console.meter("reading the writer's replies", len(replies)) as meter:
         for start in range(0, len(replies), BATCH):
