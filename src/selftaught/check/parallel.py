@@ -48,30 +48,26 @@ class SeedPool:
     """
 
     def __init__(self, jobs: int) -> None:
-        share = max(1, num_cores() // jobs)
         self.jobs = jobs
-        self._processes = [
-            ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(share,)) for _ in range(jobs)
-        ]
+        share = max(1, num_cores() // jobs)
+        self._processes = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_begin, initargs=(share,))
 
-    def run_seeds(self, play: Callable[[int], None], seeds: range, console: Console) -> None:
+    def run_seeds(self, play: Callable[[int], None], seeds: range, console: Console, what: str = "seed") -> None:
         """Run seeds; those that fail are left to the caller.
 
         Args:
             play: runs a seed to its end; picklable.
+            what: name of what has these numbers.
         """
-        console.print(f"{len(seeds)} seeds, {self.jobs} at a time")
-        waiting: dict[Future[None], int] = {
-            self._processes[seed % self.jobs].submit(play, seed): seed for seed in seeds
-        }
+        console.print(f"{len(seeds)} {what}s, {self.jobs} at a time")
+        waiting: dict[Future[None], int] = {self._processes.submit(play, seed): seed for seed in seeds}
         for number, done in enumerate(as_completed(waiting), 1):
             how = "finished" if done.exception() is None else "failed in its process and is resumed here"
-            console.print(f"  seed {waiting[done] + 1} {how}, {number} of {len(seeds)}")
+            console.print(f"  {what} {waiting[done] + 1} {how}, {number} of {len(seeds)}")
 
     def close(self, *, cancel: bool = False) -> None:
         """Stop the processes; `cancel` drops queued seeds."""
-        for process in self._processes:
-            process.shutdown(wait=True, cancel_futures=cancel)
+        self._processes.shutdown(wait=True, cancel_futures=cancel)
 
 
 @contextmanager

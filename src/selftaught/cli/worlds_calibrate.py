@@ -85,22 +85,27 @@ def _suite(args: argparse.Namespace, world: SyntheticWorld, console: Console) ->
 
 
 def _processes(args: argparse.Namespace, lab: Lab, suite: Suite) -> AbstractContextManager[SeedPool | None]:
-    """Processes for the trainings; None for a twin, which is not sampled by the local engine."""
+    """Processes for parts of the suite; None for a twin, which the local engine does not sample, and for few."""
     from selftaught.check.parallel import seed_pool
     from selftaught.engines import EngineConfig
+    from selftaught.worlds.kit.calibration.suite import ALL
 
     where = replace(lab.world, model=suite.model)
-    return nullcontext() if suite.twin or args.smoke else seed_pool(0, suite.sizes.seeds, where, EngineConfig())
+    return nullcontext() if suite.twin or args.smoke else seed_pool(0, len(ALL), where, EngineConfig())
 
 
 def _ahead(processes: SeedPool | None, suite: Suite, console: Console) -> Callable[[Sequence[int]], None] | None:
-    """A function that plays the trainings of checks in the processes."""
-    from selftaught.worlds.kit.calibration.opening import play_trainings
+    """A function that plays the parts of checks in the processes."""
+    from selftaught.worlds.kit.calibration.opening import parts_of, play_part
 
     if processes is None:
         return None
-    seeds = range(suite.sizes.seeds)
-    return lambda numbers: processes.run_seeds(partial(play_trainings, suite, tuple(numbers)), seeds, console)
+
+    def play(numbers: Sequence[int]) -> None:
+        parts = parts_of(numbers, range(1, suite.sizes.seeds + 1))
+        processes.run_seeds(partial(play_part, suite, parts), range(len(parts)), console, "part")
+
+    return play
 
 
 def _as_data(world: str, model: str, version: str, findings: Sequence[Finding]) -> dict[str, Any]:

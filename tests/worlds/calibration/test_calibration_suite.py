@@ -24,7 +24,7 @@ from selftaught.worlds import synthetic_worlds
 from selftaught.worlds.kit.calibration import suite
 from selftaught.worlds.kit.calibration.critics import critiques_of
 from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, NotApplicable
-from selftaught.worlds.kit.calibration.opening import Suite, opened, play_trainings
+from selftaught.worlds.kit.calibration.opening import Suite, opened, parts_of, play_part
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, CalibrationPlan, Decision, WrittenReply, plan_of
 from selftaught.worlds.kit.calibration.table import SMOKE_CHECKS, spec
 from selftaught.worlds.underfit.world import WORLD as UNDERFIT
@@ -101,8 +101,12 @@ def test_training_checks_measure_every_policy_that_other_processes_trained(tmp_p
     pool, quiet = SeedPool(2), Console(quiet=True)
     with opened(few, quiet) as lab, closing(pool):
         lab.learner = none
-        ahead = lambda numbers: pool.run_seeds(partial(play_trainings, few, tuple(numbers)), range(2), quiet)  # noqa: E731
-        found = {one.spec.number: one for one in suite.calibrate(lab, (7, 8, 9, 10, 15, 16), ahead)}
+        parts = parts_of((7, 8, 9, 10, 15, 16), range(1, 3))
+        assert len(parts) == 5 * 2 + 2
+        pool.run_seeds(partial(play_part, few, parts), range(len(parts)), quiet, "part")
+        spent = lab.engine.busy_seconds
+        found = {one.spec.number: one for one in suite.calibrate(lab, (7, 8, 9, 10, 15, 16))}
+        assert lab.engine.busy_seconds == spent  # nothing was sampled here
     assert all(not one.reason for one in found.values())
     assert {"round 1 - start", "round 2 - round 1", "start"} <= set(found[7].figures)
     assert all(set(found[number].figures) >= set(spec(number).wanted) for number in (8, 9, 10, 15, 16))

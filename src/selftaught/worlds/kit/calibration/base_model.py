@@ -139,16 +139,21 @@ def spread(shares: Sequence[float], samples: int) -> float:
 
 def confidence(lab: Lab) -> dict[str, Figure]:
     """Check 6: the share of the vote's winner, and the study `p-true-p-ik`."""
-    drawn = lab.measured(lab.sizes.some // 2)
-    with lab.run("confidence", drawn.with_splits((), drawn.test, ())) as run:
-        how = {"samples": 8, "temperature": 0.7, "epochs": 0}
-        rows = {row["confidence"]: row for row in find("p-true-p-ik")(run, run.base, run.task, **how).rows}
-    known = rows["P(True)"]
+    known = p_true(lab)
     return {
         "ECE of the vote share": vote_calibration(samples_of(lab)),
         "ECE of P(True)": _of_row(known, "ece"),
         "AUROC of P(True)": _of_row(known, "auroc"),
     }
+
+
+def p_true(lab: Lab) -> Mapping[str, float | int | str]:
+    """The study's row on P(True)."""
+    drawn = lab.measured(lab.sizes.some // 2)
+    with lab.run("confidence", drawn.with_splits((), drawn.test, ())) as run:
+        how = {"samples": 8, "temperature": 0.7, "epochs": 0}
+        rows = {row["confidence"]: row for row in find("p-true-p-ik")(run, run.base, run.task, **how).rows}
+    return rows["P(True)"]
 
 
 def vote_calibration(found: Samples) -> Figure:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from selftaught.console import Console
 from selftaught.engines import EngineConfig, create_engine
@@ -14,19 +15,32 @@ from selftaught.engines.scripted import scripted_learner
 from selftaught.learn.learner import train_policy
 from selftaught.models import resolve
 from selftaught.worlds import synthetic_worlds
-from selftaught.worlds.kit.calibration import training, training_data
-from selftaught.worlds.kit.calibration.lab import Lab, Sizes, twin_policy
+from selftaught.worlds.kit.calibration import base_model, critics, judges, search_check, training, training_data
+from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable, Sizes, twin_policy
 from selftaught.worlds.kit.calibration.plan import plan_of
 
-TRAININGS = {
-    7: (training.two_rounds,),
-    8: (training.two_rounds,),
-    9: (training_data.learn_majority,),
-    10: (training_data.learn_all, training_data.learn_wrong),
-    15: (training_data.learn_chosen,),
-    16: (training.two_rounds,),
+TRAININGS: Mapping[Callable[[Lab, int], object], tuple[int, ...]] = {
+    training.two_rounds: (7, 8, 16),
+    training_data.learn_majority: (9,),
+    training_data.learn_all: (10,),
+    training_data.learn_wrong: (10,),
+    training_data.learn_chosen: (15,),
 }
-"""Number of a check -> the trainings of each of its seeds, which need nothing of each other."""
+"""What trains on a seed -> numbers of the checks that need it."""
+
+MEASUREMENTS: Mapping[Callable[[Lab], object], tuple[int, ...]] = {
+    critics.critiques_of: (12, 13),
+    base_model.samples_of: (2, 3, 5, 6, 9),
+    base_model.temperatures: (4,),
+    search_check.step_search: (14,),
+    base_model.p_true: (6,),
+    judges.demonstrations: (19,),
+    judges.second_look: (18,),
+    judges.verification_gap: (17,),
+    critics.blind_correction: (11,),
+    training.start_of: (7, 8, 9, 10, 15, 16),
+}
+"""What measures the model as it is -> numbers of the checks that need it. No two share a run, here or above."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +75,34 @@ def opened(suite: Suite, console: Console) -> Iterator[Lab]:
         yield Lab(world.module("world").WORLD, plan, policy, suite.folder, engine, console, suite.sizes, learner)
 
 
-def play_trainings(suite: Suite, numbers: tuple[int, ...], seed: int) -> None:
-    """Play the trainings of some checks on one seed, in a process of its own; the checks find them in the folder.
+class Part(NamedTuple):
+    """A part of a suite that another process can play.
+
+    Attributes:
+        play: what plays it.
+        seed: of a training, else None.
+    """
+
+    play: Callable[..., object]
+    seed: int | None = None
+
+
+def parts_of(numbers: Sequence[int], seeds: range) -> list[Part]:
+    """The parts that some checks need, those that take long first.
 
     Args:
-        seed: from 0; the suite's own seeds of trainings begin at 1.
+        seeds: of trainings.
     """
-    plays = dict.fromkeys(play for number in numbers for play in TRAININGS.get(number, ()))
-    with opened(suite, Console(quiet=True)) as lab:
-        for play in plays:
-            play(lab, seed + 1)
+    parts = [Part(play, seed) for play, of in TRAININGS.items() if {*of} & {*numbers} for seed in seeds]
+    return parts + [Part(play) for play, of in MEASUREMENTS.items() if {*of} & {*numbers}]
+
+
+def play_part(suite: Suite, parts: Sequence[Part], number: int) -> None:
+    """Play a part in a process of its own; the checks then find it in the folder.
+
+    Args:
+        number: its place among the parts.
+    """
+    play, seed = parts[number]
+    with opened(suite, Console(quiet=True)) as lab, suppress(NotApplicable):
+        play(lab) if seed is None else play(lab, seed)

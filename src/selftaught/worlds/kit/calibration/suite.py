@@ -25,7 +25,6 @@ from selftaught.worlds.kit.calibration import (
 )
 from selftaught.worlds.kit.calibration.figures import CheckSpec, Figure, Finding
 from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable
-from selftaught.worlds.kit.calibration.opening import TRAININGS
 from selftaught.worlds.kit.calibration.table import CHECKS, spec
 from selftaught.worlds.kit.calibration.writer_check import model_is_writer
 
@@ -64,17 +63,17 @@ def calibrate(
     Findings and runs are kept in the lab's folder: the same call resumes an interrupted one, and repeats nothing.
 
     Args:
-        ahead: plays the trainings of checks in other processes, before the first that trains.
+        ahead: plays the parts of checks in other processes, beforehand.
     """
     found: list[Finding] = []
+    begun = time.monotonic()
+    if ahead and (new := [number for number in numbers if _kept(lab, spec(number)) is None]):
+        ahead(new)
     for place, number in enumerate(numbers):
         left = _left(found, numbers[place:])
         lab.console.print(f"check {number} ({place + 1} of {len(numbers)}): {spec(number).name}{left}")
-        begun = time.monotonic()
-        if ahead and number in TRAININGS:
-            ahead([one for one in numbers[place:] if _kept(lab, spec(one)) is None])
-            ahead = None
         found.append(_kept(lab, spec(number)) or _measured(lab, spec(number), begun))
+        begun = time.monotonic()
         lab.console.print(f"  {_line(found[-1])}")
     return found
 
@@ -100,7 +99,7 @@ def _measured(lab: Lab, check: CheckSpec, begun: float) -> Finding:
     """The finding of a check, measured and kept in the lab's folder.
 
     Args:
-        begun: when the check did; its trainings may be done.
+        begun: when the check did, or what was played beforehand.
     """
     try:
         figures, reason = MEASURES[check.number](lab), ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
@@ -43,8 +43,8 @@ class Rounds(NamedTuple):
         samples: of the last policy; None if they were not drawn.
     """
 
-    core: list[Scores]
-    longer: list[Scores]
+    core: Sequence[Scores]
+    longer: Sequence[Scores]
     samples: Samples | None
 
 
@@ -58,8 +58,8 @@ class Trained:
         samples: of the first and of the last policy; None if they were not drawn.
     """
 
-    core: list[Scores]
-    longer: list[Scores] = field(default_factory=list)
+    core: Sequence[Scores]
+    longer: Sequence[Scores] = ()
     samples: tuple[Samples, Samples] | None = None
 
 
