@@ -7,7 +7,7 @@ from math import exp, isnan, log, nan
 from typing import Literal
 
 from selftaught import Attempt, BadInput, Baseline, Claim, Demo, Policy, Run, StudyReport, Task, sft, study
-from selftaught.check.claim import SystemResult
+from selftaught.check.claim import Alarm, SystemResult
 from selftaught.curate import by_problem, keep, keep_right
 
 Data = Literal["all", "right", "replay", "none"]
@@ -20,12 +20,14 @@ def held_out_nll(result: SystemResult) -> dict[str, float]:
 
 CLAIM = Claim(
     "Learning one's own unfiltered samples again and again raises the perplexity of held-out text above the frozen"
-    " model's, and above that of training on filtered or half replayed text for as many steps.",
+    " model's, and above that of training on filtered or half replayed text for as many steps; the fall of the samples'"
+    " entropy raises an alarm.",
     baselines=(
         Baseline("frozen", options={"data": "none"}, contrasts=("as published",)),
         Baseline("right ones only", options={"data": "right"}, contrasts=("as published",)),
         Baseline("half replay", options={"data": "replay"}, contrasts=("as published",)),
     ),
+    legs=(Alarm("entropy"),),
     metric=held_out_nll,
     options={"rounds": 3, "samples": 2, "lr_scale": 4.0},
     ablations={"at the usual learning rate": {"lr_scale": 1.0}},

@@ -92,7 +92,7 @@ class BuildConfig:
     hidden: int = 352
     context: int = 512
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    gate_lessons: int = 4000
+    gate_lessons: int = 8000
 
     def with_seed(self, seed: int) -> BuildConfig:
         """The same build with another seed."""
