@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any
 
 from selftaught.learn.objectives import prm
@@ -92,9 +91,9 @@ def has_ended(ask: Ask, attempt: Attempt) -> bool:
 
 
 async def score(ask: Ask, attempt: Attempt, judge: Policy) -> float:
-    """The probability that all steps so far are right, as the reward model reads it after the last; -inf unread."""
+    """The product of the probabilities that each step is right, as the reward model reads them; -inf unread."""
     scores = await ask.score(replace(attempt, text=attempt.text + attempt.stop_text), judge, at="steps")
-    return scores[-1] if scores and not math.isnan(scores[-1]) else -math.inf
+    return math.prod(scores) if scores and not any(map(math.isnan, scores)) else -math.inf
 
 
 async def best(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> Attempt:
@@ -139,8 +138,8 @@ def _search(lab: Lab, name: str, spec: str) -> tuple[list[SolverResult], list[So
 def train_prm(run: Run) -> Policy:
     """A process reward model trained on exact verdicts on the steps of the starting model's own answers.
 
-    A step's label is whether all steps up to it are right; the final one's, whether the answer is too (Lightman et
-    al., 2305.20050, label up to the first error: unconfirmed).
+    Steps are labeled up to the first that is wrong; the final one's label is whether the answer is right (Lightman et
+    al., 2305.20050, section 2.6, whose solution score is the product over steps: unconfirmed).
 
     Raises:
         NotApplicable: the verifier gives no verdicts on steps.
@@ -153,12 +152,15 @@ def train_prm(run: Run) -> Policy:
 
 
 def scored_steps(task: Task, attempt: Attempt) -> ScoredSteps | None:
-    """The steps of an answer with their labels; None without verdicts on steps, or for a failed or truncated answer."""
+    """The steps of an answer up to the first wrong one, with their labels.
+
+    None without verdicts on steps, or for a failed or truncated answer.
+    """
     verdicts = task.step_verdicts(attempt.problem, attempt.text)
     if verdicts is None or attempt.failed or attempt.truncated or not attempt.text:
         return None
     steps = task.steps.split(attempt.text)
     known = [one is Verdict.RIGHT for one in verdicts[: len(steps)]]
     known += [attempt.right] * (len(steps) - len(known))
-    labels = accumulate(known, lambda before, now: before and now)
-    return ScoredSteps(attempt.problem.prompt, tuple(steps), tuple(map(float, labels)), (attempt.id,))
+    labels = known[: known.index(False) + 1] if False in known else known
+    return ScoredSteps(attempt.problem.prompt, tuple(steps[: len(labels)]), tuple(map(float, labels)), (attempt.id,))
