@@ -7,6 +7,8 @@ finish, the check does itself, and says itself what is wrong.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -60,10 +62,13 @@ class SeedPool:
             what: name of what has these numbers.
         """
         console.print(f"{len(seeds)} {what}s, {self.jobs} at a time")
+        begun = time.monotonic()
         waiting: dict[Future[None], int] = {self._processes.submit(play, seed): seed for seed in seeds}
         for number, done in enumerate(as_completed(waiting), 1):
             how = "finished" if done.exception() is None else "failed in its process and is resumed here"
-            console.print(f"  {what} {waiting[done] + 1} {how}, {number} of {len(seeds)}")
+            left = (time.monotonic() - begun) * (len(seeds) / number - 1) / 60
+            estimate = f", about {math.ceil(left)} min left" if left else ""
+            console.print(f"  {what} {waiting[done] + 1} {how}, {number} of {len(seeds)}{estimate}")
 
     def close(self, *, cancel: bool = False) -> None:
         """Stop the processes; `cancel` drops queued seeds."""

@@ -60,7 +60,7 @@ def test_1_a_model_is_its_writer_where_it_loses_little_and_no_skill_is_off() -> 
 
 
 def test_1_the_worst_skill_counts_and_rare_ones_are_not_judged() -> None:
-    blind, rare = [Reading("result:blind", 0.0, -0.05)] * 120, [Reading("rare", 0.0, 0.9)] * 9
+    blind, rare = [Reading("result:blind", 0.0, -0.05)] * 60, [Reading("rare", 0.0, 0.9)] * 9
     found = writer_figures([*readings(0.0, 0.0), *blind, *rare])
     assert found["accuracy by skill, largest difference"].value == pytest.approx(0.05)
     assert "accuracy, rare: model - writer" not in found

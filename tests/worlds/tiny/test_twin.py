@@ -78,7 +78,7 @@ def test_right_answers_teach_and_wrong_ones_harm() -> None:
 
 def test_labels_of_the_majority_narrow_what_is_found() -> None:
     sim = simulation(400)
-    *_, last = sim.player.self_train(sim.base, sim.train(150), label="majority", rounds=2)
+    *_, last = sim.player.self_train(sim.base, sim.train(150), label="majority", rounds=3, carry=True)
     before, after = (sim.player.ladder(policy, sim.test(), 8) for policy in (sim.base, last))
     assert after.passed < before.passed
     assert after.sample > before.sample - 0.02

@@ -61,12 +61,7 @@ def acceptance(asked: Asked, text: str, skills: RoleSkills, view: View) -> float
     """A judge's probability that a reply is right: that every line is, at a glance, and that the answer is theirs."""
     lines, answer = split_reply(text)
     beliefs = asked.family.beliefs(asked.problem, lines, view)
-    withdrawn = checked(asked, text).withdrawn
-    standing = [
-        belief.glance
-        for i, (line, belief) in enumerate(zip(lines, beliefs, strict=True), 1)
-        if i not in withdrawn and line != WAIT
-    ]
+    standing = [beliefs[i - 1].glance for i in standing_lines(asked, text)]
     whole = bool(standing) and asked.family.concludes(asked.problem, lines, answer)
     return max(skills.judges_broken, asked.family.overall(standing) if whole else 0.0)
 
@@ -166,25 +161,25 @@ def revise(asked: Asked, skills: RoleSkills, view: View) -> Writing:
 
     Without a critique the same again is the answer alone.
     """
-    standing, answer = standing_lines(asked), split_reply(asked.draft or "")[1]
-    context, correction = Context(asked.demonstrations, view=view), asked.correction
-    if correction is not None and 1 <= correction.step <= len(split_reply(asked.draft or "")[0]) + 1:
-        kept = tuple(line for i, line in standing if i < correction.step)
+    text, correction = asked.draft or "", asked.correction
+    standing, (lines, answer) = standing_lines(asked, text), split_reply(text)
+    context = Context(asked.demonstrations, view=view)
+    if correction is not None and 1 <= correction.step <= len(lines) + 1:
+        kept = tuple(line for i, line in standing.items() if i < correction.step)
         correction = correction._replace(step=len(kept) + 1)
         return asked.family.solve(asked.problem, replace(context, correction=correction, kept=kept))
     draft = f"{ANSWER} {answer}" if answer else ""
     if asked.approved:
-        draft = NEWLINE.join([*(line for _, line in standing), draft])
+        draft = NEWLINE.join([*standing.values(), draft])
     share = (skills.keeps_approved if asked.approved else skills.keeps) if answer else 0.0
-    gate = ("keep", asked.approved, round(5 * acceptance(asked, asked.draft or "", skills, view)))
+    gate = ("keep", asked.approved, round(5 * acceptance(asked, text, skills, view)))
     return keeping(asked.family.solve(asked.problem, context), draft, share, gate, view)
 
 
-def standing_lines(asked: Asked) -> list[tuple[int, str]]:
-    """The lines of a draft that no later one replaces, each with its number from 1."""
-    withdrawn = checked(asked, asked.draft or "").withdrawn
-    lines = enumerate(split_reply(asked.draft or "")[0], 1)
-    return [(i, line) for i, line in lines if i not in withdrawn and line != WAIT]
+def standing_lines(asked: Asked, text: str) -> dict[int, str]:
+    """The lines of a reply that no later one replaces, by their number from 1."""
+    withdrawn = checked(asked, text).withdrawn
+    return {i: line for i, line in enumerate(split_reply(text)[0], 1) if i not in withdrawn and line != WAIT}
 
 
 def keeping(writing: Writing, draft: str, share: float, gate: tuple[object, ...] | None, view: View) -> Writing:

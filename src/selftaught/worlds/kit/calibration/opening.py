@@ -29,10 +29,10 @@ TRAININGS: Mapping[Callable[[Lab, int], object], tuple[int, ...]] = {
 """What trains on a seed -> numbers of the checks that need it."""
 
 MEASUREMENTS: Mapping[Callable[[Lab], object], tuple[int, ...]] = {
+    search_check.step_search: (14,),
     critics.critiques_of: (12, 13),
     base_model.samples_of: (2, 3, 5, 6, 9),
     base_model.temperatures: (4,),
-    search_check.step_search: (14,),
     base_model.p_true: (6,),
     judges.demonstrations: (19,),
     judges.second_look: (18,),
@@ -93,8 +93,8 @@ def parts_of(numbers: Sequence[int], seeds: range) -> list[Part]:
     Args:
         seeds: of trainings.
     """
-    parts = [Part(play, seed) for play, of in TRAININGS.items() if {*of} & {*numbers} for seed in seeds]
-    return parts + [Part(play) for play, of in MEASUREMENTS.items() if {*of} & {*numbers}]
+    parts = [Part(play) for play, of in MEASUREMENTS.items() if {*of} & {*numbers}]
+    return parts + [Part(play, seed) for play, of in TRAININGS.items() if {*of} & {*numbers} for seed in seeds]
 
 
 def play_part(suite: Suite, parts: Sequence[Part], number: int) -> None:

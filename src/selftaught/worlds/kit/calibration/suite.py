@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,12 @@ def calibrate(
         ahead: plays the parts of checks in other processes, beforehand.
     """
     found: list[Finding] = []
-    begun = time.monotonic()
     if ahead and (new := [number for number in numbers if _kept(lab, spec(number)) is None]):
         ahead(new)
     for place, number in enumerate(numbers):
         left = _left(found, numbers[place:])
         lab.console.print(f"check {number} ({place + 1} of {len(numbers)}): {spec(number).name}{left}")
-        found.append(_kept(lab, spec(number)) or _measured(lab, spec(number), begun))
-        begun = time.monotonic()
+        found.append(_kept(lab, spec(number)) or _measured(lab, spec(number)))
         lab.console.print(f"  {_line(found[-1])}")
     return found
 
@@ -82,6 +81,7 @@ def _file(lab: Lab, check: CheckSpec) -> Path:
     return lab.folder / "checks" / f"{check.number:02d}.json"
 
 
+@cache
 def _code() -> str:
     """Hash of the suite's code: findings of other code are not kept."""
     return content_hash([file.read_text("utf-8") for file in sorted(Path(__file__).parent.glob("*.py"))])
@@ -95,12 +95,9 @@ def _kept(lab: Lab, check: CheckSpec) -> Finding | None:
     return None
 
 
-def _measured(lab: Lab, check: CheckSpec, begun: float) -> Finding:
-    """The finding of a check, measured and kept in the lab's folder.
-
-    Args:
-        begun: when the check did, or what was played beforehand.
-    """
+def _measured(lab: Lab, check: CheckSpec) -> Finding:
+    """The finding of a check, measured and kept in the lab's folder; its time is without what was played beforehand."""
+    begun = time.monotonic()
     try:
         figures, reason = MEASURES[check.number](lab), ""
     except NotApplicable as error:

@@ -16,7 +16,7 @@ from selftaught.worlds.kit.calibration.figures import Figure, mean_of
 from selftaught.worlds.kit.calibration.lab import Lab, NotApplicable
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS, WrittenReply
 
-MIN_DECISIONS = 100
+MIN_DECISIONS = 50
 """Fewest choices of a skill whose accuracy is compared."""
 BATCH = 64
 """Replies that are read together."""
