@@ -13,9 +13,11 @@ from calibration_outcomes import RIGHT, attempt_of, problem_of, samples_with, sc
 from selftaught.measure import expected_calibration_error
 from selftaught.records import Verdict
 from selftaught.run.solver import SolverResult
+from selftaught.tasks import load_task
 from selftaught.worlds.kit.calibration import base_model, controls, critics, judges, search_check, training
 from selftaught.worlds.kit.calibration import training_data as data
 from selftaught.worlds.kit.calibration.figures import Figure, Finding
+from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS
 from selftaught.worlds.kit.calibration.table import spec
 from selftaught.worlds.kit.calibration.writer_check import Reading, writer_figures
 
@@ -219,6 +221,19 @@ def test_13_f1_of_locations() -> None:
 
 def solved(right: int, tokens: int) -> list[SolverResult]:
     return [SolverResult(attempt_of(problem_of(i), RIGHT if i < right else "8"), tokens) for i in range(N)]
+
+
+def test_14_a_reward_model_learns_steps_up_to_the_first_wrong_one() -> None:
+    task = load_task("tiny:level=3", train=1, dev=0, test=0, seed=CALIBRATION_SEEDS[0])
+    problem = task.train[0]
+    solution = str(problem.meta["solution"])
+    first, second, *rest = solution.split("\n")
+    kept, _, result = second.rpartition(" ")
+    slip = "\n".join([first, f"{kept} {(int(result) + 1) % 61}", *rest])
+    learned = [search_check.scored_steps(task, attempt_of(problem, RIGHT, text=text)) for text in (solution, slip)]
+    assert [one and one.scores for one in learned] == [(1.0,) * len(task.steps.split(solution)), (1.0, 0.0)]
+    assert learned[1]
+    assert "".join(learned[1].steps).strip() == "\n".join(slip.split("\n")[:2])
 
 
 def test_14_search_pays_on_long_problems_alone() -> None:
