@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.report import machine, show
+from selftaught.console import Console
 from selftaught.engines import Request
 from selftaught.engines.local.engine import LocalEngine
 from selftaught.learn import sft
@@ -108,16 +109,18 @@ def _product_rate() -> float:
     return 2 * SIDE**3 / best
 
 
-def measure(repeats: int, problems: int) -> dict[str, Any]:
+def measure(repeats: int, problems: int, console: Console) -> dict[str, Any]:
     """The whole benchmark, its parts in turns."""
     jobs = num_cores()
     pools = [ProcessPoolExecutor(1, get_context("spawn"), _begin, (n, problems)) for n in range(jobs)]
     found: dict[str, list[list[Rate]]] = {kind: [] for kind in OPERATIONS}
-    for repeat in range(repeats + 1):
-        for kind, rates in found.items():
-            done = [one.result() for one in [pool.submit(_work, kind) for pool in pools]]
-            if repeat:  # loading is not what is measured
-                rates.append(done)
+    with console.meter(f"sampling and training in {jobs} processes", (repeats + 1) * len(found)) as meter:
+        for repeat in range(repeats + 1):
+            for kind, rates in found.items():
+                done = [one.result() for one in [pool.submit(_work, kind) for pool in pools]]
+                if repeat:  # loading is not what is measured
+                    rates.append(done)
+                meter.advance()
     for pool in pools:
         pool.shutdown()
     return {
@@ -148,7 +151,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small measurement, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    show(measure(1, 16) if args.quick else measure(args.repeats, PROBLEMS), args.json)
+    size = (1, 16) if args.quick else (args.repeats, PROBLEMS)
+    show(measure(*size, Console()), args.json)
 
 
 if __name__ == "__main__":

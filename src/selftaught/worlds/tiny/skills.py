@@ -61,8 +61,8 @@ class Skills:
 
     seed: int = 0
     modulus: int = 61
-    unknown: float = 0.03
-    misconceived: float = 0.04
+    unknown: float = 0.02
+    misconceived: float = 0.06
     blind: float = 0.15
     shaky: float = 0.1
     rates: tuple[tuple[str, Rates], ...] = (
@@ -74,7 +74,7 @@ class Skills:
     )
     prior: tuple[float, ...] = (0.55, 0.28, 0.17)
     better_first: float = 0.6
-    good_way: float = 0.8
+    good_way: float = 0.7
     distractors: tuple[float, float] = (0.04, 0.6)
     tempting: float = 0.2
     wording_pull: float = 0.2
