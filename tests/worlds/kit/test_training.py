@@ -198,7 +198,9 @@ def test_another_seed_gives_other_weights(undisturbed: Training, tmp_path: Path)
 
 def test_what_is_certain_has_a_weight_of_its_own(tmp_path: Path) -> None:
     """Without weight on the coin its distribution is not learned, but the certain end is, and the other way round."""
-    brief = TrainingConfig(chunks=1, chunk_tokens=10_000, batch_tokens=32, batches=4, learning_rate=0.05, adam_rate=0.01)
+    brief = TrainingConfig(
+        chunks=1, chunk_tokens=10_000, batch_tokens=32, batches=4, learning_rate=0.05, adam_rate=0.01
+    )
     text = first_lessons(coin_lessons, 77, 300)
     kl = {}
     for name, weights in {"end": (("coin", 0.0),), "coin": ((CERTAIN, 0.0),)}.items():

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from selftaught.curate import elect
 from selftaught.learn.objectives import prm
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, ScoredSteps, Verdict
@@ -21,12 +22,17 @@ from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable
 SAMPLES = 8  # answers of best-of-n, and candidates at each step of the beam
 BEAMS = 2  # prefixes kept at each step
 MAX_STEPS = 16
-PRM_SAMPLES = 4  # answers per train problem that the reward model learns from
+PRM_SAMPLES = 8  # answers per train problem that the reward model learns from
+PRM_PROBLEMS = 3  # its train problems, as a multiple of those of a training
+PRM_LEARNING_RATE = 2e-4  # its own: the world's is the dose of a round of self-training
 
 
 @dataclass(frozen=True)
 class BestOfN:
-    """Sample `SAMPLES` answers and return the one whose last step the reward model scores highest."""
+    """Best-of-N weighted: of `SAMPLES` answers, the one whose scores by the reward model sum to most.
+
+    Source: Snell et al., 2408.03314, sections 5.1 (inter-answer aggregation) and 5.2.
+    """
 
     judge: Policy
     id = "best-of-n-by-steps"
@@ -38,16 +44,17 @@ class BestOfN:
 
     async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
         """Sample and choose."""
-        tried = await ask.sample(problem.prompt, SAMPLES)
-        return await best(ask, tried, self.judge)
+        return await choose(ask, await ask.sample(problem.prompt, SAMPLES), self.judge)
 
 
 @dataclass(frozen=True)
 class StepBeam:
     """Keep the `BEAMS` best prefixes by the reward model, and continue them by `SAMPLES` candidates for each step.
 
-    Source: beam search of Snell et al., 2408.03314, section 5.2 (unconfirmed). Up to the last step it samples what
-    `SAMPLES` whole answers take.
+    The answer is chosen among those that ended as best-of-N chooses. Up to the last step it samples what `SAMPLES`
+    whole answers take. Equal prefixes count once, otherwise they would fill the beam.
+
+    Source: beam search of Snell et al., 2408.03314, section 5.2.
     """
 
     judge: Policy
@@ -75,7 +82,7 @@ class StepBeam:
             beams = [one for one, _ in ranked if not has_ended(ask, one)]
             if not beams:
                 break
-        return await best(ask, ended or [one for one in beams if one], self.judge)
+        return await choose(ask, ended or [one for one in beams if one], self.judge)
 
 
 async def grow(ask: Ask, problem: Problem, prefix: Attempt | None) -> Attempt:
@@ -91,15 +98,15 @@ def has_ended(ask: Ask, attempt: Attempt) -> bool:
 
 
 async def score(ask: Ask, attempt: Attempt, judge: Policy) -> float:
-    """The product of the probabilities that each step is right, as the reward model reads them; -inf unread."""
+    """The product of the probabilities that each step is right, as the reward model reads them; 0 unread."""
     scores = await ask.score(replace(attempt, text=attempt.text + attempt.stop_text), judge, at="steps")
-    return math.prod(scores) if scores and not any(map(math.isnan, scores)) else -math.inf
+    return math.prod(scores) if scores and not any(map(math.isnan, scores)) else 0.0
 
 
-async def best(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> Attempt:
-    """The attempt of the highest score, of equal ones the first."""
+async def choose(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> Attempt:
+    """The first attempt with the answer of the highest total score; where none has an answer, the best attempt."""
     scores = await asyncio.gather(*(score(ask, one, judge) for one in attempts))
-    return attempts[scores.index(max(scores))]
+    return elect(attempts, scores) or attempts[scores.index(max(scores))]
 
 
 def step_search(lab: Lab) -> dict[str, Figure]:
@@ -127,7 +134,7 @@ def search_figures(name: str, beam: Sequence[SolverResult], chosen: Sequence[Sol
 
 
 def _search(lab: Lab, name: str, spec: str) -> tuple[list[SolverResult], list[SolverResult]]:
-    task = lab.problems(spec, train=lab.sizes.train, test=lab.sizes.some)
+    task = lab.problems(spec, train=PRM_PROBLEMS * lab.sizes.train, test=lab.sizes.some)
     with lab.run(f"search-{name}", task) as run:
         judge = train_prm(run)
         solvers: Mapping[str, Any] = {"beam": StepBeam(judge), "best": BestOfN(judge)}
@@ -148,7 +155,7 @@ def train_prm(run: Run) -> Policy:
     records = [record for one in tried if (record := scored_steps(run.task, one))]
     if not records:
         raise NotApplicable("the world's verifier gives no verdicts on steps")
-    return run.learn(run.base, prm(), records)
+    return run.learn(run.base, prm(), records, learning_rate=PRM_LEARNING_RATE)
 
 
 def scored_steps(task: Task, attempt: Attempt) -> ScoredSteps | None:

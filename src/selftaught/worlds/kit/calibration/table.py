@@ -159,7 +159,7 @@ CHECKS: tuple[CheckSpec, ...] = (
         14, "search over steps pays on long problems",
         "At equal sampled tokens, beam search with a process reward model beats best-of-N where problems are hard, and"
         " does not where they are easy.",
-        "Snell et al., 2408.03314, abstract: which is better depends on difficulty; direction: unconfirmed",
+        "Snell et al., 2408.03314, section 5.3 and figure 3, of best-of-N weighted",
         {"long: beam - best-of-N": above(0.0), "short: beam - best-of-N": not_above(0.0)},
         160,
     ),
