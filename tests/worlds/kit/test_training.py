@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from selftaught.worlds.kit.build import CERTAIN, TrainingConfig
+from selftaught.worlds.kit.build import TrainingConfig
 from selftaught.worlds.kit.gate import FEWEST, gate
 from selftaught.worlds.kit.network import Shape, as_llama, initial_weights, surprise
 from selftaught.worlds.kit.optimizer import Muon, orthogonalize, warmup_cosine
@@ -194,21 +194,6 @@ def test_two_threads_and_a_process_that_writes_give_the_same_weights(undisturbed
 def test_another_seed_gives_other_weights(undisturbed: Training, tmp_path: Path) -> None:
     brief = replace(SMALL, chunks=1, passes=1, seed=1)
     assert not same(trained(tmp_path, brief), undisturbed)
-
-
-def test_what_is_certain_has_a_weight_of_its_own(tmp_path: Path) -> None:
-    """Without weight on the coin its distribution is not learned, but the certain end is, and the other way round."""
-    brief = TrainingConfig(
-        chunks=1, chunk_tokens=10_000, batch_tokens=32, batches=4, learning_rate=0.05, adam_rate=0.01
-    )
-    text = first_lessons(coin_lessons, 77, 300)
-    kl = {}
-    for name, weights in {"end": (("coin", 0.0),), "coin": ((CERTAIN, 0.0),)}.items():
-        training = trained(tmp_path / name, replace(brief, weights=weights))
-        rows = gate(as_llama(training.weights, SHAPE, context=64, end=0), text).rows
-        kl[name] = {row.skill: row.kl for row in rows}
-    assert kl["end"][CERTAIN] < 0.05 < 1 < kl["end"]["coin"]
-    assert kl["coin"]["coin"] < 0.2 < 1 < kl["coin"][CERTAIN]
 
 
 def test_it_becomes_its_writer(tmp_path: Path) -> None:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 RECORD_FILE = "built.json"
 WORK_FOLDER = "work"
 CONFIG_FILE = "config.json"
-CERTAIN = "certain"
-"""Tokens that the writer has no choice about, as a skill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class TrainingConfig:
         weight_decay: of the layers' matrices.
         max_grad_norm: gradients are clipped to this norm.
         weights: (beginning of a skill's name, weight of its decisions in the loss); the longest match counts, and 1
-            without one. `CERTAIN` names tokens that are no decisions.
+            without one.
         dtype: of the large matrix products in training: "float32", or "bfloat16", which is faster on processors with
             instructions for it.
         seed: of text, weights and order.

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from selftaught.worlds.kit.build import CERTAIN
 from selftaught.worlds.kit.text import Array, Batch, Text, make_batch, plan
 
 MAX_KL = 0.03
@@ -26,6 +25,8 @@ GATE_SEED = 900_999
 """Seed of the text of the gate; no training text has it."""
 
 ALL = "all"
+CERTAIN = "certain"
+"""Tokens that the writer has no choice about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from selftaught.machine.malloc import release_memory
-from selftaught.worlds.kit.build import CERTAIN, TrainingConfig
+from selftaught.worlds.kit.build import TrainingConfig
 from selftaught.worlds.kit.network import Shape, Weights, initial_weights, surprise
 from selftaught.worlds.kit.optimizer import Muon, warmup_cosine
 from selftaught.worlds.kit.text import Array, Lessons, Text, entropies, make_batch, plan, write_chunk
@@ -205,8 +205,7 @@ class Training:
 def _weights(text: Text, weights: Sequence[tuple[str, float]]) -> Array:
     """Weight of each distribution of a text in the loss."""
     longest_first = sorted(weights, key=lambda pair: -len(pair[0]))
-    names = [str(skill) or CERTAIN for skill in text.skills]
-    by_skill = [next((w for start, w in longest_first if name.startswith(start)), 1.0) for name in names]
+    by_skill = [next((w for start, w in longest_first if skill.startswith(start)), 1.0) for skill in text.skills]
     return np.array(by_skill)[text.skill]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from selftaught.worlds.kit.build import CERTAIN, BuildConfig, TrainingConfig
+from selftaught.worlds.kit.build import BuildConfig, TrainingConfig
 from selftaught.worlds.kit.draft import Encoded
 from selftaught.worlds.kit.lessons import Mix
 from selftaught.worlds.kit.lessons import lessons as lessons_by
@@ -15,12 +15,13 @@ from selftaught.worlds.tiny.writer import paths_writer
 WEIGHTS = (
     *((skill, 12.0) for skill in ("follow", "hint")),
     *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "judge", "redo")),
-    *((skill, 4.0) for skill in ("result", "critique", "mark", "revise", "way:hint")),
+    *((skill, 6.0) for skill in ("result", "critique", "locate")),
+    *((skill, 4.0) for skill in ("mark", "revise", "way:hint")),
     *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),
-    *((skill, 3.0) for skill in ("locate", "way", "facts", CERTAIN)),
+    *((skill, 3.0) for skill in ("way", "facts")),
     *((skill, 2.0) for skill in ("lines", "revise:copy")),
 )  # fmt: skip
-"""Rare decisions count more in the loss. What is certain counts too: its tail grows with the temperature."""
+"""Rare decisions count more in the loss, and what tokens are certain of, less."""
 
 MIX = Mix(family_weights=(("paths", 0.62), ("equation", 0.18), ("lists", 0.12), ("recall", 0.08)))
 """What the text is made of: mostly the family that claims are checked on, and those that read the same tables."""

@@ -62,17 +62,17 @@ class Skills:
     seed: int = 0
     modulus: int = 61
     unknown: float = 0.02
-    misconceived: float = 0.06
-    blind: float = 0.15
-    shaky: float = 0.1
+    misconceived: float = 0.09
+    blind: float = 0.13
+    shaky: float = 0.15
     rates: tuple[tuple[str, Rates], ...] = (
         ("unknown", Rates(0.03, 0.6)),
-        ("misconceived", Rates(0.22, 0.77)),
+        ("misconceived", Rates(0.28, 0.71)),
         ("blind", Rates(0.35, 0.64)),
         ("shaky", Rates(0.7, 0.29)),
         ("sure", Rates(0.975)),
     )
-    prior: tuple[float, ...] = (0.55, 0.28, 0.17)
+    prior: tuple[float, ...] = (0.45, 0.31, 0.24)
     better_first: float = 0.6
     good_way: float = 0.7
     distractors: tuple[float, float] = (0.04, 0.6)
@@ -114,7 +114,7 @@ TEACHER = replace(
 )  # fmt: skip
 """A strong relative: the same ways of working from a nearly clean table."""
 
-WEAK = replace(BASE, seed=101, unknown=0.1, misconceived=0.08, blind=0.3, shaky=0.3, follows=0.85, ignorant=0.5)
+WEAK = replace(BASE, seed=101, unknown=0.1, misconceived=0.12, blind=0.3, shaky=0.3, follows=0.85, ignorant=0.5)
 """A weaker relative."""
 
 OTHER = replace(BASE, seed=202)
