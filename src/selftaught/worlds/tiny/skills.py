@@ -70,7 +70,7 @@ class Skills:
         ("misconceived", Rates(0.28, 0.71)),
         ("blind", Rates(0.35, 0.64)),
         ("shaky", Rates(0.7, 0.29)),
-        ("sure", Rates(0.975)),
+        ("sure", Rates(0.985)),
     )
     prior: tuple[float, ...] = (0.45, 0.31, 0.24)
     better_first: float = 0.6
