@@ -69,7 +69,7 @@ def test_right_answers_teach_and_wrong_ones_harm() -> None:
     def greedy(policy: Twin) -> float:
         return mean(sim.player.right(p, policy.answer(p.prompt, sim.player.rng, 0.0)) for p in sim.test())
 
-    train = sim.train(200)
+    train = sim.train(400)
     (right,) = sim.player.self_train(sim.base, train)
     (wrong,) = sim.player.self_train(sim.base, train, label="wrong")
     assert greedy(right) > greedy(sim.base) + 0.02
