@@ -84,7 +84,7 @@ def ladder_figures(found: Samples) -> dict[str, Figure]:
 
 def temperatures(lab: Lab) -> dict[str, Figure]:
     """Check 4."""
-    with lab.run("temperatures", lab.measured(lab.sizes.some)) as run:
+    with lab.run("temperatures", lab.measured(lab.sizes.problems)) as run:
         by_temperature = [
             Samples(sampled(run, run.base, run.task.test, LADDER_SAMPLES, temperature=t), {}) for t in TEMPERATURES
         ]

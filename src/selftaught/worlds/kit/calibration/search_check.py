@@ -24,7 +24,6 @@ BEAMS = 2  # prefixes kept at each step
 MAX_STEPS = 16
 PRM_SAMPLES = 8  # answers per train problem that the reward model learns from
 PRM_PROBLEMS = 3  # its train problems, as a multiple of those of a training
-PRM_LEARNING_RATE = 2e-4  # its own: the world's is the dose of a round of self-training
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def train_prm(run: Run) -> Policy:
     records = [record for one in tried if (record := scored_steps(run.task, one))]
     if not records:
         raise NotApplicable("the world's verifier gives no verdicts on steps")
-    return run.learn(run.base, prm(), records, learning_rate=PRM_LEARNING_RATE)
+    return run.learn(run.base, prm(), records)
 
 
 def scored_steps(task: Task, attempt: Attempt) -> ScoredSteps | None:
