@@ -69,7 +69,7 @@ def test_the_divergence_of_another_writer_is_what_its_distributions_say(tmp_path
     from selftaught.worlds.kit.language import tokenize
     from selftaught.worlds.kit.process import Choice, read
 
-    mine, other = paths_writer(), paths_writer(replace(BASE, follows=0.6, corrects=0.7, prior=(0.4, 0.35, 0.25)))
+    mine, other = paths_writer(), paths_writer(replace(BASE, follows=0.6, corrects=0.7, prior=(0.65, 0.25, 0.1)))
     exact = []
     for reply, _ in zip(kit_replies(mine, 3), range(600), strict=False):
         sides = [read(writer.reply(reply.prompt), tokenize(reply.text)) for writer in (mine, other)]  # type: ignore[arg-type]
