@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from selftaught.curate import elect
 from selftaught.learn.objectives import prm
@@ -26,6 +26,13 @@ PRM_SAMPLES = 8  # answers per train problem that the reward model learns from
 PRM_PROBLEMS = 3  # its train problems, as a multiple of those of a training
 
 
+class Scored(NamedTuple):
+    """An attempt with its score by the reward model."""
+
+    attempt: Attempt
+    score: float
+
+
 @dataclass(frozen=True)
 class BestOfN:
     """Best-of-N weighted: of `SAMPLES` answers, the one whose scores by the reward model sum to most.
@@ -43,17 +50,17 @@ class BestOfN:
 
     async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
         """Sample and choose."""
-        return await choose(ask, await ask.sample(problem.prompt, SAMPLES), self.judge)
+        return chosen(await scored(ask, await ask.sample(problem.prompt, SAMPLES), self.judge))
 
 
 @dataclass(frozen=True)
 class StepBeam:
     """Keep the `BEAMS` best prefixes by the reward model, and continue them by `SAMPLES` candidates for each step.
 
-    The answer is chosen among those that ended as best-of-N chooses. Up to the last step it samples what `SAMPLES`
-    whole answers take. Equal prefixes count once, otherwise they would fill the beam.
+    Up to the last step it samples what `SAMPLES` whole answers take. The answer is chosen as best-of-N chooses.
 
-    Source: beam search of Snell et al., 2408.03314, section 5.2.
+    Source: beam search of Snell et al., 2408.03314, section 5.2. It differs in that equal prefixes count once, or they
+    would fill the beam, and in that the answer is chosen in the beam alone, not among all of the last candidates.
     """
 
     judge: Policy
@@ -67,21 +74,21 @@ class StepBeam:
     async def __call__(self, ask: Ask, problem: Problem) -> Attempt:
         """Search; the best ended answer, or the best prefix where none ended."""
         beams: list[Attempt | None] = [None]
-        ended: list[Attempt] = []
+        ended: list[Scored] = []
+        ranked: list[Scored] = []
         for _ in range(MAX_STEPS):
             grown = await asyncio.gather(
                 *(grow(ask, problem, prefix) for prefix in beams for _ in range(SAMPLES // len(beams)))
             )
-            candidates = [*ended, *{one.text: one for one in grown if not one.failed}.values()]
-            if not candidates:
+            fresh = list({one.text: one for one in grown if not one.failed}.values())
+            ranked = sorted([*ended, *await scored(ask, fresh, self.judge)], key=lambda one: -one.score)[:BEAMS]
+            if not ranked:
                 return grown[0]
-            scores = await asyncio.gather(*(score(ask, one, self.judge) for one in candidates))
-            ranked = sorted(zip(candidates, scores, strict=True), key=lambda pair: -pair[1])[:BEAMS]
-            ended = [one for one, _ in ranked if has_ended(ask, one)]
-            beams = [one for one, _ in ranked if not has_ended(ask, one)]
+            ended = [one for one in ranked if has_ended(ask, one.attempt)]
+            beams = [one.attempt for one in ranked if one not in ended]
             if not beams:
                 break
-        return await choose(ask, ended or [one for one in beams if one], self.judge)
+        return chosen(ended or ranked)
 
 
 async def grow(ask: Ask, problem: Problem, prefix: Attempt | None) -> Attempt:
@@ -102,9 +109,15 @@ async def score(ask: Ask, attempt: Attempt, judge: Policy) -> float:
     return math.prod(scores) if scores and not any(map(math.isnan, scores)) else 0.0
 
 
-async def choose(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> Attempt:
-    """The first attempt with the answer of the highest total score; where none has an answer, the best attempt."""
+async def scored(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> list[Scored]:
+    """Attempts with their scores."""
     scores = await asyncio.gather(*(score(ask, one, judge) for one in attempts))
+    return [Scored(*pair) for pair in zip(attempts, scores, strict=True)]
+
+
+def chosen(found: Sequence[Scored]) -> Attempt:
+    """The first attempt with the answer of the highest total score; where none has an answer, the best attempt."""
+    attempts, scores = zip(*found, strict=True)
     return elect(attempts, scores) or attempts[scores.index(max(scores))]
 
 

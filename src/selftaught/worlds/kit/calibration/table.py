@@ -58,7 +58,7 @@ CHECKS: tuple[CheckSpec, ...] = (
             "largest step against the trend": at_most(0.01),
             "inner temperatures' best majority@8 - better end's": at_least(0.0),
         },
-        160,
+        370,
     ),
     CheckSpec(
         5, "problems differ in difficulty",
@@ -161,7 +161,7 @@ CHECKS: tuple[CheckSpec, ...] = (
         " does not where they are easy.",
         "Snell et al., 2408.03314, section 5.3 and figure 3, of best-of-N weighted",
         {"long: beam - best-of-N": above(0.0), "short: beam - best-of-N": not_above(0.0)},
-        160,
+        480,
     ),
     CheckSpec(
         15, "preferences teach what demonstrations teach, and more",
