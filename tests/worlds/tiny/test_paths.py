@@ -150,7 +150,7 @@ def test_tables_are_distributions_and_kin_differ_as_they_should() -> None:
     assert teacher.facts[name].kind == "ordinary"
 
 
-def test_a_misconception_is_shared_by_all_ways_and_a_blind_spot_is_not() -> None:
+def test_a_misconception_is_shared_by_all_ways_and_a_blind_spot_is_of_one() -> None:
     shared = blind = 0
     for fact in make_table(BASE).facts.values():
         tops = {max(options, key=options.__getitem__) for options in fact.results.values()}
@@ -158,8 +158,11 @@ def test_a_misconception_is_shared_by_all_ways_and_a_blind_spot_is_not() -> None
             assert len(tops) == 1
             assert fact.right not in tops
             shared += 1
-        elif set(fact.kinds.values()) == {"blind"}:
-            blind += len(tops) > 1
+        elif "blind" in fact.kinds.values():
+            assert list(fact.kinds.values()).count("blind") == 1
+            assert len(tops) > 1  # the other ways get it right more often than not
+            assert fact.right in tops
+            blind += 1
     assert shared
     assert blind
 

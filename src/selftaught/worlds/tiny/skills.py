@@ -27,7 +27,8 @@ class Skills:
         modulus: values are 0..modulus-1; a prime, so that a single wrong step always gives a wrong answer.
         unknown: share of facts that are not known in any way.
         misconceived: share of facts that all ways get wrong alike.
-        blind: share of the other (fact, way) in which the way fails; see `good_way`.
+        blind: share of the other (fact, way) in which the way fails, at most one way for each fact; at most 1/3; see
+            `good_way`.
         shaky: share of the other (fact, way) in which the way is unreliable.
         rates: how steps of these kinds are done; "sure" is the rest.
         prior: how often the ways are used, most used first.
@@ -67,13 +68,13 @@ class Skills:
     shaky: float = 0.15
     rates: tuple[tuple[str, Rates], ...] = (
         ("unknown", Rates(0.03, 0.6)),
-        ("misconceived", Rates(0.28, 0.71)),
-        ("blind", Rates(0.35, 0.64)),
+        ("misconceived", Rates(0.3, 0.69)),
+        ("blind", Rates(0.35, 0.62)),
         ("shaky", Rates(0.7, 0.29)),
         ("sure", Rates(0.985)),
     )
-    prior: tuple[float, ...] = (0.45, 0.31, 0.24)
-    better_first: float = 0.6
+    prior: tuple[float, ...] = (0.43, 0.31, 0.26)
+    better_first: float = 0.55
     good_way: float = 0.7
     distractors: tuple[float, float] = (0.04, 0.6)
     tempting: float = 0.2
@@ -87,7 +88,7 @@ class Skills:
     redo_kept: float = 0.8
     ignorant: float = 0.3
     nags: float = 0.55
-    provoking: float = 0.3
+    provoking: float = 0.5
     corrects: float = 0.7
     follows: float = 0.92
     keeps: float = 0.5

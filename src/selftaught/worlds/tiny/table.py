@@ -210,14 +210,15 @@ def _fact(skills: Skills, name: FactName, good: str, habits: _Habits, rng: rando
     """Draw a fact. The same numbers are drawn whatever the rates, so that kin with the same seed are alike."""
     right = number(apply(*name, skills.modulus))
     wrong = [number(x) for x in range(skills.modulus) if number(x) != right]
-    luck, shared = rng.random(), rng.choice(wrong)
+    luck, shared, fate = rng.random(), rng.choice(wrong), rng.random()
     unknown, misconceived = luck < skills.unknown, luck > 1 - skills.misconceived
     kind = "unknown" if unknown else "misconceived" if misconceived else "ordinary"
     kinds, results = {}, {}
     for way in WAYS:
         own = rng.random()
         blind = skills.blind * (1 - skills.good_way if way == good else 1 + skills.good_way / (len(WAYS) - 1))
-        how = "blind" if own < blind else "shaky" if own > 1 - skills.shaky else "sure"
+        how = "blind" if 0 <= fate < blind else "shaky" if own > 1 - skills.shaky else "sure"
+        fate -= blind  # at most one of the ways is blind to a fact
         kinds[way] = kind if kind != "ordinary" else how
         favorite = rng.choice(wrong)
         results[way] = _results(skills, kinds[way], right, shared if misconceived else favorite, wrong)

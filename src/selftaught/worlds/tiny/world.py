@@ -23,7 +23,7 @@ WORLD = World(
     quick={"looks": (3,), "dev": 200, "test": 800, "solver_test": 1500},
     settings=Settings(
         sampling=Sampling(max_tokens=96),
-        training=TrainConfig(epochs=2, learning_rate=2e-4, batch_size=64, max_tokens_per_pass=1024),
+        training=TrainConfig(epochs=2, learning_rate=4e-4, batch_size=64, max_tokens_per_pass=1024),
         gate=BEST_ON_DEV,
     ),
 )
