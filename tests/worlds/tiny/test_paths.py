@@ -20,7 +20,7 @@ from selftaught.worlds.kit.process import Choice, greedy, read, sampled, write
 from selftaught.worlds.kit.writer import is_held_out
 from selftaught.worlds.tiny.family import Paths
 from selftaught.worlds.tiny.question import Chain, read_chain
-from selftaught.worlds.tiny.skills import BASE, NO_WAIT, OTHER, TEACHER
+from selftaught.worlds.tiny.skills import BASE, NO_WAIT, OTHER, TEACHER, WEAK
 from selftaught.worlds.tiny.table import make_table
 from selftaught.worlds.tiny.writer import paths_writer
 
@@ -144,6 +144,10 @@ def test_tables_are_distributions_and_kin_differ_as_they_should() -> None:
         n = len(table.facts)
         assert abs(kinds[kind] / n - share) < 4 * (share * (1 - share) / n) ** 0.5
     other, teacher = make_table(OTHER), make_table(TEACHER)
+    for skills in (BASE, WEAK):
+        known = [fact.kinds for fact in make_table(skills).facts.values() if fact.kind == "ordinary"]
+        blind = sum(list(kinds_of_ways.values()).count("blind") for kinds_of_ways in known)
+        assert abs(blind / (3 * len(known)) - skills.blind) < 0.03  # not cut off, as no fact has two
     name = (" +3", 10)
     assert other.facts[name].right == table.facts[name].right == teacher.facts[name].right
     assert other.facts != table.facts

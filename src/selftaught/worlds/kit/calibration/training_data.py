@@ -20,7 +20,7 @@ from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable, 
 from selftaught.worlds.kit.calibration.training import PER_PROBLEM, change_of, seeds_of, start_of
 
 SOME = 8  # samples per problem for pass@k and distinct answers after training
-PREFERENCE_LR_SCALE = 2.0  # an RPO step moves the policy about half as far as one of imitation
+PREFERENCE_LR_SCALE = 2.0  # of 0.25, 1, 2 and 4, tried on a calibration seed, where preferences teach most
 
 
 class Ended(NamedTuple):
