@@ -14,6 +14,7 @@ from selftaught.curate import (
     best_and_worst,
     most_and_least_voted,
     pairs,
+    right_and_nearest_wrong,
     right_and_wrong,
     right_times_wrong,
     score_gap,
@@ -55,6 +56,15 @@ def test_the_product_goes_through_both_sides_at_once() -> None:
     ]
     assert ids(right_times_wrong(tried("rrww"))) == [[("r0", "w2"), ("r1", "w3"), ("r0", "w3"), ("r1", "w2")]]
     assert ids(right_times_wrong(tried("rr"))) == [[]]
+
+
+def test_each_right_answer_meets_the_wrong_one_that_it_parts_from_last() -> None:
+    texts = {"r0": "1 2 3", "r1": "1 7 7", "w2": "9", "w3": "1 2 9", "w4": "1 9"}
+    some = [replace(one, text=texts[one.id]) for one in tried("rrwww")]
+    assert ids(right_and_nearest_wrong(some)) == [[("r0", "w3"), ("r1", "w3")]]
+    some = [replace(one, text=texts[one.id[0] + str(5 - int(one.id[1]) - 1)]) for one in tried("wwwrr")]
+    assert ids(right_and_nearest_wrong(some)) == [[("r4", "w1"), ("r3", "w0")]]
+    assert ids(right_and_nearest_wrong(tried("rr"))) == [[]] == ids(right_and_nearest_wrong(tried("ww")))
 
 
 @given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 50))
@@ -114,7 +124,7 @@ def test_pairs_take_any_selection_and_margin_up_to_m_per_problem() -> None:
 
 def test_no_selection_takes_an_answer_that_is_cut_off() -> None:
     some = [with_facts(a, finish_reason="length") for a in tried("rw")]
-    for select in (right_and_wrong, right_times_wrong, best_and_worst, most_and_least_voted):
+    for select in (right_and_wrong, right_times_wrong, right_and_nearest_wrong, best_and_worst, most_and_least_voted):
         assert pairs(some, select=select) == []
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, zip_longest
+from functools import partial
+from itertools import chain, takewhile, zip_longest
 from math import lcm
 
 from selftaught.curate.keep import by_problem, finished
@@ -37,6 +38,18 @@ def right_times_wrong(attempts: Iterable[Attempt]) -> list[list[Match]]:
     so the first m matches of a problem repeat no attempt before the others of its side had their turn.
     """
     return [list(_product(right, wrong)) for right, wrong in _sides(attempts)]
+
+
+def right_and_nearest_wrong(attempts: Iterable[Attempt]) -> list[list[Match]]:
+    """For each problem every right attempt with the wrong one that shares the longest beginning with it.
+
+    The matches that share most come first. What a pair shares, its preference says nothing about, so that credit falls
+    on where the two part (per-step negatives of Setlur et al., 2406.14532, without their estimate of a step's value).
+    """
+    return [
+        sorted(((one, max(wrong, key=partial(_shared, one))) for one in right if wrong), key=lambda m: -_shared(*m))
+        for right, wrong in _sides(attempts)
+    ]
 
 
 def best_and_worst(
@@ -190,6 +203,11 @@ def _sides(attempts: Iterable[Attempt]) -> list[tuple[list[Attempt], list[Attemp
     return [
         ([a for a in g if a.verdict is Verdict.RIGHT], [a for a in g if a.verdict is Verdict.WRONG]) for g in groups
     ]
+
+
+def _shared(a: Attempt, b: Attempt) -> int:
+    """The number of characters that two texts have in common from their start."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(a.text, b.text, strict=False)))
 
 
 def _product(right: Sequence[Attempt], wrong: Sequence[Attempt]) -> Iterable[Match]:

@@ -11,12 +11,14 @@ import pytest
 from calibration_outcomes import RIGHT, attempt_of, problem_of, samples_with, scores
 
 from selftaught.measure import expected_calibration_error
-from selftaught.records import Verdict
+from selftaught.records import Problem, Verdict
 from selftaught.run.solver import SolverResult
-from selftaught.tasks import load_task
+from selftaught.tasks import Task, load_task
+from selftaught.testing import make_task
 from selftaught.worlds.kit.calibration import base_model, controls, critics, judges, search_check, training
 from selftaught.worlds.kit.calibration import training_data as data
 from selftaught.worlds.kit.calibration.figures import Figure, Finding
+from selftaught.worlds.kit.calibration.lab import NotApplicable
 from selftaught.worlds.kit.calibration.plan import CALIBRATION_SEEDS
 from selftaught.worlds.kit.calibration.table import spec
 from selftaught.worlds.kit.calibration.writer_check import Reading, writer_figures
@@ -155,7 +157,7 @@ def test_9_majority_labels_help_up_to_the_vote_and_cost_coverage() -> None:
     vote = gains(0.60, 0.6, 0.6, 1)[0][0]
     assert holds(9, data.majority_figures([changed((0.4, 0.55), (0.8, 0.7))] * 3, vote))
     beyond = data.majority_figures([changed((0.4, 0.65), (0.8, 0.7))] * 3, vote)
-    assert failing(9, beyond) == ["greedy, last round - start's majority@16"]
+    assert failing(9, beyond) == ["greedy, last round - start's majority@64"]
     useless = data.majority_figures([changed((0.4, 0.41), (0.8, 0.79))] * 3, vote)
     assert failing(9, useless) == ["greedy, last round - start", "pass@8, last round - start"]
 
@@ -223,13 +225,18 @@ def solved(right: int, tokens: int) -> list[SolverResult]:
     return [SolverResult(attempt_of(problem_of(i), RIGHT if i < right else "8"), tokens) for i in range(N)]
 
 
-def test_14_a_reward_model_learns_steps_up_to_the_first_wrong_one() -> None:
+def solution_and_slip() -> tuple[Task, Problem, str, str]:
+    """A task, a problem of it, its solution, and the solution with a wrong result in step 2."""
     task = load_task("tiny:level=3", train=1, dev=0, test=0, seed=CALIBRATION_SEEDS[0])
     problem = task.train[0]
     solution = str(problem.meta["solution"])
     first, second, *rest = solution.split("\n")
     kept, _, result = second.rpartition(" ")
-    slip = "\n".join([first, f"{kept} {(int(result) + 1) % 61}", *rest])
+    return task, problem, solution, "\n".join([first, f"{kept} {(int(result) + 1) % 61}", *rest])
+
+
+def test_14_a_reward_model_learns_steps_up_to_the_first_wrong_one() -> None:
+    task, problem, solution, slip = solution_and_slip()
     learned = [search_check.scored_steps(task, attempt_of(problem, RIGHT, text=text)) for text in (solution, slip)]
     assert [one and one.scores for one in learned] == [(1.0,) * len(task.steps.split(solution)), (1.0, 0.0)]
     assert learned[1]
@@ -250,6 +257,18 @@ def test_14_search_pays_on_long_problems_alone() -> None:
 def test_15_preferences_teach_as_much_as_demonstrations() -> None:
     assert holds(15, data.preference_figures([tuple(one) for one in gains(0.4, 0.5, 0.55)]))  # type: ignore[misc]
     assert not holds(15, data.preference_figures([tuple(one) for one in gains(0.4, 0.5, 0.45)]))  # type: ignore[misc]
+
+
+def test_15_a_right_answer_is_preferred_to_a_wrong_step() -> None:
+    task, problem, solution, slip = solution_and_slip()
+    right, wrong = attempt_of(problem, RIGHT, text=solution), attempt_of(problem, "8", text=slip)
+    (pair,) = data.step_pairs(task, [wrong, right])
+    assert (pair.chosen, pair.rejected, pair.ends) == (solution, "\n".join(slip.split("\n")[:2]), False)
+    assert pair.attempts == (right.id, wrong.id)
+    head, _, _ = solution.rpartition(" ")  # only the answer is wrong, of which no step tells
+    assert data.to_first_error(task, attempt_of(problem, "8", text=f"{head} 99")) == f"{head} 99"
+    with pytest.raises(NotApplicable, match="no verdicts on steps"):
+        data.step_pairs(make_task(), [attempt_of(problem, RIGHT), attempt_of(problem, "8")])
 
 
 @pytest.mark.parametrize(("longer", "expected"), [(0.35, True), (0.25, False)])

@@ -11,10 +11,11 @@ import pytest
 from selftaught.records import Message, Prompt
 from selftaught.worlds.kit.conversation import parse_critique, read_prompt
 from selftaught.worlds.kit.family import Correction, split_reply
-from selftaught.worlds.kit.language import PHRASES, tokenize, vocabulary
+from selftaught.worlds.kit.language import PHRASES, WAIT, tokenize, vocabulary
 from selftaught.worlds.kit.lessons import LessonMaker, lessons
 from selftaught.worlds.kit.process import END, Choice, as_written, draw, greedy, read, tempered, write
 from selftaught.worlds.kit.writer import is_held_out
+from selftaught.worlds.tiny.build import mix_of, writer_of
 from selftaught.worlds.tiny.skills import BASE
 from selftaught.worlds.tiny.writer import paths_writer
 
@@ -253,6 +254,14 @@ def test_lessons_have_a_distribution_for_every_token_of_every_reply() -> None:
 def test_lessons_are_the_same_for_the_same_seed() -> None:
     one, same, other = ([lesson.messages for lesson in islice(lessons(WRITER, seed), 20)] for seed in (1, 1, 2))
     assert one == same != other
+
+
+def test_the_text_of_the_control_has_no_second_looks() -> None:
+    def with_wait(kin: str) -> int:
+        texts = islice(lessons(writer_of(kin), 0, mix_of(kin)), 2000)
+        return sum(any(WAIT in message.content for message in lesson.messages) for lesson in texts)
+
+    assert with_wait("no-wait") == 0 < with_wait("base")
 
 
 def test_the_targets_of_a_lesson_are_those_of_its_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from selftaught.worlds.kit.build import BuildConfig, TrainingConfig
 from selftaught.worlds.kit.draft import Encoded
@@ -32,6 +33,9 @@ WIDE = Mix(
     )
 )
 """What the text of the model of all families is made of: mostly searches and programs, which take longest to learn."""
+NO_WAIT = replace(MIX, waits=0.0)
+"""What the text of the control is made of: no solution is interrupted."""
+MIXES = {"wide": WIDE, "no-wait": NO_WAIT}
 
 PRESETS: Mapping[str, BuildConfig] = {kin: BuildConfig(kin, training=TrainingConfig(weights=WEIGHTS)) for kin in KIN}
 """Kin -> its build. Each is held against its own writer; another seed gives another model of the same writer."""
@@ -44,7 +48,7 @@ def lessons(kin: str, seed: int) -> Iterator[Encoded]:
 
 def mix_of(kin: str) -> Mix:
     """What the text of one of the kin is made of."""
-    return WIDE if kin == "wide" else MIX
+    return MIXES.get(kin, MIX)
 
 
 def writer_of(kin: str) -> Writer:

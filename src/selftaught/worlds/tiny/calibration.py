@@ -84,7 +84,7 @@ PLAN = CalibrationPlan(
     replies=replies,
     longer="tiny:level=6",
     search_long="tiny:level=8",
-    search_short="tiny:level=3",
+    search_short="tiny:level=2",
     checkable="tiny:family=equation,level=3",
     lookup_only="tiny:family=recall,level=2",
     wait=INLINE["reflect"],

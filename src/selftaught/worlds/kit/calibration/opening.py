@@ -31,7 +31,8 @@ TRAININGS: Mapping[Callable[[Lab, int], object], tuple[int, ...]] = {
 MEASUREMENTS: Mapping[Callable[[Lab], object], tuple[int, ...]] = {
     search_check.step_search: (14,),
     critics.critiques_of: (12, 13),
-    base_model.samples_of: (2, 3, 5, 6, 9),
+    training_data.limit_of_vote: (9,),
+    base_model.samples_of: (2, 3, 5, 6),
     base_model.temperatures: (4,),
     base_model.p_true: (6,),
     judges.demonstrations: (19,),

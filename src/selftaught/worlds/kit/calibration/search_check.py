@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from selftaught.curate import elect
 from selftaught.learn.objectives import prm
 from selftaught.models import Policy
 from selftaught.records import Attempt, Problem, ScoredSteps, Verdict
@@ -19,8 +18,8 @@ from selftaught.tasks import Task
 from selftaught.worlds.kit.calibration.figures import Figure, difference_of, mean_of
 from selftaught.worlds.kit.calibration.lab import SAMPLING, Lab, NotApplicable
 
-SAMPLES = 8  # answers of best-of-n, and candidates at each step of the beam
-BEAMS = 2  # prefixes kept at each step
+SAMPLES = 32  # answers of best-of-n, and candidates at each step of the beam
+BEAMS = 4  # prefixes kept at each step
 MAX_STEPS = 16
 PRM_SAMPLES = 8  # answers per train problem that the reward model learns from
 PRM_PROBLEMS = 3  # its train problems, as a multiple of those of a training
@@ -35,9 +34,10 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class BestOfN:
-    """Best-of-N weighted: of `SAMPLES` answers, the one whose scores by the reward model sum to most.
+    """Best-of-N: of `SAMPLES` answers, the one that the reward model scores highest.
 
-    Source: Snell et al., 2408.03314, sections 5.1 (inter-answer aggregation) and 5.2.
+    Source: Lightman et al., 2305.20050 (unconfirmed); best-of-N weighted, of Snell et al., 2408.03314, sections 5.1
+    and 5.2, chooses worse with a reward model that reads each step by itself.
     """
 
     judge: Policy
@@ -60,7 +60,7 @@ class StepBeam:
     Up to the last step it samples what `SAMPLES` whole answers take. The answer is chosen as best-of-N chooses.
 
     Source: beam search of Snell et al., 2408.03314, section 5.2. It differs in that equal prefixes count once, or they
-    would fill the beam, and in that the answer is chosen in the beam alone, not among all of the last candidates.
+    would fill the beam, and in that the highest score decides, not the sum of those that share an answer.
     """
 
     judge: Policy
@@ -116,9 +116,8 @@ async def scored(ask: Ask, attempts: Sequence[Attempt], judge: Policy) -> list[S
 
 
 def chosen(found: Sequence[Scored]) -> Attempt:
-    """The first attempt with the answer of the highest total score; where none has an answer, the best attempt."""
-    attempts, scores = zip(*found, strict=True)
-    return elect(attempts, scores) or attempts[scores.index(max(scores))]
+    """The first attempt of the highest score."""
+    return max(found, key=lambda one: one.score).attempt
 
 
 def step_search(lab: Lab) -> dict[str, Figure]:
@@ -146,7 +145,7 @@ def search_figures(name: str, beam: Sequence[SolverResult], chosen: Sequence[Sol
 
 
 def _search(lab: Lab, name: str, spec: str) -> tuple[list[SolverResult], list[SolverResult]]:
-    task = lab.problems(spec, train=PRM_PROBLEMS * lab.sizes.train, test=lab.sizes.some)
+    task = lab.problems(spec, train=PRM_PROBLEMS * lab.sizes.train, test=lab.sizes.some // 2)
     with lab.run(f"search-{name}", task) as run:
         judge = train_prm(run)
         solvers: Mapping[str, Any] = {"beam": StepBeam(judge), "best": BestOfN(judge)}
