@@ -108,8 +108,8 @@ CHECKS: tuple[CheckSpec, ...] = (
         9, "majority labels help up to the vote",
         "Without labels, learning the majority's solutions brings greedy answers near the vote of many samples, not"
         " above it, and costs diversity.",
-        "Huang et al., 2210.11610, abstract (gain); plateau and loss of diversity: Song et al., 2412.02674. Repeated, it"
-        " passes the vote of as few samples as a round takes: Zuo et al., 2504.16084, abstract",
+        "Huang et al., 2210.11610, abstract (gain); plateau and loss of diversity: Song et al., 2412.02674. Over rounds"
+        " it passes the vote of as few samples as a round takes: Zuo et al., 2504.16084, abstract",
         {
             "greedy, last round - start": at_least(0.04),
             "greedy, last round - start's majority@64": at_most(0.0),
