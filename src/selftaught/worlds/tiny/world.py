@@ -17,6 +17,7 @@ WORLD = World(
     test=2000,
     solver_test=3500,
     solver_seeds=1,  # their interval is over problems
+    builds=("tiny-1", "tiny-2"),
     looks=(6, 12, 20),
     shared_test=True,
     champion="last",
