@@ -145,7 +145,7 @@ def search_figures(name: str, beam: Sequence[SolverResult], chosen: Sequence[Sol
 
 
 def _search(lab: Lab, name: str, spec: str) -> tuple[list[SolverResult], list[SolverResult]]:
-    task = lab.problems(spec, train=PRM_PROBLEMS * lab.sizes.train, test=lab.sizes.some // 2)
+    task = lab.problems(spec, train=PRM_PROBLEMS * lab.sizes.train, test=lab.sizes.some)
     with lab.run(f"search-{name}", task) as run:
         judge = train_prm(run)
         solvers: Mapping[str, Any] = {"beam": StepBeam(judge), "best": BestOfN(judge)}

@@ -162,7 +162,7 @@ CHECKS: tuple[CheckSpec, ...] = (
         " does not where they are easy.",
         "Snell et al., 2408.03314, section 5.3 and figure 3, of large budgets",
         {"long: beam - best-of-N": above(0.0), "short: beam - best-of-N": not_above(0.0)},
-        600,
+        1100,
     ),
     CheckSpec(
         15, "preferences teach what demonstrations teach, and more",
