@@ -16,6 +16,7 @@ from selftaught.worlds import SyntheticWorld, synthetic_worlds
 from selftaught.worlds.kit.calibration import freeze as module
 from selftaught.worlds.kit.calibration.freeze import FILE, freeze, identity_of, text_hash, world_version
 from selftaught.worlds.kit.calibration.plan import CalibrationPlan, plan_of
+from selftaught.worlds.underfit import world as underfit
 
 GOOD = [{"name": "a vote beats greedy", "holds": True, "value": 0.1}]
 
@@ -60,6 +61,16 @@ def test_builds_join_a_version_and_a_changed_text_begins_the_next(world: Synthet
     assert world_version("underfit") == ""  # changed since
     assert freeze(world, policy, GOOD) == "underfit/2"
     assert world_version("underfit", second) == ""  # it passed on the text before
+
+
+def test_another_rate_of_training_ends_a_version(
+    world: SyntheticWorld, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeze(world, policy, GOOD)
+    settings = underfit.WORLD.settings
+    faster = replace(settings, training=replace(settings.training, learning_rate=0.5))
+    monkeypatch.setattr(underfit, "WORLD", replace(underfit.WORLD, settings=faster))
+    assert world_version("underfit") == ""
 
 
 def test_a_world_that_failed_is_not_frozen(world: SyntheticWorld, policy: Policy) -> None:

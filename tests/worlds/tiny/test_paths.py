@@ -171,6 +171,11 @@ def test_a_misconception_is_shared_by_all_ways_and_a_blind_spot_is_of_one() -> N
     assert blind
 
 
+def test_more_blind_spots_than_a_fact_has_ways_are_refused() -> None:
+    with pytest.raises(ValueError, match="1/3"):
+        replace(BASE, blind=0.34)
+
+
 def test_the_critic_is_calibrated_on_drafts_as_they_are_sampled() -> None:
     table = make_table(BASE)
     fine, unsure, wrong = table.opinions

@@ -58,6 +58,9 @@ class Skills:
         hint_way: probability of the most reliable way in a rationalization, beside the usual choice.
         malformed: share of proposed questions without an operation.
         solving_levels: level -> weight in the text.
+
+    Raises:
+        ValueError: `blind` is over 1/3, which the ways of a fact cannot share when at most one of them is blind to it.
     """
 
     seed: int = 0
@@ -99,6 +102,10 @@ class Skills:
     hint_way: float = 0.5
     malformed: float = 0.03
     solving_levels: tuple[tuple[int, float], ...] = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 2), (7, 1), (8, 1))
+
+    def __post_init__(self) -> None:
+        if self.blind * len(self.prior) > 1:
+            raise ValueError(f"blind={self.blind} is over 1/{len(self.prior)}: at most one way of a fact is blind")
 
     def rate(self, kind: str) -> Rates:
         """How a step of a kind is done."""

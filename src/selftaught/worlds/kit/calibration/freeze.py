@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.learn import TrainConfig
 from selftaught.machine.disk import write_atomically
 from selftaught.models import Policy, resolve
 from selftaught.records import content_hash
@@ -36,15 +38,18 @@ def task_hash(world: World) -> str:
 
 
 def identity_of(world: SyntheticWorld) -> dict[str, str]:
-    """What a world's version stands for, apart from its models: hashes of text and task."""
-    return {"text": text_hash(world, plan_of(world)), "task": task_hash(world.module("world").WORLD)}
+    """What a world's version stands for, apart from its models: hashes of text, task and settings of training."""
+    made = world.module("world").WORLD
+    usual = asdict(TrainConfig())
+    training = {name: value for name, value in asdict(made.settings.training).items() if value != usual[name]}
+    return {"text": text_hash(world, plan_of(world)), "task": task_hash(made), "training": content_hash(training)}
 
 
 def freeze(world: SyntheticWorld, policy: Policy, checks: Sequence[Mapping[str, Any]]) -> str:
     """Write the results of a model that passed all checks beside its world.
 
-    The version's number stays while text and task do, so that several builds are of one version; a change of either
-    begins the next one, without the models of the last.
+    The version's number stays while text, task and training do, so that several builds are of one version; a change of
+    any begins the next one, without the models of the last.
 
     Args:
         checks: findings as plain data.
