@@ -61,3 +61,12 @@ def test_a_problem_to_learn_from_is_never_tested_on() -> None:
 def test_a_world_without_harder_problems_says_so() -> None:
     with pytest.raises(BadInput, match="no harder problems"):
         replace(UNDERFIT, generalization="").load(0, generalization=True)
+
+
+def test_a_claim_may_train_and_test_on_hard_problems_where_the_world_has_some() -> None:
+    tiny = replace(worlds()["tiny"], train=4, dev=4, test=4)
+    usual, hard = tiny.load(0), tiny.load(0, hard=True)
+    levels = [{p.meta["level"] for p in (*task.train, *task.dev, *task.test)} for task in (usual, hard)]
+    assert levels == [{4}, {8}]
+    assert [len(split) for split in (hard.train, hard.dev, hard.test)] == [4, 4, 4]
+    assert UNDERFIT.load(0, hard=True).fingerprint == UNDERFIT.load(0).fingerprint  # it has none

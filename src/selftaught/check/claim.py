@@ -84,6 +84,7 @@ class Claim:
             at least this large is ruled out.
         extra_metrics: further metrics of the method to report; they do not affect the verdict.
         generalization: test on the world's harder problems, of which there are no train problems.
+        hard: train and test on the world's hard task, where one says that a method reaches problems that others do not.
         ability: see `Ability`; None: "planted" for what trains nothing, "learnt" for recipes. On a world with a real
             model it is always "real".
         amortized_over: number of questions over which training is spread at equal compute, where only one of the method
@@ -108,6 +109,7 @@ class Claim:
     min_effect: float = 0.02
     extra_metrics: ExtraMetrics | None = None
     generalization: bool = False
+    hard: bool = False
     solver: Solver | None = None
     legs: tuple[Leg, ...] = ()
     preconditions: tuple[Precondition, ...] = ()

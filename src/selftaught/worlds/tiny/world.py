@@ -12,6 +12,7 @@ WORLD = World(
     model="tiny",
     task="tiny:level=4",
     generalization="tiny:level=6",
+    hard="tiny:level=8",
     train=384,
     dev=500,
     test=2000,

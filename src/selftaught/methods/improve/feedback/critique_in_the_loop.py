@@ -20,12 +20,20 @@ CLAIM = Claim(
             "repairs reach hard problems that answers do not", logged("hard problems", "gained", at=1), at_least=0.02
         ),
     ),
-    options={"samples": 8, "repairs": 8, "drafts": 8, "annotated": 256},
+    options={
+        "samples": 8,
+        "repairs": 8,
+        "drafts": 8,
+        "annotated": 256,
+        "learn_solutions": False,
+        "learn_refinements": False,
+    },
     train=512,
+    hard=True,
     ablations={
         "one round": {"rounds": 1},
-        "without the annotator's solutions": {"learn_solutions": False},
-        "without the annotator's revisions": {"learn_refinements": False},
+        "the actor learns the annotator's solutions too": {"learn_solutions": True},
+        "the actor learns the annotator's revisions too": {"learn_refinements": True},
         "at most 4 answers per problem": {"per_problem": 4},
         "with self-talk": {"self_talk": True},
         "revisions not learned": {"learn_revisions": False},
