@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from selftaught.check.claim import NAMED_BASELINES, Baseline, Claim
 from selftaught.check.legs import Alarm, Beats, NoWorse, Ordered, Precondition, Statistic
 from selftaught.check.reading import OLDER, headline, is_older, result_cells
 from selftaught.check.results import result_path
+from selftaught.check.setup import load_task
 from selftaught.errors import BadInput
 from selftaught.measure.association import auroc_of
 from selftaught.method import find
@@ -88,6 +90,13 @@ def test_claims_say_how_many_train_problems_they_need() -> None:
     assert train == options["rounds"] * options["problems"] == 512
     with pytest.raises(BadInput, match="train must be ≥ 0, got -1"):
         Claim("x", ("greedy",), train=-1)
+
+
+def test_a_claim_on_hard_problems_trains_and_is_tested_on_them() -> None:
+    method, tiny = find("critique-in-the-loop"), replace(find_world("tiny"), dev=2, test=2)
+    claim = Claim("x", ("greedy",), train=2, hard=True)
+    assert {p.meta["level"] for p in load_task(method, tiny, 0, claim).train} == {8}
+    assert {p.meta["level"] for p in load_task(method, tiny, 0, replace(claim, hard=False)).train} == {4}
 
 
 def test_a_name_stands_for_the_baseline_that_is_declared_anywhere() -> None:

@@ -267,6 +267,7 @@ def test_seeds_share_a_test_set_and_the_start_answers_it_once_a_build(tmp_path: 
     )  # fmt: skip
     result = checked(tmp_path, where, Claim("It lifts.", (GREEDY,), vote_baseline=False))
     assert (result.seeds, result.builds, result.problems, result.train) == (6, 2, 60, 20)
+    assert result.versions["model"].split(", ") == [base_policy(tmp_path / "base").version, "other-model"]
     assert result.headline.verdict == "reproduced"
     assert sorted(one.name for one in tmp_path.glob("check/scripted-*/seed-*/*") if one.is_dir()) == [
         "start-0",

@@ -77,6 +77,7 @@ def test_how_sure_is_seeds_models_problems_and_q() -> None:
     found = {"seeds": 12, "builds": 3, "problems": 2000}
     assert sure_text(found, 0.0123) == "12 seeds, 3 models, 2,000 problems; q = 0.012"
     assert sure_text({"seeds": 1, "problems": 1}) == "1 problem"
+    assert sure_text(found, 0.0004).endswith("; q < 0.001")  # no probability is zero
 
 
 def test_a_row_has_both_contrasts_and_a_dash_for_one_that_the_claim_has_not() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from selftaught.check.legs import (
     NAMED_BASELINES,
+    VOTE_AT_EQUAL_COMPUTE,
     Alarm,
     AnyBaseline,
     Baseline,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMED_BASELINES",
+    "VOTE_AT_EQUAL_COMPUTE",
     "Ability",
     "Alarm",
     "AnyBaseline",

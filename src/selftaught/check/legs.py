@@ -55,6 +55,11 @@ class Baseline:
                 raise BadInput(f"unknown contrast {contrast!r}", where=self.name, fix=suggest(contrast, CONTRASTS))
 
 
+VOTE_AT_EQUAL_COMPUTE = Baseline(
+    "vote", method="self-consistency", options={"samples": 4}, contrasts=("equal compute",)
+)
+"""For solvers and judges whose papers compare with a single sample: as many samples as fit, and their vote."""
+
 AnyBaseline = str | Baseline
 
 

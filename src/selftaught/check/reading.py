@@ -94,13 +94,14 @@ def effect_text(row: Mapping[str, Any]) -> str:
 
 def sure_text(found: Mapping[str, Any], q: float | None = None) -> str:
     """What a result rests on: seeds, builds of the model, test problems, and its q-value."""
-    parts = [_count(found["seeds"], "seed")] if found["seeds"] > 1 else []
-    parts += [_count(found["builds"], "model")] if found.get("builds", 1) > 1 else []
-    parts += [_count(found["problems"], "problem")]
-    return ", ".join(parts) + ("" if q is None else f"; q = {q:.3f}")
+    parts = [counted(found["seeds"], "seed")] if found["seeds"] > 1 else []
+    parts += [counted(found["builds"], "model")] if found.get("builds", 1) > 1 else []
+    parts += [counted(found["problems"], "problem")]
+    return ", ".join(parts) + ("" if q is None else "; q < 0.001" if q < 0.0005 else f"; q = {q:.3f}")
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number of things, in the singular or the plural."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 

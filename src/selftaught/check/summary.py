@@ -71,7 +71,7 @@ def summarize(
         ablation_seconds=max(sum(t.ablation_seconds for t in trials[i::jobs]) for i in range(jobs)),
         jobs=jobs,
         quick=quick,
-        versions=_versions(what),
+        versions=_versions(what, trials),
         extra_metrics={
             name: sum(t.extra_metrics[name] for t in trials) / len(trials) for name in trials[0].extra_metrics
         },
@@ -130,9 +130,10 @@ def _compared(
     return BaselineComparison(name, contrast, score, effect.value, effect.interval(), tokens, compute, claimed)
 
 
-def _versions(what: Check) -> dict[str, str]:
-    """Versions of Python, the packages involved, the starting models, and the method's code with its parts'."""
-    found = {"python": sys.version.split()[0], "model": ", ".join(base.version for base in what.bases)}
+def _versions(what: Check, trials: Sequence[SeedResult]) -> dict[str, str]:
+    """Versions of Python, the packages involved, the builds that seeds started from, and the method's code with its
+    parts'."""
+    found = {"python": sys.version.split()[0], "model": ", ".join(dict.fromkeys(t.build for t in trials))}
     for name in VERSIONED_PACKAGES:
         try:
             found[name] = version(name)

@@ -16,6 +16,7 @@ from selftaught.check.reading import (
     COLUMNS,
     conditions_text,
     contrast_text,
+    counted,
     effect_text,
     q_values,
     read_result,
@@ -165,7 +166,7 @@ def print_result(result: Result, path: Path) -> None:
     size = f"{result.problems:,} test problems, " + (
         f"{result.train:,} train problems a seed, " if result.train else ""
     )
-    size += f"{result.seeds} seeds, {result.builds} builds of the model"
+    size += f"{counted(result.seeds, 'seed')}, {counted(result.builds, 'build')} of the model"
     print_wrapped(f"{size}, {result.compute:,} tokens of compute in all\n")
     rows = [(result.id, "", f"{result.score:.3f}", "", f"{result.method_compute:,}")]
     for row in (*found["baselines"], *found["ablations"]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import cache
 
 import pytest
 
@@ -19,7 +18,6 @@ PROMPT = (Message("user", "paths 1: 54 1) +8"),)
 REPLY = "1) C 54 +8 5\nAnswer: 5"
 
 
-@cache
 def simulation(problems: int = 200) -> Simulation:
     return Simulation(BASE, problems, seed=900_500)
 
@@ -85,7 +83,7 @@ def test_labels_of_the_majority_narrow_what_is_found() -> None:
 
 
 def test_only_a_critique_that_knows_helps() -> None:
-    sim = simulation()
+    sim = simulation(2000)
     drafts = sim.drafts()
     blind = flips(sim, drafts, "none", sim.base)
     true = flips(sim, drafts, "true", sim.base)

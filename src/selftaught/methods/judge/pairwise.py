@@ -5,6 +5,7 @@ import re
 from typing import Literal
 
 from selftaught import Ask, Attempt, Claim, Feedback, Message, Verdict, judge
+from selftaught.check.claim import VOTE_AT_EQUAL_COMPUTE
 
 PROMPT = """Above are two answers, A and B, to the same question. Judge impartially which one is better: the one that
 is correct, to the point and complete. Neither their order nor their length may influence you. Give your reasons
@@ -13,8 +14,9 @@ equally good."""
 TIE = 0.5
 
 CLAIM = Claim(
-    "The one of four samples that wins most comparisons by the model itself is right more often than a sample.",
-    baselines=("sample",),
+    "The one of four samples that wins most comparisons by the model itself is right more often than a sample, and at"
+    " equal compute than a vote of samples.",
+    baselines=("sample", VOTE_AT_EQUAL_COMPUTE),
     options={"compared": "answer"},
     ablations={"one order": {"both_orders": False}},
 )

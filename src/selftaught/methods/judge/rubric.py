@@ -4,6 +4,7 @@ import re
 from statistics import fmean
 
 from selftaught import Ask, Attempt, Claim, Feedback, Verdict, judge, refine
+from selftaught.check.claim import VOTE_AT_EQUAL_COMPUTE
 
 POINTS = 5
 PROMPT = """Score the answer above with points that add up, one for each of these that holds:
@@ -15,8 +16,9 @@ PROMPT = """Score the answer above with points that add up, one for each of thes
 Give your reasons in at most 100 words. Then write the sum as the last line, in this form: Score: 3"""
 
 CLAIM = Claim(
-    "The one of four samples that the model itself scores highest is right more often than a sample.",
-    baselines=("sample",),
+    "The one of four samples that the model itself scores highest is right more often than a sample, and at equal"
+    " compute than a vote of samples.",
+    baselines=("sample", VOTE_AT_EQUAL_COMPUTE),
     ablations={"one judgment": {"judgments": 1}},
 )
 

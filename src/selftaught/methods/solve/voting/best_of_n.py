@@ -5,12 +5,14 @@ from functools import cache
 from math import inf, isnan
 
 from selftaught import Ask, Attempt, Claim, Policy, Problem, resolve, solver
+from selftaught.check.claim import VOTE_AT_EQUAL_COMPUTE
 from selftaught.curate import elect, with_confidence
 from selftaught.search import highest_p_true
 
 CLAIM = Claim(
-    "Without a reward model, the most probable of many sampled answers is right more often than a sample.",
-    baselines=("sample",),
+    "Without a reward model, the most probable of many sampled answers is right more often than a sample, and at equal"
+    " compute than a vote of samples.",
+    baselines=("sample", VOTE_AT_EQUAL_COMPUTE),
     options={"samples": 8, "top_k": 40},
     ablations={"2 samples": {"samples": 2}},
 )
