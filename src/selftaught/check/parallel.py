@@ -19,6 +19,7 @@ from selftaught.console import Console
 from selftaught.engines.create import EngineConfig, is_remote
 from selftaught.errors import BadInput
 from selftaught.machine.device import pick_device
+from selftaught.machine.processes import end_with_parent
 from selftaught.machine.threads import num_cores, set_num_threads, use_passive_wait
 from selftaught.models import resolve
 from selftaught.worlds.own import world_of
@@ -124,6 +125,7 @@ def _free() -> int:
 
 def _begin(threads: int) -> None:
     """Before torch is there: how many threads it computes with, and that they leave the processors to the others."""
+    end_with_parent()
     set_num_threads(threads)
     use_passive_wait()
 

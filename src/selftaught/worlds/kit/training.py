@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from selftaught.machine.malloc import release_memory
+from selftaught.machine.processes import end_with_parent
 from selftaught.worlds.kit.build import TrainingConfig
 from selftaught.worlds.kit.network import Shape, Weights, initial_weights, surprise
 from selftaught.worlds.kit.optimizer import Muon, warmup_cosine
@@ -245,7 +246,7 @@ def train(
     """
     with ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
-        pool = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) if ahead else None
+        pool = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), end_with_parent)) if ahead else None
         if pool:
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         training = Training(shape, config, executor)
