@@ -8,26 +8,36 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import os, time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from selftaught.machine.processes import end_with_parent
 
-def play(file):
-    Path(file).write_text(str(os.getpid()))
+def play(number):
+    Path(FILE).write_text(str(os.getpid()))
     time.sleep(60)
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
-        pool.submit(play, FILE).result()
+    POOL
+"""
+BARE = """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    from selftaught.machine.processes import end_with_parent
+    ProcessPoolExecutor(1, get_context("spawn"), end_with_parent).submit(play, 0).result()
+"""
+SEEDS = """
+    from selftaught.check.parallel import SeedPool
+    from selftaught.console import Console
+    SeedPool(1).run_seeds(play, range(1), Console(quiet=True))
 """
 
 
-def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", [BARE, SEEDS], ids=["bare", "seeds"])
+def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path: Path, pool: str) -> None:
     told, program = tmp_path / "pid", tmp_path / "program.py"
-    program.write_text(PROGRAM.replace("FILE", repr(str(told))), "utf-8")
+    program.write_text(PROGRAM.replace("FILE", repr(str(told))).replace("    POOL", pool), "utf-8")
     parent = subprocess.Popen([sys.executable, str(program)])
     assert _within(30, lambda: told.exists() and bool(told.read_text()))
     worker = int(told.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from multiprocessing.process import BaseProcess
 from threading import Thread
 
 
@@ -13,12 +14,10 @@ def end_with_parent() -> None:
     A pool cannot stop its processes when its own is killed. They would go on with what they were given, hold the locks
     of its runs, and take a processor each.
     """
-    if multiprocessing.parent_process():
-        Thread(target=_wait_for_parent, name="end-with-parent", daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        Thread(target=_end_after, args=(parent,), name="end-with-parent", daemon=True).start()
 
 
-def _wait_for_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent
+def _end_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)

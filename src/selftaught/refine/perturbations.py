@@ -27,6 +27,11 @@ async def perturb(ask: Ask, attempt: Attempt) -> Attempt:
     return replace(rest, text=prefix + rest.text)
 
 
+def first_error(verdicts: Iterable[Verdict]) -> int | None:
+    """The number, from 1, of the first step that is not right; None where all are."""
+    return next((number for number, verdict in enumerate(verdicts, 1) if verdict is not Verdict.RIGHT), None)
+
+
 def first_error_steps(task: Task, flawed: Iterable[Attempt], sources: Iterable[Attempt]) -> dict[str, int]:
     """Map attempt id -> number of its first wrong step, from 1; attempts without a known one are left out.
 
@@ -42,7 +47,7 @@ def first_error_steps(task: Task, flawed: Iterable[Attempt], sources: Iterable[A
     for one in flawed:
         steps = task.step_verdicts(one.problem, one.text)
         if steps is not None:
-            found[one.id] = next((i for i, step in enumerate(steps, 1) if step is not Verdict.RIGHT), None)
+            found[one.id] = first_error(steps)
         elif one.parent in right:
             pairs = zip(one.text.splitlines(), right[one.parent], strict=False)
             found[one.id] = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), None)

@@ -13,7 +13,7 @@ from selftaught.learn.objectives import rpo
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Demo, Pair, Verdict
-from selftaught.refine.perturbations import first_error_steps
+from selftaught.refine.perturbations import first_error
 from selftaught.run.run import Run
 from selftaught.tasks import Task
 from selftaught.worlds.kit.calibration.base_model import Samples
@@ -179,10 +179,10 @@ def to_first_error(task: Task, attempt: Attempt) -> str:
     Raises:
         NotApplicable: the verifier gives no verdicts on steps.
     """
-    if task.step_verdicts(attempt.problem, attempt.text) is None:
+    verdicts = task.step_verdicts(attempt.problem, attempt.text)
+    if verdicts is None:
         raise NotApplicable("the world's verifier gives no verdicts on steps")
-    first = first_error_steps(task, [attempt], ()).get(attempt.id)
-    return "".join(task.steps.split(attempt.text)[:first]).rstrip("\n")
+    return "".join(task.steps.split(attempt.text)[: first_error(verdicts)]).rstrip("\n")
 
 
 def preference_figures(seeds: Sequence[tuple[Scores, Scores, Scores]]) -> dict[str, Figure]:
