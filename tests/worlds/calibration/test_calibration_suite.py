@@ -74,11 +74,18 @@ def test_what_was_cut_off_resumes_from_its_runs(lab: Lab, engine: Engine) -> Non
     assert engine.busy_seconds == spent
 
 
-def test_a_finding_of_other_code_is_measured_again(lab: Lab) -> None:
+def test_a_finding_of_other_code_or_of_another_plan_or_size_is_measured_again(lab: Lab) -> None:
     path = lab.folder / "checks" / "02.json"
     before = suite.calibrate(lab, (2,))
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"code": "old", "reason": "stale"}), "utf-8")
-    assert suite.calibrate(lab, (2,))[0].reason == before[0].reason == ""
+    kept = json.loads(path.read_text("utf-8")) | {"reason": "stale"}
+    path.write_text(json.dumps(kept), "utf-8")
+    assert suite.calibrate(lab, (2,))[0].reason == "stale"  # it is read from there
+    plan = replace(lab.plan, control_model="underfit")
+    for other in (replace(lab, plan=plan), replace(lab, sizes=replace(lab.sizes, seeds=3))):
+        path.write_text(json.dumps(kept), "utf-8")
+        assert suite.calibrate(other, (2,))[0].reason == before[0].reason == ""
+    path.write_text(json.dumps(kept | {"made_with": "old"}), "utf-8")
+    assert suite.calibrate(lab, (2,))[0].reason == ""
 
 
 def test_problems_are_of_the_reserved_seeds_and_held_out(lab: Lab) -> None:

@@ -22,7 +22,7 @@ from selftaught.tasks.source import TaskRequest
 from selftaught.worlds.kit.annotator import KitAnnotator
 from selftaught.worlds.kit.calibration import suite
 from selftaught.worlds.kit.calibration.kit_replies import kit_replies
-from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, greedy, twin_policy
+from selftaught.worlds.kit.calibration.lab import SMOKE, Lab, Sizes, greedy, twin_policy
 from selftaught.worlds.kit.calibration.table import spec
 from selftaught.worlds.kit.twin import Twin
 from selftaught.worlds.kit.twin_engine import TwinEngine
@@ -47,11 +47,11 @@ def loaded(seed: int) -> Task:
 WORLD = World("tiny", "tiny", loaded, Settings(sampling=Sampling(max_tokens=96)))
 
 
-def lab_in(folder: Path, engine: Any = None, **plan: Any) -> Lab:
+def lab_in(folder: Path, engine: Any = None, sizes: Sizes = FEW, **plan: Any) -> Lab:
     policy = twin_policy("tiny", folder)
-    offered = replace(PLAN, longer="", **plan)
+    offered = replace(PLAN, longer="", control_model="", **plan)  # the twin is of one writer
     made = engine or TwinEngine(Twin(writer_of("base")))
-    return Lab(WORLD, offered, policy, folder, made, Console(quiet=True), FEW, scripted_learner)
+    return Lab(WORLD, offered, policy, folder, made, Console(quiet=True), sizes, scripted_learner)
 
 
 def test_the_writer_is_itself_and_another_writer_is_not(tmp_path: Path) -> None:
@@ -98,12 +98,13 @@ def test_the_ladder_of_base_models_comes_out(tmp_path: Path) -> None:
 
 
 def test_true_critiques_mend_and_a_second_look_fixes_more_than_it_spoils(tmp_path: Path) -> None:
-    found = {one.spec.number: one for one in suite.calibrate(lab_in(tmp_path), (12, 13, 18, 19))}
+    found = {one.spec.number: one for one in suite.calibrate(lab_in(tmp_path), (12, 13, 19))}
     assert found[12].condition("true critique: revised - draft")
     assert found[12].condition("true - trained critique")
     assert set(found[13].figures) >= set(spec(13).wanted)
-    assert found[18].condition("fixed of wrong - spoiled of right")
-    assert "without it in the text: fixed - spoiled" not in found[18].figures  # the twin has no control model
+    (look,) = suite.calibrate(lab_in(tmp_path / "look", sizes=replace(FEW, some=260)), (18,))
+    assert look.condition("fixed of wrong - spoiled of right")
+    assert "without it in the text: fixed - spoiled" not in look.figures
     assert not math.isnan(found[19].figures["with demonstrations - without"].value)
 
 

@@ -15,7 +15,8 @@ from selftaught.worlds.tiny.writer import paths_writer
 
 WEIGHTS = (
     *((skill, 12.0) for skill in ("follow", "hint")),
-    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "judge", "redo")),
+    ("judge", 16.0),
+    *((skill, 8.0) for skill in ("critique:result", "copy", "distractor", "way:shown", "redo")),
     *((skill, 6.0) for skill in ("result", "critique", "locate")),
     *((skill, 4.0) for skill in ("mark", "revise", "way:hint")),
     *((skill, 4.0) for skill in ("search", "infer", "invert", "stop")),

@@ -88,6 +88,7 @@ PLAN = CalibrationPlan(
     checkable="tiny:family=equation,level=3",
     lookup_only="tiny:family=recall,level=2",
     wait=INLINE["reflect"],
+    control_model="tiny-no-wait",
     demonstrations=demonstrations,
     twin=rejection_sampling,
     twin_engine=twin_engine,

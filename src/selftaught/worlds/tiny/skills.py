@@ -66,18 +66,18 @@ class Skills:
     seed: int = 0
     modulus: int = 61
     unknown: float = 0.02
-    misconceived: float = 0.09
-    blind: float = 0.13
-    shaky: float = 0.15
+    misconceived: float = 0.08
+    blind: float = 0.11
+    shaky: float = 0.165
     rates: tuple[tuple[str, Rates], ...] = (
         ("unknown", Rates(0.03, 0.6)),
-        ("misconceived", Rates(0.3, 0.69)),
-        ("blind", Rates(0.35, 0.62)),
-        ("shaky", Rates(0.7, 0.29)),
-        ("sure", Rates(0.985)),
+        ("misconceived", Rates(0.27, 0.72)),
+        ("blind", Rates(0.26, 0.71)),
+        ("shaky", Rates(0.68, 0.31)),
+        ("sure", Rates(0.997)),
     )
-    prior: tuple[float, ...] = (0.43, 0.31, 0.26)
-    better_first: float = 0.55
+    prior: tuple[float, ...] = (0.46, 0.3, 0.24)
+    better_first: float = 0.7
     good_way: float = 0.7
     distractors: tuple[float, float] = (0.04, 0.6)
     tempting: float = 0.2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +69,7 @@ def opened(suite: Suite, console: Console) -> Iterator[Lab]:
     world = synthetic_worlds()[suite.world]
     plan = plan_of(world)
     twin = plan.twin_engine if suite.twin else None
+    plan = replace(plan, control_model="") if twin else plan  # a twin is of one writer, and the control has another
     policy = twin_policy(suite.world, suite.folder) if twin else resolve(suite.model, console.print)
     made = twin or partial(create_engine, policy, EngineConfig(dtype="float32", max_batch_size=256))
     learner = scripted_learner if twin else train_policy

@@ -83,14 +83,20 @@ def _file(lab: Lab, check: CheckSpec) -> Path:
 
 @cache
 def _code() -> str:
-    """Hash of the suite's code: findings of other code are not kept."""
+    """Hash of the suite's code."""
     return content_hash([file.read_text("utf-8") for file in sorted(Path(__file__).parent.glob("*.py"))])
+
+
+def _made_with(lab: Lab) -> str:
+    """Hash of what a finding depends on: one of another model, plan, sizes or code is not kept."""
+    plan = {name: value for name, value in vars(lab.plan).items() if isinstance(value, str)}
+    return content_hash(_code(), lab.policy.version, plan, asdict(lab.sizes))
 
 
 def _kept(lab: Lab, check: CheckSpec) -> Finding | None:
     """The finding of a check in the lab's folder; None if it is to be measured."""
     path = _file(lab, check)
-    if path.is_file() and (kept := json.loads(path.read_text("utf-8")))["code"] == _code():
+    if path.is_file() and (kept := json.loads(path.read_text("utf-8"))).get("made_with") == _made_with(lab):
         return _restored(check, kept)
     return None
 
@@ -105,7 +111,7 @@ def _measured(lab: Lab, check: CheckSpec) -> Finding:
     finding = Finding(check, figures, reason, time.monotonic() - begun)
     path = _file(lab, check)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"code": _code(), "figures": {name: asdict(f) for name, f in figures.items()}, "reason": reason}
+    kept = {"made_with": _made_with(lab), "figures": {name: asdict(f) for name, f in figures.items()}, "reason": reason}
     write_atomically(path, json.dumps(kept | {"seconds": finding.seconds}, indent=1).encode())
     return finding
 
