@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,22 @@ def test_best_logprob_is_the_likeliest_sample(tmp_path: Path) -> None:
         assert answers.count(one.attempt.answer) == max(map(answers.count, answers))
     assert likely.tokens == voted.tokens == sum(s.tokens for s in drawn)
     assert plain_compute(drawn) == likely.compute <= 2000 < plain_compute(more)
+
+
+def test_a_vote_at_equal_compute_uses_what_a_further_sample_of_every_problem_would_exceed(tmp_path: Path) -> None:
+    from selftaught.check.baselines import majority, plain_compute, samples, samples_to_fit
+
+    with make_run(tmp_path, script=add) as run:
+        two, three = (plain_compute(samples(run, count)) for count in (2, 3))
+        limit = (two + three) // 2
+        drawn, dearest = samples_to_fit(run, limit), max(one.tokens for one in samples(run, 3))
+        counts = Counter(one.attempt.problem.id for one in drawn)
+        assert set(counts) == {one.id for one in run.task.test}
+        assert set(counts.values()) == {2, 3}
+        assert limit - dearest < plain_compute(drawn) <= limit
+        assert len({one.attempt.id for one in drawn}) == len(drawn)
+        assert [one.attempt.problem for one in majority(run, drawn).answers] == list(run.task.test)
+        assert plain_compute(samples_to_fit(run, two)) == two  # nothing is left over
 
 
 def test_resuming_samples_nothing_and_finds_the_same(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from selftaught.check.claim import SystemResult
 from selftaught.curate import by_problem, vote
 from selftaught.errors import BadInput
 from selftaught.method import Method
-from selftaught.records import Attempt
+from selftaught.records import Attempt, content_hash
 from selftaught.run.best_of import BestOf
 from selftaught.run.run import Run
 from selftaught.run.solver import SolverResult
@@ -107,7 +107,7 @@ def samples(run: Run, count: int) -> list[SolverResult]:
 
 
 def samples_to_fit(run: Run, compute: int) -> list[SolverResult]:
-    """As many samples of each test problem as fit the compute, equally many of each; one at least."""
+    """As many samples as fit the compute: equally many of each test problem, one at least, and one more of some."""
     drawn, count = samples(run, 1), 1
     prompts = sum(one.attempt.sample.prompt_tokens for one in drawn)
     while paid := _tokens(drawn):  # nothing is paid where every request was refused
@@ -120,7 +120,24 @@ def samples_to_fit(run: Run, compute: int) -> list[SolverResult]:
         groups = by_problem(one.attempt for one in drawn)
         kept = {attempt.id for group in groups.values() for attempt in group[:count]}
         drawn = [one for one in drawn if one.attempt.id in kept]
-    return drawn
+    return drawn + _one_more(run, count, _tokens(drawn), compute - plain_compute(drawn))
+
+
+def _one_more(run: Run, count: int, paid: int, left: int) -> list[SolverResult]:
+    """Sample number `count` of as many test problems as `left` pays for; a hash chooses them, not how they went.
+
+    Args:
+        paid: sampled tokens of the first `count` of each.
+    """
+    ordered, more = sorted(run.task.test, key=lambda problem: content_hash(problem.id)), list[SolverResult]()
+    while paid and (rest := ordered[len(more) :]):
+        affordable = math.floor((left - _tokens(more)) * len(ordered) * count / paid)
+        if affordable < 1:
+            break
+        more += run.solve(run.base, rest[:affordable], "test", samples=1, first=count, **SAMPLING)
+    while more and _tokens(more) > left:
+        more.pop()
+    return more
 
 
 def plain_compute(drawn: Sequence[SolverResult]) -> int:

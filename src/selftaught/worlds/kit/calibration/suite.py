@@ -88,7 +88,7 @@ def _code() -> str:
 
 
 def _made_with(lab: Lab) -> str:
-    """Hash of what a finding depends on: one of another model, plan, sizes or code is not kept."""
+    """Hash of what a finding depends on: the suite's code, the model, the names in the plan, and the sizes."""
     plan = {name: value for name, value in vars(lab.plan).items() if isinstance(value, str)}
     return content_hash(_code(), lab.policy.version, plan, asdict(lab.sizes))
 
