@@ -65,8 +65,8 @@ def test_a_world_without_harder_problems_says_so() -> None:
 
 def test_a_claim_may_train_and_test_on_hard_problems_where_the_world_has_some() -> None:
     tiny = replace(worlds()["tiny"], train=4, dev=4, test=4)
-    usual, hard = tiny.load(0), tiny.load(0, hard=True)
+    usual, hard = tiny.load(0), tiny.load(0, variant="hard")
     levels = [{p.meta["level"] for p in (*task.train, *task.dev, *task.test)} for task in (usual, hard)]
     assert levels == [{4}, {8}]
     assert [len(split) for split in (hard.train, hard.dev, hard.test)] == [4, 4, 4]
-    assert UNDERFIT.load(0, hard=True).fingerprint == UNDERFIT.load(0).fingerprint  # it has none
+    assert UNDERFIT.load(0, variant="hard").fingerprint == UNDERFIT.load(0).fingerprint  # it has none

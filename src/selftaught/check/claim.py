@@ -51,11 +51,15 @@ __all__ = [
     "Scores",
     "Statistic",
     "SystemResult",
+    "Variant",
     "accuracy",
 ]
 
 Ability = Literal["planted", "learnt", "real"]
 """Where the ability a claim rests on comes from: the synthetic world's text, the method's training, a real model."""
+
+Variant = Literal["", "hard", "checkable"]
+"""Which of a world's tasks a claim is about; "" is the usual one. See `World.variants`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class Claim:
             at least this large is ruled out.
         extra_metrics: further metrics of the method to report; they do not affect the verdict.
         generalization: test on the world's harder problems, of which there are no train problems.
-        hard: train and test on the world's hard task, where one says that a method reaches problems that others do not.
+        variant: train and test on another task of the world, if it has one: "hard", where one says that a method
+            reaches problems that others do not; "checkable", where a model is to learn from its own feedback.
         ability: see `Ability`; None: "planted" for what trains nothing, "learnt" for recipes. On a world with a real
             model it is always "real".
         amortized_over: number of questions over which training is spread at equal compute, where only one of the method
@@ -111,7 +116,7 @@ class Claim:
     min_effect: float = 0.02
     extra_metrics: ExtraMetrics | None = None
     generalization: bool = False
-    hard: bool = False
+    variant: Variant = ""
     solver: Solver | None = None
     legs: tuple[Leg, ...] = ()
     preconditions: tuple[Precondition, ...] = ()

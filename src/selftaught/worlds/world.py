@@ -37,8 +37,9 @@ class World:
         test: held-out problems for the claim.
         instruction: appended to every question; None for `load_task`'s default.
         generalization: a task of the same kind with harder problems, for claims with `generalization=True`.
-        hard: a task of the same kind to train and test on, of which the starting model solves few problems, for claims
-            with `hard=True`; empty where the usual one is all there is.
+        variants: other tasks to train and test on, for claims that name one (`Claim.variant`): "hard", problems of
+            which the starting model solves few; "checkable", problems whose answers are easier to check than to find.
+            A claim that names one that is not here has the usual task.
         solver_test: test problems for methods that train nothing, whose interval is over problems; 0: `test`. On a
             real model they get no train and dev problems, so that all of a small file can be test problems.
         study_dev: dev problems of studies, which measure on them; 0: `dev`.
@@ -64,7 +65,7 @@ class World:
     test: int = 200
     instruction: str | None = None
     generalization: str = ""
-    hard: str = ""
+    variants: Mapping[str, str] = field(default_factory=dict)
     solver_test: int = 0
     study_dev: int = 0
     looks: tuple[int, ...] = (5,)
@@ -77,21 +78,21 @@ class World:
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     def load(
-        self, seed: int, *, generalization: bool = False, shape: str = "recipe", train: int = 0, hard: bool = False
+        self, seed: int, *, generalization: bool = False, shape: str = "recipe", train: int = 0, variant: str = ""
     ) -> Task:
         """Load the task with the problems of a seed.
 
         Args:
             generalization: test on the harder problems.
-            hard: train and test on the hard task, if the world has one.
+            variant: train and test on this one of `variants`, if the world has it.
             shape: of the method that is checked, for the sizes.
             train: train problems in place of the world's number; 0: that one. A task that is a function has its own.
 
         Raises:
             BadInput: the world has no harder problems, or the task cannot be loaded.
         """
-        if hard and self.hard:
-            return replace(self, task=self.hard).load(seed, generalization=generalization, shape=shape, train=train)
+        if other := self.variants.get(variant):
+            return replace(self, task=other).load(seed, generalization=generalization, shape=shape, train=train)
         if generalization and not self.generalization:
             raise BadInput("this world has no harder problems", where=self.name)
         if callable(self.task):

@@ -12,7 +12,7 @@ WORLD = World(
     model="tiny",
     task="tiny:level=4",
     generalization="tiny:level=6",
-    hard="tiny:level=8",
+    variants={"hard": "tiny:level=8", "checkable": "tiny:family=equation,level=5"},
     train=384,
     dev=500,
     test=2000,

@@ -29,7 +29,7 @@ CLAIM = Claim(
         "learn_refinements": False,
     },
     train=512,
-    hard=True,
+    variant="hard",
     ablations={
         "one round": {"rounds": 1},
         "the actor learns the annotator's solutions too": {"learn_solutions": True},

@@ -31,11 +31,11 @@ def text_hash(world: SyntheticWorld, plan: CalibrationPlan) -> str:
 
 
 def task_hash(world: World) -> str:
-    """Fingerprint of the world's task: problems, verifier, wording and instruction, and which are its harder ones."""
+    """Fingerprint of the world's task: problems, verifier, wording and instruction, and its other tasks."""
     with world.load(CALIBRATION_SEEDS[0]) as task:
         problems = [(p.id, p.reference) for split in ("train", "dev", "test") for p in task.split(split)[:PROBLEMS]]
         return content_hash(
-            problems, task.verifier.version, task.instruction, task.phrases, world.generalization, world.hard
+            problems, task.verifier.version, task.instruction, task.phrases, world.generalization, dict(world.variants)
         )
 
 
