@@ -85,7 +85,7 @@ def test_claims_say_how_many_train_problems_they_need() -> None:
     """As many as their options give a use to: SELF's corpus and three rounds of new prompts, eight rounds of trees."""
     needed = {name: (claim.train, claim.options) for name in ("self", "mcts-dpo") if (claim := find(name).claim)}
     train, options = needed["self"]
-    assert train == options["annotated"] + 3 * options["problems"] == 1792
+    assert train == options["annotated"] + 3 * options["problems"] == 1600
     train, options = needed["mcts-dpo"]
     assert train == options["rounds"] * options["problems"] == 512
     with pytest.raises(BadInput, match="train must be ≥ 0, got -1"):
@@ -94,9 +94,9 @@ def test_claims_say_how_many_train_problems_they_need() -> None:
 
 def test_a_claim_on_hard_problems_trains_and_is_tested_on_them() -> None:
     method, tiny = find("critique-in-the-loop"), replace(find_world("tiny"), dev=2, test=2)
-    claim = Claim("x", ("greedy",), train=2, hard=True)
+    claim = Claim("x", ("greedy",), train=2, variant="hard")
     assert {p.meta["level"] for p in load_task(method, tiny, 0, claim).train} == {8}
-    assert {p.meta["level"] for p in load_task(method, tiny, 0, replace(claim, hard=False)).train} == {4}
+    assert {p.meta["level"] for p in load_task(method, tiny, 0, replace(claim, variant="")).train} == {4}
 
 
 def test_a_name_stands_for_the_baseline_that_is_declared_anywhere() -> None:

@@ -10,6 +10,8 @@ from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.records import HIDDEN, Verdict, make_problem
 from selftaught.tasks import Kind, Task
+from selftaught.worlds import synthetic_worlds
+from selftaught.worlds.kit.calibration.plan import plan_of
 from selftaught.worlds.underfit.families import MARK
 from selftaught.worlds.underfit.task import MIDDLE
 from selftaught.worlds.underfit.world import WORLD as UNDERFIT
@@ -70,3 +72,10 @@ def test_a_claim_may_train_and_test_on_hard_problems_where_the_world_has_some() 
     assert levels == [{4}, {8}]
     assert [len(split) for split in (hard.train, hard.dev, hard.test)] == [4, 4, 4]
     assert UNDERFIT.load(0, variant="hard").fingerprint == UNDERFIT.load(0).fingerprint  # it has none
+
+
+def test_the_checkable_problems_are_those_of_the_calibrations_check_of_judges() -> None:
+    """The family on which the starting model's judgments select right answers; see check 17."""
+    task = replace(worlds()["tiny"], train=4, dev=4, test=4).load(0, variant="checkable")
+    assert {p.meta["family"] for p in (*task.train, *task.dev, *task.test)} == {"equation"}
+    assert "family=equation" in plan_of(synthetic_worlds()["tiny"]).checkable

@@ -7,14 +7,17 @@ from selftaught import Ask, Baseline, Claim, Policy, Precondition, Run, Task, ke
 from selftaught.check.readings import logged
 from selftaught.records import Attempt, Demo, Problem
 
+CORPUS = {"annotated": 64, "drafts": 10}
 CLAIM = Claim(
     "After learning from an annotator to critique and revise, training on one's own answers to unlabeled problems,"
     " revised and filtered by one's own feedback, beats training on the annotator's answers alone, and training on"
     " one's own answers as they come.",
     baselines=(
         "greedy",
-        Baseline("SFT on the corpus's answers", method="corpus-sft", options={"annotated": 256, "drafts": 4}),
-        Baseline("neither refined nor filtered", options={"self_refine": False, "self_filter": False}),
+        Baseline("SFT on the corpus's answers", method="corpus-sft", options=CORPUS),
+        Baseline(
+            "neither refined nor filtered", options={"self_refine": False, "self_filter": False}, fit_with="samples"
+        ),
     ),
     preconditions=(
         Precondition(
@@ -23,8 +26,9 @@ CLAIM = Claim(
         Precondition("the filter makes it purer (gain)", logged("share right", "gained by filter", at=0), at_least=0.0),
         Precondition("the corpus has 500 critiques", logged("corpus", "examples", at=0), at_least=500),
     ),
-    options={"annotated": 256, "problems": 512, "drafts": 4},
-    train=256 + 3 * 512,
+    options={**CORPUS, "problems": 512},
+    train=CORPUS["annotated"] + 3 * 512,
+    variant="checkable",
     ablations={
         "not refined": {"self_refine": False},
         "not filtered": {"self_filter": False},
