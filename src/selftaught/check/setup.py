@@ -171,7 +171,9 @@ def check_can_train(method: Method, world: World, engine: Engine) -> None:
 
 def load_task(method: Method, world: World, seed: int, claim: Claim) -> Task:
     """The world's problems of a seed; for a method that plays, with an environment that lets the model try again."""
-    task = world.load(seed, generalization=claim.generalization, shape=method.shape, train=claim.train, variant=claim.variant)
+    task = world.load(
+        seed, generalization=claim.generalization, shape=method.shape, train=claim.train, variant=claim.variant
+    )
     return with_retries(task) if "env" in method.needs and task.environment is None else task
 
 

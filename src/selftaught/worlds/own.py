@@ -28,7 +28,8 @@ def world_of(model: str, task: str = "") -> World:
         return endpoint_world(remote) if remote else find_world(model)
     name = f"{slug(PREFIX + remote.remote if remote else model)}-{slug(task)}"
     if model in worlds():
-        return replace(worlds()[model], name=name, task=task, instruction=None, generalization="", variants={}, version="")
+        own = replace(worlds()[model], name=name, task=task, instruction=None)
+        return replace(own, generalization="", variants={}, version="")
     return World(
         name, remote or model, task, Settings(gate=BEST_ON_DEV), train=256, dev=500, test=2000, solver_test=3500,
         looks=(3,), solver_seeds=1, champion="last", real=True, quick={"looks": (2,), "test": 200, "solver_test": 200},
