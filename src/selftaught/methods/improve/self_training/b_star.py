@@ -20,6 +20,8 @@ CLAIM = Claim(
         Precondition("the fixed arm loses pass@16 (change since half time)", pass_at_k_change, at_most=0.0, of=FIXED),
     ),
     options={**SCALE, "probe": 128, "num_temperatures": 5},
+    train=256,
+    variant="hard",
     ablations={
         "temperature only": {"threshold": 0.5},
         "threshold only": {"min_temperature": 1.0, "num_temperatures": 1},
