@@ -253,6 +253,10 @@ def helper(x):
     return x + 1
 def unrelated():
     return 1
+CLAIM = "beats"
+def declares(claim):
+    return lambda function: function
+@declares(CLAIM)
 def mine(run):
     """Doc."""
     return helper(HEAT)
@@ -266,6 +270,7 @@ def mine(run):
         ("x + 1", "x + 2", True),
         ("helper(HEAT)", "helper(HEAT) + 1", True),
         ("return 1\n", "return 2\n", False),
+        ('"beats"', '"ties"', False),
         ('"""Doc."""', '"""Other."""\n    # why', False),
     ],
 )

@@ -223,7 +223,7 @@ def code_hash(function: Callable[..., Any]) -> str:
     except (OSError, TypeError, KeyError, SyntaxError):
         return content_hash(_code(function.__code__))
     if module is None:
-        return content_hash(_tree(ast.parse(textwrap.dedent(source))))
+        return content_hash(ast.dump(_stripped(ast.parse(textwrap.dedent(source)))))
     held = {name: node for node in module.body for name in _binds(node)}
     taken: dict[str, str] = {}
     waiting = [function.__name__]
@@ -231,8 +231,9 @@ def code_hash(function: Callable[..., Any]) -> str:
         name = waiting.pop()
         if name in taken or name not in held:
             continue
-        taken[name] = _tree(held[name])
-        waiting += [node.id for node in ast.walk(held[name]) if isinstance(node, ast.Name)]
+        code = _stripped(held[name])
+        taken[name] = ast.dump(code)
+        waiting += [node.id for node in ast.walk(code) if isinstance(node, ast.Name)]
     return content_hash(taken)
 
 
@@ -258,7 +259,7 @@ def _binds(node: ast.stmt) -> list[str]:
     return [name.id for target in targets if target for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
-def _tree(node: ast.AST) -> str:
+def _stripped(node: ast.AST) -> ast.AST:
     """The syntax tree of a statement, without docstrings and decorators (claims and papers)."""
     node = deepcopy(node)
     for inner in ast.walk(node):
@@ -266,7 +267,7 @@ def _tree(node: ast.AST) -> str:
             inner.decorator_list = []
             if ast.get_docstring(inner, clean=False) is not None:
                 inner.body = inner.body[1:]
-    return ast.dump(node)
+    return node
 
 
 # --- solvers that change while they run ---

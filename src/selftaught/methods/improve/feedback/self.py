@@ -16,7 +16,7 @@ CLAIM = Claim(
         "greedy",
         Baseline("SFT on the corpus's answers", method="corpus-sft", options=CORPUS),
         Baseline(
-            "neither refined nor filtered", options={"self_refine": False, "self_filter": False}, fit_with="samples"
+            "neither refined nor filtered", options={"self_refine": False, "self_filter": False}, fit_with="problems"
         ),
     ),
     preconditions=(
