@@ -254,9 +254,16 @@ def helper(x):
 def unrelated():
     return 1
 CLAIM = "beats"
-def declares(claim):
+def recipe(claim):
     return lambda function: function
-@declares(CLAIM)
+FACTOR = 2
+def scaled(factor):
+    def changed(function):
+        function.factor = factor
+        return function
+    return changed
+@recipe(CLAIM)
+@scaled(FACTOR)
 def mine(run):
     """Doc."""
     return helper(HEAT)
@@ -271,6 +278,9 @@ def mine(run):
         ("helper(HEAT)", "helper(HEAT) + 1", True),
         ("return 1\n", "return 2\n", False),
         ('"beats"', '"ties"', False),
+        ("FACTOR = 2", "FACTOR = 3", True),
+        ("function.factor = factor", "function.factor = 0", True),
+        ("@scaled(FACTOR)", "@scaled(1)", True),
         ('"""Doc."""', '"""Other."""\n    # why', False),
     ],
 )

@@ -211,6 +211,8 @@ def _short(value: Any) -> str:
 
 # --- the code of a method ---
 
+DECLARING = ("recipe", "solver", "judge", "study")  # decorators that say what a function is, and change nothing in it
+
 
 def code_hash(function: Callable[..., Any]) -> str:
     """Hash of a function's source and of what it uses from its module, without comments and docstrings.
@@ -260,14 +262,20 @@ def _binds(node: ast.stmt) -> list[str]:
 
 
 def _stripped(node: ast.AST) -> ast.AST:
-    """The syntax tree of a statement, without docstrings and decorators (claims and papers)."""
+    """The syntax tree of a statement, without docstrings, and without what declares a method: its claim and paper."""
     node = deepcopy(node)
     for inner in ast.walk(node):
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            inner.decorator_list = []
+            inner.decorator_list = [one for one in inner.decorator_list if _last_name(one) not in DECLARING]
             if ast.get_docstring(inner, clean=False) is not None:
                 inner.body = inner.body[1:]
     return node
+
+
+def _last_name(decorator: ast.expr) -> str:
+    """`recipe` of `@recipe`, `@recipe(...)` and `@st.recipe(...)`."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
 
 
 # --- solvers that change while they run ---

@@ -97,6 +97,8 @@ def test_a_claim_on_hard_problems_trains_and_is_tested_on_them() -> None:
     claim = Claim("x", ("greedy",), train=2, variant="hard")
     assert {p.meta["level"] for p in load_task(method, tiny, 0, claim).train} == {8}
     assert {p.meta["level"] for p in load_task(method, tiny, 0, replace(claim, variant="")).train} == {4}
+    with pytest.raises(BadInput, match="unknown variant 'hrad'"):
+        Claim("x", ("greedy",), variant="hrad")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_name_stands_for_the_baseline_that_is_declared_anywhere() -> None:

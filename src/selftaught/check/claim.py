@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from selftaught.check.legs import (
     NAMED_BASELINES,
@@ -132,6 +132,8 @@ class Claim:
             raise BadInput(f'direction must be "higher" or "lower", got {self.direction!r}', where="claim")
         if not self.min_effect > 0:
             raise BadInput(f"min_effect must be > 0, got {self.min_effect}", where="claim")
+        if self.variant not in (known := get_args(Variant)):
+            raise BadInput(f"unknown variant {self.variant!r}", where="claim", fix=suggest(self.variant, known))
         for name in ("amortized_over", "train"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} must be ≥ 0, got {getattr(self, name)}", where="claim")
