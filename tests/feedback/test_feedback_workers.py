@@ -11,14 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import pytest
 
 from selftaught.feedback.user import UserFunction
+from selftaught.feedback.userfile import load_function
 from selftaught.feedback.verifiers import ExtractedAnswer
-from selftaught.feedback.workers import Workers
+from selftaught.feedback.worker_process import MAX_REPLY
+from selftaught.feedback.workers import Workers, _Slots
 from selftaught.records import Feedback, Verdict, make_problem
 
 PROBLEM = make_problem("What is 6 * 7?", "42")
@@ -28,6 +31,7 @@ def behave(problem: Any, text: str) -> Any:
     """Does what the text says."""
     import os as system
     import subprocess as processes
+    import time as waiting
 
     if text == "hang":
         while True:
@@ -50,6 +54,8 @@ def behave(problem: Any, text: str) -> Any:
             f.write(str(child.pid))
         while True:
             pass
+    if text == "nap":
+        waiting.sleep(0.05)
     if text == "pid":
         return Feedback(Verdict.WRONG, 0.0, str(system.getpid()))
     return text == problem.reference
@@ -251,8 +257,8 @@ def test_a_worker_may_send_plain_data_only() -> None:
                 return operating.getpid, ()
 
         body = pickle.dumps(("ok", ("right", 1.0, Evil())))
-        pipe = frame.f_locals["replies"]
-        pipe.write(struct.pack(">Q", len(body)) + body)
+        pipe, request = frame.f_locals["replies"], frame.f_locals["request"]
+        pipe.write(struct.pack(">QQ16s", len(body), request.number, request.token) + body)
         pipe.flush()
         return False
 
@@ -263,6 +269,134 @@ def test_a_worker_may_send_plain_data_only() -> None:
         assert "malformed reply" in feedback.text
     finally:
         verifier.close()
+
+
+FORGED = """
+import os, pickle, struct
+
+def speak(problem, text):
+    body = pickle.dumps(("ok", ("right", 1.0, "forged")))
+    for header in (struct.pack(">Q", len(body)), struct.pack(">QQ16s", len(body), 2, b"x" * 16)):
+        for number in range(3, 16):
+            try:
+                os.write(number, header + body)
+            except OSError:
+                pass
+"""
+
+
+def judged_by(script: str, tmp_path: Path, name: str, answers: list[str], **how: Any) -> list[Feedback]:
+    """The verdicts of the function `name` of a file, one after the other in one pool."""
+    (tmp_path / "mine.py").write_text(script)
+    verifier = UserFunction(load_function(f"{tmp_path}/mine.py:{name}", what="verifier")[0], **how)
+    try:
+        return [verifier.judge(PROBLEM, ExtractedAnswer(text, None, None), None) for text in answers]
+    finally:
+        verifier.close()
+
+
+def test_what_is_written_to_every_open_file_is_no_reply(tmp_path: Path) -> None:
+    """Neither to this request nor, left in the pipe, to the next one."""
+    script = FORGED + textwrap.dedent("""
+        def check(problem, text):
+            if text.startswith("forge"):
+                speak(problem, text)
+            if text == "forge and exit":
+                os._exit(0)
+            return text == "42"
+    """)
+    found = judged_by(script, tmp_path, "check", ["forge", "42", "41", "forge and exit", "41"])
+    assert [str(one.verdict) for one in found] == ["unknown", "right", "wrong", "unknown", "wrong"]
+
+
+def test_a_worker_that_spoke_unasked_while_idle_is_replaced(tmp_path: Path) -> None:
+    script = FORGED + textwrap.dedent("""
+        import threading
+
+        def check(problem, text):
+            if text == "forge later":
+                threading.Timer(0.2, speak, (problem, text)).start()
+            return text == "42"
+    """)
+    (tmp_path / "mine.py").write_text(script)
+    verifier = UserFunction(load_function(f"{tmp_path}/mine.py:check", what="verifier")[0])
+    try:
+        ask = lambda text: verifier.judge(PROBLEM, ExtractedAnswer(text, None, None), None)  # noqa: E731
+        assert ask("forge later").verdict is Verdict.WRONG
+        time.sleep(0.6)
+        assert ask("42").verdict is Verdict.RIGHT
+        assert verifier.workers.started == 2
+    finally:
+        verifier.close()
+
+
+def test_a_result_beyond_the_limit_is_not_read() -> None:
+    assert Workers(("math",)).max_reply == MAX_REPLY
+    pool = UserFunction(lambda problem, text: Feedback(Verdict.WRONG, 0.0, "x" * int(text))).workers
+    pool.max_reply = 5000
+    try:
+        short, long = (pool.call((cloudpickle.dumps(PROBLEM), size)) for size in ("1000", "9000"))
+        assert short.status == "ok"
+        assert (long.status, long.value[:13]) == ("raised", "a result of 9")  # says how long it is
+    finally:
+        pool.close()
+
+
+SEES = """
+import os
+
+def check(problem, text):
+    return text in os.environ
+"""
+
+
+def test_a_verifier_sees_no_secret_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "HF_TOKEN", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "MY_JUDGE", "LC_TIME"):
+        monkeypatch.setenv(name, "secret")
+    names = ["OPENAI_API_KEY", "HF_TOKEN", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "MY_JUDGE", "PATH", "LC_TIME"]
+    seen = [one.verdict is Verdict.RIGHT for one in judged_by(SEES, tmp_path, "check", names)]
+    assert seen == [False] * 5 + [True, True]
+    monkeypatch.setenv("SELFTAUGHT_VERIFIER_ENV", "MY_JUDGE, DATABASE_URL")
+    seen = [one.verdict is Verdict.RIGHT for one in judged_by(SEES, tmp_path, "check", names)]
+    assert seen == [False, False, True, False, True, True, True]
+
+
+def test_who_waits_for_a_worker_gets_the_next_one() -> None:
+    """Eight threads at one worker: none asks a second time before each has had its first turn."""
+    pool = UserFunction(behave, timeout=30).workers
+    pool.size, pool._slots = 1, _Slots(1)
+    turns: list[int] = []
+    together = threading.Barrier(8)
+
+    def ask_three_times(who: int) -> None:
+        together.wait(10)
+        for _ in range(3):
+            assert pool.call((cloudpickle.dumps(PROBLEM), "nap")).status == "ok"
+            turns.append(who)
+
+    try:
+        assert pool.call((cloudpickle.dumps(PROBLEM), "41")).status == "ok"
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask_three_times, range(8)))
+    finally:
+        pool.close()
+    assert [len(set(turns[8 * turn : 8 * turn + 8])) for turn in range(3)] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("ending", ["os._exit(3)", "os.kill(os.getpid(), 9)"])
+def test_what_a_verifier_started_ends_with_it(tmp_path: Path, ending: str) -> None:
+    note = tmp_path / "child"
+    script = f"""
+import os, subprocess
+
+def check(problem, text):
+    child = subprocess.Popen(["sleep", "1000"])
+    open({str(note)!r}, "w").write(str(child.pid))
+    {ending}
+"""
+    (found,) = judged_by(script, tmp_path, "check", ["42"])
+    assert found.verdict is Verdict.UNKNOWN
+    assert gone(int(note.read_text()), within=2)
 
 
 PARENT = """
@@ -290,12 +424,13 @@ time.sleep(1000)
         ("return True", 60, 2.0),
         ("while True: pass", 60, 2.0),
         ("10 ** 10 ** 9", 1, 6.0),  # one long instruction that lets no other thread run
+        ("import subprocess; subprocess.run(['sh', '-c', 'echo $$ > {note}; exec sleep 1000'])", 60, 2.0),
     ],
-    ids=["idle", "looping", "holding the interpreter"],
+    ids=["idle", "looping", "holding the interpreter", "waiting for a child of its own"],
 )
 def test_workers_end_when_their_parent_is_killed(tmp_path: Any, busy: str, timeout: float, within: float) -> None:
     note = tmp_path / "pid"
-    script = textwrap.dedent(PARENT).format(note=str(note), busy=busy, timeout=timeout)
+    script = textwrap.dedent(PARENT).format(note=str(note), busy=busy.format(note=note), timeout=timeout)
     parent = subprocess.Popen([sys.executable, "-c", script])
     try:
         end = time.monotonic() + 20

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from selftaught.errors import BadInput
 from selftaught.feedback.rewards import call_reward, check_columns, check_reward, is_reward
 from selftaught.feedback.user import call_form
 from selftaught.feedback.userfile import error_location, is_userfile, load_function
-from selftaught.feedback.verdicts import parse_verifier_result
-from selftaught.feedback.worker import HEADER, write_frame
+from selftaught.feedback.verdicts import MAX_TEXT, parse_verifier_result
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 
 PROBLEM = make_problem("What is 2 + 2?", "4", {"level": 3, "where": "file:1"})
@@ -201,9 +198,6 @@ def test_an_error_is_located_in_the_file_alone(tmp_path: Path) -> None:
 # --- the worker's messages ---
 
 
-def test_a_frame_is_its_length_and_a_pickle() -> None:
-    pipe = io.BytesIO()
-    write_frame(pipe, ("ok", [1.5, "x"]))
-    body = pipe.getvalue()[HEADER.size :]
-    assert HEADER.unpack(pipe.getvalue()[: HEADER.size]) == (len(body),)
-    assert pickle.loads(body) == ("ok", [1.5, "x"])
+def test_an_explanation_is_cut_at_a_length() -> None:
+    assert parse_verifier_result(Feedback(Verdict.WRONG, 0.0, "x" * MAX_TEXT))[2] == "x" * MAX_TEXT
+    assert parse_verifier_result(Feedback(Verdict.WRONG, 0.0, "x" * 50_000_000))[2] == "x" * MAX_TEXT + "…"

@@ -7,15 +7,20 @@ from typing import Any
 
 from selftaught.records import Feedback, Verdict
 
+MAX_TEXT = 10_000
+"""Characters of a verifier's explanation that are kept."""
+
 
 def parse_verifier_result(result: Any) -> tuple[str, float | None, str]:
     """A verifier's result as (verdict, score, text).
 
     True / False are RIGHT / WRONG; a number is a score, and only a full score (>= 1) is RIGHT; None is UNKNOWN;
-    a `Feedback` is used as is. NaN and anything else are UNKNOWN, and the text gives the reason.
+    a `Feedback` is used as is, but for text over `MAX_TEXT`. NaN and anything else are UNKNOWN, and the text gives the
+    reason.
     """
     if isinstance(result, Feedback):
-        return str(result.verdict), result.score, result.text
+        text = result.text if len(result.text) <= MAX_TEXT else f"{result.text[:MAX_TEXT]}…"
+        return str(result.verdict), result.score, text
     if result is None:
         return str(Verdict.UNKNOWN), None, "verifier returned None"
     if not isinstance(result, (bool, int, float)) and getattr(result, "shape", None) == ():

@@ -1,7 +1,9 @@
 """The process that runs untrusted code for the main process: `python -m selftaught.feedback.worker`.
 
 It reads length-prefixed pickles from its parent (first the setup of a job, then one payload per request) and
-answers each with a length-prefixed pickle of plain data. Verifiers may hang, print, exit or exhaust memory here.
+answers each with a length-prefixed pickle of plain data, under the number and the random token of the request.
+Verifiers may hang, print, exit or exhaust memory here, and write to any open file: without the token that is no reply.
+(Code that searches this process's memory for the token can forge one; it could as well change the verifier.)
 
 The process ends with its parent, even if a verifier is busy at that moment. Two mechanisms ensure it:
 a thread that waits for end of file on the request pipe, and, for code that never lets another thread run,
@@ -14,19 +16,32 @@ import faulthandler
 import os
 import pickle
 import queue
+import signal
 import struct
 import sys
 import threading
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-HEADER = struct.Struct(">Q")
-MAX_FRAME = 256 << 20
+TOKEN_BYTES = 16
+HEADER = struct.Struct(f">QQ{TOKEN_BYTES}s")
+"""Length of the message, number of the request, its token."""
 
 
-def write_frame(pipe: BinaryIO, message: Any) -> None:
-    """Write one message to a pipe, in one piece."""
+class _Request(NamedTuple):
+    """A message from the parent, with what its reply must carry."""
+
+    number: int
+    token: bytes
+    body: bytes
+
+
+def _reply(pipe: BinaryIO, request: _Request, message: tuple[str, Any], max_reply: int) -> None:
+    """Write the reply to a request, in one piece."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    pipe.write(HEADER.pack(len(body)) + body)
+    if len(body) > max_reply:
+        what = f"a result of {len(body):,} bytes, of which at most {max_reply:,} are read"
+        body = pickle.dumps(("raised", what), protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.write(HEADER.pack(len(body), request.number, request.token) + body)
     pipe.flush()
 
 
@@ -35,13 +50,16 @@ def _read_exactly(pipe: BinaryIO, size: int) -> bytes | None:
     return body if len(body) == size else None
 
 
-def _receive(pipe: BinaryIO, inbox: queue.SimpleQueue[Any]) -> None:
-    """Feed the inbox until the parent closes the pipe or dies; then end the process at once."""
+def _receive(pipe: BinaryIO, inbox: queue.SimpleQueue[_Request]) -> None:
+    """Feed the inbox until the parent closes the pipe or dies; then end the process and its children at once."""
     while (head := _read_exactly(pipe, HEADER.size)) is not None:
-        body = _read_exactly(pipe, HEADER.unpack(head)[0])
+        size, number, token = HEADER.unpack(head)
+        body = _read_exactly(pipe, size)
         if body is None:
             break
-        inbox.put(body)
+        inbox.put(_Request(number, token, body))
+    if os.getpgrp() == os.getpid():  # its own group, as its parent has started it
+        os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
@@ -78,25 +96,27 @@ def _answer(job: Any, body: bytes) -> tuple[str, Any]:
 def worker_main() -> None:
     """Serve requests until the parent closes the pipe."""
     requests, replies = _pipes()
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
-    setup = pickle.loads(inbox.get())
+    first = inbox.get()
+    setup = pickle.loads(first.body)
+    limit = setup["max_reply"]
     _limit(setup["memory"])
     try:
         from selftaught.feedback.jobs import make_job
 
         job = make_job(*setup["job"])
     except BaseException as e:
-        write_frame(replies, ("failed", f"{type(e).__name__}: {e}"[:500]))
+        _reply(replies, first, ("failed", f"{type(e).__name__}: {e}"[:500]), limit)
         return
-    write_frame(replies, ("ready", None))
+    _reply(replies, first, ("ready", None), limit)
     while True:
-        body = inbox.get()
+        request = inbox.get()
         # normally the parent kills the process first; this applies if the parent is gone
         faulthandler.dump_traceback_later(setup["timeout"] + 2, exit=True, file=sys.stderr)
-        reply = _answer(job, body)
+        answer = _answer(job, request.body)
         faulthandler.cancel_dump_traceback_later()
-        write_frame(replies, reply)
+        _reply(replies, request, answer, limit)
 
 
 if __name__ == "__main__":

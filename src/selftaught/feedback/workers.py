@@ -1,149 +1,65 @@
 """A pool of killable worker processes, for code that may hang, crash or exhaust memory.
 
-Each worker is a fresh interpreter (never a fork: the parent has threads), uses two pipes and gets a
-hard wall-clock limit per request from the caller, from any thread, without signals. A worker that overruns is
-killed with its child processes; one that dies loses only its current request. New workers
-are started on demand.
+Each worker is a fresh interpreter (never a fork: the parent has threads) without this process's secrets, uses two pipes
+and gets a hard wall-clock limit per request from the caller, from any thread, without signals. A worker that overruns
+is killed with its child processes; one that dies loses only its current request. New workers are started on demand, and
+callers get them in the order in which they came.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import pickle
-import queue
-import select
 import signal
-import subprocess
-import sys
 import threading
-import time
 import weakref
-from typing import Any, NamedTuple
+from collections import deque
+from typing import Any
 
-from selftaught.feedback.worker import HEADER, MAX_FRAME
+from selftaught.feedback.worker_process import MAX_REPLY, Gone, Reply, WorkerProcess
 
-
-class Reply(NamedTuple):
-    """The result of a request.
-
-    Attributes:
-        status: "ok", "raised" (the job raised), "timeout", "died" (the process ended) or
-            "failed" (no worker could be started).
-        value: the result if ok, otherwise a one-line explanation.
-    """
-
-    status: str
-    value: Any
+__all__ = ["Reply", "Workers"]
 
 
-class _Gone(Exception):
-    """The worker's pipe is closed, or its reply is malformed."""
-
-
-class _PlainData(pickle.Unpickler):
-    """Unpickles only numbers, strings and containers: a worker has processed untrusted text."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        raise pickle.UnpicklingError(f"a worker sent a {module_name}.{global_name}")
-
-
-class _Worker:
-    """One process and its pipes; used by one thread at a time."""
-
-    def __init__(self, job: tuple[Any, ...], *, timeout: float, memory: int) -> None:
-        env = dict(os.environ)
-        # the parent's search path in order: a job may come from any module the parent can import
-        env["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
-        env.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONHASHSEED="0")
-        env["PYTHONDONTWRITEBYTECODE"] = "1"
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "selftaught.feedback.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=env,
-            bufsize=0,
-            start_new_session=True,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
-        os.set_blocking(self._in, False)
-        self._setup = {"job": job, "timeout": timeout, "memory": memory}
-
-    def start(self, limit: float) -> Reply:
-        """Send the job and wait until the worker is ready."""
-        return self.ask(self._setup, limit)
-
-    def ask(self, message: Any, limit: float) -> Reply:
-        """Send one message and wait for its reply for at most `limit` seconds.
-
-        Raises:
-            TimeoutError: it took longer.
-            _Gone: the process ended.
-        """
-        deadline = time.monotonic() + limit
-        body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        self._write(HEADER.pack(len(body)) + body, deadline)
-        size = HEADER.unpack(self._read(HEADER.size, deadline))[0]
-        if size > MAX_FRAME:
-            raise _Gone
-        try:
-            return Reply(*_PlainData(io.BytesIO(self._read(size, deadline))).load())
-        except (pickle.UnpicklingError, EOFError, TypeError, ValueError, IndexError, AttributeError) as e:
-            raise _Gone(f"malformed reply: {e}") from e
-
-    def _wait(self, fd: int, event: int, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(fd, event)
-        if left <= 0 or not poll.poll(left * 1000):
-            raise TimeoutError
-
-    def _write(self, data: bytes, deadline: float) -> None:
-        view = memoryview(data)
-        while view:
-            self._wait(self._in, select.POLLOUT, deadline)
-            try:
-                view = view[os.write(self._in, view[:65536]) :]
-            except BlockingIOError:
-                continue
-            except OSError as e:
-                raise _Gone from e
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            self._wait(self._out, select.POLLIN, deadline)
-            try:
-                piece = os.read(self._out, min(size - len(data), 1 << 20))
-            except OSError as e:
-                raise _Gone from e
-            if not piece:
-                raise _Gone
-            data += piece
-        return bytes(data)
-
-    def kill(self) -> None:
-        """Kill the process and its children. Thread-safe and idempotent."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def dispose(self) -> None:
-        """Kill the process and close its pipes; call only from the thread that uses it."""
-        self.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-def _dispose_all(live: set[_Worker]) -> None:
+def _dispose_all(live: set[WorkerProcess]) -> None:
     for worker in list(live):
         worker.dispose()
+
+
+class _Slots:
+    """Places of a pool, each with a worker or none; who waits gets the next free one in the order of arrival."""
+
+    def __init__(self, size: int) -> None:
+        self._free: list[WorkerProcess | None] = [None] * size
+        self._waiting: deque[tuple[threading.Event, list[WorkerProcess | None]]] = deque()
+        self._lock = threading.Lock()
+
+    def take(self) -> WorkerProcess | None:
+        """A place: the one used last, which is warm; wait for it."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            given, handed = (threading.Event(), list[WorkerProcess | None]())
+            self._waiting.append((given, handed))
+        given.wait()
+        return handed[0]
+
+    def give(self, worker: WorkerProcess | None) -> None:
+        """Give a place back, to the first who waits."""
+        with self._lock:
+            if not self._waiting:
+                self._free.append(worker)
+                return
+            given, handed = self._waiting.popleft()
+        handed.append(worker)
+        given.set()
+
+    def empty(self) -> list[WorkerProcess]:
+        """Take the workers out of all free places."""
+        with self._lock:
+            idle = [worker for worker in self._free if worker is not None]
+            self._free = [None] * len(self._free)
+        return idle
 
 
 class Workers:
@@ -155,6 +71,7 @@ class Workers:
         timeout: wall-clock seconds per request, once the worker is ready.
         start_timeout: seconds for a worker to start (imports).
         memory: limit on a worker's data in bytes (`RLIMIT_DATA`).
+        max_reply: limit on a reply in bytes; a longer one counts as raised.
     """
 
     def __init__(
@@ -165,14 +82,14 @@ class Workers:
         timeout: float = 10.0,
         start_timeout: float = 120.0,
         memory: int = 2 << 30,
+        max_reply: int = MAX_REPLY,
     ) -> None:
-        self.job, self.timeout, self.start_timeout, self.memory = job, timeout, start_timeout, memory
+        self.job, self.timeout, self.start_timeout = job, timeout, start_timeout
+        self.memory, self.max_reply = memory, max_reply
         self.started = 0
-        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self.size = size or min(os.cpu_count() or 1, 4)
-        for _ in range(self.size):
-            self._slots.put(None)
-        self._live: set[_Worker] = set()
+        self._slots = _Slots(self.size)
+        self._live: set[WorkerProcess] = set()
         self._closes = 0
         self._lock = threading.Lock()
         self._broken = ""
@@ -181,11 +98,11 @@ class Workers:
     def call(self, payload: Any) -> Reply:
         """Run the job on `payload` in a worker and wait for the result; never raises because of the job."""
         before = self._closes
-        worker = self._slots.get()
+        worker = self._slots.take()
         keep = None
         try:
-            if worker is not None and worker.process.poll() is not None:
-                self._drop(worker)  # it died, or was stopped, while idle
+            if worker is not None and not worker.usable:
+                self._drop(worker)  # while idle it died, was stopped, or spoke unasked
                 worker = None
             if worker is None:
                 if self._broken:
@@ -203,45 +120,39 @@ class Workers:
         finally:
             if worker is not None and keep is None:
                 self._drop(worker)
-            self._slots.put(keep)
+            self._slots.give(keep)
 
     def close(self) -> None:
         """Stop the processes; a later call starts new ones. A request in progress ends as "died"."""
-        with contextlib.suppress(queue.Empty):
-            idle = 0
-            while idle < self.size:
-                idle += 1
-                worker = self._slots.get_nowait()
-                if worker is not None:
-                    self._drop(worker)
-                self._slots.put(None)
+        for worker in self._slots.empty():
+            self._drop(worker)
         with self._lock:
             self._closes += 1
             busy = list(self._live)
         for worker in busy:
             worker.kill()  # the thread that waits for it closes its pipes
 
-    def _new(self, closes: int) -> _Worker | None:
+    def _new(self, closes: int) -> WorkerProcess | None:
         """A process; None for a request from before the pool was closed."""
         with self._lock:  # until it executes, a new process shares this one's open files, including locks
             if self._closes != closes:
                 return None
-            worker = _Worker(self.job, timeout=self.timeout, memory=self.memory)
+            worker = WorkerProcess(self.job, timeout=self.timeout, memory=self.memory, max_reply=self.max_reply)
             self._live.add(worker)
             self.started += 1
         return worker
 
-    def _drop(self, worker: _Worker) -> None:
+    def _drop(self, worker: WorkerProcess) -> None:
         with self._lock:
             self._live.discard(worker)
         worker.dispose()
 
-    def _try(self, worker: _Worker, ask: Any, limit: float) -> Reply:
+    def _try(self, worker: WorkerProcess, ask: Any, limit: float) -> Reply:
         try:
             return ask(limit)
         except TimeoutError:
             return Reply("timeout", f"no result within {limit:g} s")
-        except _Gone as e:
+        except Gone as e:
             worker.kill()
             return Reply("died", str(e) or f"the worker process ended ({_how(worker.process.returncode)})")
 

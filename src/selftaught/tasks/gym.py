@@ -40,7 +40,7 @@ def load_gym(spec: str, request: TaskRequest) -> Task:
     """
     name, _, options = spec.partition(":")
     name = name.strip().replace("-", "_")
-    workers = Workers(("items",), size=1, timeout=600.0)
+    workers = Workers(("items",), size=1, timeout=600.0, max_reply=256 << 20)
     try:
         config = _config(name, options, _fields(name, workers))
         canonical = name + (":" + ",".join(f"{k}={_show(v)}" for k, v in sorted(config.items())) if config else "")
