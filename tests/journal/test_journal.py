@@ -304,3 +304,60 @@ def test_sessions_of_an_earlier_version_whose_clock_stepped_back_count_for_nothi
         journal._run("UPDATE sessions SET last = started - 3600, engine = -1.0")
         assert (journal.seconds()["total"], journal.seconds()["engine"]) == (0.0, 0.0)
         assert journal.seconds_until("round") == {"one": 0.0}
+
+
+# --- what has gone missing ---
+
+
+def journal_of_a_killed_run(folder: Path, effects: int) -> None:
+    """A process that writes effects and is killed before it can close the file."""
+    code = (
+        "import os, sys; from pathlib import Path; from selftaught.journal import Journal; j = Journal(Path(sys.argv[1]))"
+        "\nfor i in range(int(sys.argv[2])): j.put(f'k{i}', 'sample', 'x' * 100)"
+        "\nos.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder), str(effects)], check=False)
+
+
+@pytest.mark.parametrize("effects", [1, 700, 1700], ids=["one effect", "less than a checkpoint", "more than one"])
+def test_a_lost_write_ahead_log_is_told(tmp_path: Path, effects: int) -> None:
+    journal_of_a_killed_run(tmp_path, effects)
+    log = tmp_path / "journal.sqlite-wal"
+    held = log.read_bytes()
+    log.unlink()
+    (tmp_path / "journal.sqlite-shm").unlink()
+    with pytest.raises(BadInput, match=r"journal\.sqlite-wal: the journal's write-ahead log is missing: what the last"):
+        Journal(tmp_path)
+    log.write_bytes(held)  # put back
+    with opened(tmp_path) as journal:
+        assert journal.get(f"k{effects - 1}") is not None
+
+
+def test_the_loss_of_a_write_ahead_log_may_be_accepted(tmp_path: Path) -> None:
+    journal_of_a_killed_run(tmp_path, 5)
+    (tmp_path / "journal.sqlite-wal").write_bytes(b"")
+    with opened(tmp_path) as journal:
+        assert journal.get("k0") is None
+        journal.put("k0", "sample", 1)
+
+
+@pytest.mark.parametrize("ended", ["closed", "killed", "merged by another program"])
+def test_a_journal_whose_log_is_where_it_belongs_opens(tmp_path: Path, ended: str) -> None:
+    journal_of_a_killed_run(tmp_path, 5)
+    if ended == "closed":
+        with opened(tmp_path):
+            pass
+    if ended == "merged by another program":
+        with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as file:
+            file.execute("SELECT * FROM effects").fetchall()
+    assert (tmp_path / "journal.sqlite-wal").exists() is (ended == "killed")
+    with opened(tmp_path) as journal:
+        assert journal.get("k4") is not None
+
+
+@pytest.mark.parametrize("left", ["policies", "summary.json"])
+def test_a_journal_that_is_missing_beside_what_it_made_is_not_begun_anew(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).mkdir()
+    with pytest.raises(BadInput, match=rf"the journal is missing, and what it held is lost \({left} is still here\)"):
+        Journal(tmp_path)
+    assert not (tmp_path / "journal.sqlite").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import sqlite3
@@ -9,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from selftaught.errors import BadInput
 from selftaught.journal.ledger import Usage
@@ -28,6 +30,10 @@ CREATE TABLE sessions (
 );
 """
 
+LEFT = ("policies", "summary.json", "champion")  # of a run, besides its journal
+CHECKPOINT_EVERY = 1000  # effects between two times that the log is written into the file
+LOG_EMPTY, LOG_FULL, LOG_CLOSED = "empty", "full", "closed"
+
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 LAST_TIMESTAMP = (
     "SELECT MAX(last) FROM sessions UNION ALL SELECT * FROM (SELECT at FROM effects ORDER BY id DESC LIMIT 1)"
@@ -38,7 +44,8 @@ class Journal(EffectStore):
     """An append-only store of effects under content keys. Each effect is committed before it is used.
 
     Commits reach the operating system at once (WAL, synchronous=NORMAL): a killed process loses nothing
-    committed, a power cut at most the last moments. A second process on the same folder is refused.
+    committed, a power cut at most the last moments. A second process on the same folder is refused, and so is a folder
+    whose journal, or whose write-ahead log, has gone missing: what it held would be asked and paid for again.
 
     Args:
         folder: made if absent; holds `journal.sqlite` and the lock.
@@ -55,14 +62,18 @@ class Journal(EffectStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / JOURNAL_FILE)
         self.round = 0
+        self._since, self._closed = 0, False
         self._lock = _writer_lock(folder)
         try:
             self._begin_file()
+            self._require_log()
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self._run("PRAGMA journal_mode=WAL")
             self._run("PRAGMA synchronous=NORMAL")
+            self._run("PRAGMA wal_autocheckpoint=0")
             self._open_schema()
             self._open_session()
+            self._checkpoint()
         except sqlite3.Error as error:
             self._lock.close()
             raise readable_error(error, self.path) from error
@@ -77,9 +88,36 @@ class Journal(EffectStore):
                 fix = "put a copy of it back; or remove it, and what it held is asked and paid for again"
                 raise BadInput("the journal is empty: what it held is lost", where=str(self.path), fix=fix)
             return
+        if left := next((name for name in LEFT if (self.path.parent / name).exists()), ""):
+            what = f"the journal is missing, and what it held is lost ({left} is still here)"
+            fix = "put a copy of it back, or use another run folder"
+            raise BadInput(what, where=str(self.path), fix=fix)
         with closing(sqlite3.connect(":memory:")) as empty:
             empty.executescript(f"BEGIN; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
             write_atomically(self.path, empty.serialize())
+
+    def _require_log(self) -> None:
+        """Refuse a file whose last session did not end in order, and whose write-ahead log is not there.
+
+        The file itself says `LOG_FULL` only if the log has been written into it.
+        """
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists():
+            return
+        with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro&immutable=1", uri=True)) as file:
+            known = file.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall()
+            state = file.execute("SELECT value FROM meta WHERE name = 'log'").fetchall() if known else []
+        if state == [(LOG_EMPTY,)]:
+            what = "the journal's write-ahead log is missing: what the last session wrote is lost"
+            fix = "put a copy of it back; or make it an empty file, and what it held is asked and paid for again"
+            raise BadInput(what, where=str(log), fix=fix)
+
+    def _checkpoint(self) -> None:
+        """Write the log into the file, with the mark that what follows is in the log alone."""
+        self._since = 0
+        self.set_meta("log", LOG_EMPTY)
+        self._run("PRAGMA wal_checkpoint(PASSIVE)")
+        self.set_meta("log", LOG_FULL)
 
     def _open_schema(self) -> None:
         if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
@@ -108,6 +146,9 @@ class Journal(EffectStore):
         row = (key, kind, self.round, _COMPACT.encode(payload))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._since += 1
+        if self._since >= CHECKPOINT_EVERY:
+            self._checkpoint()
 
     def put_new(self, key: str, kind: str, payload: Any) -> None:
         """Commit an effect that costs nothing, unless its key is taken."""
@@ -128,6 +169,10 @@ class Journal(EffectStore):
 
     def close(self) -> None:
         """Close the file and let others write; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(BadInput):  # a full disk: the log stays, and says the same
+                self.set_meta("log", LOG_CLOSED)
         super().close()
         self._lock.close()
 
