@@ -23,7 +23,7 @@ from selftaught.records import Feedback, Problem, Verdict
 from selftaught.report import render_page
 from selftaught.report.collect import report_data, rounds_of
 from selftaught.report.text import duration
-from selftaught.run.conclusion import Conclusion, _no_vote, conclude, summary, write
+from selftaught.run.conclusion import Conclusion, _link, _no_vote, conclude, summary, write
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
@@ -150,6 +150,20 @@ def test_the_champion_link_leads_to_the_weights_and_moves_with_the_folder(tmp_pa
     manifest = json.loads((tmp_path / "moved" / "champion" / "selftaught.json").read_text("utf-8"))
     assert manifest["version"] == version
     assert not list((tmp_path / "moved").glob("*.draft"))
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["a policy of the run", "the starting model, elsewhere"])
+def test_the_champion_link_outlasts_a_move_of_the_run(tmp_path: Path, inside: bool) -> None:
+    run = tmp_path / "here" / "run"
+    target = (run / "policies" if inside else tmp_path / "models") / "m"
+    target.mkdir(parents=True)
+    (target / "weights").write_text("w")
+    run.mkdir(exist_ok=True, parents=True)
+    _link(run / "champion", target, run)
+    moved = tmp_path / "far" / "away" / "there" / "run"
+    moved.parent.mkdir(parents=True)
+    run.rename(moved)
+    assert (moved / "champion" / "weights").read_text() == "w"
 
 
 def test_the_report_shows_what_the_run_went_through(tmp_path: Path) -> None:

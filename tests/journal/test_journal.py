@@ -312,7 +312,8 @@ def test_sessions_of_an_earlier_version_whose_clock_stepped_back_count_for_nothi
 def journal_of_a_killed_run(folder: Path, effects: int) -> None:
     """A process that writes effects and is killed before it can close the file."""
     code = (
-        "import os, sys; from pathlib import Path; from selftaught.journal import Journal; j = Journal(Path(sys.argv[1]))"
+        "import os, sys; from pathlib import Path; from selftaught.journal import Journal"
+        "\nj = Journal(Path(sys.argv[1]))"
         "\nfor i in range(int(sys.argv[2])): j.put(f'k{i}', 'sample', 'x' * 100)"
         "\nos.kill(os.getpid(), 9)"
     )

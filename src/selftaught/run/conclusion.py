@@ -220,11 +220,11 @@ def write(run: Run, found: Conclusion, *, command: str = "") -> dict[str, Any]:
     write_atomically(run.folder / "summary.json", _bytes(json.dumps(outcome, indent=1) + "\n"))
     write_atomically(run.folder / "report.html", _bytes(render_page(report_data(run, found, outcome, command))))
     if run.champion.notes or not run.champion.remote:
-        _link(run.folder / "champion", run.champion.path)
+        _link(run.folder / "champion", run.champion.path, run.folder)
     for name, policy in run.champions.items():
         if name != MAIN and not policy.remote:
             (run.folder / "champions").mkdir(exist_ok=True)
-            _link(run.folder / "champions" / name, policy.path)
+            _link(run.folder / "champions" / name, policy.path, run.folder)
     return outcome
 
 
@@ -245,14 +245,15 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _link(link: Path, target: Path) -> None:
-    """Point a link at a folder, atomically."""
+def _link(link: Path, target: Path, run: Path) -> None:
+    """Point a link at a folder, atomically: within the run, which may be moved, by the way from the link to it."""
     draft = link.with_name(link.name + ".draft")
     try:
         if link.is_dir() and not link.is_symlink():
             raise BadInput("a folder is in the place of the link to the champion", where=str(link), fix="move it away")
         draft.unlink(missing_ok=True)
-        draft.symlink_to(os.path.relpath(target, link.parent))
+        inside = target.resolve().is_relative_to(run.resolve())
+        draft.symlink_to(os.path.relpath(target, link.parent) if inside else target.resolve())
         os.replace(draft, link)
     except OSError as error:
         raise disk_full_error(error, link) or write_error(error, link) from None
