@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,44 @@ def test_a_method_whose_code_has_changed_is_refused_until_its_old_code_is_back(t
     with pytest.raises(BadInput, match=r"the code of the method has changed since; use another .*--out \S+/run-2\)"):
         played(tmp_path, written(tmp_path, MINE.replace("0.9", "1.3")))
     played(tmp_path, written(tmp_path, MINE.replace("HEAT = 0.9", "HEAT = 0.9  # as in the paper")))
+
+
+def test_changed_code_may_be_accepted_and_every_later_run_of_the_folder_says_so(tmp_path: Path) -> None:
+    played(tmp_path, written(tmp_path, MINE))
+    other = MINE.replace("0.9", "1.3")
+    with pytest.raises(BadInput, match=r"or accept the change and go on: --accept method$"):
+        played(tmp_path, written(tmp_path, other))
+    said = r"accepted after \d+ effects: the code of the method has changed since"
+    for accept in (["method"], []):
+        notes = played(tmp_path, written(tmp_path, other), accept=accept).notes
+        assert [bool(re.match(said, note)) for note in notes if "accepted" in note] == [True]
+    with pytest.raises(BadInput, match="the code of the method has changed since"):
+        played(tmp_path, written(tmp_path, MINE))  # what is accepted replaces what was there
+
+
+def test_only_what_is_named_is_accepted(tmp_path: Path) -> None:
+    make_run(tmp_path).close()
+    task = make_task(verifier=Inverted())
+    for accept in ([], ["method", "packages"]):
+        with pytest.raises(BadInput, match=r"the verifier has changed, or its version; .*--accept verifier$"):
+            make_run(tmp_path, task=task, accept=accept)
+    with make_run(tmp_path, task=task, accept=["verifier"]) as run:
+        assert run.notes == ["accepted after 0 effects: the verifier has changed, or its version"]
+    with pytest.raises(BadInput, match=r"train is 12 there, 11 here; use another .*, or the same options$"):
+        make_run(tmp_path, task=make_task(train=11, verifier=Inverted()), accept=["verifier"])
+    with pytest.raises(BadInput, match=r"--accept: unknown change 'metod'.*method"):
+        make_run(tmp_path, accept=["metod"])
+
+
+def test_another_version_of_a_package_that_decides_results_is_refused(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        known = run.journal.meta_object("config")
+        assert known["package.torch"] == version("torch")
+        run.journal.set_meta("config", json.dumps(known | {"package.torch": "1.0.0"}))
+    with pytest.raises(BadInput, match=r"package.torch is '1\.0\.0' there, '[\d.]+.*' here; .*--accept packages$"):
+        make_run(tmp_path)
+    with make_run(tmp_path, accept=["packages"]) as run:
+        assert run.journal.meta_object("config")["package.torch"] == version("torch")
 
 
 class Cut(BaseException):

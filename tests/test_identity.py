@@ -295,6 +295,19 @@ def test_what_a_method_uses_of_its_file_is_its_code(tmp_path: Path, old: str, ne
     assert (hashes[0] != hashes[1]) is differs
 
 
+def test_the_code_of_a_file_is_what_was_imported_though_the_file_has_changed_since(tmp_path: Path) -> None:
+    from selftaught.feedback.userfile import load_function
+
+    file = tmp_path / "mine.py"
+    file.write_text(BEFORE)
+    before = load_function(f"{file}:mine", what="method")[0]
+    first = code_hash(before)
+    file.write_text(BEFORE.replace("HEAT = 0.9", "HEAT = 1.3"))
+    after = load_function(f"{file}:mine", what="method")[0]
+    file.write_text("")
+    assert code_hash(before) == first != code_hash(after)
+
+
 # --- solvers that change ---
 
 

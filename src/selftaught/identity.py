@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.feedback.userfile import SOURCE
 from selftaught.models.policy import Policy
 from selftaught.records import HIDDEN, content_hash
 
@@ -220,12 +221,11 @@ def code_hash(function: Callable[..., Any]) -> str:
     If there is no source, hash of the function's bytecode.
     """
     try:
-        source = inspect.getsource(function)
-        module = ast.parse(inspect.getsource(sys.modules[function.__module__])) if _in_module(function) else None
+        if not _in_module(function):
+            return content_hash(ast.dump(_stripped(ast.parse(textwrap.dedent(inspect.getsource(function))))))
+        module = ast.parse(_module_source(sys.modules[function.__module__]))
     except (OSError, TypeError, KeyError, SyntaxError):
         return content_hash(_code(function.__code__))
-    if module is None:
-        return content_hash(ast.dump(_stripped(ast.parse(textwrap.dedent(source)))))
     held = {name: node for node in module.body for name in _binds(node)}
     taken: dict[str, str] = {}
     waiting = [function.__name__]
@@ -237,6 +237,11 @@ def code_hash(function: Callable[..., Any]) -> str:
         taken[name] = ast.dump(code)
         waiting += [node.id for node in ast.walk(code) if isinstance(node, ast.Name)]
     return content_hash(taken)
+
+
+def _module_source(module: types.ModuleType) -> str | bytes:
+    """The source of a module; of a user's file that which was imported, as the file may have changed since."""
+    return getattr(module, SOURCE, None) or inspect.getsource(module)
 
 
 def class_hash(kind: type) -> str:

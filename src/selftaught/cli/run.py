@@ -30,7 +30,7 @@ from selftaught.learn import TrainConfig
 from selftaught.models import resolve
 from selftaught.models.remote import require_trainable
 from selftaught.records import as_json
-from selftaught.run.config import check_references
+from selftaught.run.config import ACCEPTABLE, check_references
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_task_options(parser, train=128, dev=128, test=300)
     parser.add_argument("--out", type=Path, help="run folder; the same command resumes (default runs/METHOD-TASK)")
+    accept = "go on although this has changed since the folder was made, which is recorded: " + ", ".join(ACCEPTABLE)
+    parser.add_argument("--accept", action="append", default=[], choices=list(ACCEPTABLE), metavar="WHAT", help=accept)
     budget = "tokens that the method may spend, checked before each call (default no limit)"
     parser.add_argument("--token-budget", type=at_least(0), metavar="N", help=budget)
     usual = TrainConfig()
@@ -106,7 +108,7 @@ def _train(call: Call, task: Task, settings: Settings) -> int:
     folder = args.out or Path("runs") / f"{method.id}-{_slug(task.name)}"
     console = Console(quiet=args.quiet)
     how = {"engine": engine_of(args), "endpoint": engine_config(args)}
-    with Run(folder, model=args.model, task=task, **how, settings=settings, console=console) as run:
+    with Run(folder, model=args.model, task=task, **how, settings=settings, console=console, accept=args.accept) as run:
         console.print(f"{method.id} on {task.name} with {args.model}, in {folder}")
         with naming_flags(call.options):
             method(run, run.base, task, **call.options)

@@ -13,6 +13,7 @@ from typing import Any
 
 from selftaught.errors import BadInput, suggest
 
+SOURCE = "__selftaught_source__"  # attribute of such a module: the bytes that it was made from
 USER_MODULE = "_selftaught_user_"  # how the names of the modules of users' files begin
 
 
@@ -47,7 +48,7 @@ def load_function(spec: str, *, what: str) -> tuple[Callable[..., Any], str]:
 
 def import_source(path: str, source: bytes) -> Any:
     """The module of a user's file with that content. Runs it, as `import` does. Raises BadInput if it raises."""
-    return _import(Path(path), _digest(source))
+    return _import(Path(path), source)
 
 
 def _digest(source: bytes) -> str:
@@ -97,9 +98,12 @@ def _functions(source: bytes, path: str) -> list[str]:
     return names
 
 
-def _import(file: Path, digest: str) -> Any:
-    """The module of a user's file, imported once per content; can import files in its folder."""
-    name = f"{USER_MODULE}{file.stem}_{digest}"
+def _import(file: Path, source: bytes) -> Any:
+    """The module of a user's file, imported once per content; can import files in its folder.
+
+    It remembers its source (`SOURCE`), as the file may change while this process goes on.
+    """
+    name = f"{USER_MODULE}{file.stem}_{_digest(source)}"
     if name in sys.modules:
         return sys.modules[name]
     folder = str(file.resolve().parent)
@@ -110,6 +114,7 @@ def _import(file: Path, digest: str) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    setattr(module, SOURCE, source)
     try:
         spec.loader.exec_module(module)
     except Exception as e:

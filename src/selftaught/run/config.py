@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from selftaught.engines import Engine
-from selftaught.errors import BadInput
+from selftaught.errors import BadInput, suggest
 from selftaught.identity import class_hash, code_hash
 from selftaught.journal import Journal
 from selftaught.method import Method
@@ -22,6 +23,7 @@ from selftaught.tasks import Task
 RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # do not change results
 QUESTIONS_KEY = "questions"  # of the journal: problem id -> question
 VERSION_KEY = "selftaught"  # version that made the folder
+PACKAGE = "package."  # before the name of a package
 HASH_MESSAGES = {
     "model": "the starting model has changed, or its weights",
     "problems": "the problems have changed, in content or order",
@@ -31,6 +33,17 @@ HASH_MESSAGES = {
     "environment.source": "the code of the environment has changed since",
 }
 """Messages for settings whose values are hashes."""
+PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "vllm")
+"""Packages whose version decides what is sampled and trained; a verifier's version names those that it rests on."""
+ACCEPTABLE = {
+    "method": "the method's code",
+    "verifier": "the verifier, or its version",
+    "environment": "the environment, or its version",
+    "dtype": "the number format of sampling",
+    "packages": "versions of packages, this one among them",
+}
+"""Changes that may be accepted when a run goes on (`--accept`)."""
+ACCEPTED_KEY = "accepted"  # of the journal: changes that were accepted
 
 
 def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) -> dict[str, Any]:
@@ -52,6 +65,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
         **_environment_config(task),
         "engine": engine.name,
         **({"engine.dtype": engine.dtype} if engine.dtype else {}),
+        **_packages(),
         "seed": settings.seed,
         **{name: value for name, value in flat.items() if name not in RESULT_NEUTRAL},
     }
@@ -62,6 +76,15 @@ def _environment_config(task: Task) -> dict[str, str]:
     if task.environment is None:
         return {}
     return {"environment": task.environment.version, "environment.source": class_hash(type(task.environment))}
+
+
+def _packages() -> dict[str, str]:
+    """Versions of those of `PACKAGES` that are installed."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[f"{PACKAGE}{name}"] = version(name)
+    return found
 
 
 def own_version() -> str:
@@ -88,8 +111,11 @@ def method_config(known: Mapping[str, Any], method: Method, options: Mapping[str
     return chosen | {f"{mark}code": code_hash(method.function)}
 
 
-def configure(journal: Journal, wanted: dict[str, Any]) -> None:
+def configure(journal: Journal, wanted: dict[str, Any], accept: Collection[str] = ()) -> None:
     """Write `wanted` into the journal's configuration.
+
+    Args:
+        accept: which of `ACCEPTABLE` may differ; that they did is recorded.
 
     Raises:
         BadInput: the folder has another configuration, or was made by another version; the message names what differs.
@@ -105,15 +131,62 @@ def configure(journal: Journal, wanted: dict[str, Any]) -> None:
     differ = [name for name, value in wanted.items() if name in known and known[name] != value]
     counts = [name for name in differ if name in ("train", "dev", "test")]
     differ = [name for name in differ if not (counts and name == "problems")]
-    if differ:
+    accepted = [name for name in differ if _kind(name) in accept]
+    if differ := [name for name in differ if name not in accepted]:
         said = "; ".join(_difference(name, known[name], wanted[name]) for name in differ)
         raise BadInput(
             f"the folder has another configuration: {said}",
             where=str(folder),
-            fix=f"use another run folder (--out {_next_folder(folder)}), or the same options",
+            fix=f"use another run folder (--out {_next_folder(folder)}), {_way_on(differ)}",
         )
-    if wanted.keys() - known.keys():
+    if accepted:
+        _record(journal, [{"name": one, "before": known[one], "after": wanted[one]} for one in accepted])
+    if known | wanted != known:
         journal.set_meta("config", json.dumps(known | wanted, sort_keys=True))
+
+
+def check_accepted(names: Collection[str]) -> frozenset[str]:
+    """The names, if all are of `ACCEPTABLE`.
+
+    Raises:
+        BadInput: one is not.
+    """
+    for name in names:
+        if name not in ACCEPTABLE:
+            raise BadInput(f"unknown change {name!r}", where="--accept", fix=suggest(name, ACCEPTABLE))
+    return frozenset(names)
+
+
+def accepted_changes(journal: Journal) -> list[str]:
+    """What was accepted to differ from how the run began, a line each."""
+    return [
+        f"accepted after {one['effects']:,} effects: {_difference(one['name'], one['before'], one['after'])}"
+        for one in json.loads(journal.meta(ACCEPTED_KEY) or "[]")
+    ]
+
+
+def _record(journal: Journal, changes: list[dict[str, Any]]) -> None:
+    before = json.loads(journal.meta(ACCEPTED_KEY) or "[]")
+    changes = [one | {"effects": journal.last_effect} for one in changes]
+    journal.set_meta(ACCEPTED_KEY, json.dumps([*before, *changes]))
+
+
+def _kind(name: str) -> str:
+    """Which of `ACCEPTABLE` a setting belongs to; empty for none."""
+    if name == "code" or name.endswith(".code"):
+        return "method"
+    if name.startswith(PACKAGE) or name == VERSION_KEY:
+        return "packages"
+    names = {"verifier": "verifier", "shown": "verifier", "environment": "environment", "engine.dtype": "dtype"}
+    return names.get(name.removesuffix(".source"), "")
+
+
+def _way_on(differ: Sequence[str]) -> str:
+    """How to go on in the same folder."""
+    kinds = list(dict.fromkeys(_kind(name) for name in differ))
+    if all(kinds):
+        return f"the same as before, or accept the change and go on: {' '.join(f'--accept {kind}' for kind in kinds)}"
+    return "or the same options"
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

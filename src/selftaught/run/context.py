@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from selftaught.models import Policy
 from selftaught.records import Problem
 from selftaught.remarks import listen
 from selftaught.run.champions import MAIN, Champions
-from selftaught.run.config import configuration, configure, store_questions
+from selftaught.run.config import accepted_changes, check_accepted, configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
 from selftaught.run.noting import NotesReader
 from selftaught.run.round_cut import RoundCut
@@ -65,15 +65,15 @@ class RunContext:
 
     def __init__(
         self, folder: Path, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
-        learner: Learner, console: Console, endpoint: EngineConfig | None = None,
+        learner: Learner, console: Console, endpoint: EngineConfig | None = None, accept: Collection[str] = (),
     ) -> None:  # fmt: skip
-        self.endpoint = endpoint
+        self.endpoint, self.accept = endpoint, check_accepted(accept)
         self.folder, self.task, self.settings, self.learner, self.console = folder, task, settings, learner, console
         self.journal = Journal(folder)
         try:
             self.base = models.resolve(model, console.print)
             self.engine: Engine = engine or create_engine(self.base)
-            configure(self.journal, configuration(self.base, task, self.engine, settings))
+            configure(self.journal, configuration(self.base, task, self.engine, settings), self.accept)
             store_questions(self.journal, task)
         except BaseException:
             self.journal.close()
@@ -95,7 +95,7 @@ class RunContext:
         self.truncation_counts, self.end_counts = Counter[str](), Counter[str]()
         self.printed_notes: set[str] = set()
         self.posed: dict[str, Problem] = {}
-        self._notes = list(task.notes)
+        self._notes = [*task.notes, *accepted_changes(self.journal)]
         self.notes_reader = NotesReader(task, self.journal, self.base, self.access)
         self._environment_seconds = float(self.journal.meta(ENVIRONMENT_SECONDS) or 0.0)
         self.sampler = Sampler(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.control.budget import RunStopped
 from selftaught.errors import BadInput
 from selftaught.method import Method
-from selftaught.run.config import check_references, configure, drop_config, method_config
+from selftaught.run.config import accepted_changes, check_references, configure, drop_config, method_config
 from selftaught.run.context import RunContext
 from selftaught.run.guarded import guard
 from selftaught.run.rounds import end_round
@@ -28,7 +28,9 @@ def method_scope(
     label = _label(context, method)
     config = context.journal.meta_object("config")
     wanted, effects = method_config(config, method, options, label if outer else ""), context.journal.last_effect
-    configure(context.journal, wanted)
+    configure(context.journal, wanted, context.accept)
+    for line in accepted_changes(context.journal):
+        context.add_note(line)
     before, context.round_facts = (context.round, context.loop_round, context.round_facts), {}
     context.rounds_begun = context.rounds_begun if outer else 0
     context.methods.append((method, label))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,9 @@ class RunSession:
         learner: trains a policy; `learn.learner.train_policy` by default.
         console: where progress is shown.
         endpoint: limits and prices of a teacher behind an endpoint, beside an engine that samples weights.
+        accept: what may have changed since the folder was made, of `run.config.ACCEPTABLE` ("method", "verifier",
+            "environment", "dtype", "packages"); it is recorded and told. What is kept of what was done before is
+            decided by its key: samples of another method that ask the same are used.
 
     Attributes:
         base: the starting model.
@@ -55,10 +58,10 @@ class RunSession:
     def __init__(
         self, folder: str | Path, *, model: str | Path | Policy, task: Task, engine: Engine | None = None,
         settings: Settings | None = None, learner: Learner = local_learner, console: Console | None = None,
-        endpoint: EngineConfig | None = None,
+        endpoint: EngineConfig | None = None, accept: Collection[str] = (),
     ) -> None:  # fmt: skip
         settings, console = settings or Settings(), console or Console()
-        at = RunContext(Path(folder), model, task, engine, settings, learner, console, endpoint)
+        at = RunContext(Path(folder), model, task, engine, settings, learner, console, endpoint, accept)
         self._context, self.folder, self.task, self.settings, self.console = at, at.folder, task, settings, console
         self.base, self.engine, self.journal, self.ledger = at.base, at.engine, at.journal, at.ledger
         self.model = model.version if isinstance(model, Policy) else str(model)

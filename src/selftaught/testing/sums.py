@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,7 @@ def make_run(
     delay: float = 0.0,
     settings: Settings | None = None,
     learner: Any = None,
+    accept: Sequence[str] = (),
 ) -> Run:
     """Open a quiet run in `folder/run` with scripted answers and a trainer that trains nothing.
 
@@ -127,6 +129,7 @@ def make_run(
         delay: seconds that a training takes.
         settings: of the run.
         learner: what trains; by default policies are made without weights.
+        accept: changes to accept.
     """
     return Run(
         folder / "run",
@@ -136,6 +139,7 @@ def make_run(
         settings=settings,
         learner=learner or partial(scripted_learner, delay=delay),
         console=Console(quiet=True),
+        accept=accept,
     )
 
 
