@@ -31,27 +31,39 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "new": "write the files of a method of your own, with a claim and a test",
     "worlds": "build or examine the model of a world in which claims are checked",
 }
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM), as by a scheduler: it winds up as after Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run a command. Returns the exit status: 0, 2 for bad input, 130 when interrupted, 143 when terminated."""
     words = list(sys.argv[1:] if argv is None else argv)
     make_printable(sys.stdout)
     make_printable(sys.stderr)
     use_short_spin()  # before anything brings torch
+    if argv is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return _outcome(words)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if argv is None:  # this process is the command: a second Ctrl-C ends it at once and without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resumable = words[:1] in (["run"], ["eval"], ["check"]) or "--calibrate" in words
         resumes = "; the same command resumes" if resumable else ""
-        print_text(f"selftaught: interrupted{resumes}", to=sys.stderr)
-        return INTERRUPTED
+        ended = "terminated" if isinstance(stop, Terminated) else "interrupted"
+        print_text(f"selftaught: {ended}{resumes}", to=sys.stderr)
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except BrokenPipeError:  # the reader went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def _outcome(words: list[str]) -> int:

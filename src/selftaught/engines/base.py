@@ -206,6 +206,22 @@ class BaseEngine:
         """See `Engine.release`; there is nothing to free."""
 
 
+class Accounts(Protocol):
+    """Keeps a lasting record of the requests that are sent to an endpoint, so that what a kill costs is known."""
+
+    def book(self, request: int, prompt: int, completion: int) -> None:
+        """The request of this seed is about to be sent, and takes these tokens at most."""
+        ...
+
+    def release(self, request: int) -> None:
+        """It costs nothing: it was refused, or could not be sent."""
+        ...
+
+    def lose(self, request: int) -> None:
+        """Its answer did not arrive, and may be billed."""
+        ...
+
+
 @runtime_checkable
 class PaidEngine(Protocol):
     """An engine whose tokens cost money. Earlier cost of a run is added, so that a limit holds across restarts."""
@@ -215,8 +231,17 @@ class PaidEngine(Protocol):
         """Dollars spent so far, including earlier starts; 0 if no price is known."""
         ...
 
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that are sent and not answered yet."""
+        ...
+
     def add_prior_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Count tokens that were paid for on earlier starts."""
+        ...
+
+    def keep_accounts(self, accounts: Accounts) -> None:
+        """Book each request there before it is sent. Whoever keeps an answer ends its booking."""
         ...
 
     def cancel_unsent(self, reason: Exception) -> None:

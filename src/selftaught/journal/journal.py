@@ -13,6 +13,7 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from selftaught.errors import BadInput
+from selftaught.journal.bookings import SETTLE, Bookings
 from selftaught.journal.ledger import Usage
 from selftaught.journal.reader import JOURNAL_FILE, SCHEMA, EffectStore, readable_error
 from selftaught.machine.disk import disk_full_error, write_atomically
@@ -53,6 +54,7 @@ class Journal(EffectStore):
     Attributes:
         path: the SQLite file.
         round: the round that new effects are assigned to.
+        bookings: requests to an endpoint that are in flight, or whose answers are lost.
 
     Raises:
         BadInput: the folder is in use or not writable, the file is not a journal or of another schema, or the disk
@@ -72,6 +74,7 @@ class Journal(EffectStore):
             self._run("PRAGMA synchronous=NORMAL")
             self._run("PRAGMA wal_autocheckpoint=0")
             self._open_schema()
+            self.bookings = Bookings(self._run)
             self._open_session()
             self._checkpoint()
         except sqlite3.Error as error:
@@ -140,12 +143,16 @@ class Journal(EffectStore):
         """Set a named value."""
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def put(self, key: str, kind: str, payload: Any, usage: Usage | None = None) -> None:
-        """Commit an effect. Raises RuntimeError if its key exists already."""
+    def put(self, key: str, kind: str, payload: Any, usage: Usage | None = None, *, settles: int | None = None) -> None:
+        """Commit an effect, and with it that the request `settles` is answered, if it was booked.
+
+        Raises:
+            RuntimeError: its key exists already.
+        """
         cost = usage or Usage()
         row = (key, kind, self.round, _COMPACT.encode(payload))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
-        self._run("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._commit("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row, settles)
         self._since += 1
         if self._since >= CHECKPOINT_EVERY:
             self._checkpoint()
@@ -155,12 +162,19 @@ class Journal(EffectStore):
         if self.get(key) is None:
             self.put(key, kind, payload)
 
-    def replace(self, key: str, payload: Any, usage: Usage) -> None:
+    def replace(self, key: str, payload: Any, usage: Usage, *, settles: int | None = None) -> None:
         """Commit an effect in place of the failure that an older version of this program kept under its key."""
         columns = "round = ?, payload = ?, prompt = ?, generated = ?, judge = ?, trained = ?, at = ?"
         row = (self.round, _COMPACT.encode(payload))
         row += (usage.prompt, usage.generated, usage.judge, usage.trained, self._now(), key)
-        self._run(f"UPDATE effects SET {columns} WHERE key = ?", row)
+        self._commit(f"UPDATE effects SET {columns} WHERE key = ?", row, settles)
+
+    def _commit(self, statement: str, row: tuple[Any, ...], settles: int | None) -> None:
+        """One statement; with it, in one transaction, the end of a booking."""
+        if settles is not None and self.bookings.take(settles):
+            self._run_together([(statement, row), (SETTLE, (settles,))])
+        else:
+            self._run(statement, row)
 
     def record_time(self, engine: float, learn: float, peak_rss_mb: float) -> None:
         """Record this session's seconds in the engine and in training, and its peak memory in MB."""

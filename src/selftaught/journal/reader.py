@@ -6,7 +6,8 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,27 @@ class EffectStore:
 
     def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Execute one statement, committed when this returns, and fetch its rows."""
+        with self._guard, self._errors(values):
+            return self._db.execute(statement, values).fetchall()
+
+    def _run_together(self, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+        """Execute statements in one transaction: all of them are committed when this returns, or none."""
+        with self._guard, self._errors(statements[0][1]):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for statement, values in statements:
+                    self._db.execute(statement, values)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self, values: tuple[Any, ...]) -> Iterator[None]:
+        """Errors of the database, as this class raises them."""
         try:
-            with self._guard:
-                return self._db.execute(statement, values).fetchall()
+            yield
         except sqlite3.IntegrityError as error:
             raise RuntimeError(f"effect {values[0]} was journaled twice") from error
         except sqlite3.DatabaseError as error:

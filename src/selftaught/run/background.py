@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Coroutine
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 VERIFIER_THREADS = min(32, (os.cpu_count() or 1) + 4)  # threads that wait for verdicts
 SIGNAL_SECONDS = 0.1  # how late an interrupt may be noticed
+GRACE_SECONDS = 4.0  # that answers in progress are awaited after an interrupt, unless there is another
+GRACE_VARIABLE = "SELFTAUGHT_GRACE_SECONDS"
+"""Environment variable with another number of seconds, where answers take long and are dear."""
 
 
 class BackgroundLoop:
@@ -28,8 +32,12 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="selftaught-run", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T], drain: Callable[[], bool] | None = None) -> T:
         """Wait for a coroutine, and return its result; an interrupt cancels it.
+
+        Args:
+            drain: called at an interrupt, to let nothing new begin; if it returns True, what is in progress gets
+                `grace_seconds()` to end, or until the next interrupt.
 
         Raises:
             BadInput: called from the loop's own thread, by a solver or a judge that uses the run.
@@ -53,7 +61,9 @@ class BackgroundLoop:
             while not wait([future], timeout=SIGNAL_SECONDS).done:
                 pass
             return future.result()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not future.done() and drain and drain():
+                _await_until(future, time.monotonic() + grace_seconds())
             if future.cancel():  # interrupted: let the loop wind up before anything is closed
                 over.wait(timeout=5.0)
             raise
@@ -70,6 +80,21 @@ class BackgroundLoop:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def grace_seconds() -> float:
+    """How long answers in progress are awaited after an interrupt: `GRACE_VARIABLE`, or `GRACE_SECONDS`."""
+    try:
+        return max(0.0, float(os.environ[GRACE_VARIABLE]))
+    except (KeyError, ValueError):
+        return GRACE_SECONDS
+
+
+def _await_until(future: Future[Any], deadline: float) -> None:
+    """Wait for a future, in pieces, until a time or the next interrupt."""
+    with suppress(KeyboardInterrupt):
+        while time.monotonic() < deadline and not wait([future], timeout=SIGNAL_SECONDS).done:
+            pass
 
 
 async def call_in_thread(make: Callable[[], T], seconds: float) -> T:

@@ -25,6 +25,7 @@ from selftaught.run.champions import MAIN, Champions
 from selftaught.run.config import accepted_changes, check_accepted, configuration, configure, store_questions
 from selftaught.run.guarded import AccessRules
 from selftaught.run.noting import NotesReader
+from selftaught.run.paying import go_on_paying, lost_line
 from selftaught.run.round_cut import RoundCut
 from selftaught.run.rounds import truncation_line, wrong_ends_line
 from selftaught.run.sampler import Sampler
@@ -79,8 +80,7 @@ class RunContext:
             self.journal.close()
             raise
         if isinstance(self.engine, PaidEngine):
-            before = self.journal.usage()
-            self.engine.add_prior_usage(before.prompt, before.generated + before.judge)
+            go_on_paying(self.engine, self.journal, self.journal.usage(), console)
         self.ledger, self.monitor, self.access = Ledger(), HealthMonitor(), AccessRules(task)
         self.cut = RoundCut(settings.budget, self.ledger)
         self.champions, self.ensembles = Champions(self.base), dict[str, tuple[Policy, ...]]()
@@ -198,10 +198,11 @@ class RunContext:
         """See `Run.notes`."""
         paid = [one for one in (self.engine, *self.sampler.beside.engines) if isinstance(one, PaidEngine)]
         spent = sum(one.spent for one in paid)
+        lost = [lost_line(self.journal.bookings.lost)] if self.journal.bookings.lost.requests else []
         money = [f"${spent:,.4f} spent at the endpoint, at the prices given"] if spent else []
         cut = [truncation_line(self.truncation_counts)] if self.truncation_counts["truncated"] else []
         ends = [wrong_ends_line(self.end_counts)] if self.end_counts["wrong"] else []
-        return [*self._notes, *ends, *self.sampler.notes(), *cut, *money]
+        return [*self._notes, *ends, *self.sampler.notes(), *cut, *lost, *money]
 
     def add_note(self, line: str) -> bool:
         """See `Run.add_note`."""

@@ -17,7 +17,7 @@ from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_j
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
 from selftaught.run.solver import JUDGE_ROLES
-from selftaught.run.sources import Beside, sample_of
+from selftaught.run.sources import Beside, sample_of, seed_of
 from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
 from selftaught.tasks.thinking import thinking_alone
@@ -247,10 +247,10 @@ class JournaledEngine:
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
         usage = Usage(sample.prompt_tokens, judge=count) if judges else Usage(sample.prompt_tokens, generated=count)
         if failed is None:
-            self.journal.put(key, "sample", payload, usage)
+            self.journal.put(key, "sample", payload, usage, settles=seed_of(key))
         else:
             usage += failed[1]  # it was paid for, too
-            self.journal.replace(key, payload, usage)
+            self.journal.replace(key, payload, usage, settles=seed_of(key))
         return payload, usage
 
     async def _read(self, key: str, policy: Policy, attempt: Attempt) -> tuple[dict[str, Any], Usage]:

@@ -44,6 +44,10 @@ NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
 TICK_SECONDS = 5.0  # how often a long batch records the time it took
 
 
+class RunInterrupted(Exception):
+    """The user has interrupted the run; requests that were not sent yet fail with it."""
+
+
 class Sampler:
     """Runs batches of solver calls on a background event loop.
 
@@ -87,7 +91,7 @@ class Sampler:
         Raises:
             BadInput: too many verifications fail; what was sampled is kept.
         """
-        results = self._loop.run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
+        results = self._run(self._run_all(batch.label, batch.work, lambda one: self._solve_one(batch, *one)))
         self._verifier.settle(batch)
         self.environment.settle(batch)
         for name, verdicts in (("unverified", batch.verdicts), ("unshown", batch.shown)):
@@ -98,7 +102,7 @@ class Sampler:
 
     def judge(self, batch: JudgeBatch) -> list[tuple[Feedback, ...]]:
         """Judge the attempts of a batch; the feedback is in the order of its work."""
-        return self._loop.run(self._run_all(batch.label, batch.work, lambda one: self.judgments.judge(batch, *one)))
+        return self._run(self._run_all(batch.label, batch.work, lambda one: self.judgments.judge(batch, *one)))
 
     def nll(self, policy: Policy, attempts: Sequence[Attempt]) -> list[float]:
         """Negative log-likelihood of each attempt's text under `policy`, in nats; see `JournaledEngine.nll`."""
@@ -116,7 +120,24 @@ class Sampler:
             await self._await_all(tasks)
             return [task.result() for task in tasks]
 
-        return self._loop.run(gather())
+        return self._run(gather())
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work on the loop; after an interrupt, answers that are paid for are awaited and kept."""
+        return self._loop.run(work, self._drain)
+
+    def _drain(self) -> bool:
+        """Send nothing more; whether there are paid answers in progress that are worth waiting for."""
+        paid = [engine for engine in self._engines if isinstance(engine, PaidEngine) and engine.in_flight]
+        if not paid:
+            return False
+        reason = RunInterrupted()
+        self._engine.failure = reason
+        for engine in paid:
+            engine.cancel_unsent(reason)
+        count = sum(engine.in_flight for engine in paid)
+        self._console.print(f"  interrupted: waiting for {count} answers in progress; interrupt again to abandon them")
+        return True
 
     @property
     def _engines(self) -> list[Engine]:
@@ -187,12 +208,13 @@ class Sampler:
                 return
             done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
-            self._engine.failure = failure
+            self._engine.failure = failure or self._engine.failure
             paid = [one for one in self._engines if isinstance(one, PaidEngine)]
             if isinstance(failure, Exception) and paid and left:
                 for engine in paid:
                     engine.cancel_unsent(failure)
-                _, left = await asyncio.wait(left, timeout=NOTICE_SECONDS)
+                told = isinstance(failure, RunInterrupted)
+                _, left = await asyncio.wait(left, timeout=None if told else NOTICE_SECONDS)
                 if left:
                     self._console.print("  waiting for the answers in progress; interrupt to abandon them")
                     await asyncio.wait(left)

@@ -24,6 +24,11 @@ class Beside:
         return [self.engine] if self.engine else []
 
 
+def seed_of(key: str) -> int:
+    """The seed of the request that has this key in the journal."""
+    return int(key, 16) >> 1
+
+
 async def sample_of(source: JournaledEngine, key: str, asked: JournaledRequest) -> Sample:
     """One new sample; of the annotator's policy what the task's annotator writes, which is no tokens.
 
@@ -34,7 +39,7 @@ async def sample_of(source: JournaledEngine, key: str, asked: JournaledRequest) 
         return _annotation(source, asked)
     weights, prompt = await source.model_reads(asked.policy, asked.request.prompt)
     engine = source.beside.engine if source.beside.engine and weights.remote else source.engine
-    sample = await engine.sample(weights, replace(asked.request, prompt=prompt, seed=int(key, 16) >> 1))
+    sample = await engine.sample(weights, replace(asked.request, prompt=prompt, seed=seed_of(key)))
     if sample.policy != weights.version:
         what = f"sampled policy {sample.policy}, expected {weights.version}"
         raise EngineError(f"engine {engine.name} {what}")

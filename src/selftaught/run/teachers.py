@@ -11,6 +11,7 @@ from selftaught.journal import Usage
 from selftaught.models import Policy
 from selftaught.models.remote import PREFIX
 from selftaught.records import content_hash
+from selftaught.run.paying import go_on_paying
 
 if TYPE_CHECKING:
     from selftaught.run.context import RunContext
@@ -36,8 +37,7 @@ def admit(context: RunContext, teacher: Policy) -> Policy:
         engine = create_engine(teacher, config)
         context.sampler.beside.engine = engine
         if isinstance(engine, PaidEngine):
-            before = _paid_before(context)
-            engine.add_prior_usage(before.prompt, before.generated + before.judge)
+            go_on_paying(engine, context.journal, _paid_before(context), context.console)
     if teacher.version != context.base.version and not (context.policies / teacher.version).is_dir():
         name = f"{PREFIX}{teacher.remote}" if teacher.remote else teacher.path.name
         context.journal.put_new(

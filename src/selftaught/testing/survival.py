@@ -88,8 +88,8 @@ def _watch(run: Run, before: Callable[[str], None]) -> None:
     """Call `before` with the kind of each effect that a run is about to commit."""
     put = run.journal.put
 
-    def watched(key: str, kind: str, payload: Any, usage: Any = None) -> None:
+    def watched(key: str, kind: str, payload: Any, usage: Any = None, *, settles: int | None = None) -> None:
         before(kind)
-        put(key, kind, payload, usage)
+        put(key, kind, payload, usage, settles=settles)
 
     run.journal.put = watched

@@ -100,8 +100,11 @@ class HttpClient:
         self._client = _client(endpoint.api_key, connections)
         self.connected = False
 
-    async def fetch(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Response:
+    async def fetch(self, verb: str, path: str, body: dict[str, Any] | None = None, *, key: str = "") -> Response:
         """Send one request.
+
+        Args:
+            key: sent as `Idempotency-Key`, which servers without it ignore.
 
         Raises:
             ConnectionFailed: no connection could be made.
@@ -110,10 +113,11 @@ class HttpClient:
         import httpx2
 
         data = None if body is None else json.dumps(body).encode()
+        headers = {"Idempotency-Key": key} if key else None
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream(verb, self._endpoint.url + path, content=data) as got,
+                self._client.stream(verb, self._endpoint.url + path, content=data, headers=headers) as got,
             ):
                 self.connected = True
                 return Response(got.status_code, got.headers, await _read_body(got))

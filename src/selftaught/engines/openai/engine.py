@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from selftaught.engines.base import BaseEngine, Capabilities, EngineError, Likelihood, Request, Sample, validate_request
+from selftaught.engines.base import (
+    Accounts,
+    BaseEngine,
+    Capabilities,
+    EngineError,
+    Likelihood,
+    Request,
+    Sample,
+    validate_request,
+)
 from selftaught.engines.busy_timer import BusyTimer
 from selftaught.engines.loop_thread import LoopThread, cancel_other_tasks
 from selftaught.engines.openai.answers import Answer
@@ -72,10 +81,19 @@ class OpenAIEngine(BusyTimer, BaseEngine):
         """See `Engine`."""
         return self._sender.num_retries
 
+    @property
+    def in_flight(self) -> int:
+        """See `PaidEngine.in_flight`."""
+        return self._gate.num_in_flight
+
     def add_prior_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
         """See `PaidEngine.add_prior_usage`."""
         self._sender.costs.spent += self._limits.cost(prompt_tokens, completion_tokens)
         self._gate.failures.answered_before = completion_tokens > 0
+
+    def keep_accounts(self, accounts: Accounts) -> None:
+        """See `PaidEngine.keep_accounts`."""
+        self._sender.accounts = accounts
 
     def cancel_unsent(self, reason: Exception) -> None:
         """See `PaidEngine.cancel_unsent`."""

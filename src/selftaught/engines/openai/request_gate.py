@@ -26,6 +26,11 @@ class RequestGate:
         self._tasks, self._in_flight, self._started = set[Task](), set[Task](), set[Task]()
         self._task_ended = asyncio.Event()
 
+    @property
+    def num_in_flight(self) -> int:
+        """Number of requests that are sent and not answered yet."""
+        return len(self._in_flight)
+
     @contextmanager
     def request(self) -> Iterator[None]:
         """Track the current task as a request."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from selftaught.engines.base import Request, RequestRefused
+from selftaught.engines.base import Accounts, Request, RequestRefused
 from selftaught.engines.openai.answers import Answer, read_answer
 from selftaught.engines.openai.endpoint import Endpoint, HttpClient, Response
 from selftaught.engines.openai.failure_tracker import stop_error
@@ -28,12 +28,31 @@ from selftaught.engines.openai.protocol import (
 from selftaught.engines.openai.request_gate import RequestGate
 from selftaught.errors import BadInput
 from selftaught.models.remote import URL_VARIABLE
+from selftaught.records import content_hash
 
 T = TypeVar("T")
 
 INITIAL_BACKOFF, MAX_BACKOFF = 0.5, 60.0  # seconds before the second try, doubled for each further one
 MAX_RETRY_AFTER = 300.0  # seconds; if the endpoint asks for a longer wait, the run ends and can be started again
 RETRY_FIX = "run the same command again later: what is paid for is kept"
+
+
+class NoAccounts:
+    """Books nothing."""
+
+    def book(self, request: int, prompt: int, completion: int) -> None:
+        """Nothing."""
+
+    def release(self, request: int) -> None:
+        """Nothing."""
+
+    def lose(self, request: int) -> None:
+        """Nothing."""
+
+
+def idempotency_key(request: Request) -> str:
+    """Names a request where a server answers one of that name only once: sent again, it is not billed again."""
+    return f"selftaught-{request.seed:x}-{content_hash(request.prompt, request.sampling, request.prefix)}"
 
 
 class RequestSender:
@@ -44,6 +63,7 @@ class RequestSender:
 
     Attributes:
         costs: money spent and reserved.
+        accounts: where each request is booked before it is sent.
         num_retries: how many times a request was sent again.
     """
 
@@ -52,6 +72,7 @@ class RequestSender:
     ) -> None:
         self._endpoint, self._client, self._limits, self._gate = endpoint, client, limits, gate
         self._max_tries = max_tries
+        self.accounts: Accounts = NoAccounts()
         self._rate_limiter, self.costs = RateLimiter(limits), CostTracker(limits)
         self.num_retries = 0
         self._identifying = asyncio.Lock()
@@ -170,15 +191,18 @@ class RequestSender:
         try:
             usage = await self._rate_limiter.acquire(prompt + completion)
             reservation.cost = reservation.max_cost  # until it is known: a lost answer may be billed
+            self.accounts.book(request.seed, prompt, completion)
             with self._gate.sending():
-                got = await self._client.fetch("POST", "/chat/completions", body)
+                got = await self._client.fetch("POST", "/chat/completions", body, key=idempotency_key(request))
             if got.status != 200:
                 reservation.cost = 0.0
+                self.accounts.release(request.seed)
             answer = self._read(got, request, body)
             reservation.cost = self._limits.cost(answer.prompt_tokens, answer.completion_tokens)
             usage.amount = answer.prompt_tokens + answer.completion_tokens
         except TransientError as error:
             reservation.cost = reservation.max_cost if error.billed else 0.0
+            (self.accounts.lose if error.billed else self.accounts.release)(request.seed)
             raise
         finally:
             self.costs.settle(reservation)
