@@ -176,7 +176,7 @@ def scripted_learner(
     version = policy_version(base, objective, records, settings, seed)
     target, work = folder / version, folder / f"{version}.work"
     if read_manifest(target):
-        return load_policy(target)
+        return load_policy(target, version)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
     for epoch in range(settings.epochs):
@@ -192,7 +192,7 @@ def scripted_learner(
     passes = settings.steps * settings.batch_size / len(records) if settings.steps else settings.epochs
     publish(draft, target, made | {"tokens": round(passes * sum(map(_size, records)))})
     shutil.rmtree(work, ignore_errors=True)
-    return load_policy(target)
+    return load_policy(target, version)
 
 
 def _size(record: Any) -> int:

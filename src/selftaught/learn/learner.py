@@ -77,7 +77,7 @@ def train_policy(
     target, work = folder / version, folder / f"{version}.work"
     if read_manifest(target):
         shutil.rmtree(work, ignore_errors=True)  # left by a process killed after it published
-        return load_policy(target)
+        return load_policy(target, version)
     if not records:
         raise BadInput("nothing to learn from", where="learn", fix="draw more samples, or use an easier task")
 
@@ -100,7 +100,7 @@ def train_policy(
     manifest = build_manifest(version, base_reference(base, target), objective, len(records), config, seed, result)
     publish(draft, target, manifest)
     shutil.rmtree(work, ignore_errors=True)
-    return load_policy(target)
+    return load_policy(target, version)
 
 
 def load_trainable(base: Policy, config: TrainConfig, seed: int) -> Any:

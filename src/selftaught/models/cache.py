@@ -10,13 +10,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+MANIFEST = "selftaught.json"  # beside weights: how they were made
 CONFIG_SUFFIXES = (
     ".json",
     ".jinja",
     ".model",
     ".txt",
 )  # suffixes of a model's small files: configuration and tokenizer
+
+CONTENT_SUFFIXES = (".safetensors", *CONFIG_SUFFIXES)
 
 
 def config_files(folder: Path) -> list[Path]:
@@ -49,7 +53,7 @@ def file_hash(path: Path) -> str:
 
 def folder_version(path: Path) -> str:
     """16 hex digits of the content of a model folder: weights, configuration and tokenizer."""
-    return _version(path, sorted(p for p in path.iterdir() if p.suffix in (".safetensors", *CONFIG_SUFFIXES)))
+    return _version(path, sorted(p for p in path.iterdir() if p.suffix in CONTENT_SUFFIXES))
 
 
 def file_version(path: Path) -> str:
@@ -57,13 +61,25 @@ def file_version(path: Path) -> str:
     return _version(path.resolve(), [path])
 
 
+def policy_content(path: Path) -> str:
+    """16 hex digits of what a policy's folder holds besides its manifest: weights, those of a head too, small files."""
+    return _version(path / MANIFEST, _policy_files(path))
+
+
+def policy_moved(content: str, path: Path) -> None:
+    """Remember the content of a policy's folder that has been moved to `path`, so that it is not hashed again."""
+    _remember(path / MANIFEST, _policy_files(path), content)
+
+
+def _policy_files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.suffix in CONTENT_SUFFIXES and p.name != MANIFEST)
+
+
 def _version(place: Path, files: list[Path]) -> str:
     """Hashing gigabytes is slow, so the version is cached by the files' sizes and times."""
-    stamp = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-    memo = cache_dir() / "versions" / f"{hashlib.sha256(str(place).encode()).hexdigest()[:16]}.json"
     try:
-        known = json.loads(memo.read_text("utf-8"))
-        if known["stamp"] == stamp:
+        known = json.loads(_memo(place).read_text("utf-8"))
+        if known["stamp"] == _stamp(files):
             return known["version"]
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -71,8 +87,21 @@ def _version(place: Path, files: list[Path]) -> str:
     for file in files:
         digest.update(f"{file.name}:{file_hash(file)}\n".encode())
     version = digest.hexdigest()[:16]
-    write_cache(memo, json.dumps({"stamp": stamp, "version": version}))
+    _remember(place, files, version)
     return version
+
+
+def _remember(place: Path, files: list[Path], version: str) -> None:
+    write_cache(_memo(place), json.dumps({"stamp": _stamp(files), "version": version}))
+
+
+def _memo(place: Path) -> Path:
+    """The file of the cache that remembers the version of what is in that place."""
+    return cache_dir() / "versions" / f"{hashlib.sha256(str(place).encode()).hexdigest()[:16]}.json"
+
+
+def _stamp(files: list[Path]) -> list[list[Any]]:
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
 def write_cache(file: Path, text: str) -> None:

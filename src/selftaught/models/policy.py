@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.machine.disk import write_atomically
+from selftaught.models.cache import MANIFEST, policy_content, policy_moved
 from selftaught.models.notes import Notes
 from selftaught.records import content_hash
 
-MANIFEST = "selftaught.json"
+CONTENT = "content"
+"""Entry of a manifest: hash of the policy's weights and small files (`cache.policy_content`)."""
+
 ONE_ANSWER = "one-answer"  # folder in a run of the weights that live for one answer (`Ask.tuned`)
 ANNOTATOR = "annotator:"  # what the version of an annotator's policy begins with (`Run.annotate`)
 
@@ -137,12 +141,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Move a finished draft folder into place: manifest last, then one rename, so that it is complete or absent."""
-    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", "utf-8")
+    """Move a finished draft folder into place: manifest last, then one rename, so that it is complete or absent.
+
+    The manifest gets a hash of the weights and small files, by which `load_policy` knows that they are what was made.
+    """
+    content = policy_content(draft)
+    made = {**manifest, CONTENT: content}
+    write_atomically(draft / MANIFEST, (json.dumps(made, indent=1, sort_keys=True) + "\n").encode())
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(draft, folder)
+    policy_moved(content, folder)
 
 
 def base_reference(base: Policy, folder: Path) -> dict[str, str]:
@@ -157,16 +167,25 @@ def base_reference(base: Policy, folder: Path) -> dict[str, str]:
     return {"path": path, "version": base.version}
 
 
-def load_policy(folder: Path) -> Policy:
+def load_policy(folder: Path, version: str = "") -> Policy:
     """The policy published in `folder`, with its lineage from the manifests.
 
+    Args:
+        version: which policy it should be; empty for any.
+
     Raises:
-        BadInput: no manifest, its notes cannot be read, or the base of an adapter or of notes is missing or was
-            replaced.
+        BadInput: no manifest, or that of another policy; its files have changed since; its notes cannot be read; or
+            the base of an adapter or of notes is missing or was replaced.
     """
     manifest = read_manifest(folder)
     if not manifest:
         raise BadInput(f"no {MANIFEST}", where=str(folder), fix="give the folder of a trained policy")
+    if version and manifest["version"] != version:
+        what = f"it holds policy {manifest['version']}, not {version}"
+        raise BadInput(what, where=str(folder), fix="delete the folder, and it is made again")
+    if manifest.get(CONTENT) not in (None, policy_content(folder)):
+        what = "its weights or small files have changed since it was made"
+        raise BadInput(what, where=str(folder), fix="put them back; or delete the folder, and it is made again")
     above, adapter = manifest.get("base"), bool(manifest.get("adapter"))
     notes = Notes.from_json(manifest["notes"], str(folder / MANIFEST)) if manifest.get("notes") else None
     needed = "the adapter was trained on" if adapter else "its notes were made for" if notes else ""

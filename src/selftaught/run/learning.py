@@ -149,7 +149,7 @@ def _learned(
     if found is None or not (context.policies / version).is_dir():
         policy = _train(context, base, objective, records, settings)
     else:
-        policy = load_policy(context.policies / version)
+        policy = load_policy(context.policies / version, version)
     if found is None:
         made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
         facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}

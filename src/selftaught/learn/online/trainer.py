@@ -54,7 +54,7 @@ def train_online(
     if read_manifest(target):
         shutil.rmtree(work, ignore_errors=True)
         loop.replay(config.steps)
-        return load_policy(target)
+        return load_policy(target, version)
     host.release_memory()
     try:
         loop.train()
@@ -64,7 +64,7 @@ def train_online(
     manifest = build_manifest(version, link, config.objective, loop.records, training, config.seed, loop.done)
     publish(work / "policy", target, manifest)
     shutil.rmtree(work, ignore_errors=True)
-    return load_policy(target)
+    return load_policy(target, version)
 
 
 def dry_run_online(
