@@ -432,6 +432,26 @@ def test_a_half_written_checkpoint_beside_the_last_is_ignored(tmp_path):
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("damage", [b"", b"cut off", b"\xff" * 200])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, damage):
+    place = tmp_path / "checkpoint" / "state.safetensors"
+    place.parent.mkdir()
+    place.write_bytes(damage)
+    with pytest.raises(
+        BadInput, match=r"state\.safetensors: cannot load the checkpoint \(.*delete its folder, and this"
+    ):
+        trained(tmp_path, epochs=1)
+
+
+def test_the_checkpoint_of_another_training_is_one_line(tmp_path):
+    from safetensors.torch import save_file
+
+    (tmp_path / "checkpoint").mkdir()
+    save_file({"w.other": torch.zeros(1)}, tmp_path / "checkpoint" / "state.safetensors")
+    with pytest.raises(BadInput, match="cannot load the checkpoint"):
+        trained(tmp_path, epochs=1)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_nothing_holds_the_model_once_trained(tmp_path, precision):
     model, _ = trained(tmp_path, epochs=1, precision=precision)

@@ -102,6 +102,20 @@ def test_links_out_of_the_folder_are_not_copied(tmp_path: Path) -> None:
 # --- weights and configurations ---
 
 
+@pytest.mark.parametrize("way", ["a link", "a link to a part", "a path in the index"])
+def test_weights_out_of_the_folder_are_not_read(tmp_path: Path, way: str) -> None:
+    folder = model_folder(tmp_path / "m")
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    name = {"a link": "model.safetensors", "a link to a part": "part.safetensors"}.get(way, "../secret.safetensors")
+    whole.rename(tmp_path / "secret.safetensors")
+    if way != "a link":
+        index.write_text(json.dumps({"weight_map": {"w": name}}))
+    if way != "a path in the index":
+        os.symlink(tmp_path / "secret.safetensors", folder / name)
+    with pytest.raises(BadInput, match=r"\w+\.safetensors leads out of the folder; copy the file into the folder"):
+        state_dict(folder)
+
+
 def test_weights_are_one_file_or_those_of_the_index(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "m")
     assert [f.name for f in weight_files(folder)] == ["model.safetensors"]

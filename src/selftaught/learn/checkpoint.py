@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from selftaught.learn.kernels.optimizer import AdamW, join_float32
+from selftaught.models.load import load_errors
 
 STATE_FILE = "state.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -30,7 +31,10 @@ def load_checkpoint(folder: Path, model: Any, optimizer: AdamW, keys: Collection
 
     if not (folder / STATE_FILE).is_file():
         return None
-    with safe_open(folder / STATE_FILE, framework="pt") as saved:  # pyright: ignore[reportCallIssue]
+    with (
+        load_errors(folder / STATE_FILE, "the checkpoint", "delete its folder, and this training begins anew"),
+        safe_open(folder / STATE_FILE, framework="pt") as saved,  # pyright: ignore[reportCallIssue]
+    ):
         known = set(saved.keys())
         for name, p in model.named_parameters():
             if p.requires_grad:
@@ -51,7 +55,10 @@ def load_moments(folder: Path, model: Any, optimizer: AdamW) -> None:
     from safetensors import safe_open
 
     if (folder / STATE_FILE).is_file():
-        with safe_open(folder / STATE_FILE, framework="pt") as saved:  # pyright: ignore[reportCallIssue]
+        with (
+            load_errors(folder / STATE_FILE, "the optimizer's state", "delete the policy's folder: it is made again"),
+            safe_open(folder / STATE_FILE, framework="pt") as saved,  # pyright: ignore[reportCallIssue]
+        ):
             _load_state(saved, model, optimizer, MOMENTS)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from selftaught.learn.forward import hidden_states, row_tokens
 from selftaught.learn.kernels.fused import fused_kernels
 from selftaught.learn.objectives.base import FROZEN_OUTPUTS, Group, Row
+from selftaught.models.load import load_errors
 
 CACHE_FILE = "frozen.safetensors"
 
@@ -107,9 +108,10 @@ def _read_cache(folder: Path | None, count: int) -> list[dict[str, Tensor]] | No
     if folder is None or not (folder / CACHE_FILE).is_file():
         return None
     found: list[dict[str, Tensor]] = [{} for _ in range(count)]
-    for key, values in load_file(folder / CACHE_FILE).items():
-        name, _, i = key.rpartition(".")
-        found[int(i)][name] = values
+    with load_errors(folder / CACHE_FILE, "the log-probabilities kept", "delete the file, and they are read anew"):
+        for key, values in load_file(folder / CACHE_FILE).items():
+            name, _, i = key.rpartition(".")
+            found[int(i)][name] = values
     return found
 
 

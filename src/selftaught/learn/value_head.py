@@ -12,6 +12,7 @@ from torch import Tensor
 from selftaught.errors import BadInput
 from selftaught.learn.forward import HEAD_NAME, forward_batch
 from selftaught.learn.objectives.base import Row
+from selftaught.models.load import load_errors
 
 
 def add_head(model: Any, outputs: int, source: Path | None = None) -> None:
@@ -48,7 +49,10 @@ def read_head(folder: Path) -> dict[str, Tensor] | None:
     from safetensors.torch import load_file
 
     file = folder / HEAD_NAME / "head.safetensors"
-    return load_file(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    with load_errors(file, "the value head", "delete the policy's folder, and it is made again"):
+        return load_file(file)
 
 
 def head_values(model: Any, rows: Sequence[Row]) -> list[list[list[float]]]:

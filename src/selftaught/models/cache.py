@@ -29,10 +29,11 @@ def config_files(folder: Path) -> list[Path]:
     Follows links only within the folder and into the Hugging Face cache: others may lead to private files.
     """
     home = folder.resolve()
-    return [file for file in sorted(folder.iterdir()) if file.suffix in CONFIG_SUFFIXES and _stays(file, home)]
+    return [file for file in sorted(folder.iterdir()) if file.suffix in CONFIG_SUFFIXES and stays(file, home)]
 
 
-def _stays(file: Path, home: Path) -> bool:
+def stays(file: Path, home: Path) -> bool:
+    """Whether a file is one, and lies in the folder `home` or in the Hugging Face cache, links followed."""
     true = file.resolve()
     blob = true.parent.name == "blobs" and true.parent.parent.name.startswith("models--")
     return true.is_file() and (blob or true.is_relative_to(home))

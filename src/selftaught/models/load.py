@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from selftaught.errors import BadInput
+from selftaught.models.cache import stays
 from selftaught.models.policy import Policy, require_weights
 
 if TYPE_CHECKING:
@@ -41,8 +42,17 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a model's weights, chosen as `transformers` does: one, else those of its index.
 
     Raises:
-        BadInput: there are none, or one named by the index is missing, as after an interrupted download.
+        BadInput: there are none; one named by the index is missing, as after an interrupted download; or one is, or
+            leads to, a file elsewhere.
     """
+    found = _named_weights(folder)
+    home = folder.resolve()
+    if strays := [file.name for file in found if not stays(file, home)]:
+        raise BadInput(f"{strays[0]} leads out of the folder", where=str(folder), fix="copy the file into the folder")
+    return found
+
+
+def _named_weights(folder: Path) -> list[Path]:
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
@@ -87,8 +97,8 @@ def embedding_names(config: Mapping[str, Any], names: Container[str], embedding:
 
 
 @contextmanager
-def load_errors(place: Path) -> Iterator[None]:
-    """Convert errors of loading the model in `place` to BadInput.
+def load_errors(place: Path, what: str = "the model", fix: str = REFETCH_FIX) -> Iterator[None]:
+    """Convert errors of loading what is in `place` to BadInput.
 
     Out-of-memory and device errors are not caused by the files, and propagate unchanged.
 
@@ -103,7 +113,7 @@ def load_errors(place: Path) -> Iterator[None]:
         if is_machine_error(error):
             raise
         reason = f"it has no {error}" if isinstance(error, KeyError) else shorten(str(error), 200, placeholder=" ...")
-        raise BadInput(f"cannot load the model ({reason})", where=str(place), fix=REFETCH_FIX) from error
+        raise BadInput(f"cannot load {what} ({reason})", where=str(place), fix=fix) from error
 
 
 def is_machine_error(error: Exception) -> bool:
