@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from endpoint_server import Got, completion, error, sums
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
+from selftaught.errors import BadInput
 from selftaught.feedback.verifiers import Exact
 from selftaught.journal import Journal, Usage
 from selftaught.journal.bookings import Unanswered
@@ -53,7 +55,8 @@ def started(words: list[str], **environment: str) -> subprocess.Popen[str]:
 
 def wait_until(happened: Callable[[], Any]) -> None:
     end = time.monotonic() + 60
-    while not happened() and time.monotonic() < end:
+    while not happened():
+        assert time.monotonic() < end
         time.sleep(0.005)
 
 
@@ -74,14 +77,16 @@ def test_what_a_kill_costs_is_what_was_in_flight_and_is_told(
     assert main(words) == 0
     said = capsys.readouterr()
     twice = sum(count - 1 for count in questions(server).values())
-    told = re.search(r"(\d+) requests were in flight when the last process ended: they count as paid for", said.err)
+    told = re.search(r"(\d+) requests were in flight when the last process ended: counted as paid for", said.err)
     assert told
     assert 1 <= twice <= int(told[1]) <= WIDTH  # one may be booked and not have reached the server
     assert json.loads(said.out)["accuracy"] == 1.0
     assert main(words) == 0  # nothing is asked any more, and the loss is told, but no new one
     said = capsys.readouterr()
     assert "in flight when the last process" not in said.err
-    assert f"{told[1]} requests were sent and not answered (ended in flight, or too late): they count" in said.err
+    assert (
+        f"{told[1]} requests were sent without an answer to keep (cut off, too late, or unusable): counted" in said.err
+    )
     assert questions(server).total() == 40 + twice
 
 
@@ -155,12 +160,81 @@ def test_a_second_interrupt_abandons_them(server: Server, tmp_path: Path) -> Non
     process.communicate()
 
 
+def opened(folder: Path, engine: OpenAIEngine | None = None, count: int = 3, **how: Any) -> Run:
+    """A run on a few sums, one request at a time."""
+    problems = [make_problem(f"What is {i} + {i + 1}?", str(2 * i + 1)) for i in range(count)]
+    task = Task("sums", problems, [], [], verifier=Exact(), kind=Kind.NUMBER)
+    engine = engine or OpenAIEngine(limits=Limits(**{"concurrency": 1, "completion_price": 1000.0} | how), max_tries=2)
+    return Run(folder, model="openai:tiny", task=task, engine=engine, console=Console(quiet=True))
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503, 504, 524])
+def test_a_request_that_fails_is_asked_again_and_counted_where_it_may_be_billed(
+    server: Server, tmp_path: Path, status: int
+) -> None:
+    server.script = [error(status, "oops"), completion("Answer: 1", tokens=10)]
+    with opened(tmp_path, count=1) as run:
+        (found,) = run.attempt(run.base, run.task.train, max_tokens=20)
+        lost = run.journal.bookings.lost
+        notes = run.notes
+    assert found.right
+    billed = status in (408, 504, 524)
+    assert lost.requests == billed
+    assert any("1 request was sent without an answer to keep" in note for note in notes) is billed
+    with opened(tmp_path, count=1) as run:
+        assert run.journal.bookings.in_flight.requests == 0
+        assert run.engine.spent == pytest.approx(0.01 + 0.02 * billed)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_an_answer_that_is_not_kept_is_counted_once(server: Server, tmp_path: Path) -> None:
+    server.script = [completion("", finish="content_filter")]
+    for _ in range(3):
+        with opened(tmp_path, count=1) as run:
+            run.attempt(run.base, run.task.train, max_tokens=20)
+            told = run.journal.bookings
+            assert told.in_flight.requests == 0
+    assert told.lost.requests == len(server.got)
+
+
+def test_what_an_interrupt_abandons_counts_though_it_is_asked_again(server: Server, tmp_path: Path) -> None:
+    """As in a notebook: the cell is interrupted, and run again."""
+    server.script = lambda got: dataclasses.replace(completion("Answer: 1", tokens=10), delay=30)
+    with opened(tmp_path, count=1) as run:
+        run._context.sampler._drain = lambda: False  # nothing is waited for
+        threading.Timer(1.0, lambda: signal.raise_signal(signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            run.attempt(run.base, run.task.train, max_tokens=20)
+        server.script = [completion("Answer: 1", tokens=10)]
+        assert run.attempt(run.base, run.task.train, max_tokens=20)[0].right
+        spent = run.engine.spent  # pyright: ignore[reportAttributeAccessIssue]
+    assert spent == pytest.approx(0.03)
+    with opened(tmp_path, count=1) as run:
+        assert run.engine.spent == pytest.approx(spent)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_lost_requests_are_no_answers(server: Server, tmp_path: Path) -> None:
+    """Where all is refused, it ends after a few, though a request was in flight when the last process was killed."""
+    journal = Journal(tmp_path)
+    journal.bookings.book(1, 10, 100)
+    journal.close()
+    server.script = [error(400, "no such field")]
+    with opened(tmp_path, count=40) as run, pytest.raises(BadInput, match="no such field"):
+        run.attempt(run.base, run.task.train)
+    assert len(server.got) == 8
+
+
+def test_an_engine_keeps_the_accounts_of_one_run_at_a_time(server: Server, tmp_path: Path) -> None:
+    engine = OpenAIEngine(limits=Limits())
+    with (
+        opened(tmp_path / "a", engine),
+        pytest.raises(BadInput, match="the engine keeps the accounts of another run; give each run an engine of its"),
+    ):
+        opened(tmp_path / "b", engine)
+
+
 def test_a_request_that_is_sent_again_has_the_same_name_and_no_other(server: Server, tmp_path: Path) -> None:
     server.script = [error(500, "oops"), completion("Answer: 1"), completion("Answer: 3"), completion("Answer: 5")]
-    problems = [make_problem(f"What is {i} + {i + 1}?", str(2 * i + 1)) for i in range(3)]
-    task = Task("sums", problems, [], [], verifier=Exact(), kind=Kind.NUMBER)
-    engine = OpenAIEngine(limits=Limits(concurrency=1), max_tries=2)
-    with Run(tmp_path, model="openai:tiny", task=task, engine=engine, console=Console(quiet=True)) as run:
+    with opened(tmp_path) as run:
         run.attempt(run.base, run.task.train)
     named = [(got.question, {k.lower(): v for k, v in got.headers.items()}["idempotency-key"]) for got in server.got]
     assert len(named) == 4

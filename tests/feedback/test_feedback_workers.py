@@ -31,7 +31,6 @@ def behave(problem: Any, text: str) -> Any:
     """Does what the text says."""
     import os as system
     import subprocess as processes
-    import time as waiting
 
     if text == "hang":
         while True:
@@ -54,8 +53,6 @@ def behave(problem: Any, text: str) -> Any:
             f.write(str(child.pid))
         while True:
             pass
-    if text == "nap":
-        waiting.sleep(0.05)
     if text == "pid":
         return Feedback(Verdict.WRONG, 0.0, str(system.getpid()))
     return text == problem.reference
@@ -362,25 +359,24 @@ def test_a_verifier_sees_no_secret_of_the_environment(tmp_path: Path, monkeypatc
 
 
 def test_who_waits_for_a_worker_gets_the_next_one() -> None:
-    """Eight threads at one worker: none asks a second time before each has had its first turn."""
-    pool = UserFunction(behave, timeout=30).workers
-    pool.size, pool._slots = 1, _Slots(1)
-    turns: list[int] = []
-    together = threading.Barrier(8)
+    slots, turns = _Slots(1), list[int]()
+    assert slots.take() is None
 
-    def ask_three_times(who: int) -> None:
-        together.wait(10)
-        for _ in range(3):
-            assert pool.call((cloudpickle.dumps(PROBLEM), "nap")).status == "ok"
-            turns.append(who)
+    def wait(who: int) -> None:
+        slots.take()
+        turns.append(who)
+        slots.give(None)
 
-    try:
-        assert pool.call((cloudpickle.dumps(PROBLEM), "41")).status == "ok"
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(ask_three_times, range(8)))
-    finally:
-        pool.close()
-    assert [len(set(turns[8 * turn : 8 * turn + 8])) for turn in range(3)] == [8, 8, 8]
+    threads = [threading.Thread(target=wait, args=(who,)) for who in range(8)]
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        while len(slots._waiting) < number:
+            time.sleep(0.001)
+    slots.give(None)
+    for thread in threads:
+        thread.join(10)
+    assert turns == list(range(8))
+    assert slots.take() is None  # free again
 
 
 @pytest.mark.parametrize("ending", ["os._exit(3)", "os.kill(os.getpid(), 9)"])

@@ -239,6 +239,7 @@ def test_an_empty_file_lost_all_and_is_not_begun_anew(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"journal\.sqlite: the journal is empty: what it held is lost; put a copy"):
         Journal(tmp_path)
     (tmp_path / "journal.sqlite").unlink()
+    (tmp_path / "lock").unlink()
     with opened(tmp_path) as journal:
         journal.put("k", "sample", 1)
 
@@ -356,7 +357,18 @@ def test_a_journal_whose_log_is_where_it_belongs_opens(tmp_path: Path, ended: st
         assert journal.get("k4") is not None
 
 
-@pytest.mark.parametrize("left", ["policies", "summary.json"])
+def test_a_journal_that_is_missing_is_not_begun_anew(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        journal.put("k", "sample", 1)
+    (tmp_path / "journal.sqlite").unlink()
+    with pytest.raises(BadInput, match=r"the journal is missing, and what it held is lost \(its lock says so\); put a"):
+        Journal(tmp_path)
+    (tmp_path / "lock").unlink()  # as it says
+    with opened(tmp_path) as journal:
+        assert journal.get("k") is None
+
+
+@pytest.mark.parametrize("left", ["policies", "summary.json", "journal.sqlite-wal"])
 def test_a_journal_that_is_missing_beside_what_it_made_is_not_begun_anew(tmp_path: Path, left: str) -> None:
     (tmp_path / left).mkdir()
     with pytest.raises(BadInput, match=rf"the journal is missing, and what it held is lost \({left} is still here\)"):

@@ -12,6 +12,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import sft
 from selftaught.models.cache import MANIFEST, policy_content
 from selftaught.models.policy import CONTENT, load_policy, publish
+from selftaught.models.policy import FILES as FILES_OF
 from selftaught.records import Demo
 from selftaught.testing import make_run
 
@@ -43,9 +44,11 @@ def test_a_file_that_has_changed_since_is_told(tmp_path: Path, name: str, damage
     held = bytearray((made / name).read_bytes())
     held[len(held) // 2] ^= 1
     (made / name).write_bytes(held if damage == "a flipped byte" else held[:-1])
+    said = "its weights or small files have changed since it was made; put it back; or"
     if damage == "gone":
         (made / name).unlink()
-    with pytest.raises(BadInput, match="its weights or small files have changed since it was made; put them back; or"):
+        said = f"{Path(name).name} is missing or cannot be read; put it back; or"
+    with pytest.raises(BadInput, match=said):
         load_policy(made)
     (made / name).write_bytes(FILES[name])
     assert load_policy(made).version == "v1"
@@ -58,11 +61,31 @@ def test_a_policy_may_be_moved_and_is_not_hashed_where_it_was_published(
     with monkeypatch.context() as patch:
         patch.setattr("selftaught.models.cache.file_hash", lambda path: pytest.fail(f"{path} is hashed again"))
         assert load_policy(made).version == "v1"
-    os.rename(made, tmp_path / "elsewhere")
-    assert load_policy(tmp_path / "elsewhere").version == "v1"
-    assert json.loads((tmp_path / "elsewhere" / MANIFEST).read_text())[CONTENT] == policy_content(
-        tmp_path / "elsewhere"
-    )
+    moved = tmp_path / "elsewhere"
+    os.rename(made, moved)
+    with monkeypatch.context() as patch:  # what it knows of its files moves along
+        patch.setattr("selftaught.models.cache.file_hash", lambda path: pytest.fail(f"{path} is hashed again"))
+        assert load_policy(moved).version == "v1"
+    manifest = json.loads((moved / MANIFEST).read_text())
+    assert manifest[FILES_OF] == sorted(FILES)
+    assert manifest[CONTENT] == policy_content(moved, manifest[FILES_OF])
+
+
+def test_other_files_may_be_added(tmp_path: Path) -> None:
+    made = published(tmp_path)
+    (made / "notes.txt").write_text("what I think of it")
+    (made / "evals").mkdir()
+    (made / "evals" / "result.json").write_text("{}")
+    (made / "broken.json").symlink_to(tmp_path / "nowhere")
+    assert load_policy(made).version == "v1"
+
+
+def test_weights_that_lead_out_of_it_are_not_read(tmp_path: Path) -> None:
+    made = published(tmp_path)
+    (made / "model.safetensors").rename(tmp_path / "secret.safetensors")
+    (made / "model.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    with pytest.raises(BadInput, match=r"model\.safetensors leads out of the folder; copy the file into it"):
+        load_policy(made)
 
 
 def test_a_policy_of_an_older_version_loads(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from selftaught.identity import code_hash
 from selftaught.method import Method, find
 from selftaught.models import Policy
 from selftaught.records import content_hash
-from selftaught.run.config import own_version
+from selftaught.run.config import own_version, package_versions
 from selftaught.run.context import Learner
 from selftaught.run.run import Run
 from selftaught.tasks import Task, with_retries
@@ -215,7 +215,7 @@ def _folder_names(
         require_test(task)
         problems = task.fingerprint
     champion = claim.champion or world.champion
-    made_by = own_version(), engine.name, engine.dtype
+    made_by = own_version(), engine.name, engine.dtype, package_versions()
     common = [base.version for base in bases], problems, world.settings, world.shared_test, champion, made_by
     shared = content_hash(*common)[:8]
     own = content_hash(method.bind(dict(claim.options)), code_hash(method.function), *common)[:8]

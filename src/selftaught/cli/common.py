@@ -9,6 +9,7 @@ from typing import Any
 from selftaught.cli.engine_options import add_engine_options, at_least
 from selftaught.errors import BadInput
 from selftaught.method import Method
+from selftaught.run.config import ACCEPTABLE
 from selftaught.run.run import Run
 from selftaught.tasks import Task, load_task
 from selftaught.terminal import print_json, print_table
@@ -50,6 +51,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=at_least(1), default=256, help=limit)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per core)")
     add_engine_options(parser)
+
+
+def add_accept(parser: argparse.ArgumentParser) -> None:
+    """Add `--accept`, for commands that resume."""
+    accept = "go on although this has changed since the folder was made, which is recorded: " + ", ".join(ACCEPTABLE)
+    parser.add_argument("--accept", action="append", default=[], choices=list(ACCEPTABLE), metavar="WHAT", help=accept)
 
 
 def add_task_options(parser: argparse.ArgumentParser, **sizes: int) -> None:

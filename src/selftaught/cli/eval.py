@@ -11,6 +11,7 @@ from typing import Any
 from selftaught.cli.common import (
     SPLITS,
     Call,
+    add_accept,
     add_model_options,
     add_quiet,
     add_task_options,
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(temperature=0.0)  # where a solver takes the flag
     out = "folder of the journal (default runs/eval-HASH); the same command resumes"
     parser.add_argument("--out", type=Path, help=out)
+    add_accept(parser)
     add_quiet(parser)
 
 
@@ -66,6 +68,7 @@ def execute(call: Call) -> int:
     with Run(
         _folder(args, task), model=args.model, task=task, engine=engine_of(args),
         settings=Settings(seed=args.seed, sampling=sampling), console=Console(quiet=args.quiet),
+        accept=args.accept,
     ) as run:  # fmt: skip
         problems = task.split(args.split)
         results = run.solve(run.base, problems, args.split, solver=solver, samples=args.attempts)

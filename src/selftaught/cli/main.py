@@ -32,6 +32,7 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "worlds": "build or examine the model of a world in which claims are checked",
 }
 INTERRUPTED, TERMINATED = 130, 143
+DRAINING = (["run"], ["eval"], ["solve"])  # commands that keep what is in flight when they are terminated
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_printable(sys.stdout)
     make_printable(sys.stderr)
     use_short_spin()  # before anything brings torch
-    if argv is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    if argv is None and words[:1] in DRAINING and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
     try:
         return _outcome(words)

@@ -10,6 +10,7 @@ from selftaught.cli.common import (
     METHOD_HELP,
     SPLITS,
     Call,
+    add_accept,
     add_model_options,
     add_quiet,
     add_task_options,
@@ -30,7 +31,7 @@ from selftaught.learn import TrainConfig
 from selftaught.models import resolve
 from selftaught.models.remote import require_trainable
 from selftaught.records import as_json
-from selftaught.run.config import ACCEPTABLE, check_references
+from selftaught.run.config import check_references
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
@@ -43,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_task_options(parser, train=128, dev=128, test=300)
     parser.add_argument("--out", type=Path, help="run folder; the same command resumes (default runs/METHOD-TASK)")
-    accept = "go on although this has changed since the folder was made, which is recorded: " + ", ".join(ACCEPTABLE)
-    parser.add_argument("--accept", action="append", default=[], choices=list(ACCEPTABLE), metavar="WHAT", help=accept)
+    add_accept(parser)
     budget = "tokens that the method may spend, checked before each call (default no limit)"
     parser.add_argument("--token-budget", type=at_least(0), metavar="N", help=budget)
     usual = TrainConfig()

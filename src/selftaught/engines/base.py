@@ -218,7 +218,7 @@ class Accounts(Protocol):
         ...
 
     def lose(self, request: int) -> None:
-        """Its answer did not arrive, and may be billed."""
+        """There is no answer that is kept, and it may be billed."""
         ...
 
 
@@ -236,15 +236,19 @@ class PaidEngine(Protocol):
         """Number of requests that are sent and not answered yet."""
         ...
 
-    def add_prior_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count tokens that were paid for on earlier starts."""
+    def add_prior_usage(self, prompt_tokens: int, completion_tokens: int, *, answered: bool = True) -> None:
+        """Count tokens that were paid for on earlier starts, and whether they were those of answers."""
         ...
 
-    def keep_accounts(self, accounts: Accounts) -> None:
-        """Book each request there before it is sent. Whoever keeps an answer ends its booking."""
+    def keep_accounts(self, accounts: Accounts | None) -> None:
+        """Book each request there before it is sent, or no more. Whoever keeps an answer ends its booking.
+
+        Raises:
+            BadInput: it keeps the accounts of another run.
+        """
         ...
 
-    def cancel_unsent(self, reason: Exception) -> None:
+    def cancel_unsent(self, reason: BaseException) -> None:
         """Fail all requests that were not sent yet with `reason`; those already sent are still answered."""
         ...
 

@@ -6,8 +6,8 @@ Verifiers may hang, print, exit or exhaust memory here, and write to any open fi
 (Code that searches this process's memory for the token can forge one; it could as well change the verifier.)
 
 The process ends with its parent, even if a verifier is busy at that moment. Two mechanisms ensure it:
-a thread that waits for end of file on the request pipe, and, for code that never lets another thread run,
-`faulthandler`'s timer, which needs no interpreter lock. No signal is used.
+a thread that waits for end of file on the request pipe, and ends the whole process group; and, for code that never lets
+another thread run, `faulthandler`'s timer, which needs no interpreter lock and ends this process alone.
 """
 
 from __future__ import annotations

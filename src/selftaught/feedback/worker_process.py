@@ -25,20 +25,26 @@ PASSED_ON = "SELFTAUGHT_VERIFIER_ENV"
 _KEPT = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
     "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE",
-    "NLTK_DATA", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "NLTK_DATA", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "JAVA_HOME", "SELFTAUGHT_CACHE", "LD_PRELOAD",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "NO_PROXY", "no_proxy",
 })  # fmt: skip
-_KEPT_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "CONDA_", "CUDA_", "XDG_")
+_KEPT_PREFIXES = ("LC_", "PYTHON", "CONDA_", "CUDA_", "XDG_")
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTH")
 
 
 def worker_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The part of this process's environment that untrusted code may see: no keys, tokens or passwords.
+    """The part of this process's environment that verifiers are given: no keys, tokens or passwords.
+
+    It keeps secrets out of what verifiers log, send or hand on. It is no wall: code of the same user can read this
+    process's environment from the system.
 
     A verifier that needs more, such as the key of a service that it asks, names it in `SELFTAUGHT_VERIFIER_ENV`.
     """
     wanted = {name.strip() for name in own.get(PASSED_ON, "").split(",")}
     return {
         name: value for name, value in own.items()
-        if name in _KEPT or name in wanted or name.startswith(_KEPT_PREFIXES)
+        if name in _KEPT or name in wanted
+        or (name.startswith(_KEPT_PREFIXES) and not any(part in name.upper() for part in _SECRET))
     }  # fmt: skip
 
 
@@ -120,7 +126,9 @@ class WorkerProcess:
     @property
     def usable(self) -> bool:
         """Whether it runs and has written nothing that was not asked for."""
-        return self.process.poll() is None and not select.select([self._out], [], [], 0)[0]
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        return self.process.poll() is None and not poll.poll(0)
 
     def _wait(self, fd: int, event: int, deadline: float) -> None:
         left = deadline - time.monotonic()

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS bookings (
   lost INTEGER NOT NULL DEFAULT 0
 )
 """
-SETTLE = "DELETE FROM bookings WHERE request = ? AND lost = 0"
+SETTLE = "DELETE FROM bookings WHERE id = ?"
 
 Execute = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
 
@@ -24,6 +24,12 @@ class Unanswered(NamedTuple):
     """Requests that may have been paid for without an answer: their number, and their tokens at most."""
 
     requests: int
+    prompt: int
+    completion: int
+
+
+class _Booking(NamedTuple):
+    row: int
     prompt: int
     completion: int
 
@@ -40,32 +46,35 @@ class Bookings:
     """
 
     def __init__(self, execute: Execute) -> None:
-        self._execute, self._open = execute, dict[int, tuple[int, int]]()
+        self._execute, self._open = execute, dict[int, _Booking]()
         execute(TABLE, ())
         self.in_flight = self._sum("lost = 0")
         execute("UPDATE bookings SET lost = 1", ())
         self.lost = self._sum("lost = 1")
 
     def book(self, request: int, prompt: int, completion: int) -> None:
-        """A request is about to be sent, and takes these tokens at most."""
-        self._execute("INSERT INTO bookings VALUES (NULL, ?, ?, ?, 0)", (request, prompt, completion))
-        self._open[request] = (prompt, completion)
+        """A request is about to be sent, and takes these tokens at most; what was sent of it before is lost."""
+        self.lose(request)
+        insert = "INSERT INTO bookings VALUES (NULL, ?, ?, ?, 0) RETURNING id"
+        row = self._execute(insert, (request, prompt, completion))[0][0]
+        self._open[request] = _Booking(row, prompt, completion)
 
     def release(self, request: int) -> None:
         """It was refused, or could not be sent: it costs nothing."""
-        self._execute(SETTLE, (request,))
-        self._open.pop(request, None)
+        if booking := self._open.pop(request, None):
+            self._execute(SETTLE, (booking.row,))
 
     def lose(self, request: int) -> None:
-        """Its answer did not arrive, and may be billed."""
-        self._execute("UPDATE bookings SET lost = 1 WHERE request = ? AND lost = 0", (request,))
-        prompt, completion = self._open.pop(request)
-        before = self.lost
-        self.lost = Unanswered(before.requests + 1, before.prompt + prompt, before.completion + completion)
+        """There is no answer that is kept, and it may be billed."""
+        if booking := self._open.pop(request, None):
+            self._execute("UPDATE bookings SET lost = 1 WHERE id = ?", (booking.row,))
+            count, prompt, completion = self.lost
+            self.lost = Unanswered(count + 1, prompt + booking.prompt, completion + booking.completion)
 
-    def take(self, request: int) -> bool:
-        """Whether it is in flight; its answer is about to be committed, together with `SETTLE`."""
-        return self._open.pop(request, None) is not None
+    def take(self, request: int) -> int | None:
+        """The row of a request whose answer is about to be committed, together with `SETTLE`; None if there is none."""
+        booking = self._open.pop(request, None)
+        return booking.row if booking else None
 
     def _sum(self, which: str) -> Unanswered:
         columns = "COUNT(*), COALESCE(SUM(prompt), 0), COALESCE(SUM(completion), 0)"

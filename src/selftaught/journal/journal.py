@@ -9,7 +9,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 from selftaught.errors import BadInput
@@ -31,9 +31,10 @@ CREATE TABLE sessions (
 );
 """
 
-LEFT = ("policies", "summary.json", "champion")  # of a run, besides its journal
-CHECKPOINT_EVERY = 1000  # effects between two times that the log is written into the file
-LOG_EMPTY, LOG_FULL, LOG_CLOSED = "empty", "full", "closed"
+LOCK_FILE = "lock"
+LEFT = (f"{JOURNAL_FILE}-wal", "policies", "summary.json", "champion")  # of a run, besides its journal
+CHECKPOINT_EVERY = 1000  # commits between two times that the log is written into the file
+NEEDS_LOG, COMPLETE = "needs its log", "complete"
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 LAST_TIMESTAMP = (
@@ -65,7 +66,7 @@ class Journal(EffectStore):
         super().__init__(folder / JOURNAL_FILE)
         self.round = 0
         self._since, self._closed = 0, False
-        self._lock = _writer_lock(folder)
+        self._lock = _WriterLock(folder)
         try:
             self._begin_file()
             self._require_log()
@@ -74,9 +75,10 @@ class Journal(EffectStore):
             self._run("PRAGMA synchronous=NORMAL")
             self._run("PRAGMA wal_autocheckpoint=0")
             self._open_schema()
-            self.bookings = Bookings(self._run)
+            self.bookings = Bookings(self._run_counted)
             self._open_session()
             self._checkpoint()
+            self._lock.mark()
         except sqlite3.Error as error:
             self._lock.close()
             raise readable_error(error, self.path) from error
@@ -88,21 +90,31 @@ class Journal(EffectStore):
         """Make the file in one rename, with its tables in it, so that an empty one is always one that lost all."""
         if self.path.exists():
             if self.path.stat().st_size == 0:
-                fix = "put a copy of it back; or remove it, and what it held is asked and paid for again"
+                fix = (
+                    f"put a copy of it back; or remove it and {LOCK_FILE}, and what it held is asked and paid for again"
+                )
                 raise BadInput("the journal is empty: what it held is lost", where=str(self.path), fix=fix)
             return
-        if left := next((name for name in LEFT if (self.path.parent / name).exists()), ""):
-            what = f"the journal is missing, and what it held is lost ({left} is still here)"
-            fix = "put a copy of it back, or use another run folder"
-            raise BadInput(what, where=str(self.path), fix=fix)
+        self._refuse_lost_file()
         with closing(sqlite3.connect(":memory:")) as empty:
             empty.executescript(f"BEGIN; {TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
             write_atomically(self.path, empty.serialize())
 
+    def _refuse_lost_file(self) -> None:
+        """Refuse a folder in which there was a journal: one with what it made, or whose lock says so."""
+        begun = "its lock says so" if self._lock.begun else ""
+        if left := next((f"{name} is still here" for name in LEFT if (self.path.parent / name).exists()), begun):
+            what = f"the journal is missing, and what it held is lost ({left})"
+            fix = "put a copy of it back, or use another run folder"
+            if left == begun:
+                lock = self.path.parent / LOCK_FILE
+                fix = f"put a copy of it back; or remove {lock}, and what it held is paid for again"
+            raise BadInput(what, where=str(self.path), fix=fix)
+
     def _require_log(self) -> None:
         """Refuse a file whose last session did not end in order, and whose write-ahead log is not there.
 
-        The file itself says `LOG_FULL` only if the log has been written into it.
+        The file itself says `COMPLETE` only where it holds all that its log did.
         """
         log = self.path.with_name(self.path.name + "-wal")
         if log.exists():
@@ -110,17 +122,17 @@ class Journal(EffectStore):
         with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro&immutable=1", uri=True)) as file:
             known = file.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall()
             state = file.execute("SELECT value FROM meta WHERE name = 'log'").fetchall() if known else []
-        if state == [(LOG_EMPTY,)]:
+        if state == [(NEEDS_LOG,)]:
             what = "the journal's write-ahead log is missing: what the last session wrote is lost"
-            fix = "put a copy of it back; or make it an empty file, and what it held is asked and paid for again"
+            fix = f"put a copy of it back; or run `touch {log}`, and what it held is asked and paid for again"
             raise BadInput(what, where=str(log), fix=fix)
 
     def _checkpoint(self) -> None:
         """Write the log into the file, with the mark that what follows is in the log alone."""
         self._since = 0
-        self.set_meta("log", LOG_EMPTY)
+        self.set_meta("log", NEEDS_LOG)
         self._run("PRAGMA wal_checkpoint(PASSIVE)")
-        self.set_meta("log", LOG_FULL)
+        self.set_meta("log", COMPLETE)
 
     def _open_schema(self) -> None:
         if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
@@ -153,9 +165,7 @@ class Journal(EffectStore):
         row = (key, kind, self.round, _COMPACT.encode(payload))
         row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
         self._commit("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row, settles)
-        self._since += 1
-        if self._since >= CHECKPOINT_EVERY:
-            self._checkpoint()
+        self._count_commit()
 
     def put_new(self, key: str, kind: str, payload: Any) -> None:
         """Commit an effect that costs nothing, unless its key is taken."""
@@ -171,10 +181,21 @@ class Journal(EffectStore):
 
     def _commit(self, statement: str, row: tuple[Any, ...], settles: int | None) -> None:
         """One statement; with it, in one transaction, the end of a booking."""
-        if settles is not None and self.bookings.take(settles):
-            self._run_together([(statement, row), (SETTLE, (settles,))])
+        booking = None if settles is None else self.bookings.take(settles)
+        if booking is not None:
+            self._run_together([(statement, row), (SETTLE, (booking,))])
         else:
             self._run(statement, row)
+
+    def _run_counted(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        rows = self._run(statement, values)
+        self._count_commit()
+        return rows
+
+    def _count_commit(self) -> None:
+        self._since += 1
+        if self._since >= CHECKPOINT_EVERY:
+            self._checkpoint()
 
     def record_time(self, engine: float, learn: float, peak_rss_mb: float) -> None:
         """Record this session's seconds in the engine and in training, and its peak memory in MB."""
@@ -185,25 +206,47 @@ class Journal(EffectStore):
         """Close the file and let others write; closing twice is harmless."""
         if not self._closed:
             self._closed = True
-            with contextlib.suppress(BadInput):  # a full disk: the log stays, and says the same
-                self.set_meta("log", LOG_CLOSED)
-        super().close()
-        self._lock.close()
+            with contextlib.suppress(BadInput, sqlite3.Error):  # full, or locked: the log stays, and says the same
+                self.set_meta("log", COMPLETE)
+        try:
+            super().close()
+        finally:
+            self._lock.close()
 
 
-def _writer_lock(folder: Path) -> IO[str]:
-    """Lock the folder until the returned file is closed or the process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / "lock").open("w", encoding="utf-8")
-    except OSError as error:
-        reason = f"cannot create the run folder ({error.strerror or error})"
-        raise disk_full_error(error, folder) or BadInput(reason, where=str(folder), fix="use another folder") from None
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        raise BadInput(
-            "another process is using this run folder", where=str(folder), fix="wait for it, or use another folder"
-        ) from None
-    return stream
+class _WriterLock:
+    """Locks a folder until it is closed or the process ends, and remembers in its file that there was a journal.
+
+    Attributes:
+        begun: whether the file said so when it was opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._stream = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+        except OSError as error:
+            reason = f"cannot create the run folder ({error.strerror or error})"
+            raise disk_full_error(error, folder) or BadInput(
+                reason, where=str(folder), fix="use another folder"
+            ) from None
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._stream.close()
+            raise BadInput(
+                "another process is using this run folder", where=str(folder), fix="wait for it, or use another folder"
+            ) from None
+        self._stream.seek(0)
+        self.begun = bool(self._stream.read(1))
+
+    def mark(self) -> None:
+        """Remember that there is a journal."""
+        if not self.begun:
+            self._stream.write("there is a journal here\n")
+            self._stream.flush()
+            self.begun = True
+
+    def close(self) -> None:
+        """Give the lock back; closing twice is harmless."""
+        self._stream.close()

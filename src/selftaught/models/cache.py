@@ -7,10 +7,9 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 MANIFEST = "selftaught.json"  # beside weights: how they were made
 CONFIG_SUFFIXES = (
@@ -20,6 +19,7 @@ CONFIG_SUFFIXES = (
     ".txt",
 )  # suffixes of a model's small files: configuration and tokenizer
 
+CONTENT_MEMO = "content.memo"  # in a policy's folder
 CONTENT_SUFFIXES = (".safetensors", *CONFIG_SUFFIXES)
 
 
@@ -54,33 +54,36 @@ def file_hash(path: Path) -> str:
 
 def folder_version(path: Path) -> str:
     """16 hex digits of the content of a model folder: weights, configuration and tokenizer."""
-    return _version(path, sorted(p for p in path.iterdir() if p.suffix in CONTENT_SUFFIXES))
+    return _version(sorted(p for p in path.iterdir() if p.suffix in CONTENT_SUFFIXES), _memo(path))
 
 
 def file_version(path: Path) -> str:
     """16 hex digits of the content of a file."""
-    return _version(path.resolve(), [path])
+    return _version([path], _memo(path.resolve()))
 
 
-def policy_content(path: Path) -> str:
-    """16 hex digits of what a policy's folder holds besides its manifest: weights, those of a head too, small files."""
-    return _version(path / MANIFEST, _policy_files(path))
+def policy_files(path: Path) -> list[str]:
+    """Names of the files that a policy's folder was made with, besides its manifest: weights, a head's, small files."""
+    found = sorted(p for p in path.rglob("*") if p.suffix in CONTENT_SUFFIXES and p.name != MANIFEST)
+    return [str(p.relative_to(path)) for p in found]
 
 
-def policy_moved(content: str, path: Path) -> None:
-    """Remember the content of a policy's folder that has been moved to `path`, so that it is not hashed again."""
-    _remember(path / MANIFEST, _policy_files(path), content)
+def policy_content(path: Path, names: Sequence[str]) -> str:
+    """16 hex digits of the content of those files of a policy's folder, remembered in it by their sizes and times.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    files = [path / name for name in names]
+    return _version(files, path / CONTENT_MEMO)
 
 
-def _policy_files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.suffix in CONTENT_SUFFIXES and p.name != MANIFEST)
-
-
-def _version(place: Path, files: list[Path]) -> str:
-    """Hashing gigabytes is slow, so the version is cached by the files' sizes and times."""
+def _version(files: list[Path], memo: Path) -> str:
+    """Hashing gigabytes is slow, so the version is kept in `memo` with the files' sizes and times."""
+    stamp = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     try:
-        known = json.loads(_memo(place).read_text("utf-8"))
-        if known["stamp"] == _stamp(files):
+        known = json.loads(memo.read_text("utf-8"))
+        if known["stamp"] == stamp:
             return known["version"]
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -88,21 +91,13 @@ def _version(place: Path, files: list[Path]) -> str:
     for file in files:
         digest.update(f"{file.name}:{file_hash(file)}\n".encode())
     version = digest.hexdigest()[:16]
-    _remember(place, files, version)
+    write_cache(memo, json.dumps({"stamp": stamp, "version": version}))
     return version
-
-
-def _remember(place: Path, files: list[Path], version: str) -> None:
-    write_cache(_memo(place), json.dumps({"stamp": _stamp(files), "version": version}))
 
 
 def _memo(place: Path) -> Path:
     """The file of the cache that remembers the version of what is in that place."""
     return cache_dir() / "versions" / f"{hashlib.sha256(str(place).encode()).hexdigest()[:16]}.json"
-
-
-def _stamp(files: list[Path]) -> list[list[Any]]:
-    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
 def write_cache(file: Path, text: str) -> None:

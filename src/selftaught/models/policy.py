@@ -12,12 +12,14 @@ from typing import Any
 
 from selftaught.errors import BadInput
 from selftaught.machine.disk import write_atomically
-from selftaught.models.cache import MANIFEST, policy_content, policy_moved
+from selftaught.models.cache import MANIFEST, policy_content, policy_files, stays
 from selftaught.models.notes import Notes
 from selftaught.records import content_hash
 
 CONTENT = "content"
 """Entry of a manifest: hash of the policy's weights and small files (`cache.policy_content`)."""
+FILES = "files"
+"""Entry of a manifest: names of those files."""
 
 ONE_ANSWER = "one-answer"  # folder in a run of the weights that live for one answer (`Ask.tuned`)
 ANNOTATOR = "annotator:"  # what the version of an annotator's policy begins with (`Run.annotate`)
@@ -145,14 +147,13 @@ def publish(draft: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
 
     The manifest gets a hash of the weights and small files, by which `load_policy` knows that they are what was made.
     """
-    content = policy_content(draft)
-    made = {**manifest, CONTENT: content}
+    names = policy_files(draft)
+    made = {**manifest, FILES: names, CONTENT: policy_content(draft, names)}
     write_atomically(draft / MANIFEST, (json.dumps(made, indent=1, sort_keys=True) + "\n").encode())
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(draft, folder)
-    policy_moved(content, folder)
 
 
 def base_reference(base: Policy, folder: Path) -> dict[str, str]:
@@ -183,9 +184,7 @@ def load_policy(folder: Path, version: str = "") -> Policy:
     if version and manifest["version"] != version:
         what = f"it holds policy {manifest['version']}, not {version}"
         raise BadInput(what, where=str(folder), fix="delete the folder, and it is made again")
-    if manifest.get(CONTENT) not in (None, policy_content(folder)):
-        what = "its weights or small files have changed since it was made"
-        raise BadInput(what, where=str(folder), fix="put them back; or delete the folder, and it is made again")
+    _require_unchanged(folder, manifest)
     above, adapter = manifest.get("base"), bool(manifest.get("adapter"))
     notes = Notes.from_json(manifest["notes"], str(folder / MANIFEST)) if manifest.get("notes") else None
     needed = "the adapter was trained on" if adapter else "its notes were made for" if notes else ""
@@ -193,6 +192,21 @@ def load_policy(folder: Path, version: str = "") -> Policy:
     if notes and (base is None or base.with_notes(notes).version != manifest["version"]):
         raise BadInput("its notes or their base were changed", where=str(folder), fix="make the policy again")
     return Policy(manifest["version"], folder, base, adapter, remote=base.remote if base and notes else "", notes=notes)
+
+
+def _require_unchanged(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse files that lead out of the folder, or are not what the manifest says; an older one does not say it."""
+    home, fix = folder.resolve(), "put it back; or delete the folder, and it is made again"
+    for weights in folder.rglob("*.safetensors"):
+        if not stays(weights, home):
+            raise BadInput(f"{weights.name} leads out of the folder", where=str(folder), fix="copy the file into it")
+    try:
+        changed = CONTENT in manifest and policy_content(folder, manifest[FILES]) != manifest[CONTENT]
+    except (OSError, KeyError, TypeError) as error:
+        name = Path(getattr(error, "filename", None) or MANIFEST).name
+        raise BadInput(f"{name} is missing or cannot be read", where=str(folder), fix=fix) from None
+    if changed:
+        raise BadInput("its weights or small files have changed since it was made", where=str(folder), fix=fix)
 
 
 def publish_notes(policy: Policy, folder: Path, sources: Mapping[str, Any]) -> Policy:

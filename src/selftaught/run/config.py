@@ -65,7 +65,7 @@ def configuration(base: Policy, task: Task, engine: Engine, settings: Settings) 
         **_environment_config(task),
         "engine": engine.name,
         **({"engine.dtype": engine.dtype} if engine.dtype else {}),
-        **_packages(),
+        **({} if base.remote else package_versions()),
         "seed": settings.seed,
         **{name: value for name, value in flat.items() if name not in RESULT_NEUTRAL},
     }
@@ -78,7 +78,7 @@ def _environment_config(task: Task) -> dict[str, str]:
     return {"environment": task.environment.version, "environment.source": class_hash(type(task.environment))}
 
 
-def _packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of those of `PACKAGES` that are installed."""
     found: dict[str, str] = {}
     for name in PACKAGES:
@@ -111,11 +111,11 @@ def method_config(known: Mapping[str, Any], method: Method, options: Mapping[str
     return chosen | {f"{mark}code": code_hash(method.function)}
 
 
-def configure(journal: Journal, wanted: dict[str, Any], accept: Collection[str] = ()) -> None:
+def configure(journal: Journal, wanted: dict[str, Any], accept: Collection[str] | None = None) -> None:
     """Write `wanted` into the journal's configuration.
 
     Args:
-        accept: which of `ACCEPTABLE` may differ; that they did is recorded.
+        accept: which of `ACCEPTABLE` may differ; that they did is recorded. None where the caller cannot say.
 
     Raises:
         BadInput: the folder has another configuration, or was made by another version; the message names what differs.
@@ -131,13 +131,13 @@ def configure(journal: Journal, wanted: dict[str, Any], accept: Collection[str] 
     differ = [name for name, value in wanted.items() if name in known and known[name] != value]
     counts = [name for name in differ if name in ("train", "dev", "test")]
     differ = [name for name in differ if not (counts and name == "problems")]
-    accepted = [name for name in differ if _kind(name) in accept]
+    accepted = [name for name in differ if _kind(name) in (accept or ())]
     if differ := [name for name in differ if name not in accepted]:
         said = "; ".join(_difference(name, known[name], wanted[name]) for name in differ)
         raise BadInput(
             f"the folder has another configuration: {said}",
             where=str(folder),
-            fix=f"use another run folder (--out {_next_folder(folder)}), {_way_on(differ)}",
+            fix=f"use another run folder (--out {_next_folder(folder)}), {_way_on(differ, accept)}",
         )
     if accepted:
         _record(journal, [{"name": one, "before": known[one], "after": wanted[one]} for one in accepted])
@@ -145,16 +145,16 @@ def configure(journal: Journal, wanted: dict[str, Any], accept: Collection[str] 
         journal.set_meta("config", json.dumps(known | wanted, sort_keys=True))
 
 
-def check_accepted(names: Collection[str]) -> frozenset[str]:
+def check_accepted(names: Collection[str] | None) -> frozenset[str] | None:
     """The names, if all are of `ACCEPTABLE`.
 
     Raises:
         BadInput: one is not.
     """
-    for name in names:
+    for name in names or ():
         if name not in ACCEPTABLE:
             raise BadInput(f"unknown change {name!r}", where="--accept", fix=suggest(name, ACCEPTABLE))
-    return frozenset(names)
+    return None if names is None else frozenset(names)
 
 
 def accepted_changes(journal: Journal) -> list[str]:
@@ -173,7 +173,8 @@ def _record(journal: Journal, changes: list[dict[str, Any]]) -> None:
 
 def _kind(name: str) -> str:
     """Which of `ACCEPTABLE` a setting belongs to; empty for none."""
-    if name == "code" or name.endswith(".code"):
+    above, _, last = name.rpartition(".")
+    if last == "code" and above.rpartition(".")[2] != "option":
         return "method"
     if name.startswith(PACKAGE) or name == VERSION_KEY:
         return "packages"
@@ -181,16 +182,16 @@ def _kind(name: str) -> str:
     return names.get(name.removesuffix(".source"), "")
 
 
-def _way_on(differ: Sequence[str]) -> str:
+def _way_on(differ: Sequence[str], accept: Collection[str] | None) -> str:
     """How to go on in the same folder."""
     kinds = list(dict.fromkeys(_kind(name) for name in differ))
-    if all(kinds):
+    if accept is not None and all(kinds):
         return f"the same as before, or accept the change and go on: {' '.join(f'--accept {kind}' for kind in kinds)}"
     return "or the same options"
 
 
 def _difference(name: str, there: Any, here: Any) -> str:
-    if name == "code" or name.endswith(".code"):
+    if _kind(name) == "method":
         whose = f" of {name.removesuffix('.code')}" if name != "code" else ""
         return f"the code of the method{whose} has changed since"
     return HASH_MESSAGES.get(name, f"{name} is {there!r} there, {here!r} here")

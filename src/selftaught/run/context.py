@@ -66,7 +66,7 @@ class RunContext:
 
     def __init__(
         self, folder: Path, model: str | Path | Policy, task: Task, engine: Engine | None, settings: Settings,
-        learner: Learner, console: Console, endpoint: EngineConfig | None = None, accept: Collection[str] = (),
+        learner: Learner, console: Console, endpoint: EngineConfig | None = None, accept: Collection[str] | None = None,
     ) -> None:  # fmt: skip
         self.endpoint, self.accept = endpoint, check_accepted(accept)
         self.folder, self.task, self.settings, self.learner, self.console = folder, task, settings, learner, console

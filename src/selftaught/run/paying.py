@@ -15,7 +15,8 @@ def go_on_paying(engine: PaidEngine, journal: Journal, before: Usage, console: C
         before: usage of the answers that the journal holds; what is lost comes on top.
     """
     lost, flight = journal.bookings.lost, journal.bookings.in_flight
-    engine.add_prior_usage(before.prompt + lost.prompt, before.generated + before.judge + lost.completion)
+    engine.add_prior_usage(before.prompt, before.generated + before.judge)
+    engine.add_prior_usage(lost.prompt, lost.completion, answered=False)
     engine.keep_accounts(journal.bookings)
     if flight.requests:
         console.print(f"  {_count(flight)} in flight when the last process ended: {_cost(flight)}")
@@ -23,7 +24,7 @@ def go_on_paying(engine: PaidEngine, journal: Journal, before: Usage, console: C
 
 def lost_line(lost: Unanswered) -> str:
     """What was sent and not answered, in all starts of the run."""
-    return f"{_count(lost)} sent and not answered (ended in flight, or too late): {_cost(lost)}"
+    return f"{_count(lost)} sent without an answer to keep (cut off, too late, or unusable): {_cost(lost)}"
 
 
 def _count(some: Unanswered) -> str:
@@ -31,4 +32,4 @@ def _count(some: Unanswered) -> str:
 
 
 def _cost(some: Unanswered) -> str:
-    return f"they count as paid for, {some.prompt:,} prompt and {some.completion:,} sampled tokens at most"
+    return f"counted as paid for, {some.prompt:,} prompt and {some.completion:,} sampled tokens at most"

@@ -44,8 +44,8 @@ NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
 TICK_SECONDS = 5.0  # how often a long batch records the time it took
 
 
-class RunInterrupted(Exception):
-    """The user has interrupted the run; requests that were not sent yet fail with it."""
+class RunInterrupted(BaseException):
+    """The user has interrupted the run; requests that were not sent yet fail with it, past a solver's own handlers."""
 
 
 class Sampler:
@@ -124,7 +124,10 @@ class Sampler:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work on the loop; after an interrupt, answers that are paid for are awaited and kept."""
-        return self._loop.run(work, self._drain)
+        try:
+            return self._loop.run(work, self._drain)
+        finally:
+            self._engine.failure = None
 
     def _drain(self) -> bool:
         """Send nothing more; whether there are paid answers in progress that are worth waiting for."""
@@ -136,7 +139,8 @@ class Sampler:
         for engine in paid:
             engine.cancel_unsent(reason)
         count = sum(engine.in_flight for engine in paid)
-        self._console.print(f"  interrupted: waiting for {count} answers in progress; interrupt again to abandon them")
+        answers = "1 answer" if count == 1 else f"{count} answers"
+        self._console.print(f"  interrupted: waiting for {answers} in progress; interrupt again to abandon them")
         return True
 
     @property
@@ -210,7 +214,7 @@ class Sampler:
             failure = next((task.exception() for task in done if not task.cancelled() and task.exception()), None)
             self._engine.failure = failure or self._engine.failure
             paid = [one for one in self._engines if isinstance(one, PaidEngine)]
-            if isinstance(failure, Exception) and paid and left:
+            if isinstance(failure, Exception | RunInterrupted) and paid and left:
                 for engine in paid:
                     engine.cancel_unsent(failure)
                 told = isinstance(failure, RunInterrupted)

@@ -58,7 +58,7 @@ class RunSession:
     def __init__(
         self, folder: str | Path, *, model: str | Path | Policy, task: Task, engine: Engine | None = None,
         settings: Settings | None = None, learner: Learner = local_learner, console: Console | None = None,
-        endpoint: EngineConfig | None = None, accept: Collection[str] = (),
+        endpoint: EngineConfig | None = None, accept: Collection[str] | None = None,
     ) -> None:  # fmt: skip
         settings, console = settings or Settings(), console or Console()
         at = RunContext(Path(folder), model, task, engine, settings, learner, console, endpoint, accept)

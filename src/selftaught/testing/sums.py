@@ -117,7 +117,7 @@ def make_run(
     delay: float = 0.0,
     settings: Settings | None = None,
     learner: Any = None,
-    accept: Sequence[str] = (),
+    accept: Sequence[str] | None = (),
 ) -> Run:
     """Open a quiet run in `folder/run` with scripted answers and a trainer that trains nothing.
 

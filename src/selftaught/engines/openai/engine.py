@@ -22,7 +22,7 @@ from selftaught.engines.openai.endpoint import Endpoint, HttpClient
 from selftaught.engines.openai.limits import Limits
 from selftaught.engines.openai.protocol import ApiKey
 from selftaught.engines.openai.request_gate import RequestGate
-from selftaught.engines.openai.sender import RequestSender
+from selftaught.engines.openai.sender import NoAccounts, RequestSender
 from selftaught.errors import BadInput
 from selftaught.models.policy import Policy, require_weights
 from selftaught.models.remote import remote_policy
@@ -86,16 +86,19 @@ class OpenAIEngine(BusyTimer, BaseEngine):
         """See `PaidEngine.in_flight`."""
         return self._gate.num_in_flight
 
-    def add_prior_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
+    def add_prior_usage(self, prompt_tokens: int, completion_tokens: int, *, answered: bool = True) -> None:
         """See `PaidEngine.add_prior_usage`."""
         self._sender.costs.spent += self._limits.cost(prompt_tokens, completion_tokens)
-        self._gate.failures.answered_before = completion_tokens > 0
+        self._gate.failures.answered_before |= answered and completion_tokens > 0
 
-    def keep_accounts(self, accounts: Accounts) -> None:
+    def keep_accounts(self, accounts: Accounts | None) -> None:
         """See `PaidEngine.keep_accounts`."""
-        self._sender.accounts = accounts
+        if accounts is not None and not isinstance(self._sender.accounts, NoAccounts):
+            fix = "give each run an engine of its own, or close the other run first"
+            raise BadInput("the engine keeps the accounts of another run", where="engine", fix=fix)
+        self._sender.accounts = accounts or NoAccounts()
 
-    def cancel_unsent(self, reason: Exception) -> None:
+    def cancel_unsent(self, reason: BaseException) -> None:
         """See `PaidEngine.cancel_unsent`."""
         with self._lock:
             if (loop := self._thread.loop) is not None and not self._closed:
@@ -118,7 +121,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
             self._check_open()
             future = asyncio.run_coroutine_threadsafe(self._serve(policy, request), self._thread.start())
         found = await asyncio.wrap_future(future)
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -154,7 +157,7 @@ class OpenAIEngine(BusyTimer, BaseEngine):
         await cancel_other_tasks()
         await self._client.close()
 
-    async def _serve(self, policy: Policy, request: Request) -> Sample | Exception:
+    async def _serve(self, policy: Policy, request: Request) -> Sample | BaseException:
         """The sample, or why there is none: returned, since the caller may be gone."""
         with self._gate.request():
             try:

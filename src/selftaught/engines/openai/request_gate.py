@@ -22,7 +22,7 @@ class RequestGate:
 
     def __init__(self) -> None:
         self.failures = FailureTracker()
-        self.stop_error: Exception | None = None
+        self.stop_error: BaseException | None = None
         self._tasks, self._in_flight, self._started = set[Task](), set[Task](), set[Task]()
         self._task_ended = asyncio.Event()
 
@@ -57,7 +57,7 @@ class RequestGate:
         finally:
             self._in_flight.discard(task)
 
-    def stop(self, reason: Exception) -> None:
+    def stop(self, reason: BaseException) -> None:
         """Cancel all current requests that are not in flight; those in flight may be billed, and are awaited."""
         if not self._tasks:
             return

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from selftaught.engines.base import Accounts, Request, RequestRefused
 from selftaught.engines.openai.answers import Answer, read_answer
-from selftaught.engines.openai.endpoint import Endpoint, HttpClient, Response
+from selftaught.engines.openai.endpoint import Endpoint, HttpClient
 from selftaught.engines.openai.failure_tracker import stop_error
 from selftaught.engines.openai.limits import CostTracker, Limits, RateLimiter
 from selftaught.engines.openai.protocol import (
@@ -50,9 +50,16 @@ class NoAccounts:
         """Nothing."""
 
 
-def idempotency_key(request: Request) -> str:
-    """Names a request where a server answers one of that name only once: sent again, it is not billed again."""
-    return f"selftaught-{request.seed:x}-{content_hash(request.prompt, request.sampling, request.prefix)}"
+class Unbilled(Exception):
+    """A request failed, and costs nothing.
+
+    Attributes:
+        cause: the failure.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class RequestSender:
@@ -106,6 +113,7 @@ class RequestSender:
             self._gate.failures.record_answer()
             if self._endpoint.logprobs and answer.logprobs is None:
                 self._omitted_fields |= {"logprobs"}
+                self.accounts.lose(request.seed)
                 continue
             return answer
 
@@ -192,28 +200,39 @@ class RequestSender:
             usage = await self._rate_limiter.acquire(prompt + completion)
             reservation.cost = reservation.max_cost  # until it is known: a lost answer may be billed
             self.accounts.book(request.seed, prompt, completion)
-            with self._gate.sending():
-                got = await self._client.fetch("POST", "/chat/completions", body, key=idempotency_key(request))
-            if got.status != 200:
-                reservation.cost = 0.0
-                self.accounts.release(request.seed)
-            answer = self._read(got, request, body)
+            answer = await self._answer_to(request, body)
             reservation.cost = self._limits.cost(answer.prompt_tokens, answer.completion_tokens)
             usage.amount = answer.prompt_tokens + answer.completion_tokens
-        except TransientError as error:
-            reservation.cost = reservation.max_cost if error.billed else 0.0
-            (self.accounts.lose if error.billed else self.accounts.release)(request.seed)
+            self._check_model_name(model, answer.model)
+        except Unbilled as error:
+            reservation.cost = 0.0
+            self.accounts.release(request.seed)
+            raise error.cause from None
+        except BaseException:  # also where it is cancelled
+            self.accounts.lose(request.seed)
             raise
         finally:
             self.costs.settle(reservation)
-        self._check_model_name(model, answer.model)
-        return answer if got.valid_utf8 else replace(answer, replaced=True)
+        return answer
 
-    def _read(self, got: Response, request: Request, body: dict[str, Any]) -> Answer:
+    async def _answer_to(self, request: Request, body: dict[str, Any]) -> Answer:
+        """The answer to one request.
+
+        Raises:
+            Unbilled: there is none, and it costs nothing.
+            Exception: there is none, and it may be billed.
+        """
         key = self._endpoint.api_key
+        try:
+            with self._gate.sending():
+                got = await self._client.fetch("POST", "/chat/completions", body, key=content_hash(request.seed, body))
+        except TransientError as error:
+            raise (error if error.billed else Unbilled(error)) from None
         if got.status != 200:
-            raise error_from_status(got.status, got.headers, got.text, key=key, body=body)
-        return read_answer(got.text, request, key=key)
+            error = error_from_status(got.status, got.headers, got.text, key=key, body=body)
+            raise error if isinstance(error, TransientError) and error.billed else Unbilled(error)
+        answer = read_answer(got.text, request, key=key)
+        return answer if got.valid_utf8 else replace(answer, replaced=True)
 
     def _check_model_name(self, requested: str, answered: str) -> None:
         """Refuse answers of a model other than the one requested, and answers of two models in one run."""
