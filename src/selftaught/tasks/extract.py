@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from selftaught.feedback.canonical import MAX_ANSWER, canonical_number
 from selftaught.feedback.plain import plain_characters
+from selftaught.tasks.code import find_code
 from selftaught.tasks.reading import (
     Found,
     Kind,
@@ -145,6 +146,9 @@ def reference_text(reference: Any) -> str:
 @lru_cache(maxsize=256)  # an answer is read where it is sampled, again where it is verified, and equal ones each time
 def find_answer(text: str, kind: Kind) -> Found | None:
     """The final answer in `text`, or None if there is none."""
+    if kind is Kind.CODE:
+        code = find_code(without_thinking(text)[-MAX_TEXT:])
+        return Found(code, canonical_answer(code, kind)) if code is not None else None
     text = _this_problem(plain_characters(without_thinking(text)[-MAX_TEXT:]))
     for marked in _marked(text, kind):
         if marked is None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from selftaught.feedback.code import has_tests
 from selftaught.feedback.verifiers import Exact, ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import Feedback, Problem
 from selftaught.tasks.extract import Kind, kind_of, reference_text
@@ -56,6 +57,8 @@ def assign_kinds(problems: Sequence[Problem]) -> KindAssignment:
     (where at most 5 % are formulas) or of formulas. Otherwise more than half choices make a task of choices, more than
     half with several lines one of blocks, and all else one of texts.
     """
+    if problems and all(has_tests(p.reference) for p in problems):
+        return KindAssignment(Kind.CODE)
     known = [(p, _kind(p.reference)) for p in problems if isinstance(p.reference, (str, int, float))]
     if not known:
         return KindAssignment(Kind.TEXT)

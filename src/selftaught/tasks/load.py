@@ -8,7 +8,9 @@ from typing import Any
 from selftaught.errors import BadInput
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
+from selftaught.tasks import code
 from selftaught.tasks.environment import AnyEnvironment
+from selftaught.tasks.extract import Kind
 from selftaught.tasks.kinds import ByKind, assign_kinds
 from selftaught.tasks.rows import FieldNames
 from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, TaskRequest, choose_verifier
@@ -44,8 +46,8 @@ def load_task(
         dev: number of problems for choosing the champion.
         test: number of held-out problems.
         seed: seed of the choice of problems.
-        verifier: "exact", "math", "rg", `my_file.py:function`, a function `(problem, text)` or
-            `(text, reference)`, or a `Verifier`; by default chosen by the kind of the references.
+        verifier: "exact", "math", "rg", "tests" (of code, in a sandbox), `my_file.py:function`, a function
+            `(problem, text)` or `(text, reference)`, or a `Verifier`; by default chosen by the kind of the references.
         instruction: appended to every question; "" for none, None for `INSTRUCTION`.
         question_field: name of the field with the question, if it is not a usual one.
         answer_field: the same for the answer.
@@ -68,7 +70,7 @@ def load_task(
     if instruction and (world := world_of_task(spec)):
         raise BadInput(f"the {world.name} world has its own language", where="instruction", fix="leave it out")
     asked = INSTRUCTION if instruction is None else instruction
-    naming = FieldNames(question_field, answer_field)
+    naming = FieldNames(question_field, answer_field, tests=verifier in (None, "tests"))
     return _load(spec, TaskRequest(train, dev, test, seed, asked, verifier, naming))
 
 
@@ -137,11 +139,18 @@ def _assemble(
         splits.test,
         verifier=verifier,
         kind=sorting.kind,
-        instruction="" if environment is not None and request.instruction == INSTRUCTION else request.instruction,
+        instruction=_instruction(request, sorting.kind, environment),
         notes=(*splits.notes, *sorting.notes, *_remarks(drafts)),
         kinds=sorting.own,
         environment=environment,
     )
+
+
+def _instruction(request: TaskRequest, kind: Kind, environment: AnyEnvironment | None) -> str:
+    """What was appended to the questions: the one asked for, or the usual one of such a task."""
+    if request.instruction != INSTRUCTION:
+        return request.instruction
+    return "" if environment is not None else code.INSTRUCTION if kind is Kind.CODE else INSTRUCTION
 
 
 def _remarks(drafts: Iterable[SourceProblem]) -> Iterator[str]:

@@ -73,6 +73,7 @@ class Kind(StrEnum):
     TEXT = "text"
     STRING = "string"
     BLOCK = "block"
+    CODE = "code"
 
 
 class Found(NamedTuple):
@@ -93,7 +94,7 @@ class Found(NamedTuple):
 
 def canonical_answer(raw: str, kind: Kind) -> str:
     """The canonical form of an extracted answer, or of a reference."""
-    if kind is Kind.BLOCK:
+    if kind in (Kind.BLOCK, Kind.CODE):
         return "\n".join(line.rstrip() for line in raw.strip("\n").splitlines())
     if kind is Kind.MATH:
         number = canonical_number(raw)

@@ -10,9 +10,12 @@ from string import ascii_uppercase
 from typing import Any
 
 from selftaught.errors import BadInput, suggest
+from selftaught.feedback.code import program
 from selftaught.records import Message, Problem, Prompt, make_problem
+from selftaught.tasks import code
 from selftaught.tasks.choices import KEY_KEYS, Choices, choices_of
 from selftaught.tasks.extract import Kind, canonical_answer, last_boxed, reference_text
+from selftaught.tasks.source import INSTRUCTION
 from selftaught.tasks.splits import SourceProblem
 from selftaught.tasks.values import content_text, kind_name, messages, plain_data
 
@@ -33,10 +36,11 @@ _HEADING = re.compile(r"[\W_]*(?:the |final )*answer[\W_]*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Fields of question and answer; "" for the usual names."""
+    """Fields of question and answer, "" for the usual names; whether a row's tests, if it has some, are its answer."""
 
     question: str = ""
     answer: str = ""
+    tests: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +136,27 @@ def problem_of_row(
             )
         prompt, reference, solution, remark = _read(Fields.of(_flat(row), where), naming or FieldNames())
         meta = dict(row)
+        if (tests := _tests(row, where, make_problem(prompt).question, naming)) is not None:
+            reference, solution, remark = tests, _solution(row, tests), ("", "")
+            instruction = code.INSTRUCTION if instruction == INSTRUCTION else instruction
         if solution:
             meta["solution"] = solution
     bare = make_problem(prompt)
     meta |= {"source": source, "where": where, "question": bare.question}
     return SourceProblem(bare.id, make_problem(with_instruction(prompt, instruction), reference, meta), remark)
+
+
+def _tests(row: Mapping[str, Any], where: str, question: str, naming: FieldNames | None) -> dict[str, Any] | None:
+    """A row's tests, unless its answer is in a field that the user names, or a verifier of the user's judges it."""
+    if naming and (naming.answer or not naming.tests):
+        return None
+    return code.tests_of(Fields.of(row, where).get, question, where)
+
+
+def _solution(row: Mapping[str, Any], tests: Mapping[str, Any]) -> str:
+    """A written solution in code, whole."""
+    found = next((str(row[name]) for name in ("canonical_solution", "code", "solution") if row.get(name)), "")
+    return program(found, tests) if found else ""
 
 
 def with_instruction(prompt: Prompt, instruction: str) -> Prompt:

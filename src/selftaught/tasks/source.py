@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from selftaught.errors import BadInput, suggest
+from selftaught.feedback.tests import CodeTests
 from selftaught.feedback.user import user_verifier
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
@@ -20,7 +21,7 @@ INSTRUCTION = "Think step by step, then finish with 'Answer:' and the result."
 """Appended to every question unless another instruction is given."""
 
 MATH_KINDS = (Kind.NUMBER, Kind.MATH)
-VERIFIERS = ("exact", "math", "rg")
+VERIFIERS = ("exact", "math", "rg", "tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ def choose_verifier(
         return user_verifier(wanted, problems)
     if wanted == "rg":
         raise BadInput("verifier 'rg' scores reasoning-gym tasks only", fix="use exact or math")
+    if kind is Kind.CODE and wanted in (None, "tests"):
+        return CodeTests()
+    if wanted == "tests":
+        fix = "give each row a field `tests` (or `test` and `entry_point`, or `test_list`)"
+        raise BadInput("verifier 'tests' runs tests, and not every row has some", fix=fix)
     if wanted not in (None, "exact", "math"):
         raise BadInput(f"no verifier {wanted!r}", fix=f"{suggest(wanted, VERIFIERS)} or my_file.py:function")
     for problem in problems:

@@ -1,0 +1,134 @@
+"""A sandboxed process that does one job and is gone: its lines, its errors, its deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from selftaught.feedback.sandbox.bubblewrap import Limits, command
+
+CHUNK = 1 << 16
+
+
+class SandboxedProcess:
+    """An interpreter in its sandbox, waiting for its job.
+
+    Args:
+        bwrap: path of bubblewrap.
+        limits: of the process.
+        packages: see `command`.
+    """
+
+    def __init__(self, bwrap: str, limits: Limits, packages: tuple[str, ...] = ()) -> None:
+        line, inherited = command(bwrap, limits, packages)
+        self.limits, self.started = limits, 0.0
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(
+                line, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=[inherited], start_new_session=True
+            )
+        finally:
+            os.close(inherited)
+        self.stdin: Any = self._process.stdin
+        self.stdout: Any = self._process.stdout
+        self.stderr: Any = self._process.stderr
+        for stream in (self.stdin, self.stdout, self.stderr):
+            os.set_blocking(stream.fileno(), False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def job(self, job: Mapping[str, Any]) -> bytes:
+        """The line that begins a job; its time starts here."""
+        self.started = time.monotonic()
+        return json.dumps(job).encode() + b"\n"
+
+    def wait(self) -> int:
+        """Its exit code, minus the signal that ended it; kills it if it does not end at once."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(1.0)
+            return 128 - code if code > 128 else code  # bubblewrap passes a signal on as 128 + its number
+        return -signal.SIGKILL
+
+    def close(self) -> None:
+        """Kill it, with all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+class Exchange:
+    """Reads from and writes to sandboxed processes until a deadline, without ever waiting for one of them alone."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._selector = selectors.DefaultSelector()
+        self._unsent: dict[int, tuple[Any, bytearray]] = {}
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._selector.close()
+
+    def read(self, stream: Any, key: str) -> None:
+        """Wait for what comes on a stream, under a key."""
+        self._selector.register(stream, selectors.EVENT_READ, key)
+
+    def send(self, stream: Any, data: bytes, *, last: bool = False) -> None:
+        """Write as the other side reads; close the stream after it if it is the last."""
+        number = stream.fileno()
+        if number in self._unsent:
+            self._unsent[number][1].extend(data)
+        else:
+            self._unsent[number] = (stream, bytearray(data))
+            self._selector.register(stream, selectors.EVENT_WRITE, "last" if last else "more")
+            self._write(number, last=last)
+
+    def events(self) -> list[tuple[str, bytes]]:
+        """What has come, as (key, bytes); no bytes at its end. Waits.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+        """
+        left = self.deadline - time.monotonic()
+        ready = self._selector.select(max(0.0, left))
+        if not ready and left <= 0:
+            raise TimeoutError
+        found: list[tuple[str, bytes]] = []
+        for key, _ in ready:
+            if key.events & selectors.EVENT_WRITE:
+                self._write(key.fd, last=key.data == "last")
+                continue
+            data = os.read(key.fd, CHUNK)
+            if not data:
+                self._selector.unregister(key.fileobj)
+            found.append((key.data, data))
+        return found
+
+    def _write(self, number: int, *, last: bool) -> None:
+        stream, data = self._unsent[number]
+        try:
+            del data[: os.write(number, data)]
+        except BlockingIOError:
+            return
+        except OSError:  # nobody reads it any more
+            data.clear()
+        if not data:
+            del self._unsent[number]
+            self._selector.unregister(stream)
+            if last:
+                with contextlib.suppress(OSError):
+                    stream.close()

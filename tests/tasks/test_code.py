@@ -1,0 +1,130 @@
+"""Code tasks: rows with tests, the code in a reply, and the verdict of the tests."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selftaught.errors import BadInput
+from selftaught.records import Verdict
+from selftaught.tasks import Kind, load_task
+from selftaught.tasks.code import INSTRUCTION, find_code
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
+HUMANEVAL = {
+    "task_id": "T/0",
+    "prompt": 'import math\n\ndef helper(x):\n    return x + 1\n\ndef area(r: float) -> float:\n    """Of a disc."""\n',
+    "entry_point": "area",
+    "canonical_solution": "    return math.pi * r * r\n",
+    "test": "def check(candidate):\n    assert abs(candidate(1) - 3.14159) < 1e-3\n    assert helper(1) == 2\n",
+}
+MBPP = {
+    "text": "Write a function that adds.",
+    "question": "Write a function that adds.",
+    "code": "def add(a, b):\n    return a + b",
+    "test_list": ["assert add(1, 2) == 3", "assert add(0, 0) == 0", "assert add(-1, 1) == zero"],
+    "test_setup_code": "zero = 0",
+}
+PAIRS = {"question": "Print the sum of two lines.", "tests": [{"input": "1\n2\n", "output": "3"}]}
+
+
+def task_of(tmp_path: Path, *rows: dict[str, Any], **how: Any) -> Any:
+    (tmp_path / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_task(str(tmp_path / "code.jsonl"), train=0, dev=0, test=len(rows), **how)
+
+
+def verdict(task: Any, reply: str) -> tuple[Verdict, float | None]:
+    found = task.verify(task.test[0], reply)
+    return found.verdict, found.score
+
+
+def test_humaneval(tmp_path: Path) -> None:
+    with task_of(tmp_path, HUMANEVAL) as task:
+        assert (task.kind, task.instruction) == (Kind.CODE, INSTRUCTION)
+        problem = task.test[0]
+        assert problem.prompt[-1].content == f"{HUMANEVAL['prompt'].strip()}\n{INSTRUCTION}"
+        assert "def area" in problem.meta["solution"]
+        whole = "Here:\n```python\ndef area(r):\n    return math.pi * r ** 2\n```\nThat is all."
+        assert verdict(task, whole) == (Verdict.RIGHT, 1.0)  # with the imports of the prompt
+        assert verdict(task, HUMANEVAL["canonical_solution"]) == (Verdict.RIGHT, 1.0)  # as a continuation
+        assert verdict(task, "```python\ndef area(r): return r\n```") == (Verdict.WRONG, 0.0)
+        assert verdict(task, "I do not know.") == (Verdict.UNKNOWN, None)
+        own = "```python\nclass E(float): pass\ndef area(r): return E(3.14159)\n```"
+        assert verdict(task, own)[0] is Verdict.RIGHT  # a float of a class of its own is a float
+
+
+def test_mbpp_scores_the_share_of_its_tests(tmp_path: Path) -> None:
+    with task_of(tmp_path, MBPP) as task:
+        assert verdict(task, "```python\ndef add(a, b): return a + b\n```") == (Verdict.RIGHT, 1.0)
+        found, score = verdict(task, "```python\ndef add(a, b): return 0\n```")
+        assert (found, score) == (Verdict.WRONG, pytest.approx(2 / 3))
+        assert task.test[0].meta["solution"] == MBPP["code"]
+
+
+def test_programs_by_input_and_output(tmp_path: Path) -> None:
+    with task_of(tmp_path, PAIRS) as task:
+        assert verdict(task, "```python\nprint(int(input()) + int(input()))\n```") == (Verdict.RIGHT, 1.0)
+        assert verdict(task, "```python\nprint(2)\n```") == (Verdict.WRONG, 0.0)
+        found = task.verify(task.test[0], "```python\nprint(1 / 0)\n```")
+        assert found.verdict is Verdict.WRONG
+        assert "ZeroDivisionError" in found.text
+
+
+def test_tests_are_withheld_like_references(tmp_path: Path) -> None:
+    with task_of(tmp_path, MBPP) as task:
+        hidden = task.hidden().test[0]
+        assert "assert" not in repr(hidden)
+        assert "zero" not in repr(hidden)
+        assert task.hidden().verify(hidden, "```python\ndef add(a, b): return a + b\n```").verdict is Verdict.RIGHT
+
+
+def test_an_answer_stands_before_tests_where_it_is_named_or_a_users_verifier_judges(tmp_path: Path) -> None:
+    row = {**MBPP, "answer": "42"}
+    with task_of(tmp_path, row, answer_field="answer") as task:
+        assert (task.kind, task.test[0].reference) == (Kind.NUMBER, "42")
+    with task_of(tmp_path, row, verifier=lambda problem, text: True) as task:
+        assert task.test[0].reference == "42"
+
+
+def test_rows_without_tests_among_others_are_refused_by_the_verifier(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"code\.jsonl:1.*expected text or a number"):
+        task_of(tmp_path, MBPP, {"question": "What?", "answer": "4"})
+    with pytest.raises(BadInput, match="not every row has some"):
+        task_of(tmp_path, {"question": "What?", "answer": "4"}, verifier="tests")
+    with pytest.raises(BadInput, match="'test_list' holds no tests"):
+        task_of(tmp_path, {"question": "What?", "test_list": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("```python\nx = 1\n```", "x = 1"),
+        ("First\n```python\nx = 1\n```\nbetter\n```py\nx = 2\n```\nok", "x = 2"),
+        ("```\nx = 1\n```", "x = 1"),
+        ("```python\nx = 1\n```\n```bash\npip install x\n```", "x = 1"),
+        ("<think>```python\nx = 1\n```</think>```python\nx = 2\n```", "x = 2"),
+        ("<think>```python\nx = 1\n```</think>\n```python\nx = 2\n```", "x = 2"),
+        ("def f():\n    return 1", "def f():\n    return 1"),
+        ("    return 1\n", "    return 1"),
+        ("```python\nx = 1", "x = 1"),
+        ("```python\ndef f(:", None),
+        ("```bash\nls\n```", None),
+        ("The answer is 42.", None),
+        ("42", None),
+        ("Use `x = 1` or ```y``` here.", None),
+        ("", None),
+    ],
+)
+def test_the_code_in_a_reply(reply: str, code: str | None) -> None:
+    from selftaught.tasks.extract import find_answer
+
+    found = find_answer(reply, Kind.CODE)
+    assert (found and found.raw) == code
+
+
+def test_the_last_block_wins_even_in_a_long_reply() -> None:
+    assert find_code("```python\na = 1\n```\n" * 2000 + "```python\nb = 2\n```") == "b = 2"
