@@ -34,10 +34,13 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
 }  # fmt: skip
 
 
-def mutants(code: str) -> Iterator[str]:
-    """Versions of a program with one comparison, operator or constant changed."""
+def mutants(code: str, function: str) -> Iterator[str]:
+    """Versions of a program with one comparison, operator or constant of a function changed."""
     tree = ast.parse(code)
+    inside = {n for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == function for n in ast.walk(f)}
     for number, node in enumerate(ast.walk(tree)):
+        if node not in inside:
+            continue
         changed = copy.deepcopy(tree)
         twin = next(n for i, n in enumerate(ast.walk(changed)) if i == number)
         if mutate(node, twin):
@@ -80,7 +83,8 @@ def compare_mutants(task: Task, each: int) -> dict[str, int]:
     """Verdicts on mutants, in the sandbox and in plain Python."""
     pick, pairs = random.Random(0), list[tuple[Problem, str]]()
     for problem in task.test:
-        found = list(mutants(program(str(problem.meta["canonical_solution"]), problem.reference)))
+        tests: Any = problem.reference
+        found = list(mutants(program(str(problem.meta["canonical_solution"]), tests), tests["entry_point"]))
         pairs += [(problem, code) for code in pick.sample(found, min(each, len(found)))]
     with ThreadPoolExecutor() as pool:
         here = list(pool.map(lambda pair: _right(task, *pair), pairs))
