@@ -48,7 +48,7 @@ def whole_run(method: str, folder: Path, delay: float = 0.0, *, small: bool = Fa
         summary = write(run, conclude(run), command="scripted")
         return {
             "digest": run.journal.digest(),
-            "summary": {k: v for k, v in summary.items() if k not in ("seconds", "overhead", "peak_rss_mb")},
+            "summary": {k: v for k, v in summary.items() if k not in ("seconds", "overhead", "peak_rss_mb", "journal")},
             "calls": engine.calls,
             "samples": run.journal.count("sample"),
             "journal": vars_of(run.journal.usage()),
@@ -81,7 +81,9 @@ class Fuse:
     def install(self) -> None:
         """Put it on effects, and on the renames that publish policies, summary and report."""
         put, replace = Journal.put, os.replace
-        Journal.put = lambda journal, key, kind, *rest: self._commit(kind, put, journal, key, kind, *rest)
+        Journal.put = lambda journal, key, kind, *rest, **more: self._commit(
+            kind, put, journal, key, kind, *rest, **more
+        )
         os.replace = lambda *names: self._commit("rename", replace, *names)
 
 

@@ -126,10 +126,10 @@ def test_weights_lost_by_a_kill_are_made_again_without_being_paid_again(tmp_path
     with opened(tmp_path, learner=first) as run:
         put = run.journal.put
 
-        def failing(key: str, kind: str, payload: Any, usage: Any = None) -> None:
+        def failing(key: str, kind: str, payload: Any, usage: Any = None, **more: Any) -> None:
             if kind == "sample" and run.journal.count("tune"):
                 raise Killed
-            put(key, kind, payload, usage)
+            put(key, kind, payload, usage, **more)
 
         run.journal.put = failing
         with pytest.raises(Killed):
@@ -180,10 +180,10 @@ def test_only_the_weights_that_a_missing_answer_reads_are_made_again(tmp_path: P
     with opened(tmp_path) as run:
         put = run.journal.put
 
-        def failing(key: str, kind: str, payload: Any, usage: Any = None) -> None:
+        def failing(key: str, kind: str, payload: Any, usage: Any = None, **more: Any) -> None:
             if kind == "loglikelihood" and run.journal.count(kind) == 1:
                 raise Killed
-            put(key, kind, payload, usage)
+            put(key, kind, payload, usage, **more)
 
         run.journal.put = failing
         with pytest.raises(Killed):

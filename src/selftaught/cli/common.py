@@ -86,11 +86,16 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def task_of(args: argparse.Namespace) -> Task:
     """The task of a command line."""
+    return load_task(**task_request(args))
+
+
+def task_request(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `load_task` that a command line gives."""
     sizes = {split: getattr(args, split) for split in SPLITS}
-    return load_task(
-        args.task, **sizes, seed=args.seed, verifier=args.verifier, instruction=args.instruction,
-        question_field=args.question_field, answer_field=args.answer_field, shown=args.shown,
-    )  # fmt: skip
+    return {
+        "spec": args.task, **sizes, "seed": args.seed, "verifier": args.verifier, "instruction": args.instruction,
+        "question_field": args.question_field, "answer_field": args.answer_field, "shown": args.shown,
+    }  # fmt: skip
 
 
 def require_split(task: Task, split: str) -> None:

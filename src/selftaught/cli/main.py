@@ -1,4 +1,4 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `check`, `lineage`, `methods`, `new`, `worlds`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `audit`, `lineage`, `methods`, `new`, `worlds`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "solve": "answer one question with a test-time method",
     "eval": "measure a model, alone or with a test-time method",
     "check": "test what a method's paper claims, as published and at equal compute",
+    "audit": "recompute what a run claims from its journal",
     "lineage": "trace policies, records and attempts back to the model a run started from",
     "methods": "list the methods",
     "new": "write the files of a method of your own, with a claim and a test",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from selftaught.cli.common import (
     request_report,
     require_split,
     task_of,
+    task_request,
 )
 from selftaught.cli.engine_options import at_least, engine_config, engine_of
 from selftaught.cli.options import naming_flags
@@ -31,7 +33,7 @@ from selftaught.learn import TrainConfig
 from selftaught.models import resolve
 from selftaught.models.remote import require_trainable
 from selftaught.records import as_json
-from selftaught.run.config import check_references
+from selftaught.run.config import REQUEST_KEY, check_references
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
@@ -110,6 +112,7 @@ def _train(call: Call, task: Task, settings: Settings) -> int:
     how = {"engine": engine_of(args), "endpoint": engine_config(args)}
     with Run(folder, model=args.model, task=task, **how, settings=settings, console=console, accept=args.accept) as run:
         console.print(f"{method.id} on {task.name} with {args.model}, in {folder}")
+        run.journal.set_meta(REQUEST_KEY, json.dumps(task_request(args)))
         with naming_flags(call.options):
             method(run, run.base, task, **call.options)
         outcome = write(run, conclude(run), command=call.command_line)

@@ -35,7 +35,7 @@ class _Booking(NamedTuple):
 
 
 class Bookings:
-    """Requests that were sent, by their seeds; see `engines.Accounts`. Thread-safe, as `execute` is.
+    """Requests that were sent, by their seeds; see `engines.base.Accounts`. Thread-safe, as `execute` is.
 
     Args:
         execute: runs a statement of SQL and commits it.

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from selftaught.errors import BadInput
 from selftaught.journal.bookings import SETTLE, Bookings
+from selftaught.journal.chain import add_column, last_link, link, relink
 from selftaught.journal.ledger import Usage
 from selftaught.journal.reader import JOURNAL_FILE, SCHEMA, EffectStore, readable_error
 from selftaught.machine.disk import disk_full_error, write_atomically
@@ -23,7 +25,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE effects (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, round INTEGER NOT NULL, payload TEXT NOT NULL,
   prompt INTEGER NOT NULL, generated INTEGER NOT NULL, judge INTEGER NOT NULL, trained INTEGER NOT NULL,
-  at REAL NOT NULL
+  at REAL NOT NULL, chain TEXT NOT NULL
 );
 CREATE TABLE sessions (
   id INTEGER PRIMARY KEY, started REAL NOT NULL, last REAL NOT NULL, engine REAL NOT NULL, learn REAL NOT NULL,
@@ -66,6 +68,7 @@ class Journal(EffectStore):
         super().__init__(folder / JOURNAL_FILE)
         self.round = 0
         self._since, self._closed = 0, False
+        self._linking = threading.Lock()
         self._lock = _WriterLock(folder)
         try:
             self._begin_file()
@@ -75,6 +78,8 @@ class Journal(EffectStore):
             self._run("PRAGMA synchronous=NORMAL")
             self._run("PRAGMA wal_autocheckpoint=0")
             self._open_schema()
+            add_column(self._db)
+            self._link = last_link(self._db)
             self.bookings = Bookings(self._run_counted)
             self._open_session()
             self._checkpoint()
@@ -163,8 +168,12 @@ class Journal(EffectStore):
         """
         cost = usage or Usage()
         row = (key, kind, self.round, _COMPACT.encode(payload))
-        row += (cost.prompt, cost.generated, cost.judge, cost.trained, self._now())
-        self._commit("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row, settles)
+        row += (cost.prompt, cost.generated, cost.judge, cost.trained)
+        with self._linking:
+            row += (self._now(),)
+            after = link(self._link, row)
+            self._commit("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, after), settles)
+            self._link = after
         self._count_commit()
 
     def put_new(self, key: str, kind: str, payload: Any) -> None:
@@ -177,7 +186,13 @@ class Journal(EffectStore):
         columns = "round = ?, payload = ?, prompt = ?, generated = ?, judge = ?, trained = ?, at = ?"
         row = (self.round, _COMPACT.encode(payload))
         row += (usage.prompt, usage.generated, usage.judge, usage.trained, self._now(), key)
-        self._commit(f"UPDATE effects SET {columns} WHERE key = ?", row, settles)
+        booking = None if settles is None else self.bookings.take(settles)
+        with self._linking, self._transaction((key,)):
+            self._db.execute(f"UPDATE effects SET {columns} WHERE key = ?", row)
+            if booking is not None:
+                self._db.execute(SETTLE, (booking,))
+            (number,) = self._db.execute("SELECT id FROM effects WHERE key = ?", (key,)).fetchone()
+            self._link = relink(self._db, number)
 
     def _commit(self, statement: str, row: tuple[Any, ...], settles: int | None) -> None:
         """One statement; with it, in one transaction, the end of a booking."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.journal.chain import broken_links, last_link
 from selftaught.journal.ledger import Usage
 
 JOURNAL_FILE = "journal.sqlite"
@@ -52,11 +53,17 @@ class EffectStore:
 
     def _run_together(self, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         """Execute statements in one transaction: all of them are committed when this returns, or none."""
-        with self._guard, self._errors(statements[0][1]):
+        with self._transaction(statements[0][1]):
+            for statement, values in statements:
+                self._db.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self, values: tuple[Any, ...]) -> Iterator[None]:
+        """All that is executed within is committed at its end, or none of it; `values` name the effect in errors."""
+        with self._guard, self._errors(values):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                for statement, values in statements:
-                    self._db.execute(statement, values)
+                yield
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -116,6 +123,20 @@ class EffectStore:
         rows = self._run("SELECT kind, round, payload FROM effects WHERE key = ?", (key,))
         return (rows[0][0], rows[0][1], self._json(rows[0][2], f"effect {key}")) if rows else None
 
+    def numbered(self, kind: str) -> Iterator[tuple[int, str, Any, Usage]]:
+        """Yield `(number, key, payload, usage)` of every effect of a kind, in commit order, reading as it goes."""
+        query = "SELECT id, key, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY id"
+        after = 0
+        while rows := self._run(query.replace("ORDER", "AND id > ? ORDER") + " LIMIT 1000", (kind, after)):
+            for row in rows:
+                yield row[0], row[1], self._json(row[2], f"effect {row[1]}"), Usage(*row[3:])
+            after = rows[-1][0]
+
+    def usage_until(self, number: int) -> Usage:
+        """Sum the cost of the effects up to a number."""
+        columns = "TOTAL(prompt), TOTAL(generated), TOTAL(judge), TOTAL(trained)"
+        return Usage(*map(int, self._run(f"SELECT {columns} FROM effects WHERE id <= ?", (number,))[0]))
+
     def effects(self, kind: str) -> Iterator[tuple[str, int, Any, Usage]]:
         """Yield `(key, round, payload, usage)` of every effect of a kind, in commit order."""
         query = "SELECT key, round, payload, prompt, generated, judge, trained FROM effects WHERE kind = ? ORDER BY id"
@@ -143,6 +164,28 @@ class EffectStore:
         for row in self._run(f"SELECT {columns} FROM effects ORDER BY key"):
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+    def broken_links(self) -> list[int] | None:
+        """Numbers of the effects that were changed, moved or put in, or follow on one that is gone; see `chain`.
+
+        None where an earlier version of this program began and ended the journal, without a chain.
+        """
+        with self._guard, self._errors(("",)):
+            return broken_links(self._db)
+
+    def link_of(self, number: int) -> str | None:
+        """The hash in the chain at the effect of a number; None if there is none."""
+        rows = self._run("SELECT chain FROM effects WHERE id = ?", (number,)) if "chain" in self._columns() else []
+        return rows[0][0] if rows else None
+
+    @property
+    def last_link(self) -> str:
+        """The hash that the chain of effects ends in; empty where there is none."""
+        with self._guard, self._errors(("",)):
+            return last_link(self._db) if "chain" in self._columns() else ""
+
+    def _columns(self) -> set[str]:
+        return {row[1] for row in self._db.execute("PRAGMA table_info(effects)")}
 
     def keys(self, kind: str, prefix: str = "", limit: int = -1) -> list[str]:
         """Return the sorted keys of a kind that start with `prefix`; at most `limit`, all if negative."""

@@ -33,10 +33,14 @@ def config_files(folder: Path) -> list[Path]:
 
 
 def stays(file: Path, home: Path) -> bool:
-    """Whether a file is one, and lies in the folder `home` or in the Hugging Face cache, links followed."""
+    """Whether a file is one, and lies in the folder `home` or in the Hugging Face cache, links followed.
+
+    What the program itself links in its own cache, such as a model with other template options, stays, too.
+    """
     true = file.resolve()
     blob = true.parent.name == "blobs" and true.parent.parent.name.startswith("models--")
-    return true.is_file() and (blob or true.is_relative_to(home))
+    own = home.is_relative_to((cache_dir() / "models").resolve())
+    return true.is_file() and (blob or own or true.is_relative_to(home))
 
 
 def cache_dir() -> Path:
@@ -75,7 +79,7 @@ def policy_content(path: Path, names: Sequence[str]) -> str:
         OSError: one of them cannot be read.
     """
     files = [path / name for name in names]
-    return _version(files, path / CONTENT_MEMO)
+    return _version(files, path / CONTENT_MEMO) if files else hash_files(files)
 
 
 def _version(files: list[Path], memo: Path) -> str:
@@ -87,12 +91,21 @@ def _version(files: list[Path], memo: Path) -> str:
             return known["version"]
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    version = hash_files(files)
+    write_cache(memo, json.dumps({"stamp": stamp, "version": version}))
+    return version
+
+
+def hash_files(files: list[Path]) -> str:
+    """16 hex digits of the names and content of files, read now.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name}:{file_hash(file)}\n".encode())
-    version = digest.hexdigest()[:16]
-    write_cache(memo, json.dumps({"stamp": stamp, "version": version}))
-    return version
+    return digest.hexdigest()[:16]
 
 
 def _memo(place: Path) -> Path:

@@ -185,6 +185,7 @@ def summary(run: Run, found: Conclusion) -> dict[str, Any]:
         "tokens": asdict(found.spent),
         "tokens_measuring_test": usage.spent - found.spent.spent,
         "requests": run.request_counts,
+        "journal": {"effects": run.journal.last_effect, "chain": run.journal.last_link},
         "seconds": round(seconds["total"], 1),
         "overhead": round(own, 4),
         "peak_rss_mb": round(seconds["peak_rss_mb"]),

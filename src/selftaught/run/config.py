@@ -22,6 +22,7 @@ from selftaught.tasks import Task
 
 RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # do not change results
 QUESTIONS_KEY = "questions"  # of the journal: problem id -> question
+REQUEST_KEY = "task_request"  # arguments of `load_task`, where a command line named the task
 VERSION_KEY = "selftaught"  # version that made the folder
 PACKAGE = "package."  # before the name of a package
 HASH_MESSAGES = {

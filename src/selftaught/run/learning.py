@@ -18,7 +18,7 @@ from selftaught.learn.tracking import curves_of
 from selftaught.machine import malloc
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
-from selftaught.models.policy import load_policy, require_lasting
+from selftaught.models.policy import CONTENT, load_policy, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Problem, Record, content_hash
 from selftaught.run.checks import check_training
@@ -153,6 +153,7 @@ def _learned(
     if found is None:
         made = json.loads((policy.path / "selftaught.json").read_text("utf-8"))
         facts = {"policy": version, "base": base.version, "records": len(records), "curves": curves_of(made)}
+        facts |= {CONTENT: made[CONTENT]} if CONTENT in made else {}
         found = (facts, Usage(trained=made["tokens"]))
         context.journal.put(key, "learn", *found)
     context.ledger.count(key, found[1])

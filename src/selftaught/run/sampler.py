@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selftaught.console import Console, Meter
+from selftaught.console import Console
 from selftaught.engines import Engine, PaidEngine
 from selftaught.errors import BadInput
 from selftaught.identity import solver_name
@@ -21,6 +20,7 @@ from selftaught.refine.play import play
 from selftaught.run.ask import Ask
 from selftaught.run.ask_reading import AskEffects
 from selftaught.run.background import BackgroundLoop, cancel
+from selftaught.run.batches import RunInterrupted, advancing, drain
 from selftaught.run.counts import RequestCounts
 from selftaught.run.environment import JournaledEnvironment
 from selftaught.run.episodes import Episodes
@@ -41,11 +41,6 @@ Result = TypeVar("Result")
 
 MAX_CONCURRENT = 4096  # solver calls awaited at once
 NOTICE_SECONDS = 1.0  # a longer wait for answers in progress is announced
-TICK_SECONDS = 5.0  # how often a long batch records the time it took
-
-
-class RunInterrupted(BaseException):
-    """The user has interrupted the run; requests that were not sent yet fail with it, past a solver's own handlers."""
 
 
 class Sampler:
@@ -131,17 +126,10 @@ class Sampler:
 
     def _drain(self) -> bool:
         """Send nothing more; whether there are paid answers in progress that are worth waiting for."""
-        paid = [engine for engine in self._engines if isinstance(engine, PaidEngine) and engine.in_flight]
-        if not paid:
-            return False
         reason = RunInterrupted()
-        self._engine.failure = reason
-        for engine in paid:
-            engine.cancel_unsent(reason)
-        count = sum(engine.in_flight for engine in paid)
-        answers = "1 answer" if count == 1 else f"{count} answers"
-        self._console.print(f"  interrupted: waiting for {answers} in progress; interrupt again to abandon them")
-        return True
+        waits = drain(self._engines, reason, self._console)
+        self._engine.failure = reason if waits else None
+        return waits
 
     @property
     def _engines(self) -> list[Engine]:
@@ -176,7 +164,7 @@ class Sampler:
         results: dict[int, Result] = {}
         left = iter(enumerate(work))
         with self._console.meter(label, len(work)) as meter:
-            advance = self._progress(meter)
+            advance = advancing(meter, self._ledger, self._tick)
 
             async def worker() -> None:
                 for place, one in left:
@@ -188,22 +176,6 @@ class Sampler:
             workers = min(MAX_CONCURRENT, len(work))
             await self._await_all([asyncio.create_task(worker()) for _ in range(workers)])
         return [results[place] for place in range(len(work))]
-
-    def _progress(self, meter: Meter) -> Callable[[], None]:
-        """A function to call after each result: it shows the speed so far."""
-        before, started = self._ledger.usage.spent, time.monotonic()
-        ticked = started
-
-        def advance() -> None:
-            nonlocal ticked
-            now, spent = time.monotonic(), self._ledger.usage.spent
-            speed = (spent - before) / max(1e-9, now - started)
-            meter.advance(1, f"{speed:.0f} tokens/s, {spent:,} tokens spent")
-            if now - ticked > TICK_SECONDS:
-                ticked = now
-                self._tick()
-
-        return advance
 
     async def _await_all(self, tasks: Collection[asyncio.Task[Any]]) -> None:
         """Await tasks. The first failure ends them all: paid answers are awaited, everything else is cancelled."""
