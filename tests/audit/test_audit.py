@@ -12,17 +12,21 @@ from typing import Any
 
 import pytest
 
+from playing_world import rooms_task, walker
+from selftaught import Demo, keep, sft
 from selftaught.audit import Finding, audit
 from selftaught.engines.scripted import scripted_learner
 from selftaught.errors import BadInput
-from selftaught.journal import JournalReader
+from selftaught.feedback.verifiers import Exact, right_or_wrong
+from selftaught.journal import Journal, JournalReader, Usage
 from selftaught.journal.chain import relink
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.models.cache import hash_files
 from selftaught.models.policy import load_policy, publish, read_manifest
+from selftaught.records import as_json, content_hash
 from selftaught.run.conclusion import conclude, write
-from selftaught.tasks import Task
+from selftaught.tasks import Task, load_task
 from selftaught.testing import make_run, make_task
 
 
@@ -51,6 +55,14 @@ def copy(honest: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(honest, tmp_path / "run", symlinks=True))
 
 
+class ByHash(Exact):
+    """Calls half of all texts right."""
+
+    def decide(self, problem: Any, answer: Any, reference: str | None) -> Any:
+        """By a hash of the text."""
+        return right_or_wrong(int(content_hash(answer.text), 16) % 2 == 0, self.version)
+
+
 def differs(folder: Path, task: Task | None = None) -> set[str]:
     """The checks that find a difference."""
     return {one.name for one in audit(folder, task or make_task()) if one.holds is False}
@@ -66,11 +78,11 @@ def test_an_honest_run_passes(honest: Path) -> None:
     said = details(found)
     assert "decisions made again" in said["gates"]
     assert not said["gates"].startswith("0 ")
-    assert "before, after, their difference, the vote" in said["summary"]
+    assert "accuracies, their difference, the vote" in said["summary"]
 
 
 @pytest.mark.parametrize("method", ["rest-em", "star", "lmsi", "preferences", "online-dpo", "critique-in-the-loop"])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(7))
 def test_no_honest_run_is_accused(method: str, seed: int, tmp_path: Path) -> None:
     from selftaught.run.settings import Settings
 
@@ -96,6 +108,102 @@ def test_a_run_in_progress_is_not_accused(tmp_path: Path) -> None:
         found = audit(tmp_path / "run", make_task())
     assert [one for one in found if one.holds is False] == []
     assert details(found)["summary"] == "the run has not ended: there is no summary"
+
+
+def test_a_run_that_trains_nothing_is_not_accused(tmp_path: Path) -> None:
+    """The vote takes fewer samples than the champion's pass@k, and the champion is the start."""
+    with make_run(tmp_path) as run:
+        write(run, conclude(run))
+    assert differs(tmp_path / "run") == set()
+
+
+def test_a_champion_set_by_hand_is_not_accused(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.champion = run.learn(run.base, sft(), [Demo(run.task.train[0].prompt, "Answer: 1")])
+        write(run, conclude(run))
+    found = audit(tmp_path / "run", make_task())
+    assert [one for one in found if one.holds is False] == []
+    assert details(found)["gates"].endswith("rests on a solver, an ensemble or a hand")
+
+
+def test_several_learners_are_not_accused(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        for _ in run.rounds(2):
+            for name in ("a", "b"):
+                tried = run.attempt(run.champions[name], run.task.train, samples=2)
+                made = run.learn(run.champions[name], sft(), keep(tried))
+                run.measure(made, champion=name)
+        write(run, conclude(run))
+    assert differs(tmp_path / "run") == set()
+
+
+def test_episodes_are_not_recomputed(tmp_path: Path) -> None:
+    with make_run(tmp_path, task=rooms_task(), script=walker) as run:
+        run.measure(run.base)
+        write(run, conclude(run))
+    found = audit(tmp_path / "run", rooms_task())
+    assert [one for one in found if one.holds is False] == []
+    assert "episodes" in details(found)["summary"]
+
+
+def test_a_templated_task_is_told_not_accused(tmp_path: Path) -> None:
+    task = load_task("leg_counting", train=48, dev=24, test=48)
+    with make_run(tmp_path, task=task) as run:
+        run.measure(run.base)
+    found = {one.name: one for one in audit(tmp_path / "run", task)}
+    assert found["splits"].holds
+    assert "resemble one" in found["splits"].detail
+
+
+def test_a_run_of_a_tiny_model_by_online_learning_is_not_accused(tiny: Any, tmp_path: Path) -> None:
+    from selftaught import Run
+    from selftaught.console import Console
+
+    task = make_task(train=4, dev=2, test=2).judged_by(ByHash())
+    with Run(tmp_path / "run", model=tiny(), task=task, console=Console(quiet=True)) as run:
+        made = run.learn_online(run.base, run.task.train, steps=1, batch_size=4, samples=8, max_tokens=8)
+        assert made.version != run.base.version
+        run.measure(made)
+        write(run, conclude(run))
+    assert differs(tmp_path / "run", task) == set()
+
+
+def test_a_task_that_is_code_runs_only_if_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(f"def rows():\n    open({str(tmp_path / 'ran')!r}, 'w').close()\n    return []\n")
+    with make_run(tmp_path) as run:
+        asked = {"spec": f"{tmp_path / 'mine.py'}:rows", "train": 1, "dev": 1, "test": 1}
+        run.journal.set_meta("task_request", json.dumps(asked))
+    assert "--trust" in details(audit(tmp_path / "run"))["task"]
+    assert not (tmp_path / "ran").exists()
+    audit(tmp_path / "run", trust=True)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("asked", [{"unheard": 1}, {"spec": "chain_sum", "train": "78"}, {"spec": 5}])
+def test_a_request_of_another_version_is_told(asked: dict[str, Any], copy: Path) -> None:
+    db = sqlite3.connect(copy / "journal.sqlite", isolation_level=None)
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('task_request', ?)", (json.dumps(asked),))
+    db.close()
+    found = {one.name: one for one in audit(copy)}
+    assert found["task"].holds is None
+
+
+def test_an_interrupt_behind_a_commit_does_not_break_the_chain(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.put("a", "sample", {})
+    commit = journal._commit
+
+    def interrupted(*args: Any) -> None:
+        commit(*args)
+        raise KeyboardInterrupt
+
+    journal._commit = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        journal.put("b", "sample", {})
+    journal._commit = commit
+    journal.put("c", "sample", {}, Usage(1.0, True))  # pyright: ignore[reportArgumentType]
+    assert journal.broken_links() == []
+    journal.close()
 
 
 # --- frauds ---
@@ -144,8 +252,6 @@ class Forger:
 
 
 def verdict_key(problem: Any, text: str) -> str:
-    from selftaught.records import content_hash
-
     return content_hash("verify", make_task().verifier.version, problem.id, problem.reference, text)
 
 
@@ -299,6 +405,72 @@ def other_question(forger: Forger) -> None:
     forger.db.execute("UPDATE meta SET value = ? WHERE name = 'questions'", (json.dumps(asked),))
 
 
+def called_failed(forger: Forger) -> None:
+    """A wrong answer is called right, by a verifier that says it has failed."""
+    _, payload = forger.test_samples(right=False)[0]
+    problem = next(p for p in make_task().test if p.id == payload["problem"])
+    new = json.dumps(["right", 1.0, "timeout: no result", "x", "exact"])
+    forger.db.execute("UPDATE effects SET payload = ? WHERE key = ?", (new, verdict_key(problem, payload["text"])))
+
+
+def dropped_verdicts(forger: Forger) -> None:
+    """Right answers to test problems lose their verdicts."""
+    for _, payload in forger.test_samples(right=True):
+        problem = next(p for p in make_task().test if p.id == payload["problem"])
+        forger.db.execute("DELETE FROM effects WHERE key = ?", (verdict_key(problem, payload["text"]),))
+
+
+def fewer_tokens(forger: Forger) -> None:
+    """Samples say that they have one token, and count one."""
+    rows = forger.db.execute("SELECT id, payload FROM effects WHERE kind = 'sample'").fetchall()
+    for number, text in rows:
+        new = json.dumps({**json.loads(text), "num_tokens": 1})
+        forger.db.execute("UPDATE effects SET payload = ?, generated = 1 WHERE id = ?", (new, number))
+
+
+def unknown_policy(forger: Forger) -> None:
+    """The journal does not say how the last policy was trained."""
+    forger.db.execute("DELETE FROM effects WHERE id = (SELECT MAX(id) FROM effects WHERE kind = 'learn')")
+
+
+def added_file(forger: Forger) -> None:
+    """A policy has a file more."""
+    (forger.policies()[-1] / "adapter_model.safetensors").write_bytes(b"x")
+
+
+def lowered_p_value(forger: Forger) -> None:
+    """The summary states a smaller p-value."""
+    paired = json.loads((forger.folder / "summary.json").read_text())["paired_difference"]
+    forger.summary(paired_difference=paired | {"p_value": 1e-9})
+
+
+def better_round(forger: Forger) -> None:
+    """The summary states a better round."""
+    rounds = json.loads((forger.folder / "summary.json").read_text())["rounds"]
+    rounds[-1]["accuracy"] = 0.999
+    forger.summary(rounds=rounds)
+
+
+def asked_test(forger: Forger) -> None:
+    """A record has the prompt of a test problem, and names no attempt."""
+    file = forger.policies()[-1] / "records.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0] |= {"prompt": as_json(make_task().test[0].prompt), "attempts": []}
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def never_opened(forger: Forger) -> None:
+    """The opening of the test split is dropped, and the summary."""
+    forger.db.execute("DELETE FROM effects WHERE kind = 'test'")
+
+
+def other_configuration(forger: Forger) -> None:
+    """The configuration names another learning rate."""
+    text = forger.one("SELECT value FROM meta WHERE name = 'config'")
+    changed = json.dumps(json.loads(text) | {"training.learning_rate": 1e-6})
+    forger.db.execute("UPDATE meta SET value = ? WHERE name = 'config'", (changed,))
+
+
 def moved_rows(forger: Forger) -> None:
     """Two effects have changed places."""
     forger.db.execute("UPDATE effects SET id = -1 WHERE id = 2")
@@ -313,11 +485,15 @@ FRAUDS: dict[Callable[[Forger], None], str] = {
     opened_twice: "test split", peeked: "test split", cheaper_samples: "tokens", cheaper_training: "tokens",
     other_weights: "policies", swapped_policy: "policies", forged_manifest: "policies",
     learned_test: "training records", dropped_records: "training records", other_question: "task",
+    called_failed: "verdicts", dropped_verdicts: "summary", fewer_tokens: "tokens", unknown_policy: "policies",
+    added_file: "policies", lowered_p_value: "summary", better_round: "summary", asked_test: "training records",
+    never_opened: "test split", other_configuration: "task",
 }  # fmt: skip
 """Each fraud, and the check that finds it even where the rows of the journal are linked anew."""
 FILES_ALONE = {
     raised_accuracy, narrowed_interval, lowered_vote, lowered_tokens, other_champion, other_weights, swapped_policy,
-    forged_manifest, learned_test, dropped_records, other_question,
+    forged_manifest, learned_test, dropped_records, other_question, added_file, lowered_p_value, better_round,
+    asked_test, other_configuration,
 }  # fmt: skip
 
 
@@ -359,7 +535,7 @@ def test_a_leaked_test_problem_is_found(honest: Path) -> None:
 def test_the_command(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from selftaught.cli.main import main
 
-    assert main(["audit", str(copy), "--json"]) == 0
+    assert main(["audit", str(copy), "--json"]) == 3
     said = {one["name"]: one for one in json.loads(capsys.readouterr().out)["checks"]}
     assert said["verdicts"]["holds"] is None
     assert "not started by a command line" in said["verdicts"]["detail"]
@@ -367,17 +543,21 @@ def test_the_command(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cheaper_samples(forger)
     forger.done()
     assert main(["audit", str(copy)]) == 1
-    assert "DIFFERS" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "DIFFERS" in said
+    assert "could not be made" in said
     assert main(["audit", str(copy / "policies")]) == 2
     assert "not a run folder" in capsys.readouterr().err
 
 
-def test_a_damaged_run_is_one_line(copy: Path) -> None:
+def test_what_a_check_cannot_read_is_told(copy: Path) -> None:
+    (copy / "summary.json").write_text("{}")
+    found = {one.name: one for one in audit(copy, make_task())}
+    assert found["summary"].holds is None
+    assert "cannot be made" in found["summary"].detail
+    assert found["verdicts"].holds
     (copy / "summary.json").write_text("{")
     with pytest.raises(BadInput, match=r"summary\.json"):
-        audit(copy, make_task())
-    (copy / "summary.json").write_text("{}")
-    with pytest.raises(BadInput, match="damaged run"):
         audit(copy, make_task())
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from selftaught.errors import BadInput
+from selftaught.feedback.userfile import is_userfile
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RunFolder
 from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
-from selftaught.run.config import REQUEST_KEY
+from selftaught.run.config import ACCEPTED_KEY, REQUEST_KEY
 from selftaught.run.solver import JUDGE_ROLES
 from selftaught.run.verdicts import VERIFIER_FAILURES
 from selftaught.samples import sample_from_json
@@ -36,14 +39,13 @@ class Finding:
 
 
 class SampleRow(NamedTuple):
-    """A sample: number and key of its effect, its problem, its tokens, those counted, and whether they agree."""
+    """A sample: number and key of its effect, its problem, its tokens, and those that were counted."""
 
     number: int
     key: str
     problem: str
     size: int
     paid: int
-    counted: bool
 
 
 class Evidence:
@@ -53,18 +55,21 @@ class Evidence:
         folder: of the run.
         reader: of its journal.
         task: what it ran on; None loads it as the command line did.
+        trust: run the Python files that the command line named as task or verifier.
 
     Attributes:
         task: the task, None if it cannot be loaded.
         no_task: why it cannot.
         sampling: id of each attempt -> how it was sampled.
+        numbers: id of each attempt -> number of its effect.
     """
 
-    def __init__(self, folder: Path, reader: JournalReader, task: Task | None = None) -> None:
+    def __init__(self, folder: Path, reader: JournalReader, task: Task | None = None, *, trust: bool = False) -> None:
         self.folder, self.reader, self.facts = folder, reader, RunFolder(folder, reader)
         self.config: Mapping[str, Any] = self.facts.config
         self.sampling: dict[str, Mapping[str, Any]] = {}
-        self.task, self.no_task = (task, "") if task is not None else _load(reader)
+        self.numbers: dict[str, int] = {}
+        self.task, self.no_task = (task, "") if task is not None else _load(reader, trust)
 
     @cached_property
     def summary(self) -> Mapping[str, Any] | None:
@@ -125,13 +130,12 @@ class Evidence:
         rows: list[SampleRow] = []
         attempts: list[Attempt] = []
         for number, key, payload, usage in self.reader.numbered("sample"):
-            size = payload.get("num_tokens") or len(payload["tokens"])
-            counted = size == usage.generated + usage.judge or "refused" in payload
-            rows.append(SampleRow(number, key, payload["problem"], size, usage.generated + usage.judge, counted))
+            size = len(payload["tokens"]) or payload.get("num_tokens", 0)
+            rows.append(SampleRow(number, key, payload["problem"], size, usage.generated + usage.judge))
             problem = problems.get(payload["problem"])
             if problem is None or payload["role"] in JUDGE_ROLES or "prefix_chars" in payload:
                 continue
-            self.sampling[key] = payload["sampling"]
+            self.sampling[key], self.numbers[key] = payload["sampling"], number
             attempts.append(self._attempt(key, problem, payload))
         return rows, attempts
 
@@ -148,32 +152,60 @@ class Evidence:
         kept = self.verdicts.get(self.verdict_key(problem, text))
         if kept is None:
             return ()
-        return (Feedback(Verdict(kept[0]), kept[1], kept[2], str(kept[4])),)
+        return (Feedback(Verdict(kept[0]), kept[1], kept[2]),)
 
-    def plain(self, policy: str, split: str, **sampling: Any) -> dict[str, list[Attempt]]:
-        """Problem id -> first answers of a policy on a split, sampled in a way, in order of the split."""
+    def plain(self, policy: str, split: str, *, before: float = math.inf, **sampling: Any) -> Answers:
+        """The first answers of a policy to a split, sampled as the run samples but for what is given.
+
+        Args:
+            before: number of an effect; later answers do not count.
+        """
         assert self.task is not None
+        how = {k.removeprefix("sampling."): v for k, v in self.config.items() if k.startswith("sampling.")} | sampling
         groups: dict[str, list[Attempt]] = {problem.id: [] for problem in self.task.split(split)}
         for one in self.attempts:
             if one.policy != policy or one.role != "solve" or one.parent is not None or one.problem.id not in groups:
                 continue
-            how = self.sampling[one.id]
-            if all(how.get(name) == value for name, value in sampling.items()):
+            was = self.sampling[one.id]
+            if self.numbers[one.id] < before and all(was.get(name, value) == value for name, value in how.items()):
                 groups[one.problem.id].append(one)
         return groups
+
+    @cached_property
+    def trained(self) -> dict[str, int]:
+        """Version of each policy -> the tokens that the journal counts for its training."""
+        return {payload["policy"]: usage.trained for _, _, payload, usage in self.reader.effects("learn")}
+
+    @cached_property
+    def altered(self) -> str:
+        """Why figures need not follow from the journal alone; empty if they must."""
+        if self.reader.meta(ACCEPTED_KEY):
+            return "changes were accepted while the run went on"
+        if any(opened.get("left") for _, opened in self.opened):
+            return "the method's code was changed in this folder"
+        return "episodes with an environment are not recomputed" if self.task and self.task.environment else ""
+
+
+Answers = dict[str, list[Attempt]]
+"""Problem id -> answers, in order of the split."""
 
 
 def failed(verdict: Sequence[Any]) -> bool:
     """Whether a kept verdict says that the verifier failed, not what it thinks of the answer."""
-    return str(verdict[2]).startswith(VERIFIER_FAILURES)
+    return verdict[0] == "unknown" and str(verdict[2]).startswith(VERIFIER_FAILURES)
 
 
-def _load(reader: JournalReader) -> tuple[Task | None, str]:
+def _load(reader: JournalReader, trust: bool) -> tuple[Task | None, str]:
     """The task as the command line named it, or why it cannot be loaded."""
     asked = reader.meta_object(REQUEST_KEY)
     if not asked:
         return None, "the run was not started by a command line; call `audit(folder, task=...)` from Python"
+    if unknown := asked.keys() - signature(load_task).parameters.keys():
+        return None, f"another version wrote how the task was named ({', '.join(sorted(unknown))})"
+    code = [str(asked[name]) for name in ("spec", "verifier", "shown") if is_userfile(str(asked.get(name)))]
+    if code and not trust:
+        return None, f"the task is code, {' and '.join(code)}, which runs only if you trust it (--trust)"
     try:
         return load_task(**asked), ""
-    except BadInput as e:
+    except (BadInput, TypeError, ValueError, AttributeError) as e:
         return None, f"the task cannot be loaded: {e}"

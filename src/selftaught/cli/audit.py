@@ -15,16 +15,26 @@ WORDS = {True: "holds", False: "DIFFERS", None: "not checked"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `audit`."""
-    parser.add_argument("run", type=Path, help="folder of a run that has ended, or stands still")
+    parser.add_argument("run", type=Path, help="folder of a run")
+    trust = "run the Python files that the run's command line named as its task or verifier"
+    parser.add_argument("--trust", action="store_true", help=trust)
 
 
 def execute(call: Call) -> int:
-    """Print what each check found; 1 where one does not hold."""
-    found = audit(call.args.run)
+    """Print what each check found; 1 where one does not hold, 3 where one could not be made."""
+    found = audit(call.args.run, trust=call.args.trust)
+    wrong, unmade = (sum(one.holds is how for one in found) for how in (False, None))
     if call.args.json:
         print_json({"run": str(call.args.run), "checks": [asdict(one) for one in found]})
     else:
         print_table(((one.name, WORDS[one.holds], one.detail) for one in found), columns=("check", "", ""))
-        wrong = sum(one.holds is False for one in found)
-        print_wrapped(f"{wrong} of {len(found)} checks found a difference" if wrong else "nothing differs")
-    return 1 if any(one.holds is False for one in found) else 0
+        print_wrapped(outcome(wrong, unmade, len(found)))
+    return 1 if wrong else 3 if unmade else 0
+
+
+def outcome(wrong: int, unmade: int, total: int) -> str:
+    """What all checks found, in a line."""
+    left = f"{unmade} of {total} checks could not be made" if unmade else ""
+    if wrong:
+        return f"{wrong} of {total} checks found a difference" + (f"; {left}" if left else "")
+    return f"nothing differs, but {left}" if left else "nothing differs"

@@ -168,11 +168,15 @@ class Journal(EffectStore):
         """
         cost = usage or Usage()
         row = (key, kind, self.round, _COMPACT.encode(payload))
-        row += (cost.prompt, cost.generated, cost.judge, cost.trained)
+        row += tuple(map(int, (cost.prompt, cost.generated, cost.judge, cost.trained)))
         with self._linking:
             row += (self._now(),)
             after = link(self._link, row)
-            self._commit("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, after), settles)
+            try:
+                self._commit("INSERT INTO effects VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, after), settles)
+            except BaseException:  # which may have come behind the commit
+                self._link = self.last_link
+                raise
             self._link = after
         self._count_commit()
 

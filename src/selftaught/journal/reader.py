@@ -175,7 +175,10 @@ class EffectStore:
 
     def link_of(self, number: int) -> str | None:
         """The hash in the chain at the effect of a number; None if there is none."""
-        rows = self._run("SELECT chain FROM effects WHERE id = ?", (number,)) if "chain" in self._columns() else []
+        with self._guard, self._errors(("",)):
+            if "chain" not in self._columns():
+                return None
+            rows = self._db.execute("SELECT chain FROM effects WHERE id = ?", (number,)).fetchall()
         return rows[0][0] if rows else None
 
     @property
@@ -208,6 +211,15 @@ class EffectStore:
             key: sum(min(length, max(0.0, at - started)) for started, length in sessions)
             for key, at in self._run("SELECT key, at FROM effects WHERE kind = ?", (kind,))
         }
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read as the journal is now, whatever is written meanwhile."""
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self._run("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAIN = "main"
 """The learner whose champion a recipe returns and the test split is opened for."""
 
+BY_HAND = "set by hand"
+"""The reason of a champion that the program which uses a run has set."""
+
 
 class Champions(dict[str, Policy]):
     """Learner -> its champion; the starting model for a learner that was not promoted yet."""
@@ -79,6 +82,15 @@ def decide(
     context.journal.put_new(key, "gate", payload | named)
     context.gate_decisions.append(payload | named)
     return decision
+
+
+def set_by_hand(context: RunContext, policy: Policy) -> None:
+    """Make a policy the main learner's champion without a gate; journaled like a decision of one."""
+    before = context.champions[MAIN]
+    payload = {"champion": before.version, "policy": policy.version, "round": context.round, "promoted": True}
+    key = content_hash("gate", BY_HAND, before.version, policy.version, context.round)
+    context.journal.put_new(key, "gate", payload | {"reason": BY_HAND})
+    context.champions[MAIN] = policy
 
 
 def note(context: RunContext, learner: str, facts: Mapping[str, Any]) -> None:

@@ -100,7 +100,8 @@ def _open(run: Run, champion: Policy) -> Usage:
     key = content_hash("test")
     if (found := run.journal.get(key)) is None:
         left = run.journal.usage().spent - run.ledger.usage.spent
-        found = ({"champion": champion.version, "spent": asdict(run.ledger.usage), "left": left}, Usage())
+        facts: dict[str, Any] = {"champion": champion.version, "spent": asdict(run.ledger.usage), "left": left}
+        found = (facts | {"configuration": content_hash(dict(run.config))}, Usage())
         run.journal.put(key, "test", found[0])
     opened = found[0]
     if opened["champion"] != champion.version:

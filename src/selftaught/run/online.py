@@ -21,7 +21,7 @@ from selftaught.learn.online.rollouts import CreditAssignment, Rollout, outcome_
 from selftaught.learn.online.trainer import dry_run_online, train_online
 from selftaught.machine.disk import disk_full_error
 from selftaught.models import Policy
-from selftaught.models.policy import read_manifest, require_lasting
+from selftaught.models.policy import CONTENT, read_manifest, require_lasting
 from selftaught.models.remote import require_trainable
 from selftaught.records import Attempt, Problem, content_hash
 from selftaught.remarks import remark
@@ -66,8 +66,10 @@ def learn_online(
         reference_decay,
     )  # fmt: skip
     made = _train(context, policy, problems, plan, solver, how)
-    count = read_manifest(made.path).get("records", 0)
+    manifest = read_manifest(made.path)
+    count = manifest.get("records", 0)
     facts = {"policy": made.version, "base": policy.version, "records": count}
+    facts |= {CONTENT: manifest[CONTENT]} if CONTENT in manifest else {}
     context.journal.put_new(content_hash("learn", made.version), "learn", facts)
     context.round_facts["records"] = count
     if not count or made.version == policy.version:

@@ -14,7 +14,7 @@ from selftaught.learn.learner import train_policy as local_learner
 from selftaught.method import Method
 from selftaught.models import Policy
 from selftaught.models.policy import require_lasting
-from selftaught.run.champions import MAIN
+from selftaught.run.champions import set_by_hand
 from selftaught.run.context import Learner, RunContext
 from selftaught.run.method_scope import method_scope
 from selftaught.run.round_cut import RoundEnd
@@ -76,7 +76,7 @@ class RunSession:
     @champion.setter
     def champion(self, policy: Policy) -> None:
         require_lasting("champion", policy)
-        self._context.champions[MAIN] = policy
+        set_by_hand(self._context, policy)
 
     @property
     def champions(self) -> Mapping[str, Policy]:
