@@ -15,6 +15,7 @@ from selftaught.tasks import Kind, load_task
 from selftaught.tasks.code import INSTRUCTION, find_code
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
+DOCUMENTED = 'def f():\n    """\n    ```\n    x\n    ```\n    """\n    return 1'
 HUMANEVAL = {
     "task_id": "T/0",
     "prompt": 'import math\n\ndef helper(x):\n    return x + 1\n\ndef area(r: float) -> float:\n    """Of a disc."""\n',
@@ -95,8 +96,44 @@ def test_rows_without_tests_among_others_are_refused_by_the_verifier(tmp_path: P
         task_of(tmp_path, MBPP, {"question": "What?", "answer": "4"})
     with pytest.raises(BadInput, match="not every row has some"):
         task_of(tmp_path, {"question": "What?", "answer": "4"}, verifier="tests")
-    with pytest.raises(BadInput, match="'test_list' holds no tests"):
-        task_of(tmp_path, {"question": "What?", "test_list": [1, 2]})
+    with pytest.raises(BadInput, match="no entry point"):
+        task_of(tmp_path, {"question": "What?", "tests": "def check(c):\n    assert c(1) == 2"})
+    with pytest.raises(BadInput, match="is no text"):
+        task_of(tmp_path, {"question": "What?", "tests": [{"input": [1], "output": "2"}]})
+
+
+def test_fields_of_other_tasks_are_no_tests(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Diagnosis?", "answer": "anemia", "tests": "Lab tests raise suspicion."},
+        {"question": "And this?", "answer": "gout", "tests": ["CBC", "MRI"]},
+        {"question": "And that?", "answer": "flu", "test": "They raise money", "entry_point": "door"},
+    ]
+    with task_of(tmp_path, *rows) as task:
+        assert task.kind is Kind.TEXT
+        assert {p.reference for p in task.test} == {"anemia", "gout", "flu"}
+
+
+def test_mbpp_tells_what_to_define_and_has_its_imports(tmp_path: Path) -> None:
+    row = {
+        "text": "Volume of a ball.",
+        "code": "def volume(r): return r",
+        "test_list": ["assert volume(1) == 4 * math.pi / 3"],
+    }
+    with task_of(tmp_path, {**row, "test_imports": ["import math"]}) as task:
+        assert "The tests call volume(r)." in task.test[0].question
+        right = "```python\nimport math\ndef volume(r): return 4 * math.pi * r ** 3 / 3\n```"
+        assert verdict(task, right) == (Verdict.RIGHT, 1.0)
+    named = {"question": "Add.", "code": "def sum(a, b): return a + b", "test_list": ["assert sum(1, 2) == 3"]}
+    with task_of(tmp_path, named) as task:
+        assert verdict(task, "```python\ndef sum(a, b): return a + b\n```") == (Verdict.RIGHT, 1.0)
+
+
+def test_inputs_and_outputs_as_columns(tmp_path: Path) -> None:
+    with task_of(
+        tmp_path, {"question": "Sum.", "tests": {"input": ["1\n2\n", "2\n2\n"], "output": ["3", "4"]}}
+    ) as task:
+        assert verdict(task, "```python\nprint(int(input()) + int(input()))\n```") == (Verdict.RIGHT, 1.0)
+        assert verdict(task, "```python\nprint(3)\n```") == (Verdict.WRONG, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +152,11 @@ def test_rows_without_tests_among_others_are_refused_by_the_verifier(tmp_path: P
         ("```bash\nls\n```", None),
         ("The answer is 42.", None),
         ("42", None),
+        ("```python\ndef f(): pass\n```\nOutput:\n```\n6\n```", "def f(): pass"),
+        ("```python\ndef f(): pass\n```\nExample:\n```python\nprint(f())\n```", "def f(): pass"),
+        ("1. So:\n   ```python\n   def f(x):\n       return x\n   ```", "def f(x):\n    return x"),
+        ('```python\ndef f():\n    """\n    ```\n    x\n    ```\n    """\n    return 1\n```', DOCUMENTED),
+        ("```python\ndef f(): pass\n```\n```python\ndef f(x", "def f(): pass"),
         ("Use `x = 1` or ```y``` here.", None),
         ("", None),
     ],

@@ -44,6 +44,6 @@ def program(code: str, reference: Mapping[str, Any]) -> str:
     start, name = reference.get("start", ""), reference.get("entry_point", "")
     if not start or not name:
         return code
-    if re.search(rf"^(?:async\s+)?def\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", code, re.MULTILINE):
+    if re.search(rf"^(?:async\s+def|def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", code, re.MULTILINE):
         return f"{stub(start) or ''}\n\n{code}"
     return start + ("" if start.endswith("\n") else "\n") + code

@@ -36,7 +36,7 @@ class CodeTests:
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
         """Run the tests."""
         tests = problem.reference
-        if not has_tests(tests):
+        if not has_tests(tests) or not (tests.get("tests") or tests.get("io")):
             return unknown_verdict("no tests", self.version)
         if answer.raw is None:
             return unknown_verdict("no answer", self.version)
@@ -50,8 +50,9 @@ class CodeTests:
         if "io" in tests:
             return self._by_output(code, tests["io"])
         return self.sandbox.test(
-            code, tests["tests"], entry_point=tests.get("entry_point", ""), prelude=tests.get("prelude", "")
-        )
+            code, tests["tests"], entry_point=tests.get("entry_point", ""), prelude=tests.get("prelude", ""),
+            entry_points=tests.get("entry_points", ()),
+        )  # fmt: skip
 
     def _by_output(self, code: str, pairs: list[list[str]]) -> TestResult:
         """Compare what a program prints, line by line, without the white space at the ends of lines."""
@@ -59,7 +60,7 @@ class CodeTests:
         for number, (given, wanted) in enumerate(pairs, 1):
             done = self.sandbox.run(code, given)
             if done.ended == "time":
-                return TestResult(passed, len(pairs), f"test {number}: no result in time", decided=False)
+                return TestResult(passed, len(pairs), text or f"test {number}: no result in time", bool(text))
             right = done.ok and _lines(done.stdout) == _lines(wanted)
             passed += right
             why = "another output" if done.ok else done.stderr[-2000:] or f"ended: {done.ended}"

@@ -101,7 +101,8 @@ def _open(run: Run, champion: Policy) -> Usage:
     if (found := run.journal.get(key)) is None:
         left = run.journal.usage().spent - run.ledger.usage.spent
         facts: dict[str, Any] = {"champion": champion.version, "spent": asdict(run.ledger.usage), "left": left}
-        found = (facts | {"configuration": content_hash(dict(run.config))}, Usage())
+        facts["configuration"] = content_hash(dict(run.config))
+        found = (facts, Usage())
         run.journal.put(key, "test", found[0])
     opened = found[0]
     if opened["champion"] != champion.version:

@@ -3,13 +3,15 @@
 A row has tests if it has one of
 
 - `test` and `entry_point` (HumanEval): the test defines `check(candidate)`, the question is the code to be continued;
-- `test_list`, with `test_setup_code` (MBPP), or `tests`: a text or a list of texts, each a piece of Python that raises
-  nothing if it passes; names that it does not define are the answer's;
-- `tests` as a list of `{"input", "output"}`: the answer is a program that reads standard input.
+- `test_list`, with `test_setup_code` and `test_imports` (MBPP), or `tests`: a text or a list of texts, each a piece of
+  Python that raises nothing if it passes; names that it does not define are the answer's;
+- `tests` as a list of `{"input", "output"}`, or as one with lists: the answer is a program that reads standard input.
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +22,8 @@ from selftaught.feedback.code import is_python, stub
 INSTRUCTION = "Finish with the complete code in one block that begins with ```python."
 """Appended to every question of a code task unless another instruction is given."""
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 _PYTHON = ("", "py", "python", "python3")
-_LOOKS_LIKE_TEST = re.compile(r"\bassert\b|\braise\b|def check\b")
+_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([\w+-]*)[^`]*")
 
 
 def tests_of(get: Any, question: str, where: str) -> dict[str, Any] | None:
@@ -34,48 +35,131 @@ def tests_of(get: Any, question: str, where: str) -> dict[str, Any] | None:
         where: `file:line`, for messages.
 
     Returns:
-        `tests`, a list of Python texts, with `entry_point`, `prelude` (code of the tests' own) and `start` (code that
-        the answer continues), or `io`, a list of (input, output).
+        `tests`, a list of Python texts, with `entry_point`, `entry_points` (names that the tests call), `prelude` (code
+        of the tests' own), `start` (code that the answer continues) and `calls` (what an answer must define, for the
+        question), or `io`, a list of (input, output).
 
     Raises:
-        BadInput: its tests are neither text nor pairs of input and output.
+        BadInput: its tests define `check` and it names no entry point, or inputs and outputs are no text.
     """
     test, entry_point = get("test"), get("entry_point")
-    if isinstance(test, str) and isinstance(entry_point, str) and _LOOKS_LIKE_TEST.search(test):
+    entry_point = entry_point if isinstance(entry_point, str) else ""
+    if isinstance(test, str) and entry_point and is_test(test):
         start = stub(question)
-        return _reference([test], entry_point, start or "", question if start else "")
-    setup = get("test_setup_code")
+        return _reference([test], entry_point, [], start or "", question if start else "", "")
     for name in ("test_list", "tests"):
-        given = get(name)
-        some: list[Any] = given if isinstance(given, list) else [given]
-        if not some or some == [None]:
-            continue
-        if all(isinstance(one, str) for one in some) and _LOOKS_LIKE_TEST.search("\n".join(some)):
-            return _reference(some, entry_point or "", setup if isinstance(setup, str) else "", "")
-        if all(isinstance(one, Mapping) and {"input", "output"} <= one.keys() for one in some):
-            return {"io": [[str(one["input"]), str(one["output"])] for one in some]}
-        if name == "test_list":
-            fix = 'write Python texts ("assert f(1) == 2"), or objects {"input": ..., "output": ...}'
-            raise BadInput(f"{name!r} holds no tests", where=where, fix=fix)
+        some = _listed(get(name))
+        if some and all(isinstance(one, str) and is_test(one) for one in some):
+            if not entry_point and any(re.search(r"^def check\b", one, re.MULTILINE) for one in some):
+                fix = "name the function to be tested in a field `entry_point`"
+                raise BadInput(f"{name!r} defines check(...), and the row has no entry point", where=where, fix=fix)
+            called = names_called(some, get("code"))
+            setup = "\n".join([*_listed(get("test_imports")), *_listed(get("test_setup_code"))])
+            return _reference(some, entry_point, called, setup, "", "" if entry_point else _heads(called, get("code")))
+        if some and all(isinstance(one, Mapping) and {"input", "output"} <= one.keys() for one in some):
+            pairs = [[one["input"], one["output"]] for one in some]
+            if not all(isinstance(text, str) for pair in pairs for text in pair):
+                fix = "write what a program reads and prints as text, or name the answer (--answer-field)"
+                raise BadInput(f"an input or output of {name!r} is no text", where=where, fix=fix)
+            return {"io": pairs}
     return None
 
 
-def _reference(tests: list[str], entry_point: str, prelude: str, start: str) -> dict[str, Any]:
-    return {"tests": tests, "entry_point": entry_point, "prelude": prelude, "start": start}
+def _listed(given: Any) -> list[Any]:
+    """What a field holds as a list; a mapping of lists, as some libraries hold rows, as the rows."""
+    if isinstance(given, Mapping) and given and all(isinstance(one, list) for one in given.values()):
+        return [dict(zip(given, row, strict=False)) for row in zip(*given.values(), strict=False)]
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def is_test(text: str) -> bool:
+    """Whether a text is Python that asserts or raises something, or defines what does."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree)) or "TestCase" in text
+
+
+def names_called(tests: list[str], code: Any) -> list[str]:
+    """Names that tests call and do not define: of the reference, if there is one, else not built in."""
+    trees = [node for text in tests for node in ast.walk(ast.parse(text))]
+    called = [node.func.id for node in trees if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    defined = {one.name for one in trees if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+    theirs = _functions(code)
+    known = [name for name in called if name in theirs or not (theirs or hasattr(builtins, name) or name in defined)]
+    return list(dict.fromkeys(known))
+
+
+def _heads(names: list[str], code: Any) -> str:
+    """What an answer must define: heads of functions, of the reference if there is one."""
+    heads = _functions(code)
+    return ", ".join(heads.get(name, name) for name in names)
+
+
+def _functions(code: Any) -> dict[str, str]:
+    """Name -> head of each function of a program."""
+    try:
+        body = ast.parse(code).body if isinstance(code, str) else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    return {one.name: f"{one.name}({ast.unparse(one.args)})" for one in body if isinstance(one, ast.FunctionDef)}
+
+
+def _reference(
+    tests: list[str], entry_point: str, entry_points: list[str], prelude: str, start: str, calls: str
+) -> dict[str, Any]:
+    return {
+        "tests": tests, "entry_point": entry_point, "entry_points": entry_points, "prelude": prelude, "start": start,
+        "calls": calls,
+    }  # fmt: skip
+
+
+# --- the code in a reply ---
 
 
 def find_code(text: str) -> str | None:
-    """The code in a reply: its last fenced block of Python, else the whole reply if that is Python.
+    """The code in a reply: of its blocks of Python the last that defines something, else the last, else the reply.
 
-    A block without an end, as of a truncated reply, counts if it is Python. A block of another language never does.
+    A block that is not labeled counts only if it is Python, as output is shown in such blocks, too; one without an end,
+    as of a truncated reply, likewise. A block of another language never does.
     """
-    blocks = [m[2] for m in _FENCE.finditer(text) if m[1].lower() in _PYTHON]
-    if blocks:
-        closed = re.search(r"^[ \t]*```[ \t]*$", text, re.MULTILINE)
-        last = blocks[-1].strip("\n")
-        return last if last and (closed or is_python(last)) else None
+    found = [code for label, code, whole in _blocks(text) if _counts(label, code, whole)]
+    defining = [code for code in found if re.search(r"^(?:async def|def|class)\s", code, re.MULTILINE)]
+    if found:
+        return (defining or found)[-1]
     whole = text.strip("\n")
-    return whole if whole.strip() and "```" not in whole and (is_python(whole) or _continues(whole)) else None
+    fenced = "```" in whole or "~~~" in whole
+    return whole if whole.strip() and not fenced and (is_python(whole) or _continues(whole)) else None
+
+
+def _counts(label: str, code: str, whole: bool) -> bool:
+    if label.lower() not in _PYTHON or not code.strip():
+        return False
+    return is_python(code) or _continues(code) or bool(label and whole)
+
+
+def _blocks(text: str) -> list[tuple[str, str, bool]]:
+    """Each fenced block: its label, its text without the fence's indentation, and whether it has an end."""
+    found: list[tuple[str, str, bool]] = []
+    opened: re.Match[str] | None = None
+    lines: list[str] = []
+    for line in text.split("\n"):
+        fence = _FENCE.fullmatch(line.rstrip("\r"))
+        if opened is None:
+            opened, lines = fence, []
+        elif fence and _ends(opened, fence):
+            found.append((opened[3], "\n".join(lines), True))
+            opened = None
+        else:
+            lines.append(line.removeprefix(opened[1]))
+    return [*found, (opened[3], "\n".join(lines), False)] if opened else found
+
+
+def _ends(opened: re.Match[str], fence: re.Match[str]) -> bool:
+    """Whether a fence ends the block that another one opened: of the same kind, no further in, and nothing else."""
+    alike = fence[2].startswith(opened[2]) and len(fence[1]) <= len(opened[1])
+    return alike and not fence[3] and fence[0].strip() == fence[2]
 
 
 def _continues(text: str) -> bool:

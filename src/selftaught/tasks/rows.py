@@ -134,16 +134,25 @@ def problem_of_row(
             raise BadInput(
                 f"expected an object, got {kind_name(row)}", where=where, fix='write {"question": ..., "answer": ...}'
             )
+        row = _named(row)
         prompt, reference, solution, remark = _read(Fields.of(_flat(row), where), naming or FieldNames())
         meta = dict(row)
         if (tests := _tests(row, where, make_problem(prompt).question, naming)) is not None:
             reference, solution, remark = tests, _solution(row, tests), ("", "")
+            if calls := tests.get("calls"):
+                prompt = with_instruction(prompt, f"The tests call {calls}.")
             instruction = code.INSTRUCTION if instruction == INSTRUCTION else instruction
         if solution:
             meta["solution"] = solution
     bare = make_problem(prompt)
     meta |= {"source": source, "where": where, "question": bare.question}
     return SourceProblem(bare.id, make_problem(with_instruction(prompt, instruction), reference, meta), remark)
+
+
+def _named(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of MBPP, whose question is its `text`, with a question."""
+    asked = any(_key(name) in (*CHAT_KEYS, *QUESTION_KEYS) for name in row)
+    return row if asked or not {"text", "test_list"} <= row.keys() else {**row, "question": row["text"]}
 
 
 def _tests(row: Mapping[str, Any], where: str, question: str, naming: FieldNames | None) -> dict[str, Any] | None:

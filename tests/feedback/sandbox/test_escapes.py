@@ -100,6 +100,17 @@ def test_no_program_leaves_the_sandbox(name: str, sandbox: Sandbox, outside: dic
     assert not (Path(outside["scratch"]) / "out").exists()
 
 
+TESTS = (
+    "assert f(1) == 42",
+    "assert len([f(1)]) == 1 and f(1) == 42",
+    "assert sorted([f(1), 0]) == [0, 42]",
+    "assert all(map(lambda case: f(case[0]) == case[1], [(1, 42), (2, 43)]))",
+    "for got, want in zip(map(f, [1, 2]), [42, 43]):\n    assert got == want",
+    "def test_f():\n    assert f(1) == 42",
+    "import unittest\nclass Case(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(1), 42)",
+)
+
+
 def test_there_are_a_hundred_of_them() -> None:
     assert len(ESCAPES) >= 100
     assert len(FORGERIES) >= 20
@@ -119,16 +130,16 @@ def test_outside_the_same_programs_reach_what_they_try_to(
 
 @pytest.mark.parametrize("name", sorted(FORGERIES))
 def test_no_candidate_passes_tests_that_it_fails(name: str, sandbox: Sandbox) -> None:
-    for test in ("assert f(1) == 42", "assert len([f(1)]) == 1 and f(1) == 42", "assert sorted([f(1), 0]) == [0, 42]"):
+    for test in TESTS:
         found = sandbox.test(FORGERIES[name], [test])
-        assert found.passed == 0, found
+        assert (found.passed, found.decided) == (0, True), found
     found = sandbox.test(FORGERIES[name], ["def check(c):\n    assert c(1) == 42"], entry_point="f")
     assert found.passed == 0, found
 
 
 def test_a_right_candidate_passes_the_same_tests(sandbox: Sandbox) -> None:
-    for test in ("assert f(1) == 42", "assert len([f(1)]) == 1 and f(1) == 42", "assert sorted([f(1), 0]) == [0, 42]"):
-        assert sandbox.test("def f(x): return 41 + x", [test]).ok
+    for test in TESTS:
+        assert sandbox.test("def f(x): return 41 + x", [test]).ok, test
     assert sandbox.test("def f(x): return 42", ["def check(c):\n    assert c(1) == 42"], entry_point="f").ok
 
 

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from selftaught.errors import BadInput
-from selftaught.feedback.sandbox import Limits, Sandbox, bubblewrap
+from selftaught.feedback.sandbox import Limits, Sandbox, SandboxBroken, bubblewrap
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 
@@ -102,10 +104,104 @@ def test_arguments_are_changed_in_place_and_iterators_and_exceptions_cross(sandb
     tests = [
         "x = [3, 1]\nsort(x)\nassert x == [1, 3]",
         "assert list(count(3)) == [0, 1, 2]\nassert count(1) != [0]",
-        "try:\n    fail(1)\nexcept ValueError as e:\n    assert 'bad' in str(e)\nelse:\n    assert False",
+        "try:\n    fail(1)\nexcept ValueError as e:\n    assert str(e) == 'bad'\nelse:\n    assert False",
     ]
     found = sandbox.test(textwrap.dedent(code), tests)
     assert found.ok, found
+
+
+def test_what_common_answers_need_crosses(sandbox: Sandbox) -> None:
+    code = """
+        from __future__ import annotations
+        import itertools
+        from collections import deque
+        from dataclasses import dataclass
+        from decimal import Decimal
+        from fractions import Fraction
+        ids = itertools.count(1)
+        table = list(range(90_000))
+        @dataclass
+        class Point:
+            x: int
+        class Solution:
+            def solve(self, x): return Point(x).x + 1
+        def f(x): return next(ids)
+        def naturals():
+            n = 0
+            while True:
+                yield n
+                n += 1
+        def kinds(): return [Decimal("0.1"), Fraction(1, 3), deque([1]), {frozenset({1, 2})}]
+        def same(x): return x
+        def count(x): x["n"] = 1
+    """
+    tests = [
+        "assert f(0) == 1 and f(0) == 2",
+        "it = naturals()\nassert [next(it) for _ in range(3)] == [0, 1, 2]",
+        "from decimal import Decimal as D\nfrom fractions import Fraction as F\nfrom collections import deque\n"
+        "assert kinds() == [D('0.1'), F(1, 3), deque([1]), {frozenset({1, 2})}]",
+        "big = list(range(100_000))\nassert same(big) == big",
+        "x = {}\ncount(x)\nassert x == {'n': 1}",
+        "assert same({frozenset({1})}) == {frozenset({1})}",
+    ]
+    found = sandbox.test(textwrap.dedent(code), tests)
+    assert found.ok, found
+    assert sandbox.test(
+        textwrap.dedent(code), ["def check(c):\n    assert c(2) == 3"], entry_point="Solution().solve"
+    ).ok
+    assert sandbox.test("def sum(x): return 7", ["assert sum([1]) == 7"], entry_points=["sum"]).ok
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "why"),
+    [
+        ("def f(g): return g(1)", ["assert f(lambda x: x) == 1"], "cannot cross to another process"),
+        ("class A:\n    def g(self): return 1", ["assert A().g() == 1"], "a class of the answer's"),
+        ("x = 1", ["assert 1 == 1"], "no test calls"),
+    ],
+)
+def test_tests_that_cannot_judge_code_elsewhere_decide_nothing(
+    sandbox: Sandbox, code: str, tests: list[str], why: str
+) -> None:
+    found = sandbox.test(code, tests)
+    assert (found.passed, found.decided) == (0, False)
+    assert why in found.text
+
+
+def test_after_a_failed_test_waiting_does_not_help(sandbox: Sandbox) -> None:
+    code = "import time\ndef f(x):\n    if x: time.sleep(60)\n    return 0"
+    found = sandbox.test(code, ["assert f(0) == 1", "assert f(1) == 1"])
+    assert (found.passed, found.decided) == (0, True)
+
+
+def test_code_outlives_the_thread_that_began_its_process() -> None:
+    made = Sandbox(Limits(cpu_seconds=9, seconds=20.0), size=2)
+    short = threading.Thread(target=made.run, args=("print(1)",))
+    short.start()
+    short.join()
+    done = [made.run("import time; time.sleep(0.3); print(2)") for _ in range(3)]
+    assert [one.stdout for one in done] == ["2\n"] * 3
+    made.close()
+
+
+def test_closing_ends_code_at_work() -> None:
+    made = Sandbox(Limits(cpu_seconds=60, seconds=60.0))
+    found: list[Any] = []
+    work = threading.Thread(target=lambda: found.append(made.run("import time; time.sleep(60)")))
+    work.start()
+    time.sleep(1.0)
+    made.close()
+    work.join(10)
+    assert found
+    assert found[0].ended == "killed"
+
+
+def test_a_sandbox_that_no_longer_works_says_nothing_of_the_code(tmp_path: Path) -> None:
+    made = Sandbox(Limits(cpu_seconds=1))
+    made._bwrap = "/bin/false"
+    with pytest.raises(SandboxBroken):
+        made.run("print(1)")
+    made.close()
 
 
 def test_the_tests_own_helpers_stand_before_the_candidates(sandbox: Sandbox) -> None:
@@ -125,6 +221,7 @@ def test_the_tests_own_helpers_stand_before_the_candidates(sandbox: Sandbox) -> 
         ("import sys; sys.exit(0)", "SystemExit"),
         ("def g(x): return 1", "NameError"),
         ("def f(x): return object()", "cannot be handed to the tests"),
+        ("import os\ndef f(x):\n    os.write(3, b'{}\\n' * 9)\n    return 1", "without being asked"),
         ("def f(x): print('x' * 20_000)", "prints more than"),
     ],
 )
@@ -140,7 +237,7 @@ def test_what_the_tests_do_not_decide_is_undecided(sandbox: Sandbox) -> None:
     assert "no result within 4 s" in waits.text
     broken = sandbox.test("def f(x): return 1", ["assert f(1) == 1"], prelude="raise OSError('gone')")
     assert not broken.decided
-    assert "the tests fail by themselves" in broken.text
+    assert "the tests' own code fails" in broken.text
     assert "gone" in broken.text
 
 

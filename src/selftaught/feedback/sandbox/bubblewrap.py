@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Limits:
     Attributes:
         cpu_seconds: of processor time, whole seconds; more ends it.
         seconds: of wall-clock time, from the moment it gets its job.
-        memory: bytes of address space.
+        memory: bytes of address space; what the kernel itself holds for the process is not counted.
         scratch: bytes of /tmp, the only place it can write to, and of any one file there.
         files: open at once.
         output: bytes of standard output, and of standard error, that are read; more ends it.
@@ -53,8 +54,9 @@ def command(bwrap: str, limits: Limits, packages: Sequence[str | Path] = ()) -> 
     """The command of one sandboxed interpreter, and the file descriptor that it must inherit, which the caller closes.
 
     New namespaces of every kind: no network, no processes but its own, no users. Files: the system's libraries, this
-    interpreter's standard library and `packages`, all read-only, and an empty /tmp. No /proc, no devices but null, zero
-    and random. No capabilities, no terminal; it ends when this process does.
+    interpreter's standard library without installed packages, and `packages`, all read-only, and an empty /tmp. No
+    /proc, no devices but null, zero and random. No capabilities, no terminal; it ends when the thread that starts it
+    does.
 
     Args:
         bwrap: path of bubblewrap.
@@ -71,6 +73,7 @@ def command(bwrap: str, limits: Limits, packages: Sequence[str | Path] = ()) -> 
         line += ["--setenv", name, value]
     line += [part for path in _SYSTEM for part in ("--ro-bind-try", path, path)]
     line += [] if Path(base).is_relative_to("/usr") else ["--ro-bind", base, base]
+    line += [part for path in _hidden() for part in ("--tmpfs", path)]
     line += [part for path in _DEVICES for part in ("--dev-bind", path, path)]
     line += [
         "--ro-bind",
@@ -86,6 +89,12 @@ def command(bwrap: str, limits: Limits, packages: Sequence[str | Path] = ()) -> 
     line += [part for path in packages for part in ("--ro-bind", str(path), str(path))]
     line += ["--remount-ro", "/", "--", _interpreter(), "-s", "-S", "-B", "-P", "-c", BEGIN, limits.inside()]
     return line, read
+
+
+def _hidden() -> list[str]:
+    """Folders of what is mounted that are none of the code's business: installed packages, sources, local data."""
+    own = Path(sysconfig.get_path("purelib", vars={"base": sys.base_prefix}))
+    return [str(path) for path in (own, Path("/usr/src"), Path("/usr/local/src")) if path.is_dir()]
 
 
 def _environment(packages: Sequence[str | Path]) -> dict[str, str]:
@@ -143,4 +152,4 @@ def _fails(bwrap: str) -> str:
         return str(e)
     finally:
         os.close(inherited)
-    return "" if done.stdout == "works\n" else (done.stderr.strip().splitlines() or ["says nothing"])[-1][:200]
+    return "" if done.stdout == "ready\nworks\n" else (done.stderr.strip().splitlines() or ["says nothing"])[-1][:200]

@@ -15,6 +15,8 @@ from typing import Any
 from selftaught.feedback.sandbox.bubblewrap import Limits, command
 
 CHUNK = 1 << 16
+READY = b"ready\n"
+"""What it says when it waits for its job."""
 
 
 class SandboxedProcess:
@@ -28,7 +30,7 @@ class SandboxedProcess:
 
     def __init__(self, bwrap: str, limits: Limits, packages: tuple[str, ...] = ()) -> None:
         line, inherited = command(bwrap, limits, packages)
-        self.limits, self.started = limits, 0.0
+        self.limits, self.started, self._said = limits, 0.0, b""
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(
@@ -47,6 +49,19 @@ class SandboxedProcess:
         """Whether it still runs."""
         return self._process.poll() is None
 
+    def ready(self, seconds: float) -> bool:
+        """Whether it has come to wait for its job, limited and isolated; waits for that."""
+        deadline = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.stdout, selectors.EVENT_READ)
+            while not self._said.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    return False
+                if not (byte := os.read(self.stdout.fileno(), 1)):  # not one byte of what follows
+                    return False
+                self._said += byte
+        return self._said == READY
+
     def job(self, job: Mapping[str, Any]) -> bytes:
         """The line that begins a job; its time starts here."""
         self.started = time.monotonic()
@@ -59,10 +74,14 @@ class SandboxedProcess:
             return 128 - code if code > 128 else code  # bubblewrap passes a signal on as 128 + its number
         return -signal.SIGKILL
 
-    def close(self) -> None:
-        """Kill it, with all that it started."""
+    def kill(self) -> None:
+        """Kill it, with all that it started: what is in its namespaces ends with it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill it, and close its streams; for the one thread that reads them."""
+        self.kill()
         self._process.wait()
         for stream in (self.stdin, self.stdout, self.stderr):
             with contextlib.suppress(OSError):
@@ -76,6 +95,7 @@ class Exchange:
         self.deadline = deadline
         self._selector = selectors.DefaultSelector()
         self._unsent: dict[int, tuple[Any, bytearray]] = {}
+        self._last: set[int] = set()  # streams to be closed when all is written
 
     def __enter__(self) -> Exchange:
         return self
@@ -90,12 +110,13 @@ class Exchange:
     def send(self, stream: Any, data: bytes, *, last: bool = False) -> None:
         """Write as the other side reads; close the stream after it if it is the last."""
         number = stream.fileno()
+        self._last |= {number} if last else set()
         if number in self._unsent:
             self._unsent[number][1].extend(data)
         else:
             self._unsent[number] = (stream, bytearray(data))
-            self._selector.register(stream, selectors.EVENT_WRITE, "last" if last else "more")
-            self._write(number, last=last)
+            self._selector.register(stream, selectors.EVENT_WRITE)
+            self._write(number)
 
     def events(self) -> list[tuple[str, bytes]]:
         """What has come, as (key, bytes); no bytes at its end. Waits.
@@ -104,13 +125,13 @@ class Exchange:
             TimeoutError: the deadline has passed.
         """
         left = self.deadline - time.monotonic()
-        ready = self._selector.select(max(0.0, left))
-        if not ready and left <= 0:
+        if left <= 0:
             raise TimeoutError
+        ready = self._selector.select(left)
         found: list[tuple[str, bytes]] = []
         for key, _ in ready:
             if key.events & selectors.EVENT_WRITE:
-                self._write(key.fd, last=key.data == "last")
+                self._write(key.fd)
                 continue
             data = os.read(key.fd, CHUNK)
             if not data:
@@ -118,7 +139,7 @@ class Exchange:
             found.append((key.data, data))
         return found
 
-    def _write(self, number: int, *, last: bool) -> None:
+    def _write(self, number: int) -> None:
         stream, data = self._unsent[number]
         try:
             del data[: os.write(number, data)]
@@ -129,6 +150,6 @@ class Exchange:
         if not data:
             del self._unsent[number]
             self._selector.unregister(stream)
-            if last:
+            if number in self._last:
                 with contextlib.suppress(OSError):
                     stream.close()

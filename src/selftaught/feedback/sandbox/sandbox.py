@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -11,14 +12,16 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from selftaught.feedback.sandbox.bubblewrap import Limits, find_bubblewrap
 from selftaught.feedback.sandbox.process import Exchange, SandboxedProcess
 from selftaught.feedback.sandbox.testing import Testing, TestResult
+from selftaught.records import as_json, content_hash
 
-__all__ = ["Execution", "Sandbox", "TestResult"]
+__all__ = ["Execution", "Sandbox", "SandboxBroken", "TestResult"]
 
 Ended = Literal["exited", "killed", "cpu", "time", "output"]
 
@@ -46,6 +49,19 @@ class Execution:
     def ok(self) -> bool:
         """Whether it ended by itself with status 0."""
         return self.ended == "exited" and self.exit_code == 0
+
+
+TRIES = 4  # processes that are started for one job
+START_SECONDS = 30.0  # until one waits for its job
+
+
+class SandboxBroken(RuntimeError):
+    """No isolated process starts any more, which says nothing of the code."""
+
+
+@functools.cache
+def _starter() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "selftaught-sandbox")
 
 
 def _close_all(live: set[SandboxedProcess]) -> None:
@@ -82,12 +98,15 @@ class Sandbox:
     @property
     def version(self) -> str:
         """What decides results: the interpreter and the limits."""
-        limits = self.limits
         python = ".".join(map(str, sys.version_info[:3]))
-        return f"python-{python}+{limits.cpu_seconds}s+{limits.memory >> 20}MiB"
+        return f"python-{python}+{content_hash(as_json(self.limits), self.packages)[:8]}"
 
     def run(self, program: str, stdin: str = "") -> Execution:
-        """Run a program as `__main__`. Blocks for at most `Limits.seconds`; never raises because of it."""
+        """Run a program as `__main__`. Takes at most `Limits.seconds` once it has a place; never raises because of it.
+
+        Raises:
+            SandboxBroken: no isolated process starts.
+        """
         with self._places, self._process() as process, self._exchange() as exchange:
             exchange.send(process.stdin, process.job({"kind": "program", "source": program, "stdin": stdin}), last=True)
             found = {"out": bytearray(), "err": bytearray()}
@@ -96,7 +115,10 @@ class Sandbox:
             out, err = (bytes(found[key]).decode(errors="replace") for key in ("out", "err"))
             return Execution(cut or _ended(code), code, out, err, time.monotonic() - process.started)
 
-    def test(self, candidate: str, tests: Sequence[str], *, entry_point: str = "", prelude: str = "") -> TestResult:
+    def test(
+        self, candidate: str, tests: Sequence[str], *, entry_point: str = "", entry_points: Sequence[str] = (),
+        prelude: str = "",
+    ) -> TestResult:  # fmt: skip
         """Test the functions that a candidate defines. Never raises because of it.
 
         The tests run in a sandbox of their own and call the candidate's functions in its sandbox; arguments, results
@@ -106,22 +128,31 @@ class Sandbox:
         Args:
             candidate: Python code.
             tests: Python code, each passed if it raises nothing; names that it does not define are the candidate's,
-                but not built-in ones. One that defines `check` is called with the entry point (HumanEval).
-            entry_point: name of the function that is tested, for `check`.
+                but not built-in ones. What it defines is run: `check` with the entry point (HumanEval), functions
+                `test...`, and cases of unittest.
+            entry_point: the function that is tested, for `check`: a name, or an expression like `Solution().solve`.
+            entry_points: names of functions that are tested, which may be built-in ones.
             prelude: code of the tests' own, whose names stand before the candidate's.
+
+        Raises:
+            SandboxBroken: no isolated process starts.
         """
         job = {"kind": "tests", "tests": list(tests), "entry_point": entry_point, "prelude": prelude}
+        job["entry_points"] = list(entry_points)
+        theirs_job = {"kind": "candidate", "source": candidate, "entry_point": entry_point}
         with self._places, self._process() as theirs, self._process() as ours, self._exchange() as exchange:
-            exchange.send(theirs.stdin, theirs.job({"kind": "candidate", "source": candidate}))
+            exchange.send(theirs.stdin, theirs.job(theirs_job))
             exchange.send(ours.stdin, ours.job(job))
             return Testing(exchange, theirs, ours, len(tests)).result()
 
     def close(self) -> None:
         """Stop all processes; a later call starts new ones. Code at work ends as killed."""
         with self._lock:
+            waiting, live = list(self._waiting), list(self._live)
             self._waiting.clear()
-            live = list(self._live)
         for process in live:
+            process.kill()  # the thread that reads from it closes it
+        for process in waiting:
             self._drop(process)
 
     def _exchange(self) -> Exchange:
@@ -130,21 +161,29 @@ class Sandbox:
     @contextlib.contextmanager
     def _process(self) -> Iterator[SandboxedProcess]:
         """A process that waits for a job; another one is started in its place."""
-        process = None
-        while process is None or not process.alive:
+        for _ in range(TRIES):
             with self._lock:
-                process = self._waiting.popleft() if self._waiting else self._start()
+                process = self._waiting.popleft() if self._waiting else None
+            process = process or self._start()
+            if process.ready(START_SECONDS):
+                break
+            self._drop(process)  # it ended while it waited, or never began
+        else:
+            raise SandboxBroken("no isolated process starts (too many processes, or too little memory?)")
         try:
-            with self._lock:
-                if len(self._waiting) < 2 * self.size:
-                    self._waiting.append(self._start())
+            if len(self._waiting) < 2 * self.size:
+                another = self._start()
+                with self._lock:
+                    self._waiting.append(another)
             yield process
         finally:
             self._drop(process)
 
     def _start(self) -> SandboxedProcess:
-        process = SandboxedProcess(self._bwrap, self.limits, self.packages)
-        self._live.add(process)
+        """Start a process, from a thread that stays: the system ends it with the thread that started it."""
+        process = _starter().submit(SandboxedProcess, self._bwrap, self.limits, self.packages).result()
+        with self._lock:
+            self._live.add(process)
         return process
 
     def _drop(self, process: SandboxedProcess) -> None:

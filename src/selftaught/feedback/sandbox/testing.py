@@ -9,8 +9,8 @@ from typing import Any
 
 from selftaught.feedback.sandbox.process import Exchange, SandboxedProcess
 
-_VERDICT, _CALL = b"V", b"C"
-_LONGEST_LINE = 1_100_000  # bytes, a little over plain.LARGEST
+_VERDICT, _CALL, _FAILED = b"V", b"C", b"F"
+_LONGEST_LINE = 4_100_000  # bytes, a little over `plain.LARGEST`
 _KEPT = 20_000  # bytes of what the tests write to their own standard error
 
 
@@ -22,8 +22,8 @@ class TestResult:
         passed: tests that passed.
         of: tests.
         text: why the first that failed did; empty if none did.
-        decided: False where the tests came to no verdict: wall-clock time was up while processor time was left, or the
-            tests' own code failed.
+        decided: False where the tests came to no verdict and none had failed: wall-clock time was up while processor
+            time was left, the tests' own code failed, or they cannot be run on code in another process.
         printed: what the candidate printed, at most `Limits.output` bytes.
     """
 
@@ -56,6 +56,8 @@ class Testing:
     def __init__(self, exchange: Exchange, theirs: SandboxedProcess, ours: SandboxedProcess, count: int) -> None:
         self._exchange, self._theirs, self._ours, self._count = exchange, theirs, ours, count
         self._lines = {"theirs": bytearray(), "ours": bytearray()}
+        self._due = 1  # lines that the candidate may send: what it defines, then an answer to each call
+        self._failed = ""
         self._errors = {"printed": bytearray(), "errors": bytearray()}
         exchange.read(theirs.stdout, "theirs")
         exchange.read(theirs.stderr, "printed")
@@ -91,9 +93,15 @@ class Testing:
             line = bytes(lines[: end + 1])
             del lines[: end + 1]
             if key == "theirs":
+                self._due -= 1
+                if self._due < 0:
+                    return self._none("answers without being asked")
                 self._exchange.send(self._ours.stdin, line)
             elif line.startswith(_CALL):
+                self._due += 1
                 self._exchange.send(self._theirs.stdin, line[1:])
+            elif line.startswith(_FAILED):
+                self._failed = str(json.loads(line[1:]))
             elif line.startswith(_VERDICT):
                 return self._verdict(json.loads(line[1:]))
         if len(lines) > _LONGEST_LINE:
@@ -102,7 +110,8 @@ class Testing:
 
     def _verdict(self, message: dict[str, Any]) -> TestResult:
         fields = dict(message["dict"])
-        return TestResult(int(fields["passed"]), self._count, str(fields["text"]), printed=self._printed())
+        passed, text = int(fields["passed"]), str(fields["text"])
+        return TestResult(passed, self._count, text, bool(fields["decided"]), self._printed())
 
     def _ended(self, key: str) -> TestResult | None:
         """What the end of a process means; None if the verdict is still to come."""
@@ -119,7 +128,8 @@ class Testing:
         return self._none(f"ends itself, with status {code}")
 
     def _none(self, why: str, decided: bool = True) -> TestResult:
-        return TestResult(0, self._count, why, decided, self._printed())
+        """No verdict, for a reason; where a test had failed already, that decides."""
+        return TestResult(0, self._count, self._failed or why, decided or bool(self._failed), self._printed())
 
     def _printed(self) -> str:
         return bytes(self._errors["printed"]).decode(errors="replace")

@@ -4,31 +4,42 @@ What is rebuilt has the base type, never a class of the sender's, whose `__eq__`
 """
 
 import json
+import sys
+from collections import deque
 from typing import Any
 
-LARGEST = 1_000_000
-"""Bytes of a message."""
+LARGEST = 4_000_000
+"""Characters of a message."""
+MOST_ITEMS = 100_000
+"""Items of an iterator that are sent; who asks for more gets an exception."""
+LONGEST_RANGE = 10_000_000
 
-
-_SEQUENCES: tuple[tuple[str, Any], ...] = (("list", list), ("tuple", tuple), ("set", set), ("set", frozenset))
+_SEQUENCES: tuple[tuple[str, Any], ...] = (
+    ("list", list), ("tuple", tuple), ("set", set), ("frozenset", frozenset), ("deque", deque),
+)  # fmt: skip
+_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_BY_TEXT = ("decimal.Decimal", "fractions.Fraction")
 
 
 class NotPlain(TypeError):
     """A value that is no plain data."""
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, *, iterators: bool = True) -> str:
     """One line of JSON.
+
+    Args:
+        iterators: whether iterators are sent, which uses them up.
 
     Raises:
         NotPlain: it is no plain data, is nested too deeply, or is longer than `LARGEST`.
     """
     try:
-        line = json.dumps(_encoded(value))
+        line = json.dumps(_encoded(value, iterators))
     except RecursionError:
-        raise NotPlain("nested too deeply, or contains itself") from None
+        raise NotPlain("what is nested too deeply, or contains itself") from None
     if len(line) > LARGEST:
-        raise NotPlain(f"longer than {LARGEST:,} characters")
+        raise NotPlain(f"more than {LARGEST:,} characters")
     return line
 
 
@@ -37,7 +48,7 @@ def loads(line: str) -> Any:
     return _decoded(json.loads(line))
 
 
-def _encoded(value: Any) -> Any:
+def _encoded(value: Any, iterators: bool) -> Any:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, int):
@@ -52,15 +63,25 @@ def _encoded(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return {"bytes": bytes(value).hex()}
     if isinstance(value, dict):
-        return {"dict": [[_encoded(k), _encoded(v)] for k, v in dict.items(value)]}
+        return {"dict": [[_encoded(k, iterators), _encoded(v, iterators)] for k, v in dict.items(value)]}
     for name, kind in _SEQUENCES:
         if isinstance(value, kind):
-            return {name: [_encoded(one) for one in kind.__iter__(value)]}
-    if isinstance(value, range):
+            return {name: [_encoded(one, iterators) for one in kind.__iter__(value)]}
+    if isinstance(value, range) and len(value) <= LONGEST_RANGE:
         return {"range": [value.start, value.stop, value.step]}
-    if hasattr(value, "__next__"):
-        return {"iterator": [_encoded(one) for one, _ in zip(value, range(LARGEST), strict=False)]}
+    for name in _BY_TEXT:
+        if isinstance(value, _known(name)):
+            return {name: str(value)}
+    if iterators and (hasattr(value, "__next__") or isinstance(value, _VIEWS)):
+        items = [_encoded(one, iterators) for one, _ in zip(value, range(MOST_ITEMS + 1), strict=False)]
+        return {"iterator": items}
     raise NotPlain(f"a {type(value).__name__}")
+
+
+def _known(name: str) -> Any:
+    """A type by its module and name, if its module is loaded."""
+    module, _, kind = name.partition(".")
+    return getattr(sys.modules.get(module), kind, ())
 
 
 def _decoded(value: Any) -> Any:
@@ -77,5 +98,14 @@ def _decoded(value: Any) -> Any:
         return range(*inner)
     if kind == "dict":
         return {_decoded(k): _decoded(v) for k, v in inner}
+    if kind in _BY_TEXT:
+        module, _, name = kind.partition(".")
+        return getattr(__import__(module), name)(inner)
     items = [_decoded(one) for one in inner]
-    return {"list": list, "tuple": tuple, "set": set, "iterator": iter}[kind](items)
+    return _iterator(items) if kind == "iterator" else dict(_SEQUENCES)[kind](items)
+
+
+def _iterator(items: list[Any]) -> Any:
+    yield from items[:MOST_ITEMS]
+    if len(items) > MOST_ITEMS:
+        raise OverflowError(f"more than {MOST_ITEMS:,} items were asked of an iterator")

@@ -1,10 +1,11 @@
 """In a second sandbox: runs the tests of a candidate, whose functions it calls in the candidate's own sandbox.
 
-Lines to the outside begin with C (a call, for the candidate) or V (the verdict, the last line). Only this process knows
-what is expected, and it holds no code of the candidate's.
+Lines to the outside begin with C (a call, for the candidate), F (a test has failed, and why) or V (the verdict, the
+last line). Only this process knows what is expected, and it holds no code of the candidate's.
 """
 
 import builtins
+import contextlib
 import os
 import sys
 from typing import Any
@@ -14,119 +15,187 @@ from .main import execute, told
 
 
 class Unfit(BaseException):
-    """The candidate cannot be tested: it does not begin, ends, or answers with what is no plain data."""
+    """The candidate cannot pass: it does not begin, ends, or answers with what is no plain data."""
+
+
+class Untestable(BaseException):
+    """These tests cannot judge a candidate, whatever it is."""
 
 
 class Candidate:
-    """The candidate's end of the line."""
+    """The candidate's end of the line.
+
+    Attributes:
+        calls: how often it was called.
+    """
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what the tests print is no line
+        self.calls = 0
 
-    def names(self, entry_point: str) -> dict[str, Any]:
-        """What the candidate defines: its functions, as functions here, and its values. None hides a built-in name."""
-        hello = self.reply()
+    def names(self, entry_points: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the candidate defines: its functions, as functions here, and its values.
+
+        None hides a built-in name but what is tested.
+        """
+        hello = self.reply({"functions", "values"})
         if "error" in hello:
             raise Unfit(hello["error"])
-        found = {name: self.function(name) for name in hello["functions"]} | dict(hello["values"])
-        return {name: one for name, one in found.items() if name == entry_point or not hasattr(builtins, name)}
+        allowed = {name for name in entry_points if name}
+        try:
+            functions = {str(n): self.function(str(n)) for n in hello["functions"] if shows(n, allowed)}
+            values = {str(n): value for n, value in dict(hello["values"]).items() if shows(n, allowed)}
+        except Exception:
+            raise Unfit("the candidate's process sent no answer") from None
+        return functions, values
 
     def function(self, name: str) -> Any:
         """A function that calls the candidate's of this name."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self.say("C", {"name": name, "args": list(args), "kwargs": kwargs})
-            reply = self.reply()
+            self.calls += 1
+            try:
+                line = plain.dumps({"name": name, "args": list(args), "kwargs": kwargs})
+            except plain.NotPlain as e:
+                raise Untestable(f"the tests hand {e} to {name}, which cannot cross to another process") from None
+            self.send("C", line)
+            reply = self.reply({"result", "after"})
             if "raised" in reply:
                 raise raised(reply)
-            for mine, after in zip(args, reply["after"], strict=True):
-                update(mine, after)
+            update(args, reply["after"])
             return reply["result"]
 
         call.__name__ = call.__qualname__ = name
         return call
 
-    def reply(self) -> dict[str, Any]:
-        """The candidate's next line."""
+    def reply(self, whole: set[str]) -> dict[str, Any]:
+        """The candidate's next line: with these entries, or with what it raised, or an error."""
         line = sys.stdin.readline()
         if not line:
             raise Unfit("the candidate's process ended")
         try:
             reply = plain.loads(line)
-            whole = ({"functions", "values"} <= reply.keys()) or ({"result", "after"} <= reply.keys())
-            unfit = "" if whole or {"raised", "error"} & reply.keys() else str(reply["unfit"])
+            known = whole <= reply.keys() or {"raised", "error"} & reply.keys()
+            unfit, untestable = str(reply.get("unfit", "")), str(reply.get("untestable", ""))
         except Exception:
             raise Unfit("the candidate's process sent no answer") from None
-        if unfit:
-            raise Unfit(unfit)
+        if untestable:
+            raise Untestable(untestable)
+        if unfit or not known:
+            raise Unfit(unfit or "the candidate's process sent no answer")
         return reply
 
-    def say(self, what: str, message: dict[str, Any]) -> None:
+    def send(self, what: str, line: str) -> None:
         """Write a line."""
-        self._out.write(what + plain.dumps(message) + "\n")
+        self._out.write(what + line + "\n")
         self._out.flush()
 
 
-def update(mine: Any, after: Any) -> None:
-    """Give a mutable argument the content that the candidate left in its copy."""
-    if type(mine) is not type(after):
-        return
-    if isinstance(mine, list):
-        mine[:] = after
-    elif isinstance(mine, (dict, set)):
-        mine.clear()
-        mine.update(after)
+def shows(name: Any, allowed: set[str]) -> bool:
+    """Whether the tests may see a name of the candidate's."""
+    return name in allowed or not hasattr(builtins, str(name))
+
+
+def update(args: tuple[Any, ...], after: Any) -> None:
+    """Give mutable arguments the content that the candidate left in its copies."""
+    changed = after if isinstance(after, dict) else {}
+    for number, mine in enumerate(args):
+        new = changed.get(number)
+        if new is None or type(new) is not type(mine):
+            continue
+        if isinstance(mine, list):
+            mine[:] = new
+        elif isinstance(mine, (dict, set)):
+            mine.clear()
+            mine.update(new)
 
 
 def raised(reply: dict[str, Any]) -> Exception:
-    """What the candidate raised: the nearest exception that is built in."""
-    text = str(reply.get("text", ""))
+    """What the candidate raised: the nearest exception that is built in, but none that ends a loop in silence."""
+    given, text = reply.get("args"), str(reply.get("text", ""))
+    args = tuple(given) if isinstance(given, (list, tuple)) else ()
+    found: Exception = Exception(*args)
     for name in reply.get("kinds", []):
         kind = getattr(builtins, str(name), None)
+        if kind in (StopIteration, StopAsyncIteration):
+            found = RuntimeError(f"the candidate raised {name}")
+            break
         if isinstance(kind, type) and issubclass(kind, Exception):
-            try:
-                return kind(text)
-            except TypeError:  # such as UnicodeDecodeError, which takes five arguments
-                break
-    return Exception(text)
+            with contextlib.suppress(TypeError):  # UnicodeDecodeError, whose arguments may not have crossed
+                found = kind(*args)
+            break
+    found.add_note(text)
+    return found
 
 
 def run_tests(job: dict[str, Any]) -> None:
     """Run each test by itself; say how many passed, and why the first that failed did."""
-    candidate, tests, entry_point = Candidate(), job["tests"], job["entry_point"]
-    passed, text = 0, ""
+    candidate, tests, passed, text, decided = Candidate(), job["tests"], 0, "", True
     try:
-        theirs = candidate.names(entry_point)
+        functions, values = candidate.names([job["entry_point"], *job["entry_points"]])
         ours = prelude(job["prelude"])
-        names = theirs | {name: one for name, one in ours.items() if name != entry_point or name not in theirs}
+        tested = {job["entry_point"], *job["entry_points"]}
+        names = functions | values | {n: one for n, one in ours.items() if n not in tested or n not in functions}
         for number, source in enumerate(tests, 1):
-            failed = one_test(source, dict(names), entry_point)
+            failed = one_test(source, dict(names), job["entry_point"])
             passed += not failed
-            text = text or (failed and f"test {number} of {len(tests)} fails\n{failed}")
+            if failed and not text:
+                text = f"test {number} of {len(tests)} fails\n{failed}"[-4000:]
+                candidate.send("F", plain.dumps(text))
+        if passed and not candidate.calls and not any(name in source for name in values for source in tests):
+            passed, text, decided = 0, "no test calls what the answer defines", False
     except Unfit as e:
-        text = f"{e}"
-    candidate.say("V", {"passed": passed, "of": len(tests), "text": text[-4000:]})
+        text = text or str(e)
+    except Untestable as e:
+        text, decided = text or str(e), bool(text)
+    candidate.send("V", plain.dumps({"passed": passed, "text": text[-4000:], "decided": decided}))
 
 
 def prelude(source: str) -> dict[str, Any]:
     """The names that the tests bring along, which the candidate's cannot replace."""
     found = execute(source, "prelude")
     if isinstance(found, str):
-        raise RuntimeError(f"the tests' own code fails: {found}")
+        raise Untestable(f"the tests' own code fails: {found}")
     return found
 
 
 def one_test(source: str, names: dict[str, Any], entry_point: str) -> str:
-    """Why a test fails; empty if it passes. Where it defines `check`, that is called with the entry point."""
-    theirs = names.get("check")
+    """Why a test fails; empty if it passes.
+
+    Runs what it defines, too: `check`, with the entry point, functions `test...`, and cases of unittest.
+    """
+    before = dict(names)
+    if "random" in source:  # the same verdict each time
+        import random
+
+        random.seed(0)
     try:
         exec(compile(source, "<test>", "exec"), names)
-        check = names.get("check")
-        if entry_point and check is not None and check is not theirs:
+        new = {name: one for name, one in names.items() if one is not before.get(name)}
+        if entry_point and callable(check := new.get("check")):
             check(names[entry_point])
-    except Unfit:
+        for name, one in new.items():
+            if name.startswith("test") and callable(one) and not isinstance(one, type):
+                one()
+            elif isinstance(one, type) and any(kind.__name__ == "TestCase" for kind in one.__mro__[1:]):
+                run_case(one)
+    except (Unfit, Untestable):
         raise
     except BaseException as e:
         return told(e)
     return ""
+
+
+def run_case(case: Any) -> None:
+    """Run the tests of a case of unittest.
+
+    Raises:
+        AssertionError: one fails.
+    """
+    import unittest
+
+    found = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(found)
+    if wrong := [*found.failures, *found.errors]:
+        raise AssertionError(wrong[0][1])
