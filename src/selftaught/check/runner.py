@@ -62,6 +62,8 @@ def check(
         say = what.console.print
         trained = f", {what.claim.train:,} train problems each" if what.claim.train else ""
         say(f"{method.id} on {world.name}, {_planned(looks)}{trained}, in {what.folder}\n  claim: {what.claim.text}")
+        if what.claim.variant and what.claim.variant not in world.variants:
+            say(f"  note: the claim is about a world's {what.claim.variant!r} problems; {world.name} has its own alone")
         trials: list[SeedResult] = []
         decided: dict[Contrast, Decided] = {}
         for look, number in enumerate(looks.seeds):

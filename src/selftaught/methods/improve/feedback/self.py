@@ -14,7 +14,7 @@ CLAIM = Claim(
     " one's own answers as they come.",
     baselines=(
         "greedy",
-        Baseline("SFT on the corpus's answers", method="corpus-sft", options=CORPUS),
+        Baseline("SFT on the corpus's answers", method="corpus-sft", options=CORPUS, fit_with="drafts"),
         Baseline(
             "neither refined nor filtered", options={"self_refine": False, "self_filter": False}, fit_with="problems"
         ),
