@@ -387,7 +387,7 @@ def test_what_was_answered_on_an_earlier_start_tells_that_refusals_are_the_reque
 
 def test_those_under_way_are_answered_where_the_key_is_no_longer_taken(server: Server, make: Any) -> None:
     def script(got: Got) -> Reply:
-        return error(401, "no") if got.question == "0 + 0" else dataclasses.replace(sums(got), delay=0.3)
+        return error(401, "no") if got.question == "0 + 0" else dataclasses.replace(sums(got), delay=2.0)
 
     server.script = script
     engine = make(Limits(concurrency=4))
