@@ -79,7 +79,9 @@ def test_what_a_kill_costs_is_what_was_in_flight_and_is_told(
     twice = sum(count - 1 for count in questions(server).values())
     told = re.search(r"(\d+) requests were in flight when the last process ended: counted as paid for", said.err)
     assert told
-    assert 1 <= twice <= int(told[1]) <= WIDTH  # one may be booked and not have reached the server
+    # One may be booked and not have reached the server; and the next ones are sent while answers, which come in on the
+    # engine's thread, are on their way to the journal: until they are there, they count as in flight.
+    assert 1 <= twice <= int(told[1]) <= 2 * WIDTH
     assert json.loads(said.out)["accuracy"] == 1.0
     assert main(words) == 0  # nothing is asked any more, and the loss is told, but no new one
     said = capsys.readouterr()
