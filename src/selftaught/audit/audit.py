@@ -6,12 +6,15 @@ from pathlib import Path
 
 from selftaught.audit.checks import all_checks, checked
 from selftaught.audit.evidence import Evidence, Finding
+from selftaught.console import Console
 from selftaught.errors import BadInput
 from selftaught.journal import JournalReader
 from selftaught.tasks import Task
 
 
-def audit(folder: Path, task: Task | None = None, *, trust: bool = False) -> list[Finding]:
+def audit(
+    folder: Path, task: Task | None = None, *, trust: bool = False, console: Console | None = None
+) -> list[Finding]:
     """Recompute what a run claims: that its journal and policies are as they were written, that nothing measured was
     learned, and that verdicts, gates, tokens and the summary's figures follow from its answers.
 
@@ -22,6 +25,7 @@ def audit(folder: Path, task: Task | None = None, *, trust: bool = False) -> lis
         folder: of the run.
         task: what it ran on; None loads it as the command line did.
         trust: run the Python files that the command line named as task or verifier; else such a task is not loaded.
+        console: where progress is shown; by default nowhere.
 
     Raises:
         BadInput: it is no run folder, or a file of it cannot be read.
@@ -33,7 +37,12 @@ def audit(folder: Path, task: Task | None = None, *, trust: bool = False) -> lis
             what = f"a damaged run: {type(e).__name__}: {e}"
             raise BadInput(what, where=str(folder), fix="put a copy of it back") from e
         try:
-            return [checked(check, on) for check in all_checks()]
+            checks, found = all_checks(), list[Finding]()
+            with (console or Console(quiet=True)).meter("auditing", len(checks)) as meter:
+                for name, check in checks.items():
+                    found.append(checked(name, check, on))
+                    meter.advance(1, name)
+            return found
         finally:
             if task is None and on.task is not None:
                 on.task.close()

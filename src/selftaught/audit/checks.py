@@ -196,16 +196,18 @@ def tokens(on: Evidence) -> Finding:
 _COSTS = ("generated", "judge", "trained")  # prompts that requests share are counted once in a session
 
 
-def all_checks() -> tuple[Check, ...]:
-    """The checks, in the order in which they are told."""
+def all_checks() -> dict[str, Check]:
+    """The checks by name, in the order in which they are told."""
     from selftaught.audit.figures import gates, summary
 
-    return (
-        journal_rows, policies, same_task, splits, trained_on, opening, verdicts, tokens, gates, summary,
-    )  # fmt: skip
+    return {
+        "journal rows": journal_rows, "policies": policies, "task": same_task, "splits": splits,
+        "training records": trained_on, "test split": opening, "verdicts": verdicts, "tokens": tokens, "gates": gates,
+        "summary": summary,
+    }  # fmt: skip
 
 
-def checked(check: Check, on: Evidence) -> Finding:
+def checked(name: str, check: Check, on: Evidence) -> Finding:
     """What a check finds; that it cannot be made, where the folder holds something else than it expects.
 
     Raises:
@@ -214,4 +216,4 @@ def checked(check: Check, on: Evidence) -> Finding:
     try:
         return check(on)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
-        return Finding(check.__name__.replace("_", " "), None, f"it cannot be made: {type(e).__name__}: {e}")
+        return Finding(name, None, f"it cannot be made: {type(e).__name__}: {e}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selftaught.audit import audit
 from selftaught.cli.common import Call
+from selftaught.console import Console
 from selftaught.terminal import print_json, print_table, print_wrapped
 
 WORDS = {True: "holds", False: "DIFFERS", None: "not checked"}
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(call: Call) -> int:
     """Print what each check found; 1 where one does not hold, 3 where one could not be made."""
-    found = audit(call.args.run, trust=call.args.trust)
+    found = audit(call.args.run, trust=call.args.trust, console=Console())
     wrong, unmade = (sum(one.holds is how for one in found) for how in (False, None))
     if call.args.json:
         print_json({"run": str(call.args.run), "checks": [asdict(one) for one in found]})

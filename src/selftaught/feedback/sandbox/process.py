@@ -44,11 +44,6 @@ class SandboxedProcess:
         for stream in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(stream.fileno(), False)
 
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
-
     def ready(self, seconds: float) -> bool:
         """Whether it has come to wait for its job, limited and isolated; waits for that."""
         deadline = time.monotonic() + seconds
