@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,15 +25,18 @@ def is_changed(method: Method, folder: Path, world: str) -> bool:
     return found is None or is_older(found) or found["versions"].get("code") != parts_hash(method)
 
 
-def parts_hash(method: Method) -> str:
+def parts_hash(method: Method, also: Sequence[Path] = ()) -> str:
     """Hash of the code of a method, of its baselines' methods, and of the parts that they import, directly or not.
 
     Comments, docstrings and layout do not change it.
+
+    Args:
+        also: further files, which count with the parts that they import.
     """
     rivals = method.claim.all_baselines.values() if method.claim else ()
     methods = [method, *(find(one.method) for one in rivals if isinstance(one, Baseline) and one.method)]
     files: dict[str, str] = {}
-    waiting = [one.path.resolve() for one in methods]
+    waiting = [*(one.path.resolve() for one in methods), *also]
     while waiting:
         path = waiting.pop()
         name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -55,7 +55,9 @@ class SeedPool:
         share = max(1, num_cores() // jobs)
         self._processes = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_begin, initargs=(share,))
 
-    def run_seeds(self, play: Callable[[int], None], seeds: range, console: Console, what: str = "seed") -> None:
+    def run_seeds(
+        self, play: Callable[[int], None], seeds: Sequence[int], console: Console, what: str = "seed"
+    ) -> None:
         """Run seeds; those that fail are left to the caller.
 
         Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selftaught import models
 from selftaught.check.baselines import trains_nothing
+from selftaught.check.kept import copy_seeds, read_seed, take_seeds, write_seed
 from selftaught.check.legs import Contrast
 from selftaught.check.outcome import SeedResult, mean_score
 from selftaught.check.results import Result
@@ -27,14 +28,14 @@ from selftaught.worlds.world import World
 LONG_CHECK_SECONDS = 120.0  # seconds from which the remaining time is announced
 FOLDER = Path("runs/check")
 
-Ahead = Callable[[range], None]
+Ahead = Callable[[Sequence[int]], None]
 """Plays seeds beforehand, side by side; see `check.parallel`."""
 
 
 def check(
     method: Method, world: World, *, seeds: int = 0, ablate: bool = False, folder: Path = FOLDER,
     engine: Engine | EngineConfig | None = None, learner: Learner = local_learner, console: Console | None = None,
-    jobs: int = 1, ahead: Ahead | None = None, quick: bool = False,
+    jobs: int = 1, ahead: Ahead | None = None, quick: bool = False, kept: Path | None = None, extend: bool = False,
 ) -> Result:  # fmt: skip
     """Test a method's claim, as published and at equal compute.
 
@@ -51,6 +52,8 @@ def check(
         jobs: seeds run in parallel beforehand; used to report time.
         ahead: plays the seeds of the next look beforehand.
         quick: use the world's quick sizes.
+        kept: finished seeds are copied here at each look; see `check.kept`.
+        extend: take over the finished seeds in `kept` that are of this check.
 
     Raises:
         BadInput: the method declares no claim, there are fewer than two seeds of a method that trains, the engine
@@ -64,13 +67,18 @@ def check(
         say(f"{method.id} on {world.name}, {_planned(looks)}{trained}, in {what.folder}\n  claim: {what.claim.text}")
         if what.claim.variant and what.claim.variant not in world.variants:
             say(f"  note: the claim is about a world's {what.claim.variant!r} problems; {world.name} has its own alone")
+        if kept and extend:
+            taken = take_seeds(what, kept, looks.seeds[-1])
+            say(f"  {len(taken)} finished seeds taken from {kept}")
         trials: list[SeedResult] = []
         decided: dict[Contrast, Decided] = {}
         for look, number in enumerate(looks.seeds):
             fresh = range(len(trials), number)
-            if ahead:
-                ahead(fresh)
+            if ahead and (open_seeds := [seed for seed in fresh if read_seed(what, seed) is None]):
+                ahead(open_seeds)
             _run_seeds(what, fresh, trials, looks.seeds[-1])
+            if kept:
+                copy_seeds(what, trials, kept)
             if _decide(what, trials, looks, look, decided):
                 break
         return summarize(what, trials, decided, jobs=jobs, quick=quick)
@@ -82,7 +90,16 @@ def run_seed(
 ) -> None:  # fmt: skip
     """Run the method and its baselines on one seed, for a `check` that finds it in `folder`; see there."""
     with _opened(method, world, ablate, folder, engine, local_learner, console or Console()) as what:
-        run_all(what, seed)
+        finish_seed(what, seed)
+
+
+def finish_seed(what: Check, seed: int) -> SeedResult:
+    """Play a seed to its end and keep what was found, or read what was kept."""
+    found = read_seed(what, seed)
+    if found is None:
+        found = run_all(what, seed)
+        write_seed(what, found)
+    return found
 
 
 def looks_of(method: Method, world: World, seeds: int = 0) -> Looks:
@@ -133,7 +150,7 @@ def _run_seeds(what: Check, fresh: range, trials: list[SeedResult], most: int) -
     """Run seeds one after another and report progress."""
     say = what.console.print
     for seed in fresh:
-        trials.append(run_all(what, seed))
+        trials.append(finish_seed(what, seed))
         what.cache.clear()  # the next seed has other problems; the starting model's samples are in the store
         left = (most - seed - 1) * sum(t.seconds + t.ablation_seconds for t in trials) / len(trials)
         if seed == 0 and left > LONG_CHECK_SECONDS:

@@ -36,6 +36,8 @@ from selftaught.terminal import print_json, print_table, print_text, print_wrapp
 from selftaught.worlds.own import world_of
 from selftaught.worlds.world import DEFAULT_WORLD, World, with_version, worlds
 
+SEEDS = "seeds"  # the folder of finished seeds in that of the results
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `check`."""
@@ -53,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     quick = "fewer seeds and problems, for a first look; results go to the folder quick in that of the results"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--ablate", action="store_true", help="also run the claim's ablations")
+    extend = "go on from the finished seeds beside the results (in the folder seeds), where they are of the same code, "
+    extend += "claim, model and problems, instead of playing them again"
+    parser.add_argument("--extend", action="store_true", help=extend)
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N",
         help="seeds run in parallel processes (default 0: as many as fit for a small model, else 1)",
@@ -84,7 +89,7 @@ def execute(call: Call) -> int:
             result = check(
                 method, where, seeds=args.seeds or 0, ablate=args.ablate, engine=engine, console=console,
                 jobs=processes.jobs if processes else 1, ahead=_ahead(args, method, processes, engine, console),
-                quick=args.quick,
+                quick=args.quick, kept=args.out / SEEDS, extend=args.extend,
             )  # fmt: skip
             path = write_result(result, args.out, _command(args, method))
             results.append((method, result))
@@ -131,7 +136,7 @@ def _most_at_once(args: argparse.Namespace, chosen: Sequence[Method], where: Wor
 
 def _ahead(
     args: argparse.Namespace, method: Method, processes: SeedPool | None, engine: EngineConfig, console: Console
-) -> Callable[[range], None] | None:
+) -> Callable[[Sequence[int]], None] | None:
     """A function that plays the seeds of a look in the processes."""
     if processes is None:
         return None
