@@ -157,6 +157,10 @@ def test_what_common_answers_need_crosses(sandbox: Sandbox) -> None:
     [
         ("def f(g): return g(1)", ["assert f(lambda x: x) == 1"], "cannot cross to another process"),
         ("class A:\n    def g(self): return 1", ["assert A().g() == 1"], "a class of the answer's"),
+        ("class A(list): pass", ["a = A()\na.append(1)\nassert a == [1]"], "a class of the answer's"),
+        ("class a:\n    def g(self): return 1", ["x = a()\nassert x.g() == 1"], "a class of the answer's"),
+        ("class A: pass", ["class B(A): pass\nassert B() is not A()"], "a class of the answer's"),
+        ("class A: pass", ["assert isinstance(A(), A)"], "a class of the answer's"),
         ("x = 1", ["assert 1 == 1"], "no test calls"),
     ],
 )
@@ -166,6 +170,28 @@ def test_tests_that_cannot_judge_code_elsewhere_decide_nothing(
     found = sandbox.test(code, tests)
     assert (found.passed, found.decided) == (0, False)
     assert why in found.text
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class f:\n    def __init__(self, x): pass",
+        "class A: pass\ndef f(x): return A()",
+        # it speaks the sandbox's own protocol: the line that its process would send
+        "import os\ndef f(x):\n    for fd in range(9):\n        try: os.write(fd, LINE)\n        except OSError: pass\n"
+        'LINE = b\'{"dict": [["untestable", "x"]]}\\n\'',
+    ],
+)
+def test_code_cannot_say_that_its_tests_do_not_count(sandbox: Sandbox, code: str) -> None:
+    """Only the tests tell whether they use a class; an answer that is one where a function is tested is wrong."""
+    for tests in (
+        ["assert f(1) == 1"],
+        ["class A:\n    x = 1\nassert f(1) == A().x"],
+        ["x = f(1)\nassert x.bit_length() == 1"],
+        ["assert isinstance(f(1), int)"],
+    ):
+        found = sandbox.test(code, tests)
+        assert (found.passed, found.decided) == (0, True), found
 
 
 def test_after_a_failed_test_waiting_does_not_help(sandbox: Sandbox) -> None:

@@ -4,11 +4,13 @@ Lines to the outside begin with C (a call, for the candidate), F (a test has fai
 last line). Only this process knows what is expected, and it holds no code of the candidate's.
 """
 
+import ast
 import builtins
 import contextlib
 import os
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeGuard
 
 from . import plain
 from .main import execute, told
@@ -77,11 +79,9 @@ class Candidate:
         try:
             reply = plain.loads(line)
             known = whole <= reply.keys() or {"raised", "error"} & reply.keys()
-            unfit, untestable = str(reply.get("unfit", "")), str(reply.get("untestable", ""))
+            unfit = str(reply.get("unfit", ""))
         except Exception:
             raise Unfit("the candidate's process sent no answer") from None
-        if untestable:
-            raise Untestable(untestable)
         if unfit or not known:
             raise Unfit(unfit or "the candidate's process sent no answer")
         return reply
@@ -95,6 +95,65 @@ class Candidate:
 def shows(name: Any, allowed: set[str]) -> bool:
     """Whether the tests may see a name of the candidate's."""
     return name in allowed or not hasattr(builtins, str(name))
+
+
+def classes_in(test: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that a test uses as classes and does not bring along."""
+    present = [name for name in names if name in test]
+    if not present:
+        return []
+    try:
+        tree = ast.parse(test)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    own = {one.name for one in ast.walk(tree) if isinstance(one, (ast.ClassDef, ast.FunctionDef))}
+    own |= {one.asname or one.name for one in ast.walk(tree) if isinstance(one, ast.alias)}
+    return [name for name in present if name not in own and is_class_in(tree, name)]
+
+
+def is_class_in(tree: ast.AST, name: str) -> bool:
+    """Whether a test uses a name as a class, whose objects stay where they are made.
+
+    That is, they inherit from it, ask whether something is one, enter what it returns, or use a member of that which no
+    plain data has, any member where the name is in CapWords. Only the tests tell: what the candidate says of itself
+    does not count.
+    """
+    kinds = () if name[:1].isupper() else plain_types()
+    stored = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and is_call(node.value, name)]
+    made = {one.id for node in stored for one in node.targets if isinstance(one, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.withitem) and is_call(node.context_expr, name):
+            return True
+        if isinstance(node, ast.ClassDef) and any(is_name(base, name) for base in node.bases):
+            return True
+        if is_call(node, "isinstance") and any(is_name(n, name) for kind in node.args[1:] for n in ast.walk(kind)):
+            return True
+        if isinstance(node, ast.Attribute) and not any(hasattr(kind, node.attr) for kind in kinds):
+            of = node.value
+            if is_call(of, name) or (isinstance(of, ast.Name) and of.id in made):
+                return True
+    return False
+
+
+def plain_types() -> tuple[type, ...]:
+    """The types of plain data."""
+    from collections import deque
+    from decimal import Decimal
+    from fractions import Fraction
+    from types import GeneratorType
+
+    of_python = (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, GeneratorType)
+    return (*of_python, deque, Decimal, Fraction, type({}.keys()), type({}.items()))
+
+
+def is_call(node: Any, name: str) -> TypeGuard[ast.Call]:
+    """Whether a node calls this name."""
+    return isinstance(node, ast.Call) and is_name(node.func, name)
+
+
+def is_name(node: Any, name: str) -> bool:
+    """Whether a node is this name."""
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def update(args: tuple[Any, ...], after: Any) -> None:
@@ -138,6 +197,8 @@ def run_tests(job: dict[str, Any]) -> None:
         tested = {job["entry_point"], *job["entry_points"]}
         names = functions | values | {n: one for n, one in ours.items() if n not in tested or n not in functions}
         for number, source in enumerate(tests, 1):
+            if made := classes_in(source, functions):
+                raise Untestable(f"the tests use {made[0]}, a class of the answer's")
             failed = one_test(source, dict(names), job["entry_point"])
             passed += not failed
             if failed and not text:
