@@ -7,7 +7,7 @@ from selftaught.check.readings import logged
 from selftaught.learn import round_schedule
 from selftaught.learn.objectives import step_dpo
 
-SCALE = {"rounds": 8, "problems": 64, "max_pairs": 96, "lr_scale": 1 / 3}
+SCALE = {"rounds": 8, "problems": 64, "max_pairs": 96, "lr_scale": 1.0}
 SEARCH = {**SCALE, "iterations": 32, "depth": 4, "max_step_tokens": 32}
 OFFLINE = Baseline("offline: trees of the frozen start", options={"online": False})
 MOVED = logged("divergence", "kl")
