@@ -24,6 +24,7 @@ from selftaught.run.ask import Ask
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Task
+from selftaught.tasks.task import hide
 from selftaught.testing import make_run, make_task
 
 Deed = Callable[[Run, Task], Any]
@@ -50,20 +51,28 @@ async def reading(ask: Ask, problem: Problem) -> Attempt:
     return await ask(f"{problem.question} Is it {problem.reference}?")
 
 
+TEST = [hide(problem) for problem in make_task().test]
+"""As a method might know them from elsewhere: its task shows none."""
+
 CLOSED: dict[str, Deed] = {
-    "solve test": lambda run, task: run.solve(run.base, task.test, "test"),
+    "the test split": lambda _, task: task.test,
+    "the test split of the run's task": lambda run, _: run.task.split("test"),
+    "the test split of a hidden copy": lambda run, _: run.task.hidden().test,
+    "the test split of an extended copy": lambda run, _: run.task.extended([]).test,
+    "the test split of another task": lambda run, task: task.tested_on(run.task),
+    "solve test": lambda run, task: run.solve(run.base, TEST, "test"),
     "solve dev": lambda run, task: run.solve(run.base, task.dev, "dev"),
     "solve train": lambda run, task: run.solve(run.base, task.train, "train"),
-    "attempt test": lambda run, task: run.attempt(run.base, task.test),
-    "search test": lambda run, task: run.search(run.base, task.test, solver=None),
-    "attempt the same under another id": lambda run, task: run.attempt(run.base, [replace(task.test[0], id="mine")]),
+    "attempt test": lambda run, task: run.attempt(run.base, TEST),
+    "search test": lambda run, task: run.search(run.base, TEST, solver=None),
+    "attempt the same under another id": lambda run, task: run.attempt(run.base, [replace(TEST[0], id="mine")]),
     "attempt a test attempt": lambda run, task: run.attempt(
-        run.base, [replace(run.attempt(run.base, task.train)[0], problem=task.test[0])]
+        run.base, [replace(run.attempt(run.base, task.train)[0], problem=TEST[0])]
     ),
     "surprise at test": lambda run, task: run.nll(
-        run.base, [replace(run.attempt(run.base, task.train)[0], problem=task.test[0])]
+        run.base, [replace(run.attempt(run.base, task.train)[0], problem=TEST[0])]
     ),
-    "score test": lambda run, task: run.score(run.base, [task.test[0]], "question"),
+    "score test": lambda run, task: run.score(run.base, [TEST[0]], "question"),
     "train and dev together": lambda run, task: run.attempt(run.base, [*task.train, *task.dev]),
     "reinforce on dev": lambda run, task: run.learn_online(run.base, task.dev, steps=1),
     "reinforce under another id": lambda run, task: run.learn_online(run.base, [replace(task.dev[0], id="x")], steps=1),
@@ -72,10 +81,10 @@ CLOSED: dict[str, Deed] = {
     "the scores": lambda run, _: run.measurements,
     "summarise": lambda run, _: run.measurement_of(run.base, "dev", "x", []),
     "closing it": lambda run, _: run.close(),
-    "verify test": lambda _, task: task.verify(task.test[0], answer(task.test[0])),
+    "verify test": lambda _, task: task.verify(TEST[0], answer(TEST[0])),
     "verify dev": lambda run, _: run.task.verify(run.task.dev[0], answer(run.task.dev[0])),
     "verify under another id": lambda _, task: task.verify(replace(task.dev[0], id="mine"), "Answer: 1"),
-    "decide": lambda _, task: task.decide(task.test[0], answer(task.test[0])),
+    "decide": lambda _, task: task.decide(TEST[0], answer(TEST[0])),
     "steps": lambda _, task: task.step_verdicts(task.dev[0], "Answer: 1"),
     "the verifier": lambda _, task: task.verifier.judge(task.train[0], ExtractedAnswer("", None, None), ""),
     "ask.verify on dev": lambda run, task: run.attempt(run.base, task.dev, solver=asking),
@@ -126,8 +135,8 @@ OTHERS: dict[str, Deed] = {
     "a dev attempt, verified": lambda run, task: carry(run, task, "verify"),
     "a dev attempt, shown": lambda run, task: carry(run, task, "verify_shown"),
     "a dev attempt, returned": lambda run, task: carry(run, task, ""),
-    "a test problem, verified": lambda run, task: smuggle(run, task, task.test[0], verified=True),
-    "a test problem, returned": lambda run, task: smuggle(run, task, task.test[0]),
+    "a test problem, verified": lambda run, task: smuggle(run, task, TEST[0], verified=True),
+    "a test problem, returned": lambda run, task: smuggle(run, task, TEST[0]),
     "a dev problem, online": lambda run, task: run.learn_online(
         run.base, task.train[:1], solver=partial(swapped, other=task.dev[0], verified=False), steps=1, samples=2
     ),
@@ -164,13 +173,14 @@ def test_a_call_on_an_attempt_verifies_and_returns_attempts_at_its_problem(tmp_p
 
 
 REFERENCES: dict[str, Deed] = {
-    "task": lambda _, task: task.test[0],
-    "run.task": lambda run, _: run.task.test[0],
-    "dev": lambda run, _: run.task.dev[0],
-    "hidden": lambda run, _: run.task.hidden().test[0],
-    "split": lambda run, _: run.task.split("test")[0],
+    "task": lambda _, task: task.dev[0],
+    "run.task": lambda run, _: run.task.dev[0],
+    "hidden": lambda run, _: run.task.hidden().dev[0],
+    "split": lambda run, _: run.task.split("dev")[0],
+    "by id": lambda _, task: task.find_problem(task.dev[0].id),
     "an attempt": lambda run, task: run.attempt(run.base, task.dev)[0].problem,
-    "an own copy": lambda run, _: run.task.tested_on(run.task).dev[0],
+    "an own copy": lambda _, task: task.with_splits((), task.dev, ()).dev[0],
+    "another's test": lambda _, task: task.tested_on(make_task()).dev[0],
 }
 
 
@@ -184,6 +194,17 @@ def test_no_method_reads_a_held_out_reference(tmp_path: Path, deed: Deed, needs:
 def test_references_of_train_problems_are_read_by_who_declares_it(tmp_path: Path, needs: tuple[str, ...]) -> None:
     found = inside(tmp_path, lambda run, task: [run.task.train[0], task.train[0]], needs)
     assert [p.reference is HIDDEN for p in found] == [not needs] * 2
+
+
+def test_a_test_problem_is_not_found_by_its_id(tmp_path: Path) -> None:
+    def deed(_: Run, task: Task) -> Any:
+        assert not task.holds(TEST[0])
+        assert task.known(TEST[0]) is TEST[0]
+        assert all(part not in task.__dict__ for part in ("test", "verifier", "environment", "shown", "annotator"))
+        return task.find_problem(TEST[0].id)
+
+    with pytest.raises(KeyError):
+        inside(tmp_path, deed)
 
 
 @pytest.mark.parametrize("needs", [(), ("verifier", "reference")])

@@ -95,7 +95,7 @@ def test_hiding_twice_is_hiding_once() -> None:
 
 def test_a_guarded_task_hides_what_the_method_did_not_declare() -> None:
     plain, reading = guarded(NOTHING), guarded(REFERENCE)
-    assert all(p.reference is HIDDEN for p in (*plain.train, *plain.dev, *plain.test, *reading.dev, *reading.test))
+    assert all(p.reference is HIDDEN for p in (*plain.train, *plain.dev, *reading.dev))
     assert reading.train == TASK.train
     assert all(p.reference is HIDDEN for p in reading.hidden().train)
     assert [p.id for p in plain.train] == [p.id for p in TASK.train]
@@ -103,11 +103,21 @@ def test_a_guarded_task_hides_what_the_method_did_not_declare() -> None:
     assert unguarded(plain) is unguarded(TASK) is TASK
 
 
+@pytest.mark.parametrize("method", [NOTHING, VERIFIER, REFERENCE, DEV_STUDY])
+def test_the_test_split_is_closed_and_copies_have_none(method: Method) -> None:
+    task = guarded(method)
+    for read in (lambda: task.test, lambda: task.split("test"), lambda: task.hidden().test):
+        with pytest.raises(BadInput, match=r"^function: task.test is closed to methods until the end of the run; use"):
+            read()
+    assert task.with_splits(task.train, (), ()).test == task.showing(None).test == ()
+    assert "test=2" in repr(task)
+
+
 def test_a_guarded_task_verifies_train_problems_for_those_who_declared_it() -> None:
     task = guarded(VERIFIER)
     assert task.verify(task.train[0], RIGHT).verdict is Verdict.RIGHT
     assert task.verify(task.train[0], "Answer: -1").verdict is Verdict.WRONG
-    for problem in (*task.dev, *task.test):
+    for problem in (*task.dev, *TASK.test):
         for ask in (task.verify, task.decide, task.step_verdicts):
             with pytest.raises(BadInput, match="verdicts on dev and test problems are closed to methods"):
                 ask(problem, RIGHT)

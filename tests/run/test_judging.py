@@ -181,7 +181,7 @@ def test_within_a_method_dev_may_be_judged_blindly_and_test_never(tmp_path: Path
 
     def on_test(run: Run, base: Policy, task: Task) -> None:
         (one,) = run.attempt(base, task.train[:1])
-        run.judge(base, [replace(one, problem=task.test[0])], graded)
+        run.judge(base, [replace(one, problem=make_task(train=3, dev=3, test=2).test[0])], graded)
 
     in_method(tmp_path / "dev", on_dev, ("verifier",))
     assert [(a.task_feedback, a.problem.reference is HIDDEN) for a in kept] == [(None, True)] * 3

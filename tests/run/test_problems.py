@@ -87,7 +87,7 @@ def script(policy: Policy, request: Any) -> str:
 def posing(run: Run, base: Policy, task: Task) -> Policy:
     """Ask for problems, keep the new ones, and train on right answers to them."""
     (asked,) = run.attempt(base, task.train[:1], solver=invents)
-    planted = [in_other_words(p) for p in (*task.dev, *task.test)]
+    planted = [in_other_words(p) for p in (*task.dev, *stories().test)]  # its task shows no test problems
     texts = [asked.text, *planted, task.train[1].meta["question"].upper(), "How far is it?"]
     new = run.new_problems([task.pose(text, attempts=[asked.id]) for text in texts])
     tried = run.attempt(base, new, samples=6)
@@ -172,18 +172,18 @@ def test_twenty_planted_problems_reach_neither_training_nor_notes(tmp_path: Path
 
 
 CLOSED: dict[str, Callable[[Run, Task], Any]] = {
-    "attempts at test": lambda run, task: run.attempt(run.base, [by_hand(task.test[0])]),
+    "attempts at test": lambda run, task: run.attempt(run.base, [by_hand(stories().test[0])]),
     "online on dev": lambda run, task: run.learn_online(run.base, [by_hand(task.dev[0])], steps=1),
     "verdicts on dev": lambda run, task: task.verify(by_hand(task.dev[0]), "Answer: 1"),
     "a record of dev": lambda run, task: run.learn(run.base, sft(), [Demo(by_hand(task.dev[0]).prompt, "Answer: 1")]),
     "a record of test": lambda run, task: run.learn(
-        run.base, sft(), [Demo((Message("system", "Add."), *by_hand(task.test[1]).prompt), "Answer: 1")]
+        run.base, sft(), [Demo((Message("system", "Add."), *by_hand(stories().test[1]).prompt), "Answer: 1")]
     ),
     "a turn after a train problem": lambda run, task: run.learn(
         run.base, sft(), [Demo((*task.train[0].prompt, *by_hand(task.dev[1]).prompt), "Answer: 1")]
     ),
     "a target that is a test problem": lambda run, task: run.learn(
-        run.base, sft(), [Demo(task.train[0].prompt, f"Here is one: {in_other_words(task.test[2])}")]
+        run.base, sft(), [Demo(task.train[0].prompt, f"Here is one: {in_other_words(stories().test[2])}")]
     ),
     "a longer task": lambda run, task: task.extended([by_hand(task.dev[0])]),
 }
@@ -211,7 +211,7 @@ def test_an_extended_task_verifies_the_new_problems_for_who_may(tmp_path: Path) 
     task, longer, verdict, attempt = doing(tmp_path, deed)
     assert [p.id for p in longer.train[:-1]] == [p.id for p in task.train]
     assert longer.train[-1].question == f"{FRESH[0]}\n{INSTRUCTION}"
-    assert all(p.reference is HIDDEN for p in (*longer.train[:-1], *longer.dev, *longer.test))
+    assert all(p.reference is HIDDEN for p in (*longer.train[:-1], *longer.dev))
     assert verdict is Verdict.RIGHT
     assert attempt.verdict in (Verdict.RIGHT, Verdict.WRONG)
     plain = stories().extended([make_problem(FRESH[0])])

@@ -173,7 +173,7 @@ def test_a_method_scores_dev_but_not_test(tmp_path: Path) -> None:
         policy = trained(run, p_ik())
         assert len(run.score(policy, task.dev, "question")) == len(task.dev)
         with pytest.raises(BadInput, match="scoring: it attempts test problems, which are closed"):
-            run.score(policy, task.test, "question")
+            run.score(policy, make_task().test, "question")
         return base
 
     with make_run(tmp_path, engine=Reading()) as run:

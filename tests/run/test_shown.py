@@ -105,10 +105,10 @@ def test_in_a_method_the_hidden_verifier_stays_closed(tmp_path: Path) -> None:
     def mine(run: Run, base: Policy, task: Task) -> Policy:
         (attempt, *_) = run.attempt(base, task.dev, solver=peeking)
         assert attempt.feedback == ()
-        assert task.verify_shown(task.test[0], "Answer: 1").kind == "shown"
+        assert task.verify_shown(task.dev[0], "Answer: 1").kind == "shown"
         assert task.shown is not None
         with pytest.raises(BadInput, match="without declaring that need"):
-            task.shown.judge(task.test[0], ExtractedAnswer("", None, None), None)
+            task.shown.judge(task.dev[0], ExtractedAnswer("", None, None), None)
         with pytest.raises(BadInput, match="closed to methods"):
             task.verify(task.dev[0], "Answer: 1")
         return base

@@ -18,7 +18,7 @@ from selftaught.records import HIDDEN, Feedback, Problem, Prompt, Verdict
 from selftaught.run.closed import ClosedAnnotator, ClosedEnvironment, ClosedVerifier
 from selftaught.run.solver import Subject, problem_of
 from selftaught.tasks import Task
-from selftaught.tasks.task import SPLITS, hide
+from selftaught.tasks.task import hide
 
 if TYPE_CHECKING:
     from selftaught.method import Method
@@ -33,7 +33,7 @@ ALLOWED = frozenset({
 """Members of a run that a method may use, besides its guarded task."""
 
 
-_CLOSED = ("verifier", "environment", "shown", "annotator")  # parts of a task that its guarded view replaces
+_CLOSED = ("test", "verifier", "environment", "shown", "annotator")  # parts of a task that its guarded view replaces
 
 
 class GuardedRun:
@@ -64,8 +64,8 @@ class GuardedRun:
 class GuardedTask(Task):
     """A task as a method sees it.
 
-    References are hidden, except those of train problems for methods that need "reference". Verdicts are given only on
-    train problems, to methods that need "verifier".
+    The test split is closed. References are hidden, except those of train problems for methods that need "reference".
+    Verdicts are given only on train problems, to methods that need "verifier".
 
     Args:
         task: the unguarded task.
@@ -75,11 +75,21 @@ class GuardedTask(Task):
 
     def __init__(self, task: Task, method: Method, access: AccessRules) -> None:
         self._task, self._method, self._access = task, method, access
-        hidden = {split: tuple(map(hide, task.split(split))) for split in SPLITS}
+        hidden = {split: tuple(map(hide, task.split(split))) for split in ("train", "dev")}
         if "reference" in method.needs:
             hidden["train"] = task.train
         self.__dict__.update({k: v for k, v in task.__dict__.items() if k not in (*_CLOSED, *self.__dict__)})
-        self.__dict__.update(hidden, _known={problem.id: problem for split in SPLITS for problem in hidden[split]})
+        self.__dict__.update(hidden, _known={problem.id: problem for some in hidden.values() for problem in some})
+
+    @property
+    def test(self) -> tuple[Problem, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Closed: the run opens it at its end.
+
+        Raises:
+            BadInput: always.
+        """
+        fix = "use task.train; run.measure tells how a policy does on dev"
+        raise BadInput("task.test is closed to methods until the end of the run", where=self._method.id, fix=fix)
 
     @property
     def verifier(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -140,6 +150,12 @@ class GuardedTask(Task):
         added = [p for p in problems if p.id not in self._known]
         other.train = (*self.train, *added)
         return other
+
+    def _copy(self, **changes: Any) -> Task:
+        return super()._copy(**{"test": (), **changes})
+
+    def __repr__(self) -> str:
+        return f"<{self._task!r} as {self._method.id} sees it>"
 
     def require(self, **what: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See `Task.require`."""

@@ -303,7 +303,7 @@ class Task:
         return self._copy(train=tuple(train), dev=tuple(dev), test=tuple(test))
 
     def _copy(self, **changes: Any) -> Task:
-        own = {name: getattr(self, name) for name in ("name", *SPLITS, *_PARTS)}
+        own = {name: getattr(self, name) for name in ("name", *SPLITS, *_PARTS) if name not in changes}
         own |= {"kinds": self._kinds, **changes}
         return Task(**own)
 
