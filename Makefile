@@ -22,11 +22,12 @@ LOCKED = $(PIP) --no-build-isolation -c $(LOCK)
 BUILD := hatchling editables setuptools wheel
 NEWEST := transformers peft accelerate reasoning-gym math-verify
 UV := uv==0.13.9
+CYCLONEDX := cyclonedx-bom==7.5.0
 VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs bench lock clean
+.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs bench lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +69,7 @@ lint: $(VENV)/dev.stamp ## check style, types, and that generated text is up to 
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/generate.py --readme --check
 	$(BIN)/python scripts/showcase.py --check
+	$(BIN)/python scripts/licenses.py --check
 
 format: $(VENV)/dev.stamp ## fix style, and regenerate text
 	$(BIN)/ruff check --fix
@@ -95,8 +97,14 @@ lock: ## update the lock file to the newest releases that pyproject.toml allows
 	  --custom-compile-command 'make lock' --output-file $(LOCK)
 	rm -rf .venv-lock
 
+sbom: $(VENV)/core.stamp ## write a software bill of materials of the installed environment to sbom.json
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --disable-pip-version-check --quiet '$(CYCLONEDX)'
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json $(VENV)
+	rm -rf .venv-sbom
+
 clean: ## remove environments and build outputs; keep runs
-	rm -rf $(VENV) .venv-newest .venv-lock $(VLLM_VENV) site build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-lock .venv-sbom sbom.json $(VLLM_VENV) site build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- setup: each stamp is written when its step has succeeded ---
