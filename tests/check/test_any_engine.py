@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from check_world import task_of
 
-from endpoint_server import SECRET, Endpoint
 from selftaught.cli.main import main
+from selftaught.testing.endpoint import SECRET, Endpoint
 from selftaught.worlds import world as worlds
 
 OWN = '''

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from endpoint_server import SECRET
-from endpoint_server import Endpoint as Server
 from selftaught.engines.openai import sender as sender_module
+from selftaught.testing.endpoint import SECRET
+from selftaught.testing.endpoint import Endpoint as Server
 
 
 @pytest.fixture

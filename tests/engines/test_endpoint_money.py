@@ -20,8 +20,6 @@ from typing import Any
 
 import pytest
 
-from endpoint_server import Endpoint as Server
-from endpoint_server import Got, completion, error, sums
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
@@ -32,6 +30,8 @@ from selftaught.journal.bookings import Unanswered
 from selftaught.records import make_problem
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
+from selftaught.testing.endpoint import Endpoint as Server
+from selftaught.testing.endpoint import Got, completion, error, sums
 
 WIDTH = 8
 

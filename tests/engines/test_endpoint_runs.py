@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from endpoint_server import Endpoint as Server
-from endpoint_server import Got, Reply, completion, error, sums
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines.openai.engine import Limits, OpenAIEngine
@@ -30,6 +28,8 @@ from selftaught.records import Attempt, Demo, content_hash, make_problem
 from selftaught.run.run import Run
 from selftaught.samples import well_formed
 from selftaught.tasks import Kind, Task
+from selftaught.testing.endpoint import Endpoint as Server
+from selftaught.testing.endpoint import Got, Reply, completion, error, sums
 
 HALF = "\ud83d Answer: 5"
 

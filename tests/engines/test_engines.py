@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from endpoint_server import Endpoint as Server
-from endpoint_server import Got, Reply, completion
 from selftaught.engines import (
     Engine,
     EngineConfig,
@@ -32,6 +30,8 @@ from selftaught.errors import BadInput
 from selftaught.models import Policy
 from selftaught.models.remote import remote_policy
 from selftaught.records import as_prompt
+from selftaught.testing.endpoint import Endpoint as Server
+from selftaught.testing.endpoint import Got, Reply, completion
 
 NAMES = ("local", "openai", "scripted", "vllm")
 PROMPTS = ("hi", "what is 2 + 3?", "a" * 40, "1,2,3,4,5,6", "x")

@@ -19,8 +19,6 @@ from typing import Any
 
 import pytest
 
-from endpoint_server import SECRET, Got, Reply, completion, error, sums
-from endpoint_server import Endpoint as Server
 from selftaught.cli.main import main
 from selftaught.console import Console
 from selftaught.engines import Engine, EngineError, PaidEngine, Request, RequestRefused, Sample, Sampling
@@ -43,6 +41,8 @@ from selftaught.records import Demo, Message, as_prompt, make_problem
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.tasks import Kind, Task
+from selftaught.testing.endpoint import SECRET, Got, Reply, completion, error, sums
+from selftaught.testing.endpoint import Endpoint as Server
 
 PROMPT = as_prompt("What is 2 + 3?")
 

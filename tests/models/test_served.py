@@ -9,12 +9,12 @@ from contextlib import closing
 
 import pytest
 
-from endpoint_server import Endpoint, Reply
 from selftaught.engines import Request, Sampling, create_engine
 from selftaught.errors import BadInput
 from selftaught.models.notes import Notes
 from selftaught.models.served import endpoint_policy, resolve_teacher
 from selftaught.records import as_prompt
+from selftaught.testing.endpoint import Endpoint, Reply
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from endpoint_server import SECRET, Endpoint, Got, Reply, completion
 from selftaught.cli.main import main
 from selftaught.control import Gate
 from selftaught.engines import EngineConfig, ScriptedEngine
@@ -27,6 +26,7 @@ from selftaught.records import Demo, as_prompt
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
 from selftaught.testing import make_run, make_task
+from selftaught.testing.endpoint import SECRET, Endpoint, Got, Reply, completion
 from selftaught.testing.sums import base_policy
 from talking_world import talk
 

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks OpenAI's protocol, as scripted by a test."""
+"""An HTTP server on loopback that speaks OpenAI's protocol as a script tells it, to test what runs at endpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-SECRET = "sk-test-0123456789abcdef"  # the key that tests send
+SECRET = "sk-test-0123456789abcdef"  # a key to send
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Got:
 
     @property
     def question(self) -> str:
+        """What the user said last."""
         return next(m["content"] for m in reversed(self.body["messages"]) if m["role"] == "user")
 
 
@@ -102,6 +103,7 @@ class Endpoint:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 

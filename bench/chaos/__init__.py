@@ -1,0 +1,1 @@
+"""Chaos: runs are killed, starved, moved and lied to at random moments, and must end as if nothing had happened."""

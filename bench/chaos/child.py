@@ -1,0 +1,88 @@
+"""A run of a method on the scripted engine, to be disturbed: prints what it came to, as JSON.
+
+    python -m bench.chaos.child METHOD FOLDER
+
+`FOLDER/run` is the run's, and `FOLDER/calls.log` gets a byte for each answer that the engine begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from selftaught.cli.main import INTERRUPTED, TERMINATED, Terminated
+from selftaught.engines import Request, Sample, ScriptedEngine
+from selftaught.errors import BadInput
+from selftaught.learn import TrainConfig
+from selftaught.machine.disk import disk_full_error
+from selftaught.method import find
+from selftaught.models import Policy
+from selftaught.run.conclusion import conclude, write
+from selftaught.run.settings import Settings
+from selftaught.testing.checks import play, task_for
+from selftaught.testing.sums import make_run, solve_or_judge
+
+WIDTH = 4  # answers in progress at once
+ANSWER_SECONDS, TRAINING_SECONDS = 0.01, 0.1
+
+
+class Narrow(ScriptedEngine):
+    """Begins few answers at a time, and logs each."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(partial(solve_or_judge, least=0.6, most=0.7), delay=ANSWER_SECONDS)
+        self._gate = asyncio.Semaphore(WIDTH)
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    async def sample(self, policy: Policy, request: Request) -> Sample:
+        async with self._gate:
+            os.write(self._log, b".")
+            return await super().sample(policy, request)
+
+
+def whole_run(method_id: str, folder: Path) -> dict[str, Any]:
+    """Play a method from start to end."""
+    method = find(method_id)
+    task = task_for(method, train=4, dev=6, test=2)
+    settings, engine = Settings(training=TrainConfig(epochs=1)), Narrow(folder / "calls.log")
+    with make_run(folder, task=task, engine=engine, settings=settings, delay=TRAINING_SECONDS) as run:
+        play(method, run)
+        if method.shape == "recipe":
+            write(run, conclude(run), command="chaos")
+        return {"digest": run.journal.digest(), "samples": run.journal.count("sample")}
+
+
+def main() -> int:
+    """Play it; exit status as of `selftaught run`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        found = whole_run(sys.argv[1], Path(sys.argv[2]))
+    except KeyboardInterrupt as stop:
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except BadInput as error:
+        return _refuse(error)
+    except OSError as error:
+        if (full := disk_full_error(error, error.filename or "")) is None:
+            raise
+        return _refuse(full)
+    print(json.dumps(found), flush=True)
+    return 0
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _refuse(error: BadInput) -> int:
+    print(f"selftaught: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
