@@ -109,6 +109,14 @@ def test_a_replaced_effect_keeps_its_key_and_takes_the_round_and_cost_of_its_suc
             "j: not a journal, or a damaged one (database disk image is malformed); use another run folder",
         ),
         (
+            "Could not decode to UTF-8 column 'payload' with text 'secret'",
+            "j: not a journal, or a damaged one (a text in it is not UTF-8); use another run folder",
+        ),
+        (
+            "no such table: effects",
+            "j: not a journal, or a damaged one (no such table: effects); use another run folder",
+        ),
+        (
             "attempt to write a readonly database",
             "j: cannot be written (attempt to write a readonly database); use a folder you may write to",
         ),

@@ -17,6 +17,8 @@ from selftaught.journal.ledger import Usage
 
 JOURNAL_FILE = "journal.sqlite"
 SCHEMA = 1
+DAMAGE = ("not a database", "malformed", "not UTF-8", "no such table", "unsupported file format")
+"""What SQLite says of a file that is no journal, or no longer."""
 RESUME_FIX = "free some space and run the same command again: it resumes"
 
 
@@ -271,7 +273,9 @@ def readable_error(error: sqlite3.Error, path: Path) -> Exception:
         return BadInput(f"the disk is full ({text})", where=str(path), fix=RESUME_FIX)
     if "disk I/O" in text:
         return BadInput(f"the disk is full or failing ({text})", where=str(path), fix=RESUME_FIX)
-    if "not a database" in text or "malformed" in text:
+    if "Could not decode to UTF-8" in text:
+        text = "a text in it is not UTF-8"  # the message quotes it, whatever it holds
+    if any(sign in text for sign in DAMAGE):
         return BadInput(f"not a journal, or a damaged one ({text})", where=str(path), fix="use another run folder")
     if "readonly" in text or "unable to open" in text:
         return BadInput(f"cannot be written ({text})", where=str(path), fix="use a folder you may write to")
