@@ -2,12 +2,14 @@
 
 The engine is scripted and answers at once, so that all the time is the framework's: keys, batching, journal, answer
 extraction, verification, ledger. Ratios are to a loop that commits (reads) the journal's own text of the samples, one
-row each, with the same settings of SQLite; above 1 is slower (larger) than it.
+row each, with the same settings of SQLite; above 1 is slower (larger) than it. The content is what a sample says: its
+text and four bytes a token; a row of the journal also holds log-probabilities, settings, cost, and the verdict's row.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sqlite3
 import tempfile
 import time
@@ -22,13 +24,15 @@ from selftaught.engines import Request
 from selftaught.engines.scripted import ScriptedEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.models import Policy
+from selftaught.packing import packed_length
 from selftaught.records import Problem, make_problem
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task
 
 PER_PROBLEM = 8
 TIMED = ("run", "replay", "insert", "select")
-STORED = ("journal", "plain")
+STORED = ("journal", "plain", "content")
+TOKEN_BYTES = 4  # of a token id
 ANSWER = "First I add the tens, then the ones, and then I put the two sums together. Answer: {value}"
 
 
@@ -83,13 +87,21 @@ def samples(folder: Path) -> list[tuple[str, str]]:
     return rows
 
 
+def content(rows: list[tuple[str, str]]) -> int:
+    """Bytes of the samples' texts and token ids alone."""
+    kept = [json.loads(payload) for _, payload in rows]
+    return sum(len(one["text"].encode()) + TOKEN_BYTES * packed_length(one["tokens"]) for one in kept)
+
+
 def once(count: int) -> dict[str, float]:
     """Seconds and bytes of each side, in fresh folders."""
     asked = problems(count // PER_PROBLEM)
     with tempfile.TemporaryDirectory(prefix="selftaught-bench-") as scratch:
         folder, path = Path(scratch) / "run", Path(scratch) / "plain.sqlite"
         found = {"run": through_run(folder, asked), "replay": through_run(folder, asked)}
-        found["insert"], found["select"] = plain(path, samples(folder))
+        rows = samples(folder)
+        found["insert"], found["select"] = plain(path, rows)
+        found["content"] = content(rows)
         found["journal"], found["plain"] = (folder / "journal.sqlite").stat().st_size, path.stat().st_size
     return found
 
@@ -107,11 +119,12 @@ def measure(count: int, repeats: int) -> dict[str, Any]:
             "run_vs_insert": middle(lambda f: f["run"] / f["insert"], 2),
             "replay_vs_select": middle(lambda f: f["replay"] / f["select"], 2),
             "journal_vs_plain_bytes": middle(lambda f: f["journal"] / f["plain"], 2),
+            "journal_vs_content_bytes": middle(lambda f: f["journal"] / f["content"], 2),
         },
         "samples_per_second": {
             k: middle(lambda f, k=k: count / f[k], 0) for k in ("run", "replay", "insert", "select")
         },
-        "bytes_per_sample": {k: middle(lambda f, k=k: f[k] / count, 1) for k in ("journal", "plain")},
+        "bytes_per_sample": {k: middle(lambda f, k=k: f[k] / count, 1) for k in STORED},
         "settings": {"samples": count, "per_problem": PER_PROBLEM, "repeats": repeats},
         "machine": machine(),
     }

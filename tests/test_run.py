@@ -208,11 +208,11 @@ def test_a_method_cannot_learn_from_what_it_is_measured_on(tmp_path: Path, how: 
     def cheat(run: Run, base: Policy, task: Task, *, how: str = "") -> Policy:
         """Look where one must not."""
         if how == "test":
-            run.attempt(base, task.test[:1])
+            run.attempt(base, make_task().test[:1])
         if how == "reworded":
             tried = run.attempt(base, task.dev[:1])[0]
             return run.learn(base, sft(), [Demo(as_prompt("another wording"), tried.text, attempts=(tried.id,))])
-        split = task.dev if how == "dev demos" else task.test
+        split = task.dev if how == "dev demos" else make_task().test
         return run.learn(base, sft(), [Demo(split[0].prompt, "Answer: 1")])
 
     with make_run(tmp_path) as run, pytest.raises(BadInput, match=said):

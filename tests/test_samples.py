@@ -44,7 +44,8 @@ def test_what_is_as_usual_takes_no_room_in_the_journal() -> None:
 
 def test_numbers_are_rounded_and_lone_surrogates_replaced() -> None:
     row = sample_to_json(replace(RICH, text="a\ud83d", logprobs=(-0.12345678, -1.0), entropies=(0.123456, 1.0)))
-    assert (row["text"], row["replaced"], row["logprobs"][0], row["entropies"][0]) == ("a�", True, -0.123457, 0.1235)
+    assert (row["text"], row["replaced"], row["entropies"][0]) == ("a�", True, 0.1235)
+    assert sample_from_json(row, "p", 4).logprobs == (-0.123457, -1.0)
 
 
 def test_a_journal_of_an_older_version_is_read() -> None:

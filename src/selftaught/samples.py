@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.packing import pack_decimals, pack_integers, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ def rare_facts(sample: Sample) -> dict[str, Any]:
 def sample_to_json(sample: Sample) -> dict[str, Any]:
     """What the journal keeps of a sample, besides the policy and the prompt tokens, which it knows."""
     text = well_formed(sample.text)
-    found: dict[str, Any] = {"text": text, "tokens": sample.token_ids, "finish": sample.finish_reason}
-    found["logprobs"] = [round(value, 6) for value in sample.logprobs]
+    found: dict[str, Any] = {"text": text, "tokens": pack_integers(sample.token_ids), "finish": sample.finish_reason}
+    found["logprobs"] = pack_decimals(sample.logprobs)
     found |= rare_facts(sample)
     return found if text == sample.text else found | {"replaced": True}
 
@@ -155,7 +156,7 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
 def sample_from_json(row: Mapping[str, Any], policy: str, prompt_tokens: int) -> Sample:
     """The sample that `sample_to_json` wrote; other keys of `row` are ignored."""
     rare = {name: read(row[name]) if read else row[name] for name, _, _, read in _RARE if name in row}
-    tokens, logprobs = tuple(row["tokens"]), tuple(row["logprobs"])
+    tokens, logprobs = unpack(row["tokens"]), unpack(row["logprobs"])
     return Sample(well_formed(row["text"]), tokens, logprobs, row["finish"], prompt_tokens, policy, **rare)
 
 

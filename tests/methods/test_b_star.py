@@ -21,6 +21,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
+from selftaught.packing import packed_length
 from selftaught.records import Problem, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings
@@ -144,7 +145,7 @@ def test_the_probe_is_paid_once_and_marks_are_judge_tokens(tmp_path: Path) -> No
         assert len(rest) == 6 * chosen["samples"]
         assert {p["sampling"]["temperature"] for p in rest} == {chosen["temperature"]}
         assert {p["policy"] for p in marked} == {run.base.version}
-        assert run.ledger.usage.judge == sum(len(p["tokens"]) for p in marked) > 0
+        assert run.ledger.usage.judge == sum(packed_length(p["tokens"]) for p in marked) > 0
 
 
 def temperatures_of(run: Run) -> set[float]:

@@ -15,6 +15,7 @@ from selftaught.errors import BadInput
 from selftaught.feedback.userfile import is_userfile
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RunFolder
+from selftaught.packing import packed_length
 from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
 from selftaught.run.config import ACCEPTED_KEY, REQUEST_KEY
 from selftaught.run.solver import JUDGE_ROLES
@@ -130,7 +131,7 @@ class Evidence:
         rows: list[SampleRow] = []
         attempts: list[Attempt] = []
         for number, key, payload, usage in self.reader.numbered("sample"):
-            size = len(payload["tokens"]) or payload.get("num_tokens", 0)
+            size = packed_length(payload["tokens"]) or payload.get("num_tokens", 0)
             rows.append(SampleRow(number, key, payload["problem"], size, usage.generated + usage.judge))
             problem = problems.get(payload["problem"])
             if problem is None or payload["role"] in JUDGE_ROLES or "prefix_chars" in payload:

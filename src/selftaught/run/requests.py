@@ -8,22 +8,21 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
-from selftaught.engines import Engine, Likelihood, Request, RequestRefused, Sample, Sampling
+from selftaught.engines import Engine, Likelihood, Request, RequestRefused, Sampling
 from selftaught.engines.base import RequestFailed
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.records import Attempt, Feedback, Problem, Prompt, Verdict, as_json, content_hash
+from selftaught.packing import pack_decimals, unpack
+from selftaught.records import Attempt, Feedback, Problem, Prompt, as_json, content_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
+from selftaught.run.kept_samples import NO_ANSWER, from_payload, is_failure, no_answer, to_payload
 from selftaught.run.solver import JUDGE_ROLES
 from selftaught.run.sources import Beside, sample_of, seed_of
-from selftaught.samples import sample_from_json, sample_to_json
 from selftaught.tasks import Task
-from selftaught.tasks.thinking import thinking_alone
 
 Pay = Callable[[], Coroutine[Any, Any, tuple[dict[str, Any], Usage]]]
-NO_ANSWER: Mapping[str, Any] = {"text": "", "tokens": (), "logprobs": (), "finish": "error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,11 @@ class JournaledRequest:
         found["sampling"] = _as_json(self.request.sampling)
         prefix = {"prefix_chars": len(self.prefix_text), "injected": self.injected_text}
         return found | (prefix if self.prefix_text else {})
+
+    def is_failure(self, payload: Any) -> bool:
+        """See `kept_samples.is_failure`."""
+        prefixed = bool(self.request.prefix or self.request.prefix_tokens)
+        return is_failure(payload, self.request.sampling, remote=bool(self.policy.remote), prefixed=prefixed)
 
 
 @dataclass(slots=True)
@@ -106,14 +110,15 @@ class JournaledEngine:
             if key in self.refusals:
                 raise self.refusals[key]
             found = self.journal.get(key)
-            if found is None or _is_failure(found[0], asked):
+            if found is None or asked.is_failure(found[0]):
                 found = await self._share(key, lambda failed=found: self._pay(key, asked, failed))
             payload, usage = found
         except RequestRefused as error:
             self._note_refusal(key, error)
-            return self._attempt(key, asked, NO_ANSWER, feedback=_no_answer(error, self.engine.name))
-        self._count(key, asked, payload, usage)
-        return self._attempt(key, asked, payload, usage.prompt)
+            return self._attempt(key, asked, NO_ANSWER, feedback=no_answer(error, self.engine.name))
+        attempt = self._attempt(key, asked, payload, usage.prompt)
+        self._count(attempt, asked, payload, usage)
+        return attempt
 
     async def nll(self, policy: Policy, attempt: Attempt) -> float:
         """Negative log-likelihood of an attempt's text, in nats; NaN where the engine refuses to read it.
@@ -157,7 +162,7 @@ class JournaledEngine:
             payload = await self.effect(key, pay, (policy.version, prompt, ""))
         except RequestRefused:
             return Likelihood((math.nan,))
-        return Likelihood(tuple(payload["logprobs"]), payload["prompt_tokens"])
+        return Likelihood(unpack(payload["logprobs"]), payload["prompt_tokens"])
 
     def require(self, capability: str, what: str) -> None:
         """Refuse, before anything is paid, what the engine does not support.
@@ -181,10 +186,10 @@ class JournaledEngine:
             raise self.failure
         return self.model_input(policy, prompt)
 
-    def _count(self, key: str, asked: JournaledRequest, payload: Mapping[str, Any], usage: Usage) -> None:
-        sampling = asked.request.sampling
-        size = payload.get("num_tokens") or len(payload["tokens"])
-        if payload["finish"] == "length" and 0 < size < sampling.max_tokens:
+    def _count(self, attempt: Attempt, asked: JournaledRequest, payload: Mapping[str, Any], usage: Usage) -> None:
+        key, sample, sampling = attempt.id, attempt.sample, asked.request.sampling
+        size = sample.num_tokens or len(sample.token_ids)
+        if sample.finish_reason == "length" and 0 < size < sampling.max_tokens:
             self.counts.context_full.add(key)
         if payload.get("thinking_only") and not sampling.stop:
             self.counts.thinking_only.add(key)
@@ -215,7 +220,8 @@ class JournaledEngine:
         self, key: str, asked: JournaledRequest, payload: Mapping[str, Any], prompt_tokens: int = 0,
         feedback: tuple[Feedback, ...] = (),
     ) -> Attempt:  # fmt: skip
-        sample, request = sample_from_json(payload, asked.policy.version, prompt_tokens), asked.request
+        sample = from_payload(payload, asked.policy.version, prompt_tokens, key, self.journal.path)
+        request = asked.request
         text = asked.prefix_text + sample.text
         return Attempt(
             id=key,
@@ -243,7 +249,7 @@ class JournaledEngine:
             RequestRefused: there is no answer.
         """
         sample = await sample_of(self, key, asked)
-        payload = asked.payload() | _sample_payload(sample, asked.prefix_text)
+        payload = asked.payload() | to_payload(sample, asked.prefix_text)
         count, judges = sample.tokens, asked.role in JUDGE_ROLES
         usage = Usage(sample.prompt_tokens, judge=count) if judges else Usage(sample.prompt_tokens, generated=count)
         if failed is None:
@@ -267,31 +273,10 @@ class JournaledEngine:
         weights, messages = await self.model_reads(policy, prompt)
         found = await self.engine.loglikelihood(weights, messages, text)
         payload: dict[str, Any] = {"problem": problem.id, "policy": policy.version, "text": text}
-        payload |= {"logprobs": [round(value, 6) for value in found.logprobs], "prompt_tokens": found.prompt_tokens}
+        payload |= {"logprobs": pack_decimals(found.logprobs), "prompt_tokens": found.prompt_tokens}
         usage = Usage(prompt=found.prompt_tokens + found.num_tokens)
         self.journal.put(key, "loglikelihood", payload, usage)
         return payload, usage
-
-
-def _sample_payload(sample: Sample, prefix: str) -> dict[str, Any]:
-    """What the journal keeps of a sample."""
-    found = sample_to_json(sample)
-    alone = thinking_alone(prefix + found["text"], sample.finish_reason)
-    return found | ({"thinking_only": True} if alone else {})
-
-
-def _no_answer(error: RequestRefused, engine: str) -> tuple[Feedback, ...]:
-    what = "failed" if isinstance(error, RequestFailed) else "refused"
-    return (Feedback(Verdict.UNKNOWN, text=f"{what}: {error}", source=engine),)
-
-
-def _is_failure(payload: Mapping[str, Any], asked: JournaledRequest) -> bool:
-    """Whether a journaled sample is what older versions kept where there was no answer."""
-    if payload.get("refused"):
-        return True
-    request = asked.request
-    empty = asked.policy.remote and not payload["text"] and not payload.get("thinking_only")
-    return bool(empty and not (request.sampling.stop or request.prefix or request.prefix_tokens))
 
 
 @lru_cache(maxsize=256)
