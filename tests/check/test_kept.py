@@ -119,7 +119,13 @@ def test_fewer_seeds_leave_none_of_before_beside_the_result(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "spoil",
-    [lambda raw: raw[: len(raw) // 2], lambda raw: b"{}", lambda raw: gzip.compress(b"[]"), lambda raw: without(raw)],
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:20] + b"\xff" * 20 + raw[40:],
+        lambda raw: b"{}",
+        lambda raw: gzip.compress(b"[]"),
+        lambda raw: without(raw),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, spoil: Any) -> None:
     beside = tmp_path / "seeds"

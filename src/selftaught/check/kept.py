@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -110,7 +111,7 @@ def _key(what: Check) -> str:
 def _read(what: Check, path: Path) -> SeedResult | None:
     if not path.is_file():
         return None
-    with suppress(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    with suppress(OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
         data = json.loads(gzip.decompress(path.read_bytes()))
         return _from_data(what.claim, data) if data.pop("key") == _key(what) else None
     raise BadInput("it is not a finished seed of a check", where=str(path), fix="remove it")
