@@ -31,7 +31,7 @@ class CodeTests:
 
     def __init__(self, limits: Limits = LIMITS, *, packages: tuple[str, ...] = ()) -> None:
         self.sandbox = Sandbox(limits, packages=packages)
-        self.version = f"tests/1+{self.sandbox.version}"
+        self.version = f"tests/2+{self.sandbox.version}"
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
         """Run the tests."""

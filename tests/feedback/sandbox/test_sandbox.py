@@ -152,15 +152,29 @@ def test_what_common_answers_need_crosses(sandbox: Sandbox) -> None:
     assert sandbox.test("def sum(x): return 7", ["assert sum([1]) == 7"], entry_points=["sum"]).ok
 
 
+BOX = "class A:\n    def g(self): return 1\n    def __enter__(self): return self\n    def __exit__(self, *_): pass"
+CASE = (
+    "import unittest\nclass T(unittest.TestCase):\n    def setUp(self): self.a = A()\n"
+    "    def test(self): self.assertEqual(self.a.g(), 1)"
+)
+
+
 @pytest.mark.parametrize(
     ("code", "tests", "why"),
     [
         ("def f(g): return g(1)", ["assert f(lambda x: x) == 1"], "cannot cross to another process"),
-        ("class A:\n    def g(self): return 1", ["assert A().g() == 1"], "a class of the answer's"),
-        ("class A(list): pass", ["a = A()\na.append(1)\nassert a == [1]"], "a class of the answer's"),
-        ("class a:\n    def g(self): return 1", ["x = a()\nassert x.g() == 1"], "a class of the answer's"),
-        ("class A: pass", ["class B(A): pass\nassert B() is not A()"], "a class of the answer's"),
-        ("class A: pass", ["assert isinstance(A(), A)"], "a class of the answer's"),
+        (BOX, ["assert A().g() == 1"], "a class of the answer's"),
+        (BOX, ["x = A()\nassert x.g() == 1"], "a class of the answer's"),
+        (BOX, ["x: A = A()\nassert x.g() == 1"], "a class of the answer's"),
+        (BOX, ["x, y = A(), A()\nassert x.g() == y.g()"], "a class of the answer's"),
+        (BOX, ["assert [A().g() for _ in range(2)] == [1, 1]"], "a class of the answer's"),
+        (BOX, ["assert str(A()) != 'A'"], "a class of the answer's"),
+        (BOX, ["assert A() != A()"], "a class of the answer's"),
+        (BOX, ["assert A() is not None"], "a class of the answer's"),
+        (BOX, ["with A() as a:\n    assert a.g() == 1"], "a class of the answer's"),
+        (BOX + "\ndef f(a): return a.g()", ["assert f(A()) == 1"], "a class of the answer's"),
+        (BOX + "\ndef f(a): return a[0].g()", ["assert f([A()]) == 1"], "a class of the answer's"),
+        (BOX, [CASE], "a class of the answer's"),
         ("x = 1", ["assert 1 == 1"], "no test calls"),
     ],
 )
@@ -186,12 +200,40 @@ def test_code_cannot_say_that_its_tests_do_not_count(sandbox: Sandbox, code: str
     """Only the tests tell whether they use a class; an answer that is one where a function is tested is wrong."""
     for tests in (
         ["assert f(1) == 1"],
-        ["class A:\n    x = 1\nassert f(1) == A().x"],
-        ["x = f(1)\nassert x.bit_length() == 1"],
-        ["assert isinstance(f(1), int)"],
+        ["x = f(1)\nassert x == 1"],
+        ["assert f(1)"],
+        ["import math\nassert math.isclose(f(1), 1)"],
+        ["assert abs(f(1) - 1) < 1e-6"],
+        ["def check(candidate):\n    assert candidate(1) == 1"],
     ):
-        found = sandbox.test(code, tests)
-        assert (found.passed, found.decided) == (0, True), found
+        found = sandbox.test(code, tests, entry_point="f")
+        assert (found.passed, found.decided) == (0, True), (tests, found)
+
+
+@pytest.mark.parametrize(
+    ("code", "right"),
+    [
+        ("from collections import Counter\ndef f(x): return list(x)", True),
+        ("from collections import Counter\ndef f(x): return []", False),
+        ("class Counter: pass\ndef f(x): return []", False),
+    ],
+)
+def test_names_that_the_tests_bring_along_are_not_the_answers(sandbox: Sandbox, code: str, right: bool) -> None:
+    tests, brought = ["assert Counter(f('aab')).most_common(1) == [('a', 2)]"], "from collections import Counter"
+    found = sandbox.test(code, tests, entry_point="f", prelude=brought)
+    assert (found.ok, found.decided) == (right, True), found
+
+
+def test_functions_in_capwords_return_data(sandbox: Sandbox) -> None:
+    code = "def Reverse(x): return x[::-1]\ndef Extract(x): return [y[0] for y in x]"
+    tests = ["assert Reverse('ab').upper() == 'BA'", "x = Extract([(2,), (1,)])\nx.sort()\nassert x == [1, 2]"]
+    assert sandbox.test(code, tests).ok
+
+
+def test_data_that_an_answer_makes_too_long_for_the_tests_is_its_own_fault(sandbox: Sandbox) -> None:
+    code = "def enc(x): return x * 3_999_900\ndef dec(x): return x[0]"
+    found = sandbox.test(code, ["assert dec([enc('x')] * 2) == 'x'"])
+    assert (found.passed, found.decided) == (0, True), found
 
 
 def test_after_a_failed_test_waiting_does_not_help(sandbox: Sandbox) -> None:

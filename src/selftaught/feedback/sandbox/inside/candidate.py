@@ -63,7 +63,7 @@ def answer(function: Any, name: str, args: list[Any], kwargs: dict[str, Any]) ->
     try:
         result = function(*args, **kwargs)
         if isinstance(function, type) and not is_plain(result):
-            return {"unfit": f"{name} makes objects of a class, which cannot be handed to the tests"}
+            return {"object": f"{name} makes objects of a class of the answer's, which stay in its process"}
         after = {i: args[i] for i, before in mutable.items() if plain.dumps(args[i], iterators=False) != before}
         return {"result": result, "after": after}
     except plain.NotPlain as e:

@@ -9,8 +9,8 @@ import builtins
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any, TypeGuard
+from collections.abc import Callable
+from typing import Any
 
 from . import plain
 from .main import execute, told
@@ -27,11 +27,19 @@ class Untestable(BaseException):
 class Candidate:
     """The candidate's end of the line.
 
+    Args:
+        tests: their source.
+        entry_point: name of what is tested, which `check` calls otherwise.
+
     Attributes:
         calls: how often it was called.
+        end: why it cannot be tested any further; a test that catches everything catches that, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tests: list[str], entry_point: str) -> None:
+        self._tests, self._entry_point = tests, entry_point
+        self._received = 0  # characters of its longest answer
+        self.end: Unfit | Untestable | None = None
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what the tests print is no line
         self.calls = 0
@@ -60,9 +68,12 @@ class Candidate:
             try:
                 line = plain.dumps({"name": name, "args": list(args), "kwargs": kwargs})
             except plain.NotPlain as e:
-                raise Untestable(f"the tests hand {e} to {name}, which cannot cross to another process") from None
+                what = f"the tests hand {e} to {name}, which cannot cross to another process"
+                raise self.ends(Unfit(what) if self._received > plain.LARGEST // 4 else Untestable(what)) from None
             self.send("C", line)
             reply = self.reply({"result", "after"})
+            if "object" in reply:
+                raise self.ends(self._told_of_object(name, str(reply["object"])))
             if "raised" in reply:
                 raise raised(reply)
             update(args, reply["after"])
@@ -71,19 +82,30 @@ class Candidate:
         call.__name__ = call.__qualname__ = name
         return call
 
+    def _told_of_object(self, name: str, what: str) -> Unfit | Untestable:
+        """What it means that an answer returns an object of its own: the tests tell whether they are meant for one."""
+        names = {name, *(parameters_of_check(self._tests) if name == self._entry_point else ())}
+        return Unfit(what) if is_used_as_data(self._tests, names) else Untestable(what)
+
+    def ends(self, why: Unfit | Untestable) -> Unfit | Untestable:
+        """Remember the first reason why it cannot be tested further."""
+        self.end = self.end or why
+        return self.end
+
     def reply(self, whole: set[str]) -> dict[str, Any]:
         """The candidate's next line: with these entries, or with what it raised, or an error."""
         line = sys.stdin.readline()
+        self._received = max(self._received, len(line))
         if not line:
-            raise Unfit("the candidate's process ended")
+            raise self.ends(Unfit("the candidate's process ended"))
         try:
             reply = plain.loads(line)
-            known = whole <= reply.keys() or {"raised", "error"} & reply.keys()
+            known = whole <= reply.keys() or {"raised", "error", "object"} & reply.keys()
             unfit = str(reply.get("unfit", ""))
         except Exception:
-            raise Unfit("the candidate's process sent no answer") from None
+            raise self.ends(Unfit("the candidate's process sent no answer")) from None
         if unfit or not known:
-            raise Unfit(unfit or "the candidate's process sent no answer")
+            raise self.ends(Unfit(unfit or "the candidate's process sent no answer"))
         return reply
 
     def send(self, what: str, line: str) -> None:
@@ -97,63 +119,73 @@ def shows(name: Any, allowed: set[str]) -> bool:
     return name in allowed or not hasattr(builtins, str(name))
 
 
-def classes_in(test: str, names: Iterable[str]) -> list[str]:
-    """Those of the names that a test uses as classes and does not bring along."""
-    present = [name for name in names if name in test]
-    if not present:
-        return []
-    try:
-        tree = ast.parse(test)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    own = {one.name for one in ast.walk(tree) if isinstance(one, (ast.ClassDef, ast.FunctionDef))}
-    own |= {one.asname or one.name for one in ast.walk(tree) if isinstance(one, ast.alias)}
-    return [name for name in present if name not in own and is_class_in(tree, name)]
+def is_used_as_data(tests: list[str], names: set[str]) -> bool:
+    """Whether some test uses what a function returns as data, whatever an answer says of itself.
 
+    That is, it asserts the result, compares it with something that is no such result, calculates with it, or hands it
+    to a function that takes numbers or sorts. Where the tests do nothing of this, they may be meant for objects.
 
-def is_class_in(tree: ast.AST, name: str) -> bool:
-    """Whether a test uses a name as a class, whose objects stay where they are made.
-
-    That is, they inherit from it, ask whether something is one, enter what it returns, or use a member of that which no
-    plain data has, any member where the name is in CapWords. Only the tests tell: what the candidate says of itself
-    does not count.
+    Args:
+        tests: their source.
+        names: that the function has there.
     """
-    kinds = () if name[:1].isupper() else plain_types()
-    stored = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and is_call(node.value, name)]
-    made = {one.id for node in stored for one in node.targets if isinstance(one, ast.Name)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.withitem) and is_call(node.context_expr, name):
-            return True
-        if isinstance(node, ast.ClassDef) and any(is_name(base, name) for base in node.bases):
-            return True
-        if is_call(node, "isinstance") and any(is_name(n, name) for kind in node.args[1:] for n in ast.walk(kind)):
-            return True
-        if isinstance(node, ast.Attribute) and not any(hasattr(kind, node.attr) for kind in kinds):
-            of = node.value
-            if is_call(of, name) or (isinstance(of, ast.Name) and of.id in made):
-                return True
-    return False
+    return any(uses_as_data(tree, names) for tree in map(parsed, tests) if tree)
 
 
-def plain_types() -> tuple[type, ...]:
-    """The types of plain data."""
-    from collections import deque
-    from decimal import Decimal
-    from fractions import Fraction
-    from types import GeneratorType
+def uses_as_data(tree: ast.AST, names: set[str]) -> bool:
+    """See `is_used_as_data`."""
+    stored = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and is_call(node.value, names)]
+    held = {one.id for node in stored for one in node.targets if isinstance(one, ast.Name)}
 
-    of_python = (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, GeneratorType)
-    return (*of_python, deque, Decimal, Fraction, type({}.keys()), type({}.items()))
+    def result(node: ast.AST) -> bool:
+        return is_call(node, names) or (isinstance(node, ast.Name) and node.id in held)
 
-
-def is_call(node: Any, name: str) -> TypeGuard[ast.Call]:
-    """Whether a node calls this name."""
-    return isinstance(node, ast.Call) and is_name(node.func, name)
+    return any(shows_data(node, result) for node in ast.walk(tree))
 
 
-def is_name(node: Any, name: str) -> bool:
-    """Whether a node is this name."""
-    return isinstance(node, ast.Name) and node.id == name
+def shows_data(node: ast.AST, result: Callable[[ast.AST], bool]) -> bool:
+    """Whether a node of a test uses a result as data.
+
+    Args:
+        result: whether a node is such a result.
+    """
+    if isinstance(node, ast.Compare):
+        sides, same = [node.left, *node.comparators], all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
+        return not same and any(map(result, sides)) and not all(map(result, sides))
+    if isinstance(node, (ast.Assert, ast.If, ast.While)):
+        return result(node.test)
+    if isinstance(node, ast.UnaryOp):
+        return result(node.operand)
+    if isinstance(node, ast.BinOp):
+        return result(node.left) != result(node.right)
+    return isinstance(node, ast.Call) and takes_numbers(node.func) and any(map(result, node.args))
+
+
+def takes_numbers(function: ast.expr) -> bool:
+    """Whether a function of Python's, or of its module `math`, takes numbers, or sorts."""
+    if isinstance(function, ast.Attribute):
+        return isinstance(function.value, ast.Name) and function.value.id == "math"
+    return isinstance(function, ast.Name) and function.id in ("abs", "round", "sum", "sorted", "int", "float")
+
+
+def parameters_of_check(tests: list[str]) -> set[str]:
+    """What functions `check` call their first parameter, which is the function that is tested."""
+    defined = [node for tree in map(parsed, tests) if tree for node in ast.walk(tree)]
+    checks = [node for node in defined if isinstance(node, ast.FunctionDef) and node.name == "check"]
+    return {node.args.args[0].arg for node in checks if node.args.args}
+
+
+def parsed(source: str) -> ast.AST | None:
+    """A test's syntax tree; None where it has none."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def is_call(node: Any, names: set[str]) -> bool:
+    """Whether a node calls one of these names."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
 
 
 def update(args: tuple[Any, ...], after: Any) -> None:
@@ -190,16 +222,17 @@ def raised(reply: dict[str, Any]) -> Exception:
 
 def run_tests(job: dict[str, Any]) -> None:
     """Run each test by itself; say how many passed, and why the first that failed did."""
-    candidate, tests, passed, text, decided = Candidate(), job["tests"], 0, "", True
+    tests, passed, text, decided = job["tests"], 0, "", True
+    candidate = Candidate(tests, job["entry_point"])
     try:
         functions, values = candidate.names([job["entry_point"], *job["entry_points"]])
         ours = prelude(job["prelude"])
         tested = {job["entry_point"], *job["entry_points"]}
         names = functions | values | {n: one for n, one in ours.items() if n not in tested or n not in functions}
         for number, source in enumerate(tests, 1):
-            if made := classes_in(source, functions):
-                raise Untestable(f"the tests use {made[0]}, a class of the answer's")
             failed = one_test(source, dict(names), job["entry_point"])
+            if candidate.end:
+                raise candidate.end
             passed += not failed
             if failed and not text:
                 text = f"test {number} of {len(tests)} fails\n{failed}"[-4000:]
