@@ -13,12 +13,14 @@ import pytest
 from check_world import CLAIM, engine, helper, make_world, options
 from test_runner import claiming, refuse
 
-from selftaught.check import kept, runner
+from selftaught.check import changed, kept, runner
 from selftaught.check.claim import Alarm, Claim, Precondition, Statistic, SystemResult
 from selftaught.check.results import Result
 from selftaught.check.runner import check
+from selftaught.console import Console
 from selftaught.engines import ScriptedEngine
 from selftaught.errors import BadInput
+from selftaught.records import Verdict
 
 
 def lengths(found: SystemResult) -> dict[str, list[tuple[int, bool]]]:
@@ -26,6 +28,7 @@ def lengths(found: SystemResult) -> dict[str, list[tuple[int, bool]]]:
 
 
 def mean_length(pairs: list[Any]) -> float:
+    assert len(set(pairs)) <= len(pairs)  # tuples, as they were
     return sum(length for length, _ in pairs) / len(pairs)
 
 
@@ -110,11 +113,39 @@ def test_without_being_asked_nothing_is_taken_over(tmp_path: Path) -> None:
     assert again.calls > 0
 
 
-def test_fewer_seeds_leave_none_of_before_beside_the_result(tmp_path: Path) -> None:
+def test_seeds_of_the_same_check_stay_and_those_of_another_give_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     beside = tmp_path / "seeds"
-    for seeds in (4, 2):
+    for seeds in (4, 2):  # two are enough for this result, and the others were measured, too
         checked(tmp_path, kept=beside, seeds=seeds)
+        assert len(list(beside.glob("*/*"))) == 4
+    checked(tmp_path, kept=beside, seeds=2, ablate=False, extend=True, console=Console())
+    assert "0 finished seeds taken" in (said := capsys.readouterr().err)
+    assert "; 2 there are of other code, options, models or packages, and are left" in said
     assert sorted(path.name for path in beside.glob("*/*")) == ["0.json.gz", "1.json.gz"]
+
+
+def test_a_check_that_does_not_end_leaves_the_seeds_beside_the_result(tmp_path: Path) -> None:
+    beside = tmp_path / "seeds"
+    checked(tmp_path, kept=beside)
+    with pytest.raises(AssertionError, match="asked again"):
+        checked(tmp_path, "other", kept=beside, ablate=False, engine=ScriptedEngine(refuse))
+    assert len(list(beside.glob("*/*"))) == 3
+
+
+@pytest.mark.parametrize("name", ["seed", "baselines", "legs"])
+def test_a_change_of_what_measures_counts(name: str) -> None:
+    assert name in kept.MEASURING
+    assert all((Path(kept.__file__).with_name(f"{one}.py")).is_file() for one in kept.MEASURING)
+
+
+def test_modules_beside_a_users_method_count(tmp_path: Path) -> None:
+    (tmp_path / "helpers.py").write_text("LIMIT = 1\n")
+    (tmp_path / "others.py").write_text("LIMIT = 1\n")
+    (tmp_path / "mine.py").write_text("import helpers\n")
+    before = changed._read(tmp_path / "mine.py")
+    assert before[1] == [tmp_path / "helpers.py"]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +172,10 @@ def without(raw: bytes) -> bytes:
     return gzip.compress(json.dumps({**json.loads(gzip.decompress(raw)), "problems": []}).encode())
 
 
-def test_observations_that_are_no_plain_data_are_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [object(), [1, 2], {1: 2}, Verdict.RIGHT, (1, Verdict.RIGHT)], ids=repr)
+def test_observations_that_would_not_come_back_as_they_are_are_not_kept(tmp_path: Path, what: Any) -> None:
     def objects(found: SystemResult) -> Mapping[str, Sequence[Any]]:
-        return {one.attempt.problem.id: [object()] for one in found.answers}
+        return {one.attempt.problem.id: [what] for one in found.answers}
 
     claim = replace(CLAIM, legs=(Statistic("count", objects, lambda all_of_them: float(len(all_of_them)), at_least=1),))
     first, again = (checked(tmp_path, claim=claim, kept=tmp_path / "seeds") for _ in range(2))

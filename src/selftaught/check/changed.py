@@ -28,7 +28,8 @@ def is_changed(method: Method, folder: Path, world: str) -> bool:
 def parts_hash(method: Method, also: Sequence[Path] = ()) -> str:
     """Hash of the code of a method, of its baselines' methods, and of the parts that they import, directly or not.
 
-    Comments, docstrings and layout do not change it.
+    Of a method in a file of the user's, the modules beside that file count too. Comments, docstrings and layout do not
+    change it.
 
     Args:
         also: further files, which count with the parts that they import.
@@ -55,7 +56,18 @@ def _read(path: Path) -> tuple[str, list[Path]]:
             node
         ):
             node.body = node.body[1:]
-    return content_hash(ast.dump(tree)), sorted({file for name in _imports(tree) for file in _files(name)})
+    beside = {} if path.is_relative_to(ROOT) else {file.stem: file for file in path.parent.glob("*.py")}
+    own = {beside[name] for name in _modules(tree) if name in beside}
+    return content_hash(ast.dump(tree)), sorted({file for name in _imports(tree) for file in _files(name)} | own)
+
+
+def _modules(tree: ast.AST) -> Iterator[str]:
+    """Names of the top-level modules that a file imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

@@ -52,7 +52,7 @@ def check(
         jobs: seeds run in parallel beforehand; used to report time.
         ahead: plays the seeds of the next look beforehand.
         quick: use the world's quick sizes.
-        kept: finished seeds are copied here at each look; see `check.kept`.
+        kept: the finished seeds of the result are copied here; see `check.kept`.
         extend: take over the finished seeds in `kept` that are of this check.
 
     Raises:
@@ -68,8 +68,9 @@ def check(
         if what.claim.variant and what.claim.variant not in world.variants:
             say(f"  note: the claim is about a world's {what.claim.variant!r} problems; {world.name} has its own alone")
         if kept and extend:
-            taken = take_seeds(what, kept, looks.seeds[-1])
-            say(f"  {len(taken)} finished seeds taken from {kept}")
+            taken, others = take_seeds(what, kept, looks.seeds[-1])
+            left = f"; {others} there are of other code, options, models or packages, and are left" if others else ""
+            say(f"  {taken} finished seeds taken from {kept}{left}")
         trials: list[SeedResult] = []
         decided: dict[Contrast, Decided] = {}
         for look, number in enumerate(looks.seeds):
@@ -77,11 +78,12 @@ def check(
             if ahead and (open_seeds := [seed for seed in fresh if read_seed(what, seed) is None]):
                 ahead(open_seeds)
             _run_seeds(what, fresh, trials, looks.seeds[-1])
-            if kept:
-                copy_seeds(what, trials, kept)
             if _decide(what, trials, looks, look, decided):
                 break
-        return summarize(what, trials, decided, jobs=jobs, quick=quick)
+        found = summarize(what, trials, decided, jobs=jobs, quick=quick)
+        if kept:
+            copy_seeds(what, trials, kept)
+        return found
 
 
 def run_seed(

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--ablate", action="store_true", help="also run the claim's ablations")
     extend = "go on from the finished seeds beside the results (in the folder seeds), where they are of the same code, "
-    extend += "claim, model and problems, instead of playing them again"
+    extend += "claim, model, problems, options (--ablate, engine) and packages, instead of playing them again"
     parser.add_argument("--extend", action="store_true", help=extend)
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N",
