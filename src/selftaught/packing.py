@@ -30,9 +30,10 @@ def pack_decimals(values: Sequence[float]) -> str | list[float]:
     """Numbers to six decimals as text; a list where one is not finite or does not fit."""
     if not values:
         return ""
-    if not all(-MOST < value < MOST for value in values):  # NaN is not
-        return [round(value, 6) for value in values]
-    return _text("m", array("i", [round(value * MILLION) for value in values]))
+    rounded = [round(value, 6) for value in values]
+    if not all(-MOST < value < MOST for value in rounded):  # NaN is not
+        return rounded
+    return _text("m", array("i", [round(value * MILLION) for value in rounded]))
 
 
 def unpack(packed: Any) -> tuple[Any, ...]:
@@ -46,6 +47,8 @@ def unpack(packed: Any) -> tuple[Any, ...]:
     if not packed:
         return ()
     code = packed[0]
+    if code not in (*SIZES, "m"):
+        raise ValueError(f"numbers cannot be of size {code!r}")
     found = array("i" if code == "m" else code)
     found.frombytes(a2b_base64(packed[1:], strict_mode=True))
     if sys.byteorder == "big":

@@ -38,6 +38,14 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         SampleStore(tmp_path, "local")
 
 
+def test_a_damaged_sample_is_one_line(tmp_path: Path) -> None:
+    base, store = base_policy(tmp_path), SampleStore(tmp_path, "scripted")
+    store.put(base.version, ASKED, Sample("x", (1,), (-0.5,)))
+    store._db.execute("UPDATE samples SET payload = replace(payload, 'BAQ==', 'B!')")
+    with pytest.raises(BadInput, match=r"a sample in it is damaged .*; remove it: what it holds is sampled again"):
+        store.get(base.version, ASKED)
+
+
 def test_a_greedy_answer_is_one_whatever_the_seed_and_a_trained_policys_samples_stay_out(tmp_path: Path) -> None:
     base, engine, store = base_policy(tmp_path), ScriptedEngine(solve_sum), SampleStore(tmp_path, "scripted")
     trained = replace(base, version="trained")

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftaught.errors import BadInput
-from selftaught.journal import Journal, Ledger, Usage
+from selftaught.journal import Journal, JournalReader, Ledger, Usage
 
 HOLDER = textwrap.dedent("""
     import sys
@@ -165,10 +165,22 @@ def test_a_page_damaged_in_the_middle_is_one_line(tmp_path: Path) -> None:
         read_all(journal, stored)
 
 
+def test_a_journal_of_the_first_schema_is_read_and_written_as_the_second(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path)) as journal:
+        journal.put("a", "sample", {"tokens": [1, 2]})
+        journal.set_meta("schema", "1")
+    with closing(JournalReader(tmp_path)) as reader:
+        assert reader.get("a") == ({"tokens": [1, 2]}, Usage())
+        assert reader.meta("schema") == "1"
+    with closing(Journal(tmp_path)) as journal:
+        assert journal.get("a") == ({"tokens": [1, 2]}, Usage())
+        assert journal.meta("schema") == "2"
+
+
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         journal.set_meta("schema", "99")
-    with pytest.raises(BadInput, match="its schema is version 99, this program writes 1"):
+    with pytest.raises(BadInput, match="its schema is version 99, this program writes 2"):
         Journal(tmp_path)
 
 

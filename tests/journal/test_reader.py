@@ -56,5 +56,5 @@ def test_a_journal_of_another_version_is_one_line(tmp_path: Path) -> None:
     journal = fill(tmp_path)
     journal.set_meta("schema", "99")
     journal.close()
-    with pytest.raises(BadInput, match="its schema is version 99, this program writes 1"):
+    with pytest.raises(BadInput, match="its schema is version 99, this program writes 2"):
         JournalReader(tmp_path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,18 @@ def solved(folder: Path, solver: Callable[..., Any], engine: Any = None) -> tupl
     with make_run(folder, engine=engine or ScriptedEngine(solve_sum, likelihood=scripted)) as run:
         (made,) = run.search(run.base, run.task.train[:1], solver=solver)
         return made.data, run
+
+
+@pytest.mark.parametrize("spoiled", ['{"logprobs": "m!", "prompt_tokens": 1}', '{"prompt_tokens": 1}', "[]", "7"])
+def test_a_damaged_likelihood_is_one_line(tmp_path: Path, spoiled: str) -> None:
+    async def choosing(ask: Ask, problem: Problem) -> Solution:
+        return Solution(await ask(problem.prompt), (await ask.choose("Is it?", OPTIONS)).best)
+
+    _, run = solved(tmp_path, choosing)
+    with closing(sqlite3.connect(run.folder / "journal.sqlite")) as file, file:
+        file.execute("UPDATE effects SET payload = ? WHERE kind = 'loglikelihood'", (spoiled,))
+    with pytest.raises(BadInput, match=r"a damaged journal, effect [0-9a-f]+ is no (likelihood|reading) \("):
+        solved(tmp_path, choosing)
 
 
 def test_options_are_as_probable_as_their_texts(tmp_path: Path) -> None:

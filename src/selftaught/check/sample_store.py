@@ -45,8 +45,12 @@ class SampleStore:
         row = self._db.execute("SELECT payload FROM samples WHERE key = ?", (self._key(policy, request),)).fetchone()
         if row is None:
             return None
-        payload, prompt_tokens = json.loads(row[0])
-        return sample_from_json(payload, policy, prompt_tokens)
+        try:
+            payload, prompt_tokens = json.loads(row[0])
+            return sample_from_json(payload, policy, prompt_tokens)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fix = "remove it: what it holds is sampled again"
+            raise BadInput(f"a sample in it is damaged ({error})", where=str(self.path), fix=fix) from None
 
     def put(self, policy: str, request: Request, sample: Sample) -> None:
         """Keep a sample; the first one of a request stays."""

@@ -144,6 +144,8 @@ class Journal(EffectStore):
             fix = "remove it, or use another run folder"
             raise BadInput("not a journal, it holds no run", where=str(self.path), fix=fix)
         self.check_schema()
+        if self.meta("schema") != str(SCHEMA):
+            self.set_meta("schema", str(SCHEMA))  # an earlier version would misread what is written from now on
 
     def _open_session(self) -> None:
         """Begin to keep time: by a clock that never steps back, and not before what earlier sessions noted."""

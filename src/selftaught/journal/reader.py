@@ -16,7 +16,9 @@ from selftaught.journal.chain import broken_links, last_link
 from selftaught.journal.ledger import Usage
 
 JOURNAL_FILE = "journal.sqlite"
-SCHEMA = 1
+SCHEMA = 2
+READABLE = ("1", "2")
+"""Schemas that this program reads; in the first, token ids and log-probabilities are lists."""
 DAMAGE = ("not a database", "malformed", "not UTF-8", "no such table", "unsupported file format")
 """What SQLite says of a file that is no journal, or no longer."""
 RESUME_FIX = "free some space and run the same command again: it resumes"
@@ -108,7 +110,7 @@ class EffectStore:
     def check_schema(self) -> None:
         """Raise `BadInput` if another version of this program wrote the file."""
         found = self.meta("schema")
-        if found != str(SCHEMA):
+        if found not in READABLE:
             raise BadInput(
                 f"its schema is version {found}, this program writes {SCHEMA}",
                 where=str(self.path),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,23 @@ def from_payload(payload: Any, policy: str, prompt_tokens: int, key: str, journa
     Raises:
         BadInput: it is none.
     """
-    try:
+    with readable("sample", key, journal):
         return sample_from_json(payload, policy, prompt_tokens)
+
+
+@contextmanager
+def readable(what: str, key: str, journal: Path) -> Iterator[None]:
+    """Within, an effect of the journal is read.
+
+    Raises:
+        BadInput: it is damaged.
+    """
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"a damaged journal, effect {key} is no sample ({type(error).__name__}: {error})"
+        told = f"a damaged journal, effect {key} is no {what} ({type(error).__name__}: {error})"
         fix = "put a copy of the file back, or use another run folder"
-        raise BadInput(what, where=str(journal), fix=fix) from None
+        raise BadInput(told, where=str(journal), fix=fix) from None
 
 
 def is_failure(payload: Any, sampling: Sampling, *, remote: bool, prefixed: bool) -> bool:

@@ -17,7 +17,7 @@ from selftaught.packing import pack_decimals, unpack
 from selftaught.records import Attempt, Feedback, Problem, Prompt, as_json, content_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts
-from selftaught.run.kept_samples import NO_ANSWER, from_payload, is_failure, no_answer, to_payload
+from selftaught.run.kept_samples import NO_ANSWER, from_payload, is_failure, no_answer, readable, to_payload
 from selftaught.run.solver import JUDGE_ROLES
 from selftaught.run.sources import Beside, sample_of, seed_of
 from selftaught.tasks import Task
@@ -127,9 +127,11 @@ class JournaledEngine:
         """
         key = content_hash("nll", policy.version, attempt.prompt, attempt.text)
         try:
-            return (await self.effect(key, lambda: self._read(key, policy, attempt)))["nats"]
+            payload = await self.effect(key, lambda: self._read(key, policy, attempt))
         except RequestRefused:
             return math.nan
+        with readable("likelihood", key, self.journal.path):
+            return float(payload["nats"])
 
     async def effect(self, key: str, pay: Pay, prompt: Hashable = None) -> dict[str, Any]:
         """The payload of an effect that reads text: from the journal, or paid for once.
@@ -146,7 +148,8 @@ class JournaledEngine:
         except RequestRefused as error:
             self._note_refusal(key, error)
             raise
-        self.ledger.count(key, usage, prompt=prompt, shared=payload.get("prompt_tokens"))
+        with readable("reading", key, self.journal.path):
+            self.ledger.count(key, usage, prompt=prompt, shared=payload.get("prompt_tokens"))
         return payload
 
     async def loglikelihood(self, policy: Policy, problem: Problem, prompt: Prompt, text: str) -> Likelihood:
@@ -162,7 +165,8 @@ class JournaledEngine:
             payload = await self.effect(key, pay, (policy.version, prompt, ""))
         except RequestRefused:
             return Likelihood((math.nan,))
-        return Likelihood(unpack(payload["logprobs"]), payload["prompt_tokens"])
+        with readable("likelihood", key, self.journal.path):
+            return Likelihood(unpack(payload["logprobs"]), payload["prompt_tokens"])
 
     def require(self, capability: str, what: str) -> None:
         """Refuse, before anything is paid, what the engine does not support.
