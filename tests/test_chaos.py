@@ -6,6 +6,7 @@ import argparse
 import re
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.chaos import __main__ as main_module
 from bench.chaos.__main__ import arguments, outcome, planned, played
+from bench.chaos.child import WIDTH
 from bench.chaos.faults import FAULTS, Fault, Strike
-from bench.chaos.rounds import play_round
+from bench.chaos.rounds import play_round, undisturbed
 from bench.chaos.runs import Disturbed, Place, all_runs
 
 from selftaught.method import methods
@@ -71,7 +74,17 @@ def changing(statement: str) -> Callable[[Place], None]:
 
 def begins_more(place: Place) -> None:
     with (place.base / "calls.log").open("a") as log:
-        log.write("." * 5)
+        log.write("." * (2 * WIDTH + 1))
+
+
+def pays_more(place: Place) -> None:
+    place.cap = place.cap or 0.1
+    place.honest["never asked"] += 10
+
+
+def adds_a_row(place: Place) -> None:
+    row = "NULL, 'x', kind, round, payload, 0, 0, 0, 0, at, chain"
+    changing(f"INSERT INTO effects SELECT {row} FROM effects LIMIT 1")(place)
 
 
 def spoil(place: Place) -> None:
@@ -90,9 +103,10 @@ FIRST = "WHERE id = (SELECT MIN(id) FROM effects WHERE kind = 'sample')"
             r"0 of \d+ rows lost, 1 changed",
         ),
         (begins_more, r"answers were begun twice, at most \d were in progress"),
+        (adds_a_row, "it came to .*, undisturbed to "),
         (spoil, "undisturbed it ended with 2"),
     ],
-    ids=["a row is lost", "a row is changed", "answers begin twice", "it does not go on"],
+    ids=["a row is lost", "a row is changed", "answers begin twice", "a row is added", "it does not go on"],
 )
 def test_what_is_planted_is_found(tmp_path: Path, heal: Callable[[Place], None], wrong: str) -> None:
     found = play_round(REST_EM, 1, tmp_path / "round", [killed(lambda _: None), killed(heal)])
@@ -100,10 +114,29 @@ def test_what_is_planted_is_found(tmp_path: Path, heal: Callable[[Place], None],
     assert (tmp_path / "round").is_dir()  # kept, to be looked at
 
 
-def test_a_wrong_status_and_a_traceback_are_found(tmp_path: Path) -> None:
-    aborted = Fault("aborted", (), late)
-    found = play_round(REST_EM, 1, tmp_path / "round", [aborted])
+def test_a_wrong_status_is_found(tmp_path: Path) -> None:
+    found = play_round(REST_EM, 1, tmp_path / "round", [Fault("aborted", (), late)])
     assert any("aborted: it ended with -9" in one for one in found.wrong), found
+
+
+def test_a_traceback_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed(REST_EM, tmp_path)
+    monkeypatch.setattr(Place, "command", lambda _: [sys.executable, "-c", "raise ValueError"])
+    found = play_round(REST_EM, 1, tmp_path / "round", [Fault("nothing", (), lambda _: None)])
+    assert any("nothing: a traceback" in one for one in found.wrong), found
+    assert any("undisturbed it ended with a traceback" in one for one in found.wrong), found
+
+
+def test_payment_beyond_the_limit_is_found(tmp_path: Path) -> None:
+    paid = Fault("paid", (-signal.SIGKILL,), lambda on: on.process.kill(), heal=pays_more, costs=("endpoint",))
+    found = play_round(Disturbed("", "endpoint"), 1, tmp_path / "round", [paid])
+    assert any("the endpoint was paid $" in one for one in found.wrong), found
+
+
+def test_a_round_that_cannot_be_played_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_module, "play_round", lambda *_: 1 / 0)
+    rounds = list(played(options("--rounds", "3", "--engines", "scripted"), SEED, tmp_path))
+    assert ["ZeroDivisionError" in one.wrong[0] for one in rounds] == [True] * 3
 
 
 def test_faults_are_named_once_and_the_clock_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -38,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--engines", default=",".join(ENGINES), help="whose runs are disturbed (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="rounds at a time (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="begin no round after this (default %(default)s)")
-    parser.add_argument("--round", type=int, help="play this one again, of this --seed and number of --rounds")
+    parser.add_argument("--round", type=int, help="play this one again, of this --seed, --rounds and --engines")
     parser.add_argument("--keep", type=Path, help="folder for the runs of rounds that fail (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     return parser
@@ -64,7 +65,11 @@ def played(args: argparse.Namespace, seed: int, folder: Path) -> Iterator[Round]
     def one(number: int) -> Round | None:
         if time.monotonic() > deadline:
             return None
-        return play_round(plan[number], 10_000 * seed + number, folder / f"round-{number}")
+        what, name = plan[number], 10_000 * seed + number
+        try:
+            return play_round(what, name, folder / f"round-{number}")
+        except Exception as error:  # one round that cannot be played does not end the others
+            return Round(what, name, wrong=[f"it cannot be played: {type(error).__name__}: {error}"])
 
     with ThreadPoolExecutor(args.jobs) as pool:
         for number, found in zip(chosen, pool.map(one, chosen), strict=True):
@@ -94,13 +99,18 @@ def outcome(rounds: Sequence[Round], seed: int, seconds: float) -> dict[str, Any
 
 def main() -> int:
     """Play the rounds; 1 if anything does not hold."""
-    args = arguments().parse_args()
+    parser = arguments()
+    args = parser.parse_args()
+    if args.rounds < 1 or (args.round is not None and not 0 <= args.round < args.rounds):
+        parser.error("--rounds must be at least 1, and --round one of them")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell hands this down to what it starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr, flush=True)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="selftaught-chaos-") as temporary:
-        found = outcome(list(played(args, seed, args.keep or Path(temporary))), seed, time.monotonic() - begun)
-    found["minutes"] = round((time.monotonic() - begun) / 60, 1)
+        rounds = list(played(args, seed, args.keep or Path(temporary)))
+    found = outcome(rounds, seed, time.monotonic() - begun)
     if args.json:
         print(json.dumps(found, indent=1))
     else:

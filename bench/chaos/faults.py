@@ -23,6 +23,7 @@ from selftaught.feedback.sandbox.bubblewrap import find_bubblewrap
 Process = subprocess.Popen[str]
 CLOCK = str(Path(__file__).with_name("clock"))
 FINISHED, REFUSED, INTERRUPTED, TERMINATED, KILLED = 0, 2, 130, 143, -signal.SIGKILL
+PATIENCE = 300  # seconds that a process may take
 LOCKED = "another process"  # what a second process on a folder is refused with
 
 
@@ -41,7 +42,7 @@ class Fault:
     Attributes:
         name: of it.
         statuses: that the process may end with; it may always have finished before.
-        strike: does it to the process, at a random moment.
+        strike: does it to the process, at a random moment; False where there was nothing to do it to.
         prepare: environment and wrapping words that the process is started with.
         heal: done when the process has ended.
         engines: whose runs it can happen to.
@@ -52,7 +53,7 @@ class Fault:
 
     name: str
     statuses: tuple[int, ...]
-    strike: Callable[[Strike], None]
+    strike: Callable[[Strike], bool | None]
     prepare: Callable[[Place, random.Random], tuple[tuple[str, ...], dict[str, str]]] = lambda *_: ((), {})
     heal: Callable[[Place], None] = lambda _: None
     engines: tuple[str, ...] = ENGINES
@@ -84,10 +85,16 @@ def _pauses(on: Strike) -> None:
     on.process.send_signal(signal.SIGCONT)
 
 
-def _kills_children(on: Strike) -> None:
+def _kills_children(on: Strike) -> bool:
+    killed, children = 0, list[psutil.Process]()
     with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(on.process.pid).children(recursive=True):
+        process = psutil.Process(on.process.pid)
+        while on.process.poll() is None and not (children := process.children(recursive=True)):
+            time.sleep(0.01)
+        for child in children:
             child.kill()
+            killed += 1
+    return killed > 0
 
 
 def _fills_disk(on: Strike) -> None:
@@ -108,15 +115,19 @@ def _limit(process: Process, what: int, size: int) -> None:
         resource.prlimit(process.pid, what, (size, hard))
 
 
-def _starts_a_second(on: Strike) -> None:
+def _starts_a_second(on: Strike) -> bool:
     """Refused in one line, unless the first has just ended."""
     if not (on.place.run_folder / "journal.sqlite").is_file():
-        return
+        return False
     other = on.place.start()
-    _, said = other.communicate(timeout=120)
+    try:
+        _, said = other.communicate(timeout=PATIENCE)
+    finally:
+        other.kill()
     refused = other.returncode == REFUSED and said.count("\n") == 1 and LOCKED in said
     if not refused and on.process.poll() is None:
         raise AssertionError(f"a second process ended with {other.returncode}: {said[-300:]}")
+    return True
 
 
 def _read_only(place: Place, _: random.Random) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -164,7 +175,7 @@ FAULTS = (
     Fault("terminated (SIGTERM)", (TERMINATED, -signal.SIGTERM), _sends(signal.SIGTERM), costs=("scripted", "tiny")),
     Fault("interrupted (SIGINT)", (INTERRUPTED, -signal.SIGINT), _interrupts, costs=("scripted", "tiny")),
     Fault("stopped and continued", (), _pauses),
-    Fault("worker processes killed", (), _kills_children, engines=("endpoint", "tiny")),
+    Fault("worker processes killed", (), _kills_children, engines=("endpoint",)),
     Fault("disk full", (REFUSED,), _fills_disk, costs=ENGINES),
     Fault("out of memory", (1, REFUSED, KILLED, -signal.SIGABRT, -signal.SIGSEGV, 134, 139), _takes_memory,
           engines=("scripted", "endpoint"), costs=ENGINES, tracebacks=True),

@@ -14,11 +14,10 @@ from pathlib import Path
 from threading import Lock
 
 from bench.chaos.child import WIDTH
-from bench.chaos.faults import FINISHED, REFUSED, Fault, Process, Strike, faults_for
+from bench.chaos.faults import FINISHED, PATIENCE, REFUSED, Fault, Process, Strike, faults_for
 from bench.chaos.runs import QUESTIONS, Disturbed, Place, opened
 
 MOST_FAULTS = 3
-PATIENCE = 300  # seconds that a process may take
 
 
 @dataclass
@@ -31,7 +30,6 @@ class Round:
         faults: names of those that struck while the process was at work.
         wrong: what does not hold.
         again: answers that were begun, or paid for, more than once.
-        seconds: it took.
     """
 
     what: Disturbed
@@ -39,7 +37,6 @@ class Round:
     faults: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     again: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def play_round(what: Disturbed, seed: int, folder: Path, faults: list[Fault] | N
     Args:
         faults: what happens to it; None: up to three of those that can, at random.
     """
-    begun, luck, found = time.monotonic(), random.Random(f"{what}/{seed}"), Round(what, seed)
+    luck, found = random.Random(f"{what}/{seed}"), Round(what, seed)
     expected = undisturbed(what, folder.parent / "undisturbed")
     with opened(what, folder, seed) as place:
         if what.engine == "endpoint" and luck.random() < 0.3:
@@ -69,7 +66,6 @@ def play_round(what: Disturbed, seed: int, folder: Path, faults: list[Fault] | N
             _disturb(place, fault, luck, expected, found)
             kept = _check_kept(place, kept, found, fault.name)
         _finish(place, kept, expected, found)
-    found.seconds = time.monotonic() - begun
     if not found.wrong:
         shutil.rmtree(folder, ignore_errors=True)
     return found
@@ -108,11 +104,11 @@ def _disturb(place: Place, fault: Fault, luck: random.Random, expected: Undistur
     struck = process.poll() is None
     try:
         if struck:
-            fault.strike(Strike(place, process, luck))
+            struck = fault.strike(Strike(place, process, luck)) is not False
         if struck or wrapped or environment:
             found.faults.append(fault.name)
         status, _, err = _wait(process)
-    except AssertionError as error:
+    except (AssertionError, subprocess.TimeoutExpired) as error:
         found.wrong.append(f"{fault.name}: {error}")
         status, _, err = _wait(process)
     fault.heal(place)
@@ -152,6 +148,8 @@ def _finish(place: Place, kept: dict[str, tuple[str, str]], expected: Undisturbe
     """Let it end, and check what it came to."""
     status, out, err = _wait(place.start())
     now = _check_kept(place, kept, found, "the end")
+    if "Traceback" in err:
+        found.wrong.append(f"undisturbed it ended with a traceback: {err[-300:]}")
     if place.cap:
         if place.bill() > place.cap:
             found.wrong.append(f"the endpoint was paid ${place.bill():.2f}, and the limit is ${place.cap:.2f}")

@@ -26,6 +26,7 @@ ON_TINY = (
     "rest-em", "star", "lmsi", "b-star", "self", "critique-in-the-loop", "mcts-dpo", "preferences", "grpo", "score",
 )  # fmt: skip
 QUESTIONS = 24  # of an evaluation at an endpoint
+VERIFIER = "def check(problem, text):\n    return text == f'Answer: {problem.reference}'\n"  # runs in workers
 PRICE, TOKENS = 1000.0, 20  # dollars per million tokens that the endpoint writes, and those of an answer
 
 Row = tuple[str, str]
@@ -108,8 +109,10 @@ class Place:
             if not data.is_file():
                 rows = ({"question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(QUESTIONS))
                 data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                (self.folder / "verifier.py").write_text(VERIFIER)
             words += ["eval", "--task", str(data), "--model", "openai:tiny", "--test", str(QUESTIONS)]
-            words += ["--max-batch-size", str(WIDTH), "--max-tokens", "32", "--completion-price", str(PRICE)]
+            words += ["--verifier", f"{self.folder / 'verifier.py'}:check", "--max-batch-size", str(WIDTH)]
+            words += ["--max-tokens", "32", "--completion-price", str(PRICE)]
             words += ["--solver", self.what.method] if self.what.method else []
             words += ["--max-cost", str(self.cap)] if self.cap else []
         else:
@@ -131,7 +134,7 @@ class Place:
         self.base.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
             [*wrapped, *self.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder,
-            env={**os.environ, **own, **environment}, preexec_fn=_catch_interrupts,
+            env={**os.environ, **own, **environment},
         )  # fmt: skip
 
     def rows(self) -> dict[str, Row]:
@@ -163,13 +166,6 @@ def _short_options(method: str) -> list[str]:
         return []
     chosen = short(methods()[method])
     return [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-
-
-def _catch_interrupts() -> None:
-    """A shell hands down that interrupts are ignored, to what it starts in the background."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
