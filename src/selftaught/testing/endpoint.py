@@ -135,8 +135,8 @@ class Endpoint:
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
-            def log_message(self, *_: Any) -> None:
-                pass
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
 
             def do_GET(self) -> None:
                 self._answer({})
