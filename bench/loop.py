@@ -24,7 +24,7 @@ from selftaught.engines import Request
 from selftaught.engines.scripted import ScriptedEngine
 from selftaught.feedback.verifiers import Exact
 from selftaught.models import Policy
-from selftaught.packing import packed_length
+from selftaught.packed_numbers import packed_length
 from selftaught.records import Problem, make_problem
 from selftaught.run.run import Run
 from selftaught.tasks import Kind, Task

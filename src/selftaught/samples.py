@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from selftaught.errors import BadInput
-from selftaught.packing import pack_decimals, pack_integers, unpack
+from selftaught.packed_numbers import pack_decimals, pack_integers, unpack
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,11 @@ def without(raw: bytes) -> bytes:
     return gzip.compress(json.dumps({**json.loads(gzip.decompress(raw)), "problems": []}).encode())
 
 
-@pytest.mark.parametrize("what", [object(), [1, 2], {1: 2}, Verdict.RIGHT, (1, Verdict.RIGHT)], ids=repr)
+@pytest.mark.parametrize(
+    "what",
+    [object(), [1, 2], {1: 2}, Verdict.RIGHT, (1, Verdict.RIGHT)],
+    ids=["object", "list", "dict", "enum", "enum in a tuple"],
+)
 def test_observations_that_would_not_come_back_as_they_are_are_not_kept(tmp_path: Path, what: Any) -> None:
     def objects(found: SystemResult) -> Mapping[str, Sequence[Any]]:
         return {one.attempt.problem.id: [what] for one in found.answers}

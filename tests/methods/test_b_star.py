@@ -21,7 +21,7 @@ from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
-from selftaught.packing import packed_length
+from selftaught.packed_numbers import packed_length
 from selftaught.records import Problem, Verdict
 from selftaught.run.run import Run
 from selftaught.run.settings import Settings

@@ -15,7 +15,7 @@ from selftaught.errors import BadInput
 from selftaught.feedback.userfile import is_userfile
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RunFolder
-from selftaught.packing import packed_length
+from selftaught.packed_numbers import packed_length
 from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash
 from selftaught.run.config import ACCEPTED_KEY, REQUEST_KEY
 from selftaught.run.solver import JUDGE_ROLES

@@ -13,7 +13,7 @@ from selftaught.engines.base import RequestFailed
 from selftaught.errors import BadInput
 from selftaught.journal import Journal, Ledger, Usage
 from selftaught.models import Policy
-from selftaught.packing import pack_decimals, unpack
+from selftaught.packed_numbers import pack_decimals, unpack
 from selftaught.records import Attempt, Feedback, Problem, Prompt, as_json, content_hash
 from selftaught.run.background import SharedTasks
 from selftaught.run.counts import RequestCounts

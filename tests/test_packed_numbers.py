@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from selftaught.packing import pack_decimals, pack_integers, packed_length, unpack
+from selftaught.packed_numbers import pack_decimals, pack_integers, packed_length, unpack
 from selftaught.samples import Sample, sample_from_json, sample_to_json
 
 
