@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,9 @@ def played(args: argparse.Namespace, seed: int, folder: Path) -> Iterator[Round]
             return Round(what, name, wrong=[f"it cannot be played: {type(error).__name__}: {error}"])
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        for number, found in zip(chosen, pool.map(one, chosen), strict=True):
+        waiting = {pool.submit(one, number): number for number in chosen}
+        for done in as_completed(waiting):
+            number, found = waiting[done], done.result()
             if found is None:
                 continue
             told = "; ".join(found.wrong) or "holds"

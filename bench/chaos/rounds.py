@@ -18,6 +18,7 @@ from bench.chaos.faults import FINISHED, PATIENCE, REFUSED, Fault, Process, Stri
 from bench.chaos.runs import QUESTIONS, Disturbed, Place, opened
 
 MOST_FAULTS = 3
+UNMADE = 3  # status of an audit that finds no difference, where some check cannot be made of such a run
 
 
 @dataclass
@@ -175,9 +176,9 @@ def _audit(place: Place, found: Round) -> None:
     """What `selftaught audit` finds."""
     words = [sys.executable, "-m", "selftaught", "audit", str(place.run_folder), "--json"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=place.folder)
-    if done.returncode:
+    if done.returncode not in (0, UNMADE):
         try:
-            wrong = [one for one in json.loads(done.stdout)["checks"] if one["holds"] is not True]
+            wrong = [one for one in json.loads(done.stdout)["checks"] if one["holds"] is False]
         except (ValueError, KeyError):
             wrong = done.stderr[-300:]
         found.wrong.append(f"audit: {wrong}")

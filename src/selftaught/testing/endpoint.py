@@ -79,6 +79,11 @@ def sums(got: Got) -> Reply:
     return completion(text, prompt=10, tokens=len(text))
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed."""
+
+
 class Endpoint:
     """The server: what it got, and how it is scripted.
 
@@ -97,7 +102,7 @@ class Endpoint:
         self.owner = "openai"
         self.most = self._now = 0
         self._guard = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
