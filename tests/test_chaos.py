@@ -74,7 +74,7 @@ def changing(statement: str) -> Callable[[Place], None]:
 
 def begins_more(place: Place) -> None:
     with (place.base / "calls.log").open("a") as log:
-        log.write("." * (2 * WIDTH + 1))
+        log.write("." * (4 * WIDTH + 1))
 
 
 def pays_more(place: Place) -> None:
@@ -102,7 +102,7 @@ FIRST = "WHERE id = (SELECT MIN(id) FROM effects WHERE kind = 'sample')"
             changing(f"UPDATE effects SET payload = payload || ' ' {FIRST}"),
             r"0 of \d+ rows lost, 1 changed",
         ),
-        (begins_more, r"answers were begun twice, at most \d were in progress"),
+        (begins_more, r"answers were begun twice, at most \d+ were in progress"),
         (adds_a_row, "it came to .*, undisturbed to "),
         (spoil, "undisturbed it ended with 2"),
     ],

@@ -114,7 +114,7 @@ def _disturb(place: Place, fault: Fault, luck: random.Random, expected: Undistur
         status, _, err = _wait(process)
     fault.heal(place)
     if place.what.engine in fault.costs and status != FINISHED:
-        place.cost += WIDTH
+        place.cost += 2 * WIDTH  # in progress, or on their way to the journal while the next ones begin
     capped = place.cap > 0 and status == REFUSED and "cost limit" in err
     if status not in (FINISHED, *fault.statuses) and not capped:
         found.wrong.append(f"{fault.name}: it ended with {status}: {err[-300:]}")
