@@ -105,6 +105,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.rounds < 1 or (args.round is not None and not 0 <= args.round < args.rounds):
         parser.error("--rounds must be at least 1, and --round one of them")
+    if unknown := set(args.engines.split(",")) - set(ENGINES):
+        parser.error(f"unknown engine {', '.join(sorted(unknown))!r}; --engines takes {', '.join(ENGINES)}")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell hands this down to what it starts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)

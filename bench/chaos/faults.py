@@ -71,12 +71,18 @@ def _sends(number: signal.Signals) -> Callable[[Strike], None]:
 
 def _interrupts(on: Strike) -> None:
     """As soon as it is at work: at its start, Python itself would be interrupted."""
+    begun = time.monotonic()
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(on.process.pid)
-        while on.process.poll() is None and not any("journal.sqlite" in one.path for one in process.open_files()):
+        while _waits(on, begun) and not any("journal.sqlite" in one.path for one in process.open_files()):
             time.sleep(0.01)
         time.sleep(on.luck.uniform(0.0, 0.5))
     on.process.send_signal(signal.SIGINT)
+
+
+def _waits(on: Strike, begun: float) -> bool:
+    """Whether the process is there, and has had less time than any may take."""
+    return on.process.poll() is None and time.monotonic() - begun < PATIENCE
 
 
 def _pauses(on: Strike) -> None:
@@ -86,10 +92,10 @@ def _pauses(on: Strike) -> None:
 
 
 def _kills_children(on: Strike) -> bool:
-    killed, children = 0, list[psutil.Process]()
+    begun, killed, children = time.monotonic(), 0, list[psutil.Process]()
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(on.process.pid)
-        while on.process.poll() is None and not (children := process.children(recursive=True)):
+        while _waits(on, begun) and not (children := process.children(recursive=True)):
             time.sleep(0.01)
         for child in children:
             child.kill()

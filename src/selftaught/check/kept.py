@@ -66,8 +66,9 @@ def copy_seeds(what: Check, trials: Sequence[SeedResult], folder: Path) -> None:
     """
     place = _elsewhere(what, folder)
     place.mkdir(parents=True, exist_ok=True)
+    key = _key(what)
     for path in place.glob("*.json.gz"):
-        if _key_of(path) != _key(what):
+        if _key_of(path) != key:
             path.unlink()
     for trial in trials:
         if (path := _path(what, trial.seed)).is_file():
