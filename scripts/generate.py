@@ -37,7 +37,10 @@ from selftaught.check.results import result_path
 from selftaught.cli import main as cli
 from selftaught.glossary import GLOSSARY
 from selftaught.method import NEEDS, Method, methods
+from selftaught.models import resolve
 from selftaught.run.judgments import takes_groups
+from selftaught.worlds import synthetic_worlds
+from selftaught.worlds.kit.calibration.freeze import FILE as CALIBRATION
 from selftaught.worlds.world import DEFAULT_WORLD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -404,9 +407,43 @@ MEASURED = re.compile(r"<!-- measured: ([a-z-]+) -->")
 """Placeholder in a page for the results of `selftaught check` on a method."""
 
 
+CALIBRATED = re.compile(r"<!-- calibrated: ([a-z-]+) -->")
+"""Placeholder in a page for what a world's calibration found."""
+
+
 def with_measurements(page: str) -> str:
-    """Replace the placeholders in a page by the results of their methods."""
-    return MEASURED.sub(lambda found: measured(found[1]), page)
+    """Replace the placeholders in a page by the results of their methods and worlds."""
+    return CALIBRATED.sub(lambda found: calibrated(found[1]), MEASURED.sub(lambda found: measured(found[1]), page))
+
+
+def calibrated(name: str) -> str:
+    """Table of what a frozen world's calibration found: a row for each condition, a column for each model."""
+    world = synthetic_worlds()[name]
+    found = json.loads((world.folder / CALIBRATION).read_text("utf-8"))["models"]
+    models = {
+        spec: found[version]
+        for spec in world.module("world").WORLD.models
+        if (version := resolve(spec).version) in found
+    }
+    rows = list[tuple[str, ...]]()
+    for checks in zip(*models.values(), strict=True):
+        for conditions in zip(*(check["conditions"] for check in checks), strict=True):
+            of = conditions[0]
+            rows.append(
+                (
+                    f"{checks[0]['number']}: {cell(of['name'])}",
+                    of["threshold"],
+                    *map(measured_with_interval, conditions),
+                )
+            )
+    head = ("check", "wanted", *(f"`{spec}`" for spec in models))
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def measured_with_interval(condition: Mapping[str, Any]) -> str:
+    """A condition's value with its 95 % interval."""
+    low, high = condition["ci95"]
+    return f"{condition['value']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def measured(name: str) -> str:
