@@ -13,14 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripted_world import NarrowEngine
 from selftaught.journal import Journal
 from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.report import ReportData, render_page
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.settings import Settings
-from selftaught.testing import SumAnnotator, make_run, make_task, solve_sum
+from selftaught.testing import NarrowEngine, SumAnnotator, make_run, make_task, solve_sum
 from talking_world import talk
 
 OPTIONS: dict[str, dict[str, Any]] = {

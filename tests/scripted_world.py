@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selftaught.engines import Request, Sample, ScriptedEngine
-from selftaught.engines.scripted import Script
+from selftaught.engines import Sample
 from selftaught.learn import TrainConfig
 from selftaught.method import find
 from selftaught.models import Policy
 from selftaught.records import Attempt, Feedback, Problem, Verdict, content_hash
-from selftaught.testing import Learner, make_run, solve_sum
-
-
-class NarrowEngine(ScriptedEngine):
-    """Answers few requests at a time, and leaves a byte in `log` when it starts on one, whatever becomes of it."""
-
-    def __init__(self, script: Script = solve_sum, *, delay: float = 0.0, width: int = 4, log: Path) -> None:
-        super().__init__(script, delay=delay)
-        self._gate = asyncio.Semaphore(width)
-        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    async def sample(self, policy: Policy, request: Request) -> Sample:
-        """As `ScriptedEngine`, a few at a time."""
-        async with self._gate:
-            os.write(self._log, b".")
-            return await super().sample(policy, request)
+from selftaught.testing import Learner, make_run
 
 
 def judged(problem: Problem, answer: str | None, verdict: Verdict = Verdict.UNKNOWN, *, name: str = "") -> Attempt:
