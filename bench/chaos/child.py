@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import signal
 import sys
 from functools import partial
@@ -17,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.cli.main import INTERRUPTED, TERMINATED, Terminated
-from selftaught.engines import Request, Sample, ScriptedEngine
 from selftaught.errors import BadInput
 from selftaught.learn import TrainConfig
 from selftaught.machine.disk import disk_full_error
 from selftaught.method import find
-from selftaught.models import Policy
 from selftaught.run.conclusion import conclude, write
 from selftaught.run.settings import Settings
+from selftaught.testing import NarrowEngine
 from selftaught.testing.checks import play, task_for
 from selftaught.testing.sums import make_run, solve_or_judge
 
@@ -32,25 +29,12 @@ WIDTH = 4  # answers in progress at once
 ANSWER_SECONDS, TRAINING_SECONDS = 0.01, 0.1
 
 
-class Narrow(ScriptedEngine):
-    """Begins few answers at a time, and logs each."""
-
-    def __init__(self, log: Path) -> None:
-        super().__init__(partial(solve_or_judge, least=0.6, most=0.7), delay=ANSWER_SECONDS)
-        self._gate = asyncio.Semaphore(WIDTH)
-        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    async def sample(self, policy: Policy, request: Request) -> Sample:
-        async with self._gate:
-            os.write(self._log, b".")
-            return await super().sample(policy, request)
-
-
 def whole_run(method_id: str, folder: Path) -> dict[str, Any]:
     """Play a method from start to end."""
     method = find(method_id)
     task = task_for(method, train=4, dev=6, test=2)
-    settings, engine = Settings(training=TrainConfig(epochs=1)), Narrow(folder / "calls.log")
+    settings, script = Settings(training=TrainConfig(epochs=1)), partial(solve_or_judge, least=0.6, most=0.7)
+    engine = NarrowEngine(script, delay=ANSWER_SECONDS, width=WIDTH, log=folder / "calls.log")
     with make_run(folder, task=task, engine=engine, settings=settings, delay=TRAINING_SECONDS) as run:
         play(method, run)
         if method.shape == "recipe":

@@ -42,9 +42,12 @@ class Round:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What an undisturbed run comes to: what it prints, its rows, the answers it begins, and the seconds it takes."""
+    """What an undisturbed run comes to: what it prints, the digest of its journal (on the tiny model), its rows, the
+    answers it begins, and the seconds it takes.
+    """
 
     out: str
+    digest: str
     rows: int
     begun: int
     seconds: float
@@ -94,7 +97,8 @@ def _undisturbed(what: Disturbed, folder: Path) -> Undisturbed:
         status, out, err = _wait(place.start())
         if status != FINISHED:
             raise RuntimeError(f"{what} ends with {status} undisturbed: {err[-500:]}")
-        return Undisturbed(out, len(place.rows()), place.begun(), time.monotonic() - begun)
+        seconds, digest = time.monotonic() - begun, place.digest() if what.engine == "tiny" else ""
+        return Undisturbed(out, digest, len(place.rows()), place.begun(), seconds)
 
 
 def _disturb(place: Place, fault: Fault, luck: random.Random, expected: Undisturbed, found: Round) -> None:
@@ -162,8 +166,10 @@ def _finish(place: Place, kept: dict[str, tuple[str, str]], expected: Undisturbe
         return
     if place.what.engine == "scripted" and out != expected.out:
         found.wrong.append(f"it came to {out.strip()}, undisturbed to {expected.out.strip()}")
-    if place.what.engine != "tiny" and len(now) != expected.rows:
+    if len(now) != expected.rows:
         found.wrong.append(f"it has {len(now)} rows, undisturbed {expected.rows}")
+    if place.what.engine == "tiny" and len(now) == expected.rows and place.digest() != expected.digest:
+        found.wrong.append("its journal is not that of the undisturbed run")
     if place.what.engine != "tiny":
         found.again = place.begun() - expected.begun
         if not 0 <= found.again <= place.cost:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.chaos.child import WIDTH
+from selftaught.journal import JournalReader
 from selftaught.method import Method, methods
 from selftaught.testing.checks import short
 from selftaught.testing.endpoint import SECRET, Endpoint, Got, Reply, Script, completion, error, sums
@@ -116,7 +117,7 @@ class Place:
             words += ["--solver", self.what.method] if self.what.method else []
             words += ["--max-cost", str(self.cap)] if self.cap else []
         else:
-            words += ["run", self.what.method, "--model", "tiny", "--task", "tiny:level=2", "--dtype", "float32"]
+            words += ["run", self.what.method, "--model", "tiny", "--task", "tiny:level=2", "--deterministic"]
             words += ["--train", "8", "--dev", "6", "--test", "4", "--max-tokens", "48", "--threads", "1"]
         return [*words, *_short_options(self.what.method), "--out", str(self.run_folder), "--json", "--quiet"]
 
@@ -148,6 +149,11 @@ class Place:
             except sqlite3.DatabaseError:  # not a table yet, or damaged
                 return {}
         return {key: (kind, payload) for key, kind, payload in found}
+
+    def digest(self) -> str:
+        """Hash of all that the journal holds, but for times."""
+        with JournalReader(self.run_folder) as reader:
+            return reader.digest()
 
     def begun(self) -> int:
         """Answers that were begun, or asked for and honestly given."""

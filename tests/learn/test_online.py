@@ -53,10 +53,10 @@ def base(tmp_path_factory):
     return make_policy(tmp_path_factory.mktemp("base"), spread=0.1)
 
 
-def make_run(folder: Path, base: Any, seed: int = 0) -> Run:
+def make_run(folder: Path, base: Any, seed: int = 0, *, tokens: int = 2, engine: Any = None) -> Run:
     task = Task("words", PROBLEMS, [make_problem("dog")], [], verifier=Wanted(), kind=Kind.TEXT)
-    how = Settings(seed=seed, sampling=Sampling(max_tokens=2), training=TrainConfig())
-    engine = LocalEngine(dtype="float32", device="cpu", max_batch_size=16)
+    how = Settings(seed=seed, sampling=Sampling(max_tokens=tokens), training=TrainConfig())
+    engine = engine or LocalEngine(dtype="float32", device="cpu", max_batch_size=16)
     return Run(folder, model=base, task=task, engine=engine, settings=how, console=Console(quiet=True))
 
 
@@ -171,6 +171,43 @@ def test_killed_in_a_step_and_run_again_it_ends_with_the_same_weights(base, tmp_
     assert (version, usage) == (other, spent)
     assert told == retold
     assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Ended(BaseException):
+    """As an interrupt: nothing catches it on the way."""
+
+
+class Mortal(LocalEngine):
+    """Ends while it answers, after a number of answers."""
+
+    def __init__(self, left: int, size: int = 16) -> None:
+        super().__init__(device="cpu", max_batch_size=size, batch_invariant=True)
+        self.left = left
+
+    async def sample(self, policy, request):
+        found = await super().sample(policy, request)
+        self.left -= 1
+        if self.left < 0:
+            raise Ended
+        return found
+
+
+def test_ended_while_it_samples_a_batch_invariant_training_is_the_same_run(base, tmp_path):
+    """What is still to be sampled of a step is then sampled in other company."""
+    how = {**HOW, "learning_rate": 1e-3, "checkpoint_seconds": 3600.0}
+
+    def trained(folder, left=10**9, size=16):
+        with make_run(tmp_path / folder, base, tokens=24, engine=Mortal(left, size)) as run:
+            policy = run.learn_online(run.base, run.task.train, steps=4, samples=8, **how)
+            return run.journal.digest(), weights(policy.path)
+
+    digest, first = trained("whole")
+    for left in (5, 34, 10):  # answers until the process ends, in the first step, the third, and the fourth
+        with pytest.raises(Ended):
+            trained("ended", left)
+    again, second = trained("ended", size=7)
+    assert again == digest
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

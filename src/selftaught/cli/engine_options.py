@@ -26,6 +26,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     device = "device of sampling (default auto: CUDA if there is a GPU)"
     parser.add_argument("--device", default=CONFIG.device, help=device)
+    deterministic = "sample and train in float32, and no answer depends on what is sampled beside it (local only)"
+    parser.add_argument("--deterministic", action="store_true", help=deterministic)
     size = f"maximum number of answers sampled together (default {MAX_BATCH_SIZE}; more for a very small local model)"
     parser.add_argument("--max-batch-size", type=at_least(1), metavar="N", help=size)
     remote = parser.add_argument_group("models behind an endpoint", "--model openai:NAME, at OPENAI_BASE_URL")
@@ -49,6 +51,7 @@ def engine_config(args: argparse.Namespace, model: str | Path | Policy | None = 
         engine=args.engine,
         dtype=args.dtype,
         device=args.device,
+        deterministic=args.deterministic,
         max_batch_size=size,
         requests_per_minute=args.requests_per_minute,
         tokens_per_minute=args.tokens_per_minute,
@@ -68,7 +71,8 @@ def engine_flags(args: argparse.Namespace) -> Iterator[str]:
     """The options of the engine that are not at their defaults, as on a command line."""
     for name in EngineConfig.__dataclass_fields__:
         if (value := getattr(args, name)) != getattr(CONFIG, name):
-            yield f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+            flag = f"--{name.replace('_', '-')}"
+            yield flag if value is True else f"{flag} {shlex.quote(str(value))}"
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -81,8 +81,9 @@ def execute(call: Call) -> int:
 
 def _settings(args: argparse.Namespace) -> Settings:
     training = TrainConfig(
-        epochs=args.epochs, learning_rate=args.learning_rate, batch_size=args.batch_size, lora_rank=args.lora_rank
-    )
+        epochs=args.epochs, learning_rate=args.learning_rate, batch_size=args.batch_size, lora_rank=args.lora_rank,
+        precision="float32" if args.deterministic else "auto",
+    )  # fmt: skip
     sampling = Sampling(max_tokens=args.max_tokens)
     return Settings(seed=args.seed, sampling=sampling, training=training, budget=Budget(args.token_budget))
 

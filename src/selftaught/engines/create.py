@@ -23,6 +23,7 @@ class EngineConfig:
             always sampled by `OpenAIEngine`.
         dtype: "auto", or a name.
         device: "auto", "cpu", "cuda", ...; local only.
+        deterministic: what is sampled does not depend on what is sampled together; local only.
         max_batch_size: maximum number of requests in progress together; None for the engine's default.
         requests_per_minute: limit at an endpoint; so are the following.
         tokens_per_minute: see `Limits`.
@@ -38,6 +39,7 @@ class EngineConfig:
     engine: EngineName = "local"
     dtype: str = "auto"
     device: str = "auto"
+    deterministic: bool = False
     max_batch_size: int | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -62,6 +64,9 @@ def create_engine(model: str | Path | Policy, config: EngineConfig | None = None
         BadInput: the options exclude each other, or the engine is not installed.
     """
     config = config or EngineConfig()
+    if config.deterministic and (is_remote(model) or config.engine != "local"):
+        what = "an endpoint and vLLM decide for themselves what is computed together"
+        raise BadInput(what, where="--deterministic", fix="leave it out, or use the local engine")
     if is_remote(model):
         return _openai(model, config)
     return _vllm(config) if config.engine == "vllm" else _local(config)
@@ -80,7 +85,10 @@ def is_remote(model: str | Path | Policy) -> bool:
 def _local(config: EngineConfig) -> Engine:
     from selftaught.engines.local.engine import LocalEngine
 
-    return LocalEngine(dtype=config.dtype, device=config.device, max_batch_size=config.max_batch_size)
+    return LocalEngine(
+        dtype=config.dtype, device=config.device, max_batch_size=config.max_batch_size,
+        batch_invariant=config.deterministic,
+    )  # fmt: skip
 
 
 def _vllm(config: EngineConfig) -> Engine:

@@ -33,7 +33,7 @@ def admit(context: RunContext, teacher: Policy) -> Policy:
         fix = "serve both at one address, and give the teacher as openai:NAME"
         raise BadInput(f"the run's own model is at another endpoint, {_address(own)}", where=teacher.version, fix=fix)
     if teacher.remote and not context.engine.capabilities.endpoints and context.sampler.beside.engine is None:
-        config = replace(context.endpoint or EngineConfig(), engine="local", max_batch_size=None)
+        config = replace(context.endpoint or EngineConfig(), engine="local", deterministic=False, max_batch_size=None)
         engine = create_engine(teacher, config)
         context.sampler.beside.engine = engine
         if isinstance(engine, PaidEngine):

@@ -49,6 +49,9 @@ class ContinuousBatch:
         policy: the policy whose weights `decoder` holds.
         max_batch_size: maximum number of requests decoded together.
         cache_bytes: maximum memory for keys and values.
+        batch_invariant: a request's tokens and log-probabilities are, to the last bit, the same whatever else is in the
+            batch (`batch_invariance` checks that this model's are): prompts are prefilled one by one, no computed
+            sequence is used again, and a row attends to blocks of its own.
 
     Attributes:
         active: the requests.
@@ -57,8 +60,9 @@ class ContinuousBatch:
     """
 
     def __init__(
-        self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, *, max_batch_size: int, cache_bytes: int
-    ) -> None:
+        self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, *, max_batch_size: int, cache_bytes: int,
+        batch_invariant: bool = False,
+    ) -> None:  # fmt: skip
         self.policy, self._decoder, self._tokenizer = policy, decoder, tokenizer
         self.active: list[RequestState] = []
         self.live_model: Any = None
@@ -67,8 +71,9 @@ class ContinuousBatch:
         self._paged_cache, self._prefix_pool = PagedCache(decoder.new_cache()), PrefixPool(decoder.new_cache)
         tokens = cache_bytes // self.bytes_per_token
         self.max_batch_size, self._max_cached_tokens = max_batch_size, tokens - tokens // RADIX_CACHE_SHARE
-        self._radix_cache = RadixCache(tokens // RADIX_CACHE_SHARE)
-        self._prefiller = Prefiller(decoder, self._radix_cache)
+        self._invariant = batch_invariant
+        self._radix_cache = RadixCache(0 if batch_invariant else tokens // RADIX_CACHE_SHARE)
+        self._prefiller = Prefiller(decoder, self._radix_cache, alone=batch_invariant)
         self._head: ValueHead | None = None  # loaded for the first request that reads it
         self._plan: _DecodePlan | None = None  # None once the active requests have changed
         # Memoized, since many samples share a prompt.
@@ -114,7 +119,8 @@ class ContinuousBatch:
             longest_output = max(longest_output, state.max_new_tokens)
             longest_prompt = max(longest_prompt, len(state.prompt_ids))
             prompts.add(self._prefix_pool.get(state.prompt_ids) or state.prompt_ids)
-            tokens = count * round_to_blocks(longest_output) + len(prompts) * round_to_blocks(longest_prompt)
+            stored = len(prompts) + (count if self._invariant else 0)
+            tokens = count * round_to_blocks(longest_output) + stored * round_to_blocks(longest_prompt)
             if count > 1 and (count > self.max_batch_size or tokens > self._max_cached_tokens):
                 return admitted
         return len(waiting)
@@ -132,6 +138,8 @@ class ContinuousBatch:
                 continue
             prefix.ref_count += 1
             state.shared_prefix = prefix
+            if self._invariant:
+                self._paged_cache.fill(state.block_table, self._prefix_pool.read(prefix), self._max_blocks)
             self.active.append(state)
             admitted.append(state)
             logits.append(prefix.logits)
@@ -146,7 +154,8 @@ class ContinuousBatch:
         missing = [ids for ids in prompts if (s := self._prefix_pool.get(ids)) is None or s.logits is None]
         active = {state.shared_prefix.ids for state in self.active if state.shared_prefix}
         every = list({*missing, *active}) if missing else []
-        shared = [ids for ids in find_shared_prefixes(every) if any(new[: len(ids)] == ids for new in missing)]
+        found = [] if self._invariant else find_shared_prefixes(every)
+        shared = [ids for ids in found if any(new[: len(ids)] == ids for new in missing)]
         chosen, added = set(choose_shared(every, shared)), []
         for ids in shared:
             for result in self._prefiller.run([PrefillRequest(ids)]):
@@ -169,18 +178,33 @@ class ContinuousBatch:
             return
         self._allocate_blocks()
         plan = self._plan = self._plan or self._make_plan()
-        indices = [state.last_index for state in self.active]
-        positions = [length + index for length, index in zip(plan.prompt_lengths, indices, strict=True)]
-        ids = torch.tensor([[state.output_ids[-1]] for state in self.active], device=self._decoder.device)
-        logits = self._decoder.forward(ids, DecodePass(plan.paged, indices, plan.levels, positions))
+        rows = self._rows()
+        indices = [self._place(state) for state in rows]
+        positions = [length + state.last_index for length, state in zip(plan.prompt_lengths, rows, strict=True)]
+        ids = torch.tensor([[state.output_ids[-1]] for state in rows], device=self._decoder.device)
+        logits = self._decoder.forward(ids, DecodePass(plan.paged, indices, plan.levels, positions))[: len(self.active)]
         plan.sampler = plan.sampler or self._token_sampler(self.active, logits)
         self._append_tokens(logits, list(self.active), plan.sampler)
 
+    def _rows(self) -> list[RequestState]:
+        """The active requests; one that is alone counts twice if rows must not depend on the batch, as products of a
+        single row are computed in another way.
+        """
+        return self.active * 2 if self._invariant and len(self.active) == 1 else self.active
+
+    def _place(self, state: RequestState) -> int:
+        """Where the newest token of a request is among those in its own blocks."""
+        return state.last_index + (len(state.prompt_ids) if self._invariant else 0)
+
+    @property
+    def _max_blocks(self) -> int:
+        return (self._max_cached_tokens - self._prefix_pool.capacity) // BLOCK_SIZE
+
     def _allocate_blocks(self) -> None:
         """Allocate a block for each request whose next token has no place."""
-        full = [state.block_table for state in self.active if state.last_index >= state.block_table.capacity]
+        full = [state.block_table for state in self.active if self._place(state) >= state.block_table.capacity]
         if full:
-            self._paged_cache.allocate(full, (self._max_cached_tokens - self._prefix_pool.capacity) // BLOCK_SIZE)
+            self._paged_cache.allocate(full, self._max_blocks)
             self._plan = None
             self._update_peak()
 
@@ -189,9 +213,11 @@ class ContinuousBatch:
         self.peak_tokens = max(self.peak_tokens, tokens)
 
     def _make_plan(self) -> _DecodePlan:
-        levels = self._prefix_pool.levels([state.shared_prefix for state in self.active if state.shared_prefix])
-        paged = PagedAttention(self._paged_cache, [state.block_table for state in self.active])
-        return _DecodePlan(levels, paged, [len(state.prompt_ids) for state in self.active])
+        rows = self._rows()
+        prefixes = [] if self._invariant else [state.shared_prefix for state in rows if state.shared_prefix]
+        levels = self._prefix_pool.levels(prefixes) if prefixes else []
+        paged = PagedAttention(self._paged_cache, [state.block_table for state in rows])
+        return _DecodePlan(levels, paged, [len(state.prompt_ids) for state in rows])
 
     def _token_sampler(self, states: Sequence[RequestState], logits: Tensor) -> TokenSampler:
         return TokenSampler([state.request.sampling for state in states], logits.shape[1], logits.device)
@@ -229,7 +255,7 @@ class ContinuousBatch:
         """Keep keys and values of finished answers, for requests that continue them."""
         if not states:
             return
-        kvs = self._paged_cache.read([s.block_table for s in states], [s.last_index for s in states])
+        kvs = self._paged_cache.read([s.block_table for s in states], [self._place(s) for s in states])
         for state, kv in zip(states, kvs, strict=True):
             if bool(torch.isfinite(kv.sum(dtype=torch.float32))):
                 self._radix_cache.insert((*state.prompt_ids, *state.output_ids[:-1]), len(state.prompt_ids), kv)

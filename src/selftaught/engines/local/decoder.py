@@ -242,8 +242,11 @@ def _use_fused(config: Mapping[str, Any]) -> bool:
     return llama.is_supported(config)
 
 
-def live_decoder(model: Any) -> Decoder:
+def live_decoder(model: Any, *, in_place: bool = True) -> Decoder:
     """A decoder over the tensors of `model` in place, in its dtype and on its device: it sees every change to them.
+
+    Args:
+        in_place: False: matrices are packed as those of a loaded policy are, which copies them as they are now.
 
     Raises:
         ValueError: the architecture computes something else through the engine than on its own.
@@ -251,5 +254,5 @@ def live_decoder(model: Any) -> Decoder:
     config, tensors = model.config.to_dict(), model.state_dict()
     if _use_fused(config) and "model.embed_tokens.weight" in tensors:
         model.eval()
-        return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=True)
+        return llama.LlamaDecoder(config, tensors, model.dtype, str(model.device), live=in_place)
     return TransformersDecoder(model, str(model.device))

@@ -43,9 +43,11 @@ class LocalEngine(BaseEngine):
             it, but at least one.
         fused: use the fused forward pass for architectures that have one.
         max_policies: how many policies stay loaded.
+        batch_invariant: what is sampled for a request does not depend on what is sampled beside it, to the last bit, in
+            float32; see `batch_invariance`. A policy whose model does not allow it here is refused.
 
     Raises:
-        BadInput: an unknown dtype, or a number that is not above 0.
+        BadInput: an unknown dtype, one that excludes `batch_invariant`, or a number that is not above 0.
     """
 
     name = "local"
@@ -56,17 +58,21 @@ class LocalEngine(BaseEngine):
 
     def __init__(
         self, *, dtype: str = "auto", device: str = "auto", max_batch_size: int | None = None, cache_gib: float = 2.0,
-        fused: bool = True, max_policies: int = 1,
+        fused: bool = True, max_policies: int = 1, batch_invariant: bool = False,
     ) -> None:  # fmt: skip
         if dtype not in DTYPES:
             raise BadInput(f"unknown dtype {dtype!r}", where="dtype", fix=suggest(dtype, DTYPES))
         if (max_batch_size is not None and max_batch_size < 1) or max_policies < 1 or cache_gib <= 0:
             what = f"max_batch_size={max_batch_size}, max_policies={max_policies}, cache_gib={cache_gib}"
             raise BadInput(what, where="LocalEngine", fix="use numbers above 0")
-        self.dtype = dtype
+        if batch_invariant and dtype not in ("auto", "float32"):
+            what = f"{dtype} sums in an order that depends on what is sampled together"
+            raise BadInput(what, where="--deterministic", fix="use --dtype float32")
+        dtype = "float32" if batch_invariant else dtype
+        self.dtype = f"{dtype}, batch-invariant" if batch_invariant else dtype
         self._policies = LoadedPolicies(
             dtype, device, fused=fused, max_batch_size=max_batch_size, cache_bytes=int(cache_gib * 2**30),
-            max_policies=max_policies,
+            max_policies=max_policies, batch_invariant=batch_invariant,
         )  # fmt: skip
         self._worker = EngineWorker(self._policies)
 

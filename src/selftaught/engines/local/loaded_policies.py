@@ -29,8 +29,10 @@ class LoadedPolicies:
     """
 
     def __init__(
-        self, dtype: str, device: str, *, fused: bool, max_batch_size: int | None, cache_bytes: int, max_policies: int
-    ) -> None:
+        self, dtype: str, device: str, *, fused: bool, max_batch_size: int | None, cache_bytes: int, max_policies: int,
+        batch_invariant: bool = False,
+    ) -> None:  # fmt: skip
+        self._invariant, self._invariant_shapes = batch_invariant, set[tuple[type, int]]()
         self._dtype, self._device, self._fused = dtype, device, fused
         self._max_batch_size, self._cache_bytes, self._max_policies = max_batch_size, cache_bytes, max_policies
         self.batches: OrderedDict[str, ContinuousBatch] = OrderedDict()
@@ -68,7 +70,8 @@ class LoadedPolicies:
 
         for version in [v for v, batch in self.batches.items() if batch.live_model is model]:
             del self.batches[version]
-        self._add(policy, live_decoder(model), ChatTokenizer(policy.weights), model)
+        decoder = live_decoder(model, in_place=not self._invariant)  # plain products depend on the batch, packed do not
+        self._add(policy, decoder, ChatTokenizer(policy.weights), model)
 
     def clear(self) -> None:
         """Free all weights and caches."""
@@ -82,10 +85,16 @@ class LoadedPolicies:
 
     def _add(self, policy: Policy, decoder: Decoder, tokenizer: ChatTokenizer, live_model: Any = None) -> None:
         from selftaught.engines.local.batch import ContinuousBatch
+        from selftaught.engines.local.batch_invariance import require_batch_invariance
 
         usual = MAX_BATCH_SIZE_SMALL_MODEL if decoder.parameters < SMALL_MODEL else MAX_BATCH_SIZE
+        shape = type(decoder), decoder.parameters
+        if self._invariant and shape not in self._invariant_shapes:
+            require_batch_invariance(decoder, policy)
+            self._invariant_shapes.add(shape)
         batch = ContinuousBatch(
-            policy, decoder, tokenizer, max_batch_size=self._max_batch_size or usual, cache_bytes=self._cache_bytes
-        )
+            policy, decoder, tokenizer, max_batch_size=self._max_batch_size or usual, cache_bytes=self._cache_bytes,
+            batch_invariant=self._invariant,
+        )  # fmt: skip
         batch.live_model = live_model
         self.batches[policy.version] = batch

@@ -69,6 +69,17 @@ class PagedCache:
             table.blocks.append(block)
             self._owners[block] = table
 
+    def fill(self, table: BlockTable, span: Tensor, max_blocks: int) -> None:
+        """Allocate blocks for `span`, `[layers, 2, heads, tokens, head_dim]`, in an empty table, and store it in them.
+
+        Args:
+            max_blocks: see `allocate`.
+        """
+        while table.capacity < span.shape[3]:
+            self.allocate([table], max_blocks)
+        for block, part in zip(table.blocks, span.split(BLOCK_SIZE, 3), strict=True):
+            self.store.store(block, 0, part)
+
     def free(self, tables: Sequence[BlockTable]) -> None:
         """Free the blocks of `tables`."""
         for table in tables:

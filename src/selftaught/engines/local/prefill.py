@@ -67,10 +67,14 @@ class Prefiller:
 
     Args:
         radix_cache: where computed sequences are looked up and stored.
+        alone: each in a pass of its own, so that it does not depend on the others.
+
+    Attributes:
+        alone: see above.
     """
 
-    def __init__(self, decoder: Decoder, radix_cache: RadixCache) -> None:
-        self._decoder, self._radix_cache = decoder, radix_cache
+    def __init__(self, decoder: Decoder, radix_cache: RadixCache, *, alone: bool = False) -> None:
+        self._decoder, self._radix_cache, self.alone = decoder, radix_cache, alone
 
     def run(self, requests: Sequence[PrefillRequest]) -> Iterator[PrefillResult]:
         """Prefill `requests`, all of one kind, sorted by length so that little is padded."""
@@ -79,7 +83,7 @@ class Prefiller:
         while order:
             longest = order[-1]
             tokens = MAX_SCORED_TOKENS if longest.scored_ids else MAX_PASS_TOKENS
-            count = max(1, tokens // max(new[id(longest)], len(longest.ids) // 4, 1))
+            count = 1 if self.alone else max(1, tokens // max(new[id(longest)], len(longest.ids) // 4, 1))
             chunk = order[-count:]
             del order[-len(chunk) :]
             yield from self._run_together(chunk)

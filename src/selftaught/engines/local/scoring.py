@@ -99,7 +99,7 @@ def _run(
 def _prefill_shared(prefiller: Prefiller, prompts: Sequence[tuple[int, ...]]) -> None:
     """Prefill what several prompts share, so that it is computed once."""
     distinct = set(filter(None, prompts))
-    for ids in find_shared_prefixes(list(distinct)):
+    for ids in [] if prefiller.alone else find_shared_prefixes(list(distinct)):
         list(prefiller.run([PrefillRequest(ids)]))
-    if len(distinct) < len(prompts):
+    if len(distinct) < len(prompts) and not prefiller.alone:
         list(prefiller.run([PrefillRequest(ids) for ids in distinct]))

@@ -105,6 +105,10 @@ class PrefixPool:
         self._caches[level].store(prefix.slot, 0, source.read(row, prefix.start, len(ids)))
         return prefix
 
+    def read(self, prefix: SharedPrefix) -> Tensor:
+        """A copy of what `prefix` stores itself: `[layers, 2, heads, tokens, head_dim]`."""
+        return self._caches[prefix.level].read(prefix.slot, 0, len(prefix.ids) - prefix.start)
+
     def release(self, prefix: SharedPrefix) -> None:
         """Count one request less for `prefix`; the last one frees its slot."""
         prefix.ref_count -= 1

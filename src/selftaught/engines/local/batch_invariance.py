@@ -1,0 +1,74 @@
+"""Whether what a model computes for a row of a decoding step depends on the other rows.
+
+Matrix products of few rows may be summed in another order than those of many. Which do is a matter of the processor
+and the library, so it is found out by trial, for each model, before it samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from selftaught.engines.local.decoder import Decoder
+from selftaught.engines.local.kv_cache import round_to_blocks
+from selftaught.engines.local.paged_cache import BlockTable, PagedAttention, PagedCache
+from selftaught.engines.local.passes import DecodePass, PrefillPass
+from selftaught.errors import BadInput
+from selftaught.models.policy import Policy
+
+LENGTHS = (3, 40, 1, 31, 32, 33, 70, 5)  # of the trial's prompts, in tokens, in turn
+VOCABULARY = 16  # tokens that every model has
+ROWS = (2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 64, 127, 128)  # that are decoded together
+
+
+def require_batch_invariance(decoder: Decoder, policy: Policy) -> None:
+    """Decode rows in batches of many sizes, and compare what each gets, bit by bit.
+
+    Raises:
+        BadInput: it depends on the size.
+    """
+    with torch.inference_mode():
+        wrong = batch_dependent_sizes(decoder)
+    if wrong:
+        what = f"here, what policy {policy.version} computes for a request depends on how many are sampled together"
+        raise BadInput(f"{what} ({wrong[0]} rows differ from {ROWS[-1]})", where="--deterministic", fix=_fix(decoder))
+
+
+def batch_dependent_sizes(decoder: Decoder) -> list[int]:
+    """The sizes of batches, of `ROWS`, in which some row gets other logits than in the largest."""
+    prompts = [_prefilled(decoder, _tokens(length, seed)) for seed, length in enumerate(LENGTHS)]
+    spans = [prompts[row % len(prompts)] for row in range(ROWS[-1])]
+    whole = _decoded(decoder, spans)
+    return [size for size in ROWS[:-1] if not torch.equal(_decoded(decoder, spans[:size]), whole[:size])]
+
+
+def _fix(decoder: Decoder) -> str:
+    if decoder.new_cache().layers[0].dtype != torch.float32:
+        return "use --dtype float32"
+    return "leave it out; journaled samples are used again all the same"
+
+
+def _tokens(length: int, seed: int) -> list[int]:
+    """Some of the first tokens of a vocabulary."""
+    made = torch.Generator().manual_seed(seed)
+    return torch.randint(0, VOCABULARY, (length,), generator=made).tolist()
+
+
+def _prefilled(decoder: Decoder, ids: Sequence[int]) -> Tensor:
+    """Keys and values of a sequence, prefilled alone."""
+    cache = decoder.new_cache()
+    cache.resize(1, round_to_blocks(len(ids)))
+    decoder.forward(torch.tensor([ids], device=decoder.device), PrefillPass(cache, (0,), len(ids)), [])
+    return cache.read(0, 0, len(ids))
+
+
+def _decoded(decoder: Decoder, spans: Sequence[Tensor]) -> Tensor:
+    """Logits `[rows, vocab]` of one decoding step of rows that continue `spans`, in blocks of their own."""
+    paged, tables = PagedCache(decoder.new_cache()), [BlockTable() for _ in spans]
+    for table, span in zip(tables, spans, strict=True):
+        paged.fill(table, torch.nn.functional.pad(span, (0, 0, 0, 1)), 0)  # with a place for the token of the step
+    lengths = [span.shape[3] for span in spans]
+    ids = torch.tensor([[row % VOCABULARY] for row in range(len(spans))], device=decoder.device)
+    return decoder.forward(ids, DecodePass(PagedAttention(paged, tables), lengths, [], lengths))
