@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from selftaught.journal.id_set import IdSet
+
 TRAINED_COMPUTE = 3
 """Compute of a trained token, in sampled tokens: forward and backward pass take 6 N operations, sampling 2 N."""
 
@@ -60,7 +62,7 @@ class Ledger:
         self.usage = Usage()
         self.cached = 0
         self.environment_steps = 0
-        self._counted: set[str] = set()
+        self._counted = IdSet()
         self._read: set[int] = set()
 
     def count(
@@ -74,8 +76,7 @@ class Ledger:
             shared: tokens of that prompt; None: all of `usage.prompt`.
             cached: prompt tokens that are cached even when read for the first time: an earlier turn, or the beginning.
         """
-        if new := key not in self._counted:
-            self._counted.add(key)
+        if new := self._counted.add(key):
             if prompt is not None:
                 known = hash((prompt, cached))
                 if known in self._read:

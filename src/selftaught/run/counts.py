@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from selftaught.journal.id_set import IdSet
+
 RETRY_NOTE = "none of them was kept; the same command asks again"
 
 
@@ -21,7 +23,7 @@ class RequestCounts:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
-        self.returned: set[str] = set()
+        self.returned = IdSet()
         self.thinking_only: set[str] = set()
         self.context_full: set[str] = set()
         self.episodes: set[str] = set()
@@ -42,7 +44,7 @@ class RequestCounts:
     def to_json(self) -> dict[str, int]:
         """Counts by outcome; see `Run.request_counts`."""
         counts = {name: self._counts[name] for name in ("answered", "thinking_only", "replaced", "refused", "failed")}
-        return counts | {"thinking_only": len(self.returned & self.thinking_only)}
+        return counts | {"thinking_only": self.returned.count(self.thinking_only)}
 
     def no_answer_reason(self, failed: set[str]) -> str:
         """Why no request at all got an answer; empty where one did, or none was made.
@@ -53,8 +55,8 @@ class RequestCounts:
         counts = self._counts
         requests = counts["answered"] + counts["refused"] + counts["failed"]
         if counts["answered"]:
-            empty = self.returned <= self.thinking_only | failed and self.returned & self.thinking_only
-            requests = len(self.returned) if empty else 0
+            empty = self.returned.count(self.thinking_only | failed) == len(self.returned)
+            requests = len(self.returned) if empty and self.returned.count(self.thinking_only) else 0
         if not requests:
             return ""
         reasons = [self._reasons[what] for what in ("failed", "refused") if what in self._reasons]
@@ -74,7 +76,7 @@ class RequestCounts:
             if counts[what]:
                 were = "was" if counts[what] == 1 else "were"
                 notes.append(f"{_plural(counts[what], 'request')} {were} {verb} ({reasons[what]}); {RETRY_NOTE}")
-        if thinking := len(self.returned & self.thinking_only):
+        if thinking := self.returned.count(self.thinking_only):
             line = f"{thinking:,} of {_plural(len(self.returned), 'answer')} {'is' if thinking == 1 else 'are'}"
             notes.append(f"{line} thinking alone, without a final answer: raise --max-tokens")
         if counts["replaced"]:
