@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from selftaught.journal.id_set import IdSet
 from selftaught.run.counts import RETRY_NOTE, RequestCounts
 
 
@@ -12,7 +13,7 @@ def counts(returned: str = "", thinking: str = "", **numbers: int) -> RequestCou
     found = RequestCounts()
     for what, number in numbers.items():
         found.add(what, number, f"why {what}" if what in ("refused", "failed", "unverified") else "")
-    found.returned, found.thinking_only = set(returned), set(thinking)
+    found.returned, found.thinking_only = IdSet(returned), set(thinking)
     return found
 
 
