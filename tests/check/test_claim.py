@@ -140,7 +140,9 @@ def test_stored_results_are_of_this_form() -> None:
         found = json.loads(file.read_text("utf-8"))
         shown, head = result_cells(found)[0], headline(found)
         what = f"{head['leg']} by " if head.get("kind") == "ordered" else ""
-        assert f"{head['verdict']}: {what}{head['effect']:+.3f} [" in shown
+        effect = f"{what}{head['effect']:+.3f}"
+        effect = f"{head['leg']} {head['effect']:.0%}" if head.get("kind") == "alarm" else effect
+        assert f"{head['verdict']}: {effect} [" in shown
         assert shown.startswith(OLDER) == is_older(found)
         if head.get("kind") not in ("statistic", "alarm"):
             assert next(row for row in found["baselines"] if row["name"] == head["against"])["in_claim"]
