@@ -3,7 +3,7 @@
 Rollouts as of online reinforcement learning: `--samples` answers to each of `--problems` problems, at temperature 1, to
 their natural end or `--longest` tokens, by the same weights: `deterministic`, in plain float32, and as sampling is by
 default here. Every repeat asks other problems; a ratio is the median of the repeats' own. `changed` is the share of
-tokens whose log-probability, if the first tenth of the problems is asked again alone, is not the same to the last bit.
+answers that are not the same to the last bit of their log-probabilities if the first tenth of them is asked for again.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ def measure(
             rates[name].append(sum(len(one.token_ids) for one in found) / (time.perf_counter() - begun))
             few = max(1, len(asked) // 10)
             again = answers(engines[name], policy, asked[:few])
-            first, second = ([one for sample in some for one in sample.logprobs] for some in (found[:few], again))
-            changed[name].append(sum(a != b for a, b in zip(first, second, strict=False)) / len(first))
+            changed[name].append(sum(a.logprobs != b.logprobs for a, b in zip(found[:few], again, strict=True)) / few)
     for engine in engines.values():
         engine.close()
     return {

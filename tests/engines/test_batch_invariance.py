@@ -41,6 +41,18 @@ def answers(engine: LocalEngine, policy: Policy, asked: Sequence[Request]) -> di
     return {one.seed: (s.token_ids, s.logprobs, s.text) for one, s in zip(asked, found, strict=True)}
 
 
+def test_long_neighbors_change_nothing(tiny: Any) -> None:
+    """A sum over blocks is one over the longest row's, whose order must not follow from their number."""
+    policy, how = tiny("llama"), Sampling(temperature=1.0, max_tokens=12)
+    prompts = [Message("user", "ab " * 51 + "c" * number) for number in range(6)]
+    asked = [Request((prompt,), how, seed=number) for number, prompt in enumerate(prompts)]
+    longer = [Request((Message("user", "xy " * 70 + "z" * number),), how, seed=10 + number) for number in range(3)]
+    engine = LocalEngine(device="cpu", batch_invariant=True)
+    alone, beside = answers(engine, policy, asked), answers(engine, policy, [*asked, *longer])
+    engine.close()
+    assert {seed: beside[seed] for seed in alone} == alone
+
+
 @pytest.mark.parametrize("kind", FUSED)
 def test_answers_are_the_same_to_the_last_bit_in_any_company(tiny: Any, kind: str) -> None:
     policy, every = tiny(kind), requests()
@@ -73,6 +85,14 @@ def test_weights_in_training_are_sampled_so_too(tiny: Any) -> None:
     assert all(later[seed][1] != found[1][seed][1] for seed in range(3))  # it sees each step's weights
 
 
+def test_a_model_trained_in_bfloat16_is_refused(tiny: Any) -> None:
+    policy, engine = tiny("llama"), LocalEngine(device="cpu", batch_invariant=True)
+    answers(engine, policy, requests(2))
+    with pytest.raises(BadInput, match=r"^--deterministic: the model in training is in bfloat16; train with"):
+        engine.attach_model(Policy("step", policy.path), reference(policy).bfloat16())
+    engine.close()
+
+
 class Dependent:
     """A model whose logits depend on the number of rows, as of a product that is split among threads."""
 
@@ -93,7 +113,7 @@ def test_a_model_that_depends_on_the_batch_is_found_and_refused(tiny: Any) -> No
     assert batch_dependent_sizes(decoder) == []
     with torch.inference_mode():
         assert batch_dependent_sizes(Dependent(decoder)) == [ROWS[3]]
-    with pytest.raises(BadInput, match=rf"^--deterministic: .*{ROWS[3]} rows differ from {ROWS[-1]}.*; leave it out"):
+    with pytest.raises(BadInput, match=rf"^--deterministic: .*{ROWS[3]} rows and {ROWS[-1]}.*; leave it out"):
         require_batch_invariance(Dependent(decoder), policy)
 
 

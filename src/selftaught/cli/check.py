@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +74,9 @@ def execute(call: Call) -> int:
     """Check one method, or several. Returns 0 regardless of the verdict."""
     args = call.args
     where, chosen = with_version(world_of(args.model, args.task)), _chosen(args)
+    if args.deterministic:
+        training = replace(where.settings.training, precision="float32")
+        where = replace(where, settings=replace(where.settings, training=training))
     args.out = args.out / "quick" if args.quick else args.out
     if args.changed:
         chosen = [method for method in chosen if is_changed(method, args.out, where.name)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from selftaught.engines.base import RequestRefused
+from selftaught.engines.local.batch_invariance import FEWEST_ROWS
 from selftaught.engines.local.decoder import Decoder
 from selftaught.engines.local.kv_cache import BLOCK_SIZE, round_to_blocks
 from selftaught.engines.local.paged_cache import PagedAttention, PagedCache
@@ -70,9 +71,10 @@ class ContinuousBatch:
         self._outputs: list[RequestOutput] = []
         self._paged_cache, self._prefix_pool = PagedCache(decoder.new_cache()), PrefixPool(decoder.new_cache)
         tokens = cache_bytes // self.bytes_per_token
-        self.max_batch_size, self._max_cached_tokens = max_batch_size, tokens - tokens // RADIX_CACHE_SHARE
+        for_radix = 0 if batch_invariant else tokens // RADIX_CACHE_SHARE
+        self.max_batch_size, self._max_cached_tokens = max_batch_size, tokens - for_radix
         self._invariant = batch_invariant
-        self._radix_cache = RadixCache(0 if batch_invariant else tokens // RADIX_CACHE_SHARE)
+        self._radix_cache = RadixCache(for_radix)
         self._prefiller = Prefiller(decoder, self._radix_cache, alone=batch_invariant)
         self._head: ValueHead | None = None  # loaded for the first request that reads it
         self._plan: _DecodePlan | None = None  # None once the active requests have changed
@@ -187,10 +189,12 @@ class ContinuousBatch:
         self._append_tokens(logits, list(self.active), plan.sampler)
 
     def _rows(self) -> list[RequestState]:
-        """The active requests; one that is alone counts twice if rows must not depend on the batch, as products of a
-        single row are computed in another way.
+        """The active requests; if they must not depend on the batch, few of them are repeated, as products of few rows
+        are computed in another way.
         """
-        return self.active * 2 if self._invariant and len(self.active) == 1 else self.active
+        if not self._invariant or len(self.active) >= FEWEST_ROWS:
+            return self.active
+        return (self.active * FEWEST_ROWS)[:FEWEST_ROWS]
 
     def _place(self, state: RequestState) -> int:
         """Where the newest token of a request is among those in its own blocks."""
@@ -216,7 +220,8 @@ class ContinuousBatch:
         rows = self._rows()
         prefixes = [] if self._invariant else [state.shared_prefix for state in rows if state.shared_prefix]
         levels = self._prefix_pool.levels(prefixes) if prefixes else []
-        paged = PagedAttention(self._paged_cache, [state.block_table for state in rows])
+        tables = [state.block_table for state in rows]
+        paged = PagedAttention(self._paged_cache, tables, in_order=self._invariant)
         return _DecodePlan(levels, paged, [len(state.prompt_ids) for state in rows])
 
     def _token_sampler(self, states: Sequence[RequestState], logits: Tensor) -> TokenSampler:

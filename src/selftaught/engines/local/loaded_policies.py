@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from selftaught.errors import BadInput
 from selftaught.machine.device import pick_device, pick_dtype
 from selftaught.models.policy import Policy, require_weights
 
@@ -32,7 +33,7 @@ class LoadedPolicies:
         self, dtype: str, device: str, *, fused: bool, max_batch_size: int | None, cache_bytes: int, max_policies: int,
         batch_invariant: bool = False,
     ) -> None:  # fmt: skip
-        self._invariant, self._invariant_shapes = batch_invariant, set[tuple[type, int]]()
+        self._invariant, self._invariant_shapes = batch_invariant, set[Any]()
         self._dtype, self._device, self._fused = dtype, device, fused
         self._max_batch_size, self._cache_bytes, self._max_policies = max_batch_size, cache_bytes, max_policies
         self.batches: OrderedDict[str, ContinuousBatch] = OrderedDict()
@@ -65,9 +66,14 @@ class LoadedPolicies:
 
     def attach(self, policy: Policy, model: Any) -> None:
         """Hold `policy` as the tensors of `model`; see `LocalEngine.attach_model`."""
+        import torch
+
         from selftaught.engines.local.decoder import live_decoder
         from selftaught.models.chat import ChatTokenizer
 
+        if self._invariant and model.dtype != torch.float32:
+            what = f"the model in training is in {str(model.dtype).removeprefix('torch.')}"
+            raise BadInput(what, where="--deterministic", fix='train with precision="float32"')
         for version in [v for v, batch in self.batches.items() if batch.live_model is model]:
             del self.batches[version]
         decoder = live_decoder(model, in_place=not self._invariant)  # plain products depend on the batch, packed do not
@@ -88,7 +94,8 @@ class LoadedPolicies:
         from selftaught.engines.local.batch_invariance import require_batch_invariance
 
         usual = MAX_BATCH_SIZE_SMALL_MODEL if decoder.parameters < SMALL_MODEL else MAX_BATCH_SIZE
-        shape = type(decoder), decoder.parameters
+        layers = decoder.new_cache().layers
+        shape = type(decoder), decoder.parameters, len(layers), layers[0].shape, layers[0].dtype
         if self._invariant and shape not in self._invariant_shapes:
             require_batch_invariance(decoder, policy)
             self._invariant_shapes.add(shape)

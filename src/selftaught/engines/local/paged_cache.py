@@ -75,8 +75,7 @@ class PagedCache:
         Args:
             max_blocks: see `allocate`.
         """
-        while table.capacity < span.shape[3]:
-            self.allocate([table], max_blocks)
+        self.allocate([table] * -(-span.shape[3] // BLOCK_SIZE), max_blocks)
         for block, part in zip(table.blocks, span.split(BLOCK_SIZE, 3), strict=True):
             self.store.store(block, 0, part)
 
@@ -128,9 +127,11 @@ class PagedAttention:
 
     Args:
         tables: one for each row, none without a block.
+        in_order: sum over blocks one by one; else torch may sum in an order that depends on the longest row.
     """
 
-    def __init__(self, cache: PagedCache, tables: Sequence[BlockTable]) -> None:
+    def __init__(self, cache: PagedCache, tables: Sequence[BlockTable], *, in_order: bool = False) -> None:
+        self._in_order = in_order
         first, self._num_blocks = cache.store.layers[0], cache.num_blocks
         self._store, self.device, self.dtype = cache.store, first.device, first.dtype
         most = max(len(table.blocks) for table in tables)
@@ -171,8 +172,13 @@ class PagedAttention:
         apart = weights.view(rows, heads, group, self._max_blocks, BLOCK_SIZE).permute(0, 3, 1, 2, 4)
         apart = apart.reshape(rows * self._max_blocks, heads, group, BLOCK_SIZE).index_select(0, self._block_slots)
         products = torch.cat([apart @ values, values.new_zeros((1, heads, group, values.shape[-1]))])
-        # Summed in the order of the tokens, wherever their blocks are: independent of the rest of the batch.
-        return products.index_select(0, self._sum_table).view(rows, self._max_blocks, heads, group, -1).sum(1)
+        by_block = products.index_select(0, self._sum_table).view(rows, self._max_blocks, heads, group, -1)
+        if not self._in_order:
+            return by_block.sum(1)
+        whole = by_block[:, 0]
+        for number in range(1, self._max_blocks):  # of shorter rows the last ones are zeros
+            whole = whole + by_block[:, number]
+        return whole
 
     def slot_indices(self, positions: Tensor) -> Tensor:
         """Indices of each row's position `[rows]`, for every head, in the flattened store."""
