@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from threading import Lock
 
 from bench.chaos.child import WIDTH
 from bench.chaos.faults import FINISHED, PATIENCE, REFUSED, Fault, Process, Strike, faults_for
-from bench.chaos.runs import QUESTIONS, Disturbed, Place, opened
+from bench.chaos.runs import OWN_CODE, QUESTIONS, Disturbed, Place, opened
 
 MOST_FAULTS = 3
 UNMADE = 3  # status of an audit that finds no difference, where some check cannot be made of such a run
@@ -181,7 +182,7 @@ def _finish(place: Place, kept: dict[str, tuple[str, str]], expected: Undisturbe
 def _audit(place: Place, found: Round) -> None:
     """What `selftaught audit` finds."""
     words = [sys.executable, "-m", "selftaught", "audit", str(place.run_folder), "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=place.folder)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=place.folder, env=os.environ | OWN_CODE)
     if done.returncode not in (0, UNMADE):
         try:
             wrong = [one for one in json.loads(done.stdout)["checks"] if one["holds"] is False]

@@ -22,6 +22,7 @@ from selftaught.testing.checks import short
 from selftaught.testing.endpoint import SECRET, Endpoint, Got, Reply, Script, completion, error, sums
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+OWN_CODE = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
 ENGINES = ("scripted", "endpoint", "tiny")
 ON_TINY = (
     "rest-em", "star", "lmsi", "b-star", "self", "critique-in-the-loop", "mcts-dpo", "preferences", "grpo", "score",
@@ -127,7 +128,7 @@ class Place:
         Args:
             wrapped: words before the command.
         """
-        own = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "OMP_NUM_THREADS": "1"}
+        own = {**OWN_CODE, "OMP_NUM_THREADS": "1"}
         if self.server:
             own |= {"OPENAI_BASE_URL": self.server.url, "OPENAI_API_KEY": SECRET, "NO_PROXY": "127.0.0.1"}
         if paths := environment.pop("first_path", ""):
