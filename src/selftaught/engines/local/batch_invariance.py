@@ -34,9 +34,8 @@ def require_batch_invariance(decoder: Decoder, policy: Policy) -> None:
         wrong = batch_dependent_sizes(decoder)
     if wrong:
         what = f"here, what policy {policy.version} computes for a request depends on how many are sampled together"
-        raise BadInput(
-            f"{what} (tried with {wrong[0]} rows and {ROWS[-1]})", where="--deterministic", fix=_fix(decoder)
-        )
+        fix = "leave it out; journaled samples are used again all the same"
+        raise BadInput(f"{what} (tried with {wrong[0]} rows and {ROWS[-1]})", where="--deterministic", fix=fix)
 
 
 def batch_dependent_sizes(decoder: Decoder) -> list[int]:
@@ -48,12 +47,6 @@ def batch_dependent_sizes(decoder: Decoder) -> list[int]:
     wrong = [size for size in ROWS[:-1] if not torch.equal(_decoded(decoder, spans[:size]), whole[:size])]
     alike = torch.equal(whole[:-VOCABULARY], whole[VOCABULARY:])  # the same rows at other places
     return wrong if alike else [*wrong, ROWS[-1]]
-
-
-def _fix(decoder: Decoder) -> str:
-    if decoder.new_cache().layers[0].dtype != torch.float32:
-        return "use --dtype float32"
-    return "leave it out; journaled samples are used again all the same"
 
 
 def _tokens(length: int, seed: int) -> list[int]:
