@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from selftaught.feedback.words import ATTACHED_UNITS, CUES, NOT_AFTER, NOT_BEFORE, SINGLE_UNITS, UNIT_CONTINUATIONS
 
-_SHORT = 16  # digits
 _MAX_NUMBER = 400
 _MAX_DECIMALS = 40
 
@@ -97,11 +96,8 @@ def _unsigned(match: re.Match[str]) -> Fraction | None:
         top, bottom = over.split("/")
         return Fraction(int(top), int(bottom)) + int(match["whole"] or 0)
     digits = _ungrouped(match["decimal"])
-    ten, power = (match[f"{kind}braced"] or match[f"{kind}bare"] for kind in ("ten", "power"))
-    plain = not (match["e"] or ten or power)
-    if plain and len(digits) < _SHORT and digits.isdecimal():  # most numbers, ten times as fast
-        return Fraction(int(digits))
     number = Decimal(digits + (match["e"] or ""))
+    ten, power = (match[f"{kind}braced"] or match[f"{kind}bare"] for kind in ("ten", "power"))
     if abs(number.adjusted()) > _MAX_NUMBER or abs(int(ten or 0)) > _MAX_NUMBER:
         return None
     if power:
