@@ -170,3 +170,88 @@ def test_the_code_in_a_reply(reply: str, code: str | None) -> None:
 
 def test_the_last_block_wins_even_in_a_long_reply() -> None:
     assert find_code("```python\na = 1\n```\n" * 2000 + "```python\nb = 2\n```") == "b = 2"
+
+
+# --- tests that solvers may see ---
+
+EXAMPLES = '''
+from typing import List
+
+def helper(x):
+    """
+    >>> helper(1)
+    3
+    """
+
+def area(sides: List[int], unit=1) -> float:
+    """The product.
+
+    >>> area([2, 3])  # of two
+    6
+    >>> area([2], helper(4))
+    8
+    >>> area(sides)
+    5
+    >>> helper(2)
+    2
+    >>> area([])
+    None of them
+    """
+'''
+IN_PROSE = '''
+def area(sides):
+    """The product; area(1) = 1 by convention, and area(x) == 2.
+
+    area([2, 3]) ➞ 6
+    * area([4]) => 4
+    1. area([5]) == 5
+    """
+'''
+
+
+def visible(task: Any) -> Any:
+    return task.test[0].meta.get("visible_tests")
+
+
+def humaneval(prompt: str) -> dict[str, Any]:
+    return HUMANEVAL | {"prompt": prompt, "test": "def check(candidate):\n    assert candidate([7]) == 7\n"}
+
+
+def test_the_examples_of_humaneval_are_visible(tmp_path: Path) -> None:
+    with task_of(tmp_path, humaneval(EXAMPLES)) as task:
+        assert visible(task)["tests"] == ["assert area([2, 3]) == 6", "assert area([2], helper(4)) == 8"]
+        right = task.verify_shown(task.test[0], "```python\ndef area(sides, unit=1): return 6 if sides[1:] else 8\n```")
+        assert (right.verdict, right.kind) == (Verdict.RIGHT, "shown")
+        assert "it is 5" in task.verify_shown(task.test[0], "```python\ndef area(*_): return 5\n```").text
+        assert task.verify(task.test[0], "```python\ndef area(*_): return 7\n```").verdict is Verdict.RIGHT
+    with task_of(tmp_path, humaneval(IN_PROSE)) as task:
+        assert visible(task)["tests"] == ["assert area([2, 3]) == 6", "assert area([4]) == 4", "assert area([5]) == 5"]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["def area(x):\n    pass", 'def area(x):\n    """\n    >>>area(1)\n    1\n    """\n']
+)
+def test_without_examples_there_are_no_visible_tests(tmp_path: Path, prompt: str) -> None:
+    with task_of(tmp_path, humaneval(prompt)) as task:
+        assert (visible(task), task.shown) == (None, None)
+
+
+def test_the_first_test_of_mbpp_is_visible(tmp_path: Path) -> None:
+    with task_of(tmp_path, MBPP, MBPP | {"test_list": [], "tests": MBPP["test_list"], "question": "Add."}) as task:
+        shown = [problem.meta.get("visible_tests") for problem in task.test]
+        assert [one and one["tests"] for one in shown] == [["assert add(1, 2) == 3"], None]
+        two = [task.verify_shown(problem, "```python\ndef add(a, b): return 3\n```") for problem in task.test]
+        assert [(one.verdict, one.text) for one in two] == [(Verdict.RIGHT, ""), (Verdict.UNKNOWN, "no tests")]
+
+
+def test_visible_inputs_and_outputs_are_named_in_the_text(tmp_path: Path) -> None:
+    row = PAIRS | {"public_tests": {"input": ["2\n2\n"], "output": ["4"]}}
+    with task_of(tmp_path, row) as task:
+        found = task.verify_shown(task.test[0], "```python\nprint(5)\n```")
+        assert found.verdict is Verdict.WRONG
+        assert found.text.splitlines()[1:] == ["input: 2", "2", "expected: 4", "printed: 5"]
+
+
+def test_visible_tests_that_cannot_fail_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"code.jsonl:1.*'visible_tests' is neither Python that can fail nor inputs"):
+        task_of(tmp_path, MBPP | {"visible_tests": ["add(1, 2)"]})

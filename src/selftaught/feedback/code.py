@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+VISIBLE = "visible_tests"
+"""Key of `Problem.meta` with the tests that solvers may see, in the form of a reference."""
 
 
-def has_tests(reference: Any) -> bool:
+def has_tests(reference: Any) -> TypeGuard[Mapping[str, Any]]:
     """Whether a problem's reference is what `tests_of` makes."""
     return isinstance(reference, Mapping) and bool({"tests", "io"} & reference.keys())
 
@@ -20,6 +23,16 @@ def is_python(text: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return any(not isinstance(one, ast.Expr) for one in body)
+
+
+def saying_result(test: str) -> str:
+    """A test whose equations (`assert f(1) == 2`) say what the left side came to where they do not hold."""
+    tree = ast.parse(test)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert) and node.msg is None and isinstance(node.test, ast.Compare):
+            got = ast.NamedExpr(ast.Name("got_", ast.Store()), node.test.left)
+            node.test.left, node.msg = got, ast.parse('f"it is {got_!r}"', mode="eval").body
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def stub(code: str) -> str | None:

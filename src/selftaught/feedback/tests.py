@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from selftaught.feedback.code import has_tests, program
+from selftaught.feedback.code import VISIBLE, has_tests, program, saying_result
 from selftaught.feedback.sandbox import Limits, Sandbox, TestResult
 from selftaught.feedback.verifiers import ExtractedAnswer, unknown_verdict
 from selftaught.records import Feedback, Problem, Verdict
+
+_SHOWN = 500  # characters of an input or output
 
 LIMITS = Limits(cpu_seconds=10, seconds=60.0)
 
@@ -35,12 +38,15 @@ class CodeTests:
 
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
         """Run the tests."""
-        tests = problem.reference
+        return self._judged(problem.reference, problem.reference, answer)
+
+    def _judged(self, reference: Any, tests: Any, answer: ExtractedAnswer) -> Feedback:
+        """Run `tests` on the program of an answer, which `reference` says how to put together."""
         if not has_tests(tests) or not (tests.get("tests") or tests.get("io")):
             return unknown_verdict("no tests", self.version)
         if answer.raw is None:
             return unknown_verdict("no answer", self.version)
-        found = self._run(program(answer.raw, tests), tests)
+        found = self._run(program(answer.raw, reference), tests)
         if not found.decided:
             return unknown_verdict(found.text, self.version)
         verdict = Verdict.RIGHT if found.ok else Verdict.WRONG
@@ -63,13 +69,38 @@ class CodeTests:
                 return TestResult(passed, len(pairs), text or f"test {number}: no result in time", bool(text))
             right = done.ok and _lines(done.stdout) == _lines(wanted)
             passed += right
-            why = "another output" if done.ok else done.stderr[-2000:] or f"ended: {done.ended}"
+            why = _difference(given, wanted, done.stdout) if done.ok else done.stderr[-2000:] or f"ended: {done.ended}"
             text = text or ("" if right else f"test {number} of {len(pairs)} fails\n{why}")
         return TestResult(passed, len(pairs), text)
 
     def close(self) -> None:
         """Stop the processes."""
         self.sandbox.close()
+
+
+class VisibleTests(CodeTests):
+    """Runs an answer's code against the tests of its problem that solvers may see (`feedback.code.VISIBLE`).
+
+    The text of what fails holds the tests themselves, and what a call returned in place of what it should.
+    """
+
+    needs_reference = False
+
+    def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:  # noqa: ARG002
+        """Run the visible tests; UNKNOWN where the problem has none."""
+        tests = problem.meta.get(VISIBLE)
+        if not (has_tests(tests) and tests.get("tests")):
+            return self._judged(problem.reference, tests, answer)
+        found = self._judged(problem.reference, {**tests, "tests": [*map(saying_result, tests["tests"])]}, answer)
+        if found.verdict is not Verdict.WRONG:
+            return found
+        return replace(found, text="\n".join([*tests["tests"], found.text]))
+
+
+def _difference(given: str, wanted: str, printed: str) -> str:
+    """What a program printed in place of what it should have, each cut to a length that can be read."""
+    shown = {"input": given, "expected": wanted, "printed": printed}
+    return "\n".join(f"{name}: {text.rstrip()[:_SHOWN]}" for name, text in shown.items())
 
 
 def _lines(text: str) -> list[str]:

@@ -136,6 +136,11 @@ class AskReading:
         return await self._effects.verify_shown(attempt)
 
     @property
+    def shows_verdicts(self) -> bool:
+        """Whether the task shows verdicts to solvers, which `verify_shown` returns."""
+        return self._task.shown is not None
+
+    @property
     def has_head(self) -> bool:
         """Whether the policy that solves has a value head of its own, which `score` reads by default."""
         return has_head(self._policy)

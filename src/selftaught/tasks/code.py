@@ -6,23 +6,28 @@ A row has tests if it has one of
 - `test_list`, with `test_setup_code` and `test_imports` (MBPP), or `tests`: a text or a list of texts, each a piece of
   Python that raises nothing if it passes; names that it does not define are the answer's;
 - `tests` as a list of `{"input", "output"}`, or as one with lists: the answer is a program that reads standard input.
+
+Tests that solvers may see (`Task.shown`) are those of `visible_tests` or `public_tests`, in the same forms; else the
+first of MBPP's, which the question of its authors shows, and the examples (`>>> f(1)`) in the code of HumanEval.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import doctest
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from selftaught.errors import BadInput
-from selftaught.feedback.code import is_python, stub
+from selftaught.feedback.code import VISIBLE, is_python, stub
 
 INSTRUCTION = "Finish with the complete code in one block that begins with ```python."
 """Appended to every question of a code task unless another instruction is given."""
 
 _PYTHON = ("", "py", "python", "python3")
+_EXAMPLE = re.compile(r"[\s*>\d.-]*?(\w+\(.*\))\s*(?:==|=>|->|➞|returns?)\s*(.+)")
 _FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([\w+-]*)[^`]*")
 
 
@@ -63,6 +68,55 @@ def tests_of(get: Any, question: str, where: str) -> dict[str, Any] | None:
                 raise BadInput(f"an input or output of {name!r} is no text", where=where, fix=fix)
             return {"io": pairs}
     return None
+
+
+def visible_tests_of(get: Any, tests: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """The tests of a row that solvers may see, in the form of its reference; None if there are none.
+
+    Args:
+        get: name of a field -> its value.
+        tests: the row's reference, see `tests_of`.
+        where: `file:line`, for messages.
+
+    Raises:
+        BadInput: the field is neither Python that can fail nor a list of inputs and outputs.
+    """
+    for name in (VISIBLE, "public_tests"):
+        if some := _listed(get(name)):
+            found = tests_of({"tests": some, "entry_point": tests.get("entry_point")}.get, "", where)
+            if found is None:
+                fix = 'write a list of Python tests, or of {"input", "output"}'
+                raise BadInput(f"{name!r} is neither Python that can fail nor inputs and outputs", where=where, fix=fix)
+            return found if "io" in found else {**found, "prelude": tests.get("prelude", "")}
+    if get("test_list") and tests.get("tests"):
+        return {**tests, "tests": tests["tests"][:1]}
+    if (start := tests.get("start")) and (examples := _examples(start, tests["entry_point"])):
+        return {**tests, "tests": examples, "entry_point": "", "entry_points": [tests["entry_point"]]}
+    return None
+
+
+def _examples(start: str, name: str) -> list[str]:
+    """The examples in the docstring of the function that an answer continues, as tests."""
+    functions = {one.name: one for one in ast.parse(stub(start) or "").body if isinstance(one, ast.FunctionDef)}
+    text = (name in functions and ast.get_docstring(functions[name])) or ""
+    try:
+        found = [(one.source, one.want) for one in doctest.DocTestParser().get_examples(text)]
+    except ValueError:  # a prompt without a space, and the like
+        found = []
+    found = found or [(one[1], one[2]) for line in text.splitlines() if (one := _EXAMPLE.fullmatch(line))]
+    tests = [(_equation(call.strip(), want.strip(), {*functions, *dir(builtins)}), call) for call, want in found]
+    return [test for test, call in tests if test and name in call]
+
+
+def _equation(call: str, want: str, known: set[str]) -> str:
+    """An example as a test; empty where it has other names than `known`, or its result is not written as Python."""
+    try:
+        made = ast.parse(call, mode="eval")
+        ast.literal_eval(want)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return ""
+    names = {node.id for node in ast.walk(made) if isinstance(node, ast.Name)}
+    return f"assert {ast.unparse(made)} == {want}" if names <= known else ""
 
 
 def _listed(given: Any) -> list[Any]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from selftaught.errors import BadInput
+from selftaught.feedback.code import VISIBLE
+from selftaught.feedback.tests import CodeTests, VisibleTests
 from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verifiers import Exact, Math, Verifier
 from selftaught.tasks import code
@@ -143,6 +145,7 @@ def _assemble(
         notes=(*splits.notes, *sorting.notes, *_remarks(drafts)),
         kinds=sorting.own,
         environment=environment,
+        shown=VisibleTests() if isinstance(verifier, CodeTests) and any(VISIBLE in p.meta for p in every) else None,
     )
 
 

@@ -139,6 +139,8 @@ def problem_of_row(
         meta = dict(row)
         if (tests := _tests(row, where, make_problem(prompt).question, naming)) is not None:
             reference, solution, remark = tests, _solution(row, tests), ("", "")
+            if visible := code.visible_tests_of(Fields.of(row, where).get, tests, where):
+                meta[code.VISIBLE] = visible
             if calls := tests.get("calls"):
                 prompt = with_instruction(prompt, f"The tests call {calls}.")
             instruction = code.INSTRUCTION if instruction == INSTRUCTION else instruction
