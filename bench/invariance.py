@@ -21,6 +21,7 @@ from typing import Any
 from bench.report import machine, show
 from bench.sampling import chosen, problem
 from selftaught import load_task
+from selftaught.console import Console
 from selftaught.engines import EngineConfig, Request, Sample, Sampling, create_engine
 from selftaught.engines.base import Engine
 from selftaught.machine.threads import releasing_threads
@@ -53,16 +54,19 @@ def measure(
     changed: dict[str, list[float]] = {name: [] for name in SIDES}
     for engine in engines.values():
         answers(engine, policy, [Request(prompts[-1], how)])
-    for repeat in range(repeats):
-        own = prompts[repeat * problems : (repeat + 1) * problems]
-        asked = [Request(prompt, how, seed) for prompt in own for seed in range(samples)]
-        for name in [*SIDES][repeat % len(SIDES) :] + [*SIDES][: repeat % len(SIDES)]:
-            begun = time.perf_counter()
-            found = answers(engines[name], policy, asked)
-            rates[name].append(sum(len(one.token_ids) for one in found) / (time.perf_counter() - begun))
+    with Console().meter("sampling", repeats * len(SIDES)) as meter:
+        for repeat in range(repeats):
+            own = prompts[repeat * problems : (repeat + 1) * problems]
+            asked = [Request(prompt, how, seed) for prompt in own for seed in range(samples)]
             few = max(1, len(asked) // 10)
-            again = answers(engines[name], policy, asked[:few])
-            changed[name].append(sum(a.logprobs != b.logprobs for a, b in zip(found[:few], again, strict=True)) / few)
+            for name in [*SIDES][repeat % len(SIDES) :] + [*SIDES][: repeat % len(SIDES)]:
+                begun = time.perf_counter()
+                found = answers(engines[name], policy, asked)
+                rates[name].append(sum(len(one.token_ids) for one in found) / (time.perf_counter() - begun))
+                again = answers(engines[name], policy, asked[:few])
+                differs = sum(a.logprobs != b.logprobs for a, b in zip(found[:few], again, strict=True))
+                changed[name].append(differs / few)
+                meter.advance(1, name)
     for engine in engines.values():
         engine.close()
     return {

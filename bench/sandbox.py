@@ -16,16 +16,18 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from selftaught.console import Console
 from selftaught.feedback.code import program
 from selftaught.feedback.sandbox import Sandbox
 from selftaught.records import Problem, Verdict
 from selftaught.tasks import Task, load_task
 
+T = TypeVar("T")
 SECONDS = 20.0  # of a mutant in plain Python
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -86,9 +88,8 @@ def compare_mutants(task: Task, each: int) -> dict[str, int]:
         tests: Any = problem.reference
         found = list(mutants(program(str(problem.meta["canonical_solution"]), tests), tests["entry_point"]))
         pairs += [(problem, code) for code in pick.sample(found, min(each, len(found)))]
-    with ThreadPoolExecutor() as pool:
-        here = list(pool.map(lambda pair: _right(task, *pair), pairs))
-        there = list(pool.map(lambda pair: plain_python(*pair), pairs))
+    here = _each("mutants in the sandbox", pairs, lambda pair: _right(task, *pair))
+    there = _each("mutants in plain Python", pairs, lambda pair: plain_python(*pair))
     return {
         "mutants": len(pairs), "fail in both": sum(not a and not b for a, b in zip(here, there, strict=True)),
         "pass in both": sum(a and b for a, b in zip(here, there, strict=True)),
@@ -111,8 +112,16 @@ def _right(task: Task, problem: Problem, code: str, *, fenced: bool = True) -> b
 
 
 def _count(some: tuple[Problem, ...], passes: Callable[[Problem], bool]) -> int:
-    with ThreadPoolExecutor() as pool:
-        return sum(pool.map(passes, some))
+    return sum(_each("references", some, passes))
+
+
+def _each(what: str, some: Sequence[T], passes: Callable[[T], bool]) -> list[bool]:
+    found: list[bool] = []
+    with ThreadPoolExecutor() as pool, Console().meter(what, len(some)) as meter:
+        for one in pool.map(passes, some):
+            found.append(one)
+            meter.advance()
+    return found
 
 
 def main() -> None:
