@@ -17,6 +17,7 @@ from selftaught.errors import BadInput
 from selftaught.journal.bookings import SETTLE, Bookings
 from selftaught.journal.chain import add_column, last_link, link, relink
 from selftaught.journal.ledger import Usage
+from selftaught.journal.read_ahead import ReadAhead
 from selftaught.journal.reader import JOURNAL_FILE, SCHEMA, EffectStore, readable_error
 from selftaught.machine.disk import disk_full_error, write_atomically
 
@@ -69,6 +70,7 @@ class Journal(EffectStore):
         self.round = 0
         self._since, self._closed = 0, False
         self._linking = threading.Lock()
+        self._ahead = ReadAhead(self._run)
         self._lock = _WriterLock(folder)
         try:
             self._begin_file()
@@ -162,6 +164,16 @@ class Journal(EffectStore):
         """Set a named value."""
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
+    def get(self, key: str) -> tuple[Any, Usage] | None:
+        """Return the payload and cost of an effect, or None; what follows it is read ahead."""
+        if (row := self._ahead.get(key)) is None:
+            columns = "id, payload, prompt, generated, judge, trained"
+            if not (found := self._run(f"SELECT {columns} FROM effects WHERE key = ?", (key,))):
+                return None
+            number, *row = found[0]
+            self._ahead.follow(number)
+        return self._json(row[0], f"effect {key}"), Usage(*row[1:])
+
     def put(self, key: str, kind: str, payload: Any, usage: Usage | None = None, *, settles: int | None = None) -> None:
         """Commit an effect, and with it that the request `settles` is answered, if it was booked.
 
@@ -199,6 +211,7 @@ class Journal(EffectStore):
                 self._db.execute(SETTLE, (booking,))
             (number,) = self._db.execute("SELECT id FROM effects WHERE key = ?", (key,)).fetchone()
             self._link = relink(self._db, number)
+        self._ahead.forget(key)
 
     def _commit(self, statement: str, row: tuple[Any, ...], settles: int | None) -> None:
         """One statement; with it, in one transaction, the end of a booking."""

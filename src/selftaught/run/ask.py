@@ -74,7 +74,10 @@ class Ask(AskReading):
         if parent and parent.failed:
             return parent
         top = top_key(self._top if top_logprobs is None else top_logprobs)
-        content = content_hash(_hash(messages), *_sampling_key(how), role, prefix, _parent_key(parent), *top)
+        if parent:
+            content = content_hash(_hash(messages), *_sampling_key(how), role, prefix, _parent_key(parent), *top)
+        else:
+            content = _first_content(messages, _sampling_key(how), role, prefix, top)
         request = Request(messages, how, 0, prefix, (), *top)
         who = policy or self._policy
         return await self._send(JournaledRequest(who, self._problem, request, role, parent, content))
@@ -221,9 +224,15 @@ def _sampling_key(how: Sampling) -> tuple[Any, ...]:
     return (float(how.temperature), float(how.top_p), int(how.top_k), int(how.max_tokens)), how.stop
 
 
-def _parent_key(attempt: Attempt | None) -> list[str] | None:
+@lru_cache(maxsize=256)
+def _first_content(messages: Prompt, how: tuple[Any, ...], role: str, prefix: str, top: tuple[int, ...]) -> str:
+    """The content key of a request without a parent, computed once for the many samples that share it."""
+    return content_hash(_hash(messages), *how, role, prefix, None, *top)
+
+
+def _parent_key(attempt: Attempt) -> list[str]:
     """What a request's key holds of its parent: its text too, which another answer may replace."""
-    return [attempt.id, content_hash(attempt.text, attempt.stop_text)] if attempt else None
+    return [attempt.id, content_hash(attempt.text, attempt.stop_text)]
 
 
 @lru_cache(maxsize=8192)

@@ -1,0 +1,56 @@
+"""Effects that a rerun will ask for next, read from a journal many at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+Row = tuple[Any, ...]
+
+LEAST, MOST = 8, 512  # effects read at a time
+KEPT = 4096  # effects
+FOLLOWING = (
+    "SELECT key, payload, prompt, generated, judge, trained FROM effects"
+    " WHERE id > ? AND kind IN ('sample', 'verify') ORDER BY id LIMIT ?"
+)
+
+
+class ReadAhead:
+    """The samples and verdicts behind those that had to be looked up, by key. Thread-safe.
+
+    A rerun asks for them in about the order in which they were journaled, and to read many costs little more than to
+    read one. How many are read at a time doubles while they are asked for, and halves while most of them are not.
+
+    Args:
+        query: reads rows of the journal.
+    """
+
+    def __init__(self, query: Callable[[str, tuple[Any, ...]], list[Row]]) -> None:
+        self._query, self._guard, self._size = query, threading.Lock(), LEAST
+        self._rows: dict[str, Row] = {}
+        self._unused: set[str] = set()
+
+    def get(self, key: str) -> Row | None:
+        """The payload and cost of an effect; None if it was not read ahead."""
+        with self._guard:
+            self._unused.discard(key)
+            return self._rows.get(key)
+
+    def follow(self, number: int) -> None:
+        """Read on behind the effect of a number."""
+        with self._guard:
+            asked_for = 2 * len(self._unused) <= KEPT
+            self._size = min(MOST, 2 * self._size) if asked_for else max(LEAST, self._size // 2)
+            found = {row[0]: row[1:] for row in self._query(FOLLOWING, (number, self._size))}
+            self._unused |= found.keys() - self._rows.keys()
+            self._rows |= found
+            for key in [*self._rows][: max(0, len(self._rows) - KEPT)]:
+                del self._rows[key]
+                self._unused.discard(key)
+
+    def forget(self, key: str) -> None:
+        """An effect has changed."""
+        with self._guard:
+            self._rows.pop(key, None)
+            self._unused.discard(key)
