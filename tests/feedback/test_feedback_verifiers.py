@@ -210,10 +210,6 @@ def test_the_signature_is_told_by_the_names() -> None:
     assert call_form(functools.partial(by_reference), "f") == "reference"
 
 
-async def asynchronous(problem: Any, text: str) -> bool:
-    return True
-
-
 @pytest.mark.parametrize(
     ("function", "says"),
     [
@@ -221,7 +217,6 @@ async def asynchronous(problem: Any, text: str) -> bool:
         (lambda a, b, c: True, r"takes \(a, b, c\)"),
         (lambda gold, target: True, r"takes \(gold, target\)"),
         (lambda text, problem: True, r"takes \(text, problem\)"),
-        (asynchronous, "asynchronous"),
     ],
 )
 def test_other_signatures_are_refused(function: Callable[..., Any], says: str) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from selftaught.errors import BadInput
 from selftaught.feedback.rewards import call_reward, check_columns, check_reward, is_reward
-from selftaught.feedback.user import call_form
+from selftaught.feedback.user import UserFunction, call_form
 from selftaught.feedback.userfile import error_location, is_userfile, load_function
 from selftaught.feedback.verdicts import MAX_TEXT, parse_verifier_result
+from selftaught.feedback.verifiers import ExtractedAnswer
 from selftaught.records import Feedback, Problem, Verdict, make_problem
 
 PROBLEM = make_problem("What is 2 + 2?", "4", {"level": 3, "where": "file:1"})
@@ -37,6 +38,9 @@ PROBLEM = make_problem("What is 2 + 2?", "4", {"level": 3, "where": "file:1"})
         (None, "unknown", None),
         (math.nan, "unknown", None),
         ("right", "unknown", None),
+        ({"score": 1.0, "acc": True, "pred": "4"}, "right", 1.0),
+        ({"score": -1.0}, "wrong", 0.0),
+        ({"reward": 1.0}, "unknown", None),
     ],
 )
 def test_a_result_becomes_a_verdict_and_a_score(result: Any, verdict: str, score: float | None) -> None:
@@ -72,9 +76,8 @@ def test_what_cannot_be_called_is_refused() -> None:
     def swapped(reference: str, text: str) -> bool: ...
     def lonely(text: str) -> bool: ...
     def greedy(problem: Any, text: str, more: int) -> bool: ...
-    async def later(problem: Any, text: str) -> bool: ...
 
-    for function, said in ((swapped, "takes"), (lonely, "takes"), (greedy, "takes"), (later, "asynchronous")):
+    for function, said in ((swapped, "takes"), (lonely, "takes"), (greedy, "takes")):
         with pytest.raises(BadInput, match=said):
             call_form(function, function.__name__)
     with pytest.raises(BadInput, match="not a function"):
@@ -97,21 +100,34 @@ def test_a_reward_gets_lists_of_one_and_the_columns_it_names() -> None:
         seen.update(completions=completions, level=level, answer=answer, rest=sorted(rest))
         return [0.5]
 
-    assert call_reward(reward, PROBLEM, "4") == 0.5
-    assert seen == {"completions": ["4"], "level": [3], "answer": ["4"], "rest": ["prompts"]}
+    assert call_reward(reward, PROBLEM, "4") == (0.5, "")
+    logging = ["log_extra", "log_metric"]
+    assert seen == {"completions": ["4"], "level": [3], "answer": ["4"], "rest": [*logging, "prompts"]}
 
 
 def test_a_reward_may_be_asynchronous_and_return_an_array() -> None:
     async def later(completions: list[str]) -> Any:
         return np.array([0.75])
 
-    assert call_reward(later, PROBLEM, "4") == 0.75
+    assert call_reward(later, PROBLEM, "4") == (0.75, "")
+
+
+def test_what_a_reward_logs_is_the_text_of_its_feedback() -> None:
+    def reward(completions: list[str], log_metric: Any, log_extra: Any) -> list[float]:
+        log_metric("length", len(completions[0]))
+        log_extra("tags", ["short"])
+        return [1.0]
+
+    assert call_reward(reward, PROBLEM, "4") == (1.0, "length: 1, tags: short")
+    made = UserFunction(reward)
+    assert made.judge(PROBLEM, ExtractedAnswer("4", "4", "4"), "4").text == "length: 1, tags: short"
+    made.close()
 
 
 def test_a_chat_is_handed_over_as_messages() -> None:
     chat = Problem("id", (*PROBLEM.prompt, *PROBLEM.prompt), "4", {})
-    assert call_reward(lambda completions: [completions[0][0]["content"] == "4"], chat, "4") is True
-    assert call_reward(lambda completions: [completions[0] == "4"], PROBLEM, "4") is True
+    assert call_reward(lambda completions: [completions[0][0]["content"] == "4"], chat, "4") == (True, "")
+    assert call_reward(lambda completions: [completions[0] == "4"], PROBLEM, "4") == (True, "")
 
 
 @pytest.mark.parametrize(("result", "said"), [([1, 2], "2 rewards"), ([], "0 rewards"), (0.5, "a float")])

@@ -67,7 +67,10 @@ def add_task_options(parser: argparse.ArgumentParser, **sizes: int) -> None:
         help_ = f"number of {split} problems (default {size})"
         parser.add_argument(f"--{split}", type=at_least(0), default=size, help=help_)
     parser.add_argument("--instruction", help=INSTRUCTION_HELP)
-    verifier = "exact, math, tests (of code), or file.py:function of your own (default: by the kind of the answers)"
+    verifier = (
+        "exact, math, tests (of code), file.py:function of your own, several of them with weights"
+        " (a.py:f,b.py:g=0.5), or an http address (default: by the kind of the answers)"
+    )
     parser.add_argument("--verifier", help=verifier)
     shown = "file.py:function that solvers may consult while they solve, such as visible unit tests (default: none)"
     parser.add_argument("--shown", metavar="VERIFIER", help=shown)

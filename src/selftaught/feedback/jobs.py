@@ -126,7 +126,7 @@ def user_job(blob: bytes, form: str) -> WorkerJob:
     """`(problem, text) -> (verdict, score, text)`: a user's function; it and the problem shipped by cloudpickle."""
     import cloudpickle
 
-    from selftaught.feedback.rewards import call_reward
+    from selftaught.feedback.rewards import awaited, call_reward, call_verl_reward
     from selftaught.feedback.verdicts import parse_verifier_result
 
     function = cloudpickle.loads(blob)
@@ -135,9 +135,12 @@ def user_job(blob: bytes, form: str) -> WorkerJob:
     def judge(payload: tuple[bytes, str]) -> tuple[str, float | None, str]:
         problem, text = pickle.loads(payload[0]), payload[1]
         if form == "reward":
-            return parse_verifier_result(call_reward(function, problem, text))
-        return parse_verifier_result(
-            function(text, problem.reference) if form == "reference" else function(problem, text)
-        )
+            result, logged = call_reward(function, problem, text)
+            verdict, score, why = parse_verifier_result(result)
+            return verdict, score, why or logged
+        if form == "verl":
+            return parse_verifier_result(call_verl_reward(function, problem, text))
+        arguments = (text, problem.reference) if form == "reference" else (problem, text)
+        return parse_verifier_result(awaited(function(*arguments)))
 
     return judge

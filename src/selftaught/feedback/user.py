@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from selftaught.errors import BadInput
-from selftaught.feedback.rewards import check_columns, check_reward, is_reward
+from selftaught.feedback.rewards import (
+    check_columns,
+    check_reward,
+    check_verl_reward,
+    is_reward,
+    is_verl_reward,
+)
 from selftaught.feedback.userfile import is_user_module, load_function
 from selftaught.feedback.verifiers import ExtractedAnswer, unknown_reply, unknown_verdict
 from selftaught.feedback.workers import Workers
@@ -18,7 +24,7 @@ from selftaught.records import Feedback, Problem, Verdict
 MAX_EXPLANATION = 1_000_000
 """Characters of a reply passed to a function, counted from the end."""
 
-CallForm = Literal["problem", "reference", "reward"]
+CallForm = Literal["problem", "reference", "reward", "verl"]
 
 _PROBLEM = {"problem", "item", "example", "question"}
 _TEXT = {"text", "answer", "response", "completion", "output", "prediction", "pred", "reply", "attempt"}
@@ -26,10 +32,11 @@ _REFERENCE = {"reference", "gold", "target", "expected", "truth", "label"}
 
 
 class UserFunction:
-    """`fn(problem, text)`, `fn(text, reference)` or `fn(prompts, completions, **kwargs)`, run in a worker process.
+    """`fn(problem, text)`, `fn(text, reference)`, or a reward function of TRL or verl, run in a worker process.
 
-    It returns a bool; a number, of which only a full score (>= 1) is RIGHT; a `Feedback`; or None for UNKNOWN. A
-    reward function of TRL's form (see `feedback.rewards`) returns a list of one such number.
+    It returns a bool; a number, of which only a full score (>= 1) is RIGHT; a mapping with such a number as `score`; a
+    `Feedback`; or None for UNKNOWN. A reward function of TRL's form (see `feedback.rewards`) returns a list of one such
+    number. Each may be asynchronous.
     If it hangs, exits, raises or exhausts memory, the attempt is UNKNOWN and the run continues.
 
     Args:
@@ -38,13 +45,15 @@ class UserFunction:
         timeout: seconds of wall clock per answer.
 
     Raises:
-        BadInput: it takes other arguments, is asynchronous, or cannot be pickled.
+        BadInput: it takes other arguments, or cannot be pickled.
     """
 
     def __init__(self, function: Callable[..., Any], *, source: str = "", timeout: float = 30.0) -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
         self.form = call_form(function, name)
-        self.needs_reference = self.form == "reference"
+        self.needs_reference = self.form == "reference" or (
+            self.form == "verl" and "ground_truth" in inspect.signature(function).parameters
+        )
         self._function, self._name = function, name
         self.version = f"{name}@{source or _code_hash(function)}"
         self.workers = Workers(("user", _ship(function, name), self.form), timeout=timeout)
@@ -92,7 +101,8 @@ def call_form(function: Callable[..., Any], name: str) -> CallForm:
 
     Returns:
         "problem" for `(problem, text)`, "reference" for `(text, reference)`, "reward" for TRL's
-        `(prompts, completions, **columns)` and any other with `completions`.
+        `(prompts, completions, **columns)` and any other with `completions`, "verl" for verl's
+        `(data_source, solution_str, ground_truth, extra_info)` and any other with `solution_str`.
 
     Raises:
         BadInput: it is none of them.
@@ -106,11 +116,15 @@ def call_form(function: Callable[..., Any], name: str) -> CallForm:
     if is_reward(p.name for p in parameters):
         check_reward(function, name)
         return "reward"
-    if inspect.iscoroutinefunction(function):
-        raise BadInput(f"verifier {name} is asynchronous", fix="make it a plain function")
+    if is_verl_reward(p.name for p in parameters):
+        check_verl_reward(function, name)
+        return "verl"
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    fix = "write it as (problem, text), (text, reference) or (prompts, completions, **kwargs)"
+    fix = (
+        "write it as (problem, text) or (text, reference), or as a reward function of TRL (prompts, completions,"
+        " **kwargs) or verl (data_source, solution_str, ground_truth, extra_info)"
+    )
     if len(positional) < 2 or len(required) > 2:
         raise BadInput(f"verifier {name} takes ({', '.join(p.name for p in parameters)})", fix=fix)
     first, second = positional[:2]

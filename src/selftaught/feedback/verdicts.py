@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from selftaught.records import Feedback, Verdict
+
+VERIFIER_FAILURES = (
+    "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
+    "timeout", "environment raised",
+)  # fmt: skip
+"""How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
 
 MAX_TEXT = 10_000
 """Characters of a verifier's explanation that are kept."""
@@ -14,10 +21,17 @@ MAX_TEXT = 10_000
 def parse_verifier_result(result: Any) -> tuple[str, float | None, str]:
     """A verifier's result as (verdict, score, text).
 
-    True / False are RIGHT / WRONG; a number is a score, and only a full score (>= 1) is RIGHT; None is UNKNOWN;
+    True / False are RIGHT / WRONG; a number is a score, and only a full score (>= 1) is RIGHT; None is UNKNOWN; of a
+    mapping, `score` counts, and its other numbers and words become the text, as in verl;
     a `Feedback` is used as is, but for text over `MAX_TEXT`. NaN and anything else are UNKNOWN, and the text gives the
     reason.
     """
+    if isinstance(result, Mapping):
+        if "score" not in result:
+            return str(Verdict.UNKNOWN), None, "verifier returned a mapping without 'score'"
+        rest = {name: one for name, one in result.items() if name != "score" and isinstance(one, (str, int, float))}
+        verdict, score, why = parse_verifier_result(result["score"])
+        return verdict, score, why or ", ".join(f"{name}: {value}" for name, value in rest.items())[:MAX_TEXT]
     if isinstance(result, Feedback):
         text = result.text if len(result.text) <= MAX_TEXT else f"{result.text[:MAX_TEXT]}…"
         return str(result.verdict), result.score, text

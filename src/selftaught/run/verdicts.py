@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from selftaught.console import Console
 from selftaught.errors import BadInput
+from selftaught.feedback.verdicts import VERIFIER_FAILURES
 from selftaught.journal import Journal
 from selftaught.records import Attempt, Feedback, Problem, Verdict, as_json, content_hash, judged_text_hash
 from selftaught.run.background import SharedTasks
@@ -16,12 +17,6 @@ from selftaught.run.solver import JUDGE_ROLES, SolveBatch, VerdictLog
 from selftaught.tasks import Task
 
 MIN_FAILURES = 3  # up to this many failed verifications never stop a run
-VERIFIER_FAILURES = (
-    "verifier raised", "verifier died", "verifier could not start", "verifier returned a ", "verifier returned NaN",
-    "timeout", "environment raised",
-)  # fmt: skip
-"""How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
-
 REPAIR = "repair it and run the same command again: samples are kept"
 
 

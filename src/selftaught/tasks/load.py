@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from selftaught.errors import BadInput
 from selftaught.feedback.code import VISIBLE
 from selftaught.feedback.tests import CodeTests, VisibleTests
 from selftaught.feedback.userfile import is_userfile
-from selftaught.feedback.verifiers import Exact, Math, Verifier
+from selftaught.feedback.verifiers import Exact, Math
 from selftaught.tasks import code
 from selftaught.tasks.environment import AnyEnvironment
 from selftaught.tasks.extract import Kind
 from selftaught.tasks.kinds import ByKind, assign_kinds
 from selftaught.tasks.rows import FieldNames
-from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, TaskRequest, choose_verifier
+from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, AnyVerifier, TaskRequest, choose_verifier
 from selftaught.tasks.splits import SourceProblem, split_problems
 from selftaught.tasks.task import Task
 from selftaught.worlds import world_of_task
@@ -28,11 +27,11 @@ def load_task(
     dev: int = 128,
     test: int = 300,
     seed: int = 0,
-    verifier: Callable[..., Any] | Verifier | str | None = None,
+    verifier: AnyVerifier = None,
     instruction: str | None = None,
     question_field: str = "",
     answer_field: str = "",
-    shown: Callable[..., Any] | Verifier | str | None = None,
+    shown: AnyVerifier = None,
 ) -> Task:
     """Load a task.
 
@@ -48,8 +47,10 @@ def load_task(
         dev: number of problems for choosing the champion.
         test: number of held-out problems.
         seed: seed of the choice of problems.
-        verifier: "exact", "math", "rg", "tests" (of code, in a sandbox), `my_file.py:function`, a function
-            `(problem, text)` or `(text, reference)`, or a `Verifier`; by default chosen by the kind of the references.
+        verifier: "exact", "math", "rg", "tests" (of code, in a sandbox), `my_file.py:function`, an http address, a
+            function `(problem, text)` or `(text, reference)` or a reward function of TRL or verl, a `Verifier`, or a
+            list of several, each perhaps with its weight (`WeightedVerifiers`); by default chosen by the kind of the
+            references.
         instruction: appended to every question; "" for none, None for `INSTRUCTION`.
         question_field: name of the field with the question, if it is not a usual one.
         answer_field: the same for the answer.
@@ -76,9 +77,7 @@ def load_task(
     return _load(spec, TaskRequest(train, dev, test, seed, asked, verifier, naming))
 
 
-def _as_asked(
-    task: Task, verifier: Callable[..., Any] | Verifier | str | None, instruction: str | None, *, where: str
-) -> Task:
+def _as_asked(task: Task, verifier: AnyVerifier, instruction: str | None, *, where: str) -> Task:
     """An existing task under the requested verifier; its instruction stays.
 
     Raises:
