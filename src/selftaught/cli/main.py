@@ -1,4 +1,5 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `check`, `audit`, `lineage`, `methods`, `new`, `worlds`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `audit`, `lineage`, `export`, `methods`, `new`,
+`worlds`."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "check": "test what a method's paper claims, as published and at equal compute",
     "audit": "recompute what a run claims from its journal",
     "lineage": "trace policies, records and attempts back to the model a run started from",
+    "export": "write a run's data for other trainers, or its champion as a model folder with a card",
     "methods": "list the methods",
     "new": "write the files of a method of your own, with a claim and a test",
     "worlds": "build or examine the model of a world in which claims are checked",

@@ -136,6 +136,15 @@ class EffectStore:
                 yield row[0], row[1], self._json(row[2], f"effect {row[1]}"), Usage(*row[3:])
             after = rows[-1][0]
 
+    def stream(self, kind: str) -> Iterator[tuple[str, int, Any]]:
+        """Yield `(key, round, payload)` of every effect of a kind, in commit order, reading as it goes."""
+        after = 0
+        query = "SELECT id, key, round, payload FROM effects WHERE kind = ? AND id > ? ORDER BY id LIMIT 1000"
+        while rows := self._run(query, (kind, after)):
+            for _, key, number, payload in rows:
+                yield key, number, self._json(payload, f"effect {key}")
+            after = rows[-1][0]
+
     def usage_until(self, number: int) -> Usage:
         """Sum the cost of the effects up to a number."""
         columns = "TOTAL(prompt), TOTAL(generated), TOTAL(judge), TOTAL(trained)"

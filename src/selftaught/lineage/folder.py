@@ -208,6 +208,19 @@ class RunFolder:
             )
         raise BadInput(f"no such id: {word!r}", where=str(self.folder), fix=suggest(word, self._similar(word)))
 
+    def resolve_policy(self, word: str) -> str:
+        """The policy of the run whose version begins so; empty for an empty word.
+
+        Raises:
+            BadInput: there is none, or several.
+        """
+        found = [version for version in self.policies if word and version.startswith(word)]
+        if word and len(found) != 1:
+            fix = f"its policies are {', '.join(map(make_visible, self.policies[:6]))}"
+            what = f"{len(found) or 'no'} policies begin with {word!r}"
+            raise BadInput(what, where=str(self.folder), fix=fix)
+        return found[0] if found else ""
+
     def _record(self, version: str, number: int) -> str:
         count = len(self.records(version))
         if number >= count:

@@ -22,6 +22,7 @@ from selftaught.tasks import Task
 
 RESULT_NEUTRAL = ("training.checkpoint_seconds", "training.max_tokens_per_pass")  # do not change results
 QUESTIONS_KEY = "questions"  # of the journal: problem id -> question
+HELD_OUT_KEY = "held_out"  # of the journal: id of each dev and test problem -> its split
 REQUEST_KEY = "task_request"  # arguments of `load_task`, where a command line named the task
 VERSION_KEY = "selftaught"  # version that made the folder
 PACKAGE = "package."  # before the name of a package
@@ -210,10 +211,12 @@ def _next_folder(folder: Path) -> Path:
 
 
 def store_questions(journal: Journal, task: Task) -> None:
-    """Store the text of each problem; effects name problems by id."""
+    """Store the text of each problem, and the split of those that are held out; effects name problems by id."""
     if journal.meta(QUESTIONS_KEY) is None:
         asked = {problem.id: problem.question for split in (task.train, task.dev, task.test) for problem in split}
         journal.set_meta(QUESTIONS_KEY, json.dumps(asked))
+        held_out = {problem.id: name for name in ("dev", "test") for problem in task.split(name)}
+        journal.set_meta(HELD_OUT_KEY, json.dumps(held_out))
 
 
 def check_references(task: Task, method: Method | None, outer: Method | None = None) -> None:
