@@ -1,5 +1,5 @@
-"""The command line: `selftaught run`, `solve`, `eval`, `check`, `audit`, `lineage`, `export`, `methods`, `new`,
-`worlds`."""
+"""The command line: `selftaught run`, `solve`, `eval`, `check`, `audit`, `doctor`, `lineage`, `export`,
+`methods`, `new`, `worlds`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ COMMANDS = {  # each has a module of its name, with `add_arguments(parser)` and 
     "eval": "measure a model, alone or with a test-time method",
     "check": "test what a method's paper claims, as published and at equal compute",
     "audit": "recompute what a run claims from its journal",
+    "doctor": "examine a verifier on made-up replies, before a run trusts it",
     "lineage": "trace policies, records and attempts back to the model a run started from",
     "export": "write a run's data for other trainers, or its champion as a model folder with a card",
     "methods": "list the methods",
