@@ -179,6 +179,15 @@ def test_a_task_that_is_code_runs_only_if_it_is_trusted(tmp_path: Path, monkeypa
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("verifier", [["mine.py:judge"], "mine.py:judge=0.5,exact", "exact,http://127.0.0.1:9/x.py:1"])
+def test_a_verifier_of_the_users_is_used_only_if_it_is_trusted(tmp_path: Path, verifier: Any) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    with make_run(tmp_path) as run:
+        asked = {"spec": str(tmp_path / "rows.jsonl"), "train": 1, "dev": 0, "test": 0, "verifier": verifier}
+        run.journal.set_meta("task_request", json.dumps(asked))
+    assert "--trust" in details(audit(tmp_path / "run"))["task"]
+
+
 @pytest.mark.parametrize("asked", [{"unheard": 1}, {"spec": "chain_sum", "train": "78"}, {"spec": 5}])
 def test_a_request_of_another_version_is_told(asked: dict[str, Any], copy: Path) -> None:
     db = sqlite3.connect(copy / "journal.sqlite", isolation_level=None)

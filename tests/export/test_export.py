@@ -121,6 +121,18 @@ def test_a_run_that_does_not_know_its_splits_says_so(trained: Path, tmp_path: Pa
         assert len(list(export_rows(facts, "attempts", test=True))) == 12
 
 
+def test_episodes_and_refused_requests_have_their_verdicts(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        tried = run.attempt(run.base, run.task.train[:2], samples=1)
+        run.journal.put("episode", "verify", ["right", 0.75, "won", tried[0].id, "game/1"])
+        refused = {"problem": "p", "role": "solve", "policy": "v", "refused": "too long"}
+        run.journal.put("refused", "sample", refused)
+    with JournalReader(tmp_path / "run") as reader:
+        rows = {row["id"]: row for row in export_rows(RunFolder(tmp_path / "run", reader), "attempts")}
+    assert (rows[tried[0].id]["score"], rows[tried[0].id]["verifier"]) == (0.75, "game/1")
+    assert rows["refused"]["verdict"] == "unknown"
+
+
 def test_pairs_and_their_like_have_the_columns_of_trl(tmp_path: Path) -> None:
     records = [
         {
@@ -130,9 +142,16 @@ def test_pairs_and_their_like_have_the_columns_of_trl(tmp_path: Path) -> None:
             "rejected": "b",
             "attempts": ["x"],
         },
+        {"kind": "demo", "prompt": [], "target": "a", "weight": -1.0},
+        {"kind": "demo", "prompt": [], "target": "b", "ends": False, "masked": [[0, 1]]},
         {"kind": "label", "prompt": [], "response": "a", "good": True},
         {"kind": "ranking", "prompt": [], "responses": ["a", "b"], "scores": [1.0, 0.5]},
-        {"kind": "scored_steps", "prompt": [], "steps": ["1)", "2)"], "scores": [0.9, 0.2]},
+        {
+            "kind": "scored_steps",
+            "prompt": [{"role": "user", "content": "?"}],
+            "steps": ["1)", "2)"],
+            "scores": [0.9, 0.2],
+        },
         {"kind": "label", "prompt": []},
     ]
     with make_run(tmp_path) as run:
@@ -147,10 +166,12 @@ def test_pairs_and_their_like_have_the_columns_of_trl(tmp_path: Path) -> None:
         (ranking,) = export_rows(facts, "rankings", policy=version)
         assert (ranking["completions"], ranking["scores"]) == ([[said("a")], [said("b")]], [1.0, 0.5])
         (steps,) = export_rows(facts, "steps", policy=version)
-        assert (steps["completions"], steps["labels"]) == (["1)", "2)"], [True, False])
+        assert (steps["prompt"], steps["completions"], steps["labels"]) == ("?", ["1)", "2)"], [True, False])
+        (demo,) = export_rows(facts, "sft", policy=version)  # none of a negative weight
+        assert (demo["completion"], demo["ends"], demo["masked"]) == ([said("b")], False, [[0, 1]])
         labels = export_rows(facts, "labels", policy=version)
         assert next(labels)["label"] is True
-        with pytest.raises(Exception, match="record 4 is damaged"):
+        with pytest.raises(Exception, match="record 6 is damaged"):
             next(labels)
 
 
@@ -171,6 +192,11 @@ def test_the_champion_is_a_folder_of_its_own(
     assert found["policy"] == policy
     assert not any(path.is_symlink() for path in to.iterdir())
     assert not {"records.jsonl", "selftaught.json", "content.memo"} & {path.name for path in to.iterdir()}
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    exported(capsys, str(trained), "--champion", ".", "--policy", policy)
+    assert {path.name for path in here.iterdir()} == {path.name for path in to.iterdir()}
     own: Any = AutoModelForCausalLM.from_pretrained(trained / "policies" / policy)
     copied: Any = AutoModelForCausalLM.from_pretrained(to)
     assert all(torch.equal(a, b) for a, b in zip(own.parameters(), copied.parameters(), strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +22,8 @@ from selftaught.feedback.verifiers import Exact, ExtractedAnswer
 from selftaught.feedback.weighted import WeightedVerifiers
 from selftaught.records import Feedback, Verdict, make_problem
 from selftaught.tasks import Kind, load_task
-from selftaught.tasks.source import choose_verifier, is_foreign
+from selftaught.tasks.source import choose_verifier
+from selftaught.tasks.verifier_spec import is_foreign, parts_of
 
 PROBLEM = make_problem("What is 2 + 2?", "4", {"data_source": "sums", "extra_info": {"split": "train"}})
 
@@ -87,13 +90,15 @@ def test_an_asynchronous_judge_is_awaited() -> None:
         ((3, 1), "four", "wrong", 0.0625),
         ((1, 0), "45", "wrong", 0.0),
         ((1, -1), "45", "wrong", 0.0),  # cut to the scale
-        ((1, 1), "", "wrong", 0.0),  # the second gives no score
+        ((1, 1), "", "unknown", None),  # as the second says so
     ],
 )
-def test_the_score_is_the_weighted_mean(weights: tuple[float, float], text: str, verdict: str, score: float) -> None:
+def test_the_score_is_the_weighted_mean(
+    weights: tuple[float, float], text: str, verdict: str, score: float | None
+) -> None:
     made = WeightedVerifiers([(UserFunction(right), weights[0]), (UserFunction(brief), weights[1])])
     found = judged(made, text)
-    assert (found.verdict, found.score) == (verdict, pytest.approx(score))
+    assert (found.verdict, found.score) == (verdict, None if score is None else pytest.approx(score))
 
 
 def test_a_verifier_that_fails_is_no_verifier_that_gives_no_score() -> None:
@@ -119,14 +124,73 @@ def test_several_are_named_in_a_list_or_a_text(tmp_path: Path) -> None:
         made.close()
     found = judged(choose_verifier(named, Kind.STRING, [PROBLEM]), "4")
     assert (found.verdict, found.score) == (Verdict.WRONG, pytest.approx((1 + 0.125) / 1.25))
-    with pytest.raises(BadInput, match="weight 'heavy' of a verifier is no number"):
-        choose_verifier("mine.py:a=heavy", Kind.STRING)
 
 
-@pytest.mark.parametrize("spec", ["a.py:f", "a.py:f,b.py:g=0.5", "a.py:f=2", "https://host/verify"])
-def test_what_runs_code_or_is_sent_away_is_told(spec: str) -> None:
-    assert is_foreign(spec)
-    assert not any(map(is_foreign, ("exact", "chain_sum:max_terms=2", "a.jsonl:test=b.jsonl")))
+def test_a_brief_answer_without_a_result_is_not_right() -> None:
+    parts = WeightedVerifiers([(Exact(), 1), (UserFunction(brief), 0.2)])
+    try:
+        found = parts.judge(PROBLEM, ExtractedAnswer("?", None, None), "4")
+    finally:
+        parts.close()
+    assert (found.verdict, found.text) == (Verdict.UNKNOWN, "no answer")
+
+
+def test_a_reward_of_trl_that_does_not_apply_is_left_out() -> None:
+    def of_code(completions: list[str], **kwargs: Any) -> list[float | None]:
+        return [None for _ in completions]
+
+    found = judged(WeightedVerifiers([(UserFunction(right), 1), (UserFunction(of_code), 1)]), "4")
+    assert (found.verdict, found.score) == (Verdict.RIGHT, 1.0)
+    assert judged(WeightedVerifiers([(UserFunction(of_code), 1)]), "4").verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("exact", [("exact", 1)]),
+        ("a.py:f, b.py:g=.5", [("a.py:f", 1), ("b.py:g", 0.5)]),
+        ("tests,a.py:f=-2", [("tests", 1), ("a.py:f", -2)]),
+        ("exact=0.5", [("exact", 0.5)]),
+        ("runs/lr=0.1/judges.py:f", [("runs/lr=0.1/judges.py:f", 1)]),
+        ("runs/a,b/judges.py:f", [("runs/a,b/judges.py:f", 1)]),
+        ("http://h/v?k=3", [("http://h/v?k=3", 1)]),
+        ("http://h/v?k=1,2", [("http://h/v?k=1,2", 1)]),
+        ("http://h/v,a.py:f=2", [("http://h/v", 1), ("a.py:f", 2)]),
+        ("a.py:f,http://h/v?k=3", [("a.py:f", 1), ("http://h/v?k=3", 1)]),
+        ("a.py:f=heavy", [("a.py:f=heavy", 1)]),
+    ],
+)
+def test_the_parts_of_a_text(spec: str, parts: list[tuple[str, float]]) -> None:
+    assert parts_of(spec) == parts
+
+
+@pytest.mark.parametrize("wanted", [[], (right, 0.5), [[right, 0.5]], [0.5], [(right, "heavy")], [(right, 1, 2)]])
+def test_what_is_no_list_of_verifiers_is_one_line(wanted: Any) -> None:
+    with pytest.raises(BadInput, match="verifier"):
+        choose_verifier(wanted, Kind.STRING)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["a.py:f", "exact,a.py:g=0.5", "a.py:f=2", "https://h/v", "exact,http://h/x.py:1", ["a.py:f"], 3, "nothing"],
+)
+def test_what_runs_code_or_is_sent_away_is_told(wanted: Any) -> None:
+    assert is_foreign(wanted)
+    assert not any(map(is_foreign, (None, "exact", "math=2", "tests,exact=0.5")))
+
+
+def test_asynchronous_calls_share_an_event_loop() -> None:
+    import asyncio
+
+    loops: list[Any] = []
+
+    async def judge(problem: Any, text: str) -> bool:
+        loops.append(asyncio.get_running_loop())
+        return loops[0] is loops[-1] and not loops[0].is_closed()
+
+    made = UserFunction(judge)
+    assert [made.judge(PROBLEM, ExtractedAnswer("4", "4", "4"), "4").verdict for _ in range(3)] == ["right"] * 3
+    made.close()
 
 
 # --- behind an address ---
@@ -193,6 +257,44 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_final(served: Any, monkey
     found = judged(HttpVerifier(url), "4")
     assert (found.verdict, len(asked)) == (Verdict.UNKNOWN, 4)
     assert found.text == f"verifier raised: {url}: it answers 400"
+
+
+def test_a_response_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "TRIES", 1)
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+                    time.sleep(0.1)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    Thread(target=server.serve_forever, daemon=True).start()
+    began = time.monotonic()
+    found = judged(HttpVerifier(f"http://127.0.0.1:{server.server_port}/", timeout=0.5), "4")
+    assert time.monotonic() - began < 5
+    assert found.text.endswith("no response (TimeoutError)")
+    server.shutdown()
+    server.server_close()
+
+
+def test_secrets_stay_out_of_versions_and_messages(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, _, answers = served
+    answers.append(says(400))
+    monkeypatch.setenv("SELFTAUGHT_VERIFIER_TOKEN", "hidden-token")
+    found = judged(HttpVerifier(f"{url}?key=secret"), "4")
+    assert "secret" not in found.text + found.source
+    assert HttpVerifier(f"{url}?key=1").version != HttpVerifier(f"{url}?key=2").version
+    with pytest.raises(BadInput, match="not of the form") as refused:
+        HttpVerifier("http://user:secret@host/v")
+    assert "secret" not in str(refused.value)
 
 
 def test_no_server_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

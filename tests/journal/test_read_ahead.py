@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from selftaught.journal import Journal, Usage
-from selftaught.journal.read_ahead import KEPT, MOST
+from selftaught.journal.read_ahead import KEPT, KEPT_CHARS, MOST
 
 
 @pytest.fixture
@@ -64,3 +64,14 @@ def test_effects_that_are_not_there_are_none(journal: Journal) -> None:
     assert journal.get("key 6000") is None
     journal.put("key 6000", "sample", {"n": 6000})
     assert journal.get("key 6000") == ({"n": 6000}, Usage())
+
+
+def test_long_effects_are_not_read_far_ahead(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for number in range(300):
+        journal.put(f"key {number}", "sample", "x" * 200_000)
+    for number in range(300):
+        assert journal.get(f"key {number}") is not None
+        assert journal._ahead._chars == sum(len(row[0]) for row in journal._ahead._rows.values()) <= KEPT_CHARS
+    assert len(journal._ahead._rows) < 100
+    journal.close()

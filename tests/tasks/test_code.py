@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from selftaught.errors import BadInput
+from selftaught.feedback.code import saying_result
 from selftaught.records import Verdict
 from selftaught.tasks import Kind, load_task
 from selftaught.tasks.code import INSTRUCTION, find_code
@@ -250,6 +251,28 @@ def test_visible_inputs_and_outputs_are_named_in_the_text(tmp_path: Path) -> Non
         found = task.verify_shown(task.test[0], "```python\nprint(5)\n```")
         assert found.verdict is Verdict.WRONG
         assert found.text.splitlines()[1:] == ["input: 2", "2", "expected: 4", "printed: 5"]
+
+
+def test_hidden_tests_do_not_become_visible(tmp_path: Path) -> None:
+    whole = "assert add(1, 2) == 3\nassert add(0, 0) == 0"
+    rows = [HUMANEVAL | {"test_list": MBPP["test_list"]}, MBPP | {"test_list": [whole]}, MBPP | {"test_list": whole}]
+    for row in rows:
+        with task_of(tmp_path, row) as task:
+            assert (visible(task), task.shown) == (None, None)
+
+
+def test_public_tests_of_another_form_are_left_alone(tmp_path: Path) -> None:
+    for other in ('[{"input": "1", "output": "2"}]', ["add(1, 2)"], [{"input": 1, "output": 2}]):
+        with task_of(tmp_path, PAIRS | {"public_tests": other}) as task:
+            assert task.shown is None
+    with task_of(tmp_path, MBPP | {"visible_tests": []}) as task:
+        assert visible(task)["tests"] == MBPP["test_list"][:1]
+
+
+def test_only_a_call_is_said_to_come_to_something() -> None:
+    assert "it is" in saying_result("assert f(1) == 2")
+    for other in ("assert 2 == f(1)", "assert 0 < f(1) < 9", "assert f(1)", "assert f(1) == 2, 'two'"):
+        assert "it is" not in saying_result(other)
 
 
 def test_visible_tests_that_cannot_fail_are_refused(tmp_path: Path) -> None:

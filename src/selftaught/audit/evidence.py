@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from selftaught.errors import BadInput
+from selftaught.feedback.userfile import is_userfile
 from selftaught.feedback.verdicts import VERIFIER_FAILURES
 from selftaught.journal import JournalReader
 from selftaught.lineage.folder import RunFolder
@@ -21,7 +22,7 @@ from selftaught.run.config import ACCEPTED_KEY, REQUEST_KEY
 from selftaught.run.solver import JUDGE_ROLES
 from selftaught.samples import sample_from_json
 from selftaught.tasks import Task, load_task
-from selftaught.tasks.source import is_foreign
+from selftaught.tasks.verifier_spec import is_foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,9 @@ def _load(reader: JournalReader, trust: bool) -> tuple[Task | None, str]:
         return None, "the run was not started by a command line; call `audit(folder, task=...)` from Python"
     if unknown := asked.keys() - signature(load_task).parameters.keys():
         return None, f"another version wrote how the task was named ({', '.join(sorted(unknown))})"
-    code = [str(asked[name]) for name in ("spec", "verifier", "shown") if is_foreign(str(asked.get(name)))]
+    code = [str(asked[name]) for name in ("verifier", "shown") if is_foreign(asked.get(name))]
+    spec = asked.get("spec")
+    code += [str(spec)] if not isinstance(spec, str) or is_userfile(spec) else []
     if code and not trust:
         what = "the task is code or has a verifier at an address"
         return None, f"{what}, {' and '.join(code)}, which is used only if you trust it (--trust)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from selftaught.errors import BadInput
+from selftaught.export.files import new_repository
 from selftaught.lineage.folder import RECORDS, RunFolder
 from selftaught.machine.disk import disk_full_error
 from selftaught.models.cache import CONTENT_MEMO, MANIFEST
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["keep", "float32", "bfloat16", "float16"]
 OWN = (RECORDS, CONTENT_MEMO, MANIFEST, "built.json")  # files of a policy that are the run's
+KINDS = (".json", ".txt", ".jinja", ".model")  # of files that are copied: no pickles, no weights of another format
 CARD = "README.md"
 
 
@@ -38,7 +40,7 @@ def export_policy(
     Raises:
         BadInput: there is no such policy with weights here, it has notes, or the folder cannot be written.
     """
-    version = policy or facts.champion
+    to, version = to.resolve(), policy or facts.champion
     if version == facts.base:
         what = "no policy was promoted: the champion is the starting model"
         raise BadInput(what, where=str(facts.folder), fix="choose another policy (--policy VERSION), see lineage")
@@ -70,15 +72,12 @@ def push(folder: Path, name: str) -> None:
     """Upload a folder to the Hugging Face Hub, as a private repository.
 
     Raises:
-        BadInput: the hub refuses, or cannot be reached.
+        BadInput: there is one of that name, or the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
-    try:
-        HfApi().create_repo(name, private=True, exist_ok=True)
+    with new_repository(name, "model", where=f"--push {name}"):
         HfApi().upload_folder(repo_id=name, folder_path=folder)
-    except Exception as error:  # of the network, the hub or its client, in many classes
-        raise BadInput(f"the hub refuses ({type(error).__name__}: {error})"[:300], where=f"--push {name}") from None
 
 
 def _fill(policy: Policy, to: Path, dtype: Dtype, merge: bool) -> None:
@@ -95,10 +94,11 @@ def _fill(policy: Policy, to: Path, dtype: Dtype, merge: bool) -> None:
 
 
 def _copy(folder: Path, to: Path, *, weights: bool) -> None:
-    """The files of a model; without those of its weights, which are written anew."""
+    """The files of a model: configuration, tokenizer, template; and its weights, unless they are written anew."""
     for file in sorted(folder.iterdir()):
         of_weights = file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json")
-        if file.is_file() and file.name not in OWN and (weights or not of_weights):
+        known = file.suffix in KINDS and file.name not in OWN and not file.name.endswith(".index.json")
+        if file.is_file() and (weights if of_weights else known):
             shutil.copyfile(file, to / file.name)
 
 

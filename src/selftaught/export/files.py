@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from selftaught.errors import BadInput
 from selftaught.machine.disk import disk_full_error
@@ -62,11 +63,25 @@ def _parquet(rows: Iterator[dict[str, Any]], path: Path) -> int:
 
 def _push(rows: Iterator[dict[str, Any]], name: str) -> int:
     data = _dataset(rows)
-    try:
+    with new_repository(name, "dataset", where=f"{HUB}{name}"):
         data.push_to_hub(name, private=True)
-    except Exception as error:  # of the network, the hub or its client, in many classes
-        raise BadInput(f"the hub refuses ({type(error).__name__}: {error})"[:300], where=f"{HUB}{name}") from None
     return len(data)
+
+
+@contextmanager
+def new_repository(name: str, kind: Literal["model", "dataset"], *, where: str) -> Iterator[None]:
+    """Within, a new private repository on the Hub is filled; one that exists, perhaps a public one, is not touched.
+
+    Raises:
+        BadInput: there is one of that name, or the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().create_repo(name, repo_type=kind, private=True, exist_ok=False)
+        yield
+    except Exception as error:  # of the network, the hub or its client, in many classes
+        raise BadInput(f"the hub refuses ({type(error).__name__}: {error})"[:300], where=where) from None
 
 
 def _dataset(rows: Iterator[dict[str, Any]]) -> Any:

@@ -15,6 +15,8 @@ from selftaught.run.config import HELD_OUT_KEY
 What = Literal["attempts", "sft", "pairs", "labels", "rankings", "steps"]
 WHATS = get_args(What)
 Row = dict[str, Any]
+BESIDE = ("ends", "masked", "margin", "label_smoothing")
+"""Of a record, beside what TRL's types hold."""
 
 
 def export_rows(facts: RunFolder, what: What, *, policy: str = "", test: bool = False) -> Iterator[Row]:
@@ -24,11 +26,13 @@ def export_rows(facts: RunFolder, what: What, *, policy: str = "", test: bool = 
     - "pairs": `prompt`, `chosen`, `rejected`;
     - "labels": `prompt`, `completion`, `label` (unpaired preferences);
     - "rankings": `prompt`, `completions`, `scores`;
-    - "steps": `prompt`, `completions` (the steps), `labels`, `scores` (stepwise supervision);
+    - "steps": `prompt`, `completions` (the steps), `labels`, `scores` (stepwise supervision), as texts;
     - "attempts": every answer with its problem, split, role, round, text, verdict and score.
 
     All but attempts are what one policy was trained on, with the ids of the attempts that they were made of.
-    References are in no row: a journal does not hold them.
+    What a record says beyond TRL's types is in columns of its own (`ends`, `masked`, `margin`, `label_smoothing`, where
+    they are not as usual, and `weight`); demonstrations of a weight that is not above 0 are left out. References are in
+    no row by themselves: a journal does not hold them.
 
     Args:
         policy: whose training records; by default the champion's.
@@ -55,13 +59,14 @@ def _record_rows(
     facts: RunFolder, version: str, kind: str, convert: Callable[[Mapping[str, Any]], Row]
 ) -> Iterator[Row]:
     for number, record in enumerate(facts.records(version)):
-        if record.get("kind") != kind:
+        if record.get("kind") != kind or (kind == "demo" and not record.get("weight", 1.0) > 0):
             continue
         try:
             row = convert(record)
         except (KeyError, TypeError) as error:
             what = f"record {number} is damaged ({type(error).__name__}: {error})"
             raise BadInput(what, where=str(facts.published[version])) from None
+        row |= {name: record[name] for name in BESIDE if name in record}
         yield row | {"weight": record.get("weight", 1.0), "attempts": record.get("attempts", []), "policy": version}
 
 
@@ -87,7 +92,8 @@ def _ranking(one: Mapping[str, Any]) -> Row:
 
 def _steps(one: Mapping[str, Any]) -> Row:
     labels = [score >= 0.5 for score in one["scores"]]
-    return {"prompt": one["prompt"], "completions": one["steps"], "labels": labels, "scores": one["scores"]}
+    asked = "\n\n".join(str(message["content"]) for message in one["prompt"])
+    return {"prompt": asked, "completions": one["steps"], "labels": labels, "scores": one["scores"]}
 
 
 _FORMS: dict[str, tuple[str, Callable[[Mapping[str, Any]], Row]]] = {
@@ -111,7 +117,8 @@ def _attempt_rows(facts: RunFolder, held_out: Mapping[str, str], *, test: bool) 
         if split == "test" and not test:
             continue
         text = facts.answer(sample) if not sample.get("refused") else ""
-        verdict, score, source = verdicts.get(judged_text_hash(sample["problem"], text), ("", None, ""))
+        judged = verdicts.get(key) or verdicts.get(judged_text_hash(sample["problem"], text))  # an episode, a text
+        verdict, score, source = judged or ("unknown" if sample.get("refused") else "", None, "")
         yield {
             "id": key, "problem": sample["problem"], "question": facts.question(sample["problem"]), "split": split,
             "round": number, "role": sample["role"], "parent": sample.get("parent"), "policy": sample["policy"],

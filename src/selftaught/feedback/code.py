@@ -26,10 +26,12 @@ def is_python(text: str) -> bool:
 
 
 def saying_result(test: str) -> str:
-    """A test whose equations (`assert f(1) == 2`) say what the left side came to where they do not hold."""
+    """A test whose equations (`assert f(1) == 2`) say what the call came to where they do not hold."""
     tree = ast.parse(test)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assert) and node.msg is None and isinstance(node.test, ast.Compare):
+        if not (isinstance(node, ast.Assert) and node.msg is None and isinstance(node.test, ast.Compare)):
+            continue
+        if isinstance(node.test.left, ast.Call) and [type(one) for one in node.test.ops] == [ast.Eq]:
             got = ast.NamedExpr(ast.Name("got_", ast.Store()), node.test.left)
             node.test.left, node.msg = got, ast.parse('f"it is {got_!r}"', mode="eval").body
     return ast.unparse(ast.fix_missing_locations(tree))

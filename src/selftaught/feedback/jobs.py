@@ -127,7 +127,7 @@ def user_job(blob: bytes, form: str) -> WorkerJob:
     import cloudpickle
 
     from selftaught.feedback.rewards import awaited, call_reward, call_verl_reward
-    from selftaught.feedback.verdicts import parse_verifier_result
+    from selftaught.feedback.verdicts import NOT_APPLICABLE, parse_verifier_result
 
     function = cloudpickle.loads(blob)
     sys.stdout = sys.stderr  # both are discarded
@@ -137,7 +137,7 @@ def user_job(blob: bytes, form: str) -> WorkerJob:
         if form == "reward":
             result, logged = call_reward(function, problem, text)
             verdict, score, why = parse_verifier_result(result)
-            return verdict, score, why or logged
+            return verdict, score, (NOT_APPLICABLE if result is None else why) or logged
         if form == "verl":
             return parse_verifier_result(call_verl_reward(function, problem, text))
         arguments = (text, problem.reference) if form == "reference" else (problem, text)

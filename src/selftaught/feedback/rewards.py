@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from selftaught.errors import BadInput
@@ -129,8 +130,13 @@ def call_reward(function: Callable[..., Any], problem: Problem, text: str) -> tu
 
 
 def awaited(result: Any) -> Any:
-    """The result of a call, also of an asynchronous one."""
-    return asyncio.run(_await(result)) if inspect.isawaitable(result) else result
+    """The result of a call, also of an asynchronous one: in one event loop for all, as a function may keep a client."""
+    return _runner().run(_await(result)) if inspect.isawaitable(result) else result
+
+
+@cache
+def _runner() -> asyncio.Runner:
+    return asyncio.Runner()
 
 
 async def _await(result: Any) -> Any:

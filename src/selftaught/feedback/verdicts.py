@@ -14,6 +14,9 @@ VERIFIER_FAILURES = (
 )  # fmt: skip
 """How the text of a failed verification begins; any other UNKNOWN is a verdict on the answer."""
 
+NOT_APPLICABLE = "not applicable"
+"""The text of UNKNOWN where a reward function in TRL's form returns None: it does not judge such problems."""
+
 MAX_TEXT = 10_000
 """Characters of a verifier's explanation that are kept."""
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from selftaught.errors import BadInput
-from selftaught.feedback.verdicts import VERIFIER_FAILURES
+from selftaught.feedback.verdicts import NOT_APPLICABLE
 from selftaught.feedback.verifiers import ExtractedAnswer, Verifier, unknown_verdict
 from selftaught.records import Feedback, Problem, Verdict
 
@@ -14,9 +14,9 @@ from selftaught.records import Feedback, Problem, Verdict
 class WeightedVerifiers:
     """The weighted mean of the scores of those that give one: TRL's `reward_funcs` with `reward_weights`.
 
-    One that says UNKNOWN of an answer, as a reward function that returns None, has no part in the mean. The verdict is
-    UNKNOWN where all say so, or one fails (raises, dies, runs out of time). Only a full mean (>= 1) is RIGHT. Weights
-    may be negative: the sum is divided by those above 0, and clipped to 0..1.
+    A reward function in TRL's form that returns None does not apply to a problem, and has no part in the mean. Any
+    other UNKNOWN is that of the whole: an answer without a result is not right for being brief. Only a full mean (>= 1)
+    is RIGHT. Weights may be negative: the sum is divided by those above 0, and clipped to 0..1.
 
     Args:
         parts: verifiers with their weights.
@@ -38,10 +38,10 @@ class WeightedVerifiers:
     def judge(self, problem: Problem, answer: ExtractedAnswer, reference: str | None) -> Feedback:
         """Ask each of them."""
         said = [(verifier.judge(problem, answer, reference), verifier, weight) for verifier, weight in self.parts]
-        for found, _, _ in said:
-            if found.verdict is Verdict.UNKNOWN and found.text.startswith(VERIFIER_FAILURES):
-                return unknown_verdict(found.text, self.version)
-        scored = [(score_of(found), verifier, weight) for found, verifier, weight in said if found.verdict != "unknown"]
+        said = [one for one in said if one[0].text != NOT_APPLICABLE]
+        if unknown := next((found for found, _, _ in said if found.verdict is Verdict.UNKNOWN), None):
+            return unknown_verdict(unknown.text, self.version)
+        scored = [(score_of(found), verifier, weight) for found, verifier, weight in said]
         whole = sum(weight for _, _, weight in scored if weight > 0)
         if not whole:
             return unknown_verdict("no verifier gives a score", self.version)

@@ -9,7 +9,8 @@ from typing import Any
 Row = tuple[Any, ...]
 
 LEAST, MOST = 8, 512  # effects read at a time
-KEPT = 4096  # effects
+KEPT, KEPT_CHARS = 4096, 16_000_000  # effects, and characters of their payloads
+AT_ONCE = 2_000_000  # characters that are read at a time, about
 FOLLOWING = (
     "SELECT key, payload, prompt, generated, judge, trained FROM effects"
     " WHERE id > ? AND kind IN ('sample', 'verify') ORDER BY id LIMIT ?"
@@ -30,6 +31,7 @@ class ReadAhead:
         self._query, self._guard, self._size = query, threading.Lock(), LEAST
         self._rows: dict[str, Row] = {}
         self._unused: set[str] = set()
+        self._chars = 0
 
     def get(self, key: str) -> Row | None:
         """The payload and cost of an effect; None if it was not read ahead."""
@@ -42,15 +44,22 @@ class ReadAhead:
         with self._guard:
             asked_for = 2 * len(self._unused) <= KEPT
             self._size = min(MOST, 2 * self._size) if asked_for else max(LEAST, self._size // 2)
-            found = {row[0]: row[1:] for row in self._query(FOLLOWING, (number, self._size))}
-            self._unused |= found.keys() - self._rows.keys()
-            self._rows |= found
-            for key in [*self._rows][: max(0, len(self._rows) - KEPT)]:
-                del self._rows[key]
-                self._unused.discard(key)
+            usual = self._chars // max(1, len(self._rows))
+            size = min(self._size, max(LEAST, AT_ONCE // max(1, usual)))
+            for key, *row in self._query(FOLLOWING, (number, size)):
+                if key not in self._rows:
+                    self._rows[key] = tuple(row)
+                    self._unused.add(key)
+                    self._chars += len(row[0])
+            while len(self._rows) > KEPT or self._chars > KEPT_CHARS:
+                self._drop(next(iter(self._rows)))
 
     def forget(self, key: str) -> None:
         """An effect has changed."""
         with self._guard:
-            self._rows.pop(key, None)
-            self._unused.discard(key)
+            if key in self._rows:
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        self._chars -= len(self._rows.pop(key)[0])
+        self._unused.discard(key)

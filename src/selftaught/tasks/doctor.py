@@ -25,6 +25,7 @@ NASTY = (
     "Answer: " + "9" * 5000, "\\boxed{" * 400, "Answer: \x00\ud800\u202e", "[" * 2000, "word " * 20_000,
     "Answer: 9**9**9**9", "```python\nwhile True: pass", "Answer: \\frac{1}{0}",
 )  # fmt: skip
+YES_OR_NO = ("yes", "no", "true", "false")
 SLOW = 1.0  # seconds of a usual verdict
 CHOICES = 10  # answers that a hedging reply names
 
@@ -179,6 +180,8 @@ def _repeats(on: _Examination) -> Outcome:
 def _claims(on: _Examination) -> Outcome:
     def empty(problem: Problem) -> Iterator[str]:
         for claim in CLAIMS:  # of which one may happen to be the answer: "True", or 1
+            if "True" in claim and str(problem.reference).casefold() in YES_OR_NO:
+                continue
             answer = on.task.extract(problem, claim)
             if answer is None or not same_answer(answer.casefold(), str(problem.reference).casefold()):
                 yield claim

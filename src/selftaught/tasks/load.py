@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from selftaught.errors import BadInput
-from selftaught.feedback.code import VISIBLE
+from selftaught.feedback.code import VISIBLE, has_tests
 from selftaught.feedback.tests import CodeTests, VisibleTests
 from selftaught.feedback.userfile import is_userfile
-from selftaught.feedback.verifiers import Exact, Math
+from selftaught.feedback.verifiers import Exact, Math, Verifier
+from selftaught.feedback.weighted import WeightedVerifiers
 from selftaught.tasks import code
 from selftaught.tasks.environment import AnyEnvironment
 from selftaught.tasks.extract import Kind
 from selftaught.tasks.kinds import ByKind, assign_kinds
 from selftaught.tasks.rows import FieldNames
-from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, AnyVerifier, TaskRequest, choose_verifier
+from selftaught.tasks.source import INSTRUCTION, MATH_KINDS, TaskRequest, choose_verifier
 from selftaught.tasks.splits import SourceProblem, split_problems
 from selftaught.tasks.task import Task
+from selftaught.tasks.verifier_spec import AnyVerifier, parts_of
 from selftaught.worlds import world_of_task
 
 
@@ -73,7 +75,8 @@ def load_task(
     if instruction and (world := world_of_task(spec)):
         raise BadInput(f"the {world.name} world has its own language", where="instruction", fix="leave it out")
     asked = INSTRUCTION if instruction is None else instruction
-    naming = FieldNames(question_field, answer_field, tests=verifier in (None, "tests"))
+    wanted = [one for one, _ in parts_of(verifier)]
+    naming = FieldNames(question_field, answer_field, tests=None in wanted or "tests" in wanted)
     return _load(spec, TaskRequest(train, dev, test, seed, asked, verifier, naming))
 
 
@@ -144,8 +147,13 @@ def _assemble(
         notes=(*splits.notes, *sorting.notes, *_remarks(drafts)),
         kinds=sorting.own,
         environment=environment,
-        shown=VisibleTests() if isinstance(verifier, CodeTests) and any(VISIBLE in p.meta for p in every) else None,
+        shown=VisibleTests() if _runs_tests(verifier) and any(has_tests(p.meta.get(VISIBLE)) for p in every) else None,
     )
+
+
+def _runs_tests(verifier: Verifier | None) -> bool:
+    parts = verifier.parts if isinstance(verifier, WeightedVerifiers) else [(verifier, 1.0)]
+    return any(isinstance(one, CodeTests) for one, _ in parts)
 
 
 def _instruction(request: TaskRequest, kind: Kind, environment: AnyEnvironment | None) -> str:

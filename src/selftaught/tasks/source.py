@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from selftaught.errors import BadInput, suggest
 from selftaught.feedback.http import HttpVerifier
@@ -15,6 +15,7 @@ from selftaught.feedback.verifiers import Exact, Math, Verifier
 from selftaught.feedback.weighted import WeightedVerifiers
 from selftaught.records import Problem
 from selftaught.tasks.extract import Kind
+from selftaught.tasks.verifier_spec import ADDRESSES, VERIFIERS, AnyVerifier, parts_of
 
 if TYPE_CHECKING:
     from selftaught.tasks.rows import FieldNames
@@ -22,14 +23,7 @@ if TYPE_CHECKING:
 INSTRUCTION = "Think step by step, then finish with 'Answer:' and the result."
 """Appended to every question unless another instruction is given."""
 
-AnyVerifier: TypeAlias = (
-    "Callable[..., Any] | Verifier | str | Sequence[Callable[..., Any] | Verifier | str | tuple[Any, float]] | None"
-)
-"""A verifier as users give it: its name, a file's function, an address, a function, or several with weights."""
-
 MATH_KINDS = (Kind.NUMBER, Kind.MATH)
-ADDRESSES = ("http://", "https://")
-VERIFIERS = ("exact", "math", "rg", "tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +39,16 @@ class TaskRequest:
     naming: FieldNames | None = None
 
 
-def _parts(wanted: AnyVerifier) -> list[tuple[AnyVerifier, float]]:
-    """Several verifiers with their weights, from a list or from `file.py:one,file.py:other=0.5`; empty if it is one.
-
-    Raises:
-        BadInput: a weight is no number.
-    """
-    given: Sequence[Any] = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else ()
-    if isinstance(wanted, str) and ".py:" in wanted and not wanted.startswith(ADDRESSES):
-        some = [one.rpartition("=") for one in wanted.split(",")]
-        named = [(name, weight) if name else (weight, 1.0) for name, _, weight in some]
-        given = named if len(some) > 1 or named[0][1] != 1.0 else ()
-    found: list[tuple[AnyVerifier, float]] = []
-    for one in given:
-        verifier, weight = one if isinstance(one, tuple) else (one, 1.0)
-        try:
-            found.append((verifier, float(weight)))
-        except (TypeError, ValueError):
-            fix = "write file.py:function=0.5, or (function, 0.5)"
-            raise BadInput(f"weight {weight!r} of a verifier is no number", where="verifier", fix=fix) from None
-    return found
-
-
-def is_foreign(spec: str) -> bool:
-    """Whether what is named so runs a file of the user's, or is sent to an address."""
-    parts = [spec, *(part.partition("=")[0] for part in spec.split(","))]
-    return spec.startswith(ADDRESSES) or any(map(is_userfile, parts))
-
-
 def choose_verifier(wanted: AnyVerifier, kind: Kind, problems: Iterable[Problem] = ()) -> Verifier:
     """The requested verifier, or the default for the kind of the answers.
 
     Raises:
         BadInput: no such verifier, or a reference that only a user's function can judge.
     """
-    problems = tuple(problems)
-    if parts := _parts(wanted):
+    problems, parts = tuple(problems), parts_of(wanted)
+    if len(parts) > 1 or parts[0][1] != 1:
         return WeightedVerifiers([(choose_verifier(one, kind, problems), weight) for one, weight in parts])
+    wanted = parts[0][0]
     if isinstance(wanted, str) and wanted.startswith(ADDRESSES):
         return HttpVerifier(wanted)
     if wanted is not None and not isinstance(wanted, str):
