@@ -149,6 +149,7 @@ def test_a_reward_of_trl_that_does_not_apply_is_left_out() -> None:
     [
         ("exact", [("exact", 1)]),
         ("a.py:f, b.py:g=.5", [("a.py:f", 1), ("b.py:g", 0.5)]),
+        ("a.py:f,b.py:g", [("a.py:f", 1), ("b.py:g", 1)]),
         ("tests,a.py:f=-2", [("tests", 1), ("a.py:f", -2)]),
         ("exact=0.5", [("exact", 0.5)]),
         ("runs/lr=0.1/judges.py:f", [("runs/lr=0.1/judges.py:f", 1)]),

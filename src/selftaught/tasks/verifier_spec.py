@@ -46,16 +46,22 @@ def parts_of(wanted: AnyVerifier) -> list[tuple[Any, float]]:
 
 
 def _split(text: str) -> list[str]:
-    if is_userfile(text):  # also where a folder's name has a comma
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(map(_is_named, pieces)) and is_userfile(text):  # the name of a folder has a comma
         return [text]
     parts: list[str] = []
-    for piece in text.split(","):
-        name = _weighted(piece.strip())[0]
-        if parts and parts[-1].startswith(ADDRESSES) and not (is_userfile(name) or name in VERIFIERS):
+    for piece in pieces:
+        if parts and parts[-1].startswith(ADDRESSES) and not _is_named(piece):
             parts[-1] += f",{piece}"
         else:
-            parts.append(piece.strip())
+            parts.append(piece)
     return parts
+
+
+def _is_named(piece: str) -> bool:
+    """Whether a piece of a text is a verifier by itself."""
+    name = _weighted(piece)[0]
+    return is_userfile(name) or name in VERIFIERS or name.startswith(ADDRESSES)
 
 
 def _weighted(part: str) -> tuple[str, float]:
