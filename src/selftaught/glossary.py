@@ -74,6 +74,7 @@ GLOSSARY: dict[str, Term] = {
     "max_steps": Term("steps of an answer, at most", COUNT),
     "selection": Term("which questions are chosen", "a choice"),
     "aggregation": Term("how several answers are combined into one", "a choice"),
+    "feedback": Term("what the model reads of its answer before it revises", "a choice"),
     "mode": Term("how a solver arranges its calls", "a choice"),
     "data": Term("which samples are trained on", "a choice"),
     "step_reward": Term("who judges the steps of an answer", "a choice"),

@@ -17,8 +17,12 @@ def journal(tmp_path: Path) -> Any:
     with_effects = Journal(tmp_path)
     for number in range(6000):
         with_effects.put(f"key {number}", "sample" if number % 2 else "verify", {"n": number}, Usage(prompt=number))
-    yield with_effects
+    assert with_effects.get("key 7") is not None
+    assert not with_effects._ahead._rows  # of the same session
     with_effects.close()
+    opened = Journal(tmp_path)
+    yield opened
+    opened.close()
 
 
 def statements(journal: Journal, keys: list[str]) -> int:
@@ -70,6 +74,8 @@ def test_long_effects_are_not_read_far_ahead(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for number in range(300):
         journal.put(f"key {number}", "sample", "x" * 200_000)
+    journal.close()
+    journal = Journal(tmp_path)
     for number in range(300):
         assert journal.get(f"key {number}") is not None
         assert journal._ahead._chars == sum(len(row[0]) for row in journal._ahead._rows.values()) <= KEPT_CHARS

@@ -70,7 +70,6 @@ class Journal(EffectStore):
         self.round = 0
         self._since, self._closed = 0, False
         self._linking = threading.Lock()
-        self._ahead = ReadAhead(self._run)
         self._lock = _WriterLock(folder)
         try:
             self._begin_file()
@@ -83,6 +82,7 @@ class Journal(EffectStore):
             add_column(self._db)
             self._link = last_link(self._db)
             self.bookings = Bookings(self._run_counted)
+            self._ahead = ReadAhead(self._run, self.last_effect)
             self._open_session()
             self._checkpoint()
             self._lock.mark()

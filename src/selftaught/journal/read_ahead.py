@@ -13,7 +13,7 @@ KEPT, KEPT_CHARS = 4096, 16_000_000  # effects, and characters of their payloads
 AT_ONCE = 2_000_000  # characters that are read at a time, about
 FOLLOWING = (
     "SELECT key, payload, prompt, generated, judge, trained FROM effects"
-    " WHERE id > ? AND kind IN ('sample', 'verify') ORDER BY id LIMIT ?"
+    " WHERE id > ? AND id <= ? AND kind IN ('sample', 'verify') ORDER BY id LIMIT ?"
 )
 
 
@@ -25,10 +25,11 @@ class ReadAhead:
 
     Args:
         query: reads rows of the journal.
+        last: number of the last effect of earlier sessions; this one's are not read ahead, as it asks for few of them.
     """
 
-    def __init__(self, query: Callable[[str, tuple[Any, ...]], list[Row]]) -> None:
-        self._query, self._guard, self._size = query, threading.Lock(), LEAST
+    def __init__(self, query: Callable[[str, tuple[Any, ...]], list[Row]], last: int) -> None:
+        self._query, self._last, self._guard, self._size = query, last, threading.Lock(), LEAST
         self._rows: dict[str, Row] = {}
         self._unused: set[str] = set()
         self._chars = 0
@@ -41,12 +42,14 @@ class ReadAhead:
 
     def follow(self, number: int) -> None:
         """Read on behind the effect of a number."""
+        if number >= self._last:
+            return
         with self._guard:
             asked_for = 2 * len(self._unused) <= KEPT
             self._size = min(MOST, 2 * self._size) if asked_for else max(LEAST, self._size // 2)
             usual = self._chars // max(1, len(self._rows))
             size = min(self._size, max(LEAST, AT_ONCE // max(1, usual)))
-            for key, *row in self._query(FOLLOWING, (number, size)):
+            for key, *row in self._query(FOLLOWING, (number, self._last, size)):
                 if key not in self._rows:
                     self._rows[key] = tuple(row)
                     self._unused.add(key)
